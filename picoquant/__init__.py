@@ -1,0 +1,24 @@
+"""picoquant: train PicoDet, quantise it to INT8 and package it for NPUs that run INT8 only."""
+
+# paddle 2.6 exports zlib symbols of its own; unless the real zlib is loaded first, whatever uses zlib
+# afterwards (pycocotools, zip files) fails with "inconsistent stream state" or a segmentation fault.
+import zlib  # noqa: F401
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "build_detector"]
+
+
+def build_detector(config, num_classes=None):
+    """Build a PicoDet as a `paddle.nn.Layer` with PaddleDetection's parameter names.
+
+    Args:
+        config: a PaddleDetection configuration: a path, the bare name of a shipped one, or a mapping.
+        num_classes: number of object classes; by default what the configuration says.
+
+    Returns: the detector; see `picoquant.detector.picodet.PicoDet` for its calls.
+
+    Raises: `picoquant.errors.ConfigError` when the configuration does not describe a detector.
+    """
+    from picoquant.config.detector import load_detector
+
+    return load_detector(config, num_classes)

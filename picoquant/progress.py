@@ -1,0 +1,84 @@
+"""One way to show progress: a line that says step, values, speed and time left.
+
+On a terminal the line is rewritten in place; elsewhere a new line is logged now and then, so that a
+log file stays short. The first line comes at once: nothing here is silent for long.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+LOG = logging.getLogger("picoquant")
+
+_TERMINAL_INTERVAL = 0.2  # seconds between rewrites of the line
+_LOG_INTERVAL = 10.0  # seconds between lines in a log
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `8s`, `2m05s`, `1h03m`."""
+    seconds = int(round(seconds))
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+def _value(value: float) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+class Progress:
+    """Shows how far one piece of work is.
+
+    Args:
+        title: what is being done, for example `train`.
+        total: number of steps; 0 where it is not known.
+        unit: what one step is, for example `step` or `image`.
+        start: the step that an interrupted run continues from.
+    """
+
+    def __init__(self, title: str, total: int, unit: str = "step", start: int = 0) -> None:
+        self._title, self._total, self._unit, self._start = title, total, unit, start
+        self._began = time.monotonic()
+        self._shown = 0.0
+        self._on_terminal = sys.stderr.isatty() and LOG.isEnabledFor(logging.INFO)
+        self._open_line = False
+
+    def update(self, step: int, **values: float) -> None:
+        """Say that `step` steps are done; `values` (loss, lr …) are shown beside it."""
+        now = time.monotonic()
+        interval = _TERMINAL_INTERVAL if self._on_terminal else _LOG_INTERVAL
+        last = bool(self._total) and step >= self._total
+        if not last and self._shown and now - self._shown < interval:
+            return
+        self._shown = now
+        line = self._line(step, now, values)
+        if self._on_terminal:
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+            self._open_line = True
+            if last:
+                self.close()
+        else:
+            LOG.info("%s", line)
+
+    def close(self) -> None:
+        """End the line on a terminal, so that the next message starts on its own."""
+        if self._open_line:
+            sys.stderr.write("\n")
+            sys.stderr.flush()
+            self._open_line = False
+
+    def _line(self, step: int, now: float, values: dict[str, float]) -> str:
+        done, elapsed = step - self._start, now - self._began
+        parts = [f"{self._title} {self._unit} {step}" + (f"/{self._total}" if self._total else "")]
+        parts += [f"{name} {_value(value)}" for name, value in values.items()]
+        if done > 0 and elapsed > 0:
+            parts.append(f"{done / elapsed:.2f} {self._unit}/s")
+            if self._total:
+                left = (self._total - step) * elapsed / done
+                parts.append(f"{duration(left)} left")
+        return "  ".join(parts)

@@ -1,0 +1,20 @@
+"""Fixtures that every test folder may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import picoquant  # noqa: F401  zlib is loaded before paddle
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden outputs, real data and trained weights beside the checkout."""
+    folder = (ROOT / ".." / "shared").resolve()
+    if not folder.is_dir():
+        pytest.skip("../shared (golden outputs, data sets and weights) is not beside this checkout")
+    return folder

@@ -1,0 +1,1 @@
+"""click commands, thin: they parse, call the pipeline or a library, and print."""

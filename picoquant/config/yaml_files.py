@@ -1,0 +1,167 @@
+"""Load PaddleDetection-style YAML safely: `_BASE_` files, `!Tags`, and nothing that runs code.
+
+A tagged mapping (`!COCODataSet {...}`) becomes a `Tagged` dict that remembers its tag, so that the
+resolved configuration can be written and read again.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from picoquant.config.locate import find, shipped_folder
+from picoquant.errors import ConfigError
+
+LOG = logging.getLogger("picoquant")
+
+_MAX_BYTES = 4 << 20  # no configuration is this large; a larger file is not one
+_MAX_NODES = 200_000  # expanded nodes: stops files whose aliases multiply
+_MAX_DEPTH = 60
+
+
+class Tagged(dict):
+    """A mapping that stood behind a `!Tag`."""
+
+    def __init__(self, tag: str, values: dict | None = None) -> None:
+        super().__init__(values or {})
+        self.tag = tag
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and reads 1e-5 as a number (YAML 1.1 wants a dot before the e)."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes `Tagged` mappings with their tags, and never anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _construct_tagged(loader: _Loader, suffix: str, node: yaml.Node) -> Tagged:
+    if isinstance(node, yaml.MappingNode):
+        return Tagged(suffix, loader.construct_mapping(node, deep=True))
+    if isinstance(node, yaml.ScalarNode) and node.value in ("", "null", "~"):
+        return Tagged(suffix)
+    raise yaml.constructor.ConstructorError(
+        None, None, f"!{suffix} takes a mapping", node.start_mark
+    )
+
+
+_Loader.add_multi_constructor("!", _construct_tagged)
+_Dumper.add_representer(
+    Tagged, lambda dumper, value: dumper.represent_mapping(f"!{value.tag}", dict(value))
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse one YAML document.
+
+    Raises: `ConfigError` with file and line when it is no YAML, or grows without bound.
+    """
+    if len(text) > _MAX_BYTES:
+        raise ConfigError(f"{where}: larger than {_MAX_BYTES >> 20} MiB, so no configuration")
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        if node is not None:
+            _bound(node, where)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  _Loader is a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{where}{line}: not valid YAML: {problem}") from error
+    except (RecursionError, ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: not usable as YAML: {error}") from error
+
+
+def _bound(root: yaml.Node, where: str) -> None:
+    """Count nodes as they would be expanded, and stop early where aliases multiply or refer to themselves."""
+    count, stack = 0, [(root, 0)]
+    while stack:
+        node, depth = stack.pop()
+        count += 1
+        if count > _MAX_NODES or depth > _MAX_DEPTH:
+            raise ConfigError(f"{where}: its aliases or nesting grow without bound")
+        if isinstance(node, yaml.SequenceNode):
+            stack += [(child, depth + 1) for child in node.value]
+        elif isinstance(node, yaml.MappingNode):
+            stack += [(child, depth + 1) for pair in node.value for child in pair]
+
+
+def dump_yaml(value: Any) -> str:
+    """YAML text that `parse_yaml` reads back as the same value; keys keep their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
+
+
+def load_mapping(path: Path) -> dict[str, Any]:
+    """One YAML file whose top level is a mapping; `_BASE_` is left as it is."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"no such file: {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    value = parse_yaml(text, str(path))
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected keys and values at the top level, found {type(value).__name__}")
+    return value
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`: mappings merge key by key, everything else (tagged mappings too) replaces."""
+    merged = Tagged(base.tag, base) if isinstance(base, Tagged) else dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict) and not isinstance(value, Tagged)
+        merged[key] = merge(old, value) if both else value
+    return merged
+
+
+def load_with_bases(path: Path, _above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A PaddleDetection file with its `_BASE_` files below it, the file itself winning.
+
+    A base that is not beside the file is taken from picoquant's own `configs/`, so that a single
+    PaddleDetection file runs without the folder it came from.
+
+    Raises: `ConfigError` when a base is missing or the bases go round in a circle.
+    """
+    path = Path(path).resolve()
+    if path in _above:
+        circle = " -> ".join(p.name for p in (*_above[_above.index(path) :], path))
+        raise ConfigError(f"{path}: _BASE_ goes round in a circle: {circle}")
+    own = load_mapping(path)
+    bases = own.pop("_BASE_", None) or []
+    merged: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        merged = merge(merged, load_with_bases(_base_path(path, str(base)), (*_above, path)))
+    return merge(merged, own)
+
+
+def _base_path(path: Path, base: str) -> Path:
+    beside = (path.parent / Path(base).expanduser()).resolve()
+    if beside.is_file():
+        return beside
+    parts = [part for part in Path(base).parts if part not in ("..", ".", "/")]
+    for start in range(len(parts)):
+        ours = shipped_folder("configs").joinpath(*parts[start:])
+        if ours.is_file():
+            LOG.info("%s: _BASE_ %s is not beside it; picoquant's own is used", path.name, base)
+            return ours
+    raise ConfigError(f"{path}: _BASE_ {base} does not exist (looked for {beside})")
+
+
+def load_detection_config(name: str) -> dict[str, Any]:
+    """A PaddleDetection configuration by path or bare name, its bases merged."""
+    return load_with_bases(find(("configs",), str(name)))

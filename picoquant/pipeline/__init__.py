@@ -1,0 +1,1 @@
+"""Run folder, run.json and the order of stages."""

@@ -1,0 +1,200 @@
+"""`infer_cfg.yml`: what stands beside an exported model, with PaddleDetection's keys.
+
+Source of the keys: `ppdet/engine/export_utils.py` of PaddleDetection 2.6, which the deployment
+programs of PaddleDetection and Paddle Lite read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from picoquant.errors import ConfigError, WeightsError
+from picoquant.postprocess.settings import NmsSettings
+
+FILE_NAME = "infer_cfg.yml"
+_NEEDED = "Preprocess (Resize with target_size, NormalizeImage), label_list, fpn_stride and NMS"
+
+
+@dataclass(frozen=True)
+class InferConfig:
+    """How a model's input is made and how its output is to be read.
+
+    Attributes:
+        input_size: height and width of the network's input, pixels.
+        labels: class names, in the order of the class indices.
+        mean, std: of the normalisation, R G B, after the division by 255 where `is_scale`.
+        is_scale: whether pixels are divided by 255.
+        interp: OpenCV's number of the interpolation (1 linear, 2 cubic).
+        keep_ratio: whether the image keeps its proportions in the resize.
+        pad_stride: the input is padded to a multiple of this; 0: not at all.
+        strides: pixels per cell of the head's levels.
+        nms: what post-processing outside the model is to use.
+        arch: `PicoDet` where decoding and NMS are outside the model, `GFL` where they are inside:
+            so PaddleDetection's deployment programs tell the two.
+        draw_threshold: the score from which a demo draws a box.
+        metric: PaddleDetection's name of the metric.
+    """
+
+    input_size: Tuple[int, int]
+    labels: Tuple[str, ...]
+    mean: Tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: Tuple[float, ...] = (1.0, 1.0, 1.0)
+    is_scale: bool = True
+    interp: int = 2
+    keep_ratio: bool = False
+    pad_stride: int = 0
+    strides: Tuple[int, ...] = (8, 16, 32, 64)
+    nms: NmsSettings = field(default_factory=NmsSettings)
+    arch: str = "PicoDet"
+    draw_threshold: float = 0.5
+    metric: str = "COCO"
+
+    def __post_init__(self) -> None:
+        _check_whole("target_size", self.input_size, 2)
+        _check_whole("fpn_stride", self.strides, None)
+        if not self.labels:
+            raise ConfigError("label_list is empty: name every class")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != 3:
+                raise ConfigError(f"{name} is {list(getattr(self, name))}: three numbers expected")
+        if any(value == 0 for value in self.std):
+            raise ConfigError(f"std is {list(self.std)}: it cannot hold 0")
+
+    def to_mapping(self) -> Dict[str, Any]:
+        """The content of `infer_cfg.yml`."""
+        resize = {
+            "type": "Resize",
+            "interp": self.interp,
+            "keep_ratio": self.keep_ratio,
+            "target_size": list(self.input_size),
+        }
+        normalise = {
+            "type": "NormalizeImage",
+            "is_scale": self.is_scale,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "norm_type": "mean_std",
+        }
+        steps: List[Dict[str, Any]] = [resize, normalise, {"type": "Permute"}]
+        if self.pad_stride:
+            steps.append({"type": "PadStride", "stride": self.pad_stride})
+        return {
+            "mode": "paddle",
+            "draw_threshold": self.draw_threshold,
+            "metric": self.metric,
+            "use_dynamic_shape": False,
+            "arch": self.arch,
+            "min_subgraph_size": 3,  # of TensorRT, the value PaddleDetection gives PicoDet
+            "Preprocess": steps,
+            "label_list": list(self.labels),
+            "NMS": {
+                "name": "MultiClassNMS",
+                "score_threshold": self.nms.score_threshold,
+                "nms_threshold": self.nms.nms_threshold,
+                "nms_top_k": self.nms.nms_top_k,
+                "keep_top_k": self.nms.keep_top_k,
+            },
+            "fpn_stride": list(self.strides),
+        }
+
+    @classmethod
+    def from_mapping(cls, values: Dict[str, Any], where: str = FILE_NAME) -> InferConfig:
+        """Read what this class or PaddleDetection's `export_model.py` has written.
+
+        Raises: `WeightsError` that names the file and the key.
+        """
+        steps = {step.get("type"): step for step in _get(values, "Preprocess", list, where)}
+        unknown = set(steps) - {"Resize", "NormalizeImage", "Permute", "PadStride"}
+        if unknown:
+            raise WeightsError(f"{where}: Preprocess has steps unknown here: {sorted(unknown)}")
+        if "Resize" not in steps:
+            raise WeightsError(f"{where}: Preprocess has no Resize, so the input size is unknown")
+        resize, normalise = steps["Resize"], steps.get("NormalizeImage", {})
+        mean, std = _normalisation(steps, where)
+        given = _given(values, where)
+        try:
+            return cls(
+                input_size=tuple(_get(resize, "target_size", list, f"{where}: Preprocess Resize")),
+                labels=tuple(str(name) for name in _get(values, "label_list", list, where)),
+                mean=mean,
+                std=std,
+                is_scale=bool(normalise.get("is_scale", "NormalizeImage" in steps)),
+                interp=int(resize.get("interp", 1)),
+                keep_ratio=bool(resize.get("keep_ratio", False)),
+                pad_stride=int(steps.get("PadStride", {}).get("stride", 0)),
+                **given,
+            )
+        except (TypeError, ValueError, ConfigError) as error:
+            raise WeightsError(f"{where}: {error}") from error
+
+
+def _given(values: Dict[str, Any], where: str) -> Dict[str, Any]:
+    """The fields that have a default and are in the file."""
+    given: Dict[str, Any] = {
+        name: values[name] for name in ("arch", "draw_threshold", "metric") if name in values
+    }
+    if "fpn_stride" in values:
+        given["strides"] = tuple(_get(values, "fpn_stride", list, where))
+    if values.get("NMS"):
+        nms = {key: value for key, value in values["NMS"].items() if hasattr(NmsSettings, key)}
+        try:
+            given["nms"] = NmsSettings(**nms)
+        except ConfigError as error:
+            raise WeightsError(f"{where}: {error}") from error
+    return given
+
+
+def _normalisation(
+    steps: Dict[str, Any], where: str
+) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
+    step = steps.get("NormalizeImage")
+    if step is None or step.get("norm_type") == "none":
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    where = f"{where}: Preprocess NormalizeImage"
+    mean = _get(step, "mean", list, where)
+    return tuple(map(float, mean)), tuple(map(float, _get(step, "std", list, where)))
+
+
+def _get(values: Dict[str, Any], key: str, kind: type, where: str) -> Any:
+    value = values.get(key)
+    if not isinstance(value, kind):
+        raise WeightsError(f"{where}: {key} is missing or no {kind.__name__} (found {value!r})")
+    return value
+
+
+def _check_whole(name: str, values: Tuple[int, ...], count: Optional[int]) -> None:
+    whole = all(isinstance(value, int) and value > 0 for value in values)
+    if not values or not whole or (count is not None and len(values) != count):
+        what = f"{count} whole numbers" if count else "whole numbers"
+        raise ConfigError(f"{name} is {list(values)}: {what} above 0 expected")
+
+
+def read_infer_config(folder: Path) -> InferConfig:
+    """`infer_cfg.yml` of a model folder.
+
+    Raises: `WeightsError` when it is absent (which settings would have been in it) or unusable.
+    """
+    from picoquant.config.yaml_files import load_mapping
+
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        raise WeightsError(
+            f"{path} is missing: put the one that was exported with the model there, or write it; "
+            f"it gives {_NEEDED}"
+        )
+    try:
+        return InferConfig.from_mapping(load_mapping(path), str(path))
+    except ConfigError as error:
+        raise WeightsError(str(error)) from error
+
+
+def write_infer_config(config: InferConfig, folder: Path) -> Path:
+    """Write `infer_cfg.yml` into a model folder and return its path."""
+    from picoquant.config.yaml_files import dump_yaml
+    from picoquant.files import write_text
+
+    path = Path(folder) / FILE_NAME
+    write_text(path, dump_yaml(config.to_mapping()))
+    return path

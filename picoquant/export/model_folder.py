@@ -1,0 +1,72 @@
+"""A model folder: an exported Paddle inference model and what is needed to use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from picoquant.errors import WeightsError
+from picoquant.export.infer_config import InferConfig, read_infer_config
+
+MODEL = "model.pdmodel"
+PARAMS = "model.pdiparams"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Files of an exported model; `open` checks that they are there.
+
+    Attributes:
+        path: the folder.
+        model: the program, a protobuf `ProgramDesc`.
+        params: its weights, one file.
+        config: input size, preprocessing, labels, strides and NMS.
+    """
+
+    path: Path
+    model: Path
+    params: Path
+    config: InferConfig
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        model_filename: str = MODEL,
+        params_filename: str = PARAMS,
+        config: Optional[InferConfig] = None,
+    ) -> ModelFolder:
+        """Look at an exported model.
+
+        Args:
+            path: the folder.
+            model_filename, params_filename: names in it.
+            config: used in place of the folder's `infer_cfg.yml`, which may then be absent.
+
+        Raises: `WeightsError` naming the file that is missing and what to do.
+        """
+        path = Path(path).expanduser()
+        if not path.is_dir():
+            raise WeightsError(f"no such model folder: {path}; export a model there first")
+        model, params = path / model_filename, path / params_filename
+        if not model.is_file():
+            raise WeightsError(_missing_model(path, model))
+        if not params.is_file():
+            raise WeightsError(
+                f"{params} is missing: copy it from where {model.name} was exported, or name it "
+                "with params_filename"
+            )
+        return cls(path, model, params, config or read_infer_config(path))
+
+
+def _missing_model(path: Path, model: Path) -> str:
+    newer = model.with_suffix(".json")
+    if newer.is_file():
+        return (
+            f"{newer} is a program of PaddlePaddle 3, which Paddle Lite and PaddlePaddle 2.6 "
+            "cannot read: export again with the environment variable FLAGS_enable_pir_api=0"
+        )
+    others = sorted(file.name for file in path.glob("*.pdmodel"))
+    there = f"; {', '.join(others)} is there: name it with model_filename" if others else ""
+    return f"{model} is missing{there or ': export the model there first'}"

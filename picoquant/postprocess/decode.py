@@ -1,0 +1,82 @@
+"""From a head's raw outputs to boxes: the integral over each distance's distribution.
+
+Source: Generalized Focal Loss (https://arxiv.org/abs/2006.04388), equation 3; anchor points as in
+PaddleDetection's `ppdet/modeling/heads/pico_head.py`.
+
+`N` images, `C` classes, `L` anchor points over all levels, `R` = reg_max: every distance is a
+distribution over the bins 0 … R, in units of the level's stride.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import List, Sequence, Tuple
+
+import numpy as np
+
+CELL_OFFSET = 0.5  # of an anchor point within its cell; all of PaddleDetection's PicoDets use it
+
+
+def level_sizes(input_size: Sequence[int], strides: Sequence[int]) -> List[Tuple[int, int]]:
+    """Height and width of every level's feature map, for an input of `(height, width)` pixels."""
+    height, width = input_size
+    return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
+
+
+def anchor_points(
+    input_size: Sequence[int], strides: Sequence[int], cell_offset: float = CELL_OFFSET
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Anchor points of all levels, row by row, finest level first.
+
+    Args:
+        input_size: height and width of the network's input, pixels.
+        strides: pixels per cell, a level each.
+        cell_offset: where in its cell a point lies, 0 to 1.
+
+    Returns: points `[L, 2]` float32 (x y, in strides) and `[L, 1]` float32, the stride of each.
+    """
+    points, sizes = [], []
+    for (rows, columns), stride in zip(level_sizes(input_size, strides), strides):
+        y, x = np.mgrid[0:rows, 0:columns].astype(np.float32) + np.float32(cell_offset)
+        points.append(np.stack([x, y], axis=-1).reshape(-1, 2))
+        sizes.append(np.full((rows * columns, 1), stride, np.float32))
+    return np.concatenate(points), np.concatenate(sizes)
+
+
+def decode_boxes(logits: np.ndarray, points: np.ndarray, strides: np.ndarray) -> np.ndarray:
+    """Boxes of the anchor points.
+
+    Args:
+        logits: `[..., L, 4 * (R + 1)]` float32, the distributions of left, top, right, bottom.
+        points: `[L, 2]` float32, x y, in strides.
+        strides: `[L, 1]` float32, input pixels.
+
+    Returns: `[..., L, 4]` float32, x1 y1 x2 y2, input pixels.
+    """
+    bins = logits.shape[-1] // 4
+    logits = logits.reshape(*logits.shape[:-1], 4, bins)
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    distances = weights @ np.arange(bins, dtype=np.float32) / weights.sum(axis=-1)
+    corners = [points - distances[..., :2], points + distances[..., 2:]]
+    return np.concatenate(corners, axis=-1) * strides
+
+
+def decode_levels(
+    scores: Sequence[np.ndarray],
+    logits: Sequence[np.ndarray],
+    input_size: Sequence[int],
+    strides: Sequence[int],
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Decode the raw outputs of all levels.
+
+    Args:
+        scores: `[N, H*W, C]` float32, 0 to 1, a level each.
+        logits: `[N, H*W, 4 * (R + 1)]` float32, a level each.
+        input_size: height and width of the network's input, pixels.
+        strides: pixels per cell, a level each.
+
+    Returns: scores `[N, C, L]` and boxes `[N, L, 4]` (x1 y1 x2 y2, input pixels), float32.
+    """
+    points, sizes = anchor_points(input_size, strides)
+    boxes = decode_boxes(np.concatenate(logits, axis=1), points, sizes)
+    return np.concatenate(scores, axis=1).transpose(0, 2, 1), boxes

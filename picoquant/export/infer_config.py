@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 from picoquant.errors import ConfigError, WeightsError
 from picoquant.postprocess.settings import NmsSettings
@@ -37,15 +37,15 @@ class InferConfig:
         metric: PaddleDetection's name of the metric.
     """
 
-    input_size: Tuple[int, int]
-    labels: Tuple[str, ...]
-    mean: Tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: Tuple[float, ...] = (1.0, 1.0, 1.0)
+    input_size: tuple[int, int]
+    labels: tuple[str, ...]
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
     is_scale: bool = True
     interp: int = 2
     keep_ratio: bool = False
     pad_stride: int = 0
-    strides: Tuple[int, ...] = (8, 16, 32, 64)
+    strides: tuple[int, ...] = (8, 16, 32, 64)
     nms: NmsSettings = field(default_factory=NmsSettings)
     arch: str = "PicoDet"
     draw_threshold: float = 0.5
@@ -62,7 +62,7 @@ class InferConfig:
         if any(value == 0 for value in self.std):
             raise ConfigError(f"std is {list(self.std)}: it cannot hold 0")
 
-    def to_mapping(self) -> Dict[str, Any]:
+    def to_mapping(self) -> dict[str, Any]:
         """The content of `infer_cfg.yml`."""
         resize = {
             "type": "Resize",
@@ -77,7 +77,7 @@ class InferConfig:
             "std": list(self.std),
             "norm_type": "mean_std",
         }
-        steps: List[Dict[str, Any]] = [resize, normalise, {"type": "Permute"}]
+        steps: list[dict[str, Any]] = [resize, normalise, {"type": "Permute"}]
         if self.pad_stride:
             steps.append({"type": "PadStride", "stride": self.pad_stride})
         return {
@@ -100,7 +100,7 @@ class InferConfig:
         }
 
     @classmethod
-    def from_mapping(cls, values: Dict[str, Any], where: str = FILE_NAME) -> InferConfig:
+    def from_mapping(cls, values: dict[str, Any], where: str = FILE_NAME) -> InferConfig:
         """Read what this class or PaddleDetection's `export_model.py` has written.
 
         Raises: `WeightsError` that names the file and the key.
@@ -130,9 +130,9 @@ class InferConfig:
             raise WeightsError(f"{where}: {error}") from error
 
 
-def _given(values: Dict[str, Any], where: str) -> Dict[str, Any]:
+def _given(values: dict[str, Any], where: str) -> dict[str, Any]:
     """The fields that have a default and are in the file."""
-    given: Dict[str, Any] = {
+    given: dict[str, Any] = {
         name: values[name] for name in ("arch", "draw_threshold", "metric") if name in values
     }
     if "fpn_stride" in values:
@@ -147,8 +147,8 @@ def _given(values: Dict[str, Any], where: str) -> Dict[str, Any]:
 
 
 def _normalisation(
-    steps: Dict[str, Any], where: str
-) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
+    steps: dict[str, Any], where: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     step = steps.get("NormalizeImage")
     if step is None or step.get("norm_type") == "none":
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -157,14 +157,14 @@ def _normalisation(
     return tuple(map(float, mean)), tuple(map(float, _get(step, "std", list, where)))
 
 
-def _get(values: Dict[str, Any], key: str, kind: type, where: str) -> Any:
+def _get(values: dict[str, Any], key: str, kind: type, where: str) -> Any:
     value = values.get(key)
     if not isinstance(value, kind):
         raise WeightsError(f"{where}: {key} is missing or no {kind.__name__} (found {value!r})")
     return value
 
 
-def _check_whole(name: str, values: Tuple[int, ...], count: Optional[int]) -> None:
+def _check_whole(name: str, values: tuple[int, ...], count: int | None) -> None:
     whole = all(isinstance(value, int) and value > 0 for value in values)
     if not values or not whole or (count is not None and len(values) != count):
         what = f"{count} whole numbers" if count else "whole numbers"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 from picoquant.errors import WeightsError
 from picoquant.export.infer_config import InferConfig, read_infer_config
@@ -35,7 +34,7 @@ class ModelFolder:
         path: Path,
         model_filename: str = MODEL,
         params_filename: str = PARAMS,
-        config: Optional[InferConfig] = None,
+        config: InferConfig | None = None,
     ) -> ModelFolder:
         """Look at an exported model.
 

@@ -10,14 +10,14 @@ distribution over the bins 0 … R, in units of the level's stride.
 from __future__ import annotations
 
 import math
-from typing import List, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 
 CELL_OFFSET = 0.5  # of an anchor point within its cell; all of PaddleDetection's PicoDets use it
 
 
-def level_sizes(input_size: Sequence[int], strides: Sequence[int]) -> List[Tuple[int, int]]:
+def level_sizes(input_size: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
     """Height and width of every level's feature map, for an input of `(height, width)` pixels."""
     height, width = input_size
     return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
@@ -25,7 +25,7 @@ def level_sizes(input_size: Sequence[int], strides: Sequence[int]) -> List[Tuple
 
 def anchor_points(
     input_size: Sequence[int], strides: Sequence[int], cell_offset: float = CELL_OFFSET
-) -> Tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Anchor points of all levels, row by row, finest level first.
 
     Args:
@@ -66,7 +66,7 @@ def decode_levels(
     logits: Sequence[np.ndarray],
     input_size: Sequence[int],
     strides: Sequence[int],
-) -> Tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Decode the raw outputs of all levels.
 
     Args:

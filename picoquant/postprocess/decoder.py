@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class Decoder:
         names: Sequence[str],
         shapes: Sequence[Sequence[int]],
         config,
-        nms: Optional[NmsSettings] = None,
+        nms: NmsSettings | None = None,
         model: str = "the model",
     ) -> Decoder:
         """The decoder that fits a model's outputs.
@@ -73,7 +73,7 @@ class Decoder:
             )
         return cls(kind, nms or config.nms, config.input_size, config.strides)
 
-    def decode(self, outputs: Sequence[np.ndarray], scale_factor: np.ndarray) -> List[Detections]:
+    def decode(self, outputs: Sequence[np.ndarray], scale_factor: np.ndarray) -> list[Detections]:
         """Detections of a batch.
 
         Args:
@@ -94,13 +94,13 @@ class Decoder:
         return [self._decode_raw(*image) for image in zip(scores, logits, scale)]
 
     def _decode_raw(self, scores: np.ndarray, logits: np.ndarray, scale: np.ndarray) -> Detections:
-        """One image: `[L, C]`, `[L, 4 * (R + 1)]`, `[1, 4]`; only points that can win are decoded."""
+        """One image: `[L, C]`, `[L, 4 * (R + 1)]`, `[1, 4]`; only promising points are decoded."""
         chosen = scores.max(axis=1) > self.nms.score_threshold
         boxes = decode_boxes(logits[chosen], self._points[chosen], self._strides[chosen])
         return multiclass_nms(boxes / scale, scores[chosen].T, self.nms)
 
 
-def _split_images(rows: np.ndarray, counts: np.ndarray) -> List[Detections]:
+def _split_images(rows: np.ndarray, counts: np.ndarray) -> list[Detections]:
     """Rows `[M, 6]` of a batch, `counts` `[N]` of them an image each."""
     starts = np.cumsum(counts.reshape(-1))[:-1]
     result = []
@@ -115,8 +115,8 @@ def _same(size: int, expected: int) -> bool:
 
 
 def _kind(
-    shapes: List[Tuple[int, ...]], input_size: Sequence[int], strides: Sequence[int]
-) -> Optional[str]:
+    shapes: list[tuple[int, ...]], input_size: Sequence[int], strides: Sequence[int]
+) -> str | None:
     """Which of `KINDS` has outputs of these shapes; None: none."""
     if len(shapes) == 2:
         first, second = shapes
@@ -124,14 +124,14 @@ def _kind(
             return "detections"
         points = sum(rows * columns for rows, columns in level_sizes(input_size, strides))
         for boxes, scores in ((first, second), (second, first)):
-            if len(boxes) == 3 and boxes[2] == 4 and len(scores) == 3:
-                if _same(boxes[1], points) and _same(scores[2], points):
-                    return "boxes"
+            ranks = len(boxes) == len(scores) == 3
+            if ranks and boxes[2] == 4 and _same(boxes[1], points) and _same(scores[2], points):
+                return "boxes"
     return "raw" if _is_raw(shapes, input_size, strides) else None
 
 
 def _is_raw(
-    shapes: List[Tuple[int, ...]], input_size: Sequence[int], strides: Sequence[int]
+    shapes: list[tuple[int, ...]], input_size: Sequence[int], strides: Sequence[int]
 ) -> bool:
     levels = len(strides)
     if len(shapes) != 2 * levels or any(len(shape) != 3 for shape in shapes):

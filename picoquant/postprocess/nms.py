@@ -4,12 +4,10 @@ Paddle suppresses class by class and then keeps the best of all classes. Whether
 depends on better boxes of its class alone, so one walk over all classes in the order of the scores,
 which stops at `keep_top_k` boxes kept, keeps the same boxes and looks at far fewer pairs.
 
-`C` classes, `L` anchor points, `K` candidates (pairs of a class and an anchor point), `M` detections.
+`C` classes, `L` anchor points, `K` candidates (a class and an anchor point each), `M` detections.
 """
 
 from __future__ import annotations
-
-from typing import Tuple
 
 import numpy as np
 
@@ -83,7 +81,7 @@ def _covers(
         return same & ~(overlap / union <= np.float32(threshold))
 
 
-def _overlap_and_union(first: np.ndarray, second: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def _overlap_and_union(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Areas shared and covered by each pair of `[A, 4]` and `[B, 4]`: two `[A, B]` arrays.
 
     Boxes that do not touch get overlap 0 and union 1, so that they never suppress each other.

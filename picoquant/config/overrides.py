@@ -51,7 +51,9 @@ def _put(document: dict[str, Any], path: list[str], value: Any, schema: Schema, 
             return
         if not isinstance(here.get(key), (dict, list)):
             if here.get(key) is not None:
-                raise ConfigError(f"{where}: {key} is a value ({here[key]}), it has no keys below it")
+                raise ConfigError(
+                    f"{where}: {key} is a value ({here[key]}), it has no keys below it"
+                )
             here[key] = {}
         here = here[key]
         below = level.get(key) if level is not None else None

@@ -115,7 +115,9 @@ def load_mapping(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     value = parse_yaml(text, str(path))
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected keys and values at the top level, found {type(value).__name__}")
+        raise ConfigError(
+            f"{path}: expected keys and values at the top level, found {type(value).__name__}"
+        )
     return value
 
 

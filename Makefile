@@ -1,0 +1,42 @@
+# make run    environment, Paddle Lite's opt, and the whole pipeline on the embedded data set
+# make test   environment and the tests
+# Everything is made once and used again after.
+
+VENV := .venv
+SAVE_DIR := output/
+# The first interpreter that paddlepaddle 2.6 has wheels for; `make PYTHON=… run` chooses another.
+PYTHON := $(shell for p in python3.11 python3.12 python3.10 python3.9 python3; do \
+  $$p -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+BIN := $(VENV)/bin
+
+.PHONY: run test test-slow lint env toolchain clean
+
+run: env toolchain
+	$(BIN)/picoquant run --config quickstart.yaml --save-dir $(SAVE_DIR)
+
+test: env toolchain
+	$(BIN)/python -m pytest
+
+test-slow: env toolchain
+	$(BIN)/python -m pytest -m slow
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+env: $(VENV)/.ready
+
+$(VENV)/.ready: setup.cfg setup.py pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.9 to 3.12 on PATH; install one, or: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@echo "Making $(VENV) with $(PYTHON); the first time this downloads about 400 MB"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# Without a Python 3.10 or 3.8 there is no opt: the tests that need it say so, packaging stops with what to do.
+toolchain: env
+	@$(BIN)/picoquant toolchain install || echo "Going on without Paddle Lite's opt"
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,91 @@
+"""What a person sees: log lines on stderr, one line for an error, the exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Callable
+
+import click
+
+from picoquant.errors import PicoquantError
+
+LOG = logging.getLogger("picoquant")
+
+INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM
+
+
+class Terminated(BaseException):
+    """SIGTERM, as a scheduler sends it; a `BaseException` so that no `except Exception` keeps it."""
+
+
+def set_up(quiet: bool, verbose: bool, debug: bool) -> None:
+    """Log lines to stderr; paddle's own chatter off unless `debug`."""
+    level = logging.WARNING if quiet else logging.DEBUG if verbose or debug else logging.INFO
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(level)
+    LOG.handlers = [handler]
+    LOG.setLevel(level)
+    LOG.propagate = False
+    if not debug:
+        os.environ.setdefault("GLOG_minloglevel", "2")
+        warnings.simplefilter("ignore")
+
+
+def log_to_file(path: Path) -> None:
+    """Also append every line, with its time, to a file."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    LOG.addHandler(handler)
+
+
+def _terminate(signum: int, frame: object) -> None:
+    raise Terminated
+
+
+def run_to_exit(command: Callable[[], None], debug: bool) -> int:
+    """Run a click command and turn whatever happens into an exit code and at most one line."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        command()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted; the same command continues where it stopped")
+        return INTERRUPTED
+    except Terminated:
+        _say("terminated; the same command continues where it stopped")
+        return TERMINATED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except PicoquantError as error:
+        if debug:
+            traceback.print_exc()
+        _say(f"error: {error}")
+        return error.exit_code
+    except Exception as error:  # the last resort: one line instead of a traceback
+        if debug:
+            traceback.print_exc()
+        _say(
+            f"error: {type(error).__name__}: {error} (a failure of picoquant; --debug shows where)"
+        )
+        return 1
+    return 0
+
+
+def _say(text: str) -> None:
+    line = " ".join(text.split())
+    LOG.handlers[1:] and LOG.handlers[1].handle(
+        LOG.makeRecord(LOG.name, logging.ERROR, "", 0, line, (), None)
+    )
+    print(f"picoquant: {line}", file=sys.stderr)

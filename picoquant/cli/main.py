@@ -1,0 +1,221 @@
+"""The `picoquant` command: a thin layer over stages and libraries. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from picoquant import __version__
+from picoquant.cli import console
+from picoquant.cli.options import STAGES, common_options, gather_overrides
+from picoquant.errors import UserError
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=_SETTINGS)
+@click.version_option(__version__, prog_name="picoquant")
+@click.option("--quiet", "-q", is_flag=True, help="Warnings and errors only.")
+@click.option("--verbose", "-v", is_flag=True, help="More detail.")
+@click.option(
+    "--debug", is_flag=True, help="Tracebacks, and the messages of the libraries underneath."
+)
+@click.pass_context
+def cli(ctx: click.Context, quiet: bool, verbose: bool, debug: bool) -> None:
+    """Train PicoDet, quantise it to INT8 and package it for NPUs that run INT8 only.
+
+    \b
+    The whole way on a generated data set:  picoquant run --config quickstart.yaml
+    On your own images:                     see the README
+    """
+    console.set_up(quiet, verbose, debug)
+
+
+def _run(
+    first: str | None,
+    last: str | None,
+    config: str | None,
+    save_dir: str,
+    overrides: list[str],
+    device: str,
+    force: bool,
+    opt: str | None,
+) -> Any:
+    from picoquant.stages import run_recipe
+
+    return run_recipe(
+        config, save_dir, overrides, first=first, last=last, device=device, force=force, opt=opt,
+        log_to_file=console.log_to_file,
+    )  # fmt: skip
+
+
+@cli.command()
+@common_options
+@click.option("--from", "first", type=click.Choice(STAGES), help="Start at this stage.")
+@click.option("--until", "last", type=click.Choice(STAGES), help="Stop after this stage.")
+@click.option("--target", multiple=True, metavar="NAME", help="NPU target; sets Package.target.")
+def run(
+    first, last, config, save_dir, overrides, more_overrides, input_size, device, force, opt, target
+):
+    """Run a recipe: train, export, quantize, evaluate, package. Only what is missing or changed.
+
+    \b
+    Example:  picoquant run --config quickstart.yaml --save-dir output/
+    """
+    if config is None:
+        raise click.UsageError(
+            "--config is needed: a recipe's path, or a shipped name such as quickstart.yaml"
+        )
+    texts = gather_overrides(
+        overrides, more_overrides, input_size=input_size, target=_targets(target)
+    )
+    _run(first, last, config, save_dir, texts, device, force, opt)
+
+
+def _targets(names: tuple[str, ...]) -> str | list[str] | None:
+    return names[0] if len(names) == 1 else list(names) or None
+
+
+def _stage_command(name: str, text: str, example: str) -> None:
+    def command(config, save_dir, overrides, more_overrides, input_size, device, force, opt):
+        texts = gather_overrides(overrides, more_overrides, input_size=input_size)
+        _run(name, name, config, save_dir, texts, device, force, opt)
+
+    command.__doc__ = f"{text}\n\n\b\nExample:  {example}\n"
+    cli.command(name)(common_options(command))
+
+
+_stage_command(
+    "train",
+    "Train the FP32 network; continues an interrupted run.",
+    "picoquant train --config picodet_s_416_coco_npu.yml --save-dir output/",
+)
+_stage_command(
+    "export",
+    "Export the trained network as a Paddle inference model.",
+    "picoquant export --config quickstart.yaml --save-dir output/",
+)
+_stage_command(
+    "quantize",
+    "Quantise the exported model: AutoCompression QAT with distillation.",
+    "picoquant quantize --config quickstart.yaml --save-dir output/",
+)
+
+
+@cli.command("eval")
+@common_options
+@click.option("--weights", metavar="FILE", help="Evaluate these trained weights alone.")
+@click.option(
+    "--model-dir", metavar="DIR", help="Evaluate this exported model (FP32 or INT8) alone."
+)
+@click.option("--json", "as_json", is_flag=True, help="The numbers as JSON on stdout.")
+def evaluate(
+    config,
+    save_dir,
+    overrides,
+    more_overrides,
+    input_size,
+    device,
+    force,
+    opt,
+    weights,
+    model_dir,
+    as_json,
+):
+    """COCO mAP of the run's FP32 and INT8 models, or of weights or a model named here.
+
+    \b
+    Examples:  picoquant eval --config quickstart.yaml --save-dir output/
+               picoquant eval --config picodet_s_416_coco_npu.yml --weights best.pdparams --json
+    """
+    if weights or model_dir:
+        from picoquant.stages.evaluate import evaluate_alone
+
+        if config is None:
+            raise click.UsageError("--config is needed: it says which data set to evaluate on")
+        texts = gather_overrides(
+            overrides, more_overrides, input_size=input_size, weights=weights, model_dir=model_dir
+        )
+        results = evaluate_alone(config, texts, device)
+    else:
+        texts = gather_overrides(overrides, more_overrides, input_size=input_size)
+        run_folder = _run("evaluate", "evaluate", config, save_dir, texts, device, force, opt)
+        results = run_folder.record("evaluate").get("metrics", {})
+    if as_json:
+        click.echo(json.dumps({"backends": results}, indent=2))
+
+
+@cli.command()
+@common_options
+@click.option(
+    "--target", multiple=True, metavar="NAME", help="NPU target (repeatable); sets Package.target."
+)
+def package(config, save_dir, overrides, more_overrides, input_size, device, force, opt, target):
+    """Package the INT8 model for a target: Paddle Lite .nb, ONNX, labels, preprocessing, manifest.
+
+    \b
+    Example:  picoquant package --target rv1126 --save-dir output/
+    """
+    texts = gather_overrides(
+        overrides, more_overrides, input_size=input_size, target=_targets(target)
+    )
+    _run("package", "package", config, save_dir, texts, device, force, opt)
+
+
+@cli.command()
+@click.option(
+    "--save-dir",
+    default="output",
+    show_default=True,
+    metavar="DIR",
+    help="Where a run would write.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+def doctor(save_dir: str, as_json: bool) -> None:
+    """Say what is installed, what is missing, and what to do about it.
+
+    \b
+    Example:  picoquant doctor
+    """
+    from picoquant.toolchain.doctor import checks
+
+    found = checks(save_dir)
+    if as_json:
+        click.echo(json.dumps([check.__dict__ for check in found], indent=2))
+    else:
+        for check in found:
+            click.echo(f"{'ok ' if check.ok else 'NO '} {check.name:<20} {check.found}")
+            if not check.ok:
+                click.echo(f"    {'':<20} -> {check.advice}")
+    missing = [check.name for check in found if not check.ok]
+    if missing:
+        raise UserError(f"not ready: {', '.join(missing)}; the lines above say what to do")
+
+
+@cli.group()
+def toolchain() -> None:
+    """Paddle Lite's opt in an environment of its own."""
+
+
+@toolchain.command()
+@click.option(
+    "--python", metavar="PATH", help="A Python 3.10 or 3.8 to use instead of one that is found."
+)
+def install(python: str | None) -> None:
+    """Make the environment that holds Paddle Lite's opt.
+
+    \b
+    Example:  picoquant toolchain install
+    """
+    from picoquant.toolchain.lite import install_lite
+
+    click.echo(install_lite(python=python))
+
+
+def main() -> None:
+    """Entry point: runs the command and exits with its code."""
+    debug = "--debug" in sys.argv
+    sys.exit(console.run_to_exit(lambda: cli(standalone_mode=False), debug))

@@ -1,0 +1,100 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable
+
+import click
+
+STAGES = ("train", "export", "quantize", "evaluate", "package")
+
+
+class InputSize(click.ParamType):
+    """`320`, `320,416` or `320x416`: height and width of the network's input, pixels."""
+
+    name = "H[,W]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:
+        """Text to `[height, width]`; a usage error when it is no size."""
+        if isinstance(value, list):
+            return value
+        match = re.fullmatch(r"\s*(\d+)\s*(?:[,x]\s*(\d+)\s*)?", str(value))
+        if not match:
+            self.fail(f"{value!r} is no size; write 320 or 320,416", param, ctx)
+        height = int(match.group(1))
+        return [height, int(match.group(2) or height)]
+
+
+class Device(click.ParamType):
+    """`cpu`, `gpu`, `gpu:0` or `gpu:0,1`."""
+
+    name = "DEVICE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The device as written; a usage error when it is none."""
+        if not re.fullmatch(r"cpu|gpu(:\d+(,\d+)*)?", str(value)):
+            self.fail(f"{value!r} is no device; write cpu, gpu or gpu:0,1", param, ctx)
+        return str(value)
+
+
+def overrides_option(command: Callable) -> Callable:
+    """`--set KEY=VALUE` (repeatable, `-o` too, several after one -o as PaddleDetection's users type)."""
+    command = click.argument("more_overrides", nargs=-1, metavar="[KEY=VALUE]...")(command)
+    return click.option(
+        "--set",
+        "-o",
+        "overrides",
+        multiple=True,
+        metavar="KEY.SUB=VALUE",
+        help="Override any key; repeatable.",
+    )(command)
+
+
+def common_options(command: Callable) -> Callable:
+    """Options of every command that runs stages."""
+    for option in (
+        click.option(
+            "--opt",
+            metavar="PATH",
+            help="Paddle Lite's opt (default: found, or the toolchain's own).",
+        ),
+        click.option("--force", is_flag=True, help="Run again what is done already."),
+        click.option(
+            "--device", type=Device(), default="cpu", show_default=True, help="cpu, gpu or gpu:0,1."
+        ),
+        click.option(
+            "--input-size", type=InputSize(), help="The network's input; sets Global.input_size."
+        ),
+        click.option(
+            "--save-dir", default="output", show_default=True, metavar="DIR", help="The run folder."
+        ),
+        click.option(
+            "--config",
+            "-c",
+            "config",
+            metavar="FILE",
+            help="A recipe or configuration: a path or a shipped name.",
+        ),
+    ):
+        command = option(command)
+    return overrides_option(command)
+
+
+def gather_overrides(
+    overrides: tuple[str, ...], more: tuple[str, ...], **options: Any
+) -> list[str]:
+    """All `KEY=VALUE` texts: those typed, then those that options stand for (None: not given)."""
+    for text in more:
+        if "=" not in text:
+            raise click.UsageError(f"{text!r} is no option and no KEY=VALUE")
+    keys = {
+        "input_size": "Global.input_size",
+        "weights": "Global.weights",
+        "model_dir": "Global.model_dir",
+        "target": "Package.target",
+    }
+    chosen = [
+        f"{keys[name]}={value}" for name, value in options.items() if value not in (None, (), [])
+    ]
+    return [*overrides, *more, *chosen]

@@ -1,0 +1,261 @@
+"""A recipe: the whole pipeline's settings, from a recipe file, a PaddleDetection configuration, or both.
+
+The resolved document holds the recipe's own sections (Global, Distillation, QuantAware, TrainConfig,
+Calibration, Package, Synthetic) beside the keys of the detector's configuration; the two share no names.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Mapping, Sequence, TypeVar
+
+from picoquant.config.locate import find, shipped
+from picoquant.config.nearest import unknown_key
+from picoquant.config.overrides import apply_overrides, check_keys, parse_override
+from picoquant.config.yaml_files import load_mapping, load_with_bases, merge
+from picoquant.errors import ConfigError
+
+LOG = logging.getLogger("picoquant")
+
+DEFAULT_RECIPE = "picodet_s_qat_dis"
+DEFAULT_DETECTOR = "picodet_s_416_coco_npu"
+RECIPE_SECTIONS = ("Global", "Distillation", "QuantAware", "TrainConfig")
+_FROM_READERS = ("eval_height", "eval_width", "eval_size")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class GlobalSettings:
+    """Section `Global`: what the stages share.
+
+    Attributes:
+        config: the detector's configuration, a path or a shipped name.
+        reader_config: PaddleDetection's name for a file with data sets and readers only.
+        weights: trained `.pdparams`; training is skipped.
+        model_dir: folder of an exported model; training and export are skipped.
+        model_filename, params_filename: names inside `model_dir`.
+        include_nms: whether `model_dir`'s model has NMS inside (checked against the model).
+        Evaluation: evaluate at the end.
+        input_size: `[height, width]` of the network's input, or None for the configuration's.
+        seed: of everything drawn at random.
+    """
+
+    config: str | None = None
+    reader_config: str | None = None
+    weights: str | None = None
+    model_dir: str | None = None
+    model_filename: str = "model.pdmodel"
+    params_filename: str = "model.pdiparams"
+    include_nms: bool = True
+    Evaluation: bool = True
+    input_size: tuple[int, int] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.input_size is not None:
+            object.__setattr__(self, "input_size", _size(self.input_size))
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ConfigError(f"Global.seed: expected a whole number from 0, found {self.seed!r}")
+        if self.weights and self.model_dir:
+            raise ConfigError(
+                "Global.weights and Global.model_dir are both set; name the trained weights or the exported "
+                "model, and set the other to null"
+            )
+
+
+@dataclass(frozen=True)
+class PackageSettings:
+    """Section `Package`: `target`, a shipped NPU profile, a profile's path, or a list of them."""
+
+    target: Any = "rv1126"
+
+
+@dataclass(frozen=True)
+class SyntheticSettings:
+    """Section `Synthetic`: a generated data set, instead of one on disk.
+
+    Attributes:
+        train_images, val_images: how many.
+        image_size: side of the square images, pixels.
+    """
+
+    train_images: int = 160
+    val_images: int = 160
+    image_size: int = 192
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(
+                    f"Synthetic.{field.name}: expected a whole number from 1, found {value!r}"
+                )
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """A file of `calib/`: which images drive quantisation, and how.
+
+    Attributes:
+        images: `train` or `val`: the images of TrainDataset or EvalDataset.
+        count: how many of them; None for all.
+        shuffle: draw them in an order fixed by `seed`.
+        batch_size: images a step; None for the evaluation reader's.
+    """
+
+    images: str = "train"
+    count: int | None = None
+    shuffle: bool = True
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.images not in ("train", "val"):
+            raise ConfigError(f"Calibration.images: expected train or val, found {self.images!r}")
+        for name in ("count", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ConfigError(
+                    f"Calibration.{name}: expected a whole number from 1 or null, found {value!r}"
+                )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A resolved recipe.
+
+    Attributes:
+        document: every section and key, overrides applied; can be written as YAML and read again.
+        source: the file it came from, as the user named it.
+    """
+
+    document: Mapping[str, Any]
+    source: str
+
+    @property
+    def common(self) -> GlobalSettings:
+        """Section `Global`, without the keys that only PaddleSlim's other examples use."""
+        known = {field.name for field in fields(GlobalSettings)}
+        section = self.document.get("Global") or {}
+        return build(GlobalSettings, {k: v for k, v in section.items() if k in known}, "Global")
+
+    def section(self, name: str, settings: type[T]) -> T:
+        """One section as its settings."""
+        return build(settings, self.document.get(name) or {}, name)
+
+    @property
+    def calibration(self) -> CalibrationSettings:
+        """Section `Calibration`: a mapping, a path, or the name of a file in calib/."""
+        value = self.document.get("Calibration")
+        if isinstance(value, str):
+            return build(
+                CalibrationSettings, load_mapping(find(("calib",), value)), f"Calibration: {value}"
+            )
+        return build(CalibrationSettings, value or {}, "Calibration")
+
+    @property
+    def targets(self) -> list[str]:
+        """Names or paths of the NPU profiles to package for."""
+        target = self.section("Package", PackageSettings).target
+        return [str(name) for name in (target if isinstance(target, (list, tuple)) else [target])]
+
+
+def build(settings: type[T], values: Mapping[str, Any], where: str) -> T:
+    """A settings dataclass from a mapping.
+
+    Raises: `ConfigError` for an unknown key or a value the settings refuse.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: expected keys and values, found {values!r}")
+    known = {field.name for field in fields(settings)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise unknown_key(where, str(key), known)
+    return settings(**values)
+
+
+def _size(value: Any) -> tuple[int, int]:
+    pair = [value, value] if isinstance(value, int) else value
+    try:
+        height, width = (int(side) for side in pair)
+    except (TypeError, ValueError):
+        raise ConfigError(f"Global.input_size: expected [height, width], found {value!r}") from None
+    for side in (height, width):
+        if side < 64 or side % 32:
+            raise ConfigError(
+                f"Global.input_size: {side} is not a multiple of 32 from 64 (the network halves its input "
+                f"6 times); the nearest is {max(64, round(side / 32) * 32)}"
+            )
+    return height, width
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe or a PaddleDetection configuration and everything it builds on.
+
+    Args:
+        name: a path, or the bare name of a shipped recipe or configuration.
+        overrides: `KEY.SUB=VALUE` texts, applied in order; they win over the files.
+
+    Raises: `ConfigError` naming file and key.
+    """
+    from picoquant.config.schema import schema
+
+    path = find(("recipes", "configs"), name)
+    own = load_with_bases(path)
+    top = load_mapping(path)
+    sections = load_mapping(shipped("recipes", DEFAULT_RECIPE))
+    if any(section in own for section in RECIPE_SECTIONS):
+        document = _on_its_detector(own, path, overrides)
+    else:
+        document = own
+    defaults = {key: value for key, value in sections.items() if key != "export"}
+    defaults["Global"] = {**sections["Global"], "config": None}
+    document = {**defaults, **document}
+    document["Global"] = {**defaults["Global"], **(own.get("Global") or {})}
+    document["export"] = {
+        **document.get("export", {}),
+        **sections["export"],
+        **(top.get("export") or {}),
+    }
+    known = schema()
+    check_keys(document, known, str(path))
+    for text in overrides:
+        key = parse_override(text)[0][0]
+        if key in _FROM_READERS:
+            raise ConfigError(
+                f"--set {text}: set Global.input_size=[height,width]; it reaches every reader"
+            )
+    apply_overrides(document, overrides, known)
+    document["Global"]["config"] = (
+        None if document["Global"]["config"] is None else str(document["Global"]["config"])
+    )
+    return Recipe(document, str(name))
+
+
+def _on_its_detector(own: dict[str, Any], path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """A recipe laid on the detector's configuration that its Global section names."""
+    section = own.get("Global") or {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{path}: Global: expected keys and values, found {section!r}")
+    named = {key: section.get(key) for key in ("config", "reader_config")}
+    for text in overrides:
+        keys, value = parse_override(text)
+        if keys[:1] == ["Global"] and keys[1:] in (["config"], ["reader_config"]):
+            named[keys[1]] = value
+    detector = own if "architecture" in own else {}
+    if named["config"] or not detector:
+        detector = load_with_bases(_beside(path, named["config"] or DEFAULT_DETECTOR))
+    if named["reader_config"]:
+        detector = merge(detector, load_with_bases(_beside(path, named["reader_config"])))
+    return merge(detector, own)
+
+
+def _beside(recipe: Path, name: str) -> Path:
+    """A file the recipe names: from the working folder, beside the recipe, or shipped."""
+    beside = recipe.parent / Path(name).expanduser()
+    return (
+        beside if beside.is_file() and not Path(name).is_file() else find(("configs",), str(name))
+    )

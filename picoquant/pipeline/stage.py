@@ -1,0 +1,48 @@
+"""What a stage is: a name, a question whether it is needed, its inputs, and its work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+from picoquant.config.recipe import Recipe
+from picoquant.pipeline.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage gets.
+
+    Attributes:
+        recipe: the settings.
+        run: the run folder, to find what other stages left.
+        device: `cpu`, `gpu` or `gpu:0,1`.
+        opt: path of Paddle Lite's opt given by the user, or None.
+    """
+
+    recipe: Recipe
+    run: RunFolder
+    device: str
+    opt: str | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline.
+
+    Attributes:
+        name: also its folder's and its key in run.json.
+        does: a few words for the log.
+        not_needed: a reason to leave the stage out for this recipe, or None.
+        inputs: everything that decides the stage's result, JSON-able; raises `UserError` when something
+            that must be there is not.
+        work: `(context, out, keep) -> metrics`: writes the stage's files into `out`; may keep in `keep`
+            what an interrupted run continues from.
+    """
+
+    name: str
+    does: str
+    not_needed: Callable[[Context], "str | None"]
+    inputs: Callable[[Context], "dict[str, Any]"]
+    work: Callable[[Context, Path, Path], "dict[str, Any]"]

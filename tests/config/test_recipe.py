@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+
+from picoquant.config.recipe import load_recipe
+from picoquant.config.yaml_files import dump_yaml
+from picoquant.errors import ConfigError
+
+
+def test_the_shipped_recipe_has_paddledetections_values():
+    document = load_recipe("picodet_s_qat_dis.yaml").document
+    assert document["Distillation"] == {"alpha": 1.0, "loss": "l2"}
+    assert document["QuantAware"] == {
+        "use_pact": True,
+        "activation_quantize_type": "moving_average_abs_max",
+        "weight_bits": 8,
+        "activation_bits": 8,
+        "quantize_op_types": ["conv2d", "depthwise_conv2d"],
+    }
+    assert document["TrainConfig"] == {
+        "train_iter": 8000,
+        "eval_iter": 1000,
+        "learning_rate": {"type": "CosineAnnealingDecay", "learning_rate": 1e-5, "T_max": 8000},
+        "optimizer_builder": {"optimizer": {"type": "SGD"}, "weight_decay": 4e-05},
+    }
+    assert document["architecture"] == "PicoDet"
+
+
+def test_a_set_value_wins_and_reaches_the_settings():
+    recipe = load_recipe(
+        "picodet_s_qat_dis", ["Global.input_size=[320,320]", "TrainConfig.train_iter=5"]
+    )
+    assert recipe.common.input_size == (320, 320)
+    assert recipe.document["TrainConfig"]["train_iter"] == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("TrainConfig.train_itr=5", r"unknown key train_itr \(did you mean train_iter\?\)"),
+        ("Globl.seed=5", r"unknown key Globl \(did you mean Global\?\)"),
+        ("Global.seed", "write it as KEY=VALUE"),
+        ("Global.input_size=[300,300]", r"300 is not a multiple of 32"),
+        ("eval_height=320", r"set Global\.input_size"),
+    ],
+)
+def test_a_wrong_set_is_one_clear_error(text, message):
+    with pytest.raises(ConfigError, match=message):
+        _ = load_recipe("picodet_s_qat_dis", [text]).common
+
+
+def test_an_unknown_key_in_a_file_is_named_with_the_nearest(tmp_path):
+    (tmp_path / "r.yaml").write_text("Global: {model_dri: x}\nTrainConfig: {}\n")
+    with pytest.raises(
+        ConfigError, match=r"r\.yaml: Global: unknown key model_dri \(did you mean model_dir\?\)"
+    ):
+        load_recipe(str(tmp_path / "r.yaml"))
+
+
+def test_a_file_with_only_paddleslims_four_sections_is_whole(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "Global: {model_dir: ./exported, include_nms: true, model_filename: model.pdmodel}\n"
+        "Distillation: {alpha: 1.0, loss: l2}\nQuantAware: {use_pact: false}\nTrainConfig: {train_iter: 3}\n"
+    )
+    recipe = load_recipe(str(tmp_path / "mine.yaml"))
+    assert recipe.common.model_dir == "./exported"
+    assert recipe.document["TrainConfig"] == {"train_iter": 3}
+    assert recipe.targets == ["rv1126"]
+    assert recipe.document["TrainDataset"].tag == "COCODataSet"
+
+
+def test_a_detector_configuration_takes_the_default_sections():
+    recipe = load_recipe("picodet_s_416_coco_npu")
+    assert recipe.document["TrainConfig"]["train_iter"] == 8000
+    assert recipe.document["export"]["post_process"] is False  # an NPU runs the network only
+
+
+def test_the_resolved_configuration_reads_back_as_itself(tmp_path):
+    recipe = load_recipe("picodet_s_qat_dis", ["epoch=7", "TrainDataset.dataset_dir=data/x"])
+    (tmp_path / "config.yml").write_text(dump_yaml(recipe.document))
+    again = load_recipe(str(tmp_path / "config.yml"))
+    assert again.document == recipe.document
+    assert again.document["TrainDataset"].tag == "COCODataSet"
+
+
+def test_an_unknown_name_lists_what_is_shipped():
+    with pytest.raises(
+        ConfigError, match=r"picodet_s_qat_diss.yaml.*did you mean picodet_s_qat_dis\?"
+    ):
+        load_recipe("picodet_s_qat_diss.yaml")
+
+
+def test_weights_and_model_dir_together_are_refused():
+    with pytest.raises(ConfigError, match="both set"):
+        _ = load_recipe("picodet_s_qat_dis", ["Global.weights=a", "Global.model_dir=b"]).common

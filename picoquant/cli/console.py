@@ -76,9 +76,7 @@ def run_to_exit(command: Callable[[], None], debug: bool) -> int:
     except Exception as error:  # the last resort: one line instead of a traceback
         if debug:
             traceback.print_exc()
-        _say(
-            f"error: {type(error).__name__}: {error} (a failure of picoquant; --debug shows where)"
-        )
+        _say(f"error: {type(error).__name__}: {error} (a failure of picoquant; --debug shows where)")
         return 1
     return 0
 

@@ -20,9 +20,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.version_option(__version__, prog_name="picoquant")
 @click.option("--quiet", "-q", is_flag=True, help="Warnings and errors only.")
 @click.option("--verbose", "-v", is_flag=True, help="More detail.")
-@click.option(
-    "--debug", is_flag=True, help="Tracebacks, and the messages of the libraries underneath."
-)
+@click.option("--debug", is_flag=True, help="Tracebacks, and the messages of the libraries underneath.")
 @click.pass_context
 def cli(ctx: click.Context, quiet: bool, verbose: bool, debug: bool) -> None:
     """Train PicoDet, quantise it to INT8 and package it for NPUs that run INT8 only.
@@ -57,9 +55,7 @@ def _run(
 @click.option("--from", "first", type=click.Choice(STAGES), help="Start at this stage.")
 @click.option("--until", "last", type=click.Choice(STAGES), help="Stop after this stage.")
 @click.option("--target", multiple=True, metavar="NAME", help="NPU target; sets Package.target.")
-def run(
-    first, last, config, save_dir, overrides, more_overrides, input_size, device, force, opt, target
-):
+def run(first, last, config, save_dir, overrides, more_overrides, input_size, device, force, opt, target):
     """Run a recipe: train, export, quantize, evaluate, package. Only what is missing or changed.
 
     \b
@@ -69,9 +65,7 @@ def run(
         raise click.UsageError(
             "--config is needed: a recipe's path, or a shipped name such as quickstart.yaml"
         )
-    texts = gather_overrides(
-        overrides, more_overrides, input_size=input_size, target=_targets(target)
-    )
+    texts = gather_overrides(overrides, more_overrides, input_size=input_size, target=_targets(target))
     _run(first, last, config, save_dir, texts, device, force, opt)
 
 
@@ -108,9 +102,7 @@ _stage_command(
 @cli.command("eval")
 @common_options
 @click.option("--weights", metavar="FILE", help="Evaluate these trained weights alone.")
-@click.option(
-    "--model-dir", metavar="DIR", help="Evaluate this exported model (FP32 or INT8) alone."
-)
+@click.option("--model-dir", metavar="DIR", help="Evaluate this exported model (FP32 or INT8) alone.")
 @click.option("--json", "as_json", is_flag=True, help="The numbers as JSON on stdout.")
 def evaluate(
     config,
@@ -150,18 +142,14 @@ def evaluate(
 
 @cli.command()
 @common_options
-@click.option(
-    "--target", multiple=True, metavar="NAME", help="NPU target (repeatable); sets Package.target."
-)
+@click.option("--target", multiple=True, metavar="NAME", help="NPU target (repeatable); sets Package.target.")
 def package(config, save_dir, overrides, more_overrides, input_size, device, force, opt, target):
     """Package the INT8 model for a target: Paddle Lite .nb, ONNX, labels, preprocessing, manifest.
 
     \b
     Example:  picoquant package --target rv1126 --save-dir output/
     """
-    texts = gather_overrides(
-        overrides, more_overrides, input_size=input_size, target=_targets(target)
-    )
+    texts = gather_overrides(overrides, more_overrides, input_size=input_size, target=_targets(target))
     _run("package", "package", config, save_dir, texts, device, force, opt)
 
 
@@ -201,9 +189,7 @@ def toolchain() -> None:
 
 
 @toolchain.command()
-@click.option(
-    "--python", metavar="PATH", help="A Python 3.10 or 3.8 to use instead of one that is found."
-)
+@click.option("--python", metavar="PATH", help="A Python 3.10 or 3.8 to use instead of one that is found.")
 def install(python: str | None) -> None:
     """Make the environment that holds Paddle Lite's opt.
 

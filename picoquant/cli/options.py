@@ -63,9 +63,7 @@ def common_options(command: Callable) -> Callable:
         click.option(
             "--device", type=Device(), default="cpu", show_default=True, help="cpu, gpu or gpu:0,1."
         ),
-        click.option(
-            "--input-size", type=InputSize(), help="The network's input; sets Global.input_size."
-        ),
+        click.option("--input-size", type=InputSize(), help="The network's input; sets Global.input_size."),
         click.option(
             "--save-dir", default="output", show_default=True, metavar="DIR", help="The run folder."
         ),
@@ -81,9 +79,7 @@ def common_options(command: Callable) -> Callable:
     return overrides_option(command)
 
 
-def gather_overrides(
-    overrides: tuple[str, ...], more: tuple[str, ...], **options: Any
-) -> list[str]:
+def gather_overrides(overrides: tuple[str, ...], more: tuple[str, ...], **options: Any) -> list[str]:
     """All `KEY=VALUE` texts: those typed, then those that options stand for (None: not given)."""
     for text in more:
         if "=" not in text:
@@ -94,7 +90,5 @@ def gather_overrides(
         "model_dir": "Global.model_dir",
         "target": "Package.target",
     }
-    chosen = [
-        f"{keys[name]}={value}" for name, value in options.items() if value not in (None, (), [])
-    ]
+    chosen = [f"{keys[name]}={value}" for name, value in options.items() if value not in (None, (), [])]
     return [*overrides, *more, *chosen]

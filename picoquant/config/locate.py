@@ -30,8 +30,7 @@ def shipped(kind: str, name: str) -> Path:
             return candidate
     names = shipped_names(kind)
     raise ConfigError(
-        f"no {name} among picoquant's {kind}{suggestion(Path(name).stem, names)}; "
-        f"known: {', '.join(names)}"
+        f"no {name} among picoquant's {kind}{suggestion(Path(name).stem, names)}; known: {', '.join(names)}"
     )
 
 

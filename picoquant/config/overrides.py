@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from picoquant.config.nearest import unknown_key
 from picoquant.config.yaml_files import parse_yaml
@@ -51,9 +52,7 @@ def _put(document: dict[str, Any], path: list[str], value: Any, schema: Schema, 
             return
         if not isinstance(here.get(key), (dict, list)):
             if here.get(key) is not None:
-                raise ConfigError(
-                    f"{where}: {key} is a value ({here[key]}), it has no keys below it"
-                )
+                raise ConfigError(f"{where}: {key} is a value ({here[key]}), it has no keys below it")
             here[key] = {}
         here = here[key]
         below = level.get(key) if level is not None else None

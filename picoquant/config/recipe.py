@@ -7,9 +7,10 @@ Calibration, Package, Synthetic) beside the keys of the detector's configuration
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Mapping, Sequence, TypeVar
+from typing import Any, TypeVar
 
 from picoquant.config.locate import find, shipped
 from picoquant.config.nearest import unknown_key
@@ -90,9 +91,7 @@ class SyntheticSettings:
         for field in fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, int) or value < 1:
-                raise ConfigError(
-                    f"Synthetic.{field.name}: expected a whole number from 1, found {value!r}"
-                )
+                raise ConfigError(f"Synthetic.{field.name}: expected a whole number from 1, found {value!r}")
 
 
 @dataclass(frozen=True)
@@ -151,9 +150,7 @@ class Recipe:
         """Section `Calibration`: a mapping, a path, or the name of a file in calib/."""
         value = self.document.get("Calibration")
         if isinstance(value, str):
-            return build(
-                CalibrationSettings, load_mapping(find(("calib",), value)), f"Calibration: {value}"
-            )
+            return build(CalibrationSettings, load_mapping(find(("calib",), value)), f"Calibration: {value}")
         return build(CalibrationSettings, value or {}, "Calibration")
 
     @property
@@ -225,9 +222,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     for text in overrides:
         key = parse_override(text)[0][0]
         if key in _FROM_READERS:
-            raise ConfigError(
-                f"--set {text}: set Global.input_size=[height,width]; it reaches every reader"
-            )
+            raise ConfigError(f"--set {text}: set Global.input_size=[height,width]; it reaches every reader")
     apply_overrides(document, overrides, known)
     document["Global"]["config"] = (
         None if document["Global"]["config"] is None else str(document["Global"]["config"])
@@ -256,6 +251,4 @@ def _on_its_detector(own: dict[str, Any], path: Path, overrides: Sequence[str]) 
 def _beside(recipe: Path, name: str) -> Path:
     """A file the recipe names: from the working folder, beside the recipe, or shipped."""
     beside = recipe.parent / Path(name).expanduser()
-    return (
-        beside if beside.is_file() and not Path(name).is_file() else find(("configs",), str(name))
-    )
+    return beside if beside.is_file() and not Path(name).is_file() else find(("configs",), str(name))

@@ -54,15 +54,11 @@ def _construct_tagged(loader: _Loader, suffix: str, node: yaml.Node) -> Tagged:
         return Tagged(suffix, loader.construct_mapping(node, deep=True))
     if isinstance(node, yaml.ScalarNode) and node.value in ("", "null", "~"):
         return Tagged(suffix)
-    raise yaml.constructor.ConstructorError(
-        None, None, f"!{suffix} takes a mapping", node.start_mark
-    )
+    raise yaml.constructor.ConstructorError(None, None, f"!{suffix} takes a mapping", node.start_mark)
 
 
 _Loader.add_multi_constructor("!", _construct_tagged)
-_Dumper.add_representer(
-    Tagged, lambda dumper, value: dumper.represent_mapping(f"!{value.tag}", dict(value))
-)
+_Dumper.add_representer(Tagged, lambda dumper, value: dumper.represent_mapping(f"!{value.tag}", dict(value)))
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -115,9 +111,7 @@ def load_mapping(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     value = parse_yaml(text, str(path))
     if not isinstance(value, dict):
-        raise ConfigError(
-            f"{path}: expected keys and values at the top level, found {type(value).__name__}"
-        )
+        raise ConfigError(f"{path}: expected keys and values at the top level, found {type(value).__name__}")
     return value
 
 

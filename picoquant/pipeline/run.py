@@ -6,8 +6,8 @@ import logging
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from importlib import metadata
-from typing import Sequence
 
 from picoquant import __version__
 from picoquant.config.yaml_files import dump_yaml
@@ -44,9 +44,7 @@ def select(stages: Sequence[Stage], first: str | None, last: str | None) -> list
     begin = names.index(first) if first else 0
     end = names.index(last) if last else len(names) - 1
     if begin > end:
-        raise ConfigError(
-            f"--from {first} comes after --until {last}; the order is {', '.join(names)}"
-        )
+        raise ConfigError(f"--from {first} comes after --until {last}; the order is {', '.join(names)}")
     return list(stages[begin : end + 1])
 
 
@@ -80,15 +78,11 @@ def _run_one(context: Context, stage: Stage, force: bool) -> None:
     inputs = stage.inputs(context)
     mark = fingerprint({"stage": stage.name, "inputs": inputs})
     if not force and run.is_current(stage.name, mark):
-        LOG.info(
-            "%s: skipped, done before with the same inputs (%s)", stage.name, run.folder(stage.name)
-        )
+        LOG.info("%s: skipped, done before with the same inputs (%s)", stage.name, run.folder(stage.name))
         return
     old = run.record(stage.name)
     if old.get("status") == "done":
-        LOG.info(
-            "%s: again, %s", stage.name, "as --force says" if force else _what_changed(old, inputs)
-        )
+        LOG.info("%s: again, %s", stage.name, "as --force says" if force else _what_changed(old, inputs))
     LOG.info("%s: %s", stage.name, stage.does)
     out, keep = run.work(stage.name, mark, fresh=force)
     record = {

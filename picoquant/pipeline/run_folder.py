@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 from picoquant.errors import PicoquantError, UserError
 from picoquant.files import (
@@ -64,9 +65,7 @@ class RunFolder:
                 return manifest
         except (ValueError, KeyError, TypeError):
             pass
-        raise UserError(
-            f"{path} is damaged; remove it (stages will run again) or choose another --save-dir"
-        )
+        raise UserError(f"{path} is damaged; remove it (stages will run again) or choose another --save-dir")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -43,6 +43,6 @@ class Stage:
 
     name: str
     does: str
-    not_needed: Callable[[Context], "str | None"]
-    inputs: Callable[[Context], "dict[str, Any]"]
-    work: Callable[[Context, Path, Path], "dict[str, Any]"]
+    not_needed: Callable[[Context], str | None]
+    inputs: Callable[[Context], dict[str, Any]]
+    work: Callable[[Context, Path, Path], dict[str, Any]]

@@ -27,9 +27,7 @@ def test_the_shipped_recipe_has_paddledetections_values():
 
 
 def test_a_set_value_wins_and_reaches_the_settings():
-    recipe = load_recipe(
-        "picodet_s_qat_dis", ["Global.input_size=[320,320]", "TrainConfig.train_iter=5"]
-    )
+    recipe = load_recipe("picodet_s_qat_dis", ["Global.input_size=[320,320]", "TrainConfig.train_iter=5"])
     assert recipe.common.input_size == (320, 320)
     assert recipe.document["TrainConfig"]["train_iter"] == 5
 
@@ -84,9 +82,7 @@ def test_the_resolved_configuration_reads_back_as_itself(tmp_path):
 
 
 def test_an_unknown_name_lists_what_is_shipped():
-    with pytest.raises(
-        ConfigError, match=r"picodet_s_qat_diss.yaml.*did you mean picodet_s_qat_dis\?"
-    ):
+    with pytest.raises(ConfigError, match=r"picodet_s_qat_diss.yaml.*did you mean picodet_s_qat_dis\?"):
         load_recipe("picodet_s_qat_diss.yaml")
 
 

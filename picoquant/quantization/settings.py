@@ -1,0 +1,269 @@
+"""Settings of quantisation: the keys of AutoCompression's YAML sections, checked when built.
+
+Keys and defaults are those of PaddleSlim 2.6 (`paddleslim/auto_compression/strategy_config.py`), except
+where an INT8 NPU needs another default. A value that picoquant cannot honour is refused, never ignored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
+
+from picoquant.config.nearest import suggestion
+from picoquant.errors import ConfigError
+
+LOSSES = ("l2", "soft_label", "dkd", "skd")
+WEIGHT_TYPES = ("channel_wise_abs_max", "abs_max")
+OPERATOR_TYPES = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "mul", "matmul", "matmul_v2")
+
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """Section `Distillation`: how the INT8 student learns from the FP32 teacher.
+
+    Attributes:
+        loss: `l2`, `soft_label`, `dkd` or `skd`; a list of them goes with lists of nodes.
+        node: names of the variables compared; none: the outputs of the last operators with weights.
+        alpha: factor of the loss, or one for each.
+        teacher_model_dir: folder of the teacher; None: the model that is quantised.
+        teacher_model_filename, teacher_params_filename: names in that folder.
+    """
+
+    loss: Union[str, tuple[str, ...]] = "l2"
+    node: tuple[Any, ...] = ()
+    alpha: Union[float, tuple[float, ...]] = 1.0
+    teacher_model_dir: Optional[str] = None
+    teacher_model_filename: str = "model.pdmodel"
+    teacher_params_filename: str = "model.pdiparams"
+
+    def __post_init__(self) -> None:
+        node = () if self.node is None else tuple(_frozen(name) for name in _listed(self.node))
+        object.__setattr__(self, "node", node)
+        nested = bool(node) and isinstance(node[0], tuple)
+        for name in ("loss", "alpha"):
+            value = _frozen(getattr(self, name))
+            if not nested and isinstance(value, tuple):
+                value = _only(f"Distillation.{name}", value)
+            object.__setattr__(self, name, value)
+        if nested:
+            self._check_lists(len(node))
+        for loss in _listed(self.loss):
+            _one_of("Distillation.loss", loss, LOSSES)
+        for alpha in _listed(self.alpha):
+            _positive("Distillation.alpha", alpha)
+        if not nested:
+            object.__setattr__(self, "alpha", float(self.alpha))
+
+    def _check_lists(self, groups: int) -> None:
+        for name in ("loss", "alpha"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or len(value) != groups:
+                raise ConfigError(
+                    f"Distillation.{name}: Distillation.node has {groups} lists, so {groups} values are "
+                    f"needed, found {value!r}"
+                )
+
+    def to_paddleslim(self) -> dict[str, Any]:
+        """The section as AutoCompression takes it."""
+        return {
+            "loss": _thawed(self.loss),
+            "node": _thawed(self.node),
+            "alpha": _thawed(self.alpha),
+            "teacher_model_dir": self.teacher_model_dir,
+            "teacher_model_filename": self.teacher_model_filename,
+            "teacher_params_filename": self.teacher_params_filename,
+        }
+
+
+@dataclass(frozen=True)
+class QuantAwareSettings:
+    """Section `QuantAware`: what becomes INT8, and how ranges are found.
+
+    Attributes:
+        quantize_op_types: operators with weights that become INT8.
+        weight_bits, activation_bits: 2 to 8.
+        not_quant_pattern: operators whose name scope holds one of these stay in floating point.
+        use_pact: learn the clipping range of each activation (PACT, https://arxiv.org/abs/1805.06085).
+        activation_quantize_type: `moving_average_abs_max`, the range an NPU can use: fixed after training.
+        weight_quantize_type: a range for each output channel, or one for the whole weight.
+        dtype: `int8`.
+        window_size: of `range_abs_max`; accepted, not used.
+        moving_rate: decay of the activations' moving average.
+        for_tensorrt, is_full_quantize: accepted as false only.
+        onnx_format: accepted; both formats are written whatever it says.
+    """
+
+    quantize_op_types: tuple[str, ...] = ("conv2d", "depthwise_conv2d")
+    weight_bits: int = 8
+    activation_bits: int = 8
+    not_quant_pattern: tuple[str, ...] = ("skip_quant",)
+    use_pact: bool = False
+    activation_quantize_type: str = "moving_average_abs_max"
+    weight_quantize_type: str = "channel_wise_abs_max"
+    dtype: str = "int8"
+    window_size: int = 10000
+    moving_rate: float = 0.9
+    for_tensorrt: bool = False
+    onnx_format: bool = False
+    is_full_quantize: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("quantize_op_types", "not_quant_pattern"):
+            object.__setattr__(self, name, tuple(_listed(getattr(self, name))))
+        if not self.quantize_op_types:
+            raise ConfigError("QuantAware.quantize_op_types is empty: nothing would become INT8")
+        for kind in self.quantize_op_types:
+            _one_of("QuantAware.quantize_op_types", kind, OPERATOR_TYPES)
+        for name in ("weight_bits", "activation_bits"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= 8:
+                raise ConfigError(f"QuantAware.{name}: expected 2 to 8 bits, found {value!r}")
+        _one_of(
+            "QuantAware.activation_quantize_type",
+            self.activation_quantize_type,
+            ("moving_average_abs_max",),
+        )
+        _one_of("QuantAware.weight_quantize_type", self.weight_quantize_type, WEIGHT_TYPES)
+        _one_of("QuantAware.dtype", self.dtype, ("int8",))
+        for name in ("use_pact", "onnx_format", "for_tensorrt", "is_full_quantize"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"QuantAware.{name}: expected true or false, found {getattr(self, name)!r}")
+        for name in ("for_tensorrt", "is_full_quantize"):
+            if getattr(self, name):
+                raise ConfigError(f"QuantAware.{name}: true is not supported; name quantize_op_types")
+        if not isinstance(self.moving_rate, float) or not 0 < self.moving_rate < 1:
+            raise ConfigError(f"QuantAware.moving_rate: expected between 0 and 1, found {self.moving_rate!r}")
+
+    def to_paddleslim(self) -> dict[str, Any]:
+        """The section as AutoCompression takes it."""
+        return {name: _thawed(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class QatTrainSettings:
+    """Section `TrainConfig`: how long, how fast.
+
+    Attributes:
+        epochs: passes over the images; ends training when it comes before `train_iter`.
+        train_iter: steps.
+        learning_rate: a number, or `{type: <class of paddle.optimizer.lr>, <its arguments>}`.
+        optimizer_builder: `optimizer: {type: …}`, and `weight_decay`, `regularizer` or `grad_clip`.
+        eval_iter: steps between evaluations.
+        logging_iter: accepted; progress is shown by time.
+        origin_metric: mAP of the FP32 model, 0 to 1; quantisation stops at once when it is off by 0.05.
+        target_metric: training ends when the INT8 mAP is above it.
+        amp_config, recompute_config, sharding_config, sparse_model: accepted as unset only.
+    """
+
+    epochs: Optional[int] = None
+    train_iter: Optional[int] = None
+    learning_rate: Union[float, Mapping[str, Any]] = 1e-5
+    optimizer_builder: Mapping[str, Any] = field(default_factory=lambda: {"optimizer": {"type": "SGD"}})
+    eval_iter: int = 1000
+    logging_iter: int = 10
+    origin_metric: Optional[float] = None
+    target_metric: Optional[float] = None
+    amp_config: Optional[Mapping[str, Any]] = None
+    recompute_config: Optional[Mapping[str, Any]] = None
+    sharding_config: Optional[Mapping[str, Any]] = None
+    sparse_model: bool = False
+
+    def __post_init__(self) -> None:
+        if self.train_iter is None and self.epochs is None:
+            raise ConfigError("TrainConfig.train_iter: say how many steps to train, for example 8000")
+        for name in ("epochs", "train_iter", "eval_iter", "logging_iter"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ConfigError(f"TrainConfig.{name}: expected a whole number above 0, found {value!r}")
+        self._check_learning_rate()
+        self._check_optimizer()
+        for name in ("origin_metric", "target_metric"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, (int, float)) or not 0 <= value <= 1):
+                raise ConfigError(f"TrainConfig.{name}: expected a mAP from 0 to 1, found {value!r}")
+        for name in ("amp_config", "recompute_config", "sharding_config", "sparse_model"):
+            if getattr(self, name):
+                raise ConfigError(f"TrainConfig.{name} is not supported in quantisation: remove it")
+
+    def _check_learning_rate(self) -> None:
+        rate = self.learning_rate
+        if isinstance(rate, Mapping):
+            if not isinstance(rate.get("type"), str):
+                raise ConfigError(
+                    "TrainConfig.learning_rate.type is missing: a class of paddle.optimizer.lr, for "
+                    "example CosineAnnealingDecay"
+                )
+            if "learning_rate" in rate:
+                _positive("TrainConfig.learning_rate.learning_rate", rate["learning_rate"])
+        else:
+            _positive("TrainConfig.learning_rate", rate)
+            object.__setattr__(self, "learning_rate", float(rate))
+
+    def _check_optimizer(self) -> None:
+        known = ("optimizer", "weight_decay", "regularizer", "grad_clip")
+        builder = self.optimizer_builder
+        if not isinstance(builder, Mapping):
+            raise ConfigError(f"TrainConfig.optimizer_builder: expected keys, found {builder!r}")
+        for key in builder:
+            _one_of("TrainConfig.optimizer_builder", key, known)
+        for key in ("optimizer", "regularizer", "grad_clip"):
+            part = builder.get(key)
+            if key in builder or key == "optimizer":
+                if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+                    raise ConfigError(f"TrainConfig.optimizer_builder.{key}.type is missing")
+
+    def steps(self, steps_per_epoch: Optional[int]) -> int:
+        """How many steps to train.
+
+        Args:
+            steps_per_epoch: batches in one pass over the images, where it is known.
+
+        Raises: `ConfigError` when only `epochs` is set and the length of an epoch is not known.
+        """
+        limits = [] if self.train_iter is None else [self.train_iter]
+        if self.epochs is not None and steps_per_epoch is not None:
+            limits.append(self.epochs * steps_per_epoch)
+        if not limits:
+            raise ConfigError("TrainConfig.epochs alone does not say how many steps: set train_iter")
+        return min(limits)
+
+    def to_paddleslim(self) -> dict[str, Any]:
+        """The section as AutoCompression takes it."""
+        values = {name: _thawed(getattr(self, name)) for name in self.__dataclass_fields__}
+        if values["train_iter"] is None:
+            del values["train_iter"]
+        return values
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(part) for part in value) if isinstance(value, (list, tuple)) else value
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _thawed(part) for key, part in value.items()}
+    return [_thawed(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _only(where: str, values: tuple[Any, ...]) -> Any:
+    if len(values) != 1:
+        raise ConfigError(f"{where}: {len(values)} values need as many lists in Distillation.node")
+    return values[0]
+
+
+def _one_of(where: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        hint = suggestion(str(value), known)
+        raise ConfigError(f"{where}: {value!r} is not supported{hint}; known: {', '.join(known)}")
+
+
+def _positive(where: str, value: Any) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise ConfigError(f"{where}: expected a number above 0, found {value!r}")

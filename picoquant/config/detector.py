@@ -1,0 +1,150 @@
+"""From a PaddleDetection configuration to a detector's settings.
+
+A component is named where it is used, `backbone: LCNet`, with its keys in the section `LCNet`; or
+written there, `conv_feat: {name: PicoFeat, …}` or `!PicoFeat {…}`, whose keys win over the section's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Union
+
+from picoquant.config.nearest import suggestion, unknown_key
+from picoquant.detector import settings as s
+from picoquant.errors import ConfigError
+from picoquant.postprocess.settings import NmsSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from picoquant.detector.picodet import PicoDet
+
+Components = Mapping[str, type]
+
+_BACKBONES: Components = {"LCNet": s.LCNet}
+_NECKS: Components = {"CSPPAN": s.CSPPAN, "LCPAN": s.LCPAN}
+_HEADS: Components = {"PicoHeadV2": s.PicoHeadV2}
+_BOX_LOSSES: Components = {
+    "GIoULoss": s.GIoULoss,
+    "SIoULoss": s.SIoULoss,
+    "DIouLoss": s.DIouLoss,
+    "IouLoss": s.IouLoss,
+}
+
+# Key of a head -> what may stand there.
+_HEAD_PARTS: Mapping[str, Components] = {
+    "conv_feat": {"PicoFeat": s.PicoFeat},
+    "loss_class": {"VarifocalLoss": s.VarifocalLoss},
+    "loss_dfl": {"DistributionFocalLoss": s.DistributionFocalLoss},
+    "loss_bbox": _BOX_LOSSES,
+    "static_assigner": {"ATSSAssigner": s.ATSSAssigner},
+    "assigner": {"TaskAlignedAssigner": s.TaskAlignedAssigner},
+    "nms": {"MultiClassNMS": NmsSettings},
+}
+
+# Keys without a meaning here: the classes and the input size come from elsewhere, and the others are
+# not read by PaddleDetection's PicoDet either.
+_IGNORED = {
+    s.PicoHeadV2: {"num_classes", "eval_size", "nms_pre"},
+    s.ATSSAssigner: {"num_classes", "eps"},
+}
+
+# Keys that are understood only with this value.
+_ONLY: Mapping[type, Mapping[str, Any]] = {
+    s.PicoHeadV2: {"dgqp_module": None},
+    s.TaskAlignedAssigner: {"is_close_gt": False},
+    NmsSettings: {
+        "normalized": True,
+        "nms_eta": 1.0,
+        "return_index": False,
+        "return_rois_num": True,
+        "trt": False,
+        "background_label": -1,
+    },
+}
+
+# Where PaddleDetection's default is another than the settings' own.
+_DEFAULTS: Mapping[type, Mapping[str, Any]] = {
+    NmsSettings: {
+        "score_threshold": 0.05,
+        "nms_threshold": 0.5,
+        "nms_top_k": -1,
+        "keep_top_k": 100,
+    },
+}
+
+
+def parse_detector(mapping: Mapping[str, Any], num_classes: int | None = None) -> s.DetectorSettings:
+    """The detector a configuration describes.
+
+    Args:
+        mapping: a PaddleDetection configuration, its bases merged.
+        num_classes: number of object classes; by default what the configuration says, else 80.
+
+    Raises: `ConfigError` naming section and key.
+    """
+    architecture = mapping.get("architecture", "PicoDet")
+    if architecture != "PicoDet":
+        raise ConfigError(f"architecture: {architecture}: picoquant builds PicoDet only")
+    parts = mapping.get("PicoDet")
+    if not isinstance(parts, Mapping):
+        raise ConfigError(
+            "no section PicoDet with backbone, neck and head: this is no configuration of a detector"
+        )
+    for key in parts:
+        if key not in ("backbone", "neck", "head"):
+            raise unknown_key("PicoDet", str(key), ("backbone", "neck", "head"))
+    count = num_classes if num_classes is not None else mapping.get("num_classes", 80)
+    return s.DetectorSettings(
+        backbone=_component(mapping, "PicoDet.backbone", parts.get("backbone"), _BACKBONES),
+        neck=_component(mapping, "PicoDet.neck", parts.get("neck"), _NECKS),
+        head=_component(mapping, "PicoDet.head", parts.get("head", "PicoHead"), _HEADS),
+        num_classes=count,
+    )
+
+
+def load_detector(config: Union[str, Path, Mapping[str, Any]], num_classes: int | None = None) -> PicoDet:
+    """Build the detector of a configuration: a path, the bare name of a shipped one, or a mapping.
+
+    Raises: `ConfigError` when it does not describe a detector.
+    """
+    from picoquant.config.yaml_files import load_detection_config
+    from picoquant.detector.build import build_picodet
+
+    mapping = config if isinstance(config, Mapping) else load_detection_config(str(config))
+    return build_picodet(parse_detector(mapping, num_classes))
+
+
+def _component(mapping: Mapping[str, Any], where: str, value: Any, known: Components) -> Any:
+    """The settings of the component that `value` names or is."""
+    inline = dict(value) if isinstance(value, Mapping) else {}
+    name = inline.pop("name", None) or getattr(value, "tag", None) or value
+    if not isinstance(name, str) or name not in known:
+        found = "nothing" if name is None else name
+        raise ConfigError(f"{where}: found {found}{suggestion(str(name), known)}; known: {', '.join(known)}")
+    section = mapping.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{name}: expected keys and values, found {section!r}")
+    return _settings(mapping, name, {**section, **inline}, known[name])
+
+
+def _settings(mapping: Mapping[str, Any], name: str, values: Mapping[str, Any], kind: type) -> Any:
+    """`values` as settings of `kind`; the parts of a head are components themselves."""
+    known = {field.name for field in fields(kind)}
+    ignored, only = _IGNORED.get(kind, set()), _ONLY.get(kind, {})
+    arguments = dict(_DEFAULTS.get(kind, {}))
+    for key, value in values.items():
+        if key in ignored or key == "name":
+            continue
+        if key in only:
+            if value != only[key]:
+                raise ConfigError(f"{name}.{key}: {value!r} is not supported, only {only[key]!r}")
+        elif key not in known:
+            raise unknown_key(name, str(key), [*known, *ignored, *only])
+        elif key in _HEAD_PARTS and kind in _HEADS.values():
+            if value is not None:
+                arguments[key] = _component(mapping, f"{name}.{key}", value, _HEAD_PARTS[key])
+        else:
+            arguments[key] = tuple(value) if isinstance(value, list) else value
+    return kind(**arguments)

@@ -1,0 +1,86 @@
+"""Adaptive training sample selection, https://arxiv.org/abs/1912.02424.
+
+For each object the nearest points of every level are candidates; those whose square anchor overlaps
+the object more than the candidates' mean plus deviation, and that lie inside it, learn it. Letters
+as in `matching`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor
+
+from picoquant.detector.assigners.matching import (
+    Assignment,
+    background,
+    one_object_a_point,
+    targets,
+    top_candidates,
+)
+from picoquant.detector.boxes import centres, pairwise_iou, points_inside
+
+
+@paddle.no_grad()
+def assign_atss(
+    anchors: Tensor,
+    counts: Sequence[int],
+    predicted_boxes: Tensor,
+    gt_bbox: Tensor,
+    gt_class: Tensor,
+    pad_gt_mask: Tensor,
+    num_classes: int,
+    topk: int = 9,
+    force_gt_matching: bool = False,
+    sm_use: bool = False,
+) -> Assignment:
+    """Assign points to objects; the score to reach is the predicted box's IoU with its object.
+
+    Args:
+        anchors: (L, 4) squares around the points, input pixels.
+        counts: points of each level.
+        predicted_boxes: (N, L, 4), input pixels.
+        gt_bbox: (N, G, 4), input pixels; gt_class: (N, G, 1); pad_gt_mask: (N, G, 1), 1 for an
+            object and 0 for padding. G may be 0.
+        topk: candidates a level.
+        force_gt_matching: give every object at least its best point.
+        sm_use: a point that several objects claim goes to the best of those, not of all.
+    """
+    images, objects = gt_bbox.shape[:2]
+    if objects == 0:
+        return background(images, anchors.shape[0], num_classes)
+    overlaps = pairwise_iou(gt_bbox, anchors, eps=1e-10)
+    candidates, indices = _nearest(anchors, counts, gt_bbox, topk)
+    candidates = candidates * pad_gt_mask
+    among = paddle.take_along_axis(overlaps * candidates, indices, axis=-1)
+    threshold = among.mean(axis=-1, keepdim=True) + among.std(axis=-1, keepdim=True)
+    chosen = candidates * (overlaps * candidates > threshold).astype(candidates.dtype)
+    inside = points_inside(centres(anchors), gt_bbox).astype(candidates.dtype)
+    match = chosen * inside * pad_gt_mask
+    match = one_object_a_point(match, overlaps * match if sm_use else overlaps)
+    if force_gt_matching:
+        match = _force(match, overlaps, pad_gt_mask)
+    quality = (pairwise_iou(gt_bbox, predicted_boxes) * match).max(axis=-2)
+    return targets(match, gt_bbox, gt_class, quality, num_classes)
+
+
+def _nearest(anchors: Tensor, counts: Sequence[int], gt_bbox: Tensor, topk: int) -> tuple[Tensor, Tensor]:
+    """Mask (N, G, L) and indices (N, G, K) of the nearest points, `topk` of every level."""
+    shift = centres(gt_bbox).unsqueeze(2) - centres(anchors)
+    distances = shift.norm(p=2, axis=-1)
+    masks, indices, start = [], [], 0
+    for level in paddle.split(distances, list(counts), axis=-1):
+        mask, index = top_candidates(level, topk, largest=False)
+        masks.append(mask)
+        indices.append(index + start)
+        start += level.shape[-1]
+    return paddle.concat(masks, axis=-1), paddle.concat(indices, axis=-1)
+
+
+def _force(match: Tensor, overlaps: Tensor, pad_gt_mask: Tensor) -> Tensor:
+    """Give each object its best point, unless two objects share that point."""
+    best = F.one_hot(overlaps.argmax(axis=-1), match.shape[-1]) * pad_gt_mask
+    alone = (best.sum(axis=-2, keepdim=True) == 1).expand_as(match)
+    return paddle.where(alone, best, match)

@@ -1,0 +1,85 @@
+"""What the assigners share: candidates, one object a point, targets from a match.
+
+`N` images, `G` objects of an image (padding included), `L` anchor points, `C` classes. A match is
+(N, G, L) float32, 1 where the point learns the object, at most one object a point.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor
+
+
+class Assignment(NamedTuple):
+    """What each point learns.
+
+    Attributes:
+        labels: (N, L) int64, class; the number of classes for background.
+        boxes: (N, L, 4), input pixels; of any object where the label is background.
+        scores: (N, L, C), the class score to reach, 0 to 1; all 0 for background.
+    """
+
+    labels: Tensor
+    boxes: Tensor
+    scores: Tensor
+
+
+def background(images: int, points: int, num_classes: int) -> Assignment:
+    """The assignment of images without any object."""
+    return Assignment(
+        paddle.full([images, points], num_classes, "int64"),
+        paddle.zeros([images, points, 4]),
+        paddle.zeros([images, points, num_classes]),
+    )
+
+
+def top_candidates(values: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor]:
+    """The k best points of every object; all points where there are fewer than k.
+
+    Args:
+        values: (N, G, L).
+
+    Returns: mask (N, G, L) float32 and indices (N, G, min(k, L)).
+    """
+    points = values.shape[-1]
+    _, indices = paddle.topk(values, min(k, points), axis=-1, largest=largest)
+    return F.one_hot(indices, points).sum(axis=-2), indices
+
+
+def one_object_a_point(match: Tensor, overlaps: Tensor) -> Tensor:
+    """Give each point that several objects claim to the one of the greatest overlap.
+
+    That may be an object that did not claim it: PaddleDetection looks at all overlaps too.
+
+    Args:
+        match, overlaps: (N, G, L).
+
+    Returns: (N, G, L).
+    """
+    best = F.one_hot(overlaps.argmax(axis=-2), match.shape[1]).transpose([0, 2, 1])
+    claims = match.sum(axis=-2, keepdim=True)
+    return paddle.where((claims > 1).expand_as(match), best, match)
+
+
+def targets(
+    match: Tensor, gt_bbox: Tensor, gt_class: Tensor, quality: Tensor, num_classes: int
+) -> Assignment:
+    """Labels, boxes and scores of a match.
+
+    Args:
+        match: (N, G, L), G >= 1.
+        gt_bbox: (N, G, 4), input pixels.
+        gt_class: (N, G, 1) integer.
+        quality: (N, L), the score of the object's class.
+    """
+    images, objects, _ = match.shape
+    index = match.argmax(axis=-2)  # (N, L), the object of each point; 0 for background
+    flat = (index + paddle.arange(images).unsqueeze(-1) * objects).flatten()
+    labels = paddle.gather(gt_class.flatten().astype("int64"), flat).reshape(index.shape)
+    labels = paddle.where(match.sum(axis=-2) > 0, labels, paddle.full_like(labels, num_classes))
+    boxes = paddle.gather(gt_bbox.reshape([-1, 4]), flat).reshape([*index.shape, 4])
+    scores = F.one_hot(labels, num_classes + 1)[..., :num_classes] * quality.unsqueeze(-1)
+    return Assignment(labels, boxes, scores)

@@ -1,0 +1,1 @@
+"""Backbones: image in, feature maps out, finest first."""

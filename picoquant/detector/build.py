@@ -1,0 +1,96 @@
+"""From settings to a network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+
+from paddle import nn
+
+from picoquant.detector import settings as s
+from picoquant.detector.assigners.atss import assign_atss
+from picoquant.detector.assigners.task_aligned import assign_task_aligned
+from picoquant.detector.backbones.lcnet import LCNet
+from picoquant.detector.heads.outputs import BoxLoss
+from picoquant.detector.heads.pico_feat import PicoFeat
+from picoquant.detector.heads.pico_head_v2 import PicoHeadV2
+from picoquant.detector.losses import iou
+from picoquant.detector.losses.varifocal import varifocal_loss
+from picoquant.detector.necks.path_aggregation import csp_pan, lc_pan
+from picoquant.detector.picodet import PicoDet
+from picoquant.errors import ConfigError
+
+_BACKBONES = {s.LCNet: LCNet}
+_NECKS = {s.CSPPAN: csp_pan, s.LCPAN: lc_pan}
+
+
+def build_picodet(settings: s.DetectorSettings) -> PicoDet:
+    """The network of `settings`, initialised at random.
+
+    Raises: `ConfigError` where parts do not fit each other.
+    """
+    backbone = _BACKBONES[type(settings.backbone)](**vars(settings.backbone))
+    neck = _build_neck(settings.neck, backbone)
+    head = settings.head
+    if len(neck.out_channels) != len(head.fpn_stride):
+        raise ConfigError(
+            f"{type(head).__name__}.fpn_stride names {len(head.fpn_stride)} levels, "
+            f"{type(settings.neck).__name__} gives {len(neck.out_channels)}"
+        )
+    return PicoDet(backbone, neck, _build_head(head, settings.num_classes))
+
+
+def _build_neck(settings: s.Neck, backbone: nn.Layer) -> nn.Layer:
+    arguments = asdict(settings)
+    scales = arguments.pop("spatial_scales")
+    if len(scales) != len(backbone.out_channels):
+        raise ConfigError(
+            f"{type(settings).__name__}.spatial_scales names {len(scales)} maps, the backbone gives "
+            f"{len(backbone.out_channels)}"
+        )
+    return _NECKS[type(settings)](backbone.out_channels, **arguments)
+
+
+def _build_head(settings: s.Head, num_classes: int) -> nn.Layer:
+    vfl = settings.loss_class
+    return PicoHeadV2(
+        conv_feat=PicoFeat(**vars(settings.conv_feat)),
+        num_classes=num_classes,
+        strides=settings.fpn_stride,
+        in_channels=settings.feat_in_chan,
+        reg_max=settings.reg_max,
+        prior_prob=settings.prior_prob,
+        cell_offset=settings.cell_offset,
+        use_align_head=settings.use_align_head,
+        act=settings.act,
+        grid_cell_scale=settings.grid_cell_scale,
+        static_assigner_epoch=settings.static_assigner_epoch,
+        static_assigner=partial(assign_atss, **vars(settings.static_assigner)),
+        assigner=partial(assign_task_aligned, **vars(settings.assigner)),
+        class_loss=partial(
+            varifocal_loss,
+            alpha=vfl.alpha,
+            gamma=vfl.gamma,
+            iou_weighted=vfl.iou_weighted,
+            use_sigmoid=vfl.use_sigmoid,
+        ),
+        box_loss=_box_loss(settings.loss_bbox),
+        class_weight=vfl.loss_weight,
+        box_weight=settings.loss_bbox.loss_weight,
+        distribution_weight=settings.loss_dfl.loss_weight,
+    )
+
+
+def _box_loss(settings: s.BoxLoss) -> BoxLoss:
+    if isinstance(settings, s.SIoULoss):
+        return partial(iou.siou_loss, theta=settings.theta, eps=settings.eps)
+    if isinstance(settings, s.GIoULoss):
+        return partial(iou.giou_loss, eps=settings.eps)
+    if isinstance(settings, s.DIouLoss):
+        complete = settings.use_complete_iou_loss
+        return partial(iou.ciou_loss if complete else iou.diou_loss, eps=settings.eps)
+    return partial(
+        iou.iou_loss,
+        kind=next((kind for kind in ("giou", "diou", "ciou") if getattr(settings, kind)), "iou"),
+        square=settings.loss_square,
+    )

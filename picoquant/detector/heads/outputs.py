@@ -1,0 +1,148 @@
+"""What the heads share: from feature maps to the outputs, and the parts of a loss.
+
+`N` images, `C` classes, `R` the greatest distance (`reg_max`), in strides, `L` anchor points over
+all levels, `P` points that learn an object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Callable, NamedTuple
+
+import paddle
+import paddle.distributed as dist
+import paddle.nn.functional as F
+from paddle import ParamAttr, Tensor, nn
+from paddle.nn.initializer import Constant, Normal
+
+from picoquant.detector.anchors import Grid, make_grid
+from picoquant.detector.boxes import boxes_to_distances, distances_to_boxes
+from picoquant.detector.losses.distribution_focal import distribution_focal_loss
+
+BoxLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Integral(nn.Layer):
+    """Expected value of a distribution over 0..R, https://arxiv.org/abs/2006.04388."""
+
+    def __init__(self, reg_max: int) -> None:
+        super().__init__()
+        self.register_buffer("project", paddle.linspace(0, reg_max, reg_max + 1))
+        self._bins = reg_max + 1
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """(M, 4 * (R + 1)) in any number of leading dimensions -> (M, 4) strides, M flattened."""
+        probability = F.softmax(logits.reshape([-1, self._bins]), axis=1)
+        return F.linear(probability, self.project).reshape([-1, 4])
+
+
+class UnusedScale(nn.Layer):
+    """A parameter without effect: PaddleDetection's head inherits it, and its weights hold it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        attribute = ParamAttr(initializer=Constant(1.0))
+        self.scale_reg = self.create_parameter([1], attr=attribute, dtype="float32")
+
+
+def add_unused_scales(head: nn.Layer, strides: Sequence[int]) -> None:
+    """Give `head` the parameters p3_feat.scale_reg … that its weights files hold."""
+    for stride in strides:
+        head.add_sublayer(f"p{int(math.log2(stride))}_feat", UnusedScale())
+
+
+def prediction_layer(in_channels: int, out_channels: int, bias: float) -> nn.Conv2D:
+    """A 1x1 convolution initialised as the last layer of a head."""
+    return nn.Conv2D(
+        in_channels,
+        out_channels,
+        1,
+        weight_attr=ParamAttr(initializer=Normal(0.0, 0.01)),
+        bias_attr=ParamAttr(initializer=Constant(bias)),
+    )
+
+
+def prior_bias(prior_prob: float) -> float:
+    """The bias with which an untrained class layer scores `prior_prob`."""
+    return -math.log((1 - prior_prob) / prior_prob)
+
+
+def grid_of(maps: Sequence[Tensor], strides: Sequence[int], cell_offset: float) -> Grid:
+    """The anchor points of feature maps; their heights and widths must be known."""
+    return make_grid([tuple(m.shape[2:]) for m in maps], strides, cell_offset)
+
+
+def _cells(feature: Tensor) -> int:
+    height, width = feature.shape[2:]
+    return height * width if height > 0 and width > 0 else -1
+
+
+def rows(feature: Tensor) -> Tensor:
+    """(N, K, H, W) -> (N, H * W, K); N may be unknown, H and W in a network to be exported may not."""
+    return feature.reshape([0, feature.shape[1], _cells(feature)]).transpose([0, 2, 1])
+
+
+def decode(
+    scores: Sequence[Tensor],
+    logits: Sequence[Tensor],
+    integral: Integral,
+    strides: Sequence[int],
+    cell_offset: float,
+) -> tuple[Tensor, Tensor]:
+    """Scores and boxes of all points.
+
+    Args:
+        scores: a level each, (N, C, H, W), probabilities.
+        logits: a level each, (N, 4 * (R + 1), H, W).
+
+    Returns: (N, C, L), 0 to 1, and (N, L, 4), x1 y1 x2 y2 in input pixels.
+    """
+    grid = grid_of(scores, strides, cell_offset)
+    flat = [s.reshape([0, s.shape[1], _cells(s)]) for s in scores]
+    distances = [integral(x.transpose([0, 2, 3, 1])).reshape([-1, _cells(x), 4]) for x in logits]
+    boxes = distances_to_boxes(paddle.to_tensor(grid.cell_points), paddle.concat(distances, axis=1))
+    return paddle.concat(flat, axis=-1), boxes * paddle.to_tensor(grid.strides)
+
+
+def normaliser(total: Tensor) -> Tensor:
+    """What the losses are divided by: the mean of `total` over all processes, at least 1.
+
+    PaddleDetection applies the minimum in PicoHead, and in PicoHeadV2 with several processes; here
+    it holds for one process too, where a batch without objects would otherwise divide by 0.
+    """
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        total = total.clone()
+        dist.all_reduce(total)
+        total = total / dist.get_world_size()
+    return total.clip(min=1.0)
+
+
+class Positives(NamedTuple):
+    """The points that learn an object.
+
+    Attributes:
+        logits: (P, 4 * (R + 1)); boxes: (P, 4), predicted, in strides.
+        points: (P, 2); targets: (P, 4), the objects' boxes, in strides.
+        weights: (P,), of each point's loss.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    points: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+def box_losses(positives: Positives, box_loss: BoxLoss) -> tuple[Tensor, Tensor]:
+    """Weighted sums of the box loss and of the distribution focal loss over P >= 1 points.
+
+    The second is the mean of a point's four sides.
+    """
+    bins = positives.logits.shape[-1] // 4
+    distances = boxes_to_distances(positives.points, positives.targets, bins - 1 - 0.1)
+    sides = distribution_focal_loss(positives.logits.reshape([-1, bins]), distances.reshape([-1])).reshape(
+        [-1, 4]
+    )
+    overlap = box_loss(positives.boxes, positives.targets)
+    return (overlap * positives.weights).sum(), (sides.mean(axis=-1) * positives.weights).sum()

@@ -1,0 +1,88 @@
+"""The convolutions of a PicoDet head, before its prediction layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+from paddle.nn.initializer import Normal
+
+from picoquant.detector.layers import ACTIVATIONS, HEAD_STYLE, ConvNorm, ConvStyle
+
+
+class PicoSE(nn.Layer):
+    """Task decomposition of the ETA head: channels weighted by the global average, then mixed."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        attribute = replace(HEAD_STYLE, initializer=lambda: Normal(0.0, 0.001)).conv_attribute()
+        self.fc = nn.Conv2D(channels, channels, 1, weight_attr=attribute)
+        self.conv = ConvNorm(channels, channels, 1, style=HEAD_STYLE)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """(N, channels, H, W) -> the same shape."""
+        average = F.adaptive_avg_pool2d(feature, (1, 1))
+        return self.conv(feature * F.sigmoid(self.fc(average)))
+
+
+class PicoFeat(nn.Layer):
+    """Depthwise separable 5x5 convolutions, own weights for each level.
+
+    Args:
+        feat_in, feat_out: channels in and out.
+        num_fpn_stride: number of levels.
+        num_convs: depthwise-pointwise pairs a level.
+        norm_type: `bn`, or `gn` for group normalisation.
+        share_cls_reg: classes and boxes come from the same features.
+        act: activation.
+        use_se: weigh the features' channels for the prediction layers (`PicoSE`).
+    """
+
+    def __init__(
+        self,
+        feat_in: int = 256,
+        feat_out: int = 96,
+        num_fpn_stride: int = 3,
+        num_convs: int = 2,
+        norm_type: str = "bn",
+        share_cls_reg: bool = False,
+        act: str = "hard_swish",
+        use_se: bool = False,
+    ) -> None:
+        super().__init__()
+        self.share_cls_reg = share_cls_reg
+        self._num_convs = num_convs
+        self._activate = ACTIVATIONS[act]
+        style = replace(HEAD_STYLE, norm_type=norm_type)
+        self.se = nn.LayerList([PicoSE(feat_out) for _ in range(num_fpn_stride)]) if use_se else None
+        for level in range(num_fpn_stride):
+            for i in range(num_convs):
+                width = feat_in if i == 0 else feat_out
+                self._add_pair("cls", level, i, width, feat_out, style)
+                if not share_cls_reg:
+                    self._add_pair("reg", level, i, width, feat_out, style)
+
+    def _add_pair(self, task: str, level: int, i: int, width: int, feat_out: int, style: ConvStyle) -> None:
+        depthwise = ConvNorm(width, feat_out, 5, groups=feat_out, style=style)
+        self.add_sublayer(f"{task}_conv_dw{level}.{i}", depthwise)
+        self.add_sublayer(f"{task}_conv_pw{level}.{i}", ConvNorm(width, feat_out, 1, style=style))
+
+    def _convolve(self, task: str, kind: str, level: int, i: int, x: Tensor) -> Tensor:
+        return self._activate(self._sub_layers[f"{task}_conv_{kind}{level}.{i}"](x))
+
+    def forward(self, feature: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """(N, feat_in, H, W) of one level -> features, and those for the prediction layers, both
+        (N, feat_out, H, W).
+
+        Without sharing, the second come from the last pointwise `reg` convolution alone, applied to
+        the first: PaddleDetection computes them so, and its weights are trained for that.
+        """
+        for i in range(self._num_convs):
+            for kind in ("dw", "pw"):
+                feature = self._convolve("cls", kind, level, i, feature)
+        if self.se is not None:
+            return feature, self._activate(self.se[level](feature))
+        if self.share_cls_reg:
+            return feature, feature
+        return feature, self._convolve("reg", "pw", level, self._num_convs - 1, feature)

@@ -1,0 +1,198 @@
+"""PicoDet's 2022 head: ETA head, ATSS then task-aligned assignment, varifocal loss.
+
+Source: PP-PicoDet, https://arxiv.org/abs/2111.00902, and PaddleDetection 2.6's PicoHeadV2. Letters
+as in `outputs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Callable
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from picoquant.detector.assigners.matching import Assignment
+from picoquant.detector.boxes import distances_to_boxes
+from picoquant.detector.heads.outputs import (
+    BoxLoss,
+    Integral,
+    Positives,
+    add_unused_scales,
+    box_losses,
+    decode,
+    grid_of,
+    normaliser,
+    prediction_layer,
+    prior_bias,
+    rows,
+)
+from picoquant.detector.heads.pico_feat import PicoFeat
+from picoquant.detector.layers import DepthwisePointwise
+
+_EPS = 1e-9  # under the root of the aligned score, whose gradient at 0 is infinite
+
+
+class PicoHeadV2(nn.Layer):
+    """The head.
+
+    Args:
+        conv_feat: the convolutions before the prediction layers.
+        num_classes: C.
+        strides: input pixels a cell, of each level.
+        in_channels: of the prediction layers.
+        reg_max: R.
+        prior_prob: score of an untrained class layer.
+        cell_offset: where in its cell an anchor point lies.
+        use_align_head: multiply the class scores by an alignment map.
+        act: activation of the alignment layers.
+        grid_cell_scale: width of the static assigner's anchors, in strides.
+        static_assigner: `assign_atss` with its parameters; used before epoch
+            `static_assigner_epoch`.
+        assigner: `assign_task_aligned` with its parameters; used from then on.
+        class_loss: of (prediction, target), both (M, C), element by element.
+        box_loss: of (prediction, target), both (P, 4), pair by pair.
+        class_weight, box_weight, distribution_weight: of the parts of the loss.
+    """
+
+    def __init__(
+        self,
+        conv_feat: PicoFeat,
+        num_classes: int,
+        strides: Sequence[int],
+        in_channels: int,
+        reg_max: int,
+        prior_prob: float,
+        cell_offset: float,
+        use_align_head: bool,
+        act: str,
+        grid_cell_scale: float,
+        static_assigner_epoch: int,
+        static_assigner: Callable[..., Assignment],
+        assigner: Callable[..., Assignment],
+        class_loss: Callable[[Tensor, Tensor], Tensor],
+        box_loss: BoxLoss,
+        class_weight: float,
+        box_weight: float,
+        distribution_weight: float,
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.reg_max, self.cell_offset = num_classes, reg_max, cell_offset
+        self.strides = tuple(strides)
+        self._grid_cell_scale = grid_cell_scale
+        self._static_assigner_epoch = static_assigner_epoch
+        self._static_assigner, self._assigner = static_assigner, assigner
+        self._class_loss, self._box_loss = class_loss, box_loss
+        self._weights = {
+            "loss_vfl": class_weight,
+            "loss_bbox": box_weight,
+            "loss_dfl": distribution_weight,
+        }
+        self.conv_feat = conv_feat
+        add_unused_scales(self, self.strides)
+        self.distribution_project = Integral(reg_max)
+        self.head_cls_list, self.head_reg_list = nn.LayerList(), nn.LayerList()
+        self.cls_align = nn.LayerList()
+        for level in range(len(self.strides)):
+            # Weights files hold these layers under two names.
+            head_cls = prediction_layer(in_channels, num_classes, prior_bias(prior_prob))
+            head_reg = prediction_layer(in_channels, 4 * (reg_max + 1), 0.0)
+            self.head_cls_list.append(self.add_sublayer(f"head_cls{level}", head_cls))
+            self.head_reg_list.append(self.add_sublayer(f"head_reg{level}", head_reg))
+            if use_align_head:
+                align = DepthwisePointwise(in_channels, 1, 5, act=act, act_at_end=False)
+                self.cls_align.append(align)
+
+    def class_rows(self) -> dict[str, int]:
+        """Names of the parameters whose first dimension is the classes -> rows before other rows."""
+        return {
+            f"{layer}.{kind}": self.num_classes
+            for level in range(len(self.strides))
+            for layer in (f"head_cls_list.{level}", f"head_cls{level}")
+            for kind in ("weight", "bias")
+        }
+
+    def levels(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Class probabilities (N, C, H, W) and distance logits (N, 4 * (R + 1), H, W), a level each."""
+        scores, logits = [], []
+        for level, feature in enumerate(maps):
+            feature, task_feature = self.conv_feat(feature, level)
+            score = F.sigmoid(self.head_cls_list[level](task_feature))
+            if len(self.cls_align):
+                alignment = F.sigmoid(self.cls_align[level](feature))
+                score = (score * alignment + _EPS).sqrt()
+            scores.append(score)
+            logits.append(self.head_reg_list[level](task_feature))
+        return scores, logits
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Scores (N, C, L) and boxes (N, L, 4) in input pixels."""
+        scores, logits = self.levels(maps)
+        return decode(scores, logits, self.distribution_project, self.strides, self.cell_offset)
+
+    def raw(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Scores (N, H * W, C), 0 to 1, and distance logits (N, H * W, 4 * (R + 1)), a level each."""
+        scores, logits = self.levels(maps)
+        return [rows(score) for score in scores], [rows(logit) for logit in logits]
+
+    def loss(
+        self,
+        maps: Sequence[Tensor],
+        gt_bbox: Tensor,
+        gt_class: Tensor,
+        pad_gt_mask: Tensor,
+        epoch: int,
+    ) -> dict[str, Tensor]:
+        """The weighted parts of the loss; arguments as in `PicoDet.loss`."""
+        grid = grid_of(maps, self.strides, self.cell_offset)
+        strides = paddle.to_tensor(grid.strides)
+        cell_points = paddle.to_tensor(grid.cell_points)
+        per_level = [paddle.concat(parts, axis=1).astype("float32") for parts in self.raw(maps)]
+        scores, logits = per_level
+        distances = self.distribution_project(logits).reshape([logits.shape[0], -1, 4])
+        boxes = distances_to_boxes(cell_points, distances)  # in strides
+        truth = (gt_bbox, gt_class, pad_gt_mask)
+        if epoch < self._static_assigner_epoch:
+            anchors = paddle.to_tensor(grid.boxes(self._grid_cell_scale))
+            assigned = self._static_assigner(anchors, grid.counts, boxes * strides, *truth, self.num_classes)
+        else:
+            points = paddle.to_tensor(grid.points)
+            assigned = self._assigner(points, scores, boxes * strides, *truth)
+        total = normaliser(assigned.scores.sum())
+        box_loss, distribution_loss = self._box_losses(logits, boxes, cell_points, strides, assigned)
+        class_loss = self._class_loss(
+            scores.reshape([-1, self.num_classes]),
+            assigned.scores.reshape([-1, self.num_classes]),
+        ).sum()
+        parts = {"loss_vfl": class_loss, "loss_bbox": box_loss, "loss_dfl": distribution_loss}
+        return {name: part * self._weights[name] / total for name, part in parts.items()}
+
+    def _box_losses(
+        self,
+        logits: Tensor,
+        boxes: Tensor,
+        cell_points: Tensor,
+        strides: Tensor,
+        assigned: Assignment,
+    ) -> tuple[Tensor, Tensor]:
+        positive = paddle.nonzero(assigned.labels.flatten() < self.num_classes).flatten()
+        if positive.shape[0] == 0:
+            nothing = logits.sum() * 0  # keeps every parameter in the backward pass
+            return nothing, nothing
+
+        def of_positive(values: Tensor) -> Tensor:
+            return paddle.gather(values.reshape([-1, values.shape[-1]]), positive)
+
+        points = cell_points.unsqueeze(0).expand([logits.shape[0], -1, -1])
+        weights = of_positive(assigned.scores.max(axis=-1, keepdim=True)).flatten()
+        return box_losses(
+            Positives(
+                logits=of_positive(logits),
+                boxes=of_positive(boxes),
+                points=of_positive(points),
+                targets=of_positive(assigned.boxes / strides),
+                weights=weights,
+            ),
+            self._box_loss,
+        )

@@ -1,0 +1,1 @@
+"""Losses: pure functions, predictions and targets in, a loss an element out."""

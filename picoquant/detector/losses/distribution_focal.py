@@ -1,0 +1,25 @@
+"""Distribution focal loss: a distance is learnt as a distribution over whole numbers.
+
+Source: Generalized Focal Loss, https://arxiv.org/abs/2006.04388.
+"""
+
+from __future__ import annotations
+
+import paddle.nn.functional as F
+from paddle import Tensor
+
+
+def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy towards the two whole numbers around the target, weighted by nearness.
+
+    Args:
+        logits: (M, reg_max + 1), before softmax.
+        target: (M,), in 0 <= target < reg_max.
+
+    Returns: (M,).
+    """
+    below = target.astype("int64")
+    nearness = target - below.astype(target.dtype)
+    left = F.cross_entropy(logits, below, reduction="none").reshape([-1])
+    right = F.cross_entropy(logits, below + 1, reduction="none").reshape([-1])
+    return left * (1 - nearness) + right * nearness

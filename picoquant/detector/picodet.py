@@ -1,0 +1,74 @@
+"""PicoDet: backbone, neck and head as one network, https://arxiv.org/abs/2111.00902."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import paddle
+from paddle import Tensor, nn
+
+from picoquant.errors import UserError
+
+_MULTIPLE = 32  # below it, feature maps of neighbouring levels would not be twice each other's size
+
+
+class PicoDet(nn.Layer):
+    """The detector.
+
+    `N` images, `C` classes, `L` anchor points over all levels, `G` objects of an image. Images are
+    (N, 3, H, W) float32, H and W multiples of 32.
+
+    Args:
+        backbone: image -> feature maps; has `out_channels`.
+        neck: those -> one map a stride.
+        head: a `PicoHeadV2` or `PicoHead`.
+
+    Attributes:
+        num_classes: C.
+        strides: input pixels a cell, of each level.
+        reg_max: greatest distance of a box's side from its point, in strides.
+        cell_offset: where in its cell an anchor point lies (0.5: centre).
+    """
+
+    def __init__(self, backbone: nn.Layer, neck: nn.Layer, head: nn.Layer) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.num_classes: int = head.num_classes
+        self.strides: tuple[int, ...] = tuple(head.strides)
+        self.reg_max: int = head.reg_max
+        self.cell_offset: float = head.cell_offset
+
+    def features(self, image: Tensor) -> Sequence[Tensor]:
+        """The neck's maps, one a stride, (N, width, H / stride, W / stride)."""
+        height, width = image.shape[2:]
+        if height % _MULTIPLE or width % _MULTIPLE:
+            raise UserError(f"input size {height}x{width}: height and width must be multiples of {_MULTIPLE}")
+        return self.neck(self.backbone(image))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (N, C, L), 0 to 1, and boxes (N, L, 4), x1 y1 x2 y2 in input pixels, before NMS."""
+        return self.head(self.features(image))
+
+    def raw(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """What an NPU computes: scores (N, H * W, C), 0 to 1, and distance logits
+        (N, H * W, 4 * (reg_max + 1)), a level each."""
+        return self.head.raw(self.features(image))
+
+    def loss(
+        self,
+        image: Tensor,
+        gt_bbox: Tensor,
+        gt_class: Tensor,
+        pad_gt_mask: Tensor,
+        epoch: int,
+    ) -> dict[str, Tensor]:
+        """The parts of the training loss, each a scalar, and their sum under `loss`.
+
+        Args:
+            gt_bbox: (N, G, 4) float32, input pixels; padding rows are 0. G may be 0.
+            gt_class: (N, G, 1) integer.
+            pad_gt_mask: (N, G, 1) float32, 1 for an object and 0 for padding.
+            epoch: which epoch this is, from 0; heads change their assigner with it.
+        """
+        parts = self.head.loss(self.features(image), gt_bbox, gt_class, pad_gt_mask, epoch)
+        return {**parts, "loss": paddle.add_n(list(parts.values()))}

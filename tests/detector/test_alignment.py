@@ -1,0 +1,62 @@
+"""The networks agree with PaddleDetection's: state, outputs, losses, gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from golden import Golden
+
+NAMES = ("npu_s", "lcnet_s", "lcnet_xs")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def golden(request, shared) -> Golden:
+    return Golden(shared / "alignment", request.param)
+
+
+@pytest.fixture(scope="module")
+def evaluated(golden) -> dict[str, np.ndarray]:
+    """What the network gives in evaluation mode, by the goldens' array names."""
+    model = golden.model()
+    model.eval()
+    image = golden.image
+    found = {f"neck{i}": x[:1] for i, x in enumerate(model.features(image))}
+    found["scores"], found["boxes"] = model(image)
+    for kind, levels in zip(("raw_cls", "raw_reg"), model.raw(image)):
+        found.update({f"{kind}{i}": x[:1] for i, x in enumerate(levels)})
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def test_names_shapes_and_counts(golden):
+    model = golden.model()
+    state = {name: list(value.shape) for name, value in model.state_dict().items()}
+    assert state == golden.facts["state"]
+
+
+def test_outputs(golden, evaluated):
+    for name, found in evaluated.items():
+        expected = golden.arrays[name]
+        assert found.shape == expected.shape, name
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("epoch", [0, 250])
+def test_losses_and_gradients(golden, epoch):
+    model = golden.model()
+    model.train()
+    losses = model.loss(golden.image, **golden.truth(), epoch=epoch)
+    expected = dict(golden.facts["losses"][str(epoch)])
+    gradients = expected.pop("grad_abs_sum")
+    assert set(losses) == set(expected)
+    for name, value in expected.items():
+        assert float(losses[name]) == pytest.approx(value, rel=1e-3), name
+    losses["loss"].backward()
+    found = {
+        name: float(parameter.grad.abs().sum())
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+    assert set(found) == set(gradients)
+    for name, value in gradients.items():
+        assert found[name] == pytest.approx(value, rel=1e-2, abs=1e-3), name

@@ -55,13 +55,15 @@ class PicoFeat(nn.Layer):
         self._num_convs = num_convs
         self._activate = ACTIVATIONS[act]
         style = replace(HEAD_STYLE, norm_type=norm_type)
-        self.se = nn.LayerList([PicoSE(feat_out) for _ in range(num_fpn_stride)]) if use_se else None
+        self.se = nn.LayerList() if use_se else None
         for level in range(num_fpn_stride):
             for i in range(num_convs):
                 width = feat_in if i == 0 else feat_out
                 self._add_pair("cls", level, i, width, feat_out, style)
                 if not share_cls_reg:
                     self._add_pair("reg", level, i, width, feat_out, style)
+            if self.se is not None:
+                self.se.append(PicoSE(feat_out))
 
     def _add_pair(self, task: str, level: int, i: int, width: int, feat_out: int, style: ConvStyle) -> None:
         depthwise = ConvNorm(width, feat_out, 5, groups=feat_out, style=style)

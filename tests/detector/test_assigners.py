@@ -1,0 +1,143 @@
+"""Label assignment on cases small enough to work out by hand.
+
+The grid is one level of 4x4 cells at stride 8 (a 32x32 image): points at 4, 12, 20, 28.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+
+from picoquant.detector.anchors import make_grid
+from picoquant.detector.assigners.atss import assign_atss
+from picoquant.detector.assigners.matching import one_object_a_point, top_candidates
+from picoquant.detector.assigners.task_aligned import assign_task_aligned
+
+GRID = make_grid([(4, 4)], [8], 0.5)
+POINTS = paddle.to_tensor(GRID.points)
+CELLS = paddle.to_tensor(GRID.boxes(1.0))  # anchors as large as a cell
+CLASSES = 3
+
+
+def truth(boxes: list, classes: list, mask: list):
+    """One image's objects as (gt_bbox, gt_class, pad_gt_mask)."""
+    return (
+        paddle.to_tensor([boxes], dtype="float32").reshape([1, -1, 4]),
+        paddle.to_tensor([classes], dtype="int32").reshape([1, -1, 1]),
+        paddle.to_tensor([mask], dtype="float32").reshape([1, -1, 1]),
+    )
+
+
+def atss(objects, topk=4, predicted=CELLS, **options):
+    return assign_atss(CELLS, [16], predicted.unsqueeze(0), *objects, CLASSES, topk=topk, **options)
+
+
+def test_grid_points_and_strides():
+    # Two levels of a 16x32 image: strides 8 (2x4 cells) and 16 (1x2 cells).
+    grid = make_grid([(2, 4), (1, 2)], [8, 16], 0.5)
+    assert grid.counts == (8, 2)
+    assert grid.points[0].tolist() == [4, 4]
+    assert grid.points[1].tolist() == [12, 4]  # x runs first
+    assert grid.points[4].tolist() == [4, 12]
+    assert grid.points[9].tolist() == [24, 8]
+    assert grid.cell_points[9].tolist() == [1.5, 0.5]
+    assert grid.boxes(5.0)[8].tolist() == [8 - 40, 8 - 40, 8 + 40, 8 + 40]
+
+
+def test_atss_takes_the_cell_that_is_the_object():
+    # The object is cell 5 (x 8..16, y 8..16). Of its 4 nearest points only that cell overlaps it:
+    # IoUs 1, 0, 0, 0; mean 0.25, deviation (n - 1) 0.5: threshold 0.75, so only cell 5 is positive.
+    found = atss(truth([[8, 8, 16, 16]], [2], [1]))
+    expected = np.full(16, CLASSES)
+    expected[5] = 2
+    assert found.labels.numpy()[0].tolist() == expected.tolist()
+    assert found.boxes.numpy()[0, 5].tolist() == [8, 8, 16, 16]
+    # The score to reach is the predicted box's IoU, here 1, in the object's class only.
+    assert found.scores.numpy().sum() == pytest.approx(1)
+    assert found.scores.numpy()[0, 5].tolist() == pytest.approx([0, 0, 1])
+
+
+def test_atss_score_is_the_iou_of_the_prediction():
+    # Predicted box 8..16 x 8..12: half of the object, IoU 0.5.
+    predicted = CELLS.clone()
+    predicted[5] = paddle.to_tensor([8.0, 8, 16, 12])
+    found = atss(truth([[8, 8, 16, 16]], [0], [1]), predicted=predicted)
+    assert found.scores.numpy()[0, 5].tolist() == pytest.approx([0.5, 0, 0])
+
+
+def test_atss_ignores_padding():
+    found = atss(truth([[8, 8, 16, 16], [0, 0, 0, 0]], [2, 0], [1, 0]))
+    assert (found.labels.numpy() < CLASSES).sum() == 1
+
+
+def test_atss_topk_beyond_the_level_takes_all_cells():
+    # 16 candidates: mean 1/16, deviation 0.25; cell 5 is above the threshold, the others at 0.
+    found = atss(truth([[8, 8, 16, 16]], [1], [1]), topk=100)
+    assert np.flatnonzero(found.labels.numpy()[0] < CLASSES).tolist() == [5]
+
+
+def test_atss_without_objects_is_all_background():
+    found = atss(truth([], [], []))
+    assert found.labels.numpy().tolist() == [[CLASSES] * 16]
+    assert found.scores.shape == [1, 16, CLASSES]
+    assert float(found.scores.sum()) == 0
+
+
+def test_atss_force_gives_every_object_a_point():
+    # The object lies between four cells: IoU with each is 16 / (64 + 64 - 16) = 1/7, deviation 0,
+    # threshold 1/7, none greater. Forced, it gets the first of the four, cell 0.
+    objects = truth([[4, 4, 12, 12]], [1], [1])
+    assert (atss(objects).labels.numpy() < CLASSES).sum() == 0
+    forced = atss(objects, force_gt_matching=True)
+    assert np.flatnonzero(forced.labels.numpy()[0] < CLASSES).tolist() == [0]
+
+
+def test_point_of_two_objects_goes_to_the_greater_overlap():
+    match = paddle.to_tensor([[[1.0, 1, 0], [1, 0, 0]]])
+    overlaps = paddle.to_tensor([[[0.2, 0.3, 0.1], [0.4, 0.9, 0.8]]])
+    # Point 0 is claimed twice: object 1 overlaps more. Point 1 keeps its only claim.
+    assert one_object_a_point(match, overlaps).numpy().tolist() == [[[0, 1, 0], [1, 0, 0]]]
+
+
+def test_top_candidates_are_clamped():
+    mask, indices = top_candidates(paddle.to_tensor([[[3.0, 1.0, 2.0]]]), 9, largest=False)
+    assert mask.numpy().tolist() == [[[1, 1, 1]]]
+    assert indices.shape == [1, 1, 3]
+
+
+def aligned(objects, scores, boxes, topk=13):
+    scores = paddle.to_tensor(scores, dtype="float32").unsqueeze(0)
+    boxes = paddle.to_tensor(boxes, dtype="float32").unsqueeze(0)
+    return assign_task_aligned(POINTS, scores, boxes, *objects, topk=topk)
+
+
+def test_task_aligned_prefers_score_times_overlap():
+    # Object 8..24 x 8..16 holds points 5 (12, 12) and 6 (20, 12). Point 5 predicts it exactly with
+    # score 0.5; point 6 predicts half of it (IoU 0.5) with score 0.9: 0.5 against 0.9 / 64.
+    scores, boxes = np.full((16, CLASSES), 0.1), np.zeros((16, 4))
+    scores[5, 1], scores[6, 1] = 0.5, 0.9
+    boxes[5], boxes[6] = [8, 8, 24, 16], [16, 8, 24, 16]
+    one = aligned(truth([[8, 8, 24, 16]], [1], [1]), scores, boxes, topk=1)
+    assert np.flatnonzero(one.labels.numpy()[0] < CLASSES).tolist() == [5]
+    # The best point's score is the best IoU, 1; the other's is scaled: 0.9 / 64 / 0.5.
+    both = aligned(truth([[8, 8, 24, 16]], [1], [1]), scores, boxes, topk=2)
+    assert both.scores.numpy()[0, 5, 1] == pytest.approx(1, abs=1e-5)
+    assert both.scores.numpy()[0, 6, 1] == pytest.approx(0.9 / 64 / 0.5, abs=1e-5)
+
+
+def test_task_aligned_leaves_points_outside_alone():
+    # Point 0 (4, 4) predicts the object perfectly and surely, but lies outside it.
+    scores, boxes = np.full((16, CLASSES), 0.9), np.tile([8.0, 8, 16, 16], (16, 1))
+    found = aligned(truth([[8, 8, 16, 16]], [0], [1]), scores, boxes)
+    assert np.flatnonzero(found.labels.numpy()[0] < CLASSES).tolist() == [5]
+
+
+def test_task_aligned_without_objects_is_all_background():
+    found = aligned(truth([], [], []), np.full((16, CLASSES), 0.5), np.zeros((16, 4)), topk=100)
+    assert (found.labels.numpy() == CLASSES).all()
+    padded = aligned(
+        truth([[0, 0, 0, 0]], [0], [0]), np.full((16, CLASSES), 0.5), np.zeros((16, 4)), topk=100
+    )
+    assert (padded.labels.numpy() == CLASSES).all()
+    assert float(padded.scores.sum()) == 0

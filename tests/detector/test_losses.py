@@ -1,0 +1,118 @@
+"""Losses against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import paddle
+import pytest
+
+from picoquant.detector.boxes import (
+    boxes_to_distances,
+    distances_to_boxes,
+    pairwise_iou,
+    points_inside,
+)
+from picoquant.detector.losses import iou
+from picoquant.detector.losses.distribution_focal import distribution_focal_loss
+from picoquant.detector.losses.varifocal import varifocal_loss
+
+
+def tensor(values) -> paddle.Tensor:
+    return paddle.to_tensor(values, dtype="float32")
+
+
+# Two 4x4 boxes, the second shifted by 2 in x: overlap 8, union 24, IoU 1/3; the hull is 6x4, full.
+FIRST, SECOND = tensor([[0, 0, 4, 4]]), tensor([[2, 0, 6, 4]])
+
+
+def test_varifocal_of_probabilities():
+    # Positive, target 0.5, prediction 0.5: weight 0.5, entropy ln 2. Negative, prediction 0.5:
+    # weight 0.75 * 0.25, entropy ln 2.
+    found = varifocal_loss(tensor([[0.5, 0.5]]), tensor([[0.5, 0.0]]), use_sigmoid=False)
+    expected = [0.5 * math.log(2), 0.75 * 0.25 * math.log(2)]
+    assert found.numpy()[0].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_varifocal_of_logits_is_the_same():
+    logits = tensor([[0.3, -2.0]])
+    target = tensor([[0.8, 0.0]])
+    direct = varifocal_loss(paddle.nn.functional.sigmoid(logits), target, use_sigmoid=False)
+    found = varifocal_loss(logits, target, use_sigmoid=True)
+    assert found.numpy()[0].tolist() == pytest.approx(direct.numpy()[0].tolist(), rel=1e-5)
+
+
+def test_varifocal_unweighted_positive():
+    found = varifocal_loss(tensor([[0.5]]), tensor([[0.5]]), iou_weighted=False, use_sigmoid=False)
+    assert float(found) == pytest.approx(math.log(2), rel=1e-5)
+
+
+def test_varifocal_is_finite_at_certainty():
+    found = varifocal_loss(tensor([[1.0, 0.0]]), tensor([[0.0, 0.9]]), use_sigmoid=False)
+    assert bool(paddle.isfinite(found).all())
+
+
+def test_distribution_focal_splits_between_neighbours():
+    # Logits 0 over 8 bins: each has -ln p = ln 8, so any split gives ln 8.
+    assert float(distribution_focal_loss(paddle.zeros([1, 8]), tensor([2.25]))) == pytest.approx(
+        math.log(8), rel=1e-5
+    )
+    # Two bins, p = (0.75, 0.25); target 0.5: half of each.
+    logits = tensor([[math.log(3), 0.0]])
+    expected = -(0.5 * math.log(0.75) + 0.5 * math.log(0.25))
+    assert float(distribution_focal_loss(logits, tensor([0.5]))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_iou_losses():
+    assert float(iou.giou_loss(FIRST, SECOND)) == pytest.approx(1 - 1 / 3, rel=1e-5)
+    # Centres 2 apart; the hull's diagonal squared is 36 + 16.
+    assert float(iou.diou_loss(FIRST, SECOND)) == pytest.approx(2 / 3 + 4 / 52, rel=1e-5)
+    # Same aspect ratio: complete IoU adds nothing.
+    assert float(iou.ciou_loss(FIRST, SECOND)) == pytest.approx(2 / 3 + 4 / 52, rel=1e-5)
+    assert float(iou.iou_loss(FIRST, SECOND, square=False)) == pytest.approx(2 / 3, rel=1e-5)
+    assert float(iou.iou_loss(FIRST, SECOND)) == pytest.approx(1 - 1 / 9, rel=1e-5)
+    assert float(iou.iou_loss(FIRST, SECOND, "giou", False)) == pytest.approx(2 / 3, rel=1e-5)
+    # Along an axis the angle cost is 0; distance cost 1 - exp(-2 * (2/6) ** 2); same shape.
+    expected = 2 / 3 + (1 - math.exp(-2 / 9)) / 2
+    assert float(iou.siou_loss(FIRST, SECOND)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_giou_of_boxes_apart():
+    # 1x1 boxes two apart: IoU 0, hull 3x1, union 2: GIoU = 0 - 1/3.
+    found = iou.giou_loss(tensor([[0, 0, 1, 1]]), tensor([[2, 0, 3, 1]]))
+    assert float(found) == pytest.approx(4 / 3, rel=1e-5)
+
+
+def test_ciou_of_another_aspect_ratio():
+    # 4x2 against 2x4 around one centre: overlap 4, union 12, IoU 1/3.
+    turn = math.atan(0.5) - math.atan(2)
+    aspect = 4 / math.pi**2 * turn**2
+    expected = 2 / 3 + aspect * aspect / (2 / 3 + aspect)
+    found = iou.ciou_loss(tensor([[0, 1, 4, 3]]), tensor([[1, 0, 3, 4]]))
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", [iou.giou_loss, iou.diou_loss, iou.ciou_loss, iou.siou_loss, iou.iou_loss])
+def test_gradients_stay_finite_where_boxes_touch_or_agree(loss):
+    boxes = tensor([[0, 0, 4, 4], [0, 0, 4, 4], [0, 0, 0, 0]])
+    boxes.stop_gradient = False
+    loss(boxes, tensor([[0, 0, 4, 4], [4, 0, 8, 4], [1, 1, 2, 2]])).sum().backward()
+    assert bool(paddle.isfinite(boxes.grad).all())
+
+
+def test_pairwise_iou():
+    found = pairwise_iou(FIRST, tensor([[2, 0, 6, 4], [0, 0, 4, 4], [9, 9, 9, 9]]))
+    assert found.numpy()[0].tolist() == pytest.approx([1 / 3, 1, 0], abs=1e-6)
+
+
+def test_points_inside_is_strict():
+    found = points_inside(tensor([[5, 5], [10, 5]]), tensor([[[0, 0, 10, 10]]]))
+    assert found.numpy().tolist() == [[[True, False]]]
+
+
+def test_distances_and_boxes_are_inverse():
+    points = tensor([[5, 6]])
+    boxes = distances_to_boxes(points, tensor([[1, 2, 3, 4]]))
+    assert boxes.numpy().tolist() == [[4, 4, 8, 10]]
+    assert boxes_to_distances(points, boxes, 6.9).numpy().tolist() == [[1, 2, 3, 4]]
+    assert boxes_to_distances(points, boxes, 2.5).numpy().tolist() == [[1, 2, 2.5, 2.5]]

@@ -1,0 +1,1 @@
+"""Images and their annotations: data sets, transforms, readers. Nothing here imports paddle."""

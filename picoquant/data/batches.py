@@ -1,0 +1,191 @@
+"""Make one batch from what it is to hold. Runs in a worker or in the reader's own process.
+
+N is the number of images of a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from picoquant.data.dataset import Dataset
+from picoquant.data.images import UnreadableImageError
+from picoquant.data.seeds import BATCH, SAMPLE, generator
+from picoquant.data.settings import ReaderSettings
+from picoquant.data.transforms.decode import Decode, sample_of
+from picoquant.data.transforms.mosaic import Mosaic
+from picoquant.data.transforms.pad import pad_ground_truth
+from picoquant.data.transforms.sample import Sample
+from picoquant.errors import ConfigError, DataError, PicoquantError
+
+_TRIES = 20  # images drawn in place of an unreadable one before giving up
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a batch is to hold: records `indices`, at `positions` of the order of `epoch`."""
+
+    epoch: int
+    step: int
+    indices: tuple[int, ...]
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Arrays by name, and what could not be used: record index -> why."""
+
+    arrays: dict[str, np.ndarray]
+    skipped: dict[int, str] = field(default_factory=dict)
+
+
+class BatchMaker:
+    """Decodes, transforms and collates.
+
+    A batch depends on the seed and its task only, so any worker makes the same one.
+
+    Args:
+        dataset: the images.
+        settings: the transforms.
+        seed: of all that is random.
+        targets: whether batches hold objects (training) or scales (evaluation).
+        strict: whether an unreadable image is an error; otherwise another one takes its place.
+        cache_bytes: decoded images kept in memory, per process.
+        rank: number of the device among several; it draws its own batch sizes.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        settings: ReaderSettings,
+        seed: int,
+        targets: bool,
+        strict: bool,
+        cache_bytes: int = 0,
+        rank: int = 0,
+    ) -> None:
+        self._dataset, self._settings, self._seed = dataset, settings, seed
+        self._targets, self._strict, self._rank = targets, strict, rank
+        self._cache_bytes = cache_bytes
+        self._prepare()
+
+    def __getstate__(self) -> dict:
+        state = dict(self.__dict__)
+        for name in ("_cache", "_decode", "_transforms", "_batch_transforms"):
+            state.pop(name)
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        transforms, self._batch_transforms = self._settings.build()
+        self._decode: Decode = transforms[0]
+        self._transforms = transforms[1:]
+        self._cache = _ImageCache(self._cache_bytes)
+
+    def make(self, task: Task) -> Batch:
+        """Make the batch of a task.
+
+        Raises: `DataError` naming the image that a transform failed on, or that cannot be read.
+        """
+        skipped: dict[int, str] = {}
+        samples = [
+            self._sample(index, position, task.epoch, skipped)
+            for index, position in zip(task.indices, task.positions)
+        ]
+        rng = generator(self._seed, BATCH, task.epoch, task.step, self._rank)
+        for transform in self._batch_transforms:
+            try:
+                samples = transform(samples, rng)
+            except Exception as error:
+                raise _failed(transform, samples[0].path, error) from error
+        return Batch(self._collate(samples), skipped)
+
+    def _sample(self, index: int, position: int, epoch: int, skipped: dict[int, str]) -> Sample:
+        rng = generator(self._seed, SAMPLE, epoch, position)
+        mosaic_on = self._settings.mosaic_epoch == 0 or epoch < self._settings.mosaic_epoch
+        before = []
+        sample = self._read(index, rng, skipped)
+        path = sample.path
+
+        def another() -> Sample:
+            other = self._read(int(rng.integers(len(self._dataset))), rng, skipped)
+            for transform in before:
+                other = transform(other, rng)
+            return other
+
+        for transform in self._transforms:
+            try:
+                if not isinstance(transform, Mosaic):
+                    sample = transform(sample, rng)
+                elif mosaic_on:
+                    sample = transform(sample, rng, another)
+            except Exception as error:
+                raise _failed(transform, path, error) from error
+            before.append(transform)
+        return sample
+
+    def _read(self, index: int, rng: np.random.Generator, skipped: dict[int, str]) -> Sample:
+        """Decode image `index`, or, unless strict, one drawn in the place of an unreadable one."""
+        for _ in range(_TRIES):
+            record = self._dataset.records[index]
+            image = self._cache.get(index)
+            if image is not None:
+                return sample_of(record, image)
+            try:
+                sample = self._decode(record)
+            except UnreadableImageError as error:
+                if self._strict:
+                    raise
+                skipped[index] = str(error)
+                index = int(rng.integers(len(self._dataset)))
+                continue
+            self._cache.put(index, sample.image)
+            return sample
+        raise DataError(f"{skipped[next(iter(skipped))]}; {_TRIES} more images are unusable as well")
+
+    def _collate(self, samples: list[Sample]) -> dict[str, np.ndarray]:
+        shapes = {sample.image.shape for sample in samples}
+        where = self._settings.section
+        if any(len(shape) != 3 or shape[0] != 3 for shape in shapes):
+            raise ConfigError(f"{where} needs Permute among its transforms (channels come first)")
+        if len(shapes) > 1:
+            raise ConfigError(
+                f"{where}: images of one batch differ in size; add a Resize or BatchRandomResize "
+                "with keep_ratio: false, or PadBatch"
+            )
+        arrays = {"image": np.stack([sample.image for sample in samples]).astype(np.float32, copy=False)}
+        if self._targets:
+            arrays.update(pad_ground_truth(samples))
+        else:
+            arrays["scale_factor"] = np.array([s.scale_factor for s in samples], np.float32)
+            arrays["im_shape"] = np.array([s.im_shape for s in samples], np.float32)
+        arrays["image_id"] = np.array([sample.image_id for sample in samples], np.int64)
+        return arrays
+
+
+class _ImageCache:
+    """Decoded images, as many as fit; order of reading is random, so nothing is ever replaced."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._images: dict[int, np.ndarray] = {}
+
+    def get(self, index: int) -> np.ndarray | None:
+        return self._images.get(index)
+
+    def put(self, index: int, image: np.ndarray) -> None:
+        if image.nbytes <= self._room:
+            self._room -= image.nbytes
+            self._images[index] = image
+
+
+def _failed(transform: object, path: str, error: Exception) -> PicoquantError:
+    """`error` as it is when it is one of ours, else one that names transform and image."""
+    if isinstance(error, PicoquantError):
+        return error
+    name = type(getattr(transform, "transform", transform)).__name__
+    return DataError(f"{name} failed on image {path}: {type(error).__name__}: {error}")

@@ -1,0 +1,88 @@
+"""One knob for the network's input: it overrides the sizes that a reader's transforms name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from picoquant.data import checks
+from picoquant.data.settings import ReaderSettings, TransformSpec
+from picoquant.errors import ConfigError
+
+STEP = 32  # the network halves its input five times before the last level
+LEAST = 64  # the stride of the last level
+
+
+def with_input_size(settings: ReaderSettings, size: tuple[int, int]) -> ReaderSettings:
+    """The reader for a network whose input is `size` (height, width).
+
+    `Resize` gets `size`. `BatchRandomResize` keeps the offsets that its sizes have from their middle
+    one, now from `size`, as far as they change the input by no greater part than before: 320 to 512
+    around 416 becomes 256 to 384 around 320, and 128 to 192 around 160. `Mosaic.input_dim` keeps its
+    ratio to the middle size, rounded to a multiple of 32.
+
+    Raises: `ConfigError` when the size is no multiple of 32, or smaller than 64.
+    """
+    height, width = checks.size("input_size", size)
+    for side in (height, width):
+        if side % STEP or side < LEAST:
+            raise ConfigError(
+                f"input_size must be multiples of {STEP} of at least {LEAST}, not {height}x{width}"
+            )
+    middle = _middle(settings)
+
+    def adapt(spec: TransformSpec) -> TransformSpec:
+        if spec.name == "Resize":
+            return spec.replace(target_size=[height, width])
+        if spec.name == "BatchRandomResize":
+            if not spec.params.get("random_size", True):
+                return spec.replace(target_size=[height, width])
+            return spec.replace(target_size=_around((height, width), _sizes(spec)))
+        if spec.name == "Mosaic" and middle is not None:
+            dims = checks.size("input_dim", spec.params.get("input_dim", 640))
+            parts = zip(dims, (height, width), middle)
+            return spec.replace(input_dim=[max(_multiple(dim * new / old), STEP) for dim, new, old in parts])
+        return spec
+
+    return replace(
+        settings,
+        sample_transforms=tuple(adapt(spec) for spec in settings.sample_transforms),
+        batch_transforms=tuple(adapt(spec) for spec in settings.batch_transforms),
+    )
+
+
+def _sizes(spec: TransformSpec) -> list[tuple[int, int]]:
+    return sorted(checks.size("target_size", size) for size in spec.params["target_size"])
+
+
+def _middle(settings: ReaderSettings) -> tuple[int, int] | None:
+    """The size that a reader's transforms are made for, or None when none names one."""
+    for spec in (*settings.batch_transforms, *settings.sample_transforms):
+        if spec.name == "BatchRandomResize" and spec.params.get("random_size", True):
+            sizes = _sizes(spec)
+            return sizes[(len(sizes) - 1) // 2]
+        if spec.name in ("Resize", "BatchRandomResize"):
+            return checks.size("target_size", spec.params["target_size"])
+    return None
+
+
+def _around(size: tuple[int, int], old: list[tuple[int, int]]) -> list[Any]:
+    """Sizes around `size` with the offsets that `old` has around its middle."""
+    middle = old[(len(old) - 1) // 2]
+    offsets = [[_multiple(part - centre) for part, centre in zip(item, middle)] for item in old]
+    most = [max(abs(offset[axis]) for offset in offsets) for axis in (0, 1)]
+    new = []
+    for offset in offsets:
+        moved = [side + move for side, move in zip(size, offset)]
+        fits = all(
+            abs(offset[axis]) * middle[axis] <= most[axis] * size[axis] and moved[axis] >= LEAST
+            for axis in (0, 1)
+        )
+        if fits:
+            new.append(moved)
+    return new
+
+
+def _multiple(value: float) -> int:
+    """The nearest multiple of 32."""
+    return int(round(value / STEP)) * STEP

@@ -1,0 +1,203 @@
+"""Settings of data sets and readers, as PaddleDetection's sections have them.
+
+Importing this module is cheap: OpenCV comes in only when the transforms of a reader are built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from picoquant.config.nearest import suggestion, unknown_key
+from picoquant.data import checks
+from picoquant.errors import ConfigError
+
+FORMATS = {"COCODataSet": "coco", "VOCDataSet": "voc", "ImageFolder": "folder"}  # tag -> format
+
+# Keys of PaddleDetection's sections that say nothing to the readers here: workers always pass batches
+# through memory of their own, objects are always padded, and the export reads `inputs_def` itself.
+_UNUSED_READER_KEYS = ("use_shared_memory", "collate_batch", "inputs_def", "fuse_normalize")
+_UNUSED_DATASET_KEYS = ("use_default_label", "repeat")
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """Where a data set is and what of it to use.
+
+    dataset_dir: its folder; image_dir and anno_path lie inside (absolute paths are taken as they are).
+    anno_path: for coco the JSON file, for voc a list of images, for folder a file of labels or None.
+    label_list: voc's class names, one a line. allow_empty: whether images without objects are kept;
+    None is false for training and true for evaluation. empty_ratio: part of all images that the empty
+    ones may be, 1 for no limit. sample_num: use that many images, -1 for all.
+    section: the name of the section, for messages.
+    """
+
+    format: str = "coco"
+    dataset_dir: str = ""
+    image_dir: str = ""
+    anno_path: str | None = None
+    label_list: str | None = None
+    data_fields: tuple[str, ...] = ("image",)
+    allow_empty: bool | None = None
+    empty_ratio: float = 1.0
+    sample_num: int = -1
+    load_crowd: bool = False
+    section: str = "TrainDataset"
+
+    def __post_init__(self) -> None:
+        where = self.section
+        checks.choice(f"{where}: format", self.format, tuple(FORMATS.values()))
+        for name in ("dataset_dir", "image_dir", "anno_path", "label_list"):
+            value = getattr(self, name)
+            if value is None and name in ("dataset_dir", "image_dir"):
+                object.__setattr__(self, name, "")
+            elif value is not None and not isinstance(value, (str, Path)):
+                raise ConfigError(f"{where}.{name} must be a path, not {value!r}")
+        if self.format in ("coco", "voc") and not self.anno_path:
+            raise ConfigError(f"{where}.anno_path is missing; it names the annotation file")
+        if self.allow_empty is not None:
+            checks.flag(f"{where}.allow_empty", self.allow_empty)
+        checks.number(f"{where}.empty_ratio", self.empty_ratio)
+        checks.whole(f"{where}.sample_num", self.sample_num, -1)
+        if checks.flag(f"{where}.load_crowd", self.load_crowd):
+            raise ConfigError(f"{where}.load_crowd: true is not supported; crowds are no targets")
+        object.__setattr__(self, "data_fields", tuple(self.data_fields))
+
+    @property
+    def root(self) -> Path:
+        """The data set's folder; a relative one is relative to the working directory."""
+        return Path(self.dataset_dir).expanduser()
+
+    @property
+    def image_folder(self) -> Path:
+        """The folder that image names are relative to."""
+        return self.root / Path(self.image_dir).expanduser()
+
+    @property
+    def annotation_file(self) -> Path:
+        """The annotation file (or, for a folder, its labels)."""
+        return self.root / Path(self.anno_path or "").expanduser()
+
+    @property
+    def label_file(self) -> Path | None:
+        """The file of class names, if one is set."""
+        return None if self.label_list is None else self.root / Path(self.label_list).expanduser()
+
+    @classmethod
+    def from_mapping(cls, tag: str, values: Mapping[str, Any], section: str) -> DatasetSettings:
+        """Settings of `section: !tag {values}` in PaddleDetection's YAML.
+
+        Raises: `ConfigError` naming the tag or key that is not known.
+        """
+        if tag not in FORMATS:
+            raise ConfigError(
+                f"{section}: unknown data set !{tag}{suggestion(tag, FORMATS)}; "
+                f"known: {', '.join('!' + name for name in FORMATS)}"
+            )
+        known = [entry.name for entry in fields(cls) if entry.name not in ("format", "section")]
+        for key in values:
+            if key not in known and key not in _UNUSED_DATASET_KEYS:
+                raise unknown_key(section, str(key), known)
+        taken = {key: value for key, value in values.items() if key in known}
+        return cls(format=FORMATS[tag], section=section, **taken)
+
+
+@dataclass(frozen=True)
+class TransformSpec:
+    """One entry of sample_transforms or batch_transforms: `- name: {params}`."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
+
+    def __reduce__(self) -> tuple:
+        return TransformSpec, (self.name, dict(self.params))
+
+    def replace(self, **params: Any) -> TransformSpec:
+        """The same transform with some parameters changed."""
+        return TransformSpec(self.name, {**self.params, **params})
+
+    @classmethod
+    def of(cls, entry: Any, where: str) -> TransformSpec:
+        """From YAML's `{name: {params}}`, or from a bare name."""
+        if isinstance(entry, str):
+            return cls(entry)
+        if isinstance(entry, Mapping) and len(entry) == 1:
+            ((name, params),) = entry.items()
+            if isinstance(name, str) and (params is None or isinstance(params, Mapping)):
+                return cls(name, params or {})
+        raise ConfigError(f"{where}: every entry is `Name: {{parameters}}`, not {entry!r}")
+
+
+@dataclass(frozen=True)
+class ReaderSettings:
+    """How images become batches.
+
+    mosaic_epoch: `Mosaic` works in epochs before this one, 0 for all, -1 for none (as in
+    PaddleDetection). The transforms are checked when the settings are made.
+    section: the name of the section, for messages.
+    """
+
+    sample_transforms: tuple[TransformSpec, ...]
+    batch_transforms: tuple[TransformSpec, ...] = ()
+    batch_size: int = 1
+    shuffle: bool = False
+    drop_last: bool = False
+    mosaic_epoch: int = -1
+    section: str = "TrainReader"
+
+    def __post_init__(self) -> None:
+        where = self.section
+        object.__setattr__(self, "sample_transforms", tuple(self.sample_transforms))
+        object.__setattr__(self, "batch_transforms", tuple(self.batch_transforms))
+        checks.whole(f"{where}.batch_size", self.batch_size, 1)
+        checks.flag(f"{where}.shuffle", self.shuffle)
+        checks.flag(f"{where}.drop_last", self.drop_last)
+        checks.whole(f"{where}.mosaic_epoch", self.mosaic_epoch, -1)
+        names = [spec.name for spec in self.sample_transforms]
+        if not names or names[0] != "Decode" or names.count("Decode") > 1:
+            raise ConfigError(f"{where}.sample_transforms must begin with one Decode")
+        if names.count("Mosaic") > 1:
+            raise ConfigError(f"{where}.sample_transforms: more than one Mosaic")
+        self.build()
+
+    def build(self) -> tuple[list[Any], list[Any]]:
+        """The transforms of samples and those of batches, ready to be called."""
+        from picoquant.data.transforms import build_transform
+
+        return tuple(
+            [build_transform(spec.name, spec.params, f"{self.section}.{kind}", batch) for spec in specs]
+            for kind, specs, batch in (
+                ("sample_transforms", self.sample_transforms, False),
+                ("batch_transforms", self.batch_transforms, True),
+            )
+        )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], section: str) -> ReaderSettings:
+        """Settings of `section: {values}` in PaddleDetection's YAML.
+
+        Raises: `ConfigError` naming the key, transform or parameter that is not known.
+        """
+        training = section == "TrainReader"
+        taken: dict[str, Any] = {"shuffle": training, "drop_last": training}
+        known = [entry.name for entry in fields(cls) if entry.name != "section"]
+        for key, value in values.items():
+            if key in ("mixup_epoch", "cutmix_epoch"):
+                if value != -1:
+                    raise ConfigError(f"{section}.{key}: {key[:-6]} of two images is not supported")
+            elif key not in known and key not in _UNUSED_READER_KEYS:
+                raise unknown_key(section, str(key), [*known, *_UNUSED_READER_KEYS])
+            elif key in known:
+                taken[key] = value
+        for key in ("sample_transforms", "batch_transforms"):
+            where, entries = f"{section}.{key}", taken.get(key) or []
+            if not isinstance(entries, (list, tuple)):
+                raise ConfigError(f"{where} must be a list, not {entries!r}")
+            taken[key] = tuple(TransformSpec.of(entry, where) for entry in entries)
+        return cls(section=section, **taken)

@@ -1,0 +1,79 @@
+"""read_image: pixels, orientation, and files that are cut short."""
+
+from __future__ import annotations
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+
+from picoquant.data.images import UnreadableImageError, read_image
+
+PIXELS = np.random.RandomState(0).randint(0, 256, (30, 50, 3), np.uint8)
+
+
+def test_png_is_read_as_rgb(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), PIXELS)  # OpenCV takes BGR
+    assert np.array_equal(read_image(tmp_path / "a.png"), PIXELS[:, :, ::-1])
+
+
+def test_grey_image_becomes_three_channels(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), PIXELS[:, :, 0])
+    image = read_image(tmp_path / "a.png")
+    assert image.shape == (30, 50, 3)
+    assert np.array_equal(image[:, :, 2], PIXELS[:, :, 0])
+
+
+def _with_exif(jpeg: bytes, orientation: int, thumbnail: bytes = b"") -> bytes:
+    """Put an EXIF segment with this orientation, and a thumbnail behind it, into a JPEG."""
+    entry = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
+    tiff = b"MM\x00\x2a" + struct.pack(">IH", 8, 1) + entry + struct.pack(">I", 0)
+    body = b"Exif\x00\x00" + tiff + thumbnail
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+def test_exif_orientation_turns_the_image(tmp_path):
+    jpeg = cv2.imencode(".jpg", PIXELS)[1].tobytes()
+    (tmp_path / "a.jpg").write_bytes(_with_exif(jpeg, 6))  # 6: turn clockwise by a quarter
+    upright = cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1), cv2.COLOR_BGR2RGB)
+    assert np.array_equal(read_image(tmp_path / "a.jpg"), np.rot90(upright, -1))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.98])
+def test_truncated_file_is_named(tmp_path, suffix, part):
+    data = cv2.imencode(suffix, PIXELS)[1].tobytes()
+    path = tmp_path / f"cut{suffix}"
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(UnreadableImageError, match=f"cut{suffix} is truncated"):
+        read_image(path)
+
+
+def test_end_marker_of_a_thumbnail_is_not_taken_for_the_images(tmp_path):
+    jpeg = cv2.imencode(".jpg", PIXELS)[1].tobytes()
+    whole = _with_exif(jpeg, 1, thumbnail=jpeg)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(whole)
+    assert read_image(path).shape == (30, 50, 3)
+    path.write_bytes(whole[:-100])
+    with pytest.raises(UnreadableImageError, match="truncated"):
+        read_image(path)
+
+
+def test_bytes_behind_the_end_do_no_harm(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(cv2.imencode(".jpg", PIXELS)[1].tobytes() + bytes(1000))
+    assert read_image(path).shape == (30, 50, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b"no image at all", "cannot be decoded"), (None, "No such file")],
+)
+def test_other_files_that_are_no_images(tmp_path, content, message):
+    path = tmp_path / "a.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UnreadableImageError, match=f"a.jpg.*{message}"):
+        read_image(path)

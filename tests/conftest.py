@@ -18,3 +18,15 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("../shared (golden outputs, data sets and weights) is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def opt():
+    """Paddle Lite's opt; without it the test is skipped with what to do."""
+    from picoquant.errors import ToolError
+    from picoquant.toolchain.lite import find_opt
+
+    try:
+        return find_opt()
+    except ToolError as error:
+        pytest.skip(str(error))

@@ -1,0 +1,213 @@
+"""NPU targets: what a board is, how a model for it is quantised and made.
+
+Shipped profiles are `npu_targets/*.yaml`, each with its sources; a user's own file has the same keys.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from picoquant.config.locate import shipped, shipped_names
+from picoquant.config.nearest import unknown_key
+from picoquant.config.yaml_files import load_mapping
+from picoquant.errors import ConfigError
+
+_KIND = "npu_targets"
+_SUFFIXES = (".yaml", ".yml")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # becomes a folder's name
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+WEIGHTS = ("per_channel", "per_tensor")
+ABIS = ("armhf", "arm64")
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The NPU's kernel driver on the board and the folder of its libraries in Paddle Lite's demo."""
+
+    name: str
+    version: str
+    library_folder: str
+
+
+@dataclass(frozen=True)
+class PaddleLite:
+    """How Paddle Lite reaches the NPU.
+
+    Attributes:
+        device: NNAdapter's device name.
+        valid_targets: for opt, comma-separated.
+        opt_version: the version of opt that the profile was checked with.
+    """
+
+    device: str
+    valid_targets: str
+    opt_version: str
+
+
+@dataclass(frozen=True)
+class QuantizationRules:
+    """What the NPU takes.
+
+    Attributes:
+        weights: `per_channel` or `per_tensor` scales.
+        weight_bits, activation_bits: bits of an integer.
+        symmetric: whether 0.0 is the integer 0.
+    """
+
+    weights: str
+    weight_bits: int
+    activation_bits: int
+    symmetric: bool
+
+
+@dataclass(frozen=True)
+class Target:
+    """One board's SoC.
+
+    Attributes:
+        name: the profile's file name without its suffix.
+        vendor, soc, cpu, npu: in words.
+        int8_tops: stated throughput, tera operations a second.
+        int8_tops_source: who states it.
+        abi: `armhf` or `arm64`.
+        os, kernels: operating system and kernel versions it was tested with.
+        driver, paddle_lite, quantization: see their classes.
+        environment: variables that the program on the board needs.
+        latency_ms: published latencies: model -> `cpu`, `npu` -> milliseconds or None.
+    """
+
+    name: str
+    vendor: str
+    soc: str
+    cpu: str
+    npu: str
+    int8_tops: float
+    int8_tops_source: str
+    abi: str
+    os: str
+    kernels: tuple[str, ...]
+    driver: Driver
+    paddle_lite: PaddleLite
+    quantization: QuantizationRules
+    environment: dict[str, str]
+    latency_ms: dict[str, dict[str, Any]]
+
+
+def known_targets() -> list[str]:
+    """Names of the shipped profiles, sorted."""
+    return shipped_names(_KIND)
+
+
+def load_target(name: str | Path) -> Target:
+    """A shipped target by name, or one's own by the path of its YAML file.
+
+    Raises: `ConfigError` for an unknown target (the known ones, the nearest first), and for a missing,
+        unknown or unusable key of the file.
+    """
+    path = _locate(str(name))
+    if not _NAME.fullmatch(path.stem):
+        raise ConfigError(f"{path}: a target's file name is letters, digits, '_', '-' and '.'")
+    return _target(path.stem, load_mapping(path), str(path))
+
+
+def _locate(name: str) -> Path:
+    if name in known_targets():
+        return shipped(_KIND, name)
+    path = Path(name).expanduser()
+    if path.suffix in _SUFFIXES or path.parent != Path("."):
+        if path.is_file():
+            return path
+        raise ConfigError(f"no such target file: {name}; shipped targets: {_listing(path.stem)}")
+    raise ConfigError(f"unknown target {name}; known, the nearest first: {_listing(name)}")
+
+
+def _listing(name: str) -> str:
+    """Shipped names, the most alike first."""
+
+    def likeness(known: str) -> tuple[float, str]:
+        return -difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio(), known
+
+    return ", ".join(sorted(known_targets(), key=likeness))
+
+
+def _target(name: str, values: Mapping[str, Any], where: str) -> Target:
+    if "name" in values:
+        raise ConfigError(f"{where}: unknown key name: the file's own name is the target's")
+    given = _fields(Target, {**values, "name": name}, where)
+    for key, kind in (("driver", Driver), ("paddle_lite", PaddleLite), ("quantization", QuantizationRules)):
+        below = f"{where}: {key}"
+        given[key] = kind(**_fields(kind, _mapping(given[key], below), below))
+    rules: QuantizationRules = given["quantization"]
+    _one_of(rules.weights, WEIGHTS, f"{where}: quantization: weights")
+    _one_of(given["abi"], ABIS, f"{where}: abi")
+    kernels = given["kernels"]
+    if not isinstance(kernels, list) or not all(isinstance(kernel, str) for kernel in kernels):
+        raise ConfigError(f"{where}: kernels: a list of texts expected, found {kernels!r}")
+    given["kernels"] = tuple(kernels)
+    given["environment"] = _environment(given["environment"], f"{where}: environment")
+    given["latency_ms"] = _latencies(given["latency_ms"], f"{where}: latency_ms")
+    return Target(**given)
+
+
+# What a key's annotation asks of its value; composed values are checked where they are built.
+_KINDS = {
+    "str": ((str,), "text"),
+    "float": ((int, float), "a number"),
+    "int": ((int,), "a whole number"),
+    "bool": ((bool,), "true or false"),
+}
+
+
+def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values of a dataclass's fields, none missing, none unknown, of the plain types asked for."""
+    wanted = {field.name: field.type for field in fields(kind)}
+    for key in values:
+        if key not in wanted:
+            raise unknown_key(where, str(key), set(wanted) - {"name"})
+    for key, annotation in wanted.items():
+        if key not in values:
+            raise ConfigError(f"{where}: key {key} is missing")
+        value = values[key]
+        kinds, called = _KINDS.get(annotation, ((object,), ""))
+        wrong_truth = isinstance(value, bool) and bool not in kinds  # to Python, True is a number
+        if called and (wrong_truth or not isinstance(value, kinds)):
+            raise ConfigError(f"{where}: {key}: {called} expected, found {value!r}")
+    return dict(values)
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: keys and values expected, found {value!r}")
+    return value
+
+
+def _one_of(value: str, allowed: tuple[str, ...], where: str) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{where}: {value!r} is none of {', '.join(allowed)}")
+
+
+def _environment(value: Any, where: str) -> dict[str, str]:
+    variables = {}
+    for key, text in _mapping(value, where).items():
+        if not _VARIABLE.fullmatch(str(key)):
+            raise ConfigError(f"{where}: {key!r} is no name of an environment variable")
+        if isinstance(text, bool) or not isinstance(text, (str, int)) or "\n" in str(text):
+            raise ConfigError(f"{where}: {key}: a text or whole number in one line expected, found {text!r}")
+        variables[str(key)] = str(text)
+    return variables
+
+
+def _latencies(value: Any, where: str) -> dict[str, dict[str, Any]]:
+    for model, row in _mapping(value, where).items():
+        for unit, time in _mapping(row, f"{where}: {model}").items():
+            if unit not in ("cpu", "npu"):
+                raise unknown_key(f"{where}: {model}", str(unit), ("cpu", "npu"))
+            if time is not None and (isinstance(time, bool) or not isinstance(time, (int, float))):
+                raise ConfigError(f"{where}: {model}: {unit}: milliseconds or null expected, found {time!r}")
+    return {str(model): dict(row) for model, row in value.items()}

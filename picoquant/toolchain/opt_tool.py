@@ -1,0 +1,129 @@
+"""Paddle Lite's `opt`: makes the `.nb` a board runs. It aborts on models it dislikes, so it runs apart."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from picoquant.errors import ToolError
+from picoquant.files import disk_errors
+from picoquant.toolchain.processes import Outcome, run_program
+
+# `[F 11/21 5:04:52.610 …/cpp_op_desc.cc:51 GetAttr] message`, glog's and Paddle Lite's form.
+_LOG_LINE = re.compile(r"^\[?\s*([FEWIV])\s*\d[^\]]*\]\s*(.*)$")
+_NOISE = re.compile(r"(^\s*\*\*\*|backtrace|stack trace|^\s*@\s|core dumped|terminate called)", re.I)
+_VERSION = re.compile(r"\bv?\d+\.\d+[\w.\-]*")
+
+
+@dataclass(frozen=True)
+class OptTool:
+    """A copy of `opt` that was found.
+
+    Attributes:
+        path: the program: the `paddle_lite_opt` of the paddlelite package, or Paddle Lite's own binary.
+        origin: how it was found, for messages.
+    """
+
+    path: Path
+    origin: str = ""
+
+    @cached_property
+    def version(self) -> str:
+        """As `--version` says it, for example `v2.13-rc`.
+
+        Raises: `ToolError` when the program does not run or is no opt.
+        """
+        outcome = run_program([*self.command, "--version"], timeout=60)
+        found = _VERSION.search(outcome.text)
+        if outcome.code < 0 or not found:
+            said = blame(outcome.text) or outcome.ended
+            raise ToolError(f"{self.path} is no working Paddle Lite opt: --version gave: {said}")
+        return found.group(0)
+
+    @property
+    def command(self) -> list[str]:
+        """How to start it.
+
+        A Python script is started by the interpreter beside it: its first line fails where the path has
+        spaces, is very long or was moved.
+        """
+        python = self.path.parent / "python"
+        with open(self.path, "rb") as stream:
+            first = stream.readline(1024)
+        if first.startswith(b"#!") and b"python" in first and python.exists():
+            return [str(python), str(self.path)]
+        return [str(self.path)]
+
+    def run(
+        self,
+        model_file: Path,
+        param_file: Path,
+        out: Path,
+        targets: str,
+        out_type: str = "naive_buffer",
+    ) -> str:
+        """Optimise a model.
+
+        Args:
+            model_file, param_file: a Paddle inference model.
+            out: where the result goes: a `.nb` file, or for `protobuf` a folder.
+            targets: Paddle Lite's valid targets, comma-separated, for example `verisilicon_timvx,arm`.
+            out_type: `naive_buffer` (`.nb`) or `protobuf`.
+
+        Returns: what opt said.
+
+        Raises: `ToolError` naming what opt disliked; nothing is left at `out` then.
+        """
+        out = Path(out)
+        with disk_errors(out), tempfile.TemporaryDirectory(prefix="picoquant-opt-") as scratch:
+            made = Path(scratch) / "optimized"
+            outcome = run_program(
+                [
+                    *self.command,
+                    f"--model_file={Path(model_file).resolve()}",
+                    f"--param_file={Path(param_file).resolve()}",
+                    f"--valid_targets={targets}",
+                    f"--optimize_out_type={out_type}",
+                    f"--optimize_out={made}",
+                ],
+                cwd=Path(scratch),
+                title="opt",
+            )
+            if out_type == "naive_buffer":
+                made = made.with_suffix(".nb")
+            if outcome.code or not made.exists():
+                raise ToolError(self._failure(outcome, model_file, targets))
+            out.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(str(made), str(out))
+        return outcome.text
+
+    def _failure(self, outcome: Outcome, model_file: Path, targets: str) -> str:
+        said = blame(outcome.text) or "no message"
+        return (
+            f"Paddle Lite's opt ({self.path}) did not make a model for {targets} out of {model_file} "
+            f"({outcome.ended}): {said}"
+        )
+
+
+def blame(text: str) -> str:
+    """The one message of a program's output that says what was wrong; empty when there is none.
+
+    A fatal line of the log counts most, then an error line, then the last line of all.
+    """
+    by_level: dict[str, list[str]] = {"F": [], "E": []}
+    plain = []
+    for line in text.splitlines():
+        logged = _LOG_LINE.match(line)
+        if logged and logged.group(1) in by_level:
+            by_level[logged.group(1)].append(logged.group(2).strip())
+        elif not logged and line.strip() and not _NOISE.search(line):
+            plain.append(line.strip())
+    # Fatal: the first is the cause, what follows is its echo while the program goes down.
+    for message in by_level["F"][:1] + by_level["E"][-1:] + plain[-1:]:
+        if message:
+            return message
+    return ""

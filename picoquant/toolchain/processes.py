@@ -1,0 +1,100 @@
+"""Run other programs so that they cannot disturb this one, nor this one's Python settings them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from picoquant.errors import ToolError
+from picoquant.progress import duration
+
+LOG = logging.getLogger("picoquant")
+
+# Settings of the calling interpreter and its pip that would lead another interpreter astray.
+_OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
+_SAY_EVERY = 10.0  # seconds between two "still at it" lines
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a program ended.
+
+    Attributes:
+        code: its exit code; negative: the signal that ended it.
+        text: what it wrote, stdout and stderr in the order of writing.
+    """
+
+    code: int
+    text: str
+
+    @property
+    def ended(self) -> str:
+        """`exit code 1`, or the signal's name: `SIGABRT`."""
+        if self.code >= 0:
+            return f"exit code {self.code}"
+        try:
+            return signal.Signals(-self.code).name
+        except ValueError:
+            return f"signal {-self.code}"
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This process's environment without what only its own Python should see, plus `more`."""
+    kept = {key: value for key, value in os.environ.items() if key not in _OURS}
+    return {**kept, **more}
+
+
+def run_program(
+    command: Sequence[str], cwd: Path | None = None, timeout: float = 600.0, title: str = ""
+) -> Outcome:
+    """Run a program to its end and collect what it says.
+
+    Args:
+        command: program and arguments.
+        cwd: its working folder.
+        timeout: seconds after which it is killed.
+        title: when given, a line saying it is still at work is logged every 10 s.
+
+    Raises: `ToolError` when it cannot be started or does not end in time.
+    """
+    with tempfile.TemporaryFile() as stream:
+        try:
+            process = subprocess.Popen(
+                [str(part) for part in command],
+                cwd=cwd,
+                env=clean_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+        except OSError as error:
+            raise ToolError(f"cannot run {command[0]}: {error.strerror or error}") from error
+        try:
+            _wait(process, command, timeout, title)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        stream.seek(0)
+        return Outcome(process.returncode, stream.read().decode("utf-8", "replace"))
+
+
+def _wait(process: subprocess.Popen, command: Sequence[str], timeout: float, title: str) -> None:
+    began = time.monotonic()
+    while True:
+        left = began + timeout - time.monotonic()
+        if left <= 0:
+            raise ToolError(f"{command[0]} did not end within {duration(timeout)} and was stopped")
+        try:
+            process.wait(min(_SAY_EVERY, left))
+            return
+        except subprocess.TimeoutExpired:
+            if title:
+                LOG.info("%s: still at it after %s", title, duration(time.monotonic() - began))

@@ -250,9 +250,10 @@ def test_few_truncated_images_are_replaced_and_named_once(tmp_path, caplog, work
 def test_one_percent_of_truncated_images_stops_training(tmp_path, workers):
     dataset = load_coco(write_set(tmp_path, 14), training=True)
     _cut(dataset, 5)
-    with TrainReader(dataset, train_settings(drop_last=False), seed=0, workers=workers) as reader:
-        with pytest.raises(DataError, match="5.png is truncated.*1 of 14 images of TrainDataset"):
-            list(reader.epoch(0))
+    message = "5.png is truncated.*1 of 14 images of TrainDataset"
+    reader = TrainReader(dataset, train_settings(drop_last=False), seed=0, workers=workers)
+    with reader, pytest.raises(DataError, match=message):
+        list(reader.epoch(0))
 
 
 def test_set_of_nothing_but_truncated_images_stops(tmp_path):
@@ -266,9 +267,9 @@ def test_set_of_nothing_but_truncated_images_stops(tmp_path):
 def test_evaluation_stops_at_a_truncated_image(tmp_path, workers):
     dataset = load_coco(write_set(tmp_path, 101), training=False)
     _cut(dataset, 5)
-    with EvalReader(dataset, eval_settings(), workers=workers) as reader:
-        with pytest.raises(DataError, match="5.png is truncated"):
-            list(reader)
+    reader = EvalReader(dataset, eval_settings(), workers=workers)
+    with reader, pytest.raises(DataError, match="5.png is truncated"):
+        list(reader)
 
 
 def test_what_workers_get_can_be_pickled_and_is_the_same(dataset, expected):

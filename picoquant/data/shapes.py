@@ -111,11 +111,12 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     """[size, size, 3] float32: soft patches of dull colour, stripes and grain."""
     coarse = rng.integers(50, 190, (5, 5, 1)) + rng.integers(-25, 26, (5, 5, 3))
     patches = cv2.resize(coarse.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
-    y, x = np.mgrid[:size, :size].astype(np.float32) / size
-    angle, waves = rng.uniform(0, math.pi), rng.uniform(4, 20)
-    wave = np.sin((x * math.cos(angle) + y * math.sin(angle)) * (2 * math.pi * waves))
-    grain = rng.integers(-14, 15, (size, size, 1))
-    return np.clip(patches + rng.uniform(4, 16) * wave[:, :, None] + grain, 0, 255).astype(np.float32)
+    angle, waves = rng.uniform(0, math.pi), 2 * math.pi * rng.uniform(4, 20)
+    along = np.arange(size, dtype=np.float32) / size
+    wave = np.sin(along * (waves * math.cos(angle)) + (along * (waves * math.sin(angle)))[:, None])
+    grain = rng.integers(-14, 15, (size, size), np.int8)
+    patches += (rng.uniform(4, 16) * wave + grain)[:, :, None].astype(np.float32)
+    return np.clip(patches, 0, 255, out=patches)
 
 
 def _cover(kind: _Kind, centre: np.ndarray, radius: float, turn: float, size: int) -> np.ndarray:

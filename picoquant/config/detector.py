@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 
 Components = Mapping[str, type]
 
-_BACKBONES: Components = {"LCNet": s.LCNet}
+_BACKBONES: Components = {
+    "LCNet": s.LCNet,
+    "ESNet": s.ESNet,
+    "ShuffleNetV2": s.ShuffleNetV2,
+    "MobileNetV3": s.MobileNetV3,
+    "ResNet": s.ResNet,
+}
 _NECKS: Components = {"CSPPAN": s.CSPPAN, "LCPAN": s.LCPAN}
-_HEADS: Components = {"PicoHeadV2": s.PicoHeadV2}
+_HEADS: Components = {"PicoHead": s.PicoHead, "PicoHeadV2": s.PicoHeadV2}
 _BOX_LOSSES: Components = {
     "GIoULoss": s.GIoULoss,
     "SIoULoss": s.SIoULoss,
@@ -32,27 +38,45 @@ _BOX_LOSSES: Components = {
     "IouLoss": s.IouLoss,
 }
 
-# Key of a head -> what may stand there.
-_HEAD_PARTS: Mapping[str, Components] = {
+_COMMON_PARTS: Mapping[str, Components] = {
     "conv_feat": {"PicoFeat": s.PicoFeat},
-    "loss_class": {"VarifocalLoss": s.VarifocalLoss},
     "loss_dfl": {"DistributionFocalLoss": s.DistributionFocalLoss},
     "loss_bbox": _BOX_LOSSES,
-    "static_assigner": {"ATSSAssigner": s.ATSSAssigner},
-    "assigner": {"TaskAlignedAssigner": s.TaskAlignedAssigner},
     "nms": {"MultiClassNMS": NmsSettings},
+}
+
+# Head -> its keys that hold components -> what may stand there.
+_PARTS: Mapping[type, Mapping[str, Components]] = {
+    s.PicoHead: {
+        **_COMMON_PARTS,
+        "loss_class": {"VarifocalLoss": s.VarifocalLoss, "QualityFocalLoss": s.QualityFocalLoss},
+        "assigner": {"SimOTAAssigner": s.SimOTAAssigner},
+    },
+    s.PicoHeadV2: {
+        **_COMMON_PARTS,
+        "loss_class": {"VarifocalLoss": s.VarifocalLoss},
+        "static_assigner": {"ATSSAssigner": s.ATSSAssigner},
+        "assigner": {"TaskAlignedAssigner": s.TaskAlignedAssigner},
+    },
 }
 
 # Keys without a meaning here: the classes and the input size come from elsewhere, and the others are
 # not read by PaddleDetection's PicoDet either.
 _IGNORED = {
+    s.PicoHead: {"num_classes", "eval_size", "nms_pre"},
     s.PicoHeadV2: {"num_classes", "eval_size", "nms_pre"},
     s.ATSSAssigner: {"num_classes", "eps"},
+    s.SimOTAAssigner: {"num_classes"},
+    s.MobileNetV3: {"extra_block_filters", "norm_type"},
+    s.ResNet: {"norm_type"},
 }
 
 # Keys that are understood only with this value.
 _ONLY: Mapping[type, Mapping[str, Any]] = {
+    s.PicoHead: {"dgqp_module": None},
     s.PicoHeadV2: {"dgqp_module": None},
+    s.MobileNetV3: {"with_extra_blocks": False},
+    s.ResNet: {"groups": 1, "base_width": 64, "dcn_v2_stages": [-1], "std_senet": False},
     s.TaskAlignedAssigner: {"is_close_gt": False},
     NmsSettings: {
         "normalized": True,
@@ -133,6 +157,7 @@ def _settings(mapping: Mapping[str, Any], name: str, values: Mapping[str, Any], 
     """`values` as settings of `kind`; the parts of a head are components themselves."""
     known = {field.name for field in fields(kind)}
     ignored, only = _IGNORED.get(kind, set()), _ONLY.get(kind, {})
+    parts = _PARTS.get(kind, {})
     arguments = dict(_DEFAULTS.get(kind, {}))
     for key, value in values.items():
         if key in ignored or key == "name":
@@ -142,9 +167,9 @@ def _settings(mapping: Mapping[str, Any], name: str, values: Mapping[str, Any], 
                 raise ConfigError(f"{name}.{key}: {value!r} is not supported, only {only[key]!r}")
         elif key not in known:
             raise unknown_key(name, str(key), [*known, *ignored, *only])
-        elif key in _HEAD_PARTS and kind in _HEADS.values():
+        elif key in parts:
             if value is not None:
-                arguments[key] = _component(mapping, f"{name}.{key}", value, _HEAD_PARTS[key])
+                arguments[key] = _component(mapping, f"{name}.{key}", value, parts[key])
         else:
             arguments[key] = tuple(value) if isinstance(value, list) else value
     return kind(**arguments)

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
+from typing import Callable
 
-from paddle import nn
+from paddle import Tensor, nn
 
 from picoquant.detector import settings as s
 from picoquant.detector.assigners.atss import assign_atss
+from picoquant.detector.assigners.simota import assign_simota
 from picoquant.detector.assigners.task_aligned import assign_task_aligned
+from picoquant.detector.backbones.esnet import ESNet
 from picoquant.detector.backbones.lcnet import LCNet
+from picoquant.detector.backbones.mobilenet_v3 import MobileNetV3
+from picoquant.detector.backbones.resnet import ResNet
+from picoquant.detector.backbones.shufflenet_v2 import ShuffleNetV2
 from picoquant.detector.heads.outputs import BoxLoss
 from picoquant.detector.heads.pico_feat import PicoFeat
+from picoquant.detector.heads.pico_head import ImageAssigner, PicoHead
 from picoquant.detector.heads.pico_head_v2 import PicoHeadV2
 from picoquant.detector.losses import iou
+from picoquant.detector.losses.quality_focal import quality_focal_loss
 from picoquant.detector.losses.varifocal import varifocal_loss
 from picoquant.detector.necks.path_aggregation import csp_pan, lc_pan
 from picoquant.detector.picodet import PicoDet
 from picoquant.errors import ConfigError
 
-_BACKBONES = {s.LCNet: LCNet}
+_BACKBONES = {
+    s.LCNet: LCNet,
+    s.ESNet: ESNet,
+    s.ShuffleNetV2: ShuffleNetV2,
+    s.MobileNetV3: MobileNetV3,
+    s.ResNet: ResNet,
+}
 _NECKS = {s.CSPPAN: csp_pan, s.LCPAN: lc_pan}
 
 
@@ -52,32 +66,54 @@ def _build_neck(settings: s.Neck, backbone: nn.Layer) -> nn.Layer:
 
 
 def _build_head(settings: s.Head, num_classes: int) -> nn.Layer:
-    vfl = settings.loss_class
+    shared = {
+        "conv_feat": PicoFeat(**vars(settings.conv_feat)),
+        "num_classes": num_classes,
+        "strides": settings.fpn_stride,
+        "in_channels": settings.feat_in_chan,
+        "reg_max": settings.reg_max,
+        "prior_prob": settings.prior_prob,
+        "cell_offset": settings.cell_offset,
+        "class_loss": _class_loss(settings.loss_class),
+        "box_loss": _box_loss(settings.loss_bbox),
+        "class_weight": settings.loss_class.loss_weight,
+        "box_weight": settings.loss_bbox.loss_weight,
+        "distribution_weight": settings.loss_dfl.loss_weight,
+    }
+    if isinstance(settings, s.PicoHead):
+        quality = isinstance(settings.loss_class, s.QualityFocalLoss)
+        return PicoHead(
+            **shared,
+            assigner=_image_assigner(settings.assigner),
+            class_loss_name="loss_qfl" if quality else "loss_vfl",
+        )
     return PicoHeadV2(
-        conv_feat=PicoFeat(**vars(settings.conv_feat)),
-        num_classes=num_classes,
-        strides=settings.fpn_stride,
-        in_channels=settings.feat_in_chan,
-        reg_max=settings.reg_max,
-        prior_prob=settings.prior_prob,
-        cell_offset=settings.cell_offset,
+        **shared,
         use_align_head=settings.use_align_head,
         act=settings.act,
         grid_cell_scale=settings.grid_cell_scale,
         static_assigner_epoch=settings.static_assigner_epoch,
         static_assigner=partial(assign_atss, **vars(settings.static_assigner)),
         assigner=partial(assign_task_aligned, **vars(settings.assigner)),
-        class_loss=partial(
-            varifocal_loss,
-            alpha=vfl.alpha,
-            gamma=vfl.gamma,
-            iou_weighted=vfl.iou_weighted,
-            use_sigmoid=vfl.use_sigmoid,
-        ),
-        box_loss=_box_loss(settings.loss_bbox),
-        class_weight=vfl.loss_weight,
-        box_weight=settings.loss_bbox.loss_weight,
-        distribution_weight=settings.loss_dfl.loss_weight,
+    )
+
+
+def _image_assigner(settings: s.SimOTAAssigner) -> ImageAssigner:
+    options = vars(settings)
+    return lambda grid, scores, boxes, gt_bbox, gt_class: assign_simota(
+        grid.points, grid.strides, scores, boxes, gt_bbox, gt_class, **options
+    )
+
+
+def _class_loss(settings: s.VarifocalLoss | s.QualityFocalLoss) -> Callable[[Tensor, Tensor], Tensor]:
+    if isinstance(settings, s.QualityFocalLoss):
+        return partial(quality_focal_loss, beta=settings.beta)
+    return partial(
+        varifocal_loss,
+        alpha=settings.alpha,
+        gamma=settings.gamma,
+        iou_weighted=settings.iou_weighted,
+        use_sigmoid=settings.use_sigmoid,
     )
 
 

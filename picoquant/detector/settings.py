@@ -65,6 +65,17 @@ def _indices(settings: Any, name: str, low: int, high: int) -> None:
     object.__setattr__(settings, name, tuple(value))
 
 
+def _number_list(settings: Any, name: str, length: int | None = None) -> None:
+    """A list of numbers from 0, of `length` of them where that is given."""
+    value = getattr(settings, name)
+    correct = isinstance(value, (list, tuple)) and all(_is_number(item) and item >= 0 for item in value)
+    correct = correct and len(value) in ((length,) if length else range(1, 1000))
+    _expect(settings, name, correct, f"a list of {length or 'some'} numbers from 0")
+    object.__setattr__(settings, name, tuple(value))
+
+
+_ACTIVATIONS = ("hard_swish", "relu6", "leaky_relu", "relu")
+
 # --------------------------------------------------------------------------------------- backbones
 
 
@@ -80,6 +91,84 @@ class LCNet:
         _numbers(self, ["scale"], 0.01, 100)
         _indices(self, "feature_maps", 2, 5)
         _choice(self, "act", ("hard_swish", "relu6"))
+
+
+@dataclass(frozen=True)
+class ShuffleNetV2:
+    """ShuffleNetV2; `feature_maps` counts the units from 2."""
+
+    scale: float = 1.0
+    act: str = "relu"
+    feature_maps: tuple[int, ...] = (5, 13, 17)
+
+    def __post_init__(self) -> None:
+        _choice(self, "scale", (0.25, 0.33, 0.5, 1.0, 1.5, 2.0))
+        _choice(self, "act", _ACTIVATIONS)
+        _indices(self, "feature_maps", 2, 17)
+
+
+@dataclass(frozen=True)
+class ESNet:
+    """Enhanced ShuffleNet; `channel_ratio` is the inner width of each of its 13 units."""
+
+    scale: float = 1.0
+    act: str = "hard_swish"
+    feature_maps: tuple[int, ...] = (4, 11, 14)
+    channel_ratio: tuple[float, ...] = (1.0,) * 13
+
+    def __post_init__(self) -> None:
+        _numbers(self, ["scale"], 0.01, 100)
+        _choice(self, "act", _ACTIVATIONS)
+        _indices(self, "feature_maps", 2, 14)
+        _number_list(self, "channel_ratio", 13)
+
+
+@dataclass(frozen=True)
+class MobileNetV3:
+    """MobileNetV3; `feature_maps` counts the blocks from 2, PaddleDetection's extra blocks excepted."""
+
+    scale: float = 1.0
+    model_name: str = "large"
+    feature_maps: tuple[int, ...] = (6, 12, 15)
+    lr_mult_list: tuple[float, ...] = (1.0,) * 5
+    conv_decay: float = 0.0
+    multiplier: float = 1.0
+    norm_decay: float = 0.0
+    freeze_norm: bool = False
+
+    def __post_init__(self) -> None:
+        _numbers(self, ["scale", "multiplier"], 0.01, 100)
+        _numbers(self, ["conv_decay", "norm_decay"], 0)
+        _choice(self, "model_name", ("large", "small"))
+        _indices(self, "feature_maps", 2, 16 if self.model_name == "large" else 12)
+        _number_list(self, "lr_mult_list")
+        _flags(self)
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """ResNet; stage i of `return_idx` has stride 4 * 2 ** i."""
+
+    depth: int = 50
+    ch_in: int = 64
+    variant: str = "b"
+    lr_mult_list: tuple[float, ...] = (1.0,) * 4
+    norm_decay: float = 0.0
+    freeze_norm: bool = True
+    freeze_at: int = 0
+    return_idx: tuple[int, ...] = (0, 1, 2, 3)
+    num_stages: int = 4
+
+    def __post_init__(self) -> None:
+        _choice(self, "depth", (18, 34, 50, 101, 152))
+        _choice(self, "variant", ("a", "b", "c", "d"))
+        _choice(self, "num_stages", (1, 2, 3, 4))
+        _whole(self, ["ch_in"], 2)
+        _whole(self, ["freeze_at"], -1)
+        _numbers(self, ["norm_decay"], 0)
+        _indices(self, "return_idx", 0, self.num_stages - 1)
+        _number_list(self, "lr_mult_list", 4)
+        _flags(self)
 
 
 # ------------------------------------------------------------------------------------------- necks
@@ -99,7 +188,7 @@ class LCPAN:
     def __post_init__(self) -> None:
         _whole(self, ["out_channels", "kernel_size"])
         _choice(self, "num_features", (3, 4))
-        _choice(self, "act", ("hard_swish", "relu6", "leaky_relu", "relu"))
+        _choice(self, "act", _ACTIVATIONS)
         _flags(self)
         object.__setattr__(self, "spatial_scales", tuple(self.spatial_scales))
 
@@ -131,6 +220,21 @@ class VarifocalLoss:
 
     def __post_init__(self) -> None:
         _numbers(self, ["alpha", "gamma", "loss_weight"], 0)
+        _choice(self, "reduction", ("mean",))
+        _flags(self)
+
+
+@dataclass(frozen=True)
+class QualityFocalLoss:
+    """Of the classes; see `losses.quality_focal`."""
+
+    use_sigmoid: bool = True
+    beta: float = 2.0
+    reduction: str = "mean"
+    loss_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _numbers(self, ["beta", "loss_weight"], 0)
         _choice(self, "reduction", ("mean",))
         _flags(self)
 
@@ -227,6 +331,22 @@ class TaskAlignedAssigner:
         _numbers(self, ["alpha", "beta", "eps"], 0)
 
 
+@dataclass(frozen=True)
+class SimOTAAssigner:
+    """See `assigners.simota`."""
+
+    center_radius: float = 2.5
+    candidate_topk: int = 10
+    iou_weight: float = 3.0
+    cls_weight: float = 1.0
+    use_vfl: bool = True
+
+    def __post_init__(self) -> None:
+        _numbers(self, ["center_radius", "iou_weight", "cls_weight"], 0)
+        _whole(self, ["candidate_topk"])
+        _flags(self)
+
+
 # ------------------------------------------------------------------------------------------- heads
 
 
@@ -308,7 +428,7 @@ class PicoHeadV2(_Head):
         super().__post_init__()
         _whole(self, ["static_assigner_epoch"], 0)
         _numbers(self, ["grid_cell_scale"], 0.01)
-        _choice(self, "act", ("hard_swish", "relu6", "leaky_relu", "relu"))
+        _choice(self, "act", _ACTIVATIONS)
         if self.loss_class.use_sigmoid:
             raise ConfigError(
                 "PicoHeadV2.loss_class.use_sigmoid: expected false (its scores are probabilities "
@@ -316,11 +436,26 @@ class PicoHeadV2(_Head):
             )
 
 
+@dataclass(frozen=True)
+class PicoHead(_Head):
+    """The 2021 head; see `heads.pico_head`."""
+
+    loss_class: Union[VarifocalLoss, QualityFocalLoss] = VarifocalLoss()
+    assigner: SimOTAAssigner = SimOTAAssigner()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.loss_class.use_sigmoid:
+            raise ConfigError(
+                "PicoHead.loss_class.use_sigmoid: expected true (it predicts logits), found false"
+            )
+
+
 # ---------------------------------------------------------------------------------------- the whole
 
-Backbone = Union[LCNet]
+Backbone = Union[LCNet, ShuffleNetV2, ESNet, MobileNetV3, ResNet]
 Neck = Union[CSPPAN, LCPAN]
-Head = Union[PicoHeadV2]
+Head = Union[PicoHead, PicoHeadV2]
 
 
 @dataclass(frozen=True)

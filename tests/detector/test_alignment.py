@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from golden import Golden
 
-NAMES = ("npu_s", "lcnet_s", "lcnet_xs")
+NAMES = (
+    "npu_s",
+    "lcnet_s",
+    "lcnet_xs",
+    "esnet_s",
+    "legacy_lcnet_1_0x",
+    "mobilenetv3",
+    "shufflenetv2_1x",
+)
 
 
 @pytest.fixture(scope="module", params=NAMES)

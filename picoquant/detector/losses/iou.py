@@ -38,6 +38,13 @@ def _squared_centre_distance(prediction: Tensor, target: Tensor) -> Tensor:
     return (shift * shift).sum(axis=-1)
 
 
+def aligned_iou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
+    """IoU of each pair, (P,); `eps` is the least union."""
+    low = paddle.maximum(first[:, :2], second[:, :2])
+    overlap = _area((paddle.minimum(first[:, 2:], second[:, 2:]) - low).clip(0))
+    return overlap / (_area(_size(first)) + _area(_size(second)) - overlap).clip(min=eps)
+
+
 def giou_loss(prediction: Tensor, target: Tensor, eps: float = 1e-10) -> Tensor:
     """1 - GIoU, https://arxiv.org/abs/1902.09630."""
     iou, union = _iou_and_union(prediction, target, eps)

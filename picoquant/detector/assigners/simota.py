@@ -1,0 +1,134 @@
+"""SimOTA: each object takes as many of the cheapest points as they overlap it, YOLOX's assignment.
+
+Source: https://arxiv.org/abs/2107.08430, with PaddleDetection's varifocal cost. NumPy: the number of
+candidates differs from image to image. `L` anchor points, `M` candidates of them, `G` objects of one
+image, `C` classes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+_OUTSIDE = 1e8  # cost of a point that is not both inside an object and near its centre
+_LOG_FLOOR = -100.0  # where paddle's cross-entropy clips logarithms
+_EPS = 1e-6  # least union and hull, square pixels
+
+
+class ImageAssignment(NamedTuple):
+    """What each point of one image learns.
+
+    Attributes:
+        labels: (L,) int64, class; the number of classes for background.
+        boxes: (L, 4) float32, input pixels; 0 for background.
+        positives: what the image adds to the class loss's divisor.
+    """
+
+    labels: np.ndarray
+    boxes: np.ndarray
+    positives: int
+
+
+def assign_simota(
+    points: np.ndarray,
+    strides: np.ndarray,
+    scores: np.ndarray,
+    boxes: np.ndarray,
+    gt_bbox: np.ndarray,
+    gt_class: np.ndarray,
+    center_radius: float = 2.5,
+    candidate_topk: int = 10,
+    iou_weight: float = 3.0,
+    cls_weight: float = 1.0,
+    use_vfl: bool = True,
+) -> ImageAssignment:
+    """Assign the points of one image to its objects.
+
+    Args:
+        points: (L, 2), input pixels; strides: (L, 1).
+        scores: (L, C) probabilities; boxes: (L, 4), predicted, input pixels.
+        gt_bbox: (G, 4), input pixels; gt_class: (G,). G may be 0; no padding.
+        center_radius: how near an object's centre is near, in strides.
+        candidate_topk: an object's best IoUs whose sum is the number of its points.
+        iou_weight, cls_weight: of the two parts of the cost.
+        use_vfl: class cost by varifocal loss; else by cross-entropy.
+    """
+    labels = np.full(len(points), scores.shape[1], np.int64)
+    targets = np.zeros((len(points), 4), np.float32)
+    if len(gt_bbox) == 0:
+        return ImageAssignment(labels, targets, 0)
+    inside = _within(points, gt_bbox)
+    middle = (gt_bbox[:, :2] + gt_bbox[:, 2:]) / 2
+    reach = center_radius * strides[:, None]  # (L, 1, 1)
+    near = (np.abs(points[:, None] - middle) < reach).all(axis=-1)
+    candidates = np.flatnonzero((inside | near).any(axis=1))
+    if len(candidates) == 0:
+        return ImageAssignment(labels, targets, 1)
+    iou, giou = _overlaps(boxes[candidates], gt_bbox)
+    cost = _class_cost(scores[candidates], gt_class, iou, use_vfl) * cls_weight
+    cost += iou_weight * (1 - giou if use_vfl else -np.log(iou + 1e-7))
+    cost += _OUTSIDE * ~(inside & near)[candidates]
+    match = _cheapest(cost, iou, candidate_topk)
+    chosen = match.any(axis=1)
+    objects = match[chosen].argmax(axis=1)
+    labels[candidates[chosen]] = gt_class[objects]
+    targets[candidates[chosen]] = gt_bbox[objects]
+    return ImageAssignment(labels, targets, max(int(chosen.sum()), 1))
+
+
+def _within(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(L, G) bool: points strictly inside boxes."""
+    point = points[:, None]
+    return ((point > boxes[:, :2]) & (point < boxes[:, 2:])).all(axis=-1)
+
+
+def _area(sides: np.ndarray) -> np.ndarray:
+    return sides[..., 0] * sides[..., 1]
+
+
+def _overlaps(boxes: np.ndarray, gt_bbox: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """IoU and GIoU, (M, G) each, of boxes (M, 4) and objects (G, 4)."""
+    boxes, gt_bbox = boxes[:, None].astype(np.float64), gt_bbox.astype(np.float64)
+    low = np.maximum(boxes[..., :2], gt_bbox[:, :2])
+    high = np.minimum(boxes[..., 2:], gt_bbox[:, 2:])
+    overlap = _area((high - low).clip(0))
+    areas = _area(boxes[..., 2:] - boxes[..., :2]) + _area(gt_bbox[:, 2:] - gt_bbox[:, :2])
+    union = np.maximum(areas - overlap, _EPS)
+    iou = overlap / union
+    low = np.minimum(boxes[..., :2], gt_bbox[:, :2])
+    high = np.maximum(boxes[..., 2:], gt_bbox[:, 2:])
+    hull = np.maximum(_area((high - low).clip(0)), _EPS)
+    return iou, iou - (hull - union) / hull
+
+
+def _class_cost(scores: np.ndarray, gt_class: np.ndarray, iou: np.ndarray, use_vfl: bool) -> np.ndarray:
+    """(M, G): the class loss of each candidate if it learnt each object, over all classes.
+
+    A column's loss as background is summed once; only the object's own column differs.
+    """
+    scores = scores.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        yes = np.maximum(np.log(scores), _LOG_FLOOR)
+        no = np.maximum(np.log1p(-scores), _LOG_FLOOR)
+    if use_vfl:
+        background = -0.75 * scores**2 * no
+        entropy = -(iou * yes[:, gt_class] + (1 - iou) * no[:, gt_class])
+        own = np.where(iou > 0, iou * entropy, background[:, gt_class])
+    else:
+        background, own = -no, -yes[:, gt_class]
+    return background.sum(axis=1, keepdims=True) - background[:, gt_class] + own
+
+
+def _cheapest(cost: np.ndarray, iou: np.ndarray, candidate_topk: int) -> np.ndarray:
+    """(M, G) bool: the cheapest candidates of each object, each candidate with one object only."""
+    best = -np.sort(-iou, axis=0)[:candidate_topk]
+    counts = best.sum(axis=0).astype(int).clip(1)
+    match = np.zeros(cost.shape, bool)
+    order = cost.argsort(axis=0, kind="stable")
+    for gt, count in enumerate(counts):
+        match[order[:count, gt], gt] = True
+    several = np.flatnonzero(match.sum(axis=1) > 1)
+    match[several] = False
+    match[several, cost[several].argmin(axis=1)] = True
+    return match

@@ -146,9 +146,7 @@ def _given(values: dict[str, Any], where: str) -> dict[str, Any]:
     return given
 
 
-def _normalisation(
-    steps: dict[str, Any], where: str
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(steps: dict[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     step = steps.get("NormalizeImage")
     if step is None or step.get("norm_type") == "none":
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -114,9 +114,7 @@ def _same(size: int, expected: int) -> bool:
     return size in (-1, expected)
 
 
-def _kind(
-    shapes: list[tuple[int, ...]], input_size: Sequence[int], strides: Sequence[int]
-) -> str | None:
+def _kind(shapes: list[tuple[int, ...]], input_size: Sequence[int], strides: Sequence[int]) -> str | None:
     """Which of `KINDS` has outputs of these shapes; None: none."""
     if len(shapes) == 2:
         first, second = shapes
@@ -130,9 +128,7 @@ def _kind(
     return "raw" if _is_raw(shapes, input_size, strides) else None
 
 
-def _is_raw(
-    shapes: list[tuple[int, ...]], input_size: Sequence[int], strides: Sequence[int]
-) -> bool:
+def _is_raw(shapes: list[tuple[int, ...]], input_size: Sequence[int], strides: Sequence[int]) -> bool:
     levels = len(strides)
     if len(shapes) != 2 * levels or any(len(shape) != 3 for shape in shapes):
         return False

@@ -62,9 +62,7 @@ def test_varying_sizes_fit():
     assert Decoder.of(["a", "b"], [(-1, 765, 4), (-1, 80, 765)], CONFIG).kind == "boxes"
 
 
-@pytest.mark.parametrize(
-    "found", [[], [(1, 1000)], [(1, 700, 4), (1, 80, 700)], [(1, 576, 80)] * 8]
-)
+@pytest.mark.parametrize("found", [[], [(1, 1000)], [(1, 700, 4), (1, 80, 700)], [(1, 576, 80)] * 8])
 def test_other_outputs_are_refused_with_what_was_expected(found):
     names = [f"out{index}" for index in range(len(found))]
     with pytest.raises(WeightsError) as caught:

@@ -76,9 +76,7 @@ def test_equals_paddledetection(shared, name):
     for image, count in enumerate(golden["nms_bbox_num"]):
         scale_y, scale_x = golden["scale_factor"][image]
         scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
-        kept = multiclass_nms(
-            golden["boxes"][image] / scale, golden["scores"][image], NmsSettings()
-        )
+        kept = multiclass_nms(golden["boxes"][image] / scale, golden["scores"][image], NmsSettings())
         expected = golden["nms_bbox"][end : end + count]
         end += count
         assert {tuple(row) for row in rows(kept)} == {tuple(row) for row in expected}
@@ -108,9 +106,7 @@ def test_equals_paddles_operator_with_ties_and_empty_boxes(seed):
     )
 
 
-@pytest.mark.parametrize(
-    "key, value", [("score_threshold", 1.5), ("nms_threshold", "x"), ("keep_top_k", 0)]
-)
+@pytest.mark.parametrize("key, value", [("score_threshold", 1.5), ("nms_threshold", "x"), ("keep_top_k", 0)])
 def test_settings_name_what_is_wrong(key, value):
     with pytest.raises(ConfigError, match=f"nms.{key} is"):
         NmsSettings(**{key: value})

@@ -1,0 +1,18 @@
+"""A model over a data set: detections and COCO numbers. Importing this does not import paddle."""
+
+from __future__ import annotations
+
+from picoquant.evaluation.coco_metrics import METRICS, coco_metrics, coco_results
+from picoquant.evaluation.evaluate import Evaluation, evaluate
+from picoquant.evaluation.runtime import decoder_for, dygraph_predictor, open_predictor
+
+__all__ = [
+    "METRICS",
+    "Evaluation",
+    "coco_metrics",
+    "coco_results",
+    "decoder_for",
+    "dygraph_predictor",
+    "evaluate",
+    "open_predictor",
+]

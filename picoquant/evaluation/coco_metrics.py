@@ -1,0 +1,119 @@
+"""Detections to COCO's twelve numbers, computed by pycocotools and nothing else.
+
+COCO boxes are `[x, y, width, height]` in image pixels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from picoquant.postprocess import Detections
+
+# The order in which pycocotools puts them.
+METRICS = (
+    "mAP",
+    "AP50",
+    "AP75",
+    "APs",
+    "APm",
+    "APl",
+    "AR1",
+    "AR10",
+    "AR100",
+    "ARs",
+    "ARm",
+    "ARl",
+)
+
+
+def coco_results(image_id: int, detections: Detections, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """The detections of one image as entries of a COCO results file.
+
+    Args:
+        image_id: the image's id in the annotations.
+        detections: class indices, scores, boxes in image pixels.
+        category_ids: the annotations' category id of each class index.
+    """
+    boxes = detections.boxes.astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    return [
+        {"image_id": int(image_id), "category_id": category_ids[label], "bbox": box, "score": score}
+        for label, score, box in zip(detections.classes.tolist(), detections.scores.tolist(), boxes.tolist())
+    ]
+
+
+def coco_metrics(
+    ground_truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    image_ids: Iterable[int] | None = None,
+) -> tuple[dict[str, float], dict[str, float | None]]:
+    """COCO's numbers of `results`.
+
+    Args:
+        ground_truth: the content of a COCO annotation file; `area` and `iscrowd` may be absent.
+        results: entries of a COCO results file; there may be none.
+        image_ids: images to count; all that are annotated by default.
+
+    Returns: `METRICS` by name, 0 to 1, or -1 where pycocotools says so because there is no such
+        object (APs without small objects); and the AP of each class by name, None without objects.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _indexed(COCO(), _completed(ground_truth))
+        found = _indexed(COCO(), _as_annotations(ground_truth, results))
+        evaluation = COCOeval(truth, found, "bbox")
+        if image_ids is not None:
+            evaluation.params.imgIds = sorted(set(image_ids))
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    metrics = {name: float(value) for name, value in zip(METRICS, evaluation.stats)}
+    return metrics, _per_class(truth, evaluation)
+
+
+def _indexed(coco, content: Mapping[str, Any]):
+    coco.dataset = content
+    coco.createIndex()
+    return coco
+
+
+def _completed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with `area` and `iscrowd`, which pycocotools needs, where an annotation lacks them."""
+    annotations = []
+    for entry in content.get("annotations", []):
+        width, height = entry["bbox"][2:]
+        annotations.append({"area": width * height, "iscrowd": 0, **entry})
+    return {**content, "annotations": annotations}
+
+
+def _as_annotations(content: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Results as pycocotools' `loadRes` prepares them, which refuses an empty list."""
+    annotations = [
+        {**entry, "id": number, "area": entry["bbox"][2] * entry["bbox"][3], "iscrowd": 0}
+        for number, entry in enumerate(results, start=1)
+    ]
+    return {
+        "images": content["images"],
+        "categories": copy.deepcopy(content["categories"]),
+        "annotations": annotations,
+    }
+
+
+def _per_class(truth, evaluation) -> dict[str, float | None]:
+    # precision: [IoU threshold, recall, class, area range, max detections]; -1 without objects
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    result: dict[str, float | None] = {}
+    for index, category in enumerate(evaluation.params.catIds):
+        values = precision[:, :, index]
+        known = values[values > -1]
+        name = truth.cats[category]["name"]
+        result[name] = float(known.mean()) if known.size else None
+    return result

@@ -1,0 +1,168 @@
+"""Run a model: Paddle's inference runtime for exported ones, the network itself during training.
+
+A predictor is called with a feed, `{input name: array}`, gives the list of outputs, and says what it
+takes and gives in `input_names` and `outputs`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Callable
+
+import numpy as np
+
+from picoquant.errors import WeightsError
+from picoquant.export.infer_config import InferConfig
+from picoquant.export.model_folder import ModelFolder
+from picoquant.export.program import program_facts
+from picoquant.postprocess import Decoder, NmsSettings
+
+_GPU_MEMORY = 256  # MB that the runtime takes at first; it grows
+
+
+class PaddlePredictor:
+    """An exported model in Paddle's inference runtime; built by `open_predictor`.
+
+    Attributes:
+        input_names: what a feed must hold.
+        outputs: names and shapes, -1 for a size that may vary.
+        path: the model's file.
+    """
+
+    def __init__(self, runtime: Any, folder: ModelFolder) -> None:
+        facts = program_facts(folder.model)
+        self._runtime = runtime
+        self._fixed_batch = facts.inputs[0][1][0]
+        self.path = folder.model
+        self.input_names = tuple(name for name, _ in facts.inputs)
+        self.outputs = facts.outputs
+
+    def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Run a batch of any size; a model made for a fixed batch runs several times."""
+        count, size = len(next(iter(feed.values()))), self._fixed_batch
+        if size in (-1, count):
+            return self._run(feed)
+        parts = []
+        for start in range(0, count, size):
+            part = {name: value[start : start + size] for name, value in feed.items()}
+            parts.append(_filled(self._run, part, size))
+        return [np.concatenate(values) for values in zip(*parts)]
+
+    def _run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        for name in self.input_names:
+            handle = self._runtime.get_input_handle(name)
+            handle.copy_from_cpu(np.ascontiguousarray(feed[name], np.float32))
+        self._runtime.run()
+        names = self._runtime.get_output_names()
+        return [self._runtime.get_output_handle(name).copy_to_cpu() for name in names]
+
+
+class DygraphPredictor:
+    """The network itself, in evaluation mode while it predicts; gives boxes and scores."""
+
+    input_names = ("image",)
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Run a batch: `boxes [N, L, 4]` input pixels and `scores [N, C, L]`."""
+        import paddle
+
+        with evaluation_mode(self._model), paddle.no_grad():
+            scores, boxes = self._model(paddle.to_tensor(feed["image"]))
+        return [boxes.numpy(), scores.numpy()]
+
+
+def open_predictor(
+    folder: ModelFolder, device: str = "cpu", threads: int = 0, onednn: bool | None = None
+) -> PaddlePredictor:
+    """Load an exported model, float or quantised, into Paddle's inference runtime.
+
+    Args:
+        folder: the model.
+        device: `cpu`, `gpu` or `gpu:N`.
+        threads: CPU threads; 0 for as many as this process may use.
+        onednn: whether the CPU computes with oneDNN; by default only float models do.
+
+    Raises: `WeightsError` when program and weights are damaged or do not belong together.
+    """
+    from paddle import inference
+
+    facts = program_facts(folder.model)  # paddle would crash on a damaged program
+    config = inference.Config(str(folder.model), str(folder.params))
+    config.disable_glog_info()
+    config.switch_ir_optim(True)
+    config.enable_memory_optim()
+    if device == "cpu":
+        config.disable_gpu()
+        config.set_cpu_math_library_num_threads(threads or available_cpus())
+        if onednn or (onednn is None and not facts.quantised):
+            config.enable_mkldnn()
+        else:
+            config.disable_mkldnn()  # it is on in some builds of paddle
+    else:
+        from picoquant.device import device_ids
+
+        config.enable_use_gpu(_GPU_MEMORY, device_ids(device)[0])
+    try:
+        runtime = inference.create_predictor(config)
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise WeightsError(
+            f"{folder.params} does not fit {folder.model.name}: export both again ({reason})"
+        ) from error
+    return PaddlePredictor(runtime, folder)
+
+
+def _filled(run: Callable, feed: Mapping[str, np.ndarray], size: int) -> list[np.ndarray]:
+    """Run a batch filled up to `size` images, and drop what belongs to the filling."""
+    count = len(next(iter(feed.values())))
+    filled = {
+        name: np.concatenate([value, np.repeat(value[-1:], size - count, axis=0)])
+        for name, value in feed.items()
+    }
+    outputs = run(filled)
+    if outputs[0].ndim == 2:  # detections [M, 6] and how many each image has
+        counts = outputs[1][:count]
+        return [outputs[0][: counts.sum()], counts]
+    return [output[:count] for output in outputs]
+
+
+def dygraph_predictor(model: Any) -> DygraphPredictor:
+    """The network itself as a predictor; `Decoder("boxes", nms)` reads its outputs."""
+    return DygraphPredictor(model)
+
+
+def decoder_for(predictor: PaddlePredictor, config: InferConfig, nms: NmsSettings | None = None) -> Decoder:
+    """The decoder that fits a predictor's outputs.
+
+    Args:
+        predictor: an exported model.
+        config: of its folder.
+        nms: in place of the folder's; PaddleDetection's own exports hold the settings of a demo
+            (score_threshold 0.3, nms_threshold 0.5), not those of an evaluation.
+    """
+    names, shapes = zip(*predictor.outputs)
+    return Decoder.of(names, shapes, config, nms, str(predictor.path))
+
+
+@contextmanager
+def evaluation_mode(model: Any) -> Iterator[None]:
+    """Put a network into evaluation mode and, afterwards, back into the mode it was in."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            model.train()
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

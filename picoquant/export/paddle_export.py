@@ -1,0 +1,129 @@
+"""From the network to a Paddle inference model, in one of three forms.
+
+`N` images, `C` classes, `L` anchor points over all levels, `R` = reg_max, `M` detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import paddle
+from paddle import Tensor, nn
+from paddle.static import InputSpec
+
+from picoquant.errors import ConfigError
+from picoquant.export.infer_config import InferConfig, write_infer_config
+from picoquant.export.model_folder import MODEL, ModelFolder
+from picoquant.export.nms_operator import multiclass_nms3
+from picoquant.export.program import complete_program
+from picoquant.files import disk_errors
+from picoquant.postprocess.settings import NmsSettings
+
+
+class RawForm(nn.Layer):
+    """The network without post-processing: what an NPU runs."""
+
+    def __init__(self, detector: nn.Layer) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """`[N, 3, H, W]` -> scores `[N, H*W, C]` of each level, then logits `[N, H*W, 4*(R+1)]`."""
+        scores, logits = self.detector.raw(image)
+        return (*scores, *logits)
+
+
+class BoxesForm(nn.Layer):
+    """The network with decoded boxes, without NMS."""
+
+    def __init__(self, detector: nn.Layer) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """`[N, 3, H, W]` -> boxes `[N, L, 4]` input pixels, scores `[N, C, L]`."""
+        scores, boxes = self.detector(image)
+        return boxes, scores
+
+
+class DetectionsForm(nn.Layer):
+    """The network with all of its post-processing."""
+
+    def __init__(self, detector: nn.Layer, nms: NmsSettings) -> None:
+        super().__init__()
+        self.detector = detector
+        self._nms = nms
+
+    def forward(self, image: Tensor, scale_factor: Tensor) -> tuple[Tensor, Tensor]:
+        """Detections in image pixels.
+
+        Args:
+            image: `[N, 3, H, W]`.
+            scale_factor: `[N, 2]`, input size / image size, y then x.
+
+        Returns: bbox `[M, 6]` (class, score, x1, y1, x2, y2) and bbox_num `[N]`.
+        """
+        scores, boxes = self.detector(image)
+        scale_y, scale_x = paddle.split(scale_factor, 2, axis=-1)
+        scale = paddle.concat([scale_x, scale_y, scale_x, scale_y], axis=-1).reshape([-1, 1, 4])
+        return multiclass_nms3(boxes / scale, scores, self._nms)
+
+
+def export_model(
+    detector: nn.Layer,
+    out_dir: Path,
+    kind: str,
+    input_size: Sequence[int],
+    infer_config: InferConfig,
+    batch_size: int | None = None,
+) -> ModelFolder:
+    """Write a Paddle inference model; `verify_export` then compares it with the network.
+
+    Args:
+        detector: a `PicoDet`; its mode is as before afterwards.
+        out_dir: folder for `model.pdmodel`, `model.pdiparams` and `infer_cfg.yml`.
+        kind: `raw`, `boxes` or `detections`.
+        input_size: height and width of the input, fixed in the model.
+        infer_config: written beside it; its `nms` goes into a model of kind `detections`.
+        batch_size: fixed in the model; by default any.
+
+    Raises: `ConfigError` for an unknown kind or a size that does not fit, `UserError` when the disk
+        refuses.
+    """
+    from picoquant.evaluation.runtime import evaluation_mode
+
+    if tuple(infer_config.input_size) != tuple(input_size):
+        raise ConfigError(
+            f"the export's input size is {list(input_size)}, but target_size in its settings is "
+            f"{list(infer_config.input_size)}: set Global.input_size only"
+        )
+    out_dir = Path(out_dir)
+    form = build_form(detector, kind, infer_config.nms)
+    specs = [InputSpec([batch_size, 3, *input_size], "float32", "image")]
+    if kind == "detections":
+        specs.append(InputSpec([batch_size, 2], "float32", "scale_factor"))
+    with evaluation_mode(form), disk_errors(out_dir), paddle.utils.unique_name.guard():
+        out_dir.mkdir(parents=True, exist_ok=True)
+        static = paddle.jit.to_static(form, input_spec=specs, full_graph=True)
+        paddle.jit.save(static, str(out_dir / "model"))
+        (out_dir / "model.pdiparams.info").unlink()  # only continued training would read it
+    complete_program(out_dir / MODEL)
+    arch = "GFL" if kind == "detections" else "PicoDet"
+    write_infer_config(replace(infer_config, arch=arch), out_dir)
+    return ModelFolder.open(out_dir)
+
+
+def build_form(detector: nn.Layer, kind: str, nms: NmsSettings) -> nn.Layer:
+    """The layer whose outputs are those of an export of `kind`.
+
+    Raises: `ConfigError` naming the known kinds.
+    """
+    if kind == "raw":
+        return RawForm(detector)
+    if kind == "boxes":
+        return BoxesForm(detector)
+    if kind == "detections":
+        return DetectionsForm(detector, nms)
+    raise ConfigError(f"export kind {kind!r} is unknown: raw, boxes or detections is expected")

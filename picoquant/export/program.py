@@ -1,0 +1,116 @@
+"""Look into a saved program (`.pdmodel`, a protobuf `ProgramDesc`) without running it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from picoquant.errors import WeightsError
+from picoquant.files import whole_file
+
+# Operators that quantise or dequantise in paddle 2.6, old and new (`onnx_format`) style.
+_QUANTISING = ("quantize", "dequantize")
+
+# Attributes that paddle 2.6 does not write where they have their default, and that Paddle Lite's opt
+# aborts without. Source of the values: the defaults in paddle's `phi/api/yaml/ops.yaml`.
+_EXPECTED_ATTRIBUTES = {
+    "relu6": {"threshold": 6.0},
+    "hard_swish": {"threshold": 6.0, "scale": 6.0, "offset": 3.0},
+    "swish": {"beta": 1.0},
+}
+# Lines of the source code that built the operator: of no use later, and they hold folder names.
+_SOURCE_LINES = "op_callstack"
+
+
+@dataclass(frozen=True)
+class ProgramFacts:
+    """What a saved program takes, gives and is made of.
+
+    Attributes:
+        inputs: names and shapes, in order; -1 for a size that may vary.
+        outputs: the same of what it gives.
+        operators: types of the operators, in order.
+    """
+
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    outputs: tuple[tuple[str, tuple[int, ...]], ...]
+    operators: tuple[str, ...]
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the program quantises or dequantises anything."""
+        return any(part in name for name in self.operators for part in _QUANTISING)
+
+
+def read_program(path: Path):
+    """The `ProgramDesc` message of a saved program.
+
+    Raises: `WeightsError` when the file is no program; paddle itself would crash on it.
+    """
+    from google.protobuf.message import DecodeError
+    from paddle.base.proto import framework_pb2
+
+    program = framework_pb2.ProgramDesc()
+    try:
+        program.ParseFromString(Path(path).read_bytes())
+    except DecodeError as error:
+        raise WeightsError(f"{path} is no Paddle program or is damaged: export the model again") from error
+    if not program.blocks or not program.blocks[0].ops:
+        raise WeightsError(f"{path} is an empty Paddle program: export the model again")
+    return program
+
+
+def program_facts(path: Path) -> ProgramFacts:
+    """Inputs, outputs and operators of a saved program.
+
+    Raises: `WeightsError` when the file is no program.
+    """
+    block = read_program(path).blocks[0]
+    shapes = {
+        var.name: tuple(var.type.lod_tensor.tensor.dims)
+        for var in block.vars
+        if var.type.HasField("lod_tensor")
+    }
+    feeds = sorted((op for op in block.ops if op.type == "feed"), key=_column)
+    fetches = sorted((op for op in block.ops if op.type == "fetch"), key=_column)
+    inputs = [name for op in feeds for name in _names(op.outputs)]
+    outputs = [name for op in fetches for name in _names(op.inputs)]
+    if not inputs or not outputs:
+        raise WeightsError(f"{path} has no input or no output: export the model again")
+    return ProgramFacts(
+        inputs=tuple((name, shapes.get(name, ())) for name in inputs),
+        outputs=tuple((name, shapes.get(name, ())) for name in outputs),
+        operators=tuple(op.type for op in block.ops),
+    )
+
+
+def _column(op) -> int:
+    return next(attribute.i for attribute in op.attrs if attribute.name == "col")
+
+
+def _names(slots) -> list[str]:
+    return [name for slot in slots for name in slot.arguments]
+
+
+def complete_program(path: Path) -> None:
+    """Make a saved program one that Paddle Lite reads, and the same wherever it was made.
+
+    Adds attributes that were left out because they have their default value, and removes the source
+    lines noted in the operators.
+
+    Raises: `WeightsError` when the file is no program.
+    """
+    from paddle.base.proto import framework_pb2
+
+    program = read_program(path)
+    for op in (op for block in program.blocks for op in block.ops):
+        present = {attribute.name for attribute in op.attrs}
+        for name, value in _EXPECTED_ATTRIBUTES.get(op.type, {}).items():
+            if name not in present:
+                op.attrs.add(name=name, type=framework_pb2.FLOAT, f=value)
+        kept = [attribute for attribute in op.attrs if attribute.name != _SOURCE_LINES]
+        if len(kept) < len(op.attrs):
+            del op.attrs[:]
+            op.attrs.extend(kept)
+    with whole_file(path, "wb") as stream:
+        stream.write(program.SerializeToString(deterministic=True))

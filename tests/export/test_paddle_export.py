@@ -1,0 +1,154 @@
+"""Exports of each kind: what they compute, what they are made of, who accepts them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from picoquant.errors import ConfigError, PicoquantError, UserError, WeightsError
+from picoquant.evaluation import decoder_for, dygraph_predictor, open_predictor
+from picoquant.export.paddle_export import export_model
+from picoquant.export.program import complete_program, program_facts, read_program
+from picoquant.export.verify import verify_export
+from picoquant.postprocess import Decoder
+from tests.export.conftest import SIZE, make_detector
+
+KINDS = ("raw", "boxes", "detections")
+CELLS = (8 * 12, 4 * 6, 2 * 3, 1 * 2)  # of 64 x 96 pixels at the strides 8, 16, 32, 64
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_computes_what_the_network_computes(detector, exports, images, kind):
+    assert verify_export(detector, exports[kind], images) <= 1e-4
+
+
+def test_inputs_and_outputs(exports):
+    facts = {kind: program_facts(folder.model) for kind, folder in exports.items()}
+    image = ("image", (-1, 3, *SIZE))
+    assert facts["raw"].inputs == facts["boxes"].inputs == (image,)
+    assert facts["detections"].inputs == (image, ("scale_factor", (-1, 2)))
+
+    def shapes(kind):
+        return [shape for _, shape in facts[kind].outputs]
+
+    assert shapes("raw") == [(-1, n, 3) for n in CELLS] + [(-1, n, 32) for n in CELLS]
+    assert shapes("boxes") == [(-1, sum(CELLS), 4), (-1, 3, sum(CELLS))]
+    assert shapes("detections") == [(-1, 6), (-1,)]
+    assert not any(fact.quantised for fact in facts.values())
+    assert exports["raw"].config.arch == "PicoDet" and exports["detections"].config.arch == "GFL"
+
+
+def test_the_three_kinds_detect_the_same_as_the_network(detector, exports, images, infer_config):
+    scale = np.array([[0.5, 0.25], [1, 2], [1, 1]], np.float32)
+    expected = Decoder("boxes", infer_config.nms).decode(
+        dygraph_predictor(detector)({"image": images}), scale
+    )
+    for kind, folder in exports.items():
+        predictor = open_predictor(folder)
+        outputs = predictor({"image": images, "scale_factor": scale})
+        for want, have in zip(expected, decoder_for(predictor, folder.config).decode(outputs, scale)):
+            assert len(want) == len(have) == infer_config.nms.keep_top_k, kind
+            np.testing.assert_allclose(np.sort(have.scores), np.sort(want.scores), atol=1e-4)
+
+
+def test_leaves_the_network_in_its_mode(detector, infer_config, tmp_path):
+    detector.train()
+    export_model(detector, tmp_path, "raw", SIZE, infer_config)
+    assert detector.training and detector.backbone.training
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "infer_cfg.yml",
+        "model.pdiparams",
+        "model.pdmodel",
+    ]
+    detector.eval()
+
+
+def test_a_fixed_batch_takes_any_number_of_images(detector, exports, infer_config, images, tmp_path):
+    """Three images through a model for two: one full batch, one filled up."""
+    for kind in ("raw", "detections"):
+        folder = export_model(detector, tmp_path / kind, kind, SIZE, infer_config, batch_size=2)
+        assert program_facts(folder.model).inputs[0][1] == (2, 3, *SIZE)
+        feed = {"image": images, "scale_factor": np.ones((3, 2), np.float32)}
+        for have, want in zip(open_predictor(folder)(feed), open_predictor(exports[kind])(feed)):
+            assert have.shape == want.shape
+            np.testing.assert_allclose(have, want, atol=1e-4)
+
+
+def test_other_weights_are_found_out(exports, images):
+    other = make_detector(4)
+    for kind in KINDS:
+        with pytest.raises(PicoquantError, match="does not compute what the network computes"):
+            verify_export(other, exports[kind], images)
+
+
+def test_the_program_is_complete_and_holds_no_folder_names(exports):
+    for folder in exports.values():
+        for op in read_program(folder.model).blocks[0].ops:
+            names = [attribute.name for attribute in op.attrs]
+            assert "op_callstack" not in names
+            assert op.type != "relu6" or "threshold" in names
+        before = folder.model.read_bytes()
+        complete_program(folder.model)
+        assert folder.model.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ("raw", "boxes"))
+def test_paddle2onnx_accepts_it(exports, images, tmp_path, kind):
+    import onnxruntime
+
+    folder, onnx_file = exports[kind], tmp_path / "model.onnx"
+    script = "import sys, paddle2onnx; paddle2onnx.export(*sys.argv[1:], opset_version=13)"
+    # A process of its own: paddle2onnx aborts on what it dislikes.
+    command = [sys.executable, "-c", script, str(folder.model), str(folder.params), str(onnx_file)]
+    subprocess.run(command, check=True, capture_output=True)
+    session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
+    for have, want in zip(session.run(None, {"image": images}), open_predictor(folder)({"image": images})):
+        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_paddle_lite_accepts_it(exports, tmp_path, kind):
+    tool = os.environ.get("PICOQUANT_LITE_OPT")
+    if not tool:
+        pytest.skip("PICOQUANT_LITE_OPT does not name Paddle Lite's opt")
+    command = [
+        tool,
+        f"--model_file={exports[kind].model}",
+        f"--param_file={exports[kind].params}",
+        "--valid_targets=arm",
+        f"--optimize_out={tmp_path / 'model'}",
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "model.nb").stat().st_size > 1 << 20
+
+
+def test_unknown_kind_and_sizes_that_disagree(detector, infer_config, tmp_path):
+    with pytest.raises(ConfigError, match="'nms' is unknown: raw, boxes or detections"):
+        export_model(detector, tmp_path, "nms", SIZE, infer_config)
+    with pytest.raises(ConfigError, match=r"\[32, 32\].*\[64, 96\]"):
+        export_model(detector, tmp_path, "raw", (32, 32), infer_config)
+
+
+def test_a_folder_that_cannot_be_made(detector, infer_config, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="part of the path is a file"):
+        export_model(detector, tmp_path / "file" / "out", "raw", SIZE, infer_config)
+
+
+def test_damaged_files_are_named(exports, infer_config, tmp_path):
+    from picoquant.export import ModelFolder
+
+    model, params = tmp_path / "model.pdmodel", tmp_path / "model.pdiparams"
+    model.write_bytes(exports["raw"].model.read_bytes())
+    params.write_bytes(exports["raw"].params.read_bytes()[:5000])
+    folder = ModelFolder.open(tmp_path, config=infer_config)
+    with pytest.raises(WeightsError, match=r"model\.pdiparams does not fit model\.pdmodel"):
+        open_predictor(folder)
+    for damaged in (exports["raw"].model.read_bytes()[:5000], b"no program", b""):
+        model.write_bytes(damaged)
+        with pytest.raises(WeightsError, match=r"model\.pdmodel is"):
+            open_predictor(folder)

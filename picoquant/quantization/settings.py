@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from typing import Any, Union
 
 from picoquant.config.nearest import suggestion
 from picoquant.errors import ConfigError
@@ -34,7 +34,7 @@ class DistillationSettings:
     loss: Union[str, tuple[str, ...]] = "l2"
     node: tuple[Any, ...] = ()
     alpha: Union[float, tuple[float, ...]] = 1.0
-    teacher_model_dir: Optional[str] = None
+    teacher_model_dir: str | None = None
     teacher_model_filename: str = "model.pdmodel"
     teacher_params_filename: str = "model.pdiparams"
 
@@ -157,17 +157,17 @@ class QatTrainSettings:
         amp_config, recompute_config, sharding_config, sparse_model: accepted as unset only.
     """
 
-    epochs: Optional[int] = None
-    train_iter: Optional[int] = None
+    epochs: int | None = None
+    train_iter: int | None = None
     learning_rate: Union[float, Mapping[str, Any]] = 1e-5
     optimizer_builder: Mapping[str, Any] = field(default_factory=lambda: {"optimizer": {"type": "SGD"}})
     eval_iter: int = 1000
     logging_iter: int = 10
-    origin_metric: Optional[float] = None
-    target_metric: Optional[float] = None
-    amp_config: Optional[Mapping[str, Any]] = None
-    recompute_config: Optional[Mapping[str, Any]] = None
-    sharding_config: Optional[Mapping[str, Any]] = None
+    origin_metric: float | None = None
+    target_metric: float | None = None
+    amp_config: Mapping[str, Any] | None = None
+    recompute_config: Mapping[str, Any] | None = None
+    sharding_config: Mapping[str, Any] | None = None
     sparse_model: bool = False
 
     def __post_init__(self) -> None:
@@ -209,12 +209,11 @@ class QatTrainSettings:
         for key in builder:
             _one_of("TrainConfig.optimizer_builder", key, known)
         for key in ("optimizer", "regularizer", "grad_clip"):
-            part = builder.get(key)
-            if key in builder or key == "optimizer":
-                if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
-                    raise ConfigError(f"TrainConfig.optimizer_builder.{key}.type is missing")
+            part = builder.get(key, {} if key == "optimizer" else {"type": ""})
+            if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+                raise ConfigError(f"TrainConfig.optimizer_builder.{key}.type is missing")
 
-    def steps(self, steps_per_epoch: Optional[int]) -> int:
+    def steps(self, steps_per_epoch: int | None) -> int:
         """How many steps to train.
 
         Args:

@@ -1,0 +1,76 @@
+"""Ranges before the first step and after the last.
+
+PaddleSlim starts each moving average of an activation's range as if one batch with the range 1 had been
+seen, so after one step a range is about half of what it should be and after 20 still 1 % off: what is above
+is clipped, and a short training is spent on that. Here the averages start from the FP32 model's own ranges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import paddle
+
+from picoquant.errors import DataError
+from picoquant.quantization.compressor import QatPrograms
+from picoquant.quantization.fake_quant import scale_name
+from picoquant.quantization.observe import observe_ranges
+from picoquant.quantization.pact import limit_name
+from picoquant.quantization.programs import read_variable, write_variable
+from picoquant.quantization.settings import QuantAwareSettings
+
+Shown = Callable[[str], Callable[[int], None]]
+
+
+def calibrate(
+    programs: QatPrograms,
+    batches: Iterable[dict[str, np.ndarray]],
+    settings: QuantAwareSettings,
+    shown: Shown,
+) -> None:
+    """Set the quantised activations' ranges (and PACT's limits) to what the FP32 model shows.
+
+    Args:
+        programs: their scope is the current one.
+        batches: feeds.
+        settings: the decay of the moving average.
+        shown: given a title, gives what to call with the number of batches done.
+    """
+    ranges = observe_ranges(programs.original, programs.executor, batches, shown("quantise: calibrating"))
+    scope = paddle.static.global_scope()
+    # The weight that a moving average has after many batches: 1 + r + r^2 + …
+    weight = 1.0 / (1.0 - settings.moving_rate)
+    for operator in programs.operators:
+        name = operator.activation
+        value = ranges[name]
+        if value <= 0:
+            raise DataError(
+                f"{name}, the input of {operator.kind} {operator.output}, is 0 in all calibration images: "
+                "it has no range; calibrate on other images or check the model's weights"
+            )
+        parts = {"scale": value, "state": weight, "accum": value * weight}
+        for part, number in parts.items():
+            write_variable(scope, f"{name}@{part}", np.array([number], np.float32))
+        if settings.use_pact:
+            write_variable(scope, limit_name(name), np.array([value], np.float32))
+
+
+def deployed_ranges(
+    programs: QatPrograms, batches: Iterable[dict[str, np.ndarray]], shown: Shown
+) -> dict[str, float]:
+    """The range of every activation of the quantised network.
+
+    The inputs of quantised operators have the range that was trained; all others what they reach when the
+    quantised network runs as it will be deployed.
+    """
+    title = "quantise: measuring the ranges of all results"
+    ranges = observe_ranges(programs.test, programs.executor, batches, shown(title))
+    scope = paddle.static.global_scope()
+    for operator in programs.operators:
+        name = operator.activation
+        value = float(read_variable(scope, scale_name(name))[0])
+        if not np.isfinite(value) or value <= 0:
+            raise DataError(f"the trained range of {name} is {value}: lower TrainConfig.learning_rate")
+        ranges[name] = value
+    return ranges

@@ -1,0 +1,230 @@
+"""AutoCompression with its set-up replaced: the student is quantised before anything joins it.
+
+PaddleSlim 2.6 (`auto_compression/create_compressed_program.py`) joins student, teacher, loss, backward and
+optimiser in one program and sends the quantisation passes over all of it; with PACT each activation copies a
+graph as well. What is computed is the same here: strategies, distillation nodes, losses, optimiser and
+learning rate are AutoCompression's; the student's quantised operators and their ranges have the same names.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paddle
+from paddleslim.auto_compression import AutoCompression
+from paddleslim.auto_compression.create_compressed_program import (
+    _create_optimizer,
+    _get_distill_node,
+    _get_target_node,
+    _parse_distill_loss,
+)
+from paddleslim.common.recover_program import recover_inference_program
+
+from picoquant.config.nearest import suggestion
+from picoquant.errors import ConfigError
+from picoquant.quantization.fake_quant import (
+    QuantizedOperator,
+    insert_fake_quantisation,
+    is_trainable,
+)
+from picoquant.quantization.pact import is_limit, limit_optimizer
+from picoquant.quantization.programs import InferenceModel, load_model, strip_feed_fetch
+from picoquant.quantization.settings import (
+    DistillationSettings,
+    QatTrainSettings,
+    QuantAwareSettings,
+)
+from picoquant.quantization.teacher import PREFIX, Teacher
+
+
+@dataclass(frozen=True)
+class QatPrograms:
+    """Everything that training runs; the variables are in the scope it was built in.
+
+    Attributes:
+        executor: runs the programs.
+        train: quantised student, loss, backward and optimiser; fed with images and the teacher's values.
+        test: the quantised student for evaluation, with the original's inputs and outputs.
+        original: the student as it was loaded, for calibration.
+        loss: the variable that is minimised.
+        rate: the learning rate, a number or a scheduler.
+        operators: what is quantised.
+        feeds: names of the network's inputs that training needs.
+        teacher: computes the values that the student is compared with.
+    """
+
+    executor: Any
+    train: Any
+    test: InferenceModel
+    original: InferenceModel
+    loss: Any
+    rate: Any
+    operators: tuple[QuantizedOperator, ...]
+    feeds: tuple[str, ...]
+    teacher: Teacher
+
+
+class StudentFirstCompression(AutoCompression):
+    """AutoCompression for QAT with distillation.
+
+    Args:
+        folder: a folder with `model.pdmodel` and `model.pdiparams`; AutoCompression rewrites the first.
+        work_dir: for the teacher's files and whatever AutoCompression writes.
+        distillation, quant, train: the sections of its configuration.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        work_dir: Path,
+        distillation: DistillationSettings,
+        quant: QuantAwareSettings,
+        train: QatTrainSettings,
+    ) -> None:
+        self._folder, self._work = Path(folder), Path(work_dir)
+        self._distillation, self._quant = distillation, quant
+        _check_readable(self._folder)
+        super().__init__(
+            str(folder),
+            lambda: iter([{}]),
+            "model.pdmodel",
+            "model.pdiparams",
+            str(work_dir),
+            {
+                "Distillation": distillation.to_paddleslim(),
+                "QuantAware": quant.to_paddleslim(),
+                "TrainConfig": train.to_paddleslim(),
+            },
+        )
+
+    def build(self, announce: Callable[[str], None]) -> QatPrograms:
+        """Make the programs in the current scope.
+
+        Args:
+            announce: told what is being done.
+
+        Raises: `ConfigError` for nodes, optimisers or schedulers that do not exist; `WeightsError` for
+            models that cannot be quantised.
+        """
+        config, train_config = self._config[0].__dict__, self.train_config[0].__dict__
+        scope = paddle.static.global_scope()
+        announce("quantising the student")
+        original = self._load()
+        startup = paddle.static.Program()
+        program = recover_inference_program(original.program.clone(), startup)
+        pairs = self._node_pairs(program, config)
+        test = strip_feed_fetch(original.program.clone(for_test=True))
+        operators = insert_fake_quantisation(test, scope, self._quant, training=False)
+        program = strip_feed_fetch(program._prune(_get_target_node(pairs)))
+        startup = paddle.static.Program()
+        with paddle.static.program_guard(program, startup):
+            insert_fake_quantisation(program, scope, self._quant, training=True)
+            announce("preparing the teacher")
+            teacher = self._teacher(program, pairs)
+            announce("adding backward and optimiser")
+            loss, rate = _add_training(program, startup, pairs, config, train_config)
+        self._exe.run(startup)
+        fetches = [test.global_block().var(variable.name) for variable in original.fetches]
+        used = {name for op in program.global_block().ops for name in op.input_arg_names}
+        return QatPrograms(
+            executor=self._exe,
+            train=program,
+            test=InferenceModel(test, original.feeds, tuple(fetches)),
+            original=original,
+            loss=loss,
+            rate=rate,
+            operators=operators,
+            feeds=tuple(name for name in original.feeds if name in used),
+            teacher=teacher,
+        )
+
+    def _load(self) -> InferenceModel:
+        folder = self._folder
+        return load_model(folder / "model.pdmodel", folder / "model.pdiparams", self._exe)
+
+    def _node_pairs(self, program: Any, config: dict[str, Any]) -> list[Any]:
+        known = [variable.name for variable in program.list_vars() if not variable.persistable]
+        for name in _flat(self._distillation.node):
+            plain = name[len(PREFIX) :] if name.startswith(PREFIX) else name
+            if name == plain and plain not in known:
+                raise ConfigError(
+                    f"Distillation.node: the model has no variable {name}{suggestion(name, known)}"
+                )
+        return _get_distill_node(program, config) or self.default_distill_node_pair
+
+    def _teacher(self, program: Any, pairs: list[Any]) -> Teacher:
+        """The teacher, and its variables in the student's program as inputs."""
+        folder = self._distillation.teacher_model_dir or self._folder
+        settings = self._distillation
+        names = _get_target_node(pairs, teacher=True)
+        names = sorted(names)
+        with paddle.static.scope_guard(paddle.static.Scope()):
+            own = folder == self._folder
+            model = load_model(
+                Path(folder) / ("model.pdmodel" if own else settings.teacher_model_filename),
+                Path(folder) / ("model.pdiparams" if own else settings.teacher_params_filename),
+                self._exe,
+            )
+            teacher = Teacher(model, self._exe, names, self._work / "teacher")
+            for name in names:
+                like = model.program.global_block().var(name)
+                variable = paddle.static.data(PREFIX + name, like.shape, like.dtype)
+                variable.stop_gradient = True
+        return teacher
+
+
+def _check_readable(folder: Path) -> None:
+    """Fail as picoquant does on a model that AutoCompression could not load."""
+    with paddle.static.scope_guard(paddle.static.Scope()):
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        load_model(folder / "model.pdmodel", folder / "model.pdiparams", executor)
+
+
+def _add_training(
+    program: Any, startup: Any, pairs: list[Any], config: dict, train_config: dict
+) -> tuple[Any, Any]:
+    """Add loss, backward and optimisers; the learning rate is a number or a scheduler."""
+    with paddle.utils.unique_name.guard("merge"):
+        optimizer, rate = _make_optimizer(train_config)
+        loss, _ = _parse_distill_loss(pairs, config["loss"], config["alpha"])
+        loss = paddle.mean(loss)
+        loss.stop_gradient = False
+        weights = [variable for variable in program.all_parameters() if is_trainable(variable)]
+        gradients = optimizer.backward(loss, startup, weights)
+        limits = [pair for pair in gradients if is_limit(pair[0].name)]
+        optimizer.apply_gradients([pair for pair in gradients if not is_limit(pair[0].name)])
+        if limits:
+            limit_optimizer().apply_gradients(limits)
+    return loss, rate
+
+
+def _make_optimizer(train_config: dict[str, Any]) -> tuple[Any, Any]:
+    """PaddleSlim's optimiser, with its failures named by key."""
+    rate, builder = train_config["learning_rate"], train_config["optimizer_builder"]
+    _known_class("learning_rate", rate, paddle.optimizer.lr)
+    _known_class("optimizer_builder.optimizer", builder["optimizer"], paddle.optimizer)
+    _known_class("optimizer_builder.regularizer", builder.get("regularizer"), paddle.regularizer)
+    _known_class("optimizer_builder.grad_clip", builder.get("grad_clip"), paddle.nn)
+    try:
+        return _create_optimizer(copy.deepcopy(train_config))
+    except TypeError as error:
+        raise ConfigError(f"TrainConfig.learning_rate or optimizer_builder: {error}") from error
+
+
+def _known_class(where: str, part: Any, module: Any) -> None:
+    if isinstance(part, dict) and not hasattr(module, part["type"]):
+        names = [name for name in dir(module) if name[0].isupper()]
+        kind = part["type"]
+        raise ConfigError(
+            f"TrainConfig.{where}.type: {module.__name__} has no {kind}{suggestion(kind, names)}"
+        )
+
+
+def _flat(names: Any) -> list[str]:
+    if isinstance(names, str):
+        return [names]
+    return [name for part in names for name in _flat(part)]

@@ -1,0 +1,186 @@
+"""Quantise-dequantise operators put straight into a program.
+
+PaddleSlim's passes go over a graph of student, teacher, backward and optimiser operators, several times for
+each operator they add. Here the student alone is changed, in one pass over its program. The operators are
+the fused ones, `fake_quantize_dequantize_*`: they compute the same numbers as PaddleSlim's pair of a quantise
+and a dequantise operator, and have a gradient of their own (straight through), so that backward can be added
+afterwards. Variables are named as PaddleSlim names them: the range of `x` is `x@scale`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import paddle
+
+from picoquant.errors import WeightsError
+from picoquant.quantization.pact import insert_pact
+from picoquant.quantization.programs import Inserter, input_names, output_names, write_variable
+from picoquant.quantization.settings import QuantAwareSettings
+
+# PaddleSlim's start of a moving average: range, and the weight and sum of what went into it.
+_START = {"scale": 0.001, "state": 1.0, "accum": 1.0}
+_AXIS_1 = ("conv2d_transpose", "mul", "matmul", "matmul_v2")
+
+
+@dataclass(frozen=True)
+class QuantizedOperator:
+    """An operator that runs in INT8.
+
+    Attributes:
+        kind: its type, for example `conv2d`.
+        output: name of its result, which names the operator.
+        activation: name of its input that is computed.
+        weight: name of its stored input.
+        axis: the weight's axis that has one range each; -1: one range for all of it.
+    """
+
+    kind: str
+    output: str
+    activation: str
+    weight: str
+    axis: int
+
+
+def scale_name(variable: str) -> str:
+    """Name of the range (largest absolute value) of a variable."""
+    return f"{variable}@scale"
+
+
+def quantizable_operators(program: Any, settings: QuantAwareSettings) -> tuple[QuantizedOperator, ...]:
+    """The operators of a program that become INT8, in its order.
+
+    Raises: `WeightsError` when there is none, or the program is quantised already.
+    """
+    block = program.global_block()
+    found = []
+    for op in block.ops:
+        if op.type.startswith(("fake_quantize", "quantize_linear")):
+            raise WeightsError(
+                f"the model is quantised already ({op.type} at {op.input_arg_names[0]}); name the FP32 export"
+            )
+        if op.type not in settings.quantize_op_types or _skipped(op, settings):
+            continue
+        names = input_names(op)
+        stored = [name for name in names if block.var(name).persistable]
+        computed = [name for name in names if name not in stored]
+        if len(stored) == 1 and len(computed) == 1:
+            axis = _channel_axis(op) if settings.weight_quantize_type == "channel_wise_abs_max" else -1
+            found.append(QuantizedOperator(op.type, output_names(op)[0], computed[0], stored[0], axis))
+    if not found:
+        kinds = ", ".join(settings.quantize_op_types)
+        raise WeightsError(
+            f"the model has no operator with weights of the types {kinds}: set QuantAware.quantize_op_types"
+        )
+    return tuple(found)
+
+
+def insert_fake_quantisation(
+    program: Any, scope: Any, settings: QuantAwareSettings, training: bool
+) -> tuple[QuantizedOperator, ...]:
+    """Quantise a student: its activations' and weights' rounding to INT8 becomes part of the program.
+
+    Args:
+        program: changed in place.
+        scope: gets the ranges; those that are there are kept.
+        settings: which operators, how many bits, and whether PACT clips the activations first.
+        training: whether the ranges follow the data (else they are only used, and PACT is left out:
+            the range that was found behind it clips just so).
+
+    Returns: the operators that were quantised.
+    """
+    operators = quantizable_operators(program, settings)
+    block = program.global_block()
+    by_output = {operator.output: operator for operator in operators}
+    done: dict[str, Any] = {}
+    index = 0
+    while index < len(block.ops):
+        op = block.ops[index]
+        operator = by_output.get((output_names(op) or [""])[0])
+        if operator is None or op.type != operator.kind:
+            index += 1
+            continue
+        inserter = Inserter(block, index)
+        for name in (operator.activation, operator.weight):
+            if name not in done:
+                insert = _quantise_weight if name == operator.weight else _quantise_activation
+                done[name] = insert(inserter, block, scope, operator, settings, training)
+            op._rename_input(name, done[name].name)
+        index = inserter.index + 1
+    program._sync_with_cpp()
+    return operators
+
+
+def _skipped(op: Any, settings: QuantAwareSettings) -> bool:
+    scope = op.attr("op_namescope") if op.has_attr("op_namescope") else ""
+    return any(pattern in scope for pattern in settings.not_quant_pattern)
+
+
+def _channel_axis(op: Any) -> int:
+    transposed = op.type == "matmul_v2" and op.attr("trans_y")
+    return 1 if op.type in _AXIS_1 and not transposed else 0
+
+
+def _quantise_activation(
+    inserter: Inserter,
+    block: Any,
+    scope: Any,
+    operator: QuantizedOperator,
+    settings: QuantAwareSettings,
+    training: bool,
+) -> Any:
+    name = operator.activation
+    source = block.var(name)
+    if training and settings.use_pact:
+        source = insert_pact(inserter, block, source)
+    average = {}
+    for part, start in _START.items():
+        average[part] = inserter.variable(f"{name}@{part}", source, persistable=True, shape=[1])
+        if scope.find_var(f"{name}@{part}") is None:
+            write_variable(scope, f"{name}@{part}", np.array([start], np.float32))
+    result = inserter.variable(f"{name}.quantized.dequantized", source)
+    inputs = {"X": source, "InScale": average["scale"]}
+    outputs = {"Out": result, "OutScale": average["scale"]}
+    if training:
+        inputs.update(InState=average["state"], InAccum=average["accum"])
+        outputs.update(OutState=average["state"], OutAccum=average["accum"])
+    inserter.operator(
+        "fake_quantize_dequantize_moving_average_abs_max",
+        inputs,
+        outputs,
+        {
+            "bit_length": settings.activation_bits,
+            "moving_rate": settings.moving_rate,
+            "is_test": not training,
+        },
+    )
+    return result
+
+
+def _quantise_weight(
+    inserter: Inserter,
+    block: Any,
+    scope: Any,
+    operator: QuantizedOperator,
+    settings: QuantAwareSettings,
+    training: bool,
+) -> Any:
+    source = block.var(operator.weight)
+    channels = 1 if operator.axis < 0 else source.shape[operator.axis]
+    scale = inserter.variable(scale_name(operator.weight), source, persistable=True, shape=[channels])
+    write_variable(scope, scale.name, np.zeros(channels, np.float32))
+    result = inserter.variable(f"{operator.weight}.quantized.dequantized", source)
+    attrs = {"bit_length": settings.weight_bits}
+    kind = "fake_quantize_dequantize_abs_max"
+    if operator.axis >= 0:
+        kind = "fake_channel_wise_quantize_dequantize_abs_max"
+        attrs["quant_axis"] = operator.axis
+    inserter.operator(kind, {"X": source}, {"Out": result, "OutScale": scale}, attrs)
+    return result
+
+
+def is_trainable(variable: Any) -> bool:
+    """Whether a variable of the student is a weight that training changes."""
+    return isinstance(variable, paddle.framework.Parameter) and variable.trainable

@@ -1,0 +1,251 @@
+"""The INT8 models that quantisation ends in, made from the FP32 program, trained weights and ranges.
+
+Two forms of one network, as PaddleSlim's `convert` writes them:
+
+- for Paddle Lite and Paddle's runtime: weights are whole numbers (-127 to 127); an operator's input is
+  rounded by `fake_quantize_moving_average_abs_max`, its result scaled back by `fake_channel_wise_dequantize_max_abs`;
+  every operator carries the range of its result as `out_threshold`;
+- for ONNX (`onnx_format`): `quantize_linear` and `dequantize_linear` before each input, weights int8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
+from picoquant.quantization.programs import (
+    Inserter,
+    is_activation,
+    load_model,
+    output_names,
+    save_program,
+    write_variable,
+)
+from picoquant.quantization.settings import QuantAwareSettings
+
+# A channel of zeros has no range; PaddleSlim divides by this instead.
+_SMALLEST = 1e-8
+
+
+@dataclass(frozen=True)
+class Int8Source:
+    """What an INT8 model is made from.
+
+    Attributes:
+        model, params: the FP32 model's files.
+        weights: trained values, by variable.
+        ranges: largest absolute value of each activation.
+        operators: what runs in INT8.
+        settings: numbers of bits.
+    """
+
+    model: Path
+    params: Path
+    weights: Mapping[str, np.ndarray]
+    ranges: Mapping[str, float]
+    operators: tuple[QuantizedOperator, ...]
+    settings: QuantAwareSettings
+
+
+def quantise_weight(weight: np.ndarray, axis: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Round a weight to whole numbers.
+
+    Args:
+        weight: float32, any shape.
+        axis: the axis with a range for each index; -1: one range.
+        bits: of a number; 8 gives -127 to 127.
+
+    Returns: the numbers as int8, and the ranges (largest absolute values), one for each index.
+    """
+    largest = float(2 ** (bits - 1) - 1)
+    other = tuple(i for i in range(weight.ndim) if i != axis) if axis >= 0 else None
+    scale = np.maximum(np.abs(weight).max(axis=other), np.float32(_SMALLEST)).astype(np.float32)
+    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+    levels = weight / scale.reshape(shape if axis >= 0 else ()) * np.float32(largest)
+    return np.clip(np.rint(levels), -largest, largest).astype(np.int8), scale.reshape(-1)
+
+
+def write_lite_model(source: Int8Source, executor: Any, model: Path, params: Path) -> None:
+    """Write the form that Paddle Lite's opt and Paddle's inference runtime read."""
+    _write(source, executor, model, params, _LiteForm)
+
+
+def write_onnx_model(source: Int8Source, executor: Any, model: Path, params: Path) -> None:
+    """Write the form with `quantize_linear` and `dequantize_linear` that paddle2onnx reads."""
+    _write(source, executor, model, params, _OnnxForm)
+
+
+def _write(source: Int8Source, executor: Any, model: Path, params: Path, form: type) -> None:
+    scope = paddle.static.Scope()
+    with paddle.static.scope_guard(scope):
+        loaded = load_model(source.model, source.params, executor)
+        block = loaded.program.global_block()
+        for name, value in source.weights.items():
+            if block.has_var(name) and block.var(name).persistable:
+                write_variable(scope, name, value)
+        form(source, scope, block).apply()
+        loaded.program._sync_with_cpp()
+        save_program(loaded.program, executor, model, params)
+
+
+class _Form:
+    """Walks a block and rewrites each operator that runs in INT8."""
+
+    def __init__(self, source: Int8Source, scope: Any, block: Any) -> None:
+        self.source, self.scope, self.block = source, scope, block
+        self.done: dict[str, Any] = {}
+        self.weight_scales: dict[str, np.ndarray] = {}
+
+    def apply(self) -> None:
+        by_output = {operator.output: operator for operator in self.source.operators}
+        index = 0
+        while index < len(self.block.ops):
+            op = self.block.ops[index]
+            operator = by_output.get((output_names(op) or [""])[0])
+            inserter = Inserter(self.block, index)
+            self.every(op)
+            if operator is not None and op.type == operator.kind:
+                self.before(inserter, op, operator)
+            inserter.index += 1
+            self.after(inserter, op, operator)
+            index = inserter.index
+
+    def every(self, op: Any) -> None:
+        """Called for each operator of the original before it is changed."""
+
+    def before(self, inserter: Inserter, op: Any, operator: QuantizedOperator) -> None:
+        raise NotImplementedError
+
+    def after(self, inserter: Inserter, op: Any, operator: QuantizedOperator | None) -> None:
+        raise NotImplementedError
+
+    def stored(self, inserter: Inserter, name: str, value: np.ndarray, like: Any) -> Any:
+        """A stored variable with a value."""
+        kind = {"int32": paddle.int32}.get(value.dtype.name, paddle.float32)
+        variable = inserter.variable(name, like, persistable=True, shape=list(value.shape), dtype=kind)
+        write_variable(self.scope, name, value)
+        return variable
+
+    def activation_scale(self, inserter: Inserter, name: str) -> Any:
+        value = np.array([self.source.ranges[name]], np.float32)
+        return self.stored(inserter, scale_name(name), value, self.block.var(name))
+
+    def levels(self, operator: QuantizedOperator) -> tuple[np.ndarray, np.ndarray]:
+        """A weight's whole numbers and ranges."""
+        value = np.array(self.scope.find_var(operator.weight).get_tensor())
+        return quantise_weight(value, operator.axis, self.source.settings.weight_bits)
+
+
+class _LiteForm(_Form):
+    def every(self, op: Any) -> None:
+        for slot in op.output_names:
+            for position, name in enumerate(op.output(slot)):
+                if name in self.source.ranges and is_activation(self.block, name):
+                    value = float(self.source.ranges[name])
+                    op._set_attr("out_threshold", value)
+                    op._set_attr(f"{slot}{position}_threshold", value)
+                    op._set_attr("with_quant_attr", True)
+
+    def before(self, inserter: Inserter, op: Any, operator: QuantizedOperator) -> None:
+        name = operator.activation
+        if name not in self.done:
+            scale = self.activation_scale(inserter, name)
+            source = self.block.var(name)
+            self.done[name] = inserter.variable(f"{name}.quantized", source)
+            inserter.operator(
+                "fake_quantize_moving_average_abs_max",
+                {"X": source, "InScale": scale},
+                {"Out": self.done[name], "OutScale": scale},
+                {
+                    "bit_length": self.source.settings.activation_bits,
+                    "moving_rate": self.source.settings.moving_rate,
+                    "is_test": True,
+                },
+            )
+        if operator.weight not in self.weight_scales:
+            levels, scales = self.levels(operator)
+            self.weight_scales[operator.weight] = scales
+            write_variable(self.scope, operator.weight, levels.astype(np.float32))
+        op._rename_input(name, self.done[name].name)
+        op._set_attr("quantization_type", "qat_with_weight")
+        op._set_attr("with_quant_attr", True)
+        result = self.block.var(operator.output)
+        raw = inserter.variable(f"{operator.output}.quantized", result)
+        op._rename_output(operator.output, raw.name)
+
+    def after(self, inserter: Inserter, op: Any, operator: QuantizedOperator | None) -> None:
+        if operator is None or op.type != operator.kind:
+            return
+        settings = self.source.settings
+        raw = self.block.var(f"{operator.output}.quantized")
+        result = self.block.var(operator.output)
+        activation = self.block.var(scale_name(operator.activation))
+        scales = self.weight_scales[operator.weight]
+        if operator.axis < 0:
+            largest = (2 ** (settings.weight_bits - 1) - 1) * (2 ** (settings.activation_bits - 1) - 1)
+            inserter.operator(
+                "fake_dequantize_max_abs",
+                {"X": raw, "Scale": activation},
+                {"Out": result},
+                {"max_range": float(largest / scales[0])},
+            )
+            return
+        channels = self.stored(inserter, f"{operator.weight}@channel_scale", scales, result)
+        inserter.operator(
+            "fake_channel_wise_dequantize_max_abs",
+            {"X": raw, "Scales": [channels, activation]},
+            {"Out": result},
+            {
+                "quant_bits": [settings.weight_bits, settings.activation_bits],
+                "quant_axis": operator.axis,
+                "x_num_col_dims": 1 if "conv" in operator.kind else len(result.shape) - 1,
+            },
+        )
+
+
+class _OnnxForm(_Form):
+    def before(self, inserter: Inserter, op: Any, operator: QuantizedOperator) -> None:
+        for name in (operator.activation, operator.weight):
+            if name not in self.done:
+                make = self._weight if name == operator.weight else self._activation
+                self.done[name] = make(inserter, operator)
+            op._rename_input(name, self.done[name].name)
+
+    def after(self, inserter: Inserter, op: Any, operator: QuantizedOperator | None) -> None:
+        """Results are only marked with their range (`only_observer`), not rounded."""
+
+    def _activation(self, inserter: Inserter, operator: QuantizedOperator) -> Any:
+        name = operator.activation
+        source, scale = self.block.var(name), self.activation_scale(inserter, name)
+        zero = self.stored(inserter, f"{name}@zero_point", np.zeros(1, np.int32), source)
+        attrs = {"quant_axis": -1, "bit_length": self.source.settings.activation_bits}
+        rounded = inserter.variable(f"{name}.quantized", source)
+        inputs = {"X": source, "Scale": scale, "ZeroPoint": zero}
+        inserter.operator("quantize_linear", inputs, {"Y": rounded}, attrs)
+        result = inserter.variable(f"{name}.quantized.dequantized", source)
+        inputs = {"X": rounded, "Scale": scale, "ZeroPoint": zero}
+        inserter.operator("dequantize_linear", inputs, {"Y": result}, attrs)
+        return result
+
+    def _weight(self, inserter: Inserter, operator: QuantizedOperator) -> Any:
+        source = self.block.var(operator.weight)
+        levels, scales = self.levels(operator)
+        write_variable(self.scope, source.name, levels)
+        source.desc.set_dtype(paddle.framework.core.VarDesc.VarType.INT8)
+        scale = self.stored(inserter, scale_name(source.name), scales, source)
+        zero = np.zeros(len(scales), np.int32)
+        zero = self.stored(inserter, f"{source.name}@zero_point", zero, source)
+        result = inserter.variable(f"{source.name}.quantized.dequantized", source, dtype=paddle.float32)
+        inserter.operator(
+            "dequantize_linear",
+            {"X": source, "Scale": scale, "ZeroPoint": zero},
+            {"Y": result},
+            {"quant_axis": operator.axis, "bit_length": self.source.settings.weight_bits},
+        )
+        return result

@@ -1,0 +1,99 @@
+"""Ranges of activations, measured by running a program over some batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import paddle
+
+from picoquant.errors import DataError
+from picoquant.quantization.programs import (
+    InferenceModel,
+    Inserter,
+    is_activation,
+    output_names,
+    read_variable,
+    strip_feed_fetch,
+    write_variable,
+)
+
+_SUFFIX = "@observed"
+_PARTS = ("scale", "state", "accum")
+
+
+def observe_ranges(
+    model: InferenceModel,
+    executor: Any,
+    batches: Iterable[dict[str, np.ndarray]],
+    shown: Callable[[int], None],
+) -> dict[str, float]:
+    """The largest absolute value of every activation, averaged over batches.
+
+    Args:
+        model: is run as it is; its program is not changed.
+        executor: with the model's weights in the current scope.
+        batches: feeds; all of them are used.
+        shown: called with the number of batches done.
+
+    Returns: range by variable, inputs of the network included.
+
+    Raises: `DataError` naming the first variable that is not finite and the batch.
+    """
+    program = strip_feed_fetch(model.program.clone(for_test=True))
+    names = _insert_observers(program, model.feeds)
+    scope = paddle.static.global_scope()
+    for name in names:
+        for part in _PARTS:
+            write_variable(scope, f"{name}{_SUFFIX}.{part}", np.zeros(1, np.float32))
+    count = 0
+    for count, batch in enumerate(batches, start=1):
+        run_feed = {name: batch[name] for name in model.feeds}
+        executor.run(program, feed=run_feed, fetch_list=[])
+        _check_finite(scope, names, count)
+        shown(count)
+    if not count:
+        raise DataError("there is no image to measure activation ranges on")
+    return {name: float(read_variable(scope, f"{name}{_SUFFIX}.scale")[0]) for name in names}
+
+
+def _insert_observers(program: Any, feeds: tuple[str, ...]) -> list[str]:
+    """Add an operator behind every activation that keeps the mean of its largest absolute values."""
+    block = program.global_block()
+    names: list[str] = []
+    index = 0
+    fresh = list(feeds)
+    while True:
+        inserter = Inserter(block, index)
+        for name in fresh:
+            if name in names or not is_activation(block, name):
+                continue
+            names.append(name)
+            source = block.var(name)
+            scale, state, total = (
+                inserter.variable(f"{name}{_SUFFIX}.{part}", source, persistable=True, shape=[1])
+                for part in _PARTS
+            )
+            inserter.operator(
+                "moving_average_abs_max_scale",
+                {"X": source, "InState": state, "InAccum": total},
+                {"OutScale": scale, "OutState": state, "OutAccum": total},
+                {"moving_rate": 1.0, "is_test": False},
+            )
+        index = inserter.index
+        if index >= len(block.ops):
+            break
+        fresh = output_names(block.ops[index])
+        index += 1
+    program._sync_with_cpp()
+    return names
+
+
+def _check_finite(scope: Any, names: list[str], batch: int) -> None:
+    for name in names:
+        if not np.isfinite(read_variable(scope, f"{name}{_SUFFIX}.scale")).all():
+            raise DataError(
+                f"activation {name} is not finite in calibration batch {batch}: check the model's "
+                "weights and that the images are prepared as infer_cfg.yml says"
+            )

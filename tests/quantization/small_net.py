@@ -1,0 +1,78 @@
+"""A network that trains in milliseconds, feeds for it, and settings of a short quantisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from picoquant.export.infer_config import InferConfig
+from picoquant.quantization.quantize import QuantizeSettings
+from picoquant.quantization.settings import (
+    DistillationSettings,
+    QatTrainSettings,
+    QuantAwareSettings,
+)
+
+SIZE = 32
+CONFIG = InferConfig((SIZE, SIZE), ("ball", "box"))
+FLAT = {"optimizer": {"type": "SGD"}, "weight_decay": 4.0e-05}
+
+
+class Small(nn.Layer):
+    """Stem, depthwise, pointwise, all with batch-norm, and two heads; weights from a seed.
+
+    Input `[N, 3, 32, 32]`; outputs `[N, 2, 8, 8]` and `[N, 4, 8, 8]`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = _block(3, 8, 3, 2) + _block(8, 8, 3, 2, groups=8) + _block(8, 12, 1, 1)
+        self.body = nn.Sequential(*layers)
+        self.scores, self.boxes = nn.Conv2D(12, 2, 1), nn.Conv2D(12, 4, 1)
+        generator = np.random.RandomState(3)
+        for name, value in self.state_dict().items():
+            drawn = generator.randn(*value.shape).astype("float32")
+            positive = "_variance" in name or (value.ndim == 1 and name.endswith("weight"))
+            value.set_value(0.5 + np.abs(drawn) if positive else 0.4 * drawn)
+
+    def forward(self, image):
+        features = self.body(image)
+        return nn.functional.sigmoid(self.scores(features)), self.boxes(features)
+
+
+def _block(inputs: int, outputs: int, size: int, stride: int, groups: int = 1) -> list:
+    conv = nn.Conv2D(inputs, outputs, size, stride, size // 2, groups=groups, bias_attr=False)
+    return [conv, nn.BatchNorm2D(outputs), nn.ReLU6()]
+
+
+def export_small(folder) -> None:
+    """Write the network as an inference model."""
+    with paddle.utils.unique_name.guard():
+        network = Small()
+        network.eval()
+        spec = [paddle.static.InputSpec([None, 3, SIZE, SIZE], "float32", "image")]
+        paddle.jit.save(network, str(folder / "model"), input_spec=spec)
+
+
+def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
+    """Endless feeds of two images; a step always gives the same."""
+    step = start
+    while True:
+        image = np.random.RandomState(step).rand(2, 3, SIZE, SIZE).astype("float32")
+        yield {"image": image, "scale_factor": np.ones((2, 2), np.float32)}
+        step += 1
+
+
+def settings(steps: int = 3, use_pact: bool = False, **changes) -> QuantizeSettings:
+    """Settings of a short quantisation; `changes` go into `TrainConfig`."""
+    train = {"learning_rate": 1e-3, "optimizer_builder": FLAT, "eval_iter": 2, **changes}
+    return QuantizeSettings(
+        DistillationSettings(),
+        QuantAwareSettings(use_pact=use_pact),
+        QatTrainSettings(train_iter=steps, **train),
+        calibration_batches=2,
+        checkpoint_seconds=0.0,
+    )

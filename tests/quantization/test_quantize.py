@@ -1,0 +1,200 @@
+"""The whole of quantisation on a small network."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_net import CONFIG, batches, settings
+
+from picoquant.errors import ConfigError, UserError, WeightsError
+from picoquant.quantization.quantize import quantize
+from picoquant.quantization.settings import DistillationSettings
+
+
+def run(model, folder, wanted, **more):
+    """Quantise into `folder/model`."""
+    return quantize(model, folder / "model", folder / "work", batches, wanted, config=CONFIG, **more)
+
+
+def predictions(folder, feed):
+    """Outputs of a saved model in Paddle's inference runtime, without oneDNN."""
+    from picoquant.quantization.teacher import make_predictor, run_predictor
+
+    return run_predictor(make_predictor(folder / "model.pdmodel", folder / "model.pdiparams", False), feed)
+
+
+class Recorder:
+    """An evaluation that keeps what the program predicted and gives mAPs from a list."""
+
+    def __init__(self, values):
+        self.values, self.seen = list(values), []
+
+    def __call__(self, predict):
+        self.seen.append(predict(next(batches(100))))
+        return self.values[len(self.seen) - 1]
+
+
+@pytest.fixture(scope="module")
+def quantized(small_model, tmp_path_factory):
+    """A quantisation of three steps, evaluated before, after step 2 and at the end."""
+    folder = tmp_path_factory.mktemp("quantized")
+    before = {path.name: path.read_bytes() for path in small_model.iterdir()}
+    recorder = Recorder([0.1, 0.2, 0.3])
+    result = run(small_model, folder, settings(), evaluate=recorder)
+    assert {path.name: path.read_bytes() for path in small_model.iterdir()} == before
+    return folder, result, recorder
+
+
+def test_files_and_metrics(quantized):
+    folder, result, _ = quantized
+    expected = ["infer_cfg.yml", "model.pdiparams", "model.pdmodel", "onnx_format/model.pdiparams"]
+    assert list(result.files) == [*expected, "onnx_format/model.pdmodel", "qat.csv", "quantization.json"]
+    assert result.metrics["evaluations"] == [[0, 0.1], [2, 0.2], [3, 0.3]]
+    assert (result.metrics["mAP"], result.metrics["best_step"]) == (0.3, 3)
+    with open(folder / "model" / "qat.csv") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["step"] for row in rows] == ["1", "2", "3"]
+    assert [row["mAP"] for row in rows] == ["", "0.2", "0.3"]
+    assert not (folder / "work" / "student").exists()
+
+
+def test_every_convolution_has_a_sound_range(quantized):
+    folder, result, _ = quantized
+    described = json.loads((folder / "model" / "quantization.json").read_text())
+    kinds = [operator["type"] for operator in described["operators"]]
+    # Stem, pointwise and two heads are conv2d; the heads read the same activation.
+    assert sorted(kinds) == ["conv2d"] * 4 + ["depthwise_conv2d"]
+    assert result.metrics["quantized_operators"] == 5
+    assert len({operator["activation"] for operator in described["operators"]}) == 4
+    ranges = np.array(list(described["ranges"].values()))
+    assert np.isfinite(ranges).all() and (ranges > 0).all()
+    # Every image is uniform in 0..1, so the input's range is just under 1.
+    assert 0.99 < described["ranges"]["image"] <= 1.0
+
+
+def test_int8_model_predicts_what_the_fake_quantised_program_does(quantized):
+    folder, _, recorder = quantized
+    for expected, got in zip(recorder.seen[-1], predictions(folder / "model", next(batches(100)))):
+        np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_onnx_form_differs_by_rounding_only(quantized):
+    folder, _, recorder = quantized
+    got = predictions(folder / "model" / "onnx_format", next(batches(100)))
+    for expected, value in zip(recorder.seen[-1], got):
+        # Halves are rounded to even there, so single values are off by one of 255 levels.
+        assert np.abs(value - expected).mean() < 0.01 * np.abs(expected).max()
+
+
+def test_weights_are_whole_numbers(quantized):
+    folder, _, _ = quantized
+    described = json.loads((folder / "model" / "quantization.json").read_text())
+    weights = stored(folder / "model")
+    for operator in described["operators"]:
+        value = weights[operator["weight"]]
+        assert (value == np.rint(value)).all() and np.abs(value).max() == 127
+
+
+def stored(folder):
+    """Stored variables of a saved model."""
+    import paddle
+
+    from picoquant.quantization.programs import load_model, read_variable
+    from picoquant.quantization.session import static_session
+    from picoquant.quantization.training import state_names
+
+    with static_session() as scope:
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        model = load_model(folder / "model.pdmodel", folder / "model.pdiparams", executor)
+        return {name: read_variable(scope, name) for name in state_names(model.program)}
+
+
+def test_dynamic_mode_is_back(quantized):
+    import paddle
+
+    assert paddle.in_dynamic_mode()
+
+
+@pytest.mark.parametrize("use_pact", [False, True])
+def test_interrupted_run_ends_as_an_undisturbed_one(small_model, tmp_path, use_pact):
+    rate = {"type": "CosineAnnealingDecay", "learning_rate": 1e-2, "T_max": 4}
+    wanted = settings(4, use_pact, learning_rate=rate)
+    run(small_model, tmp_path / "whole", wanted)
+
+    def stopped(start):
+        for number, feed in enumerate(batches(start)):
+            # Two for calibration; then two of the four steps.
+            if number == 2 and stopped.calls:
+                raise KeyboardInterrupt
+            yield feed
+        stopped.calls += 1
+
+    def once(start):
+        stopped.calls = getattr(stopped, "calls", -1) + 1
+        return stopped(start)
+
+    folder = tmp_path / "killed"
+    with pytest.raises(KeyboardInterrupt):
+        quantize(small_model, folder / "model", folder / "work", once, wanted, config=CONFIG)
+    run(small_model, folder, wanted)
+    for name in ("model.pdiparams", "qat.csv", "onnx_format/model.pdiparams"):
+        whole, killed = (path / "model" / name for path in (tmp_path / "whole", folder))
+        assert whole.read_bytes() == killed.read_bytes()
+
+
+def test_the_best_evaluation_is_kept(small_model, tmp_path):
+    recorder = Recorder([0.1, 0.4, 0.2])
+    result = run(small_model, tmp_path, settings(learning_rate=0.05), evaluate=recorder)
+    assert (result.metrics["mAP"], result.metrics["best_step"]) == (0.4, 2)
+    got = predictions(tmp_path / "model", next(batches(100)))
+    np.testing.assert_allclose(got[1], recorder.seen[1][1], atol=1e-4)
+    assert np.abs(got[1] - recorder.seen[2][1]).max() > 1e-3
+
+
+def test_loss_that_is_no_number_names_rate_and_step(small_model, tmp_path):
+    wanted = settings(30, learning_rate=1e30)
+    with pytest.raises(UserError, match=r"step \d+.*learning rate 1e\+30.*TrainConfig.learning_rate"):
+        run(small_model, tmp_path, wanted)
+
+
+def test_target_metric_ends_training(small_model, tmp_path):
+    recorder = Recorder([0.1, 0.5])
+    result = run(small_model, tmp_path, settings(9, target_metric=0.4), evaluate=recorder)
+    assert result.metrics["steps"] == 2
+
+
+def test_wrong_origin_metric(small_model, tmp_path):
+    with pytest.raises(UserError, match="origin_metric is 0.3 but the FP32 model reaches 0.1"):
+        run(small_model, tmp_path, settings(origin_metric=0.3), evaluate=Recorder([0.1]))
+
+
+def test_unknown_distillation_node_gives_the_nearest(small_model, tmp_path):
+    wanted = replace(settings(), distillation=DistillationSettings(node=("conv2d_3.tmp_9",)))
+    with pytest.raises(ConfigError, match=r"no variable conv2d_3.tmp_9 \(did you mean conv2d_"):
+        run(small_model, tmp_path, wanted)
+
+
+def test_model_that_is_quantised_already(quantized, tmp_path):
+    folder, _, _ = quantized
+    with pytest.raises(WeightsError, match="quantised already"):
+        run(folder / "model", tmp_path, settings())
+
+
+def test_unknown_optimizer(small_model, tmp_path):
+    wanted = settings(optimizer_builder={"optimizer": {"type": "SDG"}})
+    with pytest.raises(ConfigError, match=r"optimizer.*has no SDG \(did you mean"):
+        run(small_model, tmp_path, wanted)
+
+
+@pytest.mark.parametrize("name", ["model.pdmodel", "model.pdiparams"])
+def test_damaged_model(small_model, tmp_path, name):
+    folder = tmp_path / "damaged"
+    shutil.copytree(small_model, folder)
+    (folder / name).write_bytes(b"nothing that Paddle wrote")
+    with pytest.raises(WeightsError, match=name):
+        run(folder, tmp_path, settings())

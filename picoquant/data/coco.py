@@ -15,16 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.data.dataset import Dataset, Record, Repairs, refuse_missing, too_many
-from picoquant.data.seeds import ORDER, generator
+from picoquant.data.dataset import Dataset, Record, Repairs
+from picoquant.data.repair import SMALLEST_SIDE, check_files, choose, clip, no_annotations, report
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 
 LOG = logging.getLogger("picoquant")
-
-_SMALLEST_SIDE = 1e-5  # pixels; below it a box counts as without area, as in PaddleDetection
-_WORTH_COUNTING = 0.1  # pixels; a box farther outside than rounding explains
-_NAMED = 5  # so many file names in one message
 
 
 def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
@@ -70,11 +66,7 @@ def read_annotations(path: Path, section: str) -> dict[str, Any]:
     """
     keys = f"{section}.dataset_dir and {section}.anno_path"
     if not path.is_file():
-        raise DataError(
-            f"no annotation file {path}; {section}.dataset_dir, {section}.image_dir and "
-            f"{section}.anno_path say where the data set is (--set {section}.dataset_dir=...); "
-            "quickstart.yaml needs no data"
-        )
+        raise no_annotations(path, section)
     try:
         with open(path, encoding="utf-8") as stream:
             content = json.load(stream)
@@ -165,7 +157,7 @@ def _objects(
             raise DataError(f"{path}: {name} has bbox {box}; it must be [x, y, width, height]")
         x, y, width, height = box
         area = entry.get("area", width * height)
-        if min(width, height) <= _SMALLEST_SIDE or not area > 0:
+        if min(width, height) <= SMALLEST_SIDE or not area > 0:
             counts["dropped"] += 1
             continue
         corners = [round(float(value), 3) for value in (x, y, x + width, y + height)]
@@ -192,9 +184,7 @@ def _record(
 ) -> Record:
     """One image's record; its clipped and dropped boxes are added to `counts`."""
     given = np.array([corners for corners, _, _ in objects], np.float32).reshape(-1, 4)
-    boxes, solid = clip(given, image["width"], image["height"])
-    counts["dropped"] += int((~solid).sum())
-    counts["clipped"] += int((np.abs(boxes - given).max(axis=1)[solid] > _WORTH_COUNTING).sum())
+    boxes, solid = clip(given, image["width"], image["height"], counts)
     return Record(
         image_id=image["id"],
         path=os.path.join(settings.image_folder, image["file_name"]),
@@ -204,88 +194,3 @@ def _record(
         classes=np.array([label for _, label, _ in objects], np.int32)[solid],
         is_crowd=np.array([crowd for _, _, crowd in objects], bool)[solid],
     )
-
-
-def clip(boxes: np.ndarray, width: float, height: float) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [G, 4] clipped to the image, and [G] bool: which of them have area left."""
-    clipped = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
-    solid = (clipped[:, 2:] - clipped[:, :2] > _SMALLEST_SIDE).all(axis=1)
-    return clipped, solid
-
-
-def check_files(settings: DatasetSettings, names: list[str], training: bool) -> set[str]:
-    """Names of image files that are not there: none, or in training under 1 %.
-
-    Each folder is listed once, which on a network disk is far quicker than asking for every file.
-
-    Raises: `DataError` naming the first and how many.
-    """
-    folder, section = settings.image_folder, settings.section
-    if not folder.is_dir():
-        raise DataError(f"no image folder {folder}; {section}.dataset_dir and {section}.image_dir name it")
-    listed: dict[str, set[str]] = {}
-    missing = []
-    for name in names:
-        parent, leaf = os.path.split(os.path.join(folder, str(name)))
-        if parent not in listed:
-            exists = os.path.isdir(parent)
-            listed[parent] = {entry.name for entry in os.scandir(parent)} if exists else set()
-        if leaf not in listed[parent]:
-            missing.append(name)
-    if missing and (not training or too_many(len(missing), len(names))):
-        first = os.path.join(folder, str(missing[0]))
-        raise refuse_missing(section, [first, *missing[1:]], len(names))
-    return set(missing)
-
-
-def choose(
-    settings: DatasetSettings, records: list[Record], empty: list[Record], training: bool
-) -> tuple[tuple[Record, ...], int]:
-    """The records to use, in the order of their ids, and how many without objects are left out.
-
-    Raises: `DataError` when no image has an object.
-    """
-    if not records:
-        raise DataError(
-            f"no image of {settings.annotation_file} has an object; {settings.section}.anno_path "
-            "must name annotations with boxes"
-        )
-    allowed = settings.allow_empty if settings.allow_empty is not None else not training
-    kept = list(empty) if allowed else []
-    ratio = settings.empty_ratio
-    if training and 0 <= ratio < 1:
-        most = min(int(len(records) * ratio / (1 - ratio)), len(kept))
-        order = generator(0, ORDER).permutation(len(kept))[:most]
-        kept = [kept[place] for place in order]
-    chosen = sorted(records + kept, key=lambda record: record.image_id)
-    if settings.sample_num > 0:
-        chosen = chosen[: settings.sample_num]
-    return tuple(chosen), len(empty) - len(kept)
-
-
-def report(dataset: Dataset) -> None:
-    """Log what was loaded and what was repaired."""
-    repairs, section = dataset.repairs, dataset.section
-    boxes = sum(len(record.boxes) for record in dataset.records)
-    LOG.info("%s: %d images, %d boxes, %d classes", section, len(dataset), boxes, dataset.num_classes)
-    if repairs.clipped_boxes:
-        LOG.warning("%s: %d boxes outside their image, clipped", section, repairs.clipped_boxes)
-    if repairs.dropped_boxes:
-        LOG.warning("%s: %d boxes without area, dropped", section, repairs.dropped_boxes)
-    if repairs.empty_images:
-        LOG.info(
-            "%s: %d images without objects left out (%s.allow_empty=true keeps them)",
-            section,
-            repairs.empty_images,
-            section,
-        )
-    if repairs.missing:
-        names = ", ".join(repairs.missing[:_NAMED])
-        more = ", ..." if len(repairs.missing) > _NAMED else ""
-        LOG.warning(
-            "%s: going on without %d missing images: %s%s",
-            section,
-            len(repairs.missing),
-            names,
-            more,
-        )

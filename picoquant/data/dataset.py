@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.errors import DataError
-
 
 @dataclass(frozen=True)
 class Record:
@@ -46,7 +44,8 @@ class Dataset:
     """Records in the order of their image ids.
 
     class_names and category_ids are indexed by class; category ids are those of the annotation file.
-    section is the configuration's name for this data set, for messages.
+    format: `coco`, `voc` or `folder`. section is the configuration's name for this data set, for
+    messages.
     """
 
     records: tuple[Record, ...]
@@ -54,6 +53,7 @@ class Dataset:
     category_ids: tuple[int, ...]
     section: str = "TrainDataset"
     annotation_file: Path | None = None
+    format: str = "coco"
     repairs: Repairs = field(default_factory=Repairs)
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ class Dataset:
         For a data set in COCO format it is what the file holds, nothing clipped or left out, so that
         mAP is the one anybody computes from that file.
         """
-        if self.annotation_file is not None:
+        if self.format == "coco":
             from picoquant.data.coco import read_annotations
 
             return read_annotations(self.annotation_file, self.section)
@@ -105,16 +105,3 @@ class Dataset:
             {"id": number, "name": name} for number, name in zip(self.category_ids, self.class_names)
         ]
         return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def too_many(bad: int, total: int) -> bool:
-    """Whether so many images are unusable that training must stop: 1 % or more."""
-    return bad * 100 >= max(total, 1)
-
-
-def refuse_missing(section: str, missing: list[str], total: int) -> DataError:
-    """The error for image files that are not there."""
-    return DataError(
-        f"{len(missing)} of {total} images of {section} are missing, the first is {missing[0]}; "
-        f"correct {section}.image_dir or {section}.dataset_dir, or put the files there"
-    )

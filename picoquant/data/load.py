@@ -5,6 +5,7 @@ from __future__ import annotations
 from picoquant.data.coco import load_coco
 from picoquant.data.dataset import Dataset
 from picoquant.data.settings import DatasetSettings
+from picoquant.data.voc import load_voc
 from picoquant.errors import ConfigError
 
 
@@ -17,7 +18,7 @@ def load_dataset(settings: DatasetSettings, training: bool) -> Dataset:
 
     Raises: `DataError` naming file and key; `ConfigError` for a format that holds no annotations.
     """
-    loaders = {"coco": load_coco}
+    loaders = {"coco": load_coco, "voc": load_voc}
     if settings.format not in loaders:
         raise ConfigError(
             f"{settings.section}: a data set of format {settings.format} cannot be trained or evaluated on; "

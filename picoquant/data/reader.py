@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from picoquant.data.batches import Batch, BatchMaker, Task
-from picoquant.data.dataset import Dataset, too_many
+from picoquant.data.dataset import Dataset
 from picoquant.data.input_size import with_input_size
 from picoquant.data.pool import WorkerPool
+from picoquant.data.repair import too_many
 from picoquant.data.seeds import ORDER, generator
 from picoquant.data.settings import ReaderSettings
 from picoquant.errors import DataError

@@ -1,0 +1,175 @@
+"""Load annotations in Pascal VOC's XML format.
+
+Source of the rules: PaddleDetection, ppdet/data/source/voc.py.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from picoquant.config.nearest import suggestion
+from picoquant.data.dataset import Dataset, Record, Repairs
+from picoquant.data.images import SUFFIXES
+from picoquant.data.repair import LOG, check_files, choose, clip, no_annotations, report
+from picoquant.data.settings import DatasetSettings
+from picoquant.errors import DataError
+
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)  # in the order of the challenge, which PaddleDetection numbers them by
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """One XML file: boxes [G, 4] as they stand there, names and difficulties [G]."""
+
+    width: float
+    height: float
+    boxes: np.ndarray
+    names: tuple[str, ...]
+    difficult: np.ndarray
+
+
+def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
+    """Load a data set in VOC format.
+
+    `anno_path` is a list with, on each line, either an image and its XML file, both relative to
+    `image_dir` (PaddleDetection's way), or a name alone, as in VOC's own `ImageSets/Main/*.txt`: the
+    image is then in `image_dir` (`JPEGImages` unless set), the XML file in `Annotations`.
+
+    Classes are the lines of `label_list`. Without it they are VOC's own twenty, when no other name
+    occurs, or else all names in the folder of XML files, sorted.
+
+    Objects marked difficult are trained on, and neither asked for nor counted wrong in evaluation.
+    Everything else is as in `load_coco`.
+
+    Raises: `DataError` naming the file and what to do.
+    """
+    path = settings.annotation_file
+    if not path.is_file():
+        raise no_annotations(path, settings.section)
+    pairs = _listed(settings)
+    missing = check_files(settings, [image for image, _ in pairs], training)
+    annotations = [_read(Path(xml)) for _, xml in pairs]
+    names = _class_names(settings, [Path(xml) for _, xml in pairs], annotations)
+    class_of = {name: label for label, name in enumerate(names)}
+    counts: Counter = Counter()
+    records, empty = [], []
+    for number, ((image, xml), found) in enumerate(zip(pairs, annotations), start=1):
+        if image in missing:
+            continue
+        for name in found.names:
+            if name not in class_of:
+                hint = suggestion(name, names)
+                raise DataError(f"{xml}: class {name} is not in {settings.label_file}{hint}; add it there")
+        boxes, solid = clip(found.boxes, found.width, found.height, counts)
+        record = Record(
+            image_id=number,
+            path=os.path.join(settings.image_folder, image),
+            width=int(found.width),
+            height=int(found.height),
+            boxes=boxes[solid],
+            classes=np.array([class_of[name] for name in found.names], np.int32)[solid],
+            is_crowd=found.difficult[solid] & (not training),
+        )
+        (empty if record.is_crowd.all() else records).append(record)
+    chosen, left_out = choose(settings, records, empty, training)
+    dataset = Dataset(
+        records=chosen,
+        class_names=names,
+        category_ids=tuple(range(1, len(names) + 1)),
+        section=settings.section,
+        annotation_file=path,
+        format="voc",
+        repairs=Repairs(counts["clipped"], counts["dropped"], left_out, tuple(sorted(missing))),
+    )
+    report(dataset)
+    return dataset
+
+
+def _listed(settings: DatasetSettings) -> list[tuple[str, str]]:
+    """(image, XML file) of each line; the image as `check_files` takes it."""
+    path, folder = settings.annotation_file, settings.image_folder
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not lines:
+        raise DataError(f"annotation file {path} is empty; {settings.section}.anno_path names it")
+    named = [len(words) == 1 or words[1] in ("-1", "0", "1") for words in lines]
+    files: dict[str, str] = {}
+    if any(named):
+        images = folder if settings.image_dir else settings.root / "JPEGImages"
+        if images.is_dir():
+            files = {entry.stem: str(entry.resolve()) for entry in _images_in(images)}
+    pairs = []
+    for words, by_name in zip(lines, named):
+        if by_name:
+            image = files.get(words[0], str((folder / f"{words[0]}.jpg").resolve()))
+            pairs.append((image, str(settings.root / "Annotations" / f"{words[0]}.xml")))
+        else:
+            pairs.append((words[0], str(folder / words[1])))
+    return pairs
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def _read(path: Path) -> _Annotation:
+    """Raises: `DataError` when the file is missing or no VOC annotation."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; the list of images names it") from error
+    try:
+        if b"<!ENTITY" in data:  # none needs them, and they can be made to fill the memory
+            raise ValueError("it declares entities")
+        root = ElementTree.fromstring(data)
+        size, objects = root.find("size"), root.findall("object")
+        width, height = (float(size.find(side).text) for side in ("width", "height"))
+        corners = [[float(o.find("bndbox").find(k).text) for k in _CORNERS] for o in objects]
+        if not (width > 0 and height > 0 and all(map(math.isfinite, sum(corners, [])))):
+            raise ValueError("it has a size or corner that is none")
+        return _Annotation(
+            width,
+            height,
+            np.array(corners, np.float32).reshape(-1, 4),
+            tuple(o.find("name").text.strip() for o in objects),
+            np.array([(o.findtext("difficult") or "0").strip() == "1" for o in objects], bool),
+        )
+    except (ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} is no VOC annotation ({error}); correct it or take it off the list"
+        ) from error
+
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def _class_names(
+    settings: DatasetSettings, files: list[Path], annotations: list[_Annotation]
+) -> tuple[str, ...]:
+    path = settings.label_file
+    if path is not None:
+        if not path.is_file():
+            raise DataError(f"no label list {path}; {settings.section}.label_list names it")
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if not names or len(set(names)) < len(names):
+            raise DataError(f"label list {path} is empty or names a class twice; one class a line")
+        return tuple(names)
+    found = {name for annotation in annotations for name in annotation.names}
+    if found <= set(VOC_CLASSES):
+        return VOC_CLASSES
+    # The other half of the data set may have classes that this one lacks, and must number them alike.
+    rest = {other for folder in {file.parent for file in files} for other in folder.glob("*.xml")}
+    for other in rest - set(files):
+        found.update(_read(other).names)
+    LOG.info("%s: no label_list; classes are the names in the annotations, sorted", settings.section)
+    return tuple(sorted(found))

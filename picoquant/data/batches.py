@@ -32,12 +32,21 @@ class Task:
     positions: tuple[int, ...]
 
 
+@dataclass
+class Notes:
+    """What there is to tell about images, by record index: why one could not be used, and in what
+    one differs from its annotation."""
+
+    unreadable: dict[int, str] = field(default_factory=dict)
+    mismatched: dict[int, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Arrays by name, and what could not be used: record index -> why."""
+    """Arrays by name, and what to tell about their images."""
 
     arrays: dict[str, np.ndarray]
-    skipped: dict[int, str] = field(default_factory=dict)
+    notes: Notes
 
 
 class BatchMaker:
@@ -91,9 +100,9 @@ class BatchMaker:
 
         Raises: `DataError` naming the image that a transform failed on, or that cannot be read.
         """
-        skipped: dict[int, str] = {}
+        notes = Notes()
         samples = [
-            self._sample(index, position, task.epoch, skipped)
+            self._sample(index, position, task.epoch, notes)
             for index, position in zip(task.indices, task.positions)
         ]
         rng = generator(self._seed, BATCH, task.epoch, task.step, self._rank)
@@ -102,17 +111,17 @@ class BatchMaker:
                 samples = transform(samples, rng)
             except Exception as error:
                 raise _failed(transform, samples[0].path, error) from error
-        return Batch(self._collate(samples), skipped)
+        return Batch(self._collate(samples), notes)
 
-    def _sample(self, index: int, position: int, epoch: int, skipped: dict[int, str]) -> Sample:
+    def _sample(self, index: int, position: int, epoch: int, notes: Notes) -> Sample:
         rng = generator(self._seed, SAMPLE, epoch, position)
         mosaic_on = self._settings.mosaic_epoch == 0 or epoch < self._settings.mosaic_epoch
         before = []
-        sample = self._read(index, rng, skipped)
+        sample = self._read(index, rng, notes)
         path = sample.path
 
         def another() -> Sample:
-            other = self._read(int(rng.integers(len(self._dataset))), rng, skipped)
+            other = self._read(int(rng.integers(len(self._dataset))), rng, notes)
             for transform in before:
                 other = transform(other, rng)
             return other
@@ -128,7 +137,7 @@ class BatchMaker:
             before.append(transform)
         return sample
 
-    def _read(self, index: int, rng: np.random.Generator, skipped: dict[int, str]) -> Sample:
+    def _read(self, index: int, rng: np.random.Generator, notes: Notes) -> Sample:
         """Decode image `index`, or, unless strict, one drawn in the place of an unreadable one."""
         for _ in range(_TRIES):
             record = self._dataset.records[index]
@@ -140,12 +149,19 @@ class BatchMaker:
             except UnreadableImageError as error:
                 if self._strict:
                     raise
-                skipped[index] = str(error)
+                notes.unreadable[index] = str(error)
                 index = int(rng.integers(len(self._dataset)))
                 continue
             self._cache.put(index, sample.image)
+            height, width = sample.image.shape[:2]
+            if record.width and (record.width, record.height) != (width, height):
+                notes.mismatched[index] = (
+                    f"image {record.path} is {width}x{height}, but annotated as "
+                    f"{record.width}x{record.height}"
+                )
             return sample
-        raise DataError(f"{skipped[next(iter(skipped))]}; {_TRIES} more images are unusable as well")
+        first = next(iter(notes.unreadable.values()))
+        raise DataError(f"{first}; no image drawn in its place, {_TRIES} times, could be read either")
 
     def _collate(self, samples: list[Sample]) -> dict[str, np.ndarray]:
         shapes = {sample.image.shape for sample in samples}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from picoquant.data.batches import Batch, BatchMaker, Task
+from picoquant.data.batches import BatchMaker, Notes, Task
 from picoquant.data.dataset import Dataset
 from picoquant.data.input_size import with_input_size
 from picoquant.data.pool import WorkerPool
@@ -32,6 +32,7 @@ class _Reader:
         self._maker = maker
         self._pool = WorkerPool(maker, workers) if workers else None
         self._unreadable: set[int] = set()
+        self._mismatch_told = False
 
     def close(self) -> None:
         """End the workers. Going on reading starts new ones."""
@@ -47,12 +48,12 @@ class _Reader:
     def _batches(self, tasks: Iterable[Task]) -> Iterator[dict[str, np.ndarray]]:
         made = map(self._maker.make, tasks) if self._pool is None else self._pool.batches(tasks)
         for batch in made:
-            self._note(batch)
+            self._tell(batch.notes)
             yield batch.arrays
 
-    def _note(self, batch: Batch) -> None:
+    def _tell(self, notes: Notes) -> None:
         """Name each unusable image once; stop when they are 1 % of the data set."""
-        for index, reason in batch.skipped.items():
+        for index, reason in notes.unreadable.items():
             if index in self._unreadable:
                 continue
             self._unreadable.add(index)
@@ -63,6 +64,13 @@ class _Reader:
                     "goes on without an image while that is under 1 %)"
                 )
             LOG.warning("%s; going on without it", reason)
+        if notes.mismatched and not self._mismatch_told:
+            self._mismatch_told = True
+            LOG.warning(
+                "%s: its pixels count, so check that boxes fit (an EXIF orientation turns images); "
+                "further images like it are not named",
+                next(iter(notes.mismatched.values())),
+            )
 
 
 class TrainReader(_Reader):

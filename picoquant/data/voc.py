@@ -5,7 +5,6 @@ Source of the rules: PaddleDetection, ppdet/data/source/voc.py.
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ VOC_CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )  # in the order of the challenge, which PaddleDetection numbers them by
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _read(path: Path) -> _Annotation:
         size, objects = root.find("size"), root.findall("object")
         width, height = (float(size.find(side).text) for side in ("width", "height"))
         corners = [[float(o.find("bndbox").find(k).text) for k in _CORNERS] for o in objects]
-        if not (width > 0 and height > 0 and all(map(math.isfinite, sum(corners, [])))):
+        if not (width > 0 and height > 0 and np.isfinite(corners).all()):
             raise ValueError("it has a size or corner that is none")
         return _Annotation(
             width,
@@ -148,9 +149,6 @@ def _read(path: Path) -> _Annotation:
         raise DataError(
             f"{path} is no VOC annotation ({error}); correct it or take it off the list"
         ) from error
-
-
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def _class_names(

@@ -41,4 +41,4 @@ def _answer(link: socket.socket, maker: BatchMaker, task: Task) -> None:
         name, text = type(error).__name__, str(error)
         transport.send(link, (ERROR, name, text, traceback.format_exc()))
     else:
-        transport.send(link, (BATCH, batch.skipped), batch.arrays)
+        transport.send(link, (BATCH, batch.notes), batch.arrays)

@@ -196,7 +196,7 @@ def test_crowds_are_no_targets(tmp_path):
     assert batch["gt_class"][0].tolist() == [[1]]
 
 
-def test_boxes_follow_the_image_when_its_size_is_not_the_annotated_one(tmp_path):
+def test_boxes_follow_the_image_when_its_size_is_not_the_annotated_one(tmp_path, caplog):
     from coco_sets import annotation, coco_content
 
     content = coco_content(["0.png"], size=(100, 100))  # the file is 40 x 60
@@ -210,6 +210,7 @@ def test_boxes_follow_the_image_when_its_size_is_not_the_annotated_one(tmp_path)
     )
     batch = next(TrainReader(dataset, settings, seed=0, workers=0).epoch(0))
     assert batch["gt_bbox"].tolist() == [[[50, 30, 60, 40]]]
+    assert "0.png is 60x40, but annotated as 100x100" in caplog.text
 
 
 @pytest.mark.parametrize(

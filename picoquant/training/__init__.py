@@ -1,0 +1,1 @@
+"""Training the FP32 detector: schedules, EMA, checkpoints, the loop. Importing it imports no paddle."""

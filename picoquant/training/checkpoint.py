@@ -1,0 +1,123 @@
+"""Checkpoints: files that hold everything a killed training continues from.
+
+A file is one line, `picoquant checkpoint 1 <SHA-256 of the rest>`, then a zip of `.npy` arrays (no
+pickles) and one JSON text. It is written aside, synced and renamed, so that a file of that name is
+whole unless the disk damaged it; the checksum finds that out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from picoquant.errors import PicoquantError
+from picoquant.files import whole_file
+
+LOG = logging.getLogger("picoquant")
+
+_MAGIC = b"picoquant checkpoint 1 "
+_NAME = re.compile(r"step_(\d{9})\.ckpt")
+_PROGRESS = "progress.json"
+
+
+class DamagedCheckpointError(PicoquantError):
+    """A checkpoint whose bytes are not those that were written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State at the end of a step.
+
+    Attributes:
+        arrays: by group (`model`, `optimizer`, `ema`), then by name.
+        progress: numbers and texts, JSON-able.
+    """
+
+    arrays: dict[str, dict[str, np.ndarray]]
+    progress: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of a folder.
+
+    Args:
+        folder: where they are.
+        keep: how many of the newest stay.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self._folder, self._keep = Path(folder), keep
+
+    def save(self, step: int, checkpoint: Checkpoint) -> Path:
+        """Write the checkpoint of a step (again, if there is one) and remove the oldest ones.
+
+        Raises: `UserError` when the disk is full or cannot be written.
+        """
+        body = _packed(checkpoint)
+        path = self._folder / f"step_{step:09d}.ckpt"
+        with whole_file(path, "wb") as stream:
+            stream.write(_MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n")
+            stream.write(body)
+        for _, old in self._files()[self._keep :]:
+            old.unlink()
+        return path
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint; a damaged one is named in the log and passed by."""
+        for _, path in self._files():
+            try:
+                return read_checkpoint(path)
+            except DamagedCheckpointError as error:
+                LOG.warning("%s; using the one before it", error)
+        return None
+
+    def _files(self) -> list[tuple[int, Path]]:
+        """Steps and files, newest first."""
+        if not self._folder.is_dir():
+            return []
+        found = ((_NAME.fullmatch(path.name), path) for path in self._folder.iterdir())
+        return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read one file.
+
+    Raises: `DamagedCheckpointError` when it is cut short or changed.
+    """
+    header, _, body = path.read_bytes().partition(b"\n")
+    if header != _MAGIC + hashlib.sha256(body).hexdigest().encode():
+        raise DamagedCheckpointError(f"checkpoint {path} is damaged")
+    return _unpacked(body)
+
+
+def _packed(checkpoint: Checkpoint) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(_PROGRESS, json.dumps(checkpoint.progress))
+        for group, arrays in checkpoint.arrays.items():
+            for name, value in arrays.items():
+                with archive.open(f"{group}:{name}", "w") as stream:
+                    np.lib.format.write_array(stream, value, allow_pickle=False)
+    return content.getvalue()
+
+
+def _unpacked(body: bytes) -> Checkpoint:
+    arrays: dict[str, dict[str, np.ndarray]] = {}
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        progress = json.loads(archive.read(_PROGRESS))
+        for entry in archive.namelist():
+            group, colon, name = entry.partition(":")
+            if colon:
+                with archive.open(entry) as stream:
+                    value = np.lib.format.read_array(stream, allow_pickle=False)
+                arrays.setdefault(group, {})[name] = value
+    return Checkpoint(arrays, progress)

@@ -1,0 +1,70 @@
+"""The optimiser, and its state by the names of the network's parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.optimizer import SGD, Momentum, Optimizer
+from paddle.regularizer import L2Decay
+from paddle.utils import unique_name
+
+from picoquant.training.settings import OptimizerSettings
+
+
+def make_optimizer(model: nn.Layer, settings: OptimizerSettings, base_lr: float) -> Optimizer:
+    """The optimiser of a network's trainable parameters; its rate is set before every step.
+
+    A parameter's own regulariser and learning-rate factor (`ParamAttr`) win over the settings.
+    """
+    clip = None
+    if settings.clip_grad_by_norm is not None:
+        clip = nn.ClipGradByGlobalNorm(settings.clip_grad_by_norm)
+    elif settings.clip_grad_by_value is not None:
+        clip = nn.ClipGradByValue(settings.clip_grad_by_value)
+    common = {
+        "learning_rate": base_lr,
+        "parameters": [value for value in model.parameters() if value.trainable],
+        "weight_decay": L2Decay(settings.weight_decay) if settings.weight_decay else None,
+        "grad_clip": clip,
+    }
+    if settings.type == "SGD":
+        return SGD(**common)
+    return Momentum(momentum=settings.momentum, use_nesterov=settings.use_nesterov, **common)
+
+
+def optimizer_step(optimizer: Optimizer, rate: float) -> None:
+    """One update at learning rate `rate`; the gradients are cleared."""
+    optimizer.set_lr(rate)
+    with unique_name.guard():  # accumulators made here have the same names in every process
+        optimizer.step()
+    optimizer.clear_grad()
+
+
+def optimizer_state(optimizer: Optimizer, model: nn.Layer) -> dict[str, np.ndarray]:
+    """Accumulators as `<parameter's name in the network>/<accumulator>`.
+
+    paddle's own names count all parameters that the process ever made, these do not.
+    """
+    owners = {value.name: name for name, value in model.named_parameters()}
+    state = {}
+    for key, value in optimizer.state_dict().items():
+        if isinstance(value, paddle.Tensor):
+            owner = _owner(key, owners)
+            state[f"{owners[owner]}/{key[len(owner) + 1 :]}"] = value.numpy()
+    return state
+
+
+def restore_optimizer(optimizer: Optimizer, model: nn.Layer, state: dict[str, np.ndarray]) -> None:
+    """Give a new optimiser the accumulators that `optimizer_state` took."""
+    names = {name: value.name for name, value in model.named_parameters()}
+    renamed = {}
+    for key, value in state.items():
+        name, _, accumulator = key.rpartition("/")
+        renamed[f"{names[name]}_{accumulator}"] = paddle.to_tensor(value)
+    optimizer.set_state_dict(renamed)
+
+
+def _owner(key: str, owners: dict[str, str]) -> str:
+    """Which parameter an accumulator belongs to: the longest name that starts its name."""
+    return max((name for name in owners if key.startswith(f"{name}_")), key=len)

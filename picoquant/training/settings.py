@@ -1,0 +1,293 @@
+"""Settings of training, with PaddleDetection's names and defaults.
+
+Source of names and defaults: PaddleDetection 2.6, ppdet/optimizer/optimizer.py and ema.py. A
+configuration key stands in brackets in every message.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Union
+
+from picoquant.errors import ConfigError
+
+OPTIMIZERS = ("Momentum", "SGD")
+EMA_DECAY_TYPES = ("threshold", "normal", "exponential")
+
+
+def _require(condition: bool, key: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key}: {value!r} is not {wanted}")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _at_least(value: object, least: float) -> bool:
+    return _number(value) and value >= least
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+@dataclass(frozen=True)
+class CosineDecay:
+    """Half a cosine from the base learning rate to `min_lr_ratio` of it.
+
+    Attributes:
+        max_epochs: epochs until the minimum is reached, the plateau included.
+        use_warmup: whether a warm-up in the same list is used.
+        min_lr_ratio: the minimum as a part of the base learning rate.
+        last_plateau_epochs: epochs at the end that stay at the minimum.
+    """
+
+    max_epochs: int = 1000
+    use_warmup: bool = True
+    min_lr_ratio: float = 0.0
+    last_plateau_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        _require(_whole(self.max_epochs, 1), "CosineDecay.max_epochs", self.max_epochs, "1 or more")
+        ratio = self.min_lr_ratio
+        _require(_at_least(ratio, 0) and ratio <= 1, "CosineDecay.min_lr_ratio", ratio, "between 0 and 1")
+        plateau = self.last_plateau_epochs
+        _require(_whole(plateau, 0), "CosineDecay.last_plateau_epochs", plateau, "a count of epochs")
+
+
+@dataclass(frozen=True)
+class PiecewiseDecay:
+    """Steps down at given epochs.
+
+    Attributes:
+        gamma: factor of the base learning rate after each milestone; one number g means g, g/10, g/100 …
+        milestones: epochs at which the rate changes.
+        values: learning rates before the first milestone and after each, instead of `gamma`.
+        use_warmup: whether a warm-up in the same list is used.
+    """
+
+    gamma: Union[float, tuple[float, ...]] = (0.1, 0.01)
+    milestones: tuple[int, ...] = (8, 11)
+    values: tuple[float, ...] | None = None
+    use_warmup: bool = True
+
+    def __post_init__(self) -> None:
+        milestones, key = self.milestones, "PiecewiseDecay.milestones"
+        _require(all(_whole(m, 0) for m in milestones), key, milestones, "a list of epochs")
+        _require(list(milestones) == sorted(milestones), key, milestones, "in rising order")
+        if self.values is not None:
+            fits = len(self.values) == len(milestones) + 1 and all(_at_least(v, 0) for v in self.values)
+            wanted = f"{len(milestones) + 1} learning rates, one more than there are milestones"
+            _require(fits, "PiecewiseDecay.values", self.values, wanted)
+        fits = len(self.factors) == len(milestones) and all(_at_least(g, 0) for g in self.factors)
+        _require(fits, "PiecewiseDecay.gamma", self.gamma, f"{len(milestones)} factors, one a milestone")
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """The factor after each milestone."""
+        if isinstance(self.gamma, (int, float)):
+            return tuple(self.gamma / 10**i for i in range(len(self.milestones)))
+        return tuple(self.gamma)
+
+
+@dataclass(frozen=True)
+class LinearWarmup:
+    """Rises in a line from `start_factor` of the base learning rate to all of it.
+
+    Attributes:
+        steps: how long; `epochs`, where given, wins.
+    """
+
+    steps: int = 500
+    start_factor: float = 1.0 / 3
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_length(self)
+        factor = self.start_factor
+        _require(_at_least(factor, 0), "LinearWarmup.start_factor", factor, "a number of 0 or more")
+
+
+@dataclass(frozen=True)
+class ExpWarmup:
+    """Rises from 0 to the base learning rate as a power of the step.
+
+    Attributes:
+        steps: how long; `epochs`, where given, wins.
+    """
+
+    steps: int = 1000
+    epochs: int | None = None
+    power: float = 2
+
+    def __post_init__(self) -> None:
+        _check_length(self)
+        _require(_at_least(self.power, 0), "ExpWarmup.power", self.power, "a number of 0 or more")
+
+
+Decay = Union[CosineDecay, PiecewiseDecay]
+Warmup = Union[LinearWarmup, ExpWarmup]
+
+
+def _check_length(warmup: Warmup) -> None:
+    name = type(warmup).__name__
+    _require(_whole(warmup.steps, 0), f"{name}.steps", warmup.steps, "a count of steps")
+    _require(
+        warmup.epochs is None or _whole(warmup.epochs, 0),
+        f"{name}.epochs",
+        warmup.epochs,
+        "a count of epochs",
+    )
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """`LearningRate`: the base rate and how it changes.
+
+    Attributes:
+        base_lr: for the batch size that is trained with; scaling it is the caller's.
+        schedulers: one decay, and one warm-up or none, in any order.
+    """
+
+    base_lr: float = 0.01
+    schedulers: tuple[Union[Decay, Warmup], ...] = (PiecewiseDecay(), LinearWarmup())
+
+    def __post_init__(self) -> None:
+        _require(_at_least(self.base_lr, 0), "LearningRate.base_lr", self.base_lr, "a number of 0 or more")
+        decays, warmups = self._of(CosineDecay, PiecewiseDecay), self._of(LinearWarmup, ExpWarmup)
+        names = [type(scheduler).__name__ for scheduler in self.schedulers]
+        known = len(decays) + len(warmups) == len(names)
+        wanted = "one decay (CosineDecay, PiecewiseDecay) and at most one warm-up (LinearWarmup, ExpWarmup)"
+        _require(known and len(decays) == 1 and len(warmups) < 2, "LearningRate.schedulers", names, wanted)
+
+    def _of(self, *kinds: type) -> list:
+        return [scheduler for scheduler in self.schedulers if isinstance(scheduler, kinds)]
+
+    @property
+    def decay(self) -> Decay:
+        """The decay."""
+        return self._of(CosineDecay, PiecewiseDecay)[0]
+
+    @property
+    def warmup(self) -> Warmup | None:
+        """The warm-up, unless there is none or the decay does not use it."""
+        warmups = self._of(LinearWarmup, ExpWarmup)
+        return warmups[0] if warmups and self.decay.use_warmup else None
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """`OptimizerBuilder`.
+
+    Attributes:
+        type: `Momentum` or `SGD`.
+        momentum: of `Momentum`.
+        use_nesterov: of `Momentum`.
+        weight_decay: factor of the L2 regulariser, for parameters without one of their own.
+        clip_grad_by_norm: greatest norm of all gradients together; None: no limit.
+        clip_grad_by_value: greatest absolute value of a gradient's elements; None: no limit.
+    """
+
+    type: str = "Momentum"
+    momentum: float = 0.9
+    use_nesterov: bool = False
+    weight_decay: float = 1e-4
+    clip_grad_by_norm: float | None = None
+    clip_grad_by_value: float | None = None
+
+    def __post_init__(self) -> None:
+        key = "OptimizerBuilder"
+        _require(
+            self.type in OPTIMIZERS, f"{key}.optimizer.type", self.type, f"one of {', '.join(OPTIMIZERS)}"
+        )
+        momentum, decay = self.momentum, self.weight_decay
+        fits = _at_least(momentum, 0) and momentum < 1
+        _require(fits, f"{key}.optimizer.momentum", momentum, "between 0 and 1")
+        _require(_at_least(decay, 0), f"{key}.regularizer.factor", decay, "a number of 0 or more")
+        for name in ("clip_grad_by_norm", "clip_grad_by_value"):
+            limit = getattr(self, name)
+            _require(limit is None or (_number(limit) and limit > 0), f"{key}.{name}", limit, "above 0")
+        both = self.clip_grad_by_norm is not None and self.clip_grad_by_value is not None
+        _require(
+            not both, f"{key}.clip_grad_by_value", self.clip_grad_by_value, "of use beside clip_grad_by_norm"
+        )
+
+
+@dataclass(frozen=True)
+class EmaSettings:
+    """Exponential moving average of the weights (`use_ema: true`).
+
+    Attributes:
+        decay: `ema_decay`.
+        decay_type: `ema_decay_type`: threshold, normal or exponential.
+        cycle_epoch: start anew after so many evaluations; -1: never.
+        black_list: parameters whose name contains one of these are not averaged.
+        filter_no_grad: parameters that are not trained are not averaged either.
+    """
+
+    decay: float = 0.9998
+    decay_type: str = "threshold"
+    cycle_epoch: int = -1
+    black_list: tuple[str, ...] = ()
+    filter_no_grad: bool = False
+
+    def __post_init__(self) -> None:
+        fits = _at_least(self.decay, 0) and self.decay < 1
+        _require(fits, "ema_decay", self.decay, "at least 0 and below 1")
+        kinds = ", ".join(EMA_DECAY_TYPES)
+        _require(self.decay_type in EMA_DECAY_TYPES, "ema_decay_type", self.decay_type, f"one of {kinds}")
+        _require(
+            _whole(self.cycle_epoch, -1), "cycle_epoch", self.cycle_epoch, "a count of evaluations or -1"
+        )
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a network is trained. Batch size and workers are the reader's settings.
+
+    Attributes:
+        epochs: `epoch`.
+        learning_rate: `LearningRate`.
+        optimizer: `OptimizerBuilder`.
+        ema: None with `use_ema: false`.
+        seed: of everything random in the network.
+        snapshot_epoch: evaluate, and write the last weights, every so many epochs and at the end.
+        log_iter: write a row of metrics every so many steps.
+        keep_checkpoints: how many are kept.
+        checkpoint_minutes: write one at least this often, beside one an epoch.
+        checkpoint_steps: write one every so many steps too; 0: do not.
+        accumulate_steps: batches whose gradients make one update.
+        freeze_batch_norm: batch norm uses its stored statistics and stays as it is.
+        fast_convolutions: compute convolutions by oneDNN on CPU, where it is there.
+    """
+
+    epochs: int
+    learning_rate: LearningRate = field(default_factory=LearningRate)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    ema: EmaSettings | None = None
+    seed: int = 0
+    snapshot_epoch: int = 1
+    log_iter: int = 20
+    keep_checkpoints: int = 2
+    checkpoint_minutes: float = 5.0
+    checkpoint_steps: int = 0
+    accumulate_steps: int = 1
+    freeze_batch_norm: bool = False
+    fast_convolutions: bool = True
+
+    def __post_init__(self) -> None:
+        for name, key in (
+            ("epochs", "epoch"),
+            ("snapshot_epoch", ""),
+            ("log_iter", ""),
+            ("keep_checkpoints", ""),
+            ("accumulate_steps", ""),
+        ):
+            value = getattr(self, name)
+            _require(_whole(value, 1), key or name, value, "a whole number of 1 or more")
+        for name in ("seed", "checkpoint_steps"):
+            _require(_whole(getattr(self, name), 0), name, getattr(self, name), "a whole number of 0 or more")
+        minutes = self.checkpoint_minutes
+        _require(_number(minutes) and minutes > 0, "checkpoint_minutes", minutes, "a number above 0")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Components = Mapping[str, type]
 
+_ARCHITECTURES = ("PicoDet", "GFL")  # GFL: what files of August 2021 call it
+
 _BACKBONES: Components = {
     "LCNet": s.LCNet,
     "ESNet": s.ESNet,
@@ -29,7 +31,7 @@ _BACKBONES: Components = {
     "MobileNetV3": s.MobileNetV3,
     "ResNet": s.ResNet,
 }
-_NECKS: Components = {"CSPPAN": s.CSPPAN, "LCPAN": s.LCPAN}
+_NECKS: Components = {"CSPPAN": s.CSPPAN, "LCPAN": s.LCPAN, "PAN": s.PAN}
 _HEADS: Components = {"PicoHead": s.PicoHead, "PicoHeadV2": s.PicoHeadV2}
 _BOX_LOSSES: Components = {
     "GIoULoss": s.GIoULoss,
@@ -50,7 +52,7 @@ _PARTS: Mapping[type, Mapping[str, Components]] = {
     s.PicoHead: {
         **_COMMON_PARTS,
         "loss_class": {"VarifocalLoss": s.VarifocalLoss, "QualityFocalLoss": s.QualityFocalLoss},
-        "assigner": {"SimOTAAssigner": s.SimOTAAssigner},
+        "assigner": {"SimOTAAssigner": s.SimOTAAssigner, "ATSSAssigner": s.ATSSAssigner},
     },
     s.PicoHeadV2: {
         **_COMMON_PARTS,
@@ -69,12 +71,14 @@ _IGNORED = {
     s.SimOTAAssigner: {"num_classes"},
     s.MobileNetV3: {"extra_block_filters", "norm_type"},
     s.ResNet: {"norm_type"},
+    s.PAN: {"end_level"},
 }
 
 # Keys that are understood only with this value.
 _ONLY: Mapping[type, Mapping[str, Any]] = {
     s.PicoHead: {"dgqp_module": None},
     s.PicoHeadV2: {"dgqp_module": None},
+    s.PAN: {"start_level": 0, "norm_type": None},
     s.MobileNetV3: {"with_extra_blocks": False},
     s.ResNet: {"groups": 1, "base_width": 64, "dcn_v2_stages": [-1], "std_senet": False},
     s.TaskAlignedAssigner: {"is_close_gt": False},
@@ -109,23 +113,48 @@ def parse_detector(mapping: Mapping[str, Any], num_classes: int | None = None) -
     Raises: `ConfigError` naming section and key.
     """
     architecture = mapping.get("architecture", "PicoDet")
-    if architecture != "PicoDet":
+    if architecture not in _ARCHITECTURES:
         raise ConfigError(f"architecture: {architecture}: picoquant builds PicoDet only")
-    parts = mapping.get("PicoDet")
+    parts = mapping.get(architecture)
     if not isinstance(parts, Mapping):
         raise ConfigError(
-            "no section PicoDet with backbone, neck and head: this is no configuration of a detector"
+            f"no section {architecture} with backbone, neck and head: this is no configuration of a detector"
         )
     for key in parts:
         if key not in ("backbone", "neck", "head"):
-            raise unknown_key("PicoDet", str(key), ("backbone", "neck", "head"))
+            raise unknown_key(architecture, str(key), ("backbone", "neck", "head"))
+    if isinstance(mapping.get("PicoHead"), Mapping) and "loss_qfl" in mapping["PicoHead"]:
+        mapping = {**mapping, "PicoHead": _august_2021(mapping)}
     count = num_classes if num_classes is not None else mapping.get("num_classes", 80)
     return s.DetectorSettings(
-        backbone=_component(mapping, "PicoDet.backbone", parts.get("backbone"), _BACKBONES),
-        neck=_component(mapping, "PicoDet.neck", parts.get("neck"), _NECKS),
-        head=_component(mapping, "PicoDet.head", parts.get("head", "PicoHead"), _HEADS),
+        backbone=_component(mapping, f"{architecture}.backbone", parts.get("backbone"), _BACKBONES),
+        neck=_component(mapping, f"{architecture}.neck", parts.get("neck"), _NECKS),
+        head=_component(mapping, f"{architecture}.head", parts.get("head", "PicoHead"), _HEADS),
         num_classes=count,
     )
+
+
+def _august_2021(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The section PicoHead of a file of August 2021, in the terms of today's.
+
+    Then the class loss was `loss_qfl`, the assigner a part of the reader, and the convolutions 3x3
+    with a leaky ReLU of slope 0.1.
+    """
+    head = dict(mapping["PicoHead"])
+    head["loss_class"] = head.pop("loss_qfl")
+    head.setdefault("assigner", "ATSSAssigner")
+    head["conv_feat"] = {
+        "name": "PicoFeat",
+        "kernel_size": 3,
+        "act": "leaky_relu_0.1",
+        **(head.get("conv_feat") or {}),
+    }
+    reader = mapping.get("TrainReader") or {}
+    for transform in reader.get("batch_transforms") or []:
+        for key, values in transform.items():
+            if key == "Gt2GFLTarget" and "grid_cell_scale" in (values or {}):
+                head.setdefault("grid_cell_scale", values["grid_cell_scale"])
+    return head
 
 
 def load_detector(config: Union[str, Path, Mapping[str, Any]], num_classes: int | None = None) -> PicoDet:

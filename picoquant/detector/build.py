@@ -9,7 +9,7 @@ from typing import Callable
 from paddle import Tensor, nn
 
 from picoquant.detector import settings as s
-from picoquant.detector.assigners.atss import assign_atss
+from picoquant.detector.assigners.atss import assign_atss, assign_atss_hard
 from picoquant.detector.assigners.simota import assign_simota
 from picoquant.detector.assigners.task_aligned import assign_task_aligned
 from picoquant.detector.backbones.esnet import ESNet
@@ -19,11 +19,12 @@ from picoquant.detector.backbones.resnet import ResNet
 from picoquant.detector.backbones.shufflenet_v2 import ShuffleNetV2
 from picoquant.detector.heads.outputs import BoxLoss
 from picoquant.detector.heads.pico_feat import PicoFeat
-from picoquant.detector.heads.pico_head import ImageAssigner, PicoHead
+from picoquant.detector.heads.pico_head import PicoHead
 from picoquant.detector.heads.pico_head_v2 import PicoHeadV2
 from picoquant.detector.losses import iou
 from picoquant.detector.losses.quality_focal import quality_focal_loss
 from picoquant.detector.losses.varifocal import varifocal_loss
+from picoquant.detector.necks.pan import LateralPan
 from picoquant.detector.necks.path_aggregation import csp_pan, lc_pan
 from picoquant.detector.picodet import PicoDet
 from picoquant.errors import ConfigError
@@ -35,7 +36,7 @@ _BACKBONES = {
     s.MobileNetV3: MobileNetV3,
     s.ResNet: ResNet,
 }
-_NECKS = {s.CSPPAN: csp_pan, s.LCPAN: lc_pan}
+_NECKS = {s.CSPPAN: csp_pan, s.LCPAN: lc_pan, s.PAN: LateralPan}
 
 
 def build_picodet(settings: s.DetectorSettings) -> PicoDet:
@@ -57,6 +58,7 @@ def build_picodet(settings: s.DetectorSettings) -> PicoDet:
 def _build_neck(settings: s.Neck, backbone: nn.Layer) -> nn.Layer:
     arguments = asdict(settings)
     scales = arguments.pop("spatial_scales")
+    arguments["out_channels"] = arguments.pop("out_channel", settings.out_channels)
     if len(scales) != len(backbone.out_channels):
         raise ConfigError(
             f"{type(settings).__name__}.spatial_scales names {len(scales)} maps, the backbone gives "
@@ -82,9 +84,16 @@ def _build_head(settings: s.Head, num_classes: int) -> nn.Layer:
     }
     if isinstance(settings, s.PicoHead):
         quality = isinstance(settings.loss_class, s.QualityFocalLoss)
+        options = dict(vars(settings.assigner))
+        if isinstance(settings.assigner, s.ATSSAssigner):
+            del options["sm_use"]  # always so here
+            options["grid_cell_scale"] = settings.grid_cell_scale
+            assigner = partial(assign_atss_hard, **options)
+        else:
+            assigner = partial(assign_simota, **options)
         return PicoHead(
             **shared,
-            assigner=_image_assigner(settings.assigner),
+            assigner=assigner,
             class_loss_name="loss_qfl" if quality else "loss_vfl",
         )
     return PicoHeadV2(
@@ -95,13 +104,6 @@ def _build_head(settings: s.Head, num_classes: int) -> nn.Layer:
         static_assigner_epoch=settings.static_assigner_epoch,
         static_assigner=partial(assign_atss, **vars(settings.static_assigner)),
         assigner=partial(assign_task_aligned, **vars(settings.assigner)),
-    )
-
-
-def _image_assigner(settings: s.SimOTAAssigner) -> ImageAssigner:
-    options = vars(settings)
-    return lambda grid, scores, boxes, gt_bbox, gt_class: assign_simota(
-        grid.points, grid.strides, scores, boxes, gt_bbox, gt_class, **options
     )
 
 

@@ -20,6 +20,7 @@ ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
     "relu6": F.relu6,
     "hard_swish": F.hardswish,
     "leaky_relu": F.leaky_relu,
+    "leaky_relu_0.1": lambda x: F.leaky_relu(x, 0.1),
 }
 
 

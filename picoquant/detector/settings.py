@@ -204,6 +204,23 @@ class CSPPAN(LCPAN):
         _whole(self, ["num_csp_blocks"], 0)
 
 
+@dataclass(frozen=True)
+class PAN:
+    """The neck of August 2021; see `necks.pan`."""
+
+    out_channel: int | None = None
+    spatial_scales: tuple[float, ...] = (0.125, 0.0625, 0.03125)
+
+    def __post_init__(self) -> None:
+        _whole(self, ["out_channel"])
+        object.__setattr__(self, "spatial_scales", tuple(self.spatial_scales))
+
+    @property
+    def out_channels(self) -> int | None:
+        """The same, by the name the other necks use."""
+        return self.out_channel
+
+
 # ------------------------------------------------------------------------------------------ losses
 
 
@@ -354,7 +371,8 @@ class SimOTAAssigner:
 class PicoFeat:
     """The convolutions of a head; see `heads.pico_feat`.
 
-    PaddleDetection's default for `feat_in`, 256, builds no network; 96 is `feat_out`'s.
+    PaddleDetection's default for `feat_in`, 256, builds no network; 96 is `feat_out`'s. `kernel_size`
+    is no key of PaddleDetection; its heads of August 2021 have 3 and the activation `leaky_relu_0.1`.
     """
 
     feat_in: int = 96
@@ -365,11 +383,12 @@ class PicoFeat:
     share_cls_reg: bool = False
     act: str = "hard_swish"
     use_se: bool = False
+    kernel_size: int = 5
 
     def __post_init__(self) -> None:
-        _whole(self, ["feat_in", "feat_out", "num_fpn_stride", "num_convs"])
+        _whole(self, ["feat_in", "feat_out", "num_fpn_stride", "num_convs", "kernel_size"])
         _choice(self, "norm_type", ("bn", "sync_bn", "gn"))
-        _choice(self, "act", ("hard_swish", "relu6", "leaky_relu"))
+        _choice(self, "act", ("hard_swish", "relu6", "leaky_relu", "leaky_relu_0.1"))
         _flags(self)
         if self.use_se and not self.share_cls_reg:
             raise ConfigError("PicoFeat: use_se: true needs share_cls_reg: true")
@@ -438,13 +457,19 @@ class PicoHeadV2(_Head):
 
 @dataclass(frozen=True)
 class PicoHead(_Head):
-    """The 2021 head; see `heads.pico_head`."""
+    """The 2021 heads; see `heads.pico_head`.
+
+    `grid_cell_scale`, the width of ATSSAssigner's anchors in strides, is a key of PaddleDetection's
+    reader (Gt2GFLTarget) there.
+    """
 
     loss_class: Union[VarifocalLoss, QualityFocalLoss] = VarifocalLoss()
-    assigner: SimOTAAssigner = SimOTAAssigner()
+    assigner: Union[SimOTAAssigner, ATSSAssigner] = SimOTAAssigner()
+    grid_cell_scale: float = 5.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _numbers(self, ["grid_cell_scale"], 0.01)
         if not self.loss_class.use_sigmoid:
             raise ConfigError(
                 "PicoHead.loss_class.use_sigmoid: expected true (it predicts logits), found false"
@@ -454,7 +479,7 @@ class PicoHead(_Head):
 # ---------------------------------------------------------------------------------------- the whole
 
 Backbone = Union[LCNet, ShuffleNetV2, ESNet, MobileNetV3, ResNet]
-Neck = Union[CSPPAN, LCPAN]
+Neck = Union[CSPPAN, LCPAN, PAN]
 Head = Union[PicoHead, PicoHeadV2]
 
 

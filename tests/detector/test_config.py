@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import paddle
 import pytest
 
 from picoquant.config.detector import load_detector, parse_detector
@@ -58,6 +59,7 @@ def test_keys_without_a_meaning_are_accepted(small):
         ("PicoHeadV2", {"loss_class": "VarifocalLoss"}, r"use_sigmoid: expected false"),
         ("PicoHeadV2", {"dgqp_module": "DGQP"}, r"PicoHeadV2.dgqp_module: 'DGQP' is not supported"),
         ("PicoHeadV2", {"nms": {"name": "MultiClassNMS", "nms_topk": 5}}, r"did you mean nms_top_k"),
+        ("PicoDet", {"neck": "CSPPan"}, r"PicoDet.neck: found CSPPan .did you mean CSPPAN"),
         ("PicoDet", {"backbone": "LCNett"}, r"PicoDet.backbone: found LCNett .did you mean LCNet"),
         ("PicoDet", {"transformer": "X"}, r"PicoDet: unknown key transformer"),
     ],
@@ -73,6 +75,51 @@ def test_other_architectures_are_refused(small):
         parse_detector({**small, "architecture": "YOLOv3"})
     with pytest.raises(ConfigError, match="no section PicoDet"):
         parse_detector({"num_classes": 3})
+
+
+def test_files_of_august_2021(august_2021):
+    head = parse_detector(august_2021).head
+    assert head.loss_class == s.QualityFocalLoss()
+    assert head.assigner == s.ATSSAssigner()
+    assert (head.conv_feat.kernel_size, head.conv_feat.act) == (3, "leaky_relu_0.1")
+    assert head.grid_cell_scale == 4  # the reader's
+    model = load_detector(august_2021)
+    assert model.strides == (8, 16, 32)
+    state = model.state_dict()
+    assert state["neck.pan_lateral0.weight"].shape == [32, 24, 1, 1]
+    assert state["head.conv_feat.cls_conv_dw0.0.conv.weight"].shape == [32, 1, 3, 3]
+    assert state["head.head_cls0.weight"].shape == [2 + 32, 32, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "channels"),
+    [
+        ("ESNet", {"scale": 0.75, "channel_ratio": [0.5] * 13}, [96, 192, 384]),
+        ("ShuffleNetV2", {"scale": 1.5}, [176, 352, 704]),
+        ("MobileNetV3", {"scale": 0.5, "feature_maps": [7, 13, 16]}, [24, 56, 80]),
+        ("MobileNetV3", {"model_name": "small", "feature_maps": [4, 9, 12]}, [24, 48, 96]),
+        ("ResNet", {"depth": 18, "variant": "d", "return_idx": [1, 2, 3]}, [128, 256, 512]),
+        ("ResNet", {"depth": 50, "return_idx": [1, 2, 3]}, [512, 1024, 2048]),
+        ("LCNet", {"scale": 2.5}, [320, 640, 1280]),
+    ],
+)
+def test_backbones(small, name, values, channels):
+    """Channels as in the papers, strides 8, 16 and 32."""
+    small["PicoDet"]["backbone"] = name
+    backbone = load_detector({**small, name: values}).backbone
+    backbone.eval()
+    assert backbone.out_channels == channels
+    maps = backbone(paddle.zeros([1, 3, 64, 96]))
+    assert [x.shape for x in maps] == [[1, c, 64 // s, 96 // s] for c, s in zip(channels, (8, 16, 32))]
+
+
+def test_frozen_resnet_trains_nothing_there(small):
+    small["PicoDet"]["backbone"] = "ResNet"
+    values = {"depth": 18, "return_idx": [1, 2, 3], "freeze_at": 1, "freeze_norm": True}
+    backbone = load_detector({**small, "ResNet": values}).backbone
+    trained = {name for name, p in backbone.named_parameters() if not p.stop_gradient}
+    assert trained  # stages 4 and 5, convolutions only
+    assert all(name.startswith(("res4", "res5")) and ".conv." in name for name in trained)
 
 
 def test_shipped_configuration_by_name():

@@ -15,6 +15,7 @@ from picoquant.detector.boxes import (
 )
 from picoquant.detector.losses import iou
 from picoquant.detector.losses.distribution_focal import distribution_focal_loss
+from picoquant.detector.losses.quality_focal import quality_focal_loss
 from picoquant.detector.losses.varifocal import varifocal_loss
 
 
@@ -52,6 +53,13 @@ def test_varifocal_is_finite_at_certainty():
     assert bool(paddle.isfinite(found).all())
 
 
+def test_quality_focal():
+    # Logit 0: score 0.5, entropy ln 2. Towards 0.8: distance 0.3; as a negative: distance 0.5.
+    found = quality_focal_loss(tensor([[0.0, 0.0]]), tensor([[0.8, 0.0]]))
+    expected = [0.09 * math.log(2), 0.25 * math.log(2)]
+    assert found.numpy()[0].tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def test_distribution_focal_splits_between_neighbours():
     # Logits 0 over 8 bins: each has -ln p = ln 8, so any split gives ln 8.
     assert float(distribution_focal_loss(paddle.zeros([1, 8]), tensor([2.25]))) == pytest.approx(
@@ -75,6 +83,11 @@ def test_iou_losses():
     # Along an axis the angle cost is 0; distance cost 1 - exp(-2 * (2/6) ** 2); same shape.
     expected = 2 / 3 + (1 - math.exp(-2 / 9)) / 2
     assert float(iou.siou_loss(FIRST, SECOND)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_aligned_iou():
+    found = iou.aligned_iou(tensor([[0, 0, 4, 4], [0, 0, 0, 0]]), tensor([[2, 0, 6, 4], [0, 0, 0, 0]]))
+    assert found.numpy().tolist() == pytest.approx([1 / 3, 0])
 
 
 def test_giou_of_boxes_apart():

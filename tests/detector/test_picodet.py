@@ -57,21 +57,29 @@ def test_boxes_are_the_decoded_distances(small):
     np.testing.assert_allclose(boxes[0, -1], expected, rtol=1e-4)
 
 
+@pytest.fixture(params=["small", "october_2021", "august_2021"])
+def each_head(request):
+    """The configuration of one network of each head, and the name of its class loss."""
+    name = "loss_qfl" if request.param == "august_2021" else "loss_vfl"
+    return request.getfixturevalue(request.param), name
+
+
 @pytest.mark.parametrize("epoch", [0, 100])
 @pytest.mark.parametrize(("boxes", "real"), [(3, 2), (3, 0), (0, 0)])
-def test_trains_with_and_without_objects(small, boxes, real, epoch):
+def test_trains_with_and_without_objects(each_head, boxes, real, epoch):
     """At 64 pixels a level has 1 cell, fewer than any top-k; loss and gradients stay finite."""
-    model = load_detector(small)
+    config, class_loss = each_head
+    model = load_detector(config)
     model.train()
     losses = model.loss(paddle.rand([2, 3, 64, 64]), **objects(boxes, real), epoch=epoch)
-    assert set(losses) == {"loss_vfl", "loss_bbox", "loss_dfl", "loss"}
+    assert set(losses) == {class_loss, "loss_bbox", "loss_dfl", "loss"}
     assert all(np.isfinite(float(value)) for value in losses.values())
     parts = sum(float(value) for name, value in losses.items() if name != "loss")
     assert float(losses["loss"]) == pytest.approx(parts, rel=1e-5)
     assert (float(losses["loss_bbox"]) > 0) == (real > 0)
     losses["loss"].backward()
     unused = {name for name, p in model.named_parameters() if p.trainable and p.grad is None}
-    assert unused == {f"head.p{i}_feat.scale_reg" for i in (3, 4, 5, 6)}
+    assert unused == {f"head.p{int(np.log2(stride))}_feat.scale_reg" for stride in model.strides}
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(bool(paddle.isfinite(gradient).all()) for gradient in gradients)
 
@@ -92,9 +100,33 @@ def test_training_lowers_the_loss(small):
     assert values[-1] < values[0]
 
 
+def test_a_batch_is_its_images(each_head):
+    """Two images at once give what each gives alone."""
+    model = load_detector(each_head[0])
+    model.eval()
+    image = paddle.rand([2, 3, 64, 64])
+    together = [value.numpy() for value in model(image)]
+    for i in range(2):
+        for both, alone in zip(together, model(image[i : i + 1])):
+            np.testing.assert_allclose(both[i], alone.numpy()[0], rtol=1e-4, atol=1e-4)
+
+
 def test_size_must_be_a_multiple_of_32(small):
     with pytest.raises(UserError, match="100x64.*multiples of 32"):
         load_detector(small)(paddle.rand([1, 3, 100, 64]))
+
+
+def export_and_compare(layer, folder):
+    """Export with any batch size at 64x96; run 3 images through it and through the layer."""
+    layer.eval()
+    image = paddle.rand([3, 3, 64, 96])
+    expected = [value.numpy() for value in layer(image)]
+    spec = [paddle.static.InputSpec([None, 3, 64, 96], "float32", "image")]
+    static = paddle.jit.to_static(layer, input_spec=spec, full_graph=True)
+    paddle.jit.save(static, str(folder / "model"))
+    found = paddle.jit.load(str(folder / "model"))(image)
+    for value, wanted in zip(found, expected):
+        np.testing.assert_allclose(value.numpy(), wanted, rtol=1e-5, atol=1e-5)
 
 
 class _Raw(paddle.nn.Layer):
@@ -107,16 +139,23 @@ class _Raw(paddle.nn.Layer):
         return scores + logits
 
 
-@pytest.mark.parametrize("kind", ["forward", "raw"])
-def test_exports_with_any_batch_size(small, tmp_path, kind):
-    model = load_detector(small)
-    model.eval()
-    image = paddle.rand([3, 3, 64, 96])
-    layer = model if kind == "forward" else _Raw(model)
-    expected = [value.numpy() for value in layer(image)]
-    spec = [paddle.static.InputSpec([None, 3, 64, 96], "float32", "image")]
-    static = paddle.jit.to_static(layer, input_spec=spec, full_graph=True)
-    paddle.jit.save(static, str(tmp_path / "model"))
-    found = paddle.jit.load(str(tmp_path / "model"))(image)
-    for value, wanted in zip(found, expected):
-        np.testing.assert_allclose(value.numpy(), wanted, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("raw", [False, True])
+def test_exports(each_head, tmp_path, raw):
+    model = load_detector(each_head[0])
+    export_and_compare(_Raw(model) if raw else model, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("ESNet", {"scale": 0.75}),
+        ("MobileNetV3", {"scale": 0.35, "feature_maps": [7, 13, 16]}),
+        ("ResNet", {"depth": 18, "variant": "d", "return_idx": [1, 2, 3]}),
+        ("ResNet", {"depth": 50, "return_idx": [1, 2, 3]}),
+    ],
+)
+def test_exports_with_each_backbone(small, tmp_path, name, values):
+    small["PicoDet"].update(backbone=name, neck="CSPPAN")
+    small["CSPPAN"] = small["LCPAN"]
+    export_and_compare(load_detector({**small, name: values}), tmp_path)

@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import paddle
 import pytest
+from golden import Golden
 
 from picoquant.config.detector import load_detector
 from picoquant.detector.weights import (
@@ -83,6 +84,21 @@ def test_real_weights(shared):
     model = load_detector("picodet_s_416_coco_npu", num_classes=3)
     report = load_weights(model, shared / "weights" / "picodet_s_npu_bccd.pdparams")
     assert (report.loaded, report.skipped) == (583, ())
+
+
+def test_real_weights_of_october_2021(shared):
+    """All classes: everything loads. Another count: the class rows stay, the box rows come."""
+    golden = Golden(shared / "alignment", "esnet_s")
+    path = shared / "weights" / "picodet_s_320_coco.pdparams"
+    report = load_weights(load_detector(golden.config()), path)
+    assert (report.loaded, report.skipped) == (580, ())
+    model = load_detector(golden.config(), num_classes=3)
+    before = model.head.state_dict()["head_cls0.weight"].numpy().copy()
+    report = load_weights(model, path)
+    assert report.skipped == tuple(f"head.head_cls{i}.{k}" for i in range(4) for k in ("weight", "bias"))
+    after = model.head.state_dict()["head_cls0.weight"].numpy()
+    np.testing.assert_array_equal(after[:3], before[:3])
+    np.testing.assert_array_equal(after[3:], read_weights(path)["head.head_cls0.weight"][80:])
 
 
 def test_another_class_count_keeps_the_class_layers(model, small, tmp_path):

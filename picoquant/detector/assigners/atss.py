@@ -13,8 +13,10 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
+from picoquant.detector.anchors import Grid
 from picoquant.detector.assigners.matching import (
     Assignment,
+    HardAssignment,
     background,
     one_object_a_point,
     targets,
@@ -35,6 +37,7 @@ def assign_atss(
     topk: int = 9,
     force_gt_matching: bool = False,
     sm_use: bool = False,
+    inclusive: bool = False,
 ) -> Assignment:
     """Assign points to objects; the score to reach is the predicted box's IoU with its object.
 
@@ -47,6 +50,8 @@ def assign_atss(
         topk: candidates a level.
         force_gt_matching: give every object at least its best point.
         sm_use: a point that several objects claim goes to the best of those, not of all.
+        inclusive: PaddleDetection's other implementation: overlaps equal to the threshold count, the
+            deviation is that of the whole (n, not n - 1), and inside means by 0.01 pixels.
     """
     images, objects = gt_bbox.shape[:2]
     if objects == 0:
@@ -55,10 +60,11 @@ def assign_atss(
     candidates, indices = _nearest(anchors, counts, gt_bbox, topk)
     candidates = candidates * pad_gt_mask
     among = paddle.take_along_axis(overlaps * candidates, indices, axis=-1)
-    threshold = among.mean(axis=-1, keepdim=True) + among.std(axis=-1, keepdim=True)
-    chosen = candidates * (overlaps * candidates > threshold).astype(candidates.dtype)
-    inside = points_inside(centres(anchors), gt_bbox).astype(candidates.dtype)
-    match = chosen * inside * pad_gt_mask
+    deviation = among.std(axis=-1, keepdim=True, unbiased=not inclusive)
+    threshold = among.mean(axis=-1, keepdim=True) + deviation
+    enough = overlaps * candidates >= threshold if inclusive else overlaps * candidates > threshold
+    inside = points_inside(centres(anchors), gt_bbox, eps=0.01 if inclusive else 1e-9)
+    match = candidates * (enough & inside).astype(candidates.dtype)
     match = one_object_a_point(match, overlaps * match if sm_use else overlaps)
     if force_gt_matching:
         match = _force(match, overlaps, pad_gt_mask)
@@ -84,3 +90,39 @@ def _force(match: Tensor, overlaps: Tensor, pad_gt_mask: Tensor) -> Tensor:
     best = F.one_hot(overlaps.argmax(axis=-1), match.shape[-1]) * pad_gt_mask
     alone = (best.sum(axis=-2, keepdim=True) == 1).expand_as(match)
     return paddle.where(alone, best, match)
+
+
+def assign_atss_hard(
+    grid: Grid,
+    scores: Tensor,
+    boxes: Tensor,
+    gt_bbox: Tensor,
+    gt_class: Tensor,
+    pad_gt_mask: Tensor,
+    grid_cell_scale: float = 5.0,
+    topk: int = 9,
+    force_gt_matching: bool = False,
+) -> HardAssignment:
+    """The assignment of the August 2021 heads, where the head finds the score to reach.
+
+    Args:
+        grid: the anchor points; anchors are squares `grid_cell_scale` strides wide around them.
+        scores: (N, L, C); boxes: (N, L, 4), predicted, input pixels.
+        others: as in `assign_atss`.
+    """
+    num_classes = scores.shape[-1]
+    found = assign_atss(
+        paddle.to_tensor(grid.boxes(grid_cell_scale)),
+        grid.counts,
+        boxes,
+        gt_bbox,
+        gt_class,
+        pad_gt_mask,
+        num_classes,
+        topk=topk,
+        force_gt_matching=force_gt_matching,
+        sm_use=True,
+        inclusive=True,
+    )
+    positives = (found.labels < num_classes).astype("float32").sum(axis=-1)
+    return HardAssignment(found.labels, found.boxes, float(positives.clip(min=1).sum()))

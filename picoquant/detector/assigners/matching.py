@@ -27,6 +27,20 @@ class Assignment(NamedTuple):
     scores: Tensor
 
 
+class HardAssignment(NamedTuple):
+    """Which class and box each point learns; the head finds the score to reach.
+
+    Attributes:
+        labels: (N, L) int64, class; the number of classes for background.
+        boxes: (N, L, 4), input pixels; of no meaning where the label is background.
+        positives: divisor of the class loss, summed over the images.
+    """
+
+    labels: Tensor
+    boxes: Tensor
+    positives: float
+
+
 def background(images: int, points: int, num_classes: int) -> Assignment:
     """The assignment of images without any object."""
     return Assignment(

@@ -7,9 +7,14 @@ image, `C` classes.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import paddle
+from paddle import Tensor
+
+from picoquant.detector.anchors import Grid
+from picoquant.detector.assigners.matching import HardAssignment
 
 _OUTSIDE = 1e8  # cost of a point that is not both inside an object and near its centre
 _LOG_FLOOR = -100.0  # where paddle's cross-entropy clips logarithms
@@ -31,6 +36,36 @@ class ImageAssignment(NamedTuple):
 
 
 def assign_simota(
+    grid: Grid,
+    scores: Tensor,
+    boxes: Tensor,
+    gt_bbox: Tensor,
+    gt_class: Tensor,
+    pad_gt_mask: Tensor,
+    **options: Any,
+) -> HardAssignment:
+    """Assign the points of each image; padding is taken out of its objects first.
+
+    Args:
+        grid: the anchor points.
+        scores: (N, L, C) probabilities; boxes: (N, L, 4), predicted, input pixels.
+        gt_bbox: (N, G, 4), input pixels; gt_class: (N, G, 1); pad_gt_mask: (N, G, 1). G may be 0.
+        options: of `assign_image`.
+    """
+    arrays = (tensor.numpy() for tensor in (scores, boxes, gt_bbox, gt_class, pad_gt_mask))
+    found = []
+    for score, box, objects, classes, mask in zip(*arrays):
+        real = mask.ravel() > 0
+        classes = classes.ravel()[real].astype(np.int64)
+        found.append(assign_image(grid.points, grid.strides, score, box, objects[real], classes, **options))
+    return HardAssignment(
+        labels=paddle.to_tensor(np.stack([image.labels for image in found])),
+        boxes=paddle.to_tensor(np.stack([image.boxes for image in found])),
+        positives=float(sum(image.positives for image in found)),
+    )
+
+
+def assign_image(
     points: np.ndarray,
     strides: np.ndarray,
     scores: np.ndarray,

@@ -128,9 +128,9 @@ class ShuffleStages(nn.Layer):
         """(N, 3, H, W) -> the maps of `feature_maps`, finest first."""
         x = F.max_pool2d(self._conv1(image), kernel_size=3, stride=2, padding=1)
         maps = []
-        for number, name in enumerate(self._names, start=2):
+        for i, name in enumerate(self._names):  # paddle.jit has no enumerate(…, start=2)
             x = self._sub_layers[name](x)
-            if number in self._feature_maps:
+            if i + 2 in self._feature_maps:
                 maps.append(x)
         return maps
 

@@ -118,15 +118,45 @@ def normaliser(total: Tensor) -> Tensor:
     return total.clip(min=1.0)
 
 
-class Positives(NamedTuple):
-    """The points that learn an object.
+class Predictions(NamedTuple):
+    """What a head predicts of all points, in strides.
 
     Attributes:
+        logits: (N, L, 4 * (R + 1)), of the distances.
+        boxes: (N, L, 4); points: (L, 2); strides: (L, 1), input pixels.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    points: Tensor
+    strides: Tensor
+
+    @property
+    def pixel_boxes(self) -> Tensor:
+        """(N, L, 4) input pixels, without gradient."""
+        return self.boxes.detach() * self.strides
+
+
+def predictions_of(levels: Sequence[Tensor], grid: Grid, integral: Integral) -> Predictions:
+    """Predictions from distance logits, a level each, (N, H * W, 4 * (R + 1))."""
+    logits = paddle.concat(levels, axis=1).astype("float32")
+    distances = integral(logits).reshape([logits.shape[0], -1, 4])
+    points = paddle.to_tensor(grid.cell_points)
+    boxes = distances_to_boxes(points, distances)
+    return Predictions(logits, boxes, points, paddle.to_tensor(grid.strides))
+
+
+class Positives(NamedTuple):
+    """The points that learn an object; P >= 1.
+
+    Attributes:
+        index: (P,) int64, which of the N * L points.
         logits: (P, 4 * (R + 1)); boxes: (P, 4), predicted, in strides.
         points: (P, 2); targets: (P, 4), the objects' boxes, in strides.
         weights: (P,), of each point's loss.
     """
 
+    index: Tensor
     logits: Tensor
     boxes: Tensor
     points: Tensor
@@ -134,15 +164,49 @@ class Positives(NamedTuple):
     weights: Tensor
 
 
-def box_losses(positives: Positives, box_loss: BoxLoss) -> tuple[Tensor, Tensor]:
-    """Weighted sums of the box loss and of the distribution focal loss over P >= 1 points.
+def positives_of(
+    predictions: Predictions, labels: Tensor, targets: Tensor, weights: Tensor, num_classes: int
+) -> Positives | None:
+    """The points whose label is a class; None where there are none.
+
+    Args:
+        labels: (N, L) integer, `num_classes` for background.
+        targets: (N, L, 4), input pixels.
+        weights: (N, L).
+    """
+    index = paddle.nonzero(labels.flatten() < num_classes).flatten()
+    if index.shape[0] == 0:
+        return None
+
+    def rows_of(values: Tensor) -> Tensor:
+        return paddle.gather(values.reshape([-1, values.shape[-1]]), index)
+
+    points = predictions.points.unsqueeze(0).expand([labels.shape[0], -1, -1])
+    return Positives(
+        index=index,
+        logits=rows_of(predictions.logits),
+        boxes=rows_of(predictions.boxes),
+        points=rows_of(points),
+        targets=rows_of(targets / predictions.strides),
+        weights=paddle.gather(weights.flatten(), index),
+    )
+
+
+def box_losses(
+    predictions: Predictions, positives: Positives | None, box_loss: BoxLoss
+) -> tuple[Tensor, Tensor]:
+    """Weighted sums of the box loss and of the distribution focal loss over the positive points.
 
     The second is the mean of a point's four sides.
     """
+    if positives is None:
+        nothing = predictions.logits.sum() * 0  # keeps every parameter in the backward pass
+        return nothing, nothing
     bins = positives.logits.shape[-1] // 4
     distances = boxes_to_distances(positives.points, positives.targets, bins - 1 - 0.1)
-    sides = distribution_focal_loss(positives.logits.reshape([-1, bins]), distances.reshape([-1])).reshape(
-        [-1, 4]
-    )
+    sides = distribution_focal_loss(positives.logits.reshape([-1, bins]), distances.flatten())
     overlap = box_loss(positives.boxes, positives.targets)
-    return (overlap * positives.weights).sum(), (sides.mean(axis=-1) * positives.weights).sum()
+    return (
+        (overlap * positives.weights).sum(),
+        (sides.reshape([-1, 4]).mean(axis=-1) * positives.weights).sum(),
+    )

@@ -27,7 +27,7 @@ class PicoSE(nn.Layer):
 
 
 class PicoFeat(nn.Layer):
-    """Depthwise separable 5x5 convolutions, own weights for each level.
+    """Depthwise separable convolutions, own weights for each level.
 
     Args:
         feat_in, feat_out: channels in and out.
@@ -37,6 +37,7 @@ class PicoFeat(nn.Layer):
         share_cls_reg: classes and boxes come from the same features.
         act: activation.
         use_se: weigh the features' channels for the prediction layers (`PicoSE`).
+        kernel_size: of the depthwise convolutions; 3 in August 2021.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class PicoFeat(nn.Layer):
         share_cls_reg: bool = False,
         act: str = "hard_swish",
         use_se: bool = False,
+        kernel_size: int = 5,
     ) -> None:
         super().__init__()
         self.share_cls_reg = share_cls_reg
         self._num_convs = num_convs
         self._activate = ACTIVATIONS[act]
+        self._kernel_size = kernel_size
         style = replace(HEAD_STYLE, norm_type=norm_type)
         self.se = nn.LayerList() if use_se else None
         for level in range(num_fpn_stride):
@@ -66,7 +69,7 @@ class PicoFeat(nn.Layer):
                 self.se.append(PicoSE(feat_out))
 
     def _add_pair(self, task: str, level: int, i: int, width: int, feat_out: int, style: ConvStyle) -> None:
-        depthwise = ConvNorm(width, feat_out, 5, groups=feat_out, style=style)
+        depthwise = ConvNorm(width, feat_out, self._kernel_size, groups=feat_out, style=style)
         self.add_sublayer(f"{task}_conv_dw{level}.{i}", depthwise)
         self.add_sublayer(f"{task}_conv_pw{level}.{i}", ConvNorm(width, feat_out, 1, style=style))
 

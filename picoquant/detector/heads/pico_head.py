@@ -1,7 +1,7 @@
-"""PicoDet's 2021 head: class logits and box distances, assigned image by image.
+"""PicoDet's 2021 heads: class logits and box distances.
 
-Source: https://arxiv.org/abs/2111.00902 (October 2021: SimOTA, varifocal loss) and PaddleDetection
-2.6's PicoHead. Letters as in `outputs`.
+Source: https://arxiv.org/abs/2111.00902 (October 2021: SimOTA, varifocal loss), PaddleDetection 2.6's
+PicoHead and its PicoHead of August 2021 (ATSS, quality focal loss). Letters as in `outputs`.
 """
 
 from __future__ import annotations
@@ -9,32 +9,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Callable
 
-import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from picoquant.detector.anchors import Grid
-from picoquant.detector.assigners.simota import ImageAssignment
-from picoquant.detector.boxes import distances_to_boxes
+from picoquant.detector.assigners.matching import HardAssignment
 from picoquant.detector.heads.outputs import (
     BoxLoss,
     Integral,
-    Positives,
     add_unused_scales,
     box_losses,
     decode,
     grid_of,
     normaliser,
+    positives_of,
     prediction_layer,
+    predictions_of,
     prior_bias,
     rows,
 )
 from picoquant.detector.heads.pico_feat import PicoFeat
 from picoquant.detector.losses.iou import aligned_iou
 
-# (grid, scores (L, C), boxes (L, 4), gt_bbox (G, 4), gt_class (G,)) -> assignment of one image.
-ImageAssigner = Callable[[Grid, np.ndarray, np.ndarray, np.ndarray, np.ndarray], ImageAssignment]
+# (grid, scores (N, L, C), boxes (N, L, 4) input pixels, gt_bbox, gt_class, pad_gt_mask).
+Assigner = Callable[[Grid, Tensor, Tensor, Tensor, Tensor, Tensor], HardAssignment]
 
 
 class PicoHead(nn.Layer):
@@ -48,7 +47,7 @@ class PicoHead(nn.Layer):
         reg_max: R.
         prior_prob: score of an untrained class layer.
         cell_offset: where in its cell an anchor point lies.
-        assigner: assigns the points of one image.
+        assigner: `assign_simota` or `assign_atss_hard` with its parameters.
         class_loss: of (logits, target), both (M, C), element by element.
         box_loss: of (prediction, target), both (P, 4), pair by pair.
         class_weight, box_weight, distribution_weight: of the parts of the loss.
@@ -64,7 +63,7 @@ class PicoHead(nn.Layer):
         reg_max: int,
         prior_prob: float,
         cell_offset: float,
-        assigner: ImageAssigner,
+        assigner: Assigner,
         class_loss: Callable[[Tensor, Tensor], Tensor],
         box_loss: BoxLoss,
         class_weight: float,
@@ -129,57 +128,28 @@ class PicoHead(nn.Layer):
     ) -> dict[str, Tensor]:
         """The weighted parts of the loss; arguments as in `PicoDet.loss`. `epoch` changes nothing."""
         grid = grid_of(maps, self.strides, self.cell_offset)
-        classes, logits = (
-            paddle.concat([rows(x) for x in parts], axis=1).astype("float32") for parts in self.levels(maps)
+        class_levels, logit_levels = ([rows(x) for x in parts] for parts in self.levels(maps))
+        classes = paddle.concat(class_levels, axis=1).astype("float32")
+        predictions = predictions_of(logit_levels, grid, self.distribution_project)
+        scores = F.sigmoid(classes.detach())
+        assigned = self._assigner(grid, scores, predictions.pixel_boxes, gt_bbox, gt_class, pad_gt_mask)
+        positives = positives_of(
+            predictions, assigned.labels, assigned.boxes, scores.max(axis=-1), self.num_classes
         )
-        distances = self.distribution_project(logits).reshape([logits.shape[0], -1, 4])
-        boxes = distances_to_boxes(paddle.to_tensor(grid.cell_points), distances)  # in strides
-        truth = (gt_bbox.numpy(), gt_class.numpy(), pad_gt_mask.numpy())
-        assigned = self._assign(grid, classes, boxes, truth)
-        labels = np.stack([image.labels for image in assigned]).ravel()
-        positive = np.flatnonzero(labels < self.num_classes)
-        weights, target = paddle.zeros([1]), paddle.zeros([len(labels), self.num_classes])
-        box_loss = distribution_loss = logits.sum() * 0  # keeps every parameter in the backward pass
-        if len(positive):
-            index = paddle.to_tensor(positive)
-            weights = F.sigmoid(_gather(classes.detach(), index)).max(axis=-1)
-            aims = np.stack([image.boxes / grid.strides for image in assigned]).reshape(-1, 4)
-            points = np.tile(grid.cell_points, [len(assigned), 1])
-            positives = Positives(
-                logits=_gather(logits, index),
-                boxes=_gather(boxes, index),
-                points=paddle.to_tensor(points[positive]),
-                targets=paddle.to_tensor(aims[positive]),
-                weights=weights,
-            )
-            box_loss, distribution_loss = box_losses(positives, self._box_loss)
+        box_loss, distribution_loss = box_losses(predictions, positives, self._box_loss)
+        target = paddle.zeros([assigned.labels.size, self.num_classes])
+        total = paddle.zeros([1])
+        if positives is not None:
             overlap = aligned_iou(positives.boxes.detach(), positives.targets)
-            where = paddle.to_tensor(np.stack([positive, labels[positive]], axis=1))
+            label = paddle.gather(assigned.labels.flatten(), positives.index)
+            where = paddle.stack([positives.index, label], axis=1)
             target = paddle.scatter_nd_add(target, where, overlap)
-        count = paddle.to_tensor(float(sum(image.positives for image in assigned)))
+            total = positives.weights.sum()
         class_loss = self._class_loss(classes.reshape([-1, self.num_classes]), target).sum()
+        count, total = normaliser(paddle.to_tensor(assigned.positives)), normaliser(total)
         class_weight, box_weight, distribution_weight = self._weights
-        total = normaliser(weights.sum())
         return {
-            self._class_loss_name: class_loss * class_weight / normaliser(count),
+            self._class_loss_name: class_loss * class_weight / count,
             "loss_bbox": box_loss * box_weight / total,
             "loss_dfl": distribution_loss * distribution_weight / total,
         }
-
-    def _assign(
-        self, grid: Grid, classes: Tensor, boxes: Tensor, truth: tuple[np.ndarray, ...]
-    ) -> list[ImageAssignment]:
-        """The assignment of each image; padding is taken out of its objects first."""
-        scores = F.sigmoid(classes.detach()).numpy()
-        pixels = boxes.detach().numpy() * grid.strides
-        assigned = []
-        for score, box, gt_bbox, gt_class, mask in zip(scores, pixels, *truth):
-            real = mask.ravel() > 0
-            gt_class = gt_class.ravel()[real].astype(np.int64)
-            assigned.append(self._assigner(grid, score, box, gt_bbox[real], gt_class))
-        return assigned
-
-
-def _gather(values: Tensor, index: Tensor) -> Tensor:
-    """Rows of (N, L, K), all images after another."""
-    return paddle.gather(values.reshape([-1, values.shape[-1]]), index)

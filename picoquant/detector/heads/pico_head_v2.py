@@ -14,17 +14,17 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from picoquant.detector.assigners.matching import Assignment
-from picoquant.detector.boxes import distances_to_boxes
 from picoquant.detector.heads.outputs import (
     BoxLoss,
     Integral,
-    Positives,
     add_unused_scales,
     box_losses,
     decode,
     grid_of,
     normaliser,
+    positives_of,
     prediction_layer,
+    predictions_of,
     prior_bias,
     rows,
 )
@@ -84,11 +84,7 @@ class PicoHeadV2(nn.Layer):
         self._static_assigner_epoch = static_assigner_epoch
         self._static_assigner, self._assigner = static_assigner, assigner
         self._class_loss, self._box_loss = class_loss, box_loss
-        self._weights = {
-            "loss_vfl": class_weight,
-            "loss_bbox": box_weight,
-            "loss_dfl": distribution_weight,
-        }
+        self._weights = (class_weight, box_weight, distribution_weight)
         self.conv_feat = conv_feat
         add_unused_scales(self, self.strides)
         self.distribution_project = Integral(reg_max)
@@ -146,53 +142,29 @@ class PicoHeadV2(nn.Layer):
     ) -> dict[str, Tensor]:
         """The weighted parts of the loss; arguments as in `PicoDet.loss`."""
         grid = grid_of(maps, self.strides, self.cell_offset)
-        strides = paddle.to_tensor(grid.strides)
-        cell_points = paddle.to_tensor(grid.cell_points)
-        per_level = [paddle.concat(parts, axis=1).astype("float32") for parts in self.raw(maps)]
-        scores, logits = per_level
-        distances = self.distribution_project(logits).reshape([logits.shape[0], -1, 4])
-        boxes = distances_to_boxes(cell_points, distances)  # in strides
+        score_levels, logit_levels = self.raw(maps)
+        scores = paddle.concat(score_levels, axis=1).astype("float32")
+        predictions = predictions_of(logit_levels, grid, self.distribution_project)
         truth = (gt_bbox, gt_class, pad_gt_mask)
         if epoch < self._static_assigner_epoch:
             anchors = paddle.to_tensor(grid.boxes(self._grid_cell_scale))
-            assigned = self._static_assigner(anchors, grid.counts, boxes * strides, *truth, self.num_classes)
+            assigned = self._static_assigner(
+                anchors, grid.counts, predictions.pixel_boxes, *truth, self.num_classes
+            )
         else:
             points = paddle.to_tensor(grid.points)
-            assigned = self._assigner(points, scores, boxes * strides, *truth)
-        total = normaliser(assigned.scores.sum())
-        box_loss, distribution_loss = self._box_losses(logits, boxes, cell_points, strides, assigned)
+            assigned = self._assigner(points, scores.detach(), predictions.pixel_boxes, *truth)
+        weights = assigned.scores.max(axis=-1)
+        positives = positives_of(predictions, assigned.labels, assigned.boxes, weights, self.num_classes)
+        box_loss, distribution_loss = box_losses(predictions, positives, self._box_loss)
         class_loss = self._class_loss(
             scores.reshape([-1, self.num_classes]),
             assigned.scores.reshape([-1, self.num_classes]),
         ).sum()
-        parts = {"loss_vfl": class_loss, "loss_bbox": box_loss, "loss_dfl": distribution_loss}
-        return {name: part * self._weights[name] / total for name, part in parts.items()}
-
-    def _box_losses(
-        self,
-        logits: Tensor,
-        boxes: Tensor,
-        cell_points: Tensor,
-        strides: Tensor,
-        assigned: Assignment,
-    ) -> tuple[Tensor, Tensor]:
-        positive = paddle.nonzero(assigned.labels.flatten() < self.num_classes).flatten()
-        if positive.shape[0] == 0:
-            nothing = logits.sum() * 0  # keeps every parameter in the backward pass
-            return nothing, nothing
-
-        def of_positive(values: Tensor) -> Tensor:
-            return paddle.gather(values.reshape([-1, values.shape[-1]]), positive)
-
-        points = cell_points.unsqueeze(0).expand([logits.shape[0], -1, -1])
-        weights = of_positive(assigned.scores.max(axis=-1, keepdim=True)).flatten()
-        return box_losses(
-            Positives(
-                logits=of_positive(logits),
-                boxes=of_positive(boxes),
-                points=of_positive(points),
-                targets=of_positive(assigned.boxes / strides),
-                weights=weights,
-            ),
-            self._box_loss,
-        )
+        total = normaliser(assigned.scores.sum())
+        class_weight, box_weight, distribution_weight = self._weights
+        return {
+            "loss_vfl": class_loss * class_weight / total,
+            "loss_bbox": box_loss * box_weight / total,
+            "loss_dfl": distribution_loss * distribution_weight / total,
+        }

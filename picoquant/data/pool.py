@@ -23,7 +23,10 @@ LOG = logging.getLogger("picoquant")
 
 _AHEAD = 2  # tasks that a worker has: one being made or waiting to be taken, one to go on with
 _PATIENCE = 5.0  # seconds that a worker gets to end before it is killed
-_START = "import sys; sys.path[:] = {path!r}; from picoquant.data.worker import main; main({handle})"
+_START = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is the parent's
+    "sys.path[:] = {path!r}; from picoquant.data.worker import main; main({handle})"
+)
 
 
 class WorkerPool:

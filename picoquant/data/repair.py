@@ -30,15 +30,17 @@ def no_annotations(path: Path, section: str) -> DataError:
     )
 
 
-def clip(boxes: np.ndarray, width: float, height: float, counts: Counter) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [G, 4] clipped to the image, and [G] bool: which of them have area left.
+def clip(boxes: np.ndarray, limits: np.ndarray, counts: Counter) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [G, 4] clipped to 0 and `limits` ([G, 4] or [4]: width, height, width, height of the image),
+    and [G] bool: which of them have area left.
 
     How many were clipped and dropped is added to `counts`.
     """
-    clipped = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+    clipped = np.clip(boxes, 0, limits)
     solid = (clipped[:, 2:] - clipped[:, :2] > SMALLEST_SIDE).all(axis=1)
+    moved = np.abs(clipped - boxes).max(axis=1) > _WORTH_COUNTING
     counts["dropped"] += int((~solid).sum())
-    counts["clipped"] += int((np.abs(clipped - boxes).max(axis=1)[solid] > _WORTH_COUNTING).sum())
+    counts["clipped"] += int((moved & solid).sum())
     return clipped, solid
 
 

@@ -72,7 +72,7 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
             if name not in class_of:
                 hint = suggestion(name, names)
                 raise DataError(f"{xml}: class {name} is not in {settings.label_file}{hint}; add it there")
-        boxes, solid = clip(found.boxes, found.width, found.height, counts)
+        boxes, solid = clip(found.boxes, np.array([found.width, found.height] * 2, np.float32), counts)
         record = Record(
             image_id=number,
             path=os.path.join(settings.image_folder, image),

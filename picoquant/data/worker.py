@@ -7,7 +7,6 @@ fork. It never imports paddle.
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import traceback
 
@@ -19,7 +18,6 @@ BATCH, ERROR = "batch", "error"  # first part of an answer's head
 
 def main(handle: int) -> None:
     """Serve the socket with file descriptor `handle` until its other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     logging.getLogger("picoquant").addHandler(logging.NullHandler())
     import cv2
 

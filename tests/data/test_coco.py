@@ -123,8 +123,11 @@ def _change(root, change):
             r"annotation 2 of .* has bbox \[1, 2, 3\]",
         ),
         (lambda c: c["annotations"][1].update(bbox=[1, 2, 3, "x"]), "annotation 2"),
+        (lambda c: c["annotations"][1].update(category_id=[7]), "annotation 2 .* category_id .7."),
+        (lambda c: c["annotations"][1].update(area="big"), "annotation 2 .* has area big"),
         (lambda c: c["annotations"][0].pop("image_id"), "annotations entry 1 has no image_id"),
         (lambda c: c["images"][2].pop("width"), "images entry 2.png has no width"),
+        (lambda c: c["images"][2].update(file_name=7), "image 3 has file_name 7"),
         (lambda c: c["images"][2].update(height=0), "image 2.png has width and height"),
         (lambda c: c["images"][2].update(id=1), "image 2.png has an id that is not its own"),
         (lambda c: c["categories"].append({"id": 3, "name": "x"}), "one category id to several"),
@@ -162,6 +165,32 @@ def test_one_percent_of_missing_images_stops_training(tmp_path):
     (tmp_path / "images" / "5.png").unlink()
     with pytest.raises(DataError, match="1 of 100 images of TrainDataset are missing, the first is .*5.png"):
         load_coco(settings, training=True)
+
+
+def test_annotations_without_area_or_image(tmp_path, caplog):
+    content = coco_content(["0.png", "1.png"])
+    content["annotations"][0].update(area=None)
+    del content["annotations"][1]["area"], content["annotations"][1]["iscrowd"]
+    content["annotations"] += [annotation(3, 99, 7, [0, 0, 9, 9]), annotation(4, 2, 7, [0, 0, 9, 9])]
+    content["annotations"][3].update(ignore=1)
+    dataset = load_coco(write_set(tmp_path, 2, content), training=True)
+    assert [len(record.boxes) for record in dataset.records] == [1, 1]
+    assert "1 annotations are of images it does not list" in caplog.text
+    assert dataset.repairs.dropped_boxes == 0
+
+
+def test_objects_keep_the_order_of_the_file(tmp_path):
+    content = coco_content(["0.png", "1.png"])
+    content["images"].reverse()
+    boxes = {5: [1, 1, 5, 5], 6: [2, 2, 5, 5], 7: [3, 3, 5, 5]}
+    content["annotations"] = [
+        annotation(number, image, 7 if number == 6 else 3, boxes[number], crowd=number == 7)
+        for number, image in ((5, 2), (6, 1), (7, 2))
+    ]
+    first, second = load_coco(write_set(tmp_path, 2, content), training=True).records
+    assert (first.image_id, first.boxes.tolist(), first.classes.tolist()) == (1, [[2, 2, 7, 7]], [1])
+    assert second.boxes.tolist() == [[1, 1, 6, 6], [3, 3, 8, 8]]
+    assert second.is_crowd.tolist() == [False, True]
 
 
 def test_images_in_subfolders(tmp_path):

@@ -30,3 +30,9 @@ def opt():
         return find_opt()
     except ToolError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT

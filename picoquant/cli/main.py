@@ -42,7 +42,7 @@ def _run(
     force: bool,
     opt: str | None,
 ) -> Any:
-    from picoquant.stages import run_recipe
+    from picoquant.pipeline.order import run_recipe
 
     return run_recipe(
         config, save_dir, overrides, first=first, last=last, device=device, force=force, opt=opt,
@@ -131,7 +131,7 @@ def evaluate(
         texts = gather_overrides(
             overrides, more_overrides, input_size=input_size, weights=weights, model_dir=model_dir
         )
-        results = evaluate_alone(config, texts, device)
+        results = evaluate_alone(config, texts, device, save_dir)
     else:
         texts = gather_overrides(overrides, more_overrides, input_size=input_size)
         run_folder = _run("evaluate", "evaluate", config, save_dir, texts, device, force, opt)

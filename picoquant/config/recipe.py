@@ -204,10 +204,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     own = load_with_bases(path)
     top = load_mapping(path)
     sections = load_mapping(shipped("recipes", DEFAULT_RECIPE))
-    if any(section in own for section in RECIPE_SECTIONS):
-        document = _on_its_detector(own, path, overrides)
-    else:
-        document = own
+    is_recipe = any(section in own for section in RECIPE_SECTIONS)
+    document = _on_its_detector(own, path, overrides) if is_recipe else own
     defaults = {key: value for key, value in sections.items() if key != "export"}
     defaults["Global"] = {**sections["Global"], "config": None}
     document = {**defaults, **document}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
@@ -16,15 +16,17 @@ class Context:
 
     Attributes:
         recipe: the settings.
-        run: the run folder, to find what other stages left.
+        run: the run folder, to find what other stages left; None outside a run.
         device: `cpu`, `gpu` or `gpu:0,1`.
         opt: path of Paddle Lite's opt given by the user, or None.
+        loaded: data sets read so far, so that no stage reads them again.
     """
 
     recipe: Recipe
-    run: RunFolder
+    run: RunFolder | None
     device: str
     opt: str | None = None
+    loaded: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Stage:
             that must be there is not.
         work: `(context, out, keep) -> metrics`: writes the stage's files into `out`; may keep in `keep`
             what an interrupted run continues from.
+        data: sections of the data sets it reads.
     """
 
     name: str
@@ -46,3 +49,4 @@ class Stage:
     not_needed: Callable[[Context], str | None]
     inputs: Callable[[Context], dict[str, Any]]
     work: Callable[[Context, Path, Path], dict[str, Any]]
+    data: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ def test_a_tagged_mapping_keeps_its_tag_through_writing_and_reading():
 
 
 def test_an_error_names_file_and_line():
-    with pytest.raises(ConfigError, match=r"bad\.yml line 2: not valid YAML"):
+    with pytest.raises(ConfigError, match=r"bad\.yml line 3: not valid YAML"):
         parse_yaml("a: 1\nb: [1, 2\n", "bad.yml")
 
 

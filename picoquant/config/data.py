@@ -1,0 +1,109 @@
+"""Data sets, readers and the network's input, from a recipe's PaddleDetection sections."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from picoquant.config.recipe import Recipe
+from picoquant.config.yaml_files import Tagged
+from picoquant.data.input_size import with_input_size
+from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
+from picoquant.errors import ConfigError
+
+
+def dataset_settings(recipe: Recipe, section: str) -> DatasetSettings:
+    """Section `TrainDataset` or `EvalDataset`; COCO when the section has no `!Tag`.
+
+    Raises: `ConfigError` naming the key.
+    """
+    values = recipe.document.get(section)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{section}: expected !COCODataSet with dataset_dir, image_dir and anno_path")
+    tag = values.tag if isinstance(values, Tagged) else str(values.get("name", "COCODataSet"))
+    given = {key: value for key, value in values.items() if key != "name"}
+    return DatasetSettings.from_mapping(tag, given, section)
+
+
+def reader_settings(recipe: Recipe, section: str) -> ReaderSettings:
+    """Section `TrainReader` or `EvalReader`, at `Global.input_size` where that is set.
+
+    Raises: `ConfigError` naming the key, transform or parameter.
+    """
+    values = recipe.document.get(section)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{section}: expected sample_transforms, batch_transforms and batch_size")
+    settings = ReaderSettings.from_mapping(values, section)
+    size = recipe.common.input_size
+    return with_input_size(settings, size) if size else settings
+
+
+def input_size(recipe: Recipe) -> tuple[int, int]:
+    """Height and width of the network's input: `Global.input_size`, or what EvalReader resizes to.
+
+    Raises: `ConfigError` when neither says it.
+    """
+    if recipe.common.input_size:
+        return recipe.common.input_size
+    resize = _transform(reader_settings(recipe, "EvalReader"), "Resize")
+    if resize is None:
+        raise ConfigError("EvalReader.sample_transforms has no Resize; set Global.input_size=[height,width]")
+    target = resize.params.get("target_size")
+    height, width = [target, target] if isinstance(target, int) else target
+    return int(height), int(width)
+
+
+def preprocessing(recipe: Recipe) -> dict[str, Any]:
+    """How EvalReader makes the network's input, as fields of `picoquant.export.InferConfig`.
+
+    Raises: `ConfigError` when an export could not describe it.
+    """
+    reader = reader_settings(recipe, "EvalReader")
+    found: dict[str, Any] = {"input_size": input_size(recipe)}
+    resize = _transform(reader, "Resize")
+    if resize is not None:
+        found["interp"] = int(resize.params.get("interp", 1))
+        found["keep_ratio"] = bool(resize.params.get("keep_ratio", True))
+    normalise = _transform(reader, "NormalizeImage")
+    if normalise is not None:
+        for key in ("mean", "std"):
+            if key in normalise.params:
+                found[key] = tuple(float(value) for value in normalise.params[key])
+        found["is_scale"] = bool(normalise.params.get("is_scale", True))
+    return found
+
+
+def with_model_preprocessing(reader: ReaderSettings, config: Any) -> ReaderSettings:
+    """The evaluation reader that makes what an exported model's `infer_cfg.yml` asks for."""
+    transforms = (
+        TransformSpec("Decode"),
+        TransformSpec(
+            "Resize",
+            {
+                "target_size": list(config.input_size),
+                "interp": config.interp,
+                "keep_ratio": config.keep_ratio,
+            },
+        ),
+        TransformSpec(
+            "NormalizeImage",
+            {"mean": list(config.mean), "std": list(config.std), "is_scale": config.is_scale},
+        ),
+        TransformSpec("Permute"),
+    )
+    return replace(reader, sample_transforms=transforms)
+
+
+def workers(recipe: Recipe) -> int:
+    """`worker_num`, but not more processes than the machine has cores."""
+    import os
+
+    wanted = recipe.document.get("worker_num", 2)
+    if not isinstance(wanted, int) or wanted < 0:
+        raise ConfigError(f"worker_num: expected a whole number from 0, found {wanted!r}")
+    return min(wanted, os.cpu_count() or 1)
+
+
+def _transform(reader: ReaderSettings, name: str) -> TransformSpec | None:
+    steps = (*reader.sample_transforms, *reader.batch_transforms)
+    return next((spec for spec in steps if spec.name == name), None)

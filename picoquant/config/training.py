@@ -1,0 +1,119 @@
+"""The training schedule of a PaddleDetection configuration, as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from picoquant.config.nearest import suggestion, unknown_key
+from picoquant.config.recipe import Recipe, build
+from picoquant.config.yaml_files import Tagged
+from picoquant.errors import ConfigError
+from picoquant.training.settings import (
+    CosineDecay,
+    EmaSettings,
+    ExpWarmup,
+    LearningRate,
+    LinearWarmup,
+    OptimizerSettings,
+    PiecewiseDecay,
+    TrainSettings,
+)
+
+_SCHEDULERS = {kind.__name__: kind for kind in (CosineDecay, PiecewiseDecay, LinearWarmup, ExpWarmup)}
+# Configuration key -> field of `EmaSettings`.
+_EMA_KEYS = {
+    "ema_decay": "decay",
+    "ema_decay_type": "decay_type",
+    "cycle_epoch": "cycle_epoch",
+    "ema_black_list": "black_list",
+    "ema_filter_no_grad": "filter_no_grad",
+}
+
+
+def train_settings(recipe: Recipe) -> TrainSettings:
+    """Keys `epoch`, `LearningRate`, `OptimizerBuilder`, `use_ema` … as settings.
+
+    Raises: `ConfigError` naming the key.
+    """
+    document = recipe.document
+    if "epoch" not in document:
+        raise ConfigError("epoch is missing: for how many epochs to train")
+    given = {key: document[key] for key in ("snapshot_epoch", "log_iter") if key in document}
+    return TrainSettings(
+        epochs=document["epoch"],
+        learning_rate=_learning_rate(_section(document, "LearningRate")),
+        optimizer=_optimizer(_section(document, "OptimizerBuilder")),
+        ema=_ema(document) if document.get("use_ema") else None,
+        seed=recipe.common.seed,
+        **given,
+    )
+
+
+def _section(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    values = document.get(name)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{name}: expected keys and values, found {values!r}")
+    return values
+
+
+def _learning_rate(values: Mapping[str, Any]) -> LearningRate:
+    for key in values:
+        if key not in ("base_lr", "schedulers"):
+            raise unknown_key("LearningRate", str(key), ("base_lr", "schedulers"))
+    given = {key: value for key, value in values.items() if key == "base_lr"}
+    if "schedulers" in values:
+        entries = values["schedulers"]
+        if not isinstance(entries, list):
+            raise ConfigError(f"LearningRate.schedulers: expected a list, found {entries!r}")
+        given["schedulers"] = tuple(_scheduler(entry) for entry in entries)
+    return LearningRate(**given)
+
+
+def _scheduler(entry: Any) -> Any:
+    """`!CosineDecay {…}` or `{name: CosineDecay, …}`."""
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"LearningRate.schedulers: expected !CosineDecay or alike, found {entry!r}")
+    name = entry.tag if isinstance(entry, Tagged) else entry.get("name")
+    if name not in _SCHEDULERS:
+        raise ConfigError(
+            f"LearningRate.schedulers: unknown {name}{suggestion(str(name), _SCHEDULERS)}; "
+            f"known: {', '.join(_SCHEDULERS)}"
+        )
+    kind = _SCHEDULERS[name]
+    values = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in entry.items()
+        if key != "name"
+    }
+    return build(kind, values, f"LearningRate.schedulers: {name}")
+
+
+def _optimizer(values: Mapping[str, Any]) -> OptimizerSettings:
+    known = ("optimizer", "regularizer", "clip_grad_by_norm", "clip_grad_by_value")
+    for key in values:
+        if key not in known:
+            raise unknown_key("OptimizerBuilder", str(key), known)
+    given = {key: values[key] for key in known[2:] if key in values}
+    regularizer = values.get("regularizer") or {"type": "L2", "factor": 0.0}
+    if regularizer.get("type", "L2") != "L2":
+        raise ConfigError(f"OptimizerBuilder.regularizer.type: {regularizer['type']} is not known, only L2")
+    given["weight_decay"] = regularizer.get("factor", 0.0)
+    optimizer = dict(values.get("optimizer") or {})
+    own = [
+        field.name
+        for field in fields(OptimizerSettings)
+        if field.name not in given and field.name[:4] != "clip"
+    ]
+    for key in optimizer:
+        if key not in own:
+            raise unknown_key("OptimizerBuilder.optimizer", str(key), own)
+    return OptimizerSettings(**given, **optimizer)
+
+
+def _ema(document: Mapping[str, Any]) -> EmaSettings:
+    given = {name: document[key] for key, name in _EMA_KEYS.items() if document.get(key) is not None}
+    if "black_list" in given:
+        given["black_list"] = tuple(given["black_list"])
+    return EmaSettings(**given)

@@ -1,0 +1,43 @@
+"""The device that paddle computes on."""
+
+from __future__ import annotations
+
+from picoquant.errors import ConfigError
+
+
+def check_device(device: str) -> None:
+    """Refuse a GPU that is not there; for `cpu` nothing is imported.
+
+    Raises: `ConfigError` saying what was found.
+    """
+    if device == "cpu":
+        return
+    import paddle
+
+    if not paddle.device.is_compiled_with_cuda():
+        raise ConfigError(
+            f"--device {device}: the installed paddlepaddle is built for CPU; install paddlepaddle-gpu, "
+            "or use --device cpu"
+        )
+    count = paddle.device.cuda.device_count()
+    for index in device_ids(device):
+        if index >= count:
+            raise ConfigError(f"--device {device}: there is no GPU {index}, found {count}")
+
+
+def device_ids(device: str) -> list[int]:
+    """Indices of the GPUs named by `gpu` (0), `gpu:0` or `gpu:0,1`; none for `cpu`."""
+    if device == "cpu":
+        return []
+    return [int(index) for index in (device.partition(":")[2] or "0").split(",")]
+
+
+def use_device(device: str) -> None:
+    """Make paddle compute on `device`; of several GPUs this process takes the first.
+
+    The others are used by starting the command with `python -m paddle.distributed.launch`.
+    """
+    import paddle
+
+    ids = device_ids(device)
+    paddle.device.set_device(f"gpu:{ids[0]}" if ids else "cpu")

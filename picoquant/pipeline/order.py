@@ -1,0 +1,77 @@
+"""The pipeline: its stages in their order, and one call that runs a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable
+
+from picoquant.config.recipe import load_recipe
+from picoquant.device import check_device
+from picoquant.errors import ConfigError
+from picoquant.pipeline.run import run_stages, select
+from picoquant.pipeline.run_folder import CONFIG, LOG_FILE, RunFolder
+from picoquant.pipeline.stage import Context, Stage
+from picoquant.stages import datasets, evaluate, export, package, quantize, train
+
+STAGES = (train.STAGE, export.STAGE, quantize.STAGE, evaluate.STAGE, package.STAGE)
+
+
+def run_recipe(
+    config: str | None,
+    save_dir: str,
+    overrides: Sequence[str] = (),
+    first: str | None = None,
+    last: str | None = None,
+    device: str = "cpu",
+    force: bool = False,
+    opt: str | None = None,
+    log_to_file: Callable[[Path], None] | None = None,
+) -> RunFolder:
+    """Run a recipe's stages from `first` to `last` in a run folder.
+
+    Args:
+        config: a recipe or configuration, path or shipped name; None takes the run folder's own.
+        save_dir: the run folder.
+        overrides: `KEY.SUB=VALUE` texts.
+        first, last: names of stages; None for the first and the last there are.
+        device: `cpu`, `gpu` or `gpu:0,1`.
+        force: run stages again that are done.
+        opt: path of Paddle Lite's opt.
+        log_to_file: called with the log's path once the folder is there.
+
+    Returns: the run folder.
+
+    Raises: `UserError` for bad input, `PicoquantError` for a failure of ours.
+    """
+    stages = select(STAGES, first, last)
+    recipe = load_recipe(config or _earlier(save_dir), overrides)
+    check_device(device)
+    run = RunFolder(Path(save_dir))
+    context = Context(recipe, run, device, opt)
+    with run.locked():
+        if log_to_file:
+            log_to_file(run.root / LOG_FILE)
+        _check(context, stages)
+        run_stages(context, stages, force)
+    return run
+
+
+def _check(context: Context, stages: Sequence[Stage]) -> None:
+    """Find out before the first stage what would stop a later one: data sets, settings, targets."""
+    needed = [stage for stage in stages if not stage.not_needed(context)]
+    for section in dict.fromkeys(section for stage in needed for section in stage.data):
+        datasets.check(context, section)
+    for settings in (quantize.settings_of, package.targets_of):
+        settings(context)
+
+
+def _earlier(save_dir: str) -> str:
+    """The configuration that an earlier run left in `save_dir`."""
+    path = Path(save_dir).expanduser() / CONFIG
+    if not path.is_file():
+        raise ConfigError(
+            f"--config is needed: {save_dir} holds no earlier run (no {path}); name a recipe, "
+            "for example --config quickstart.yaml"
+        )
+    return str(path)

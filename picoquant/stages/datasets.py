@@ -1,0 +1,104 @@
+"""The data sets of a run: those the recipe names, or a generated one in the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from dataclasses import asdict, replace
+from typing import Any
+
+from picoquant.config.data import dataset_settings
+from picoquant.config.recipe import SyntheticSettings
+from picoquant.data.settings import DatasetSettings
+from picoquant.errors import DataError
+from picoquant.files import sha256
+from picoquant.pipeline.stage import Context
+
+LOG = logging.getLogger("picoquant")
+
+
+def settings_of(context: Context, section: str) -> DatasetSettings:
+    """Settings of `TrainDataset` or `EvalDataset`; generates the synthetic data set when asked for."""
+    if context.recipe.document.get("Synthetic") is None:
+        return dataset_settings(context.recipe, section)
+    if "Synthetic" not in context.loaded:
+        from picoquant.data.synthetic import SyntheticSet, write_synthetic
+
+        wanted = asdict(context.recipe.section("Synthetic", SyntheticSettings))
+        made = write_synthetic(
+            context.run.root / "dataset", SyntheticSet(seed=context.recipe.common.seed, **wanted)
+        )
+        context.loaded["Synthetic"] = dict(zip(("TrainDataset", "EvalDataset"), made))
+    return context.loaded["Synthetic"][section]
+
+
+def check(context: Context, section: str) -> None:
+    """Find out cheaply whether a data set is there; reading it finds what else may be wrong.
+
+    Raises: `DataError` naming the path that was looked for and the key that sets it.
+    """
+    settings = settings_of(context, section)
+    for path, key in ((settings.annotation_file, "anno_path"), (settings.image_folder, "image_dir")):
+        if not path.exists():
+            raise DataError(
+                f"no data set: {path} does not exist; --set {section}.dataset_dir=FOLDER (and {section}.{key}) "
+                "says where it is; quickstart.yaml needs no data"
+            )
+
+
+def load(context: Context, section: str) -> Any:
+    """The `picoquant.data.dataset.Dataset` of `TrainDataset` or `EvalDataset`.
+
+    Raises: `DataError` naming file, key and image.
+    """
+    from picoquant.data.load import load_dataset
+
+    if section not in context.loaded:
+        settings = settings_of(context, section)
+        context.loaded[section] = load_dataset(settings, training=section == "TrainDataset")
+    return context.loaded[section]
+
+
+def identity(context: Context, section: str) -> dict[str, Any]:
+    """What a data set is, for a fingerprint: its annotations' hash, its images' names and sizes."""
+    settings = settings_of(context, section)
+    described: dict[str, Any] = {"format": settings.format, "sample_num": settings.sample_num}
+    if settings.annotation_file.is_file():
+        described["annotations"] = sha256(settings.annotation_file)
+    digest = hashlib.sha256()
+    if settings.image_folder.is_dir():
+        entries = sorted((e.name, e.stat().st_size) for e in os.scandir(settings.image_folder) if e.is_file())
+        digest.update(repr(entries).encode())
+    described["images"] = digest.hexdigest()
+    return described
+
+
+def first(dataset: Any, count: int | None) -> Any:
+    """The data set's first `count` images; all of them for None.
+
+    Raises: `DataError` when there are fewer.
+    """
+    if count is None:
+        return dataset
+    if len(dataset) < count:
+        raise DataError(
+            f"Calibration.count is {count}, but {dataset.section} has {len(dataset)} usable images; lower it, "
+            "or set it to null for all"
+        )
+    return replace(dataset, records=dataset.records[:count])
+
+
+def same_classes(first: Any, second: Any) -> None:
+    """Refuse two data sets whose classes are not the same, in the same order.
+
+    Raises: `DataError` naming both files and the first class that differs.
+    """
+    if first.class_names == second.class_names:
+        return
+    only = sorted(set(first.class_names) ^ set(second.class_names))
+    what = f"{only[0]!r} is in one of them only" if only else "the order of their category ids differs"
+    raise DataError(
+        f"{first.annotation_file} and {second.annotation_file} have other classes: {what}; give both the same "
+        "categories"
+    )

@@ -1,0 +1,140 @@
+"""Stage `evaluate`: COCO numbers of the FP32 and the INT8 model, same images, same runtime."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from picoquant.config.data import reader_settings, with_model_preprocessing, workers
+from picoquant.config.detector import parse_detector
+from picoquant.config.recipe import load_recipe
+from picoquant.device import check_device
+from picoquant.errors import UserError
+from picoquant.files import sha256
+from picoquant.pipeline.run_folder import RunFolder
+from picoquant.pipeline.stage import Context, Stage
+from picoquant.stages import datasets
+from picoquant.stages.exported import fp32_model, int8_model
+from picoquant.stages.model import load_trained, say_classes, trained_weights
+
+LOG = logging.getLogger("picoquant")
+
+
+def _models(context: Context) -> dict[str, Any]:
+    """`fp32`, and `int8` where the run has one; the INT8 model alone will do too."""
+    models = {"fp32": fp32_model(context)}
+    if context.run.record("quantize").get("status") == "done":
+        models["int8"] = int8_model(context)
+    else:
+        LOG.info("evaluate: no INT8 model in this run yet, so FP32 only")
+    return models
+
+
+def _not_needed(context: Context) -> str | None:
+    return None if context.recipe.common.Evaluation else "Global.Evaluation is false"
+
+
+def _inputs(context: Context) -> dict[str, Any]:
+    hashes = {
+        name: [sha256(folder.model), sha256(folder.params)] for name, folder in _models(context).items()
+    }
+    return {"models": hashes, "images": datasets.identity(context, "EvalDataset")}
+
+
+def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
+    from picoquant.csv_log import CsvLog
+
+    dataset = datasets.load(context, "EvalDataset")
+    metrics = {}
+    for name, folder in _models(context).items():
+        result = _evaluate_folder(context, folder, dataset, f"evaluate {name}")
+        result.write_detections(out / f"detections_{name}.json")
+        metrics[name] = result.metrics
+        LOG.info("%s: mAP %.4f  AP50 %.4f  AP75 %.4f", name, *_main(result.metrics))
+    if "int8" in metrics:
+        LOG.info("INT8 - FP32: mAP %+.4f", metrics["int8"]["mAP"] - metrics["fp32"]["mAP"])
+    fields = ["model", *metrics["fp32"]]
+    rows = CsvLog(out / "metrics.csv", fields)
+    for name, values in metrics.items():
+        rows.write(model=name, **values)
+    return metrics
+
+
+def _main(metrics: dict[str, float]) -> list[float]:
+    return [metrics[key] for key in ("mAP", "AP50", "AP75")]
+
+
+def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str) -> Any:
+    """One exported model over a data set, through the Paddle inference runtime."""
+    from picoquant.data.reader import EvalReader
+    from picoquant.evaluation.evaluate import evaluate
+    from picoquant.evaluation.runtime import decoder_for, open_predictor
+
+    if len(folder.config.labels) != len(dataset.class_names):
+        raise UserError(
+            f"{folder.path} knows {len(folder.config.labels)} classes, {dataset.annotation_file} has "
+            f"{len(dataset.class_names)}; evaluate it on the data set it was made for"
+        )
+    predictor = open_predictor(folder, context.device)
+    nms = parse_detector(context.recipe.document).head.nms
+    decoder = decoder_for(predictor, folder.config, nms)
+    settings = with_model_preprocessing(reader_settings(context.recipe, "EvalReader"), folder.config)
+    with EvalReader(dataset, settings, workers(context.recipe)) as reader:
+        return evaluate(predictor, decoder, dataset, reader, title=title)
+
+
+def evaluate_alone(config: str, overrides: Sequence[str], device: str, save_dir: str) -> dict[str, Any]:
+    """Evaluate weights (`Global.weights`) or an exported model (`Global.model_dir`) outside a run.
+
+    Args:
+        config: a recipe or configuration; it says which data set.
+        overrides: `KEY.SUB=VALUE` texts.
+        device: `cpu`, `gpu` or `gpu:0,1`.
+        save_dir: the run folder that holds a generated data set; not touched by other recipes.
+
+    Returns: backend name -> metrics, 0 to 1; for weights the dygraph network, for a model folder the
+        Paddle inference runtime.
+    """
+    check_device(device)
+    recipe = load_recipe(config, overrides)
+    generated = recipe.document.get("Synthetic") is not None
+    context = Context(recipe, RunFolder(Path(save_dir)) if generated else None, device)
+    dataset = datasets.load(context, "EvalDataset")
+    if recipe.common.model_dir:
+        name = "paddle_inference"
+        result = _evaluate_folder(context, fp32_model(context), dataset, "evaluate")
+    else:
+        name = "paddle_dygraph"
+        result = _evaluate_weights(context, dataset)
+    LOG.info("%s: mAP %.4f  AP50 %.4f  AP75 %.4f", name, *_main(result.metrics))
+    return {name: result.metrics}
+
+
+def _evaluate_weights(context: Context, dataset: Any) -> Any:
+    """Trained weights over a data set, through the dygraph network."""
+    from picoquant.data.reader import EvalReader
+    from picoquant.device import use_device
+    from picoquant.evaluation.evaluate import evaluate
+    from picoquant.evaluation.runtime import dygraph_predictor
+    from picoquant.postprocess.decoder import Decoder
+
+    use_device(context.device)
+    recipe = context.recipe
+    classes = say_classes(recipe, dataset.class_names, str(dataset.annotation_file))
+    model = load_trained(recipe, classes, trained_weights(context))
+    settings = reader_settings(recipe, "EvalReader")
+    nms = parse_detector(recipe.document).head.nms
+    with EvalReader(dataset, settings, workers(recipe)) as reader:
+        return evaluate(dygraph_predictor(model), Decoder("boxes", nms), dataset, reader)
+
+
+STAGE = Stage(
+    "evaluate",
+    "COCO mAP of FP32 and INT8 on the same images",
+    _not_needed,
+    _inputs,
+    _work,
+    data=("EvalDataset",),
+)

@@ -1,0 +1,67 @@
+"""Where the FP32 and the INT8 model of a run are."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from picoquant.config.data import preprocessing
+from picoquant.errors import UserError
+from picoquant.pipeline.stage import Context
+
+LOG = logging.getLogger("picoquant")
+
+
+def fp32_model(context: Context) -> Any:
+    """The exported FP32 model: `Global.model_dir`, or the run's own export, as a `ModelFolder`.
+
+    A `model_dir` without infer_cfg.yml takes preprocessing and NMS from the recipe's configuration.
+
+    Raises: `UserError` saying which command makes it; `WeightsError` naming a missing file.
+    """
+    from picoquant.export.infer_config import FILE_NAME
+    from picoquant.export.model_folder import ModelFolder
+
+    common = context.recipe.common
+    if not common.model_dir:
+        folder = context.run.folder("export")
+        if not folder.is_dir():
+            raise UserError(
+                f"no exported model in {folder}; run `picoquant export` with the same --save-dir first, or set "
+                "Global.model_dir"
+            )
+        return ModelFolder.open(folder)
+    path = Path(common.model_dir).expanduser()
+    config = None
+    if path.is_dir() and not (path / FILE_NAME).is_file():
+        config = _config_of(context)
+        LOG.info("%s has no %s; input size, preprocessing and NMS are the configuration's", path, FILE_NAME)
+    return ModelFolder.open(path, common.model_filename, common.params_filename, config)
+
+
+def int8_model(context: Context) -> Any:
+    """The run's INT8 model as a `ModelFolder`.
+
+    Raises: `UserError` saying which command makes it.
+    """
+    from picoquant.export.model_folder import ModelFolder
+
+    folder = context.run.folder("quantize")
+    if not folder.is_dir():
+        raise UserError(f"no INT8 model in {folder}; run `picoquant quantize` with the same --save-dir first")
+    return ModelFolder.open(folder)
+
+
+def _config_of(context: Context) -> Any:
+    from picoquant.config.detector import parse_detector
+    from picoquant.export.infer_config import InferConfig
+    from picoquant.stages import datasets
+
+    settings = parse_detector(context.recipe.document)
+    return InferConfig(
+        labels=tuple(datasets.load(context, "EvalDataset").class_names),
+        strides=tuple(settings.head.fpn_stride),
+        nms=settings.head.nms,
+        **preprocessing(context.recipe),
+    )

@@ -1,0 +1,102 @@
+"""The detector of a recipe: built for the data set's classes, with the recipe's weights."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from picoquant.config.recipe import Recipe
+from picoquant.errors import UserError
+from picoquant.pipeline.stage import Context
+
+LOG = logging.getLogger("picoquant")
+
+BEST_WEIGHTS = "best.pdparams"
+
+
+def say_classes(recipe: Recipe, names: tuple[str, ...], where: str) -> int:
+    """The number of classes: what the annotations have, whatever the configuration says."""
+    configured, found = recipe.document.get("num_classes"), len(names)
+    if configured is not None and configured != found:
+        LOG.info("num_classes: %d, as %s has them (the configuration says %s)", found, where, configured)
+    return found
+
+
+def trained_weights(context: Context) -> Path:
+    """The weights to export: `Global.weights`, or the best of the run's own training.
+
+    Raises: `UserError` saying which command makes them.
+    """
+    named = context.recipe.common.weights
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise UserError(f"no weights at {path}; Global.weights names them")
+        return path
+    if context.run is None:
+        raise UserError("Global.weights names no weights; give --weights FILE or --model-dir DIR")
+    path = context.run.folder("train") / BEST_WEIGHTS
+    if not path.is_file():
+        raise UserError(
+            f"no trained weights in {path.parent}; run `picoquant train` with the same --save-dir first, "
+            "or set Global.weights"
+        )
+    return path
+
+
+def load_trained(recipe: Recipe, num_classes: int, weights: Path) -> Any:
+    """The detector in evaluation mode with `weights`.
+
+    Class layers made for another number of classes are left as they are initialised, and the log says so.
+
+    Raises: `WeightsError` for weights of another architecture.
+    """
+    from picoquant import build_detector
+    from picoquant.detector.weights import load_weights
+
+    model = build_detector(recipe.document, num_classes)
+    report = load_weights(model, weights)
+    LOG.info("%s: %d arrays loaded", weights, report.loaded)
+    if report.skipped:
+        LOG.warning(
+            "%s: trained for another number of classes than %d; loaded without the class layers (%s), which "
+            "are untrained: fine-tune with pretrain_weights before you trust a result",
+            weights,
+            num_classes,
+            ", ".join(report.skipped),
+        )
+    model.eval()
+    return model
+
+
+def start_weights(recipe: Recipe) -> Path | None:
+    """The file of `pretrain_weights`: a path, or an https address that is fetched once; None for none.
+
+    Raises: `UserError` when it is not there, or cannot be fetched.
+    """
+    from picoquant.download import fetched
+
+    named = recipe.document.get("pretrain_weights")
+    if not named:
+        return None
+    if "://" in str(named):
+        return fetched(str(named), "pretrain_weights")
+    path = Path(str(named)).expanduser()
+    if not path.is_file():
+        raise UserError(f"no weights at {path}; pretrain_weights names them, null trains from scratch")
+    return path
+
+
+def load_start(model: Any, weights: Path) -> None:
+    """Start training from a detector's weights, or from a backbone's alone.
+
+    Raises: `WeightsError` for weights of another architecture.
+    """
+    from picoquant.detector.weights import load_backbone_weights, load_weights, read_weights
+
+    whole = any(".head." in f".{name}" for name in read_weights(weights))
+    report = (load_weights if whole else load_backbone_weights)(model, weights)
+    LOG.info("%s: starting from %d arrays", weights, report.loaded)
+    if report.skipped:
+        LOG.info("%s: without the class layers (another number of classes)", weights)

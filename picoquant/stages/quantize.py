@@ -1,0 +1,115 @@
+"""Stage `quantize`: FP32 export -> INT8 by AutoCompression's QAT with distillation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from picoquant.config.data import reader_settings, with_model_preprocessing, workers
+from picoquant.config.detector import parse_detector
+from picoquant.export.program import program_facts
+from picoquant.files import sha256
+from picoquant.pipeline.stage import Context, Stage
+from picoquant.quantization.settings import (
+    DistillationSettings,
+    QatTrainSettings,
+    QuantAwareSettings,
+)
+from picoquant.stages import datasets
+from picoquant.stages.exported import fp32_model
+
+
+def settings_of(
+    context: Context,
+) -> tuple[DistillationSettings, QuantAwareSettings, QatTrainSettings]:
+    """Sections Distillation, QuantAware and TrainConfig.
+
+    Raises: `ConfigError` naming section and key.
+    """
+    recipe = context.recipe
+    return (
+        recipe.section("Distillation", DistillationSettings),
+        recipe.section("QuantAware", QuantAwareSettings),
+        recipe.section("TrainConfig", QatTrainSettings),
+    )
+
+
+def _inputs(context: Context) -> dict[str, Any]:
+    folder = fp32_model(context)
+    distillation, quant_aware, training = settings_of(context)
+    calibration = context.recipe.calibration
+    return {
+        "model": sha256(folder.model),
+        "params": sha256(folder.params),
+        "distillation": asdict(distillation),
+        "quant_aware": asdict(quant_aware),
+        "training": asdict(training),
+        "calibration": asdict(calibration),
+        "images": datasets.identity(context, _section(context)),
+        "evaluated on": datasets.identity(context, "EvalDataset"),
+        "seed": context.recipe.common.seed,
+    }
+
+
+def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
+    from picoquant.data.reader import EvalReader
+    from picoquant.device import use_device
+    from picoquant.evaluation.evaluate import evaluate, feed_of
+    from picoquant.postprocess.decoder import Decoder
+    from picoquant.quantization.quantize import QuantizeSettings, quantize
+
+    use_device(context.device)
+    recipe, folder = context.recipe, fp32_model(context)
+    calibration = recipe.calibration
+    reader = with_model_preprocessing(reader_settings(recipe, "EvalReader"), folder.config)
+    driving = replace(reader, batch_size=calibration.batch_size or reader.batch_size)
+    images = datasets.first(datasets.load(context, _section(context)), calibration.count)
+    held_out = datasets.load(context, "EvalDataset")
+    facts = program_facts(folder.model)
+    names = [name for name, _ in facts.inputs]
+    decoder = Decoder.of(
+        *zip(*facts.outputs), folder.config, parse_detector(recipe.document).head.nms, str(folder.model)
+    )
+
+    with (
+        EvalReader(images, driving, workers(recipe)) as source,
+        EvalReader(held_out, reader, workers(recipe)) as target,
+    ):
+
+        def batches(start: int) -> Any:
+            return (feed_of(batch, names) for batch in source.endless(calibration.seed, start))
+
+        def score(predict: Any) -> float:
+            predict.input_names = names
+            return evaluate(predict, decoder, held_out, target, title="evaluate INT8").metrics["mAP"]
+
+        result = quantize(
+            folder.path,
+            out,
+            keep,
+            batches,
+            QuantizeSettings(
+                *settings_of(context), steps_per_epoch=max(1, len(images) // driving.batch_size)
+            ),
+            evaluate=score if recipe.common.Evaluation else None,
+            seed=recipe.common.seed,
+            model_filename=folder.model.name,
+            params_filename=folder.params.name,
+            config=folder.config,
+        )
+    return result.metrics
+
+
+def _section(context: Context) -> str:
+    return "TrainDataset" if context.recipe.calibration.images == "train" else "EvalDataset"
+
+
+STAGE = Stage(
+    "quantize",
+    "FP32 export -> INT8, QAT with distillation",
+    lambda context: None,
+    _inputs,
+    _work,
+    data=("TrainDataset", "EvalDataset"),
+)

@@ -1,0 +1,83 @@
+"""Stage `train`: images -> FP32 weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from picoquant.config.data import reader_settings, workers
+from picoquant.config.detector import parse_detector
+from picoquant.config.training import train_settings
+from picoquant.pipeline.stage import Context, Stage
+from picoquant.stages import datasets
+from picoquant.stages.model import load_start, say_classes, start_weights
+
+
+def _not_needed(context: Context) -> str | None:
+    common = context.recipe.common
+    if common.weights:
+        return f"Global.weights names trained weights ({common.weights})"
+    if common.model_dir:
+        return f"Global.model_dir names an exported model ({common.model_dir})"
+    return None
+
+
+def _inputs(context: Context) -> dict[str, Any]:
+    recipe = context.recipe
+    reader = reader_settings(recipe, "TrainReader")
+    return {
+        "detector": asdict(parse_detector(recipe.document)),
+        "schedule": asdict(train_settings(recipe)),
+        "reader": repr(reader),
+        "evaluation": repr(reader_settings(recipe, "EvalReader")),
+        "pretrain_weights": recipe.document.get("pretrain_weights"),
+        "images": datasets.identity(context, "TrainDataset"),
+        "evaluated on": datasets.identity(context, "EvalDataset"),
+    }
+
+
+def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
+    import paddle
+
+    from picoquant import build_detector
+    from picoquant.data.reader import EvalReader, TrainReader
+    from picoquant.device import use_device
+    from picoquant.evaluation.evaluate import evaluate
+    from picoquant.evaluation.runtime import dygraph_predictor
+    from picoquant.postprocess.decoder import Decoder
+    from picoquant.training.loop import train
+
+    use_device(context.device)
+    recipe = context.recipe
+    images, held_out = datasets.load(context, "TrainDataset"), datasets.load(context, "EvalDataset")
+    datasets.same_classes(images, held_out)
+    classes = say_classes(recipe, images.class_names, str(images.annotation_file))
+    weights = start_weights(recipe)
+    seed = recipe.common.seed
+    paddle.seed(seed)
+    model = build_detector(recipe.document, classes)
+    if weights:
+        load_start(model, weights)
+    decoder = Decoder("boxes", parse_detector(recipe.document).head.nms)
+    with (
+        TrainReader(images, reader_settings(recipe, "TrainReader"), seed, workers(recipe)) as reader,
+        EvalReader(held_out, reader_settings(recipe, "EvalReader"), workers(recipe)) as target,
+    ):
+
+        def score(network: Any, epoch: int) -> dict[str, float]:
+            title = f"evaluate epoch {epoch + 1}"
+            return evaluate(dygraph_predictor(network), decoder, held_out, target, title=title).metrics
+
+        result = train(model, reader, train_settings(recipe), keep, score)
+    return result.write(out)
+
+
+STAGE = Stage(
+    "train",
+    "images -> FP32 weights",
+    _not_needed,
+    _inputs,
+    _work,
+    data=("TrainDataset", "EvalDataset"),
+)

@@ -1,0 +1,120 @@
+"""The command line as a user meets it: a real process, its exit code, its one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.commands import picoquant, refusal
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["package", "--help"]])
+def test_help_loads_nothing_heavy(arguments):
+    code = (
+        "import sys, picoquant.cli.main as m\n"
+        "try: m.cli(sys.argv[1:], standalone_mode=False)\n"
+        "finally:\n"
+        "    heavy = {'paddle', 'onnxruntime', 'cv2', 'numpy', 'yaml'} & set(sys.modules)\n"
+        "    assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "picoquant" in done.stdout
+
+
+def test_a_recipe_without_its_data_stops_at_once_and_says_how_to_set_it(tmp_path):
+    began = time.monotonic()
+    done = picoquant("run", "--config", "picodet_s_qat_dis.yaml", "--save-dir", "out", cwd=tmp_path)
+    line = refusal(done)
+    assert "instances_train2017.json" in line and "TrainDataset.dataset_dir" in line
+    assert "quickstart.yaml" in line
+    assert time.monotonic() - began < 10  # 3 s where nothing else runs; a hang is what this is for
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "--config is needed"),
+        (["run", "-c", "nowhere.yaml"], "nowhere.yaml"),
+        (["run", "-c", "a/nowhere.yaml"], "no such file: a/nowhere.yaml"),
+        (["run", "-c", "quickstart", "-o", "TrainConfig.train_itr=1"], "did you mean train_iter?"),
+        (["run", "-c", "quickstart", "-o", "epoch=1", "Globl.seed=1"], "did you mean Global?"),
+        (["run", "-c", "quickstart", "--from", "package", "--until", "train"], "comes after"),
+        (["run", "-c", "quickstart", "--device", "tpu"], "no device"),
+        (["run", "-c", "quickstart", "--device", "gpu:0"], "--device"),
+        (["run", "-c", "quickstart", "--input-size", "300"], "300 is not a multiple of 32"),
+        (["run", "-c", "quickstart", "--input-size", "big"], "is no size"),
+        (["quantize", "-c", "quickstart"], "no exported model"),
+        (["export", "-c", "quickstart"], "no trained weights"),
+        (["package", "--target", "rv1126"], "holds no earlier run"),
+        (["eval", "-c", "quickstart", "--weights", "nowhere.pdparams"], "nowhere.pdparams"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
+    assert message in refusal(picoquant(*arguments, cwd=tmp_path))
+
+
+def test_a_save_dir_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = picoquant("run", "-c", "quickstart", "--save-dir", tmp_path / "file" / "out")
+    assert f"cannot write {tmp_path}/file" in refusal(done)
+
+
+def test_debug_shows_where(tmp_path):
+    done = picoquant("--debug", "run", "-c", "nowhere.yaml", cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" in done.stderr
+
+
+def test_doctor_lists_packages_as_json():
+    done = picoquant("doctor", "--json")
+    found = {check["name"]: check for check in json.loads(done.stdout)}
+    assert found["paddlepaddle"]["ok"], done.stdout
+    assert all(check["advice"] for check in found.values() if not check["ok"])
+
+
+def test_a_wheel_holds_recipes_configurations_and_targets(tmp_path, root):
+    if shutil.which("git") is None:
+        pytest.skip("git is needed to copy the checkout's own files")
+    build = tmp_path / "src"
+    shutil.copytree(
+        root, build, ignore=shutil.ignore_patterns(".git", ".venv", "output", "build", "*.egg-info")
+    )
+    wheel = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        tmp_path,
+        build,
+    ]
+    subprocess.run(list(map(str, wheel)), check=True, capture_output=True)
+    (archive,) = tmp_path.glob("picoquant-*.whl")
+    target = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--no-deps", "-q", "--target", target, archive]
+    subprocess.run(list(map(str, install)), check=True, capture_output=True)
+    code = (
+        "from picoquant.config.recipe import load_recipe\n"
+        "from picoquant.config.locate import shipped_names\n"
+        "import picoquant; print(picoquant.__file__)\n"
+        "print(load_recipe('quickstart').document['architecture'], load_recipe('quickstart').calibration.images)\n"
+        "assert 'rv1126' in shipped_names('npu_targets')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(target)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(target) in done.stdout and "PicoDet train" in done.stdout

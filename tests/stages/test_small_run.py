@@ -1,0 +1,135 @@
+"""All stages for real on a data set of a few images: what a run leaves, skips, refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.commands import SMALL, picoquant, with_sets
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """A run up to the evaluation (packaging needs Paddle Lite's opt and has its own test)."""
+    folder = tmp_path_factory.mktemp("run")
+    done = picoquant(
+        "run", "-c", "quickstart", "--save-dir", folder, "--until", "evaluate", *with_sets(SMALL)
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "stderr.txt").write_text(done.stderr)
+    return folder
+
+
+def manifest(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_every_stage_leaves_its_files_and_its_record(run_dir):
+    stages = manifest(run_dir)["stages"]
+    assert [stages[name]["status"] for name in ("train", "export", "quantize", "evaluate")] == ["done"] * 4
+    for name in (
+        "train/best.pdparams",
+        "train/train.csv",
+        "export/model.pdmodel",
+        "export/infer_cfg.yml",
+        "quantize/model.pdmodel",
+        "quantize/qat.csv",
+        "evaluate/detections_int8.json",
+        "run.log",
+        "config.yml",
+    ):
+        assert (run_dir / name).stat().st_size > 0, name
+    for model in ("fp32", "int8"):
+        assert 0 <= stages["evaluate"]["metrics"][model]["mAP"] <= 1
+
+
+def test_the_number_of_classes_is_the_annotations(run_dir):
+    assert "the configuration says 80" in (run_dir / "stderr.txt").read_text()
+
+
+def test_running_again_does_nothing_and_says_so(run_dir):
+    before = (run_dir / "quantize/model.pdiparams").stat().st_mtime_ns
+    done = picoquant("run", "--save-dir", run_dir, "--until", "evaluate", "-c", run_dir / "config.yml")
+    assert done.returncode == 0, done.stderr
+    for name in ("train", "export", "quantize", "evaluate"):
+        assert f"{name}: skipped, done before with the same inputs" in done.stderr
+    assert (run_dir / "quantize/model.pdiparams").stat().st_mtime_ns == before
+
+
+def test_eval_prints_the_runs_numbers_as_json(run_dir):
+    done = picoquant("eval", "--save-dir", run_dir, "--json")
+    assert done.returncode == 0, done.stderr
+    backends = json.loads(done.stdout)["backends"]
+    assert backends == manifest(run_dir)["stages"]["evaluate"]["metrics"]
+
+
+def test_weights_and_export_alone_reach_what_the_run_reached(run_dir):
+    reached = manifest(run_dir)["stages"]["evaluate"]["metrics"]["fp32"]
+    common = ["eval", "-c", run_dir / "config.yml", "--save-dir", run_dir, "--json"]
+    weights = picoquant(*common, "--weights", run_dir / "train/best.pdparams")
+    assert weights.returncode == 0, weights.stderr
+    exported = picoquant(*common, "--model-dir", run_dir / "export")
+    assert exported.returncode == 0, exported.stderr
+    for done, backend in ((weights, "paddle_dygraph"), (exported, "paddle_inference")):
+        found = json.loads(done.stdout)["backends"][backend]
+        assert found["mAP"] == pytest.approx(reached["mAP"], abs=1e-4)
+
+
+def test_detections_written_give_the_same_numbers_with_pycocotools(run_dir):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    found = json.loads((run_dir / "evaluate/detections_fp32.json").read_text())
+    if not found:
+        pytest.skip("two steps of training found nothing to compare")
+    truth = COCO(str(run_dir / "dataset/annotations/instances_val.json"))
+    counted = COCOeval(truth, truth.loadRes(found), "bbox")
+    counted.evaluate()
+    counted.accumulate()
+    counted.summarize()
+    reached = manifest(run_dir)["stages"]["evaluate"]["metrics"]["fp32"]["mAP"]
+    np.testing.assert_allclose(counted.stats[0], reached, atol=1e-6)
+
+
+def test_a_model_dir_with_only_the_four_sections_is_quantised(run_dir, tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        f"Global: {{model_dir: {run_dir / 'export'}, model_filename: model.pdmodel, include_nms: false}}\n"
+        "Distillation: {alpha: 1.0, loss: l2}\n"
+        "QuantAware: {use_pact: false, activation_quantize_type: moving_average_abs_max,\n"
+        "  weight_bits: 8, activation_bits: 8, quantize_op_types: [conv2d, depthwise_conv2d]}\n"
+        "TrainConfig: {train_iter: 1, eval_iter: 1, learning_rate: 1.0e-05,\n"
+        "  optimizer_builder: {optimizer: {type: SGD}, weight_decay: 4.0e-05}}\n"
+    )
+    data = [
+        f"{section}.{key}={value}"
+        for section, split in (("TrainDataset", "train"), ("EvalDataset", "val"))
+        for key, value in (
+            ("dataset_dir", run_dir / "dataset"),
+            ("image_dir", split),
+            ("anno_path", f"annotations/instances_{split}.json"),
+        )
+    ]
+    done = picoquant(
+        "run", "-c", tmp_path / "mine.yaml", "--save-dir", tmp_path / "out", "--until", "evaluate",
+        *with_sets([*data, "worker_num=0"]),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    stages = manifest(tmp_path / "out")["stages"]
+    assert stages["train"]["status"] == stages["export"]["status"] == "skipped"
+    assert set(stages["evaluate"]["metrics"]) == {"fp32", "int8"}
+
+
+def test_a_changed_setting_runs_its_stage_again_and_says_what_changed(run_dir, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    done = picoquant(
+        "run", "--save-dir", copy, "-c", copy / "config.yml", "--until", "quantize",
+        "--set", "TrainConfig.train_iter=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "export: skipped" in done.stderr
+    assert "quantize: again, changed: training" in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from golden import Golden
 
 NAMES = (
     "npu_s",
@@ -18,8 +17,8 @@ NAMES = (
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def golden(request, shared) -> Golden:
-    return Golden(shared / "alignment", request.param)
+def golden(request, golden_network):
+    return golden_network(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import pickle
 import numpy as np
 import paddle
 import pytest
-from golden import Golden
 
 from picoquant.config.detector import load_detector
 from picoquant.detector.weights import (
@@ -86,9 +85,9 @@ def test_real_weights(shared):
     assert (report.loaded, report.skipped) == (583, ())
 
 
-def test_real_weights_of_october_2021(shared):
+def test_real_weights_of_october_2021(shared, golden_network):
     """All classes: everything loads. Another count: the class rows stay, the box rows come."""
-    golden = Golden(shared / "alignment", "esnet_s")
+    golden = golden_network("esnet_s")
     path = shared / "weights" / "picodet_s_320_coco.pdparams"
     report = load_weights(load_detector(golden.config()), path)
     assert (report.loaded, report.skipped) == (580, ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from picoquant.evaluation.coco_metrics import METRICS, coco_metrics, coco_results
+from picoquant.evaluation.compiled import compiled_predictor
 from picoquant.evaluation.evaluate import Evaluation, evaluate
 from picoquant.evaluation.runtime import decoder_for, dygraph_predictor, open_predictor
 
@@ -11,6 +12,7 @@ __all__ = [
     "Evaluation",
     "coco_metrics",
     "coco_results",
+    "compiled_predictor",
     "decoder_for",
     "dygraph_predictor",
     "evaluate",

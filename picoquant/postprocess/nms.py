@@ -32,7 +32,7 @@ def multiclass_nms(boxes: np.ndarray, scores: np.ndarray, settings: NmsSettings)
     # Stable: equal scores stay in the order of classes, then anchor points, as in Paddle.
     order = np.argsort(-values, kind="stable")
     classes, index, values = classes[order], index[order], values[order]
-    if settings.nms_top_k != -1:
+    if 0 < settings.nms_top_k < np.bincount(classes, minlength=1).max():
         chosen = _rank_in_class(classes) < settings.nms_top_k
         classes, index, values = classes[chosen], index[chosen], values[chosen]
     kept = _suppress(boxes[index], classes, settings)

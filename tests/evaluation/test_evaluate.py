@@ -58,7 +58,8 @@ def trained(shared):
 
 @pytest.fixture(scope="module")
 def reader(bccd):
-    return EvalReader(bccd, ReaderSettings(transforms(SIZE), batch_size=8), 0)
+    """All batches of a reader, read once for all tests."""
+    return list(EvalReader(bccd, ReaderSettings(transforms(SIZE), batch_size=8), 0))
 
 
 @pytest.mark.parametrize("kind", ["dygraph", "raw", "boxes", "detections"])
@@ -98,7 +99,7 @@ def check_by_hand(found, dataset, tmp_path):
     assert evaluation.stats.tolist() == list(found.metrics.values())
 
 
-def test_nothing_detected(trained, bccd, reader):
+def test_nothing_detected(trained, bccd):
     decoder = Decoder("boxes", NmsSettings(score_threshold=1.0))
     few = EvalReader(bccd, ReaderSettings(transforms((64, 64)), batch_size=64), 0)
     found = evaluate(dygraph_predictor(trained), decoder, bccd, few)

@@ -7,7 +7,7 @@ from typing import Any
 
 # Keys of PaddleDetection files that picoquant reads.
 _READ = {
-    "architecture", "num_classes", "metric", "PicoDet", "TrainDataset", "EvalDataset", "TestDataset",
+    "architecture", "num_classes", "GFL", "metric", "PicoDet", "TrainDataset", "EvalDataset", "TestDataset",
     "TrainReader", "EvalReader", "TestReader", "worker_num", "epoch", "snapshot_epoch", "log_iter",
     "LearningRate", "OptimizerBuilder", "use_ema", "ema_decay", "ema_decay_type", "ema_black_list",
     "ema_filter_no_grad", "cycle_epoch", "pretrain_weights", "export",
@@ -25,7 +25,7 @@ _ACCEPTED = {
 
 COMPONENTS = {
     "LCNet", "ESNet", "ShuffleNetV2", "MobileNetV3", "ResNet", "CSPPAN", "LCPAN", "PicoHead", "PicoHeadV2",
-    "PicoFeat", "GFLHead", "FCOSFeat", "FPN",
+    "PicoFeat", "GFLHead", "FCOSFeat", "FPN", "PAN",
 }  # fmt: skip
 
 # PaddleSlim's own Global keys of other models, so that a file made for it is not refused.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import platform
 import re
 import shutil
 import tempfile
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from picoquant.errors import ToolError
 from picoquant.files import disk_errors
 from picoquant.toolchain.processes import Outcome, run_program
+
+LOG = logging.getLogger("picoquant")
 
 # `[F 11/21 5:04:52.610 …/cpp_op_desc.cc:51 GetAttr] message`, glog's and Paddle Lite's form.
 _LOG_LINE = re.compile(r"^\[?\s*([FEWIV])\s*\d[^\]]*\]\s*(.*)$")
@@ -37,7 +42,7 @@ class OptTool:
 
         Raises: `ToolError` when the program does not run or is no opt.
         """
-        outcome = run_program([*self.command, "--version"], timeout=60)
+        outcome = run_program([*self.command, "--version"], timeout=60, environment=_environment())
         found = _VERSION.search(outcome.text)
         if outcome.code < 0 or not found:
             said = blame(outcome.text) or outcome.ended
@@ -80,21 +85,16 @@ class OptTool:
         """
         out = Path(out)
         with disk_errors(out), tempfile.TemporaryDirectory(prefix="picoquant-opt-") as scratch:
-            made = Path(scratch) / "optimized"
-            outcome = run_program(
-                [
-                    *self.command,
-                    f"--model_file={Path(model_file).resolve()}",
-                    f"--param_file={Path(param_file).resolve()}",
-                    f"--valid_targets={targets}",
-                    f"--optimize_out_type={out_type}",
-                    f"--optimize_out={made}",
-                ],
-                cwd=Path(scratch),
-                title="opt",
-            )
-            if out_type == "naive_buffer":
-                made = made.with_suffix(".nb")
+            shutil.copyfile(model_file, Path(scratch) / "model")
+            shutil.copyfile(param_file, Path(scratch) / "params")
+            command = [*_unshuffled(), *self.command, "--model_file=model", "--param_file=params"]
+            command += [
+                f"--valid_targets={targets}",
+                f"--optimize_out_type={out_type}",
+                "--optimize_out=made",
+            ]
+            outcome = run_program(command, Path(scratch), title="opt", environment=_environment())
+            made = Path(scratch) / ("made.nb" if out_type == "naive_buffer" else "made")
             if outcome.code or not made.exists():
                 raise ToolError(self._failure(outcome, model_file, targets))
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +107,29 @@ class OptTool:
             f"Paddle Lite's opt ({self.path}) did not make a model for {targets} out of {model_file} "
             f"({outcome.ended}): {said}"
         )
+
+
+def _environment() -> dict[str, str]:
+    """The same few variables always.
+
+    opt orders parts of a model by their addresses in memory, and writes a few bytes of memory that it
+    never set: its result depends on everything that moves them, the size of the environment too.
+    """
+    kept = {key: os.environ[key] for key in ("HOME", "LD_LIBRARY_PATH") if key in os.environ}
+    return {**kept, "PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "PYTHONHASHSEED": "0"}
+
+
+@lru_cache(maxsize=1)
+def _unshuffled() -> tuple[str, ...]:
+    """What starts a program at the same addresses each time (see `_environment`); empty where not allowed."""
+    setarch = shutil.which("setarch")
+    if setarch is None:
+        return ()
+    command = (setarch, platform.machine(), "-R")
+    works = run_program([*command, "true"], timeout=30).code == 0
+    if not works:
+        LOG.info("setarch -R is not allowed here: .nb files made twice may differ in their order of parts")
+    return command if works else ()
 
 
 def blame(text: str) -> str:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,14 +45,17 @@ class Outcome:
             return f"signal {-self.code}"
 
 
-def clean_environment(**more: str) -> dict[str, str]:
-    """This process's environment without what only its own Python should see, plus `more`."""
-    kept = {key: value for key, value in os.environ.items() if key not in _OURS}
-    return {**kept, **more}
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what only its own Python should see."""
+    return {key: value for key, value in os.environ.items() if key not in _OURS}
 
 
 def run_program(
-    command: Sequence[str], cwd: Path | None = None, timeout: float = 600.0, title: str = ""
+    command: Sequence[str],
+    cwd: Path | None = None,
+    timeout: float = 600.0,
+    title: str = "",
+    environment: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Run a program to its end and collect what it says.
 
@@ -61,6 +64,7 @@ def run_program(
         cwd: its working folder.
         timeout: seconds after which it is killed.
         title: when given, a line saying it is still at work is logged every 10 s.
+        environment: its variables; by default `clean_environment()`.
 
     Raises: `ToolError` when it cannot be started or does not end in time.
     """
@@ -69,7 +73,7 @@ def run_program(
             process = subprocess.Popen(
                 [str(part) for part in command],
                 cwd=cwd,
-                env=clean_environment(),
+                env=clean_environment() if environment is None else dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,60 @@
+"""Paddle program -> ONNX by paddle2onnx, which aborts on models it dislikes and so runs apart."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from picoquant.errors import ToolError
+from picoquant.toolchain.opt_tool import blame
+from picoquant.toolchain.processes import run_program
+
+OPSET = 13  # the first with a scale for each channel
+
+_CODE = f"""
+import sys, zlib
+import paddle2onnx
+model, params, out = sys.argv[1:]
+paddle2onnx.export(model, params, out, opset_version={OPSET}, auto_upgrade_opset=True, verbose=True)
+"""
+_PREFIX = re.compile(r"\x1b\[[0-9;]*m|^(\[\w+\]\s*)+(Oops, )?")
+_DISLIKES = re.compile(r"not supported|unsupported|Require|Failed|\[ERROR\]")
+
+
+def paddle_to_onnx(model: Path, params: Path) -> Any:
+    """Convert a float program.
+
+    Args:
+        model, params: a Paddle inference model.
+
+    Returns: an `onnx.ModelProto`, opset 13 or later.
+
+    Raises: `ToolError` with paddle2onnx's own word on the operator it disliked.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="picoquant-onnx-") as scratch:
+        out = Path(scratch) / "model.onnx"
+        files = [str(Path(file).resolve()) for file in (model, params)]
+        outcome = run_program(
+            [sys.executable, "-c", _CODE, *files, str(out)],
+            cwd=Path(scratch),
+            title="paddle2onnx",
+            environment=dict(os.environ),
+        )
+        if outcome.code or not out.is_file() or not out.stat().st_size:
+            said = _PREFIX.sub("", _complaint(outcome.text)).strip(" ,") or "no message"
+            raise ToolError(f"paddle2onnx did not convert {model} ({outcome.ended}): {said}")
+        return onnx.load(out)
+
+
+def _complaint(text: str) -> str:
+    """The first line that names what was disliked, else what any program's last word is."""
+    for line in text.splitlines():
+        if _DISLIKES.search(line):
+            return line
+    return blame(text)

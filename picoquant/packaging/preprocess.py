@@ -1,0 +1,79 @@
+"""`preprocess.yml`: how an image becomes the network's input, and its outputs detections, for any language."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from picoquant.export.infer_config import InferConfig
+from picoquant.postprocess import Decoder
+from picoquant.postprocess.decode import CELL_OFFSET
+
+# OpenCV's numbers of the interpolations.
+_INTERPOLATIONS = {0: "nearest", 1: "linear", 2: "cubic", 3: "area", 4: "lanczos4"}
+_MEANINGS = {
+    "raw": "per level: scores [1, cells, classes] 0-1; then logits [1, cells, 4 * (reg_max + 1)]",
+    "boxes": "boxes [1, points, 4] x1 y1 x2 y2 in input pixels; scores [1, classes, points]",
+    "detections": "rows [M, 6] class score x1 y1 x2 y2 in image pixels; number of rows [1]",
+}
+
+
+def description(
+    config: InferConfig,
+    inputs: Sequence[tuple[str, Sequence[int]]],
+    outputs: Sequence[tuple[str, Sequence[int]]],
+) -> dict[str, Any]:
+    """The content of `preprocess.yml`.
+
+    Args:
+        config: of the model.
+        inputs, outputs: names and shapes, in order.
+
+    Raises: `WeightsError` when the outputs are not a PicoDet's.
+    """
+    decoder = Decoder.of(*zip(*outputs), config)
+    height, width = config.input_size
+    return {
+        "input": {
+            "tensors": [{"name": name, "shape": list(shape)} for name, shape in inputs],
+            "layout": "NCHW",
+            "color": "RGB",
+            "type": "float32",
+        },
+        "resize": {
+            "height": height,
+            "width": width,
+            "keep_ratio": config.keep_ratio,
+            "interpolation": _INTERPOLATIONS.get(config.interp, str(config.interp)),
+            "opencv_interpolation": config.interp,
+            "pad_to_multiple_of": config.pad_stride,
+        },
+        "normalize": {**normalisation(config), "formula": "(pixel - mean) / std, for each of R, G, B"},
+        "output": {
+            "tensors": [{"name": name, "shape": list(shape)} for name, shape in outputs],
+            "kind": decoder.kind,
+            "meaning": _MEANINGS[decoder.kind],
+        },
+        "decode": {
+            "strides": list(config.strides),
+            "cell_offset": CELL_OFFSET,
+            "reg_max": outputs[-1][1][-1] // 4 - 1 if decoder.kind == "raw" else None,
+            "score_threshold": config.nms.score_threshold,
+            "nms_threshold": config.nms.nms_threshold,
+            "nms_top_k": config.nms.nms_top_k,
+            "keep_top_k": config.nms.keep_top_k,
+        },
+    }
+
+
+def normalisation(config: InferConfig) -> dict[str, dict[str, list[float]]]:
+    """Mean and standard deviation for pixels that count 0 to 255, and for pixels that count 0 to 1."""
+    mean, std = list(config.mean), list(config.std)
+    if config.is_scale:
+        small, large = (mean, std), ([v * 255 for v in mean], [v * 255 for v in std])
+    else:
+        small, large = ([v / 255 for v in mean], [v / 255 for v in std]), (mean, std)
+    return {
+        "pixels_0_255": {"mean": large[0], "std": large[1]},
+        "pixels_0_1": {"mean": small[0], "std": small[1]},
+    }

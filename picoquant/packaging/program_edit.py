@@ -1,0 +1,134 @@
+"""Edit a saved program (`ProgramDesc`) as it is, without loading its weights or losing attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from picoquant.errors import WeightsError
+from picoquant.export.program import read_program
+
+_SOURCE_LINES = "op_callstack"  # lines and folders of the code that built an operator
+
+
+def batch_of_one(path: Path, input_size: Sequence[int]) -> Any:
+    """A saved program for one image at a time, with every shape known.
+
+    Attributes at their default, which Paddle leaves out and Paddle Lite needs, are written.
+
+    Args:
+        path: a `.pdmodel`.
+        input_size: height and width, pixels, for an input that leaves them open.
+
+    Returns: a `ProgramDesc` message.
+
+    Raises: `WeightsError` when the file is no program or cannot take one image of that size.
+    """
+    from paddle.base import core
+
+    read_program(path)  # paddle itself would crash on a file that is no program
+    program = core.ProgramDesc(Path(path).read_bytes())
+    block = program.block(0)
+    for index in range(block.op_size()):
+        op = block.op(index)
+        if op.type() == "fetch":
+            continue
+        if op.type() == "feed":
+            variable = block.find_var(op.output("Out")[0].encode())
+            variable.set_shape(_one_image(list(variable.shape()), input_size))
+            continue
+        try:
+            op.check_attrs()
+            op.infer_shape(block)
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[-300:]
+            raise WeightsError(
+                f"{path}: {op.type()} (result {op.output_arg_names()[0]}) cannot take one image of "
+                f"{input_size[0]}x{input_size[1]}: {reason}"
+            ) from error
+    message = type(read_program(path)).FromString(program.serialize_to_string())
+    for op in (op for block in message.blocks for op in block.ops):
+        kept = [attribute for attribute in op.attrs if attribute.name != _SOURCE_LINES]
+        del op.attrs[:]
+        op.attrs.extend(kept)
+    return message
+
+
+def _one_image(shape: list[int], input_size: Sequence[int]) -> list[int]:
+    shape = [1, *shape[1:]]
+    if len(shape) == 4:
+        shape[2:] = [size if given == -1 else given for given, size in zip(shape[2:], input_size)]
+    return shape
+
+
+def write_program(program: Any, path: Path) -> None:
+    """Write a `ProgramDesc`, the same bytes for the same content."""
+    Path(path).write_bytes(program.SerializeToString(deterministic=True))
+
+
+def read_params(program: Any, path: Path) -> dict[str, np.ndarray]:
+    """The values in a `.pdiparams` file, by variable.
+
+    Args:
+        program: the `ProgramDesc` that belongs to it: the file has no names, only their order.
+
+    Raises: `WeightsError` when the file does not belong to the program.
+    """
+    names = stored_variables(program)
+    data = memoryview(Path(path).read_bytes())
+    values, place = {}, 0
+    for name in names:
+        try:
+            values[name], place = _read_tensor(data, place)
+        except (ValueError, IndexError, KeyError) as error:
+            raise WeightsError(
+                f"{path} ends or breaks at {name}: it does not belong to this model"
+            ) from error
+    if place != len(data):
+        raise WeightsError(f"{path} holds more than the model has: it does not belong to this model")
+    return values
+
+
+def stored_variables(program: Any) -> list[str]:
+    """Names of the variables that are stored with a program, in the order of its `.pdiparams`."""
+    return sorted(
+        variable.name
+        for variable in program.blocks[0].vars
+        if variable.persistable and variable.type.HasField("lod_tensor")
+    )
+
+
+# numpy's type for each `VarType.Type` that weights have (framework.proto).
+_TYPES = {0: "?", 1: "<i2", 2: "<i4", 3: "<i8", 4: "<f2", 5: "<f4", 6: "<f8", 20: "u1", 21: "i1"}
+
+
+def _read_tensor(data: memoryview, place: int) -> tuple[np.ndarray, int]:
+    """One tensor as `save_combine` writes it, and the place behind it.
+
+    Version (4 bytes), LoD levels (8 bytes; weights have none), version, length of the description
+    (4 bytes), description, values. Source: paddle's `SerializeToStream` in lod_tensor.cc.
+    """
+    from google.protobuf.message import DecodeError
+    from paddle.base.proto import framework_pb2
+
+    version, lod, version2, length = np.frombuffer(
+        data[place : place + 20], np.dtype([("v", "<u4"), ("lod", "<u8"), ("w", "<u4"), ("n", "<i4")])
+    )[0]
+    if version or version2 or lod or length < 0:
+        raise ValueError("no tensor")
+    place += 20
+    description = framework_pb2.VarType.TensorDesc()
+    try:
+        description.ParseFromString(bytes(data[place : place + int(length)]))
+    except DecodeError as error:
+        raise ValueError("no description") from error
+    place += int(length)
+    kind = np.dtype(_TYPES[description.data_type])
+    count = int(np.prod(description.dims, dtype=np.int64))
+    end = place + count * kind.itemsize
+    if end > len(data):
+        raise ValueError("too short")
+    return np.frombuffer(data[place:end], kind).reshape(description.dims), end

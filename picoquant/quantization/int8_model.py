@@ -2,8 +2,8 @@
 
 Two forms of one network, as PaddleSlim's `convert` writes them:
 
-- for Paddle Lite and Paddle's runtime: weights are whole numbers (-127 to 127); an operator's input is
-  rounded by `fake_quantize_moving_average_abs_max`, its result scaled back by `fake_channel_wise_dequantize_max_abs`;
+- for Paddle Lite and Paddle's runtime: weights are whole numbers (-127 to 127); an input is rounded by
+  `fake_quantize_moving_average_abs_max`, a result scaled back by `fake_channel_wise_dequantize_max_abs`;
   every operator carries the range of its result as `out_threshold`;
 - for ONNX (`onnx_format`): `quantize_linear` and `dequantize_linear` before each input, weights int8.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,15 @@ class InferenceModel:
 def load_model(model: Path, params: Path, executor: Any) -> InferenceModel:
     """Load an exported model into the current scope.
 
+    Args:
+        model, params: files of one folder.
+
     Raises: `WeightsError` when Paddle cannot read the files.
     """
     read_program(model)
     try:
         program, feeds, fetches = paddle.static.load_inference_model(
-            path_prefix=None,
-            executor=executor,
-            model_filename=Path(model).read_bytes(),
-            params_filename=Path(params).read_bytes(),
+            str(model.parent), executor, model_filename=model.name, params_filename=params.name
         )
     except (ValueError, RuntimeError, TypeError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
@@ -63,6 +64,22 @@ def save_program(program: Any, executor: Any, model: Path, params: Path) -> None
     with whole_file(Path(model), "wb") as stream:
         stream.write(stripped.desc.serialize_to_string())
     complete_program(Path(model))
+
+
+def with_outputs(program: Any, feeds: Sequence[str], fetches: Sequence[str]) -> Any:
+    """A copy of a program that computes the named variables and nothing else.
+
+    Args:
+        program: stays as it is.
+        feeds: inputs; those that are not needed are left out of the copy.
+        fetches: names of the variables, in the order of the outputs.
+    """
+    block = program.global_block()
+    copy = strip_feed_fetch(program._prune([block.var(name) for name in fetches]))
+    used = {name for op in copy.global_block().ops for name in op.input_arg_names}
+    paddle.static.io.prepend_feed_ops(copy, [name for name in feeds if name in used])
+    paddle.static.io.append_fetch_ops(copy, list(fetches))
+    return copy
 
 
 def strip_feed_fetch(program: Any) -> Any:

@@ -164,7 +164,11 @@ class _Job:
             progress.step,
             trainer.steps,
         )
-        trainer.run(batches, progress)
+        feeds = batches(progress.step)
+        try:
+            trainer.run(feeds, progress)
+        finally:
+            close_batches(feeds)
         if progress.best_step is not None and progress.best_step != progress.step:
             best = trainer.checkpoints.load_best(progress.best_step)
             if best is None:
@@ -245,8 +249,11 @@ class _Job:
         return value
 
     def _calibration(self, batches: Callable[[int], Any]) -> Any:
-        count = max(self._settings.calibration_batches, 1)
-        return itertools.islice(batches(0), count)
+        source = batches(0)
+        try:
+            yield from itertools.islice(source, max(self._settings.calibration_batches, 1))
+        finally:
+            close_batches(source)
 
     def _shown(self, what: str) -> Callable[[int], None]:
         """Progress over the calibration batches, started under the name of what is done."""
@@ -278,6 +285,12 @@ class _Job:
         onnx = self._out / ONNX_FOLDER
         write_onnx_model(source, executor, onnx / MODEL, onnx / PARAMS)
         write_json(self._out / "quantization.json", _description(source))
+
+
+def close_batches(source: Any) -> None:
+    """End a generator now, so that what it holds (worker processes) is free."""
+    if hasattr(source, "close"):
+        source.close()
 
 
 def _description(source: Any) -> dict[str, Any]:

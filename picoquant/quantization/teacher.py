@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paddle
 
 from picoquant.errors import ConfigError
-from picoquant.quantization.programs import InferenceModel
+from picoquant.quantization.programs import InferenceModel, save_program, with_outputs
 
 PREFIX = "teacher_"
 
@@ -32,18 +31,11 @@ class Teacher:
         missing = [name for name in names if not block.has_var(name)]
         if missing:
             raise ConfigError(f"Distillation.node: the teacher has no variable {missing[0]}")
-        needed = model.program._prune([block.var(name) for name in names])
-        feeds = [name for name in model.feeds if _is_used(needed, name)]
-        folder.mkdir(parents=True, exist_ok=True)
-        paddle.static.save_inference_model(
-            str(folder / "teacher"),
-            [block.var(name) for name in feeds],
-            [block.var(name) for name in names],
-            executor,
-            program=model.program,
-        )
+        program = with_outputs(model.program, model.feeds, names)
+        files = folder / "model.pdmodel", folder / "model.pdiparams"
+        save_program(program, executor, *files)
         self._names = names
-        self._predictor = make_predictor(folder / "teacher.pdmodel", folder / "teacher.pdiparams")
+        self._predictor = make_predictor(*files)
 
     def __call__(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Values of the variables for a batch, by their name with the prefix `teacher_`."""
@@ -72,7 +64,3 @@ def run_predictor(predictor: Any, feed: dict[str, np.ndarray]) -> list[np.ndarra
         predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(feed[name]))
     predictor.run()
     return [predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names()]
-
-
-def _is_used(program: Any, name: str) -> bool:
-    return any(name in op.input_arg_names for op in program.global_block().ops if op.type != "feed")

@@ -21,7 +21,6 @@ from picoquant.quantization.settings import QatTrainSettings
 
 LOG = logging.getLogger("picoquant")
 
-Batches = Callable[[int], Iterator[dict[str, np.ndarray]]]
 Predict = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 Evaluate = Callable[[Predict], float]
 
@@ -70,8 +69,12 @@ class QatTrainer:
         if progress.rate:
             self.programs.rate.set_state_dict(progress.rate)
 
-    def run(self, batches: Batches, progress: QatProgress) -> QatProgress:
+    def run(self, feeds: Iterator[dict[str, np.ndarray]], progress: QatProgress) -> QatProgress:
         """Train from where `progress` is to the end.
+
+        Args:
+            feeds: batches from the next step on, without end.
+            progress: where training is.
 
         Returns: the same object, at its end.
 
@@ -82,7 +85,6 @@ class QatTrainer:
             self._save(progress)
         saved = time.monotonic()
         line = self.show("quantise", self.steps, start=progress.step)
-        feeds = batches(progress.step) if progress.step < self.steps else iter(())
         while progress.step < self.steps and not self._finished(progress):
             rate = self._rate()
             loss = self._step(next(feeds), rate, progress.step + 1)

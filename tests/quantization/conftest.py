@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory) -> Path:
     """Folder of the exported network of `small_net`."""
-    from small_net import export_small
+    from tests.quantization.small_net import export_small
 
     folder = tmp_path_factory.mktemp("small")
     export_small(folder)

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_net import CONFIG, batches, settings
 
 from picoquant.errors import ConfigError, UserError, WeightsError
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import DistillationSettings
+from tests.quantization.small_net import CONFIG, batches, settings
 
 
 def run(model, folder, wanted, **more):

@@ -24,22 +24,36 @@ def targets_of(context: Context) -> list[Any]:
     return [load_target(name) for name in context.recipe.targets]
 
 
+def _opt(context: Context) -> Any:
+    """Paddle Lite's opt, looked for once.
+
+    Raises: `ToolError` saying how to get it.
+    """
+    from picoquant.toolchain.lite import find_opt
+
+    if "opt" not in context.loaded:
+        context.loaded["opt"] = find_opt(context.opt)
+    return context.loaded["opt"]
+
+
 def _inputs(context: Context) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from picoquant.toolchain.lite import find_opt
-
-    folder = int8_model(context)
-    targets = {target.name: asdict(target) for target in targets_of(context)}
     return {
-        "files": {
-            path.relative_to(folder.path).as_posix(): sha256(path)
-            for path in sorted(folder.path.rglob("*"))
-            if path.is_file() and path.suffix != ".csv"
-        },
-        "targets": targets,
-        "opt": find_opt(context.opt).version,
+        "files": _model_files(context),
+        "targets": {target.name: asdict(target) for target in targets_of(context)},
+        "opt": _opt(context).version,
         "mAP": _accuracy(context),
+    }
+
+
+def _model_files(context: Context) -> dict[str, str]:
+    """Hash of every file of the INT8 model, by name."""
+    folder = int8_model(context).path
+    return {
+        path.relative_to(folder).as_posix(): sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".csv"
     }
 
 
@@ -51,13 +65,13 @@ def _accuracy(context: Context) -> dict[str, float]:
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     from picoquant.packaging.package import package
-    from picoquant.toolchain.lite import find_opt
 
-    opt = find_opt(context.opt)
+    opt = _opt(context)
     folder = int8_model(context)
+    made_with = context.run.record("quantize").get("settings", {})
     sizes = {}
     for target in targets_of(context):
-        result = package(folder, target, out, opt, accuracy=_accuracy(context))
+        result = package(folder, target, out, opt, _accuracy(context), made_with)
         sizes[target.name] = {"nb_bytes": result.nb_bytes, "onnx_bytes": result.onnx_bytes}
     _keep_other_targets(context, out)
     return {"targets": sizes}
@@ -67,7 +81,7 @@ def _keep_other_targets(context: Context, out: Path) -> None:
     """Take over the packages of targets not asked for now, when they hold the same model."""
     done = context.run.folder(STAGE.name)
     before = context.run.record(STAGE.name).get("settings", {}).get("files")
-    now = _inputs(context)["files"]
+    now = _model_files(context)
     for folder in sorted(done.iterdir()) if done.is_dir() else []:
         if not folder.is_dir() or (out / folder.name).exists():
             continue

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.data import reader_settings, workers
+from picoquant.config.data import input_size, reader_settings, workers
 from picoquant.config.detector import parse_detector
 from picoquant.config.training import train_settings
 from picoquant.pipeline.stage import Context, Stage
@@ -44,7 +44,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     from picoquant.data.reader import EvalReader, TrainReader
     from picoquant.device import use_device
     from picoquant.evaluation.evaluate import evaluate
-    from picoquant.evaluation.runtime import dygraph_predictor
+    from picoquant.evaluation.runtime import compiled_predictor
     from picoquant.postprocess.decoder import Decoder
     from picoquant.training.loop import train
 
@@ -67,7 +67,8 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
 
         def score(network: Any, epoch: int) -> dict[str, float]:
             title = f"evaluate epoch {epoch + 1}"
-            return evaluate(dygraph_predictor(network), decoder, held_out, target, title=title).metrics
+            predict = compiled_predictor(network, input_size(recipe), context.device)
+            return evaluate(predict, decoder, held_out, target, title=title).metrics
 
         result = train(model, reader, train_settings(recipe), keep, score)
     return result.write(out)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from picoquant.config.data import reader_settings, with_model_preprocessing, workers
 from picoquant.config.detector import parse_detector
@@ -42,6 +42,7 @@ def _inputs(context: Context) -> dict[str, Any]:
     return {
         "model": sha256(folder.model),
         "params": sha256(folder.params),
+        "preprocessing": asdict(folder.config),
         "distillation": asdict(distillation),
         "quant_aware": asdict(quant_aware),
         "training": asdict(training),
@@ -81,8 +82,8 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             return (feed_of(batch, names) for batch in source.endless(calibration.seed, start))
 
         def score(predict: Any) -> float:
-            predict.input_names = names
-            return evaluate(predict, decoder, held_out, target, title="evaluate INT8").metrics["mAP"]
+            named = _Predictor(predict, tuple(names))
+            return evaluate(named, decoder, held_out, target, title="evaluate INT8").metrics["mAP"]
 
         result = quantize(
             folder.path,
@@ -99,6 +100,17 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             config=folder.config,
         )
     return result.metrics
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    """A function that predicts, and what it must be fed with."""
+
+    predict: Callable[[Any], Any]
+    input_names: tuple[str, ...]
+
+    def __call__(self, feed: Any) -> Any:
+        return self.predict(feed)
 
 
 def _section(context: Context) -> str:

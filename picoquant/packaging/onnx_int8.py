@@ -8,7 +8,7 @@ the weights' scales, so the integers stay those that the training found.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ def make_onnx(quantised: QuantizedProgram, params: Path) -> Any:
     _scale_float_weights(graph, factors, {operator.weight for operator in quantised.operators})
     level = float(np.median([operator.activation_scale for operator in quantised.operators]))
     inserter = _Inserter(graph, factors, level)
-    for operator in quantised.operators:
-        inserter.quantise(operator)
+    for weight in dict.fromkeys(operator.weight for operator in quantised.operators):
+        inserter.quantise(weight, [item for item in quantised.operators if item.weight == weight])
     graph.model.producer_name, graph.model.producer_version = "picoquant", ""
     model = graph.finish()
     try:
@@ -84,22 +84,24 @@ class _Inserter:
         self._graph, self._factors, self._level = graph, factors, level
         self._activations: dict[tuple[str, float], str] = {}
 
-    def quantise(self, operator: QuantizedOperator) -> None:
-        """Make every node that takes the operator's weight compute on integers."""
-        users = self._graph.users(operator.weight)
-        if not users:
-            raise ToolError(
-                f"paddle2onnx left out {operator.kind} {operator.output}: its weight {operator.weight} is "
-                "used by nothing"
-            )
-        for user in users:
-            node = self._computing(user)
-            if node.output[0] == operator.output or len(users) == 1 or self._is_for(node, operator):
-                self._one(user, node, operator)
+    def quantise(self, weight: str, operators: Sequence[QuantizedOperator]) -> None:
+        """Make the nodes that take a weight compute on integers.
 
-    def _is_for(self, node: Any, operator: QuantizedOperator) -> bool:
-        """Whether a node that shares its weight with others is the operator's: by its input's name."""
-        return operator.activation in node.input
+        Args:
+            weight: its name.
+            operators: all that share it, in the network's order, which is the nodes' order, too.
+
+        Raises: `ToolError` when there are not as many nodes.
+        """
+        users = self._graph.users(weight)
+        if len(users) != len(operators):
+            names = ", ".join(operator.output for operator in operators)
+            raise ToolError(
+                f"paddle2onnx made {len(users)} nodes with weight {weight} of the {len(operators)} operators "
+                f"{names}; report the model to picoquant"
+            )
+        for user, operator in zip(users, operators):
+            self._one(user, self._computing(user), operator)
 
     def _computing(self, node: Any) -> Any:
         """The node that multiplies by a weight which may be reshaped first."""

@@ -30,7 +30,10 @@ def batch_of_one(path: Path, input_size: Sequence[int]) -> Any:
     from paddle.base import core
 
     read_program(path)  # paddle itself would crash on a file that is no program
-    program = core.ProgramDesc(Path(path).read_bytes())
+    try:
+        program = core.ProgramDesc(Path(path).read_bytes())
+    except ValueError as error:
+        raise WeightsError(f"{path} is an incomplete Paddle program: export the model again") from error
     block = program.block(0)
     for index in range(block.op_size()):
         op = block.op(index)

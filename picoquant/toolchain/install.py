@@ -61,7 +61,7 @@ def install_lite(folder: str | Path | None = None, python: str | Path | None = N
     if (environment / _COMPLETE).is_file():
         try:
             return f"opt {tool.version} is installed: {tool.path}"
-        except (ToolError, OSError) as error:
+        except ToolError as error:
             LOG.warning("%s; it is made again", error)
     elif environment.exists() and any(environment.iterdir()) and not _is_half_made(environment):
         raise ToolError(f"{environment} holds something else; name an empty folder")

@@ -35,7 +35,7 @@ def find_opt(explicit: str | Path | None = None) -> OptTool:
         tool = OptTool(path.absolute(), origin)
         try:
             LOG.debug("opt %s: %s, from %s", tool.version, path, origin)
-        except (ToolError, OSError) as error:
+        except ToolError as error:
             LOG.warning("%s; looking further", error)
             continue
         return tool

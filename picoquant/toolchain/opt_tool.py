@@ -19,8 +19,9 @@ from picoquant.toolchain.processes import Outcome, run_program
 LOG = logging.getLogger("picoquant")
 
 # `[F 11/21 5:04:52.610 …/cpp_op_desc.cc:51 GetAttr] message`, glog's and Paddle Lite's form.
-_LOG_LINE = re.compile(r"^\[?\s*([FEWIV])\s*\d[^\]]*\]\s*(.*)$")
+_LOG_LINE = re.compile(r"^\[?\s*([FEWIV\d])\s*\d[^\]]*\]\s*(.*)$")
 _NOISE = re.compile(r"(^\s*\*\*\*|backtrace|stack trace|^\s*@\s|core dumped|terminate called)", re.I)
+_PASS = re.compile(r"== Running pass: (\w+)")
 _VERSION = re.compile(r"\bv?\d+\.\d+[\w.\-]*")
 
 
@@ -57,8 +58,11 @@ class OptTool:
         spaces, is very long or was moved.
         """
         python = self.path.parent / "python"
-        with open(self.path, "rb") as stream:
-            first = stream.readline(1024)
+        try:
+            with open(self.path, "rb") as stream:
+                first = stream.readline(1024)
+        except OSError as error:
+            raise ToolError(f"Paddle Lite's opt {self.path} cannot be read: {error.strerror}") from error
         if first.startswith(b"#!") and b"python" in first and python.exists():
             return [str(python), str(self.path)]
         return [str(self.path)]
@@ -102,21 +106,30 @@ class OptTool:
         return outcome.text
 
     def _failure(self, outcome: Outcome, model_file: Path, targets: str) -> str:
-        said = blame(outcome.text) or "no message"
+        said = blame(outcome.text)
+        passes = _PASS.findall(outcome.text)
+        if outcome.code < 0 and passes and not re.search(r"^\[[FE] ", outcome.text, re.M):
+            said = f"it crashed in its {passes[-1]} without naming an operator"
         return (
-            f"Paddle Lite's opt ({self.path}) did not make a model for {targets} out of {model_file} "
-            f"({outcome.ended}): {said}"
+            f"Paddle Lite's opt ({self.path}) did not take {Path(model_file).name} for {targets} "
+            f"({outcome.ended}): {said or 'no message'}"
         )
 
 
 def _environment() -> dict[str, str]:
-    """The same few variables always.
+    """The same few variables always; level 1 of the log says in which pass a silent crash happened.
 
     opt orders parts of a model by their addresses in memory, and writes a few bytes of memory that it
     never set: its result depends on everything that moves them, the size of the environment too.
     """
     kept = {key: os.environ[key] for key in ("HOME", "LD_LIBRARY_PATH") if key in os.environ}
-    return {**kept, "PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "PYTHONHASHSEED": "0"}
+    return {
+        **kept,
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LC_ALL": "C",
+        "PYTHONHASHSEED": "0",
+        "GLOG_v": "1",
+    }
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,138 @@
+"""The INT8 ONNX: what is in it, and that it computes what Paddle computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from picoquant.errors import ToolError
+from picoquant.packaging.agreement import compare, run_onnx, sample_image
+from picoquant.packaging.onnx_float import paddle_to_onnx
+from picoquant.packaging.onnx_graph import Graph, fold_batch_norm
+from picoquant.packaging.onnx_int8 import make_onnx, with_factor, with_room_for_bias
+from picoquant.packaging.program_edit import batch_of_one, read_params
+from picoquant.packaging.quantised import read_quantised
+from tests.packaging.small_int8 import write_small
+
+
+@pytest.fixture(scope="module")
+def int8_file(small, taken_apart, tmp_path_factory):
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    onnx.save(make_onnx(taken_apart[2], small.params), path)
+    return path
+
+
+def test_content(int8_file):
+    model = onnx.load(int8_file)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.opset_import[0].version >= 13
+    kinds = [node.op_type for node in model.graph.node]
+    assert "BatchNormalization" not in kinds and kinds.count("Conv") == 7
+    stored = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    maker = {node.output[0]: node for node in model.graph.node}
+    for conv in (node for node in model.graph.node if node.op_type == "Conv"):
+        levels, scale = (stored[name] for name in maker[conv.input[1]].input[:2])
+        assert levels.dtype == np.int8 and scale.shape == (levels.shape[0],)
+        assert stored[maker[conv.input[2]].input[0]].dtype == np.int32
+        assert maker[maker[conv.input[0]].input[0]].op_type == "QuantizeLinear"
+    # Nothing is stored as float but scales, clip limits and what bias rounding left over.
+    assert max(item.size for item in stored.values() if item.dtype == np.float32) <= 32
+    for value in [*model.graph.input, *model.graph.output]:
+        assert all(dim.dim_value > 0 for dim in value.type.tensor_type.shape.dim)
+
+
+def test_same_results_as_paddle(int8_file, small):
+    agreement = compare(small, int8_file, "raw", sample_image(32, 32))
+    assert agreement["signal_to_noise_db"] > 60
+    assert max(agreement["max_abs_difference"]) < 1e-3
+
+
+def test_another_network_is_noticed(int8_file, small, tmp_path):
+    model = onnx.load(int8_file)
+    for item in model.graph.initializer:
+        if item.name.endswith("weight.scale"):
+            item.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(item) * 3, item.name))
+    onnx.save(model, tmp_path / "wrong.onnx")
+    with pytest.raises(ToolError, match=r"wrong\.onnx is not the network of .*signal to noise"):
+        compare(small, tmp_path / "wrong.onnx", "raw", sample_image(32, 32))
+
+
+def test_dead_channel_keeps_its_bias(int8_file, small, tmp_path):
+    # Channel 2 of the middle convolution has input 0, so it gives its batch-norm's bias, 0.77; its weights'
+    # scale is 20 / sqrt(1e-5) = 6325 times the usual, so that rounding its bias to int32 alone gives 0.
+    model = onnx.load(int8_file)
+    added = next(node for node in model.graph.node if node.op_type == "Add")
+    model.graph.output.append(helper.make_empty_tensor_value_info(added.output[0]))
+    onnx.save(model, tmp_path / "more.onnx")
+    feed = {"image": np.zeros((1, 3, 32, 32), np.float32)}
+    np.testing.assert_allclose(run_onnx(tmp_path / "more.onnx", feed)[-1][0, 2], 0.77, rtol=1e-5)
+
+
+def test_weights_shared_by_two_levels(tmp_path):
+    folder = write_small(tmp_path, shared=True)
+    program = batch_of_one(folder.model, (32, 32))
+    quantised = read_quantised(program, read_params(program, folder.params), folder.model)
+    path = tmp_path / "model.onnx"
+    onnx.save(make_onnx(quantised, folder.params), path)
+    assert compare(folder, path, "raw", sample_image(32, 32))["signal_to_noise_db"] > 60
+
+
+def test_batch_norm_folds_into_bias_and_factor(tmp_path):
+    # One channel: conv gives 3x (no bias); norm: gamma 2, beta 1, mean 6, variance 4 - 1e-5.
+    # factor = 2 / sqrt(4) = 1; bias = (0 - 6) * 1 + 1 = -5.
+    stored = {
+        "w": np.full((1, 1, 1, 1), 3.0),
+        "gamma": [2.0],
+        "beta": [1.0],
+        "mean": [6.0],
+        "variance": [4.0 - 1e-5],
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("BatchNormalization", ["c", "gamma", "beta", "mean", "variance"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 1, 2, 2]) for n in ("x", "y")]
+    constants = [numpy_helper.from_array(np.asarray(v, np.float32), n) for n, v in stored.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    onnx.save(model, tmp_path / "norm.onnx")
+    edited = Graph(model)
+    factors = fold_batch_norm(edited)
+    np.testing.assert_allclose(factors["y"], [1.0], rtol=1e-6)
+    onnx.save(edited.finish(), tmp_path / "folded.onnx")
+    feed = {"x": np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)}
+    before, after = (run_onnx(tmp_path / name, feed)[0] for name in ("norm.onnx", "folded.onnx"))
+    np.testing.assert_allclose(after.ravel(), [-5, -2, 1, 4], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4)
+
+
+def test_factor_changes_scale_and_sign_only():
+    levels = np.array([[10, -127], [5, 0]], np.int8)
+    # Channel 0 times -2: signs turn, scale 0.5 becomes 1.0. Channel 1 times 0: all zero, scale above 0.
+    changed, scales = with_factor(levels, np.array([0.5, 0.25]), np.array([-2.0, 0.0]), 0)
+    assert changed.tolist() == [[-10, 127], [0, 0]] and changed.dtype == np.int8
+    assert scales[0] == 1.0 and 0 < scales[1] < 1e-9
+
+
+def test_room_for_bias():
+    levels = np.array([[100], [100]], np.int8)
+    # Channel 0: 1 / (1e-3 * 0.1) = 1e4 fits. Channel 1: 1 / (1e-12 * 0.1) = 1e13 does not; the scale rises
+    # to 1 / (2^30 * 0.1), and 100 levels of 1e-12 are then less than half a level.
+    changed, scales = with_room_for_bias(levels, np.array([1e-3, 1e-12]), np.array([1.0, 1.0]), 0.1)
+    assert changed.tolist() == [[100], [0]]
+    np.testing.assert_allclose(scales, [1e-3, 1 / (2**30 * 0.1)])
+
+
+def test_operator_that_paddle2onnx_dislikes_is_named(small):
+    with pytest.raises(
+        ToolError, match=r"paddle2onnx did not convert .*fake_channel_wise_dequantize_max_abs"
+    ):
+        paddle_to_onnx(small.model, small.params)
+
+
+def test_model_that_onnxruntime_dislikes(tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"nothing")
+    with pytest.raises(ToolError, match=r"ONNX Runtime does not run bad\.onnx"):
+        run_onnx(tmp_path / "bad.onnx", {})

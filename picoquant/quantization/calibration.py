@@ -7,6 +7,7 @@ is clipped, and a short training is spent on that. Here the averages start from 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -19,6 +20,10 @@ from picoquant.quantization.observe import observe_ranges
 from picoquant.quantization.pact import limit_name
 from picoquant.quantization.programs import read_variable, write_variable
 from picoquant.quantization.settings import QuantAwareSettings
+
+LOG = logging.getLogger("picoquant")
+
+_RANGE_OF_NOTHING = 1.0
 
 Shown = Callable[[str], Callable[[int], None]]
 
@@ -44,11 +49,14 @@ def calibrate(
     for operator in programs.operators:
         name = operator.activation
         value = ranges[name]
-        if value <= 0:
-            raise DataError(
-                f"{name}, the input of {operator.kind} {operator.output}, is 0 in all calibration images: "
-                "it has no range; calibrate on other images or check the model's weights"
+        if value <= 0:  # what is always 0 is 0 in INT8 too, whatever the range
+            LOG.warning(
+                "quantise: %s, the input of %s %s, is 0 in all calibration images: a layer that does nothing",
+                name,
+                operator.kind,
+                operator.output,
             )
+            value = _RANGE_OF_NOTHING
         parts = {"scale": value, "state": weight, "accum": value * weight}
         for part, number in parts.items():
             write_variable(scope, f"{name}@{part}", np.array([number], np.float32))

@@ -26,6 +26,7 @@ from paddleslim.common.recover_program import recover_inference_program
 
 from picoquant.config.nearest import suggestion
 from picoquant.errors import ConfigError
+from picoquant.export.model_folder import MODEL, PARAMS
 from picoquant.quantization.fake_quant import (
     QuantizedOperator,
     insert_fake_quantisation,
@@ -73,7 +74,8 @@ class StudentFirstCompression(AutoCompression):
     """AutoCompression for QAT with distillation.
 
     Args:
-        folder: a folder with `model.pdmodel` and `model.pdiparams`.
+        folder: the student's, with `model.pdmodel` and `model.pdiparams`.
+        teacher: the teacher's, the same files.
         work_dir: for the teacher's files and whatever AutoCompression writes.
         distillation, quant, train: the sections of its configuration.
         onednn: run convolutions through oneDNN, forward and backward, where this Paddle has it: about twice
@@ -83,6 +85,7 @@ class StudentFirstCompression(AutoCompression):
     def __init__(
         self,
         folder: Path,
+        teacher: Path,
         work_dir: Path,
         distillation: DistillationSettings,
         quant: QuantAwareSettings,
@@ -91,13 +94,14 @@ class StudentFirstCompression(AutoCompression):
     ) -> None:
         self._onednn = onednn and paddle.framework.core.is_compiled_with_mkldnn()
         self._folder, self._work = Path(folder), Path(work_dir)
+        self._teacher_folder = Path(teacher)
         self._distillation, self._quant = distillation, quant
         _check_readable(self._folder)
         super().__init__(
             str(folder),
             lambda: iter([{}]),
-            "model.pdmodel",
-            "model.pdiparams",
+            MODEL,
+            PARAMS,
             str(work_dir),
             {
                 "Distillation": distillation.to_paddleslim(),
@@ -155,8 +159,7 @@ class StudentFirstCompression(AutoCompression):
         )
 
     def _load(self) -> InferenceModel:
-        folder = self._folder
-        return load_model(folder / "model.pdmodel", folder / "model.pdiparams", self._exe)
+        return load_model(self._folder, self._exe)
 
     def _node_pairs(self, program: Any, config: dict[str, Any]) -> list[Any]:
         known = [variable.name for variable in program.list_vars() if not variable.persistable]
@@ -170,18 +173,10 @@ class StudentFirstCompression(AutoCompression):
 
     def _teacher(self, program: Any, pairs: list[Any]) -> Teacher:
         """The teacher, and its variables in the student's program as inputs."""
-        folder = self._distillation.teacher_model_dir or self._folder
-        settings = self._distillation
-        names = _get_target_node(pairs, teacher=True)
-        names = sorted(names)
+        names = sorted(_get_target_node(pairs, teacher=True))
         with paddle.static.scope_guard(paddle.static.Scope()):
-            own = folder == self._folder
-            model = load_model(
-                Path(folder) / ("model.pdmodel" if own else settings.teacher_model_filename),
-                Path(folder) / ("model.pdiparams" if own else settings.teacher_params_filename),
-                self._exe,
-            )
-            teacher = Teacher(model, self._exe, names, self._work / "teacher")
+            model = load_model(self._teacher_folder, self._exe)
+            teacher = Teacher(model, self._exe, names, self._work / "distilled")
             for name in names:
                 like = model.program.global_block().var(name)
                 variable = paddle.static.data(PREFIX + name, like.shape, like.dtype)
@@ -199,8 +194,7 @@ def _use_onednn(program: Any) -> None:
 def _check_readable(folder: Path) -> None:
     """Fail as picoquant does on a model that AutoCompression could not load."""
     with paddle.static.scope_guard(paddle.static.Scope()):
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        load_model(folder / "model.pdmodel", folder / "model.pdiparams", executor)
+        load_model(folder, paddle.static.Executor(paddle.CPUPlace()))
 
 
 def _add_training(

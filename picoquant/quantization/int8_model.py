@@ -38,15 +38,14 @@ class Int8Source:
     """What an INT8 model is made from.
 
     Attributes:
-        model, params: the FP32 model's files.
+        folder: the FP32 model's.
         weights: trained values, by variable.
         ranges: largest absolute value of each activation.
         operators: what runs in INT8.
         settings: numbers of bits.
     """
 
-    model: Path
-    params: Path
+    folder: Path
     weights: Mapping[str, np.ndarray]
     ranges: Mapping[str, float]
     operators: tuple[QuantizedOperator, ...]
@@ -71,27 +70,27 @@ def quantise_weight(weight: np.ndarray, axis: int, bits: int) -> tuple[np.ndarra
     return np.clip(np.rint(levels), -largest, largest).astype(np.int8), scale.reshape(-1)
 
 
-def write_lite_model(source: Int8Source, executor: Any, model: Path, params: Path) -> None:
+def write_lite_model(source: Int8Source, executor: Any, folder: Path) -> None:
     """Write the form that Paddle Lite's opt and Paddle's inference runtime read."""
-    _write(source, executor, model, params, _LiteForm)
+    _write(source, executor, folder, _LiteForm)
 
 
-def write_onnx_model(source: Int8Source, executor: Any, model: Path, params: Path) -> None:
+def write_onnx_model(source: Int8Source, executor: Any, folder: Path) -> None:
     """Write the form with `quantize_linear` and `dequantize_linear` that paddle2onnx reads."""
-    _write(source, executor, model, params, _OnnxForm)
+    _write(source, executor, folder, _OnnxForm)
 
 
-def _write(source: Int8Source, executor: Any, model: Path, params: Path, form: type) -> None:
+def _write(source: Int8Source, executor: Any, folder: Path, form: type) -> None:
     scope = paddle.static.Scope()
     with paddle.static.scope_guard(scope):
-        loaded = load_model(source.model, source.params, executor)
+        loaded = load_model(source.folder, executor)
         block = loaded.program.global_block()
         for name, value in source.weights.items():
             if block.has_var(name) and block.var(name).persistable:
                 write_variable(scope, name, value)
         form(source, scope, block).apply()
         loaded.program._sync_with_cpp()
-        save_program(loaded.program, executor, model, params)
+        save_program(loaded.program, executor, folder)
 
 
 class _Form:

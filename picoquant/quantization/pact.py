@@ -1,4 +1,9 @@
-"""PACT: an activation clipped to a range that is learnt (https://arxiv.org/abs/1805.06085)."""
+"""PACT: an activation clipped to a range that is learnt (https://arxiv.org/abs/1805.06085).
+
+One difference from PaddleSlim 2.6: there, of the convolutions that an activation feeds, the first one found (in
+an order that changes from run to run) makes its weight gradient from the clipped activation before rounding,
+the others from the rounded one. Here all use the rounded one, which is what the convolutions computed on.
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import paddle
 from paddle.static.quantization.quant_config import SUPPORT_QUANTIZATION_OP_DICT
 
 from picoquant.errors import WeightsError
+from picoquant.export.model_folder import MODEL, PARAMS
 from picoquant.export.program import complete_program, read_program
 from picoquant.files import whole_file
 
@@ -33,19 +34,15 @@ class InferenceModel:
     fetches: tuple[Any, ...]
 
 
-def load_model(model: Path, params: Path, executor: Any) -> InferenceModel:
-    """Load an exported model into the current scope.
-
-    Args:
-        model, params: files of one folder.
+def load_model(folder: Path, executor: Any) -> InferenceModel:
+    """Load `model.pdmodel` and `model.pdiparams` of a folder into the current scope.
 
     Raises: `WeightsError` when Paddle cannot read the files.
     """
+    model, params = Path(folder) / MODEL, Path(folder) / PARAMS
     read_program(model)
     try:
-        program, feeds, fetches = paddle.static.load_inference_model(
-            str(model.parent), executor, model_filename=model.name, params_filename=params.name
-        )
+        program, feeds, fetches = paddle.static.load_inference_model(str(model.with_suffix("")), executor)
     except (ValueError, RuntimeError, TypeError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise WeightsError(
@@ -55,15 +52,15 @@ def load_model(model: Path, params: Path, executor: Any) -> InferenceModel:
     return InferenceModel(program, tuple(feeds), tuple(fetches))
 
 
-def save_program(program: Any, executor: Any, model: Path, params: Path) -> None:
-    """Write a program (feed and fetch operators included) and the weights it uses."""
+def save_program(program: Any, executor: Any, folder: Path) -> None:
+    """Write a program (feed and fetch operators included) and the weights it uses into a folder."""
     stripped = program._remove_training_info(clip_extra=False)
     weights = paddle.static.io._serialize_persistables(stripped, executor)
-    with whole_file(Path(params), "wb") as stream:
+    with whole_file(Path(folder) / PARAMS, "wb") as stream:
         stream.write(weights)
-    with whole_file(Path(model), "wb") as stream:
+    with whole_file(Path(folder) / MODEL, "wb") as stream:
         stream.write(stripped.desc.serialize_to_string())
-    complete_program(Path(model))
+    complete_program(Path(folder) / MODEL)
 
 
 def with_outputs(program: Any, feeds: Sequence[str], fetches: Sequence[str]) -> Any:
@@ -100,6 +97,16 @@ def read_variable(scope: Any, name: str) -> np.ndarray:
 def write_variable(scope: Any, name: str, value: np.ndarray) -> None:
     """Set a variable, making it where it is not there."""
     scope.var(name).get_tensor().set(np.ascontiguousarray(value), paddle.CPUPlace())
+
+
+def state_names(program: Any) -> list[str]:
+    """Names of the variables of a program that outlast a step."""
+    kinds = paddle.framework.core.VarDesc.VarType
+    return sorted(
+        variable.name
+        for variable in program.list_vars()
+        if variable.persistable and variable.type == kinds.LOD_TENSOR
+    )
 
 
 def input_names(op: Any) -> list[str]:

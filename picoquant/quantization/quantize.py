@@ -105,15 +105,15 @@ def quantize(
 
         import picoquant.quantization.compressor  # noqa: F401  its imports warn
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
-    student = _copy_model(folder, Path(work_dir))
+    copies = Path(work_dir) / "models"
     try:
+        _copy_models(folder, settings.distillation, copies)
         with static_session(), quiet():
             paddle.seed(seed)
-            job = _Job(student, Path(out_dir), Path(work_dir), settings, seed, evaluate, progress)
+            job = _Job(copies, Path(out_dir), Path(work_dir), settings, seed, evaluate, progress)
             metrics = job.run(batches, began)
     finally:
-        shutil.rmtree(student, ignore_errors=True)
-        shutil.rmtree(Path(work_dir) / "teacher", ignore_errors=True)
+        shutil.rmtree(copies, ignore_errors=True)
     with disk_errors(Path(out_dir)):
         if config is None:
             shutil.copyfile(folder.path / FILE_NAME, Path(out_dir) / FILE_NAME)
@@ -124,14 +124,17 @@ def quantize(
     return QuantizeResult(metrics, tuple(sorted(str(path.relative_to(out_dir)) for path in files)))
 
 
-def _copy_model(folder: ModelFolder, work_dir: Path) -> Path:
-    """AutoCompression rewrites the model it is given, so it is given a copy."""
-    student = work_dir / "student"
-    with disk_errors(student):
-        student.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder.model, student / MODEL)
-        shutil.copyfile(folder.params, student / PARAMS)
-    return student
+def _copy_models(folder: ModelFolder, distillation: DistillationSettings, copies: Path) -> None:
+    """Work on copies, `student` and `teacher`, whose files have the usual names."""
+    teacher = folder
+    if distillation.teacher_model_dir is not None:
+        names = distillation.teacher_model_filename, distillation.teacher_params_filename
+        teacher = ModelFolder.open(Path(distillation.teacher_model_dir), *names, folder.config)
+    with disk_errors(copies):
+        for name, source in (("student", folder), ("teacher", teacher)):
+            (copies / name).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.model, copies / name / MODEL)
+            shutil.copyfile(source.params, copies / name / PARAMS)
 
 
 class _Job:
@@ -139,7 +142,7 @@ class _Job:
 
     def __init__(
         self,
-        student: Path,
+        copies: Path,
         out_dir: Path,
         work_dir: Path,
         settings: QuantizeSettings,
@@ -147,9 +150,11 @@ class _Job:
         evaluate: Callable[[Any], float] | None,
         show: Callable[..., Progress],
     ) -> None:
-        self._student, self._out, self._work = student, out_dir, work_dir
+        self._copies, self._out, self._work = copies, out_dir, work_dir
+        self._student = copies / "student"
         self._settings, self._evaluate, self._show = settings, evaluate, show
-        text = f"{settings} {seed} {sha256(student / MODEL)} {sha256(student / PARAMS)}"
+        files = [copies / name / file for name in ("student", "teacher") for file in (MODEL, PARAMS)]
+        text = f"{settings} {seed} {[sha256(file) for file in files]}"
         self._fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
     def run(self, batches: Callable[[int], Any], began: float) -> dict[str, Any]:
@@ -199,7 +204,12 @@ class _Job:
         settings = self._settings
         LOG.info("quantise: reading the model and finding what to distil")
         compression = StudentFirstCompression(
-            self._student, self._work, settings.distillation, settings.quant, settings.train
+            self._student,
+            self._copies / "teacher",
+            self._copies,
+            settings.distillation,
+            settings.quant,
+            settings.train,
         )
         return compression.build(lambda what: LOG.info("quantise: %s", what))
 
@@ -272,8 +282,7 @@ class _Job:
 
         ranges = deployed_ranges(programs, self._calibration(batches), self._shown)
         source = Int8Source(
-            self._student / MODEL,
-            self._student / PARAMS,
+            self._student,
             trainer.state(),
             ranges,
             programs.operators,
@@ -281,9 +290,8 @@ class _Job:
         )
         LOG.info("quantise: writing the INT8 model to %s", self._out)
         executor = programs.executor
-        write_lite_model(source, executor, self._out / MODEL, self._out / PARAMS)
-        onnx = self._out / ONNX_FOLDER
-        write_onnx_model(source, executor, onnx / MODEL, onnx / PARAMS)
+        write_lite_model(source, executor, self._out)
+        write_onnx_model(source, executor, self._out / ONNX_FOLDER)
         write_json(self._out / "quantization.json", _description(source))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import ConfigError
+from picoquant.export.model_folder import MODEL, PARAMS
 from picoquant.quantization.programs import InferenceModel, save_program, with_outputs
 
 PREFIX = "teacher_"
@@ -32,10 +33,9 @@ class Teacher:
         if missing:
             raise ConfigError(f"Distillation.node: the teacher has no variable {missing[0]}")
         program = with_outputs(model.program, model.feeds, names)
-        files = folder / "model.pdmodel", folder / "model.pdiparams"
-        save_program(program, executor, *files)
+        save_program(program, executor, folder)
         self._names = names
-        self._predictor = make_predictor(*files)
+        self._predictor = make_predictor(folder)
 
     def __call__(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Values of the variables for a batch, by their name with the prefix `teacher_`."""
@@ -43,18 +43,17 @@ class Teacher:
         return {PREFIX + name: value for name, value in zip(self._names, values)}
 
 
-def make_predictor(model: Path, params: Path, onednn: bool = True) -> Any:
-    """A CPU predictor of Paddle's inference runtime that says nothing."""
+def make_predictor(folder: Path) -> Any:
+    """A CPU predictor of Paddle's inference runtime for a folder's model; it says nothing."""
     from paddle import inference
 
-    config = inference.Config(str(model), str(params))
+    config = inference.Config(str(Path(folder) / MODEL), str(Path(folder) / PARAMS))
     config.disable_gpu()
     config.disable_glog_info()
     config.switch_ir_optim(True)
     config.enable_memory_optim()
     config.set_cpu_math_library_num_threads(os.cpu_count() or 1)
-    if onednn:
-        config.enable_mkldnn()
+    config.enable_mkldnn()
     return inference.create_predictor(config)
 
 

@@ -16,7 +16,7 @@ from picoquant.csv_log import CsvLog
 from picoquant.errors import UserError
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms
-from picoquant.quantization.programs import InferenceModel, read_variable, write_variable
+from picoquant.quantization.programs import InferenceModel, read_variable, state_names, write_variable
 from picoquant.quantization.settings import QatTrainSettings
 
 LOG = logging.getLogger("picoquant")
@@ -174,13 +174,3 @@ def predictor(executor: Any, model: InferenceModel) -> Predict:
         return [np.array(output) for output in outputs]
 
     return predict
-
-
-def state_names(program: Any) -> list[str]:
-    """Names of the variables of a program that outlast a step."""
-    kinds = paddle.framework.core.VarDesc.VarType
-    return sorted(
-        variable.name
-        for variable in program.list_vars()
-        if variable.persistable and variable.type == kinds.LOD_TENSOR
-    )

@@ -22,10 +22,10 @@ def run(model, folder, wanted, **more):
 
 
 def predictions(folder, feed):
-    """Outputs of a saved model in Paddle's inference runtime, without oneDNN."""
+    """Outputs of a saved model in Paddle's inference runtime."""
     from picoquant.quantization.teacher import make_predictor, run_predictor
 
-    return run_predictor(make_predictor(folder / "model.pdmodel", folder / "model.pdiparams", False), feed)
+    return run_predictor(make_predictor(folder), feed)
 
 
 class Recorder:
@@ -60,7 +60,7 @@ def test_files_and_metrics(quantized):
         rows = list(csv.DictReader(stream))
     assert [row["step"] for row in rows] == ["1", "2", "3"]
     assert [row["mAP"] for row in rows] == ["", "0.2", "0.3"]
-    assert not (folder / "work" / "student").exists()
+    assert not (folder / "work" / "models").exists()
 
 
 def test_every_convolution_has_a_sound_range(quantized):
@@ -104,13 +104,12 @@ def stored(folder):
     """Stored variables of a saved model."""
     import paddle
 
-    from picoquant.quantization.programs import load_model, read_variable
+    from picoquant.quantization.programs import load_model, read_variable, state_names
     from picoquant.quantization.session import static_session
-    from picoquant.quantization.training import state_names
 
     with static_session() as scope:
         executor = paddle.static.Executor(paddle.CPUPlace())
-        model = load_model(folder / "model.pdmodel", folder / "model.pdiparams", executor)
+        model = load_model(folder, executor)
         return {name: read_variable(scope, name) for name in state_names(model.program)}
 
 

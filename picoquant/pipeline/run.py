@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 import sys
@@ -75,7 +76,7 @@ def run_stages(context: Context, stages: Sequence[Stage], force: bool = False) -
 
 def _run_one(context: Context, stage: Stage, force: bool) -> None:
     run = context.run
-    inputs = stage.inputs(context)
+    inputs = json.loads(json.dumps(stage.inputs(context), default=str))  # as run.json will hold them
     mark = fingerprint({"stage": stage.name, "inputs": inputs})
     if not force and run.is_current(stage.name, mark):
         LOG.info("%s: skipped, done before with the same inputs (%s)", stage.name, run.folder(stage.name))

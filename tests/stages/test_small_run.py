@@ -31,7 +31,7 @@ def test_every_stage_leaves_its_files_and_its_record(run_dir):
     assert [stages[name]["status"] for name in ("train", "export", "quantize", "evaluate")] == ["done"] * 4
     for name in (
         "train/best.pdparams",
-        "train/train.csv",
+        "train/metrics.csv",
         "export/model.pdmodel",
         "export/infer_cfg.yml",
         "quantize/model.pdmodel",

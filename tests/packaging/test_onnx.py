@@ -45,7 +45,7 @@ def test_content(int8_file):
 
 def test_same_results_as_paddle(int8_file, small):
     agreement = compare(small, int8_file, "raw", sample_image(32, 32))
-    assert agreement["signal_to_noise_db"] > 60
+    assert min(agreement["signal_to_noise_db"]) > 60
     assert max(agreement["max_abs_difference"]) < 1e-3
 
 
@@ -76,7 +76,7 @@ def test_weights_shared_by_two_levels(tmp_path):
     quantised = read_quantised(program, read_params(program, folder.params), folder.model)
     path = tmp_path / "model.onnx"
     onnx.save(make_onnx(quantised, folder.params), path)
-    assert compare(folder, path, "raw", sample_image(32, 32))["signal_to_noise_db"] > 60
+    assert min(compare(folder, path, "raw", sample_image(32, 32))["signal_to_noise_db"]) > 60
 
 
 def test_batch_norm_folds_into_bias_and_factor(tmp_path):

@@ -55,7 +55,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
-        self._folder, self._keep = Path(folder), keep
+        self.folder, self._keep = Path(folder), keep
 
     def save(self, step: int, checkpoint: Checkpoint) -> Path:
         """Write the checkpoint of a step (again, if there is one) and remove the oldest ones.
@@ -63,7 +63,7 @@ class Checkpoints:
         Raises: `UserError` when the disk is full or cannot be written.
         """
         body = _packed(checkpoint)
-        path = self._folder / f"step_{step:09d}.ckpt"
+        path = self.folder / f"step_{step:09d}.ckpt"
         with whole_file(path, "wb") as stream:
             stream.write(_MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n")
             stream.write(body)
@@ -82,9 +82,9 @@ class Checkpoints:
 
     def _files(self) -> list[tuple[int, Path]]:
         """Steps and files, newest first."""
-        if not self._folder.is_dir():
+        if not self.folder.is_dir():
             return []
-        found = ((_NAME.fullmatch(path.name), path) for path in self._folder.iterdir())
+        found = ((_NAME.fullmatch(path.name), path) for path in self.folder.iterdir())
         return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
 

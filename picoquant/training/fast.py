@@ -1,0 +1,187 @@
+"""Faster training on CPU: the network's layers run as static graphs whose convolutions are oneDNN's.
+
+paddle 2.6 has no way to choose oneDNN's kernels in dygraph. In a static graph the attribute
+`use_mkldnn` of an operator, which its gradient inherits, does. So backbone, neck and the head's
+convolutions are traced by `paddle.jit.to_static`; loss and assignment stay in dygraph. Two more causes
+of slowness go: relu6's gradient kernel, which takes longer than the convolutions, and memory that is
+given back to the system after every operator and has to be cleared by it again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable
+
+import paddle
+from paddle import nn
+from paddle.base import core
+from paddle.jit.dy2static.partial_program import PartialProgramLayerHook
+from paddle.static import Program
+
+_CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
+_GRADIENTS = tuple(f"{kind}_grad" for kind in _CONVOLUTIONS)
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
+_TOP_PAD = 64 << 20
+_SERIAL = "FLAGS_new_executor_serial_run"
+
+
+def fast_convolutions_available() -> bool:
+    """Whether this paddle computes on CPU and has oneDNN."""
+    return paddle.get_device() == "cpu" and core.is_compiled_with_mkldnn()
+
+
+@contextmanager
+def tuned_cpu() -> Iterator[None]:
+    """All cores for an operator, one operator at a time, memory kept for the next.
+
+    The number of threads and the way memory is kept stay as they are after the block.
+    """
+    before = paddle.get_flags(_SERIAL)
+    # Operators that run at once would share the cores and compile every kernel once a thread.
+    paddle.set_flags({_SERIAL: True})
+    core.set_num_threads(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
+    _no_spinning()
+    _keep_memory()
+    try:
+        yield
+    finally:
+        paddle.set_flags(before)
+
+
+def _no_spinning() -> None:
+    """Threads that wait give their core to the processes that read images."""
+    if sys.platform != "linux":
+        return
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith("libiomp5.so"):
+            ctypes.CDLL(line.split(maxsplit=5)[5]).kmp_set_blocktime(0)
+            return
+
+
+def _keep_memory() -> None:
+    """Freed memory stays in the process, where glibc is what frees it."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for key, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD)):
+            mallopt(key, value)
+
+
+class FastLayers:
+    """The layers of a detector as static graphs, to be switched on for training and off for the rest.
+
+    Args:
+        model: a `PicoDet`.
+    """
+
+    def __init__(self, model: nn.Layer) -> None:
+        self._parts = [
+            (model.backbone, "forward", _Traced(model.backbone, "forward")),
+            (model.neck, "forward", _Traced(model.neck, "forward")),
+            (model.head, "raw", _Traced(model.head, "raw")),
+        ]
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Within the block the model's `loss` runs through the static graphs."""
+        for layer, name, traced in self._parts:
+            setattr(layer, name, traced)
+        try:
+            yield
+        finally:
+            for layer, name, _ in self._parts:
+                delattr(layer, name)
+
+
+class _Traced:
+    """A method of a layer, traced once for images of any size and number."""
+
+    def __init__(self, layer: nn.Layer, name: str) -> None:
+        self._layer, self._method = layer, getattr(layer, name)
+        self._static: Callable[..., Any] | None = None
+
+    def __call__(self, maps: Any) -> Any:
+        if self._static is None:
+            self._static = self._trace(maps)
+        return self._static(maps)
+
+    def _trace(self, maps: Any) -> Callable[..., Any]:
+        static = paddle.jit.to_static(self._method, input_spec=[_any_size(maps)], full_graph=True)
+        _, program = static.get_concrete_program(maps, is_train=True)
+        program.set_hooker(_Rewrite())
+        return static
+
+
+def _any_size(maps: Any) -> Any:
+    """Specification of inputs whose channels alone are fixed."""
+    if isinstance(maps, (list, tuple)):
+        return [_any_size(one) for one in maps]
+    return paddle.static.InputSpec([None, maps.shape[1], None, None], maps.dtype)
+
+
+class _Rewrite(PartialProgramLayerHook):
+    """Changes a program before and after its gradients are appended."""
+
+    def before_append_backward(self, program: Program) -> Program:
+        for operator in program.global_block().ops:
+            if operator.type in _CONVOLUTIONS:
+                operator._set_attr("use_mkldnn", True)
+        return program
+
+    def after_append_backward(self, program: Program, start: int) -> tuple[Program, int]:
+        block = program.global_block()
+        for index in reversed(range(start, len(block.ops))):
+            if block.ops[index].type == "relu6_grad":
+                _cheaper_relu6_grad(block, index)
+        _plain_results(block)
+        return program, start
+
+
+def _plain_results(block: Any) -> None:
+    """Bring gradients that leave the program from oneDNN's memory layout into the plain one.
+
+    Between operators paddle does so itself; at the end of a program it hands them out as they lie.
+    """
+    read = {name for operator in block.ops for name in operator.input_arg_names}
+    for operator in list(block.ops):
+        if operator.type not in _GRADIENTS:
+            continue
+        for name in operator.output_arg_names:
+            if name in read or not block.has_var(name):
+                continue
+            value = block.var(name)
+            raw = block.create_var(name=f"{name}@onednn", shape=value.shape, dtype=value.dtype)
+            operator._rename_output(name, raw.name)
+            attributes = {"scale": 1.0, "op_role": operator.attr("op_role")}
+            block.append_op(type="scale", inputs={"X": raw}, outputs={"Out": value}, attrs=attributes)
+
+
+def _cheaper_relu6_grad(block: Any, index: int) -> None:
+    """Turn relu6_grad(y, dy) into relu_grad(y * (6 - y), dy): the same condition, the same numbers."""
+    operator = block.ops[index]
+    out, role = operator.input("Out")[0], operator.attr("op_role")
+    value = block.var(out)
+    rest, product = (
+        block.create_var(name=f"{out}@{part}", shape=value.shape, dtype=value.dtype)
+        for part in ("rest", "product")
+    )
+    operator.desc.set_type("relu_grad")
+    operator.desc.set_input("Out", [product.name])
+    block._insert_op(
+        index,
+        type="elementwise_mul",
+        inputs={"X": value, "Y": rest},
+        outputs={"Out": product},
+        attrs={"axis": -1, "op_role": role},
+    )
+    block._insert_op(
+        index,
+        type="scale",
+        inputs={"X": value},
+        outputs={"Out": rest},
+        attrs={"scale": -1.0, "bias": 6.0, "bias_after_scale": True, "op_role": role},
+    )

@@ -1,0 +1,298 @@
+"""The training loop: resumable at any step, reproducible bit for bit on one machine."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Callable, Protocol
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from picoquant.csv_log import CsvLog
+from picoquant.detector.weights import save_weights
+from picoquant.progress import Progress
+from picoquant.training.checkpoint import Checkpoints
+from picoquant.training.errors import DivergedError
+from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
+from picoquant.training.optimizer import optimizer_step
+from picoquant.training.result import BEST, EVALUATIONS, LAST, METRICS, TrainResult
+from picoquant.training.schedule import learning_rate
+from picoquant.training.settings import TrainSettings
+from picoquant.training.signals import DeferredSignals
+from picoquant.training.state import Position, TrainState, arrays_of, assign
+
+LOG = logging.getLogger("picoquant")
+
+Evaluate = Callable[[nn.Layer, int], Mapping[str, float]]
+
+_INPUTS = ("image", "gt_bbox", "gt_class", "pad_gt_mask")
+_EPOCH_SECONDS = 10.0  # an epoch that ends sooner after a checkpoint writes none
+_SEED_STRIDE = 1_000_003  # a prime, so that two seeds do not meet after a few steps
+_SMOOTHING = 0.9  # of the speed that is shown
+
+
+class Reader(Protocol):
+    """What gives the batches; `picoquant.data.reader.TrainReader` does."""
+
+    batch_size: int
+    steps_per_epoch: int
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Mapping[str, np.ndarray]]:
+        """Batches of an epoch from `start_step` on, the same ones every time."""
+
+
+def train(
+    model: nn.Layer,
+    reader: Reader,
+    settings: TrainSettings,
+    work_dir: Path,
+    evaluate: Evaluate | None = None,
+) -> TrainResult:
+    """Train a detector, or continue a training that was interrupted.
+
+    Two runs with one seed on one machine give the same weights, interrupted or not. A SIGINT or SIGTERM
+    waits for the end of the step, a checkpoint is written, and the signal goes on to whoever handles it.
+
+    Args:
+        model: a `PicoDet`; its weights are where training starts.
+        reader: gives `image`, `gt_bbox`, `gt_class`, `pad_gt_mask`, see `PicoDet.loss`.
+        settings: how to train.
+        work_dir: keeps checkpoints, weights and metrics; a training of the same settings found there
+            is continued.
+        evaluate: `(network, epoch from 0) -> metrics` with `mAP`; the network has the averaged weights
+            and is in evaluation mode. None: the last weights count as the best.
+
+    Raises: `DivergedError` when the loss is not finite; what `reader` and `evaluate` raise; `UserError`
+        when the disk cannot be written.
+    """
+    if paddle.is_compiled_with_cuda():
+        paddle.set_flags({"FLAGS_cudnn_deterministic": True})
+    if settings.freeze_batch_norm:
+        _freeze_batch_norm(model)
+    return _Training(model, reader, settings, Path(work_dir), evaluate).run()
+
+
+class _Training:
+    def __init__(
+        self,
+        model: nn.Layer,
+        reader: Reader,
+        settings: TrainSettings,
+        work_dir: Path,
+        evaluate: Evaluate | None,
+    ) -> None:
+        self._model, self._reader, self._settings = model, reader, settings
+        self._work_dir, self._evaluate = work_dir, evaluate
+        self._per_epoch = reader.steps_per_epoch
+        self._total = settings.epochs * self._per_epoch
+        self._state = TrainState(model, settings, self._per_epoch)
+        self._checkpoints = Checkpoints(work_dir / "checkpoints", settings.keep_checkpoints)
+        self._logs: dict[str, CsvLog] = {}
+        self._saved = time.monotonic()
+        self._images, self._seconds, self._speed = 0, 0.0, 0.0
+
+    def run(self) -> TrainResult:
+        """Train to the end."""
+        position = self._resume()
+        self._resumed = {METRICS: position.step, EVALUATIONS: position.evaluated}
+        LOG.info(
+            "train: %d epochs of %d steps, %d images a step; the first step may take 20 s",
+            self._settings.epochs,
+            self._per_epoch,
+            self._reader.batch_size,
+        )
+        self._line = Progress("train", self._total, start=position.step)
+        self._line.update(position.step)
+        fast = self._settings.fast_convolutions and fast_convolutions_available()
+        layers = FastLayers(self._model) if fast else None
+        with ExitStack() as stack:
+            stack.callback(self._line.close)
+            if paddle.get_device() == "cpu":
+                stack.enter_context(tuned_cpu())
+            while position.step < self._total or self._evaluation_due():
+                if self._evaluation_due():
+                    self._line.close()
+                    self._snapshot()
+                    self._save()
+                else:
+                    self._train_epoch(layers)
+        return self._result()
+
+    def _resume(self) -> Position:
+        found = self._checkpoints.newest()
+        if found is not None and self._state.restore(found):
+            step = self._state.position.step
+            LOG.info("train: continuing after step %d of %d", step, self._total)
+        elif found is not None:
+            LOG.warning("train: the checkpoints in %s are of another training; starting anew", self._work_dir)
+        return self._state.position
+
+    def _evaluation_due(self) -> bool:
+        position = self._state.position
+        epoch, rest = divmod(position.step, self._per_epoch)
+        if rest or position.evaluated == position.step:
+            return False
+        return epoch % self._settings.snapshot_epoch == 0 or epoch == self._settings.epochs
+
+    def _train_epoch(self, layers: FastLayers | None) -> None:
+        position = self._state.position
+        epoch, start = divmod(position.step, self._per_epoch)
+        self._train_mode()
+        with DeferredSignals() as signals:
+            began = time.monotonic()
+            for index, batch in enumerate(self._reader.epoch(epoch, start), start):
+                updates = self._updates_after(index)
+                with layers.on() if layers else nullcontext():
+                    values, rate = self._step(batch, epoch, updates)
+                position.step += 1
+                now = time.monotonic()
+                self._report(values, epoch, rate, len(batch["image"]), now - began)
+                began = now
+                if updates and (signals.stop or self._checkpoint_due()):
+                    self._save()
+                if updates and signals.stop:
+                    LOG.info("train: stopped after step %d, which is saved", position.step)
+                    return
+
+    def _updates_after(self, index: int) -> bool:
+        """Whether batch `index` of an epoch ends an update."""
+        return (index + 1) % self._settings.accumulate_steps == 0 or index + 1 == self._per_epoch
+
+    def _step(
+        self, batch: Mapping[str, np.ndarray], epoch: int, updates: bool
+    ) -> tuple[dict[str, float], float]:
+        settings, step = self._settings, self._state.position.step
+        rate = learning_rate(settings.learning_rate, step, self._per_epoch)
+        paddle.seed((settings.seed * _SEED_STRIDE + step) % 2**31)
+        losses = self._losses(batch, epoch, rate)
+        values = {name: float(value.item()) for name, value in losses.items()}
+        if not all(math.isfinite(value) for value in values.values()):
+            raise self._diverged(", ".join(f"{name} {value:g}" for name, value in values.items()), rate)
+        (losses["loss"] / settings.accumulate_steps).backward()
+        if updates:
+            optimizer_step(self._state.optimizer, rate)
+            if self._state.ema:
+                self._state.ema.update()
+        return values, rate
+
+    def _losses(self, batch: Mapping[str, np.ndarray], epoch: int, rate: float) -> dict[str, paddle.Tensor]:
+        inputs = [paddle.to_tensor(batch[name]) for name in _INPUTS]
+        try:
+            return self._model.loss(*inputs, epoch)
+        except ValueError as error:  # paddle's binary cross-entropy refuses scores that are no numbers
+            with paddle.no_grad():
+                outputs = [value for level in self._model.raw(inputs[0]) for value in level]
+            if all(bool(paddle.isfinite(value).all()) for value in outputs):
+                raise
+            raise self._diverged("the network's outputs are no finite numbers", rate) from error
+
+    def _diverged(self, what: str, rate: float) -> DivergedError:
+        base = self._settings.learning_rate.base_lr
+        return DivergedError(
+            f"training diverged at step {self._state.position.step + 1} with learning rate {rate:g} ({what}); "
+            f"lower LearningRate.base_lr (it is {base:g}; try {base / 10:g}) and run again; the last good "
+            f"checkpoint stays in {self._checkpoints.folder}"
+        )
+
+    def _train_mode(self) -> None:
+        self._model.train()
+        if self._settings.freeze_batch_norm:
+            for layer in _batch_norms(self._model):
+                layer.eval()
+
+    def _checkpoint_due(self) -> bool:
+        step, passed = self._state.position.step, time.monotonic() - self._saved
+        every = self._settings.checkpoint_steps
+        if step % self._per_epoch == 0 and (passed >= _EPOCH_SECONDS or self._evaluation_due()):
+            return True
+        return bool(every and step % every == 0) or passed >= 60 * self._settings.checkpoint_minutes
+
+    def _save(self) -> None:
+        self._checkpoints.save(self._state.position.step, self._state.checkpoint())
+        self._saved = time.monotonic()
+
+    def _report(
+        self, values: Mapping[str, float], epoch: int, rate: float, images: int, seconds: float
+    ) -> None:
+        step = self._state.position.step
+        self._images, self._seconds = self._images + images, self._seconds + seconds
+        now = images / seconds
+        self._speed = _SMOOTHING * self._speed + (1 - _SMOOTHING) * now if self._speed else now
+        shown = {"epoch": epoch + 1, "lr": rate, **values, "images/s": self._speed}
+        self._line.update(step, **shown)
+        if step % self._settings.log_iter == 0 or step == self._total:
+            row = {"step": step, "epoch": epoch + 1, "lr": rate, **values}
+            self._write(METRICS, {**row, "images_per_second": round(self._speed, 3)})
+
+    def _write(self, name: str, row: Mapping[str, Any]) -> None:
+        """Append a row; the columns are those of the first row."""
+        if name not in self._logs:
+            self._logs[name] = CsvLog(self._work_dir / name, list(row), self._resumed[name])
+        self._logs[name].write(**row)
+
+    def _snapshot(self) -> None:
+        """Write the last weights, evaluate them, keep them if they are the best."""
+        position, ema = self._state.position, self._state.ema
+        done = position.step // self._per_epoch
+        weights = ema.weights() if ema else arrays_of(self._model)
+        save_weights(weights, self._work_dir / LAST)
+        if self._evaluate:
+            with _lent_weights(self._model, weights):
+                metrics = {
+                    name: float(value) for name, value in self._evaluate(self._model, done - 1).items()
+                }
+            self._write(EVALUATIONS, {"step": position.step, "epoch": done, **metrics})
+            if not position.best or metrics["mAP"] > position.best["mAP"]:
+                save_weights(weights, self._work_dir / BEST)
+                position.best, position.best_epoch = metrics, done
+            LOG.info(
+                "train: mAP %.4f after epoch %d; best %.4f after epoch %d",
+                metrics["mAP"],
+                done,
+                position.best["mAP"],
+                position.best_epoch,
+            )
+        else:
+            position.best_epoch = done
+        position.evaluated = position.step
+
+    def _result(self) -> TrainResult:
+        position = self._state.position
+        return TrainResult(
+            work_dir=self._work_dir,
+            best_weights=self._work_dir / (BEST if position.best else LAST),
+            last_weights=self._work_dir / LAST,
+            metrics=position.best,
+            best_epoch=position.best_epoch,
+            epochs=self._settings.epochs,
+            steps=position.step,
+            images_per_second=self._images / self._seconds if self._seconds else 0.0,
+        )
+
+
+@contextmanager
+def _lent_weights(model: nn.Layer, weights: Mapping[str, np.ndarray]) -> Iterator[None]:
+    """Within the block the network has these weights and is in evaluation mode."""
+    own = arrays_of(model)
+    assign(model, weights)
+    model.eval()
+    try:
+        yield
+    finally:
+        assign(model, own)
+
+
+def _batch_norms(model: nn.Layer) -> list[nn.Layer]:
+    return [layer for layer in model.sublayers() if isinstance(layer, (nn.BatchNorm2D, nn.SyncBatchNorm))]
+
+
+def _freeze_batch_norm(model: nn.Layer) -> None:
+    for layer in _batch_norms(model):
+        for value in layer.parameters():
+            value.trainable = False

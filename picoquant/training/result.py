@@ -1,0 +1,53 @@
+"""What a training leaves behind."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BEST, LAST, METRICS, EVALUATIONS = "best.pdparams", "last.pdparams", "metrics.csv", "evaluations.csv"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training leaves behind.
+
+    Attributes:
+        work_dir: where its files are.
+        best_weights: weights with the best mAP; the last ones where nothing was evaluated. EMA weights
+            where an average is kept.
+        last_weights: weights at the end.
+        metrics: of the best evaluation; empty where nothing was evaluated.
+        best_epoch: epochs done when the best weights were taken.
+        epochs, steps: how many were done, those of interrupted runs included.
+        images_per_second: of this run; 0 when no step was left to do.
+    """
+
+    work_dir: Path
+    best_weights: Path
+    last_weights: Path
+    metrics: dict[str, float]
+    best_epoch: int
+    epochs: int
+    steps: int
+    images_per_second: float = field(compare=False)
+
+    def write(self, out: Path) -> dict[str, Any]:
+        """Copy weights and metrics' files into folder `out`.
+
+        Returns: the numbers, JSON-able.
+        """
+        out.mkdir(parents=True, exist_ok=True)
+        for name in (BEST, LAST, METRICS, EVALUATIONS):
+            source = self.best_weights if name == BEST else self.work_dir / name
+            if source.is_file():
+                shutil.copyfile(source, out / name)
+        return {
+            **self.metrics,
+            "best_epoch": self.best_epoch,
+            "epochs": self.epochs,
+            "steps": self.steps,
+            "images_per_second": round(self.images_per_second, 2),
+        }

@@ -1,0 +1,87 @@
+"""All that a training changes, as one thing that is saved and restored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from picoquant.training.checkpoint import Checkpoint
+from picoquant.training.ema import Ema
+from picoquant.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
+from picoquant.training.settings import TrainSettings
+
+
+@dataclass
+class Position:
+    """How far training is.
+
+    Attributes:
+        step: batches done.
+        evaluated: `step` of the last evaluation; 0 before the first.
+        best_epoch: epochs done at the best evaluation.
+        best: metrics of the best evaluation; empty before the first.
+    """
+
+    step: int = 0
+    evaluated: int = 0
+    best_epoch: int = 0
+    best: dict[str, Any] = field(default_factory=dict)
+
+
+class TrainState:
+    """Network, optimiser, average and position.
+
+    Args:
+        model: the network.
+        settings: how it is trained.
+        steps_per_epoch: of the reader.
+    """
+
+    def __init__(self, model: nn.Layer, settings: TrainSettings, steps_per_epoch: int) -> None:
+        self.model, self.position = model, Position()
+        self.optimizer = make_optimizer(model, settings.optimizer, settings.learning_rate.base_lr)
+        self.ema = Ema(model, settings.ema) if settings.ema else None
+        shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+        trained = json.dumps([repr(settings), steps_per_epoch, shapes])
+        self._identity = hashlib.sha256(trained.encode()).hexdigest()
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything, as `restore` takes it."""
+        arrays = {
+            "model": arrays_of(self.model),
+            "optimizer": optimizer_state(self.optimizer, self.model),
+        }
+        progress = {"identity": self._identity, "position": asdict(self.position)}
+        if self.ema:
+            average, progress["ema"] = self.ema.state()
+            arrays["ema"] = {"average": average}
+        return Checkpoint(arrays, progress)
+
+    def restore(self, checkpoint: Checkpoint) -> bool:
+        """Continue from a checkpoint; False, and nothing happens, when it is of another training."""
+        if checkpoint.progress["identity"] != self._identity:
+            return False
+        assign(self.model, checkpoint.arrays["model"])
+        restore_optimizer(self.optimizer, self.model, checkpoint.arrays.get("optimizer", {}))
+        if self.ema:
+            self.ema.restore(checkpoint.arrays["ema"]["average"], checkpoint.progress["ema"])
+        self.position = Position(**checkpoint.progress["position"])
+        return True
+
+
+def arrays_of(model: nn.Layer) -> dict[str, np.ndarray]:
+    """Copies of all parameters and buffers by name."""
+    return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
+def assign(model: nn.Layer, arrays: Mapping[str, np.ndarray]) -> None:
+    """Give all parameters and buffers their values."""
+    for name, value in model.state_dict().items():
+        value.set_value(paddle.to_tensor(arrays[name]))

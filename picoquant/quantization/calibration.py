@@ -8,17 +8,17 @@ is clipped, and a short training is spent on that. Here the averages start from 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import paddle
 
-from picoquant.errors import DataError
+from picoquant.errors import UserError
 from picoquant.quantization.compressor import QatPrograms
-from picoquant.quantization.fake_quant import scale_name
+from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
 from picoquant.quantization.observe import observe_ranges
 from picoquant.quantization.pact import limit_name
-from picoquant.quantization.programs import read_variable, write_variable
+from picoquant.quantization.programs import write_variable
 from picoquant.quantization.settings import QuantAwareSettings
 
 LOG = logging.getLogger("picoquant")
@@ -64,21 +64,30 @@ def calibrate(
             write_variable(scope, limit_name(name), np.array([value], np.float32))
 
 
+def trained_ranges(
+    operators: Iterable[QuantizedOperator], state: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """The ranges of the quantised operators' inputs, by variable.
+
+    Raises: `UserError` when training has made one useless.
+    """
+    ranges = {}
+    for operator in operators:
+        value = float(state[scale_name(operator.activation)][0])
+        if not np.isfinite(value) or value <= 0:
+            raise UserError(
+                f"the trained range of {operator.activation} is {value}: lower TrainConfig.learning_rate"
+            )
+        ranges[operator.activation] = value
+    return ranges
+
+
 def deployed_ranges(
     programs: QatPrograms, batches: Iterable[dict[str, np.ndarray]], shown: Shown
 ) -> dict[str, float]:
-    """The range of every activation of the quantised network.
+    """The range of every activation but the quantised operators' inputs, in the quantised network.
 
-    The inputs of quantised operators have the range that was trained; all others what they reach when the
-    quantised network runs as it will be deployed.
+    Args: as those of `calibrate`; what is measured is the network as it will be deployed.
     """
     title = "quantise: measuring the ranges of all results"
-    ranges = observe_ranges(programs.test, programs.executor, batches, shown(title))
-    scope = paddle.static.global_scope()
-    for operator in programs.operators:
-        name = operator.activation
-        value = float(read_variable(scope, scale_name(name))[0])
-        if not np.isfinite(value) or value <= 0:
-            raise DataError(f"the trained range of {name} is {value}: lower TrainConfig.learning_rate")
-        ranges[name] = value
-    return ranges
+    return observe_ranges(programs.test, programs.executor, batches, shown(title))

@@ -26,6 +26,7 @@ from paddleslim.common.recover_program import recover_inference_program
 
 from picoquant.config.nearest import suggestion
 from picoquant.errors import ConfigError
+from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import MODEL, PARAMS
 from picoquant.quantization.fake_quant import (
     QuantizedOperator,
@@ -77,6 +78,7 @@ class StudentFirstCompression(AutoCompression):
         folder: the student's, with `model.pdmodel` and `model.pdiparams`.
         teacher: the teacher's, the same files.
         work_dir: for the teacher's files and whatever AutoCompression writes.
+        config: what is known about the models' input.
         distillation, quant, train: the sections of its configuration.
         onednn: run convolutions through oneDNN, forward and backward, where this Paddle has it: about twice
             as fast on a CPU, equal but for rounding.
@@ -87,6 +89,7 @@ class StudentFirstCompression(AutoCompression):
         folder: Path,
         teacher: Path,
         work_dir: Path,
+        config: InferConfig,
         distillation: DistillationSettings,
         quant: QuantAwareSettings,
         train: QatTrainSettings,
@@ -95,7 +98,7 @@ class StudentFirstCompression(AutoCompression):
         self._onednn = onednn and paddle.framework.core.is_compiled_with_mkldnn()
         self._folder, self._work = Path(folder), Path(work_dir)
         self._teacher_folder = Path(teacher)
-        self._distillation, self._quant = distillation, quant
+        self._infer_config, self._distillation, self._quant = config, distillation, quant
         _check_readable(self._folder)
         super().__init__(
             str(folder),
@@ -176,10 +179,10 @@ class StudentFirstCompression(AutoCompression):
         names = sorted(_get_target_node(pairs, teacher=True))
         with paddle.static.scope_guard(paddle.static.Scope()):
             model = load_model(self._teacher_folder, self._exe)
-            teacher = Teacher(model, self._exe, names, self._work / "distilled")
+            teacher = Teacher(model, self._exe, names, self._work / "distilled", self._infer_config)
             for name in names:
                 like = model.program.global_block().var(name)
-                variable = paddle.static.data(PREFIX + name, like.shape, like.dtype)
+                variable = paddle.static.data(PREFIX + name, [-1, *like.shape[1:]], like.dtype)
                 variable.stop_gradient = True
         return teacher
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -49,13 +49,24 @@ def observe_ranges(
             write_variable(scope, f"{name}{_SUFFIX}.{part}", np.zeros(1, np.float32))
     count = 0
     for count, batch in enumerate(batches, start=1):
-        run_feed = {name: batch[name] for name in model.feeds}
-        executor.run(program, feed=run_feed, fetch_list=[])
+        for feed in _parts(model, batch):
+            executor.run(program, feed=feed, fetch_list=[])
         _check_finite(scope, names, count)
         shown(count)
     if not count:
         raise DataError("there is no image to measure activation ranges on")
     return {name: float(read_variable(scope, f"{name}{_SUFFIX}.scale")[0]) for name in names}
+
+
+def _parts(model: InferenceModel, batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """A batch as the model takes it: at once, or in pieces where its number of images is fixed."""
+    block = model.program.global_block()
+    feed = {name: batch[name] for name in model.feeds}
+    total = len(feed[model.feeds[0]])
+    size = block.var(model.feeds[0]).shape[0]
+    size = total if size < 1 or total % size else size
+    for start in range(0, total, size):
+        yield {name: value[start : start + size] for name, value in feed.items()}
 
 
 def _insert_observers(program: Any, feeds: tuple[str, ...]) -> list[str]:

@@ -236,6 +236,25 @@ class QatTrainSettings:
         return values
 
 
+@dataclass(frozen=True)
+class QuantizeSettings:
+    """The three sections, and what AutoCompression has no key for.
+
+    Attributes:
+        distillation, quant, train: sections `Distillation`, `QuantAware`, `TrainConfig`.
+        calibration_batches: batches whose activations set the ranges before step 1; 0: none, as PaddleSlim.
+        checkpoint_seconds: between two checkpoints.
+        steps_per_epoch: batches in a pass over the images, for `TrainConfig.epochs`.
+    """
+
+    distillation: DistillationSettings
+    quant: QuantAwareSettings
+    train: QatTrainSettings
+    calibration_batches: int = 8
+    checkpoint_seconds: float = 20.0
+    steps_per_epoch: int | None = None
+
+
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 

@@ -16,13 +16,12 @@ from picoquant.csv_log import CsvLog
 from picoquant.errors import UserError
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms
-from picoquant.quantization.programs import InferenceModel, read_variable, state_names, write_variable
+from picoquant.quantization.programs import read_variable, state_names, write_variable
 from picoquant.quantization.settings import QatTrainSettings
 
 LOG = logging.getLogger("picoquant")
 
-Predict = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
-Evaluate = Callable[[Predict], float]
+State = dict[str, np.ndarray]
 
 # AutoCompression ends when the INT8 mAP is this near the FP32 one (only where origin_metric is set).
 _NEAR_ENOUGH = 0.005
@@ -40,7 +39,7 @@ class QatTrainer:
         every: seconds between two checkpoints.
         log: a row for each step.
         show: makes the line that shows progress.
-        evaluate: measures a model by its predictions, 0 to 1; None: nothing is measured.
+        measure: mAP, 0 to 1, of the INT8 model with the given variables; None: nothing is measured.
         original_metric: the FP32 model's, where it was measured.
     """
 
@@ -51,18 +50,18 @@ class QatTrainer:
     every: float
     log: CsvLog
     show: Callable[..., Any]
-    evaluate: Evaluate | None
+    measure: Callable[[State], float] | None
     original_metric: float | None = None
 
     def __post_init__(self) -> None:
         self._scope = paddle.static.global_scope()
         self._names = state_names(self.programs.train)
 
-    def state(self) -> dict[str, np.ndarray]:
+    def state(self) -> State:
         """Every stored variable of the training program."""
         return {name: read_variable(self._scope, name) for name in self._names}
 
-    def restore(self, state: dict[str, np.ndarray], progress: QatProgress) -> None:
+    def restore(self, state: State, progress: QatProgress) -> None:
         """Continue from a checkpoint."""
         for name, value in state.items():
             write_variable(self._scope, name, value)
@@ -80,7 +79,7 @@ class QatTrainer:
 
         Raises: `UserError` when the loss is not finite; the last good checkpoint stays.
         """
-        if self.evaluate and not progress.evaluations:
+        if self.measure and not progress.evaluations:
             self._measure(progress)
             self._save(progress)
         saved = time.monotonic()
@@ -90,7 +89,7 @@ class QatTrainer:
             loss = self._step(next(feeds), rate, progress.step + 1)
             progress.step += 1
             line.update(progress.step, loss=loss, lr=rate)
-            due = self.evaluate and (
+            due = self.measure and (
                 progress.step % self.settings.eval_iter == 0 or progress.step == self.steps
             )
             if due:
@@ -138,12 +137,13 @@ class QatTrainer:
         self.checkpoints.save(state, progress)
 
     def _measure(self, progress: QatProgress) -> None:
-        value = float(self.evaluate(predictor(self.programs.executor, self.programs.test)))
+        state = self.state()
+        value = float(self.measure(state))
         best = progress.best
         progress.evaluations.append((progress.step, value))
         if best is None or value > best:
             progress.best_step = progress.step
-            self.checkpoints.save_best(self.state(), progress.step)
+            self.checkpoints.save_best(state, progress.step)
         LOG.info(
             "quantise: INT8 mAP %.4f after step %d; best %.4f after step %d",
             value,
@@ -163,14 +163,3 @@ class QatTrainer:
             LOG.info("quantise: mAP %.4f is within 0.5 %% of FP32's %.4f; done", progress.best, original)
             return True
         return False
-
-
-def predictor(executor: Any, model: InferenceModel) -> Predict:
-    """Predictions of a program whose variables are in the current scope: feed in, outputs in order."""
-
-    def predict(feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-        inputs = {name: feed[name] for name in model.feeds}
-        outputs = executor.run(model.program, feed=inputs, fetch_list=list(model.fetches), return_numpy=False)
-        return [np.array(output) for output in outputs]
-
-    return predict

@@ -9,11 +9,11 @@ import paddle
 from paddle import nn
 
 from picoquant.export.infer_config import InferConfig
-from picoquant.quantization.quantize import QuantizeSettings
 from picoquant.quantization.settings import (
     DistillationSettings,
     QatTrainSettings,
     QuantAwareSettings,
+    QuantizeSettings,
 )
 
 SIZE = 32
@@ -48,12 +48,12 @@ def _block(inputs: int, outputs: int, size: int, stride: int, groups: int = 1) -
     return [conv, nn.BatchNorm2D(outputs), nn.ReLU6()]
 
 
-def export_small(folder) -> None:
-    """Write the network as an inference model."""
+def export_small(folder, batch_size=None) -> None:
+    """Write the network as an inference model for any number of images, or for a fixed one."""
     with paddle.utils.unique_name.guard():
         network = Small()
         network.eval()
-        spec = [paddle.static.InputSpec([None, 3, SIZE, SIZE], "float32", "image")]
+        spec = [paddle.static.InputSpec([batch_size, 3, SIZE, SIZE], "float32", "image")]
         paddle.jit.save(network, str(folder / "model"), input_spec=spec)
 
 

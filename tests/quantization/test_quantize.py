@@ -8,12 +8,17 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import paddle
 import pytest
 
 from picoquant.errors import ConfigError, UserError, WeightsError
+from picoquant.evaluation.runtime import open_predictor
+from picoquant.export.model_folder import ModelFolder
+from picoquant.quantization.programs import load_model, read_variable, state_names, write_variable
 from picoquant.quantization.quantize import quantize
+from picoquant.quantization.session import quiet, static_session
 from picoquant.quantization.settings import DistillationSettings
-from tests.quantization.small_net import CONFIG, batches, settings
+from tests.quantization.small_net import CONFIG, batches, export_small, settings
 
 
 def run(model, folder, wanted, **more):
@@ -23,9 +28,7 @@ def run(model, folder, wanted, **more):
 
 def predictions(folder, feed):
     """Outputs of a saved model in Paddle's inference runtime."""
-    from picoquant.quantization.teacher import make_predictor, run_predictor
-
-    return run_predictor(make_predictor(folder), feed)
+    return open_predictor(ModelFolder.open(folder, config=CONFIG))(feed)
 
 
 class Recorder:
@@ -77,9 +80,29 @@ def test_every_convolution_has_a_sound_range(quantized):
     assert 0.99 < described["ranges"]["image"] <= 1.0
 
 
-def test_int8_model_predicts_what_the_fake_quantised_program_does(quantized):
+def test_the_model_written_is_the_one_evaluated(quantized):
     folder, _, recorder = quantized
     for expected, got in zip(recorder.seen[-1], predictions(folder / "model", next(batches(100)))):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_int8_model_predicts_what_the_fake_quantised_program_does(small_model, quantized, tmp_path):
+    with quiet():
+        from picoquant.quantization.compressor import StudentFirstCompression
+    folder, _, _ = quantized
+    shutil.copytree(small_model, tmp_path / "model")
+    feed, wanted = next(batches(100)), settings()
+    with static_session() as scope:
+        sections = wanted.distillation, wanted.quant, wanted.train
+        places = tmp_path / "model", tmp_path / "model", tmp_path / "work"
+        programs = StudentFirstCompression(*places, CONFIG, *sections).build(lambda what: None)
+        with np.load(folder / "work" / "checkpoint.npz") as state:
+            for name in set(state.files) - {"__progress__"}:
+                write_variable(scope, name, state[name])
+        test = programs.test
+        inputs = {"image": feed["image"]}
+        outputs = programs.executor.run(test.program, feed=inputs, fetch_list=list(test.fetches))
+    for expected, got in zip(outputs, predictions(folder / "model", feed)):
         np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
@@ -102,11 +125,6 @@ def test_weights_are_whole_numbers(quantized):
 
 def stored(folder):
     """Stored variables of a saved model."""
-    import paddle
-
-    from picoquant.quantization.programs import load_model, read_variable, state_names
-    from picoquant.quantization.session import static_session
-
     with static_session() as scope:
         executor = paddle.static.Executor(paddle.CPUPlace())
         model = load_model(folder, executor)
@@ -114,8 +132,6 @@ def stored(folder):
 
 
 def test_dynamic_mode_is_back(quantized):
-    import paddle
-
     assert paddle.in_dynamic_mode()
 
 
@@ -170,6 +186,13 @@ def test_target_metric_ends_training(small_model, tmp_path):
 def test_wrong_origin_metric(small_model, tmp_path):
     with pytest.raises(UserError, match="origin_metric is 0.3 but the FP32 model reaches 0.1"):
         run(small_model, tmp_path, settings(origin_metric=0.3), evaluate=Recorder([0.1]))
+
+
+def test_model_for_one_image_at_a_time(tmp_path):
+    (tmp_path / "fixed").mkdir()
+    export_small(tmp_path / "fixed", batch_size=1)
+    # Batches hold two images.
+    assert run(tmp_path / "fixed", tmp_path, settings(2)).metrics["steps"] == 2
 
 
 def test_unknown_distillation_node_gives_the_nearest(small_model, tmp_path):

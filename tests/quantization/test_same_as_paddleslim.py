@@ -10,7 +10,7 @@ import paddle
 import pytest
 
 from picoquant.quantization.session import quiet, static_session
-from tests.quantization.small_net import batches, settings
+from tests.quantization.small_net import CONFIG, batches, settings
 
 
 def of_paddleslim(model, folder, wanted, monkeypatch):
@@ -61,7 +61,7 @@ def of_picoquant(model, folder, wanted):
     with static_session() as scope:
         sections = wanted.distillation, wanted.quant, wanted.train
         compression = StudentFirstCompression(
-            folder / "student", folder / "student", folder / "work", *sections, onednn=False
+            folder / "student", folder / "student", folder / "work", CONFIG, *sections, onednn=False
         )
         programs = compression.build(lambda what: None)
         feeds = batches(0)

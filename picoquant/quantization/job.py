@@ -1,0 +1,273 @@
+"""One quantisation, from copies of the models to the INT8 files; runs inside a static session."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from picoquant.csv_log import CsvLog
+from picoquant.errors import PicoquantError, UserError
+from picoquant.evaluation.runtime import open_predictor
+from picoquant.export.infer_config import InferConfig
+from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.files import sha256, write_json
+from picoquant.progress import Progress, duration
+from picoquant.quantization.calibration import calibrate, deployed_ranges, trained_ranges
+from picoquant.quantization.checkpoint import Checkpoints, QatProgress
+from picoquant.quantization.compressor import QatPrograms, StudentFirstCompression
+from picoquant.quantization.int8_model import Int8Source, write_lite_model, write_onnx_model
+from picoquant.quantization.settings import QuantizeSettings
+from picoquant.quantization.training import QatTrainer
+
+LOG = logging.getLogger("picoquant")
+
+ONNX_FOLDER = "onnx_format"
+_LOG_FIELDS = ("step", "loss", "lr", "mAP")
+# PaddleSlim refuses a model whose mAP is further than this from origin_metric.
+_ORIGIN_TOLERANCE = 0.05
+# For a result that is 0 throughout: a range of 0 would be divided by.
+_SMALLEST_RANGE = 1e-6
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are.
+
+    Attributes:
+        copies: holds `student` and `teacher`, copies of the models; removed at the end.
+        out: gets the INT8 model.
+        work: is kept between runs.
+        config: what is known about the models' input.
+    """
+
+    copies: Path
+    out: Path
+    work: Path
+    config: InferConfig
+
+    @property
+    def student(self) -> Path:
+        """The folder of the model that is quantised."""
+        return self.copies / "student"
+
+    def fingerprint(self, *more: Any) -> str:
+        """Of the models and whatever else decides the result."""
+        files = [
+            folder / name for folder in (self.student, self.copies / "teacher") for name in (MODEL, PARAMS)
+        ]
+        text = f"{more} {[sha256(file) for file in files]}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class QuantizeJob:
+    """One quantisation, inside a static session.
+
+    Args:
+        places: where things are.
+        settings: of everything.
+        seed: of everything random.
+        evaluate: takes a predictor and gives the mAP, 0 to 1; None: nothing is evaluated.
+        show: makes the line that shows progress.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        settings: QuantizeSettings,
+        seed: int,
+        evaluate: Callable[[Any], float] | None,
+        show: Callable[..., Progress],
+    ) -> None:
+        self._places, self._settings, self._evaluate, self._show = places, settings, evaluate, show
+        self._fingerprint = places.fingerprint(settings, seed)
+
+    def run(self, batches: Callable[[int], Any], began: float) -> dict[str, Any]:
+        """All of it.
+
+        Args:
+            batches: called with the number of steps done, gives an endless iterator of feeds.
+            began: `time.monotonic()` of the start, for the set-up's seconds.
+
+        Returns: the metrics.
+        """
+        programs = self._build()
+        trainer, progress = self._prepare(programs, batches)
+        setup = time.monotonic() - began
+        LOG.info(
+            "quantise: ready after %s: %d operators in INT8; step %d of %d",
+            duration(setup),
+            len(programs.operators),
+            progress.step,
+            trainer.steps,
+        )
+        feeds = batches(progress.step)
+        try:
+            trainer.run(feeds, progress)
+        finally:
+            close_batches(feeds)
+        self._take_best(trainer, progress)
+        self._write(programs, trainer, batches)
+        metrics: dict[str, Any] = {
+            "steps": progress.step,
+            "quantized_operators": len(programs.operators),
+            "setup_seconds": round(setup, 1),
+        }
+        if progress.evaluations:
+            metrics.update(
+                mAP=progress.best,
+                best_step=progress.best_step,
+                evaluations=[list(pair) for pair in progress.evaluations],
+            )
+        if trainer.original_metric is not None:
+            metrics["fp32_mAP"] = trainer.original_metric
+        return metrics
+
+    def _take_best(self, trainer: QatTrainer, progress: QatProgress) -> None:
+        """Put the variables of the best evaluation into the scope; without evaluations the last stay."""
+        if progress.best_step in (None, progress.step):
+            return
+        best = trainer.checkpoints.load_best(progress.best_step)
+        if best is None:
+            raise PicoquantError(
+                f"the weights of step {progress.best_step} are gone from {self._places.work}; delete that "
+                "folder and run again"
+            )
+        trainer.restore(best, progress)
+
+    def _build(self) -> QatPrograms:
+        settings = self._settings
+        LOG.info("quantise: reading the model and finding what to distil")
+        compression = StudentFirstCompression(
+            self._places.student,
+            self._places.copies / "teacher",
+            self._places.copies,
+            self._places.config,
+            settings.distillation,
+            settings.quant,
+            settings.train,
+        )
+        return compression.build(lambda what: LOG.info("quantise: %s", what))
+
+    def _prepare(
+        self, programs: QatPrograms, batches: Callable[[int], Any]
+    ) -> tuple[QatTrainer, QatProgress]:
+        """The trainer, and where it starts: a checkpoint, or calibrated ranges."""
+        settings = self._settings
+        checkpoints = Checkpoints(self._places.work, self._fingerprint)
+        found = checkpoints.load()
+        original = self._original_metric() if found is None else found[1].original_metric
+        trainer = QatTrainer(
+            programs=programs,
+            settings=settings.train,
+            steps=settings.train.steps(settings.steps_per_epoch),
+            checkpoints=checkpoints,
+            every=settings.checkpoint_seconds,
+            log=CsvLog(self._places.work / "qat.csv", _LOG_FIELDS, found[1].step if found else 0),
+            show=self._show,
+            measure=self._measure(programs) if self._evaluate else None,
+            original_metric=original,
+        )
+        if found is not None:
+            LOG.info("quantise: continuing after step %d of an interrupted run", found[1].step)
+            trainer.restore(*found)
+            return trainer, found[1]
+        if settings.calibration_batches:
+            calibrate(programs, self._calibration(batches), settings.quant, self._shown)
+        return trainer, QatProgress(original_metric=original)
+
+    def _original_metric(self) -> float | None:
+        """mAP of the FP32 model, measured where `origin_metric` asks for it."""
+        expected = self._settings.train.origin_metric
+        if self._evaluate is None or expected is None:
+            return None
+        LOG.info("quantise: evaluating the FP32 model, which TrainConfig.origin_metric describes")
+        value = float(self._evaluate(self._predictor(self._places.student)))
+        if abs(value - expected) > _ORIGIN_TOLERANCE:
+            raise UserError(
+                f"TrainConfig.origin_metric is {expected:g} but the FP32 model reaches {value:.4f} on the "
+                "evaluation images: correct origin_metric, or the images and how they are prepared"
+            )
+        return value
+
+    def _calibration(self, batches: Callable[[int], Any]) -> Any:
+        source = batches(0)
+        try:
+            yield from itertools.islice(source, max(self._settings.calibration_batches, 1))
+        finally:
+            close_batches(source)
+
+    def _shown(self, what: str) -> Callable[[int], None]:
+        """Progress over the calibration batches, started under the name of what is done."""
+        line = self._show(what, max(self._settings.calibration_batches, 1), unit="batch")
+        line.update(0)
+        return line.update
+
+    def _predictor(self, folder: Path) -> Any:
+        return open_predictor(ModelFolder.open(folder, config=self._places.config))
+
+    def _measure(self, programs: QatPrograms) -> Callable[[dict[str, Any]], float]:
+        """Evaluate the very model that would be written: rounding makes any other form differ a little."""
+
+        def measure(state: dict[str, Any]) -> float:
+            folder = self._places.copies / "int8"
+            write_lite_model(self._source(programs, state, {}), programs.executor, folder)
+            return self._evaluate(self._predictor(folder))
+
+        return measure
+
+    def _source(self, programs: QatPrograms, state: dict[str, Any], ranges: dict[str, float]) -> Int8Source:
+        ranges = {**ranges, **trained_ranges(programs.operators, state)}
+        operators, quant = programs.operators, self._settings.quant
+        return Int8Source(self._places.student, state, ranges, operators, quant)
+
+    def _write(self, programs: QatPrograms, trainer: QatTrainer, batches: Callable[[int], Any]) -> None:
+        """Both INT8 forms and a description, from the variables in scope."""
+        ranges = deployed_ranges(programs, self._calibration(batches), self._shown)
+        silent = sorted(name for name, value in ranges.items() if value <= 0)
+        if silent:
+            LOG.warning(
+                "quantise: %d results are 0 for all calibration images (%s …); their range is set to %g",
+                len(silent),
+                silent[0],
+                _SMALLEST_RANGE,
+            )
+            ranges.update(dict.fromkeys(silent, _SMALLEST_RANGE))
+        source = self._source(programs, trainer.state(), ranges)
+        out = self._places.out
+        LOG.info("quantise: writing the INT8 model to %s", out)
+        write_lite_model(source, programs.executor, out)
+        write_onnx_model(source, programs.executor, out / ONNX_FOLDER)
+        write_json(out / "quantization.json", _description(source))
+
+
+def close_batches(source: Any) -> None:
+    """End a generator now, so that what it holds (worker processes) is free."""
+    if hasattr(source, "close"):
+        source.close()
+
+
+def _description(source: Int8Source) -> dict[str, Any]:
+    """What is in INT8 and all ranges, for a reader without Paddle."""
+    quant = source.settings
+    return {
+        "weight_bits": quant.weight_bits,
+        "activation_bits": quant.activation_bits,
+        "operators": [
+            {
+                "type": operator.kind,
+                "output": operator.output,
+                "activation": operator.activation,
+                "activation_range": source.ranges[operator.activation],
+                "weight": operator.weight,
+                "weight_axis": operator.axis,
+            }
+            for operator in source.operators
+        ],
+        "ranges": dict(source.ranges),
+    }

@@ -33,9 +33,19 @@ def reader_settings(recipe: Recipe, section: str) -> ReaderSettings:
     values = recipe.document.get(section)
     if not isinstance(values, dict):
         raise ConfigError(f"{section}: expected sample_transforms, batch_transforms and batch_size")
-    settings = ReaderSettings.from_mapping(values, section)
+    settings = ReaderSettings.from_mapping(_without_targets(values), section)
     size = recipe.common.input_size
     return with_input_size(settings, size) if size else settings
+
+
+def _without_targets(values: dict[str, Any]) -> dict[str, Any]:
+    """The section without August 2021's Gt2GFLTarget: the head assigns its own targets (its parameters
+    are read by `config.detector`)."""
+    transforms = values.get("batch_transforms")
+    if not isinstance(transforms, list):
+        return values
+    kept = [entry for entry in transforms if not (isinstance(entry, dict) and "Gt2GFLTarget" in entry)]
+    return {**values, "batch_transforms": kept}
 
 
 def input_size(recipe: Recipe) -> tuple[int, int]:

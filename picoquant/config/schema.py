@@ -21,11 +21,14 @@ _ACCEPTED = {
     "map_type", "norm_type", "sync_bn", "use_vdl", "vdl_log_dir", "save_prediction_only", "output_eval",
     "classwise", "bias", "amp", "fp16", "amp_level", "use_fused_allreduce_gradients", "ssld_path",
     "log_ranks", "checkpoint", "use_checkpoint", "to_static", "random_seed", "IouType", "hidden_dim",
+    "export_post_process", "slim", "slim_method", "distill_loss", "distill_loss_name", "FGDFeatureLoss",
 }  # fmt: skip
 
 COMPONENTS = {
     "LCNet", "ESNet", "ShuffleNetV2", "MobileNetV3", "ResNet", "CSPPAN", "LCPAN", "PicoHead", "PicoHeadV2",
-    "PicoFeat", "GFLHead", "FCOSFeat", "FPN", "PAN",
+    "PicoFeat", "GFLHead", "FCOSFeat", "FPN", "PAN", "VarifocalLoss", "QualityFocalLoss",
+    "DistributionFocalLoss", "GIoULoss", "SIoULoss", "DIouLoss", "IouLoss", "ATSSAssigner",
+    "SimOTAAssigner", "TaskAlignedAssigner", "MultiClassNMS",
 }  # fmt: skip
 
 # PaddleSlim's own Global keys of other models, so that a file made for it is not refused.

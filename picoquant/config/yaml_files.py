@@ -6,17 +6,15 @@ resolved configuration can be written and read again.
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from picoquant.config.locate import find, shipped_folder
+from picoquant.config.bases import base_files
+from picoquant.config.locate import find
 from picoquant.errors import ConfigError
-
-LOG = logging.getLogger("picoquant")
 
 _MAX_BYTES = 4 << 20  # no configuration is this large; a larger file is not one
 _MAX_NODES = 200_000  # expanded nodes: stops files whose aliases multiply
@@ -128,8 +126,8 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def load_with_bases(path: Path, _above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A PaddleDetection file with its `_BASE_` files below it, the file itself winning.
 
-    A base that is not beside the file is taken from picoquant's own `configs/`, so that a single
-    PaddleDetection file runs without the folder it came from.
+    A base that is not beside the file is taken from picoquant's own `configs/` (see `bases`), so that a
+    single PaddleDetection file runs without the folder it came from.
 
     Raises: `ConfigError` when a base is missing or the bases go round in a circle.
     """
@@ -140,22 +138,10 @@ def load_with_bases(path: Path, _above: tuple[Path, ...] = ()) -> dict[str, Any]
     own = load_mapping(path)
     bases = own.pop("_BASE_", None) or []
     merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        merged = merge(merged, load_with_bases(_base_path(path, str(base)), (*_above, path)))
+    names = [bases] if isinstance(bases, str) else [str(base) for base in bases]
+    for base in base_files(path, names):
+        merged = merge(merged, load_with_bases(base, (*_above, path)))
     return merge(merged, own)
-
-
-def _base_path(path: Path, base: str) -> Path:
-    beside = (path.parent / Path(base).expanduser()).resolve()
-    if beside.is_file():
-        return beside
-    parts = [part for part in Path(base).parts if part not in ("..", ".", "/")]
-    for start in range(len(parts)):
-        ours = shipped_folder("configs").joinpath(*parts[start:])
-        if ours.is_file():
-            LOG.info("%s: _BASE_ %s is not beside it; picoquant's own is used", path.name, base)
-            return ours
-    raise ConfigError(f"{path}: _BASE_ {base} does not exist (looked for {beside})")
 
 
 def load_detection_config(name: str) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from tests.commands import SMALL, picoquant, with_sets
+from picoquant.files import sha256
+from tests.commands import SMALL, picoquant, refusal, with_sets
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +134,28 @@ def test_a_changed_setting_runs_its_stage_again_and_says_what_changed(run_dir, t
     assert done.returncode == 0, done.stderr
     assert "export: skipped" in done.stderr
     assert "quantize: again, changed: training" in done.stderr
+
+
+def test_a_package_without_opt_stops_with_what_to_do_and_leaves_nothing(run_dir):
+    done = picoquant("package", "--save-dir", run_dir, "--opt", "/nowhere/paddle_lite_opt")
+    line = refusal(done)
+    assert "/nowhere/paddle_lite_opt" in line
+    assert not (run_dir / "package").exists()
+
+
+def test_an_unknown_target_lists_the_known_ones(run_dir):
+    line = refusal(picoquant("package", "--save-dir", run_dir, "--target", "rv1127"))
+    assert "unknown target rv1127; known, the nearest first: rv1126" in line and "imx8mp" in line
+
+
+def test_a_second_target_is_put_beside_the_first(run_dir, opt):
+    for target in ("rv1126", "imx8mp"):
+        done = picoquant("package", "--save-dir", run_dir, "--target", target, "--opt", opt.path)
+        assert done.returncode == 0, done.stderr
+    for target in ("rv1126", "imx8mp"):
+        folder = run_dir / "package" / target
+        contents = json.loads((folder / "manifest.json").read_text())
+        assert contents["mAP"].keys() == {"fp32", "int8"}
+        for name, entry in contents["files"].items():
+            assert sha256(folder / name) == entry["sha256"], name
+        assert {"model.nb", "model_int8.onnx", "labels.txt", "preprocess.yml"} <= set(contents["files"])

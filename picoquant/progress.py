@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import deque
 
 LOG = logging.getLogger("picoquant")
 
 _TERMINAL_INTERVAL = 0.2  # seconds between rewrites of the line
 _LOG_INTERVAL = 10.0  # seconds between lines in a log
+_WINDOW = 60.0  # seconds over which speed is measured: a slow first step is soon forgotten
 
 
 def duration(seconds: float) -> str:
@@ -41,8 +43,8 @@ class Progress:
     """
 
     def __init__(self, title: str, total: int, unit: str = "step", start: int = 0) -> None:
-        self._title, self._total, self._unit, self._start = title, total, unit, start
-        self._began = time.monotonic()
+        self._title, self._total, self._unit = title, total, unit
+        self._done: deque[tuple[float, int]] = deque([(time.monotonic(), start)])
         self._shown = 0.0
         self._on_terminal = sys.stderr.isatty() and LOG.isEnabledFor(logging.INFO)
         self._open_line = False
@@ -50,6 +52,9 @@ class Progress:
     def update(self, step: int, **values: float) -> None:
         """Say that `step` steps are done; `values` (loss, lr …) are shown beside it."""
         now = time.monotonic()
+        self._done.append((now, step))
+        while len(self._done) > 2 and now - self._done[1][0] > _WINDOW:
+            self._done.popleft()
         interval = _TERMINAL_INTERVAL if self._on_terminal else _LOG_INTERVAL
         last = bool(self._total) and step >= self._total
         if not last and self._shown and now - self._shown < interval:
@@ -73,7 +78,8 @@ class Progress:
             self._open_line = False
 
     def _line(self, step: int, now: float, values: dict[str, float]) -> str:
-        done, elapsed = step - self._start, now - self._began
+        began, first = self._done[0]
+        done, elapsed = step - first, now - began
         parts = [f"{self._title} {self._unit} {step}" + (f"/{self._total}" if self._total else "")]
         parts += [f"{name} {_value(value)}" for name, value in values.items()]
         if done > 0 and elapsed > 0:

@@ -1,0 +1,7 @@
+"""What a network costs: parameters, multiply-accumulates, shapes and memory."""
+
+from __future__ import annotations
+
+from picoquant.summary.summarise import Memory, Part, Row, Summary, summarise
+
+__all__ = ["Memory", "Part", "Row", "Summary", "summarise"]

@@ -66,5 +66,10 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Layer, state: dict[str, np
 
 
 def _owner(key: str, owners: dict[str, str]) -> str:
-    """Which parameter an accumulator belongs to: the longest name that starts its name."""
-    return max((name for name in owners if key.startswith(f"{name}_")), key=len)
+    """Which parameter an accumulator belongs to: the longest name that starts the accumulator's."""
+    name = key
+    while name not in owners:
+        name, underscore, _ = name.rpartition("_")
+        if not underscore:
+            raise KeyError(f"{key} belongs to no parameter of the network")
+    return name

@@ -42,6 +42,7 @@ from picoquant.quantization.settings import (
     QuantAwareSettings,
 )
 from picoquant.quantization.teacher import PREFIX, Teacher
+from picoquant.training.fast import fast_convolutions_available
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ class StudentFirstCompression(AutoCompression):
         work_dir: for the teacher's files and whatever AutoCompression writes.
         config: what is known about the models' input.
         distillation, quant, train: the sections of its configuration.
-        onednn: run convolutions through oneDNN, forward and backward, where this Paddle has it: about twice
-            as fast on a CPU, equal but for rounding.
+        onednn: run convolutions through oneDNN, forward and backward, where this Paddle has it: equal but
+            for rounding, and faster.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class StudentFirstCompression(AutoCompression):
         train: QatTrainSettings,
         onednn: bool = True,
     ) -> None:
-        self._onednn = onednn and paddle.framework.core.is_compiled_with_mkldnn()
+        self._onednn = onednn and fast_convolutions_available()
         self._folder, self._work = Path(folder), Path(work_dir)
         self._teacher_folder = Path(teacher)
         self._infer_config, self._distillation, self._quant = config, distillation, quant
@@ -131,7 +132,7 @@ class StudentFirstCompression(AutoCompression):
         scope = paddle.static.global_scope()
         announce("quantising the student")
         original = self._load()
-        if self._onednn and isinstance(self._places, paddle.CPUPlace):
+        if self._onednn:
             _use_onednn(original.program)
         startup = paddle.static.Program()
         program = recover_inference_program(original.program.clone(), startup)

@@ -227,7 +227,7 @@ class QuantizeJob:
         return Int8Source(self._places.student, state, ranges, operators, quant)
 
     def _write(self, programs: QatPrograms, trainer: QatTrainer, batches: Callable[[int], Any]) -> None:
-        """Both INT8 forms and a description, from the variables in scope."""
+        """The INT8 model and a description, from the variables in scope."""
         ranges = deployed_ranges(programs, self._calibration(batches), self._shown)
         silent = sorted(name for name, value in ranges.items() if value <= 0)
         if silent:
@@ -242,7 +242,8 @@ class QuantizeJob:
         out = self._places.out
         LOG.info("quantise: writing the INT8 model to %s", out)
         write_lite_model(source, programs.executor, out)
-        write_onnx_model(source, programs.executor, out / ONNX_FOLDER)
+        if self._settings.quant.onnx_format:
+            write_onnx_model(source, programs.executor, out / ONNX_FOLDER)
         write_json(out / "quantization.json", _description(source))
 
 

@@ -6,6 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def quantize(
     Args:
         model_dir: folder of the FP32 model; it is not changed. `infer_cfg.yml` is copied from it.
         out_dir: gets `model.pdmodel`, `model.pdiparams` (for Paddle Lite and Paddle's runtime),
-            `onnx_format/` with the same for paddle2onnx, `infer_cfg.yml`, `quantization.json`, `qat.csv`.
+            `infer_cfg.yml`, `quantization.json`, `qat.csv`, and where `QuantAware.onnx_format` is true
+            `onnx_format/`, the same model with the operators of ONNX.
         work_dir: for checkpoints and temporary files.
         batches: called with the number of steps done, gives an endless iterator of feeds: input name
             -> array with the batch first.
@@ -72,11 +74,13 @@ def quantize(
         import paddle
 
         from picoquant.quantization.job import Places, QuantizeJob
+        from picoquant.training.fast import fast_convolutions_available, tuned_cpu
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
     copies = Path(work_dir) / "models"
     try:
         _copy_models(folder, settings.distillation, copies)
-        with static_session(), quiet():
+        fast = tuned_cpu() if fast_convolutions_available() else nullcontext()
+        with fast, static_session(), quiet():
             paddle.seed(seed)
             places = Places(copies, Path(out_dir), Path(work_dir), folder.config)
             job = QuantizeJob(places, settings, seed, evaluate, progress)

@@ -92,7 +92,8 @@ class QuantAwareSettings:
         window_size: of `range_abs_max`; accepted, not used.
         moving_rate: decay of the activations' moving average.
         for_tensorrt, is_full_quantize: accepted as false only.
-        onnx_format: accepted; both formats are written whatever it says.
+        onnx_format: also write the model with `quantize_linear` and `dequantize_linear`. The model for
+            Paddle Lite, from which picoquant makes its INT8 ONNX, is always written.
     """
 
     quantize_op_types: tuple[str, ...] = ("conv2d", "depthwise_conv2d")

@@ -66,12 +66,14 @@ def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
         step += 1
 
 
-def settings(steps: int = 3, use_pact: bool = False, **changes) -> QuantizeSettings:
+def settings(
+    steps: int = 3, use_pact: bool = False, onnx_format: bool = False, **changes
+) -> QuantizeSettings:
     """Settings of a short quantisation; `changes` go into `TrainConfig`."""
     train = {"learning_rate": 1e-3, "optimizer_builder": FLAT, "eval_iter": 2, **changes}
     return QuantizeSettings(
         DistillationSettings(),
-        QuantAwareSettings(use_pact=use_pact),
+        QuantAwareSettings(use_pact=use_pact, onnx_format=onnx_format),
         QatTrainSettings(train_iter=steps, **train),
         calibration_batches=2,
         checkpoint_seconds=0.0,

@@ -48,7 +48,7 @@ def quantized(small_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantized")
     before = {path.name: path.read_bytes() for path in small_model.iterdir()}
     recorder = Recorder([0.1, 0.2, 0.3])
-    result = run(small_model, folder, settings(), evaluate=recorder)
+    result = run(small_model, folder, settings(onnx_format=True), evaluate=recorder)
     assert {path.name: path.read_bytes() for path in small_model.iterdir()} == before
     return folder, result, recorder
 
@@ -157,7 +157,7 @@ def test_interrupted_run_ends_as_an_undisturbed_one(small_model, tmp_path, use_p
     with pytest.raises(KeyboardInterrupt):
         quantize(small_model, folder / "model", folder / "work", once, wanted, config=CONFIG)
     run(small_model, folder, wanted)
-    for name in ("model.pdiparams", "qat.csv", "onnx_format/model.pdiparams"):
+    for name in ("model.pdmodel", "model.pdiparams", "qat.csv"):
         whole, killed = (path / "model" / name for path in (tmp_path / "whole", folder))
         assert whole.read_bytes() == killed.read_bytes()
 

@@ -52,8 +52,8 @@ def of_paddleslim(model, folder, wanted, monkeypatch):
         return np.array(losses), quantized, stored(program, scope)
 
 
-def of_picoquant(model, folder, wanted):
-    """The same of ours."""
+def of_picoquant(model, folder, wanted, onednn=False):
+    """The same of ours, by default with Paddle's own convolutions, as PaddleSlim's."""
     with quiet():
         from picoquant.quantization.compressor import StudentFirstCompression
 
@@ -61,7 +61,7 @@ def of_picoquant(model, folder, wanted):
     with static_session() as scope:
         sections = wanted.distillation, wanted.quant, wanted.train
         compression = StudentFirstCompression(
-            folder / "student", folder / "student", folder / "work", CONFIG, *sections, onednn=False
+            folder / "student", folder / "student", folder / "work", CONFIG, *sections, onednn=onednn
         )
         programs = compression.build(lambda what: None)
         feeds = batches(0)
@@ -105,3 +105,15 @@ def test_losses_operators_ranges_and_weights(small_model, tmp_path, monkeypatch,
     expected = sorted(value.item() for name, value in variables.items() if name.endswith("_pact"))
     assert len(limits) == (4 if use_pact else 0)
     np.testing.assert_allclose(limits, expected, rtol=1e-6)
+
+
+def test_onednn_computes_the_same(small_model, tmp_path):
+    wanted = settings(4, learning_rate=1e-2)
+    found = []
+    for name, onednn in (("plain", False), ("onednn", True)):
+        (tmp_path / name).mkdir()
+        found.append(of_picoquant(small_model, tmp_path / name, wanted, onednn))
+    (losses, _, variables), (own_losses, _, own) = found
+    np.testing.assert_allclose(own_losses, losses, rtol=1e-2)
+    for name, value in variables.items():
+        np.testing.assert_allclose(own[name], value, rtol=1e-2, atol=1e-3, err_msg=name)

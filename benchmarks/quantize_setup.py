@@ -1,0 +1,167 @@
+"""Set-up of QAT with distillation, and its steps: picoquant beside PaddleSlim's AutoCompression, same model.
+
+    python benchmarks/quantize_setup.py --size 416 --batch 8 --limit 1200
+
+Set-up is everything from an exported model on disk to the first step (the import of PaddleSlim included);
+picoquant's calibration of ranges is left out of it, as PaddleSlim has none. Each contender runs in a process of
+its own and is stopped at the time limit. The loss of step 0, on the same images, must be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+CONTENDERS = ("PaddleSlim", "picoquant")
+NAMES = {"model_filename": "model.pdmodel", "params_filename": "model.pdiparams"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--size", type=int, default=416, help="input height and width")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5, help="steps to measure after step 0")
+    parser.add_argument("--pact", action="store_true", help="use_pact: true")
+    parser.add_argument("--limit", type=float, default=900.0, help="seconds each contender may take")
+    parser.add_argument("--config", default="picodet_s_416_coco_npu", help="a shipped configuration")
+    parser.add_argument("--model", help="folder of an exported model; by default one with random weights")
+    parser.add_argument("--only", choices=CONTENDERS, help="measure one and print JSON")
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps(measure(options)))
+        return
+    print(f"{options.config}, {options.batch} images of {options.size} pixels, use_pact {options.pact}")
+    with tempfile.TemporaryDirectory() as folder:
+        if not options.model:
+            options.model = folder
+            subprocess.run([sys.executable, "-c", export_script(options)], check=True, capture_output=True)
+        for name in CONTENDERS:
+            found = measured_apart(name, options)
+            if "failed" in found:
+                print(f"{name:12} {found['failed']}", flush=True)
+                continue
+            step = f"{found['step']:6.2f} s a step" if found["step"] else ""
+            print(f"{name:12} set-up {found['setup']:7.1f} s  loss {found['loss']:.6g}  {step}", flush=True)
+
+
+def export_script(options: argparse.Namespace) -> str:
+    """Python that exports the network; in a process of its own, as it must not be in static mode."""
+    return f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from picoquant import build_detector
+from picoquant.export.infer_config import InferConfig
+from picoquant.export.paddle_export import export_model
+import paddle
+paddle.seed(0)
+size = ({options.size}, {options.size})
+labels = tuple(str(number) for number in range(80))
+detector = build_detector({options.config!r}, num_classes=80)
+export_model(detector, {options.model!r}, "raw", size, InferConfig(size, labels))
+"""
+
+
+def measured_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure one contender in its own process."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--model", options.model, "--only", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=options.limit, check=False)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not at its first step after {options.limit:.0f} s"}
+    if done.returncode:
+        return {"failed": f"not measured: {done.stderr.strip().splitlines()[-1]}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(options: argparse.Namespace) -> dict[str, float]:
+    """Seconds of set-up and of a step, and the loss of step 0."""
+    import shutil
+
+    import numpy as np
+
+    import picoquant  # noqa: F401  zlib before paddle
+    from picoquant.quantization.settings import (
+        DistillationSettings,
+        QatTrainSettings,
+        QuantAwareSettings,
+    )
+
+    sections = (
+        DistillationSettings(),
+        QuantAwareSettings(use_pact=options.pact),
+        QatTrainSettings(train_iter=options.steps + 1, learning_rate=1e-5),
+    )
+    shape = (options.batch, 3, options.size, options.size)
+    image = np.random.RandomState(0).rand(*shape).astype("float32")
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "student"
+        shutil.copytree(options.model, model)
+        begin = paddleslim if options.only == "PaddleSlim" else ours
+        began = time.perf_counter()
+        return begin(model, Path(folder), sections, image, began, options.steps)
+
+
+def timed_steps(step: Callable[[], Any], steps: int, began: float) -> dict[str, float]:
+    """Run step 0, which builds kernels, and the steps that are measured."""
+    setup = time.perf_counter() - began
+    loss, seconds = float(step()), []
+    for _ in range(steps):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return {"setup": setup, "loss": loss, "step": statistics.median(seconds) if seconds else 0.0}
+
+
+def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, steps: int) -> dict:
+    """picoquant's set-up, and its steps with the teacher's part."""
+    from picoquant.export.infer_config import read_infer_config
+    from picoquant.quantization.session import quiet, static_session
+
+    with quiet():
+        from picoquant.quantization.compressor import StudentFirstCompression
+    with static_session(), quiet():
+        config = read_infer_config(model)
+        built = StudentFirstCompression(model, model, folder / "work", config, *sections)
+        programs = built.build(lambda what: None)
+
+        def step() -> float:
+            feed = {"image": image, **programs.teacher({"image": image})}
+            return programs.executor.run(programs.train, feed=feed, fetch_list=[programs.loss])[0]
+
+        return timed_steps(step, steps, began)
+
+
+def paddleslim(model: Path, folder: Path, sections: tuple, image: Any, began: float, steps: int) -> dict:
+    """AutoCompression as it is; with PACT it writes into the working folder."""
+    import os
+
+    os.chdir(folder)
+    from paddleslim.auto_compression import AutoCompression
+    from paddleslim.common.load_model import load_inference_model
+
+    names = ("Distillation", "QuantAware", "TrainConfig")
+    config = {name: section.to_paddleslim() for name, section in zip(names, sections)}
+    out = str(folder / "out")
+    built = AutoCompression(str(model), lambda: iter([{}]), save_dir=out, config=config, **NAMES)
+    loaded = load_inference_model(str(model), executor=built._exe, **NAMES)
+    strategy = built._strategy[0], built._config[0], built.train_config[0]
+    train, _ = built._prepare_program(*loaded, None, *strategy)
+
+    def step() -> float:
+        return built._exe.run(train.program, feed={"image": image}, fetch_list=train.fetch_targets)[0]
+
+    return timed_steps(step, steps, began)
+
+
+if __name__ == "__main__":
+    main()

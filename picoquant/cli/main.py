@@ -10,6 +10,7 @@ import click
 
 from picoquant import __version__
 from picoquant.cli import console
+from picoquant.cli.info import info
 from picoquant.cli.options import STAGES, common_options, gather_overrides
 from picoquant.errors import UserError
 
@@ -181,6 +182,9 @@ def doctor(save_dir: str, as_json: bool) -> None:
     missing = [check.name for check in found if not check.ok]
     if missing:
         raise UserError(f"not ready: {', '.join(missing)}; the lines above say what to do")
+
+
+cli.add_command(info)
 
 
 @cli.group()

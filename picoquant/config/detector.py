@@ -121,7 +121,7 @@ def parse_detector(mapping: Mapping[str, Any], num_classes: int | None = None) -
             f"no section {architecture} with backbone, neck and head: this is no configuration of a detector"
         )
     for key in parts:
-        if key not in ("backbone", "neck", "head"):
+        if key not in ("backbone", "neck", "head", "nms_cpu"):  # nms_cpu: where PaddleDetection runs NMS
             raise unknown_key(architecture, str(key), ("backbone", "neck", "head"))
     if isinstance(mapping.get("PicoHead"), Mapping) and "loss_qfl" in mapping["PicoHead"]:
         mapping = {**mapping, "PicoHead": _august_2021(mapping)}

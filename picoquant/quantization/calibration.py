@@ -42,7 +42,7 @@ def calibrate(
         settings: the decay of the moving average.
         shown: given a title, gives what to call with the number of batches done.
     """
-    ranges = observe_ranges(programs.original, programs.executor, batches, shown("quantise: calibrating"))
+    ranges = observe_ranges(programs.original, programs.executor, batches, shown("quantize: calibrating"))
     scope = paddle.static.global_scope()
     # The weight that a moving average has after many batches: 1 + r + r^2 + …
     weight = 1.0 / (1.0 - settings.moving_rate)
@@ -51,7 +51,7 @@ def calibrate(
         value = ranges[name]
         if value <= 0:  # what is always 0 is 0 in INT8 too, whatever the range
             LOG.warning(
-                "quantise: %s, the input of %s %s, is 0 in all calibration images: a layer that does nothing",
+                "quantize: %s, the input of %s %s, is 0 in all calibration images: a layer that does nothing",
                 name,
                 operator.kind,
                 operator.output,
@@ -89,5 +89,5 @@ def deployed_ranges(
 
     Args: as those of `calibrate`; what is measured is the network as it will be deployed.
     """
-    title = "quantise: measuring the ranges of all results"
+    title = "quantize: measuring the ranges of all results"
     return observe_ranges(programs.test, programs.executor, batches, shown(title))

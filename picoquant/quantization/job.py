@@ -100,7 +100,7 @@ class QuantizeJob:
         trainer, progress = self._prepare(programs, batches)
         setup = time.monotonic() - began
         LOG.info(
-            "quantise: ready after %s: %d operators in INT8; step %d of %d",
+            "quantize: ready after %s: %d operators in INT8; step %d of %d",
             duration(setup),
             len(programs.operators),
             progress.step,
@@ -142,7 +142,7 @@ class QuantizeJob:
 
     def _build(self) -> QatPrograms:
         settings = self._settings
-        LOG.info("quantise: reading the model and finding what to distil")
+        LOG.info("quantize: reading the model and finding what to distil")
         compression = StudentFirstCompression(
             self._places.student,
             self._places.copies / "teacher",
@@ -152,7 +152,7 @@ class QuantizeJob:
             settings.quant,
             settings.train,
         )
-        return compression.build(lambda what: LOG.info("quantise: %s", what))
+        return compression.build(lambda what: LOG.info("quantize: %s", what))
 
     def _prepare(
         self, programs: QatPrograms, batches: Callable[[int], Any]
@@ -174,7 +174,7 @@ class QuantizeJob:
             original_metric=original,
         )
         if found is not None:
-            LOG.info("quantise: continuing after step %d of an interrupted run", found[1].step)
+            LOG.info("quantize: continuing after step %d of an interrupted run", found[1].step)
             trainer.restore(*found)
             return trainer, found[1]
         if settings.calibration_batches:
@@ -186,7 +186,7 @@ class QuantizeJob:
         expected = self._settings.train.origin_metric
         if self._evaluate is None or expected is None:
             return None
-        LOG.info("quantise: evaluating the FP32 model, which TrainConfig.origin_metric describes")
+        LOG.info("quantize: evaluating the FP32 model, which TrainConfig.origin_metric describes")
         value = float(self._evaluate(self._predictor(self._places.student)))
         if abs(value - expected) > _ORIGIN_TOLERANCE:
             raise UserError(
@@ -232,7 +232,7 @@ class QuantizeJob:
         silent = sorted(name for name, value in ranges.items() if value <= 0)
         if silent:
             LOG.warning(
-                "quantise: %d results are 0 for all calibration images (%s …); their range is set to %g",
+                "quantize: %d results are 0 for all calibration images (%s …); their range is set to %g",
                 len(silent),
                 silent[0],
                 _SMALLEST_RANGE,
@@ -240,7 +240,7 @@ class QuantizeJob:
             ranges.update(dict.fromkeys(silent, _SMALLEST_RANGE))
         source = self._source(programs, trainer.state(), ranges)
         out = self._places.out
-        LOG.info("quantise: writing the INT8 model to %s", out)
+        LOG.info("quantize: writing the INT8 model to %s", out)
         write_lite_model(source, programs.executor, out)
         if self._settings.quant.onnx_format:
             write_onnx_model(source, programs.executor, out / ONNX_FOLDER)

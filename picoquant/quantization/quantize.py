@@ -69,7 +69,7 @@ def quantize(
         not fit it, `UserError` when the loss is not finite.
     """
     began = time.monotonic()
-    LOG.info("quantise: loading PaddleSlim and %s", model_dir)
+    LOG.info("quantize: loading PaddleSlim and %s", model_dir)
     with quiet():
         import paddle
 

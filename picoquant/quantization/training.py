@@ -83,7 +83,7 @@ class QatTrainer:
             self._measure(progress)
             self._save(progress)
         saved = time.monotonic()
-        line = self.show("quantise", self.steps, start=progress.step)
+        line = self.show("quantize", self.steps, start=progress.step)
         while progress.step < self.steps and not self._finished(progress):
             rate = self._rate()
             loss = self._step(next(feeds), rate, progress.step + 1)
@@ -145,7 +145,7 @@ class QatTrainer:
             progress.best_step = progress.step
             self.checkpoints.save_best(state, progress.step)
         LOG.info(
-            "quantise: INT8 mAP %.4f after step %d; best %.4f after step %d",
+            "quantize: INT8 mAP %.4f after step %d; best %.4f after step %d",
             value,
             progress.step,
             progress.best,
@@ -157,9 +157,9 @@ class QatTrainer:
             return False
         target, original = self.settings.target_metric, self.original_metric
         if target is not None and progress.best > target:
-            LOG.info("quantise: mAP %.4f is above target_metric %.4f; done", progress.best, target)
+            LOG.info("quantize: mAP %.4f is above target_metric %.4f; done", progress.best, target)
             return True
         if original and abs(progress.best - original) / original <= _NEAR_ENOUGH:
-            LOG.info("quantise: mAP %.4f is within 0.5 %% of FP32's %.4f; done", progress.best, original)
+            LOG.info("quantize: mAP %.4f is within 0.5 %% of FP32's %.4f; done", progress.best, original)
             return True
         return False

@@ -43,8 +43,8 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     from picoquant import build_detector
     from picoquant.data.reader import EvalReader, TrainReader
     from picoquant.device import use_device
-    from picoquant.evaluation.evaluate import evaluate
     from picoquant.evaluation.compiled import compiled_predictor
+    from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder
     from picoquant.training.loop import train
 

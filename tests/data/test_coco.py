@@ -7,11 +7,11 @@ import logging
 
 import numpy as np
 import pytest
-from coco_sets import annotation, coco_content, write_images, write_set
 
 from picoquant.data.coco import load_coco
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
+from tests.data.coco_sets import annotation, coco_content, write_images, write_set
 
 
 def test_classes_are_numbered_by_category_id_gaps_or_not(tmp_path):

@@ -8,12 +8,12 @@ import pickle
 
 import numpy as np
 import pytest
-from coco_sets import write_set
 
 from picoquant.data.coco import load_coco
 from picoquant.data.reader import EvalReader, TrainReader
 from picoquant.data.settings import ReaderSettings
 from picoquant.errors import ConfigError, DataError
+from tests.data.coco_sets import write_set
 
 NORMALIZE = [{"NormalizeImage": {"mean": [0, 0, 0], "std": [1, 1, 1]}}, {"Permute": {}}]
 
@@ -182,7 +182,7 @@ def test_endless_goes_round_and_continues(dataset):
 
 
 def test_crowds_are_no_targets(tmp_path):
-    from coco_sets import annotation, coco_content
+    from tests.data.coco_sets import annotation, coco_content
 
     content = coco_content(["0.png", "1.png"])
     content["annotations"].append(annotation(9, 1, 3, [0, 0, 50, 30], crowd=1))
@@ -197,7 +197,7 @@ def test_crowds_are_no_targets(tmp_path):
 
 
 def test_boxes_follow_the_image_when_its_size_is_not_the_annotated_one(tmp_path, caplog):
-    from coco_sets import annotation, coco_content
+    from tests.data.coco_sets import annotation, coco_content
 
     content = coco_content(["0.png"], size=(100, 100))  # the file is 40 x 60
     content["annotations"] = [annotation(1, 1, 7, [50, 30, 40, 40]), annotation(2, 1, 7, [70, 0, 9, 9])]

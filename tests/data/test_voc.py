@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coco_sets import write_images
 
 from picoquant.data.coco import load_coco
 from picoquant.data.folder import load_folder
@@ -14,6 +13,7 @@ from picoquant.data.load import load_dataset
 from picoquant.data.settings import DatasetSettings
 from picoquant.data.voc import VOC_CLASSES, load_voc
 from picoquant.errors import ConfigError, DataError
+from tests.data.coco_sets import write_images
 
 
 def xml(*objects: tuple, size: tuple[int, int] = (40, 60)) -> str:

@@ -10,8 +10,7 @@ import sys
 import time
 
 import pytest
-from coco_sets import write_set
-from test_reader import eval_settings, train_settings
+from tests.data.test_reader import eval_settings, train_settings
 
 from picoquant.data import transport
 from picoquant.data.batches import BatchMaker, Task
@@ -19,6 +18,7 @@ from picoquant.data.coco import load_coco
 from picoquant.data.pool import WorkerPool
 from picoquant.data.reader import EvalReader, TrainReader
 from picoquant.errors import DataError, PicoquantError
+from tests.data.coco_sets import write_set
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +121,10 @@ def test_transform_that_fails_names_itself_and_the_image(dataset, monkeypatch):
 _PARENT = """
 import sys
 sys.path[:] = {path!r}
-from coco_sets import write_set
+from tests.data.coco_sets import write_set
 from picoquant.data.coco import load_coco
 from picoquant.data.reader import EvalReader
-from test_reader import eval_settings
+from tests.data.test_reader import eval_settings
 from picoquant.data.settings import DatasetSettings
 from pathlib import Path
 reader = EvalReader(load_coco(write_set(Path({root!r}), 14), False), eval_settings(batch_size=1), 2)

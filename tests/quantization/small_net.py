@@ -66,14 +66,18 @@ def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
         step += 1
 
 
-def settings(
-    steps: int = 3, use_pact: bool = False, onnx_format: bool = False, **changes
-) -> QuantizeSettings:
-    """Settings of a short quantisation; `changes` go into `TrainConfig`."""
+def settings(steps: int = 3, quant=None, distillation=None, **changes) -> QuantizeSettings:
+    """Settings of a short quantisation.
+
+    Args:
+        steps: `train_iter`.
+        quant, distillation: changes to the sections `QuantAware` and `Distillation`.
+        changes: to `TrainConfig`.
+    """
     train = {"learning_rate": 1e-3, "optimizer_builder": FLAT, "eval_iter": 2, **changes}
     return QuantizeSettings(
-        DistillationSettings(),
-        QuantAwareSettings(use_pact=use_pact, onnx_format=onnx_format),
+        DistillationSettings(**(distillation or {})),
+        QuantAwareSettings(**(quant or {})),
         QatTrainSettings(train_iter=steps, **train),
         calibration_batches=2,
         checkpoint_seconds=0.0,

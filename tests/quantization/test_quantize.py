@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import paddle
@@ -17,7 +16,6 @@ from picoquant.export.model_folder import ModelFolder
 from picoquant.quantization.programs import load_model, read_variable, state_names, write_variable
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.session import quiet, static_session
-from picoquant.quantization.settings import DistillationSettings
 from tests.quantization.small_net import CONFIG, batches, export_small, settings
 
 
@@ -48,7 +46,7 @@ def quantized(small_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantized")
     before = {path.name: path.read_bytes() for path in small_model.iterdir()}
     recorder = Recorder([0.1, 0.2, 0.3])
-    result = run(small_model, folder, settings(onnx_format=True), evaluate=recorder)
+    result = run(small_model, folder, settings(quant={"onnx_format": True}), evaluate=recorder)
     assert {path.name: path.read_bytes() for path in small_model.iterdir()} == before
     return folder, result, recorder
 
@@ -86,23 +84,27 @@ def test_the_model_written_is_the_one_evaluated(quantized):
         np.testing.assert_array_equal(got, expected)
 
 
-def test_int8_model_predicts_what_the_fake_quantised_program_does(small_model, quantized, tmp_path):
+@pytest.mark.parametrize(
+    "quant",
+    [{}, {"use_pact": True}, {"weight_quantize_type": "abs_max"}, {"weight_bits": 5, "activation_bits": 6}],
+)
+def test_int8_model_predicts_what_the_fake_quantised_program_does(small_model, tmp_path, quant):
     with quiet():
         from picoquant.quantization.compressor import StudentFirstCompression
-    folder, _, _ = quantized
-    shutil.copytree(small_model, tmp_path / "model")
-    feed, wanted = next(batches(100)), settings()
+    wanted, feed = settings(2, quant), next(batches(100))
+    run(small_model, tmp_path, wanted)
+    shutil.copytree(small_model, tmp_path / "copy")
     with static_session() as scope:
         sections = wanted.distillation, wanted.quant, wanted.train
-        places = tmp_path / "model", tmp_path / "model", tmp_path / "work"
+        places = tmp_path / "copy", tmp_path / "copy", tmp_path / "teacher"
         programs = StudentFirstCompression(*places, CONFIG, *sections).build(lambda what: None)
-        with np.load(folder / "work" / "checkpoint.npz") as state:
+        with np.load(tmp_path / "work" / "checkpoint.npz") as state:
             for name in set(state.files) - {"__progress__"}:
                 write_variable(scope, name, state[name])
         test = programs.test
         inputs = {"image": feed["image"]}
         outputs = programs.executor.run(test.program, feed=inputs, fetch_list=list(test.fetches))
-    for expected, got in zip(outputs, predictions(folder / "model", feed)):
+    for expected, got in zip(outputs, predictions(tmp_path / "model", feed)):
         np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
@@ -138,7 +140,7 @@ def test_dynamic_mode_is_back(quantized):
 @pytest.mark.parametrize("use_pact", [False, True])
 def test_interrupted_run_ends_as_an_undisturbed_one(small_model, tmp_path, use_pact):
     rate = {"type": "CosineAnnealingDecay", "learning_rate": 1e-2, "T_max": 4}
-    wanted = settings(4, use_pact, learning_rate=rate)
+    wanted = settings(4, {"use_pact": use_pact}, learning_rate=rate)
     run(small_model, tmp_path / "whole", wanted)
 
     def stopped(start):
@@ -196,9 +198,38 @@ def test_model_for_one_image_at_a_time(tmp_path):
 
 
 def test_unknown_distillation_node_gives_the_nearest(small_model, tmp_path):
-    wanted = replace(settings(), distillation=DistillationSettings(node=("conv2d_3.tmp_9",)))
+    wanted = settings(distillation={"node": ["conv2d_3.tmp_9"]})
     with pytest.raises(ConfigError, match=r"no variable conv2d_3.tmp_9 \(did you mean conv2d_"):
         run(small_model, tmp_path, wanted)
+
+
+def test_distillation_of_chosen_nodes(small_model, tmp_path):
+    nodes = [["relu6_2.tmp_0"], ["conv2d_3.tmp_0"]]
+    wanted = settings(2, distillation={"node": nodes, "loss": ["l2", "soft_label"], "alpha": [1.0, 0.5]})
+    run(small_model, tmp_path, wanted)
+    losses = np.loadtxt(tmp_path / "model" / "qat.csv", delimiter=",", skiprows=1, usecols=1)
+    assert (losses > 0).all() and np.isfinite(losses).all()
+
+
+def test_another_teacher(small_model, tmp_path):
+    shutil.copytree(small_model, tmp_path / "teacher")
+    (tmp_path / "teacher" / "model.pdmodel").rename(tmp_path / "teacher" / "large.pdmodel")
+    named = {"teacher_model_dir": str(tmp_path / "teacher"), "teacher_model_filename": "large.pdmodel"}
+    run(small_model, tmp_path / "own", settings(2))
+    run(small_model, tmp_path / "other", settings(2, distillation=named))
+    # The other one is the same network under another name.
+    own, other = (tmp_path / name / "model" / "qat.csv" for name in ("own", "other"))
+    assert own.read_text() == other.read_text()
+    with pytest.raises(WeightsError, match="large.pdmodel is missing"):
+        named["teacher_model_dir"] = str(small_model)
+        run(small_model, tmp_path / "none", settings(2, distillation=named))
+
+
+def test_other_settings_start_anew(small_model, tmp_path, caplog):
+    run(small_model, tmp_path, settings(2))
+    caplog.set_level("INFO", logger="picoquant")
+    run(small_model, tmp_path, settings(3))
+    assert "start anew" in caplog.text and "step 0 of 3" in caplog.text
 
 
 def test_model_that_is_quantised_already(quantized, tmp_path):

@@ -39,7 +39,7 @@ def test_every_convolution_becomes_int8(tmp_path, kind, use_pact):
     detector = build_detector("picodet_s_416_coco_npu", num_classes=3)
     export_model(detector, tmp_path / "fp32", kind, SIZE, CONFIG)
     places = tmp_path / "fp32", tmp_path / "int8", tmp_path / "work"
-    result = quantize(*places, batches, settings(2, use_pact, learning_rate=1e-5))
+    result = quantize(*places, batches, settings(2, {"use_pact": use_pact}, learning_rate=1e-5))
     before = program_facts(ModelFolder.open(tmp_path / "fp32").model)
     after = program_facts(ModelFolder.open(tmp_path / "int8").model)
     assert (before.inputs, before.outputs) == (after.inputs, after.outputs)

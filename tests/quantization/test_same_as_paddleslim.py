@@ -86,7 +86,7 @@ def stored(program, scope):
 def test_losses_operators_ranges_and_weights(small_model, tmp_path, monkeypatch, use_pact, steps):
     # With PACT the first step only: PaddleSlim's weight gradients then depend on the order in which it
     # happens to find operators (see `picoquant/quantization/pact.py`).
-    wanted = settings(steps, use_pact, learning_rate=1e-2)
+    wanted = settings(steps, {"use_pact": use_pact}, learning_rate=1e-2)
     for name in ("theirs", "ours"):
         (tmp_path / name).mkdir()
     losses, quantized, variables = of_paddleslim(small_model, tmp_path / "theirs", wanted, monkeypatch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from picoquant.files import whole_file
+
+LOG = logging.getLogger("picoquant")
 
 _META = "__progress__"
 
@@ -64,6 +67,7 @@ class Checkpoints:
             return None
         meta = json.loads(str(state.pop(_META)))
         if meta.pop("fingerprint") != self._fingerprint:
+            LOG.info("quantise: %s is of another model or other settings: start anew", self._last)
             return None
         meta["evaluations"] = [(int(step), float(value)) for step, value in meta["evaluations"]]
         return state, QatProgress(**meta)

@@ -4,6 +4,9 @@ PaddleSlim 2.6 (`auto_compression/create_compressed_program.py`) joins student, 
 optimiser in one program and sends the quantisation passes over all of it; with PACT each activation copies a
 graph as well. What is computed is the same here: strategies, distillation nodes, losses, optimiser and
 learning rate are AutoCompression's; the student's quantised operators and their ranges have the same names.
+
+As in PaddleSlim, batch-norm trains: it normalises by the batch's own statistics and its running ones, which the
+INT8 model uses, follow with its momentum. So batches should hold several images (PaddleDetection's recipe: 8).
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import sys
 import time
 
 import pytest
-from tests.data.test_reader import eval_settings, train_settings
 
 from picoquant.data import transport
 from picoquant.data.batches import BatchMaker, Task
@@ -19,6 +18,7 @@ from picoquant.data.pool import WorkerPool
 from picoquant.data.reader import EvalReader, TrainReader
 from picoquant.errors import DataError, PicoquantError
 from tests.data.coco_sets import write_set
+from tests.data.test_reader import eval_settings, train_settings
 
 
 @pytest.fixture(scope="module")

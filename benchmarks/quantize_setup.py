@@ -62,11 +62,15 @@ sys.path.insert(0, {str(ROOT)!r})
 from picoquant import build_detector
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.paddle_export import export_model
-import paddle
-paddle.seed(0)
+import numpy as np
 size = ({options.size}, {options.size})
 labels = tuple(str(number) for number in range(80))
 detector = build_detector({options.config!r}, num_classes=80)
+random = np.random.RandomState(0)
+for value in detector.state_dict().values():
+    if value.ndim == 4:  # weights that keep the size of what they are given
+        spread = (2 / np.prod(value.shape[1:])) ** 0.5
+        value.set_value((random.randn(*value.shape) * spread).astype("float32"))
 export_model(detector, {options.model!r}, "raw", size, InferConfig(size, labels))
 """
 
@@ -129,7 +133,9 @@ def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, s
 
     with quiet():
         from picoquant.quantization.compressor import StudentFirstCompression
-    with static_session(), quiet():
+    from picoquant.training.fast import tuned_cpu
+
+    with tuned_cpu(), static_session(), quiet():
         config = read_infer_config(model)
         built = StudentFirstCompression(model, model, folder / "work", config, *sections)
         programs = built.build(lambda what: None)

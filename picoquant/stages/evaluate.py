@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,19 @@ def _not_needed(context: Context) -> str | None:
 
 
 def _inputs(context: Context) -> dict[str, Any]:
-    hashes = {
-        name: [sha256(folder.model), sha256(folder.params)] for name, folder in _models(context).items()
+    models = {
+        name: {
+            "model": sha256(folder.model),
+            "params": sha256(folder.params),
+            "preprocessing": asdict(folder.config),
+        }
+        for name, folder in _models(context).items()
     }
-    return {"models": hashes, "images": datasets.identity(context, "EvalDataset")}
+    return {
+        "models": models,
+        "nms": asdict(parse_detector(context.recipe.document).head.nms),
+        "images": datasets.identity(context, "EvalDataset"),
+    }
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:

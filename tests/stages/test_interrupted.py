@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from picoquant.files import sha256
 from tests.commands import SMALL, picoquant, refusal, with_sets
 
 TWO_EPOCHS = [text for text in SMALL if not text.startswith("epoch=")] + ["epoch=2", "snapshot_epoch=1"]
@@ -116,3 +118,23 @@ def test_a_folder_without_permission_is_named(tmp_path):
         pytest.skip("root may write everywhere")
     (tmp_path / "closed").mkdir(mode=0o500)
     assert "permission denied" in refusal(picoquant(*train_arguments(tmp_path / "closed/out")))
+
+
+def test_a_killed_quantisation_continues_to_the_same_model(undisturbed, tmp_path):
+    def arguments(folder):
+        sets = with_sets([*TWO_EPOCHS, "TrainConfig.train_iter=4", "TrainConfig.eval_iter=2"])
+        return ["run", "-c", "quickstart", "--save-dir", folder, "--until", "quantize", *sets]
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    shutil.copytree(undisturbed, whole)
+    shutil.copytree(undisturbed, killed)
+    assert picoquant(*arguments(whole)).returncode == 0
+    process = started(arguments(killed), killed / ".work/quantize/keep/qat.csv")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (killed / "quantize").exists()
+    done = picoquant(*arguments(killed))
+    assert done.returncode == 0, done.stderr
+    assert "train: skipped, done before" in done.stderr
+    for name in ("model.pdiparams", "model.pdmodel", "qat.csv"):
+        assert sha256(killed / "quantize" / name) == sha256(whole / "quantize" / name), name

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from picoquant.training.curves import draw_curves
+
 BEST, LAST, METRICS, EVALUATIONS = "best.pdparams", "last.pdparams", "metrics.csv", "evaluations.csv"
+CURVES = "curves.png"
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class TrainResult:
     images_per_second: float = field(compare=False)
 
     def write(self, out: Path) -> dict[str, Any]:
-        """Copy weights and metrics' files into folder `out`.
+        """Copy weights and metrics' files into folder `out`, and draw the curves there.
 
         Returns: the numbers, JSON-able.
         """
@@ -44,6 +47,7 @@ class TrainResult:
             source = self.best_weights if name == BEST else self.work_dir / name
             if source.is_file():
                 shutil.copyfile(source, out / name)
+        draw_curves(out / METRICS, out / EVALUATIONS, out / CURVES)
         return {
             **self.metrics,
             "best_epoch": self.best_epoch,

@@ -63,6 +63,12 @@ def _line(axis: Any, x: Sequence[float], y: Sequence[float], **style: Any) -> No
     axis.plot(x, y, marker="o" if len(x) == 1 else None, **style)
 
 
+def _legend(axis: Any) -> None:
+    """Names above the panel, where no curve is."""
+    place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "frameon": False, "borderaxespad": 0.0}
+    axis.legend(ncol=len(axis.get_legend_handles_labels()[1]), **place)
+
+
 def _draw_losses(axis: Any, rows: Sequence[dict[str, float]]) -> None:
     names = sorted(set(rows[-1]) - set(_NOT_LOSSES), key=lambda name: (name != "loss", name))
     for index, name in enumerate(names):
@@ -75,7 +81,7 @@ def _draw_losses(axis: Any, rows: Sequence[dict[str, float]]) -> None:
         _line(axis, steps, running_mean(values, window), label=name, **style)
     axis.set_ylim(bottom=0)
     axis.set_ylabel("loss")
-    axis.legend(loc="upper right", ncols=len(names))
+    _legend(axis)
 
 
 def _draw_rate(axis: Any, rows: Sequence[dict[str, float]]) -> None:
@@ -99,4 +105,4 @@ def _draw_accuracy(axis: Any, rows: Sequence[dict[str, float]]) -> None:
         )
     axis.set_ylim(bottom=0)
     axis.set_ylabel("accuracy")
-    axis.legend(loc="lower right")
+    _legend(axis)

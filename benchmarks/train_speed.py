@@ -51,9 +51,9 @@ def main() -> None:
         )
 
 
-def measured_apart(name: str) -> dict[str, Any]:
-    """Measure one contender in its own process, with the options of this one."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
+def measured_apart(name: str, script: str = __file__) -> dict[str, Any]:
+    """Measure one contender of a benchmark in its own process, with the options of this one."""
+    command = [sys.executable, script, *sys.argv[1:], "--only", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,3 +38,20 @@ class CsvLog:
             csv.writer(stream, lineterminator="\n").writerow(
                 [values.get(field, "") for field in self._fields]
             )
+
+
+def read_rows(path: Path, until: float = math.inf) -> list[dict[str, float]]:
+    """Rows of a file that a `CsvLog` wrote, up to step `until`; empty fields are left out.
+
+    A row that a kill cut short is passed by. A file that is not there has no rows.
+    """
+    if not Path(path).is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as stream:
+        header, *rows = csv.reader(stream)
+    found = [
+        {name: float(value) for name, value in zip(header, row) if value}
+        for row in rows
+        if len(row) == len(header)
+    ]
+    return [row for row in found if row[header[0]] <= until]

@@ -10,7 +10,7 @@ _READ = {
     "architecture", "num_classes", "GFL", "metric", "PicoDet", "TrainDataset", "EvalDataset", "TestDataset",
     "TrainReader", "EvalReader", "TestReader", "worker_num", "epoch", "snapshot_epoch", "log_iter",
     "LearningRate", "OptimizerBuilder", "use_ema", "ema_decay", "ema_decay_type", "ema_black_list",
-    "ema_filter_no_grad", "cycle_epoch", "pretrain_weights", "export",
+    "ema_filter_no_grad", "cycle_epoch", "pretrain_weights", "export", "use_vdl", "vdl_log_dir",
 }  # fmt: skip
 
 # Keys of PaddleDetection files that say nothing about the network, the data or the schedule, or that
@@ -18,7 +18,7 @@ _READ = {
 _ACCEPTED = {
     "_BASE_", "weights", "find_unused_parameters", "keep_best_weight", "save_dir", "use_gpu", "use_xpu",
     "use_npu", "use_mlu", "use_gcu", "print_flops", "print_params", "eval_height", "eval_width", "eval_size",
-    "map_type", "norm_type", "sync_bn", "use_vdl", "vdl_log_dir", "save_prediction_only", "output_eval",
+    "map_type", "norm_type", "sync_bn", "save_prediction_only", "output_eval",
     "classwise", "bias", "amp", "fp16", "amp_level", "use_fused_allreduce_gradients", "ssld_path",
     "log_ranks", "checkpoint", "use_checkpoint", "to_static", "random_seed", "IouType", "hidden_dim",
     "export_post_process", "slim", "slim_method", "distill_loss", "distill_loss_name", "FGDFeatureLoss",

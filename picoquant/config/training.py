@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from picoquant.config.nearest import suggestion, unknown_key
 from picoquant.config.recipe import Recipe, build
 from picoquant.config.yaml_files import Tagged
 from picoquant.errors import ConfigError
+from picoquant.training.scalar_log import require_visualdl
 from picoquant.training.settings import (
     CosineDecay,
     EmaSettings,
@@ -49,6 +51,22 @@ def train_settings(recipe: Recipe) -> TrainSettings:
         seed=recipe.common.seed,
         **given,
     )
+
+
+def scalar_folder(recipe: Recipe, default: Path) -> Path | None:
+    """Where VisualDL's log goes: `vdl_log_dir` or `default`; None without `use_vdl`.
+
+    Raises: `ConfigError` naming the key, or saying that visualdl is not installed.
+    """
+    wanted, folder = recipe.document.get("use_vdl", False), recipe.document.get("vdl_log_dir")
+    if not isinstance(wanted, bool):
+        raise ConfigError(f"use_vdl: expected true or false, found {wanted!r}")
+    if folder is not None and not (isinstance(folder, str) and folder):
+        raise ConfigError(f"vdl_log_dir: expected a folder, found {folder!r}")
+    if not wanted:
+        return None
+    require_visualdl()
+    return Path(folder) if folder else default
 
 
 def _section(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:

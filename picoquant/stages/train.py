@@ -8,7 +8,7 @@ from typing import Any
 
 from picoquant.config.data import input_size, reader_settings, workers
 from picoquant.config.detector import parse_detector
-from picoquant.config.training import train_settings
+from picoquant.config.training import scalar_folder, train_settings
 from picoquant.pipeline.stage import Context, Stage
 from picoquant.stages import datasets
 from picoquant.stages.model import load_start, say_classes, start_weights
@@ -47,9 +47,11 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder
     from picoquant.training.loop import train
+    from picoquant.training.scalar_log import FOLDER
 
     use_device(context.device)
     recipe = context.recipe
+    scalars = scalar_folder(recipe, keep / FOLDER)
     images, held_out = datasets.load(context, "TrainDataset"), datasets.load(context, "EvalDataset")
     datasets.same_classes(images, held_out)
     classes = say_classes(recipe, images.class_names, str(images.annotation_file))
@@ -70,7 +72,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             predict = compiled_predictor(network, input_size(recipe), context.device)
             return evaluate(predict, decoder, held_out, target, title=title).metrics
 
-        result = train(model, reader, train_settings(recipe), keep, score)
+        result = train(model, reader, train_settings(recipe), keep, score, scalars)
     return result.write(out)
 
 

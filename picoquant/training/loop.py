@@ -22,6 +22,7 @@ from picoquant.training.errors import DivergedError
 from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
 from picoquant.training.optimizer import optimizer_step
 from picoquant.training.result import BEST, EVALUATIONS, LAST, METRICS, TrainResult
+from picoquant.training.scalar_log import ScalarLog
 from picoquant.training.schedule import learning_rate
 from picoquant.training.settings import TrainSettings
 from picoquant.training.signals import DeferredSignals
@@ -31,6 +32,7 @@ LOG = logging.getLogger("picoquant")
 
 Evaluate = Callable[[nn.Layer, int], Mapping[str, float]]
 
+_GROUPS = {METRICS: "train", EVALUATIONS: "evaluation"}  # in VisualDL
 _INPUTS = ("image", "gt_bbox", "gt_class", "pad_gt_mask")
 _EPOCH_SECONDS = 10.0  # an epoch that ends sooner after a checkpoint writes none
 _SEED_STRIDE = 1_000_003  # a prime, so that two seeds do not meet after a few steps
@@ -53,6 +55,7 @@ def train(
     settings: TrainSettings,
     work_dir: Path,
     evaluate: Evaluate | None = None,
+    scalars: Path | None = None,
 ) -> TrainResult:
     """Train a detector, or continue a training that was interrupted.
 
@@ -67,15 +70,16 @@ def train(
             is continued.
         evaluate: `(network, epoch from 0) -> metrics` with `mAP`; the network has the averaged weights
             and is in evaluation mode. None: the last weights count as the best.
+        scalars: folder for VisualDL's log of the metrics; None: none.
 
-    Raises: `DivergedError` when the loss is not finite; what `reader` and `evaluate` raise; `UserError`
-        when the disk cannot be written.
+    Raises: `ConfigError` when `scalars` needs visualdl and it is missing; `DivergedError` when the loss
+        is not finite; what `reader` and `evaluate` raise; `UserError` when the disk cannot be written.
     """
     if paddle.is_compiled_with_cuda():
         paddle.set_flags({"FLAGS_cudnn_deterministic": True})
     if settings.freeze_batch_norm:
         _freeze_batch_norm(model)
-    return _Training(model, reader, settings, Path(work_dir), evaluate).run()
+    return _Training(model, reader, settings, Path(work_dir), evaluate, scalars).run()
 
 
 class _Training:
@@ -86,6 +90,7 @@ class _Training:
         settings: TrainSettings,
         work_dir: Path,
         evaluate: Evaluate | None,
+        scalars: Path | None,
     ) -> None:
         self._model, self._reader, self._settings = model, reader, settings
         self._work_dir, self._evaluate = work_dir, evaluate
@@ -94,6 +99,7 @@ class _Training:
         self._state = TrainState(model, settings, self._per_epoch)
         self._checkpoints = Checkpoints(work_dir / "checkpoints", settings.keep_checkpoints)
         self._logs: dict[str, CsvLog] = {}
+        self._scalars_folder, self._scalars = scalars, None
         self._saved = time.monotonic()
         self._images, self._seconds, self._speed = 0, 0.0, 0.0
 
@@ -113,6 +119,11 @@ class _Training:
         layers = FastLayers(self._model) if fast else None
         with ExitStack() as stack:
             stack.callback(self._line.close)
+            if self._scalars_folder:
+                earlier = [
+                    (_GROUPS[name], self._work_dir / name, step) for name, step in self._resumed.items()
+                ]
+                self._scalars = stack.enter_context(ScalarLog(self._scalars_folder, earlier))
             if paddle.get_device() == "cpu":
                 stack.enter_context(tuned_cpu())
             while position.step < self._total or self._evaluation_due():
@@ -235,6 +246,8 @@ class _Training:
         if name not in self._logs:
             self._logs[name] = CsvLog(self._work_dir / name, list(row), self._resumed[name])
         self._logs[name].write(**row)
+        if self._scalars:
+            self._scalars.write(_GROUPS[name], row)
 
     def _snapshot(self) -> None:
         """Write the last weights, evaluate them, keep them if they are the best."""
@@ -273,6 +286,7 @@ class _Training:
             epochs=self._settings.epochs,
             steps=position.step,
             images_per_second=self._images / self._seconds if self._seconds else 0.0,
+            scalars=self._scalars_folder,
         )
 
 

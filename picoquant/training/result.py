@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from picoquant.training.curves import draw_curves
+from picoquant.training.scalar_log import FOLDER
+
 BEST, LAST, METRICS, EVALUATIONS = "best.pdparams", "last.pdparams", "metrics.csv", "evaluations.csv"
+CURVES = "curves.png"
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class TrainResult:
         best_epoch: epochs done when the best weights were taken.
         epochs, steps: how many were done, those of interrupted runs included.
         images_per_second: of this run; 0 when no step was left to do.
+        scalars: folder of VisualDL's log; None where none was asked for.
     """
 
     work_dir: Path
@@ -33,9 +38,12 @@ class TrainResult:
     epochs: int
     steps: int
     images_per_second: float = field(compare=False)
+    scalars: Path | None = None
 
     def write(self, out: Path) -> dict[str, Any]:
-        """Copy weights and metrics' files into folder `out`.
+        """Copy weights and metrics' files into folder `out`, and draw the curves there.
+
+        VisualDL's log is copied too, unless it is kept outside of `work_dir`.
 
         Returns: the numbers, JSON-able.
         """
@@ -44,6 +52,9 @@ class TrainResult:
             source = self.best_weights if name == BEST else self.work_dir / name
             if source.is_file():
                 shutil.copyfile(source, out / name)
+        draw_curves(out / METRICS, out / EVALUATIONS, out / CURVES)
+        if self.scalars and self.work_dir in self.scalars.parents:
+            shutil.copytree(self.scalars, out / FOLDER)
         return {
             **self.metrics,
             "best_epoch": self.best_epoch,

@@ -123,6 +123,7 @@ def test_the_result_is_copied_with_its_numbers(undisturbed, tmp_path):
     numbers = tiny.run(undisturbed).write(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "best.pdparams",
+        "curves.png",
         "evaluations.csv",
         "last.pdparams",
         "metrics.csv",

@@ -69,7 +69,7 @@ def settings(**changes: Any) -> TrainSettings:
     return TrainSettings(**{**values, **changes})
 
 
-def run(folder: Path, workers: int = 0, **changes: Any) -> TrainResult:
+def run(folder: Path, workers: int = 0, scalars: Path | None = None, **changes: Any) -> TrainResult:
     """Train in `folder`/work on images in `folder`/images."""
     shapes = SyntheticSet(train_images=7, val_images=3, image_size=64, empty=0.0)
     images, held_out = write_synthetic(folder / "images", shapes)
@@ -85,7 +85,7 @@ def run(folder: Path, workers: int = 0, **changes: Any) -> TrainResult:
         def score(network: paddle.nn.Layer, epoch: int) -> dict[str, float]:
             return evaluate(dygraph_predictor(network), decoder, target, held).metrics
 
-        return train(model, reader, settings(**changes), folder / "work", score)
+        return train(model, reader, settings(**changes), folder / "work", score, scalars)
 
 
 if __name__ == "__main__":

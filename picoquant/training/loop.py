@@ -18,7 +18,7 @@ from picoquant.csv_log import CsvLog
 from picoquant.detector.weights import save_weights
 from picoquant.errors import PicoquantError
 from picoquant.progress import Progress
-from picoquant.training.checkpoint import Checkpoints, packed, unpacked
+from picoquant.training.checkpoint import Checkpoint, Checkpoints, packed, unpacked
 from picoquant.training.errors import DivergedError
 from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
 from picoquant.training.freezing import freeze, train_mode
@@ -144,15 +144,20 @@ class _Training:
             LOG.info("train: continuing after step %d of %d", step, self._total)
         elif found is not None:
             LOG.warning("train: the checkpoints in %s are of another training; starting anew", self._work_dir)
-        self._share_start()
+            found = None
+        self._share_start(found)
         return self._state.position
 
-    def _share_start(self) -> None:
-        """Every process starts with the leading one's weights, optimiser and position."""
+    def _share_start(self, found: Checkpoint | None) -> None:
+        """Every process starts with the leading one's weights, optimiser and position.
+
+        A restored optimiser has its state only after a step, so it is the checkpoint that is shared.
+        """
         if self._group.world == 1:
             return
         self._group.meet()
-        content = self._group.share(packed(self._state.checkpoint()) if self._group.leads else None)
+        start = packed(found or self._state.checkpoint()) if self._group.leads else None
+        content = self._group.share(start)
         if not self._group.leads and not self._state.restore(unpacked(content)):
             raise PicoquantError("the processes were started with different settings or data sets")
 

@@ -22,6 +22,7 @@ from tests.training import several
 
 ROOT = Path(picoquant.__file__).parents[1]
 STEPS = 24
+OPTIONS = {"batch_size": 2, "checkpoint_steps": 5}
 
 
 def launch(script: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
@@ -50,7 +51,7 @@ def one(tmp_path_factory) -> Path:
 def two(one) -> Path:
     folder = one.parent / "two"
     script = Path(several.__file__)
-    done = launch(script, str(folder), json.dumps({"batch_size": 2}), folder=folder)
+    done = launch(script, str(folder), json.dumps(OPTIONS), folder=folder)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder
 
@@ -74,6 +75,16 @@ def test_both_processes_end_with_the_same_weights(two):
 def test_the_leading_process_alone_writes(two):
     assert (two / "work/last.pdparams").is_file()
     assert not (two / "other").exists()
+
+
+def test_a_continued_training_ends_the_same(two):
+    before, weights = curve(two), (two / "end_0.json").read_text()
+    (two / f"work/checkpoints/step_{STEPS:09d}.ckpt").unlink()
+    script = Path(several.__file__)
+    done = launch(script, str(two), json.dumps(OPTIONS), folder=two)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert curve(two) == before
+    assert (two / "end_0.json").read_text() == (two / "end_1.json").read_text() == weights
 
 
 COMMAND = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from picoquant.errors import ConfigError
 
 
@@ -35,9 +37,17 @@ def device_ids(device: str) -> list[int]:
 def use_device(device: str) -> None:
     """Make paddle compute on `device`; of several GPUs this process takes the first.
 
-    The others are used by starting the command with `python -m paddle.distributed.launch`.
+    The others are used by starting the command with `python -m paddle.distributed.launch`, which says
+    which GPU is each process's.
     """
     import paddle
 
     ids = device_ids(device)
+    if ids and rank_and_world()[1] > 1:
+        ids = [paddle.distributed.ParallelEnv().device_id]
     paddle.device.set_device(f"gpu:{ids[0]}" if ids else "cpu")
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's number and how many `paddle.distributed.launch` started; (0, 1) without it."""
+    return int(os.environ.get("PADDLE_TRAINER_ID", "0")), int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))

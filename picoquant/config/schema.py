@@ -40,6 +40,7 @@ EXPORT_KEYS = {"post_process", "nms", "benchmark", "fuse_conv_bn"}
 def schema() -> dict[str, Any]:
     """Known keys: section -> keys below it (None: free, checked by the component's own settings)."""
     from picoquant.config.recipe import GlobalSettings, PackageSettings, SyntheticSettings
+    from picoquant.config.training import TrainSection
     from picoquant.quantization.settings import (
         DistillationSettings,
         QatTrainSettings,
@@ -55,6 +56,7 @@ def schema() -> dict[str, Any]:
     known["Distillation"] = keys(DistillationSettings)
     known["QuantAware"] = keys(QuantAwareSettings)
     known["TrainConfig"] = keys(QatTrainSettings)
+    known["Train"] = keys(TrainSection)
     known["Package"] = keys(PackageSettings)
     known["Synthetic"] = keys(SyntheticSettings)
     known["Calibration"] = None

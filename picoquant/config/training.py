@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from picoquant.config.locate import shipped_files
 from picoquant.config.nearest import suggestion, unknown_key
 from picoquant.config.recipe import Recipe, build
-from picoquant.config.yaml_files import Tagged
+from picoquant.config.yaml_files import Tagged, load_with_bases
 from picoquant.errors import ConfigError
 from picoquant.training.scalar_log import require_visualdl
 from picoquant.training.settings import (
@@ -34,6 +35,31 @@ _EMA_KEYS = {
 }
 
 
+@dataclass(frozen=True)
+class TrainSection:
+    """Section `Train`; `TrainSettings` has the meaning of each key and checks its value."""
+
+    reference_batch: Any = None
+    accumulate_steps: Any = 1
+    freeze_backbone: Any = False
+    freeze_batch_norm: Any = False
+    amp: Any = False
+
+    def given(self) -> dict[str, Any]:
+        """Key -> value."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def published_rate(recipe: Recipe) -> tuple[float, int] | None:
+    """`base_lr` and `TrainReader.batch_size` of the published configuration of the same name, if any."""
+    name = Path(recipe.common.config or recipe.source).stem
+    path = shipped_files("configs").get(name)
+    if path is None:
+        return None
+    document = load_with_bases(path)
+    return document["LearningRate"]["base_lr"], document["TrainReader"]["batch_size"]
+
+
 def train_settings(recipe: Recipe) -> TrainSettings:
     """Keys `epoch`, `LearningRate`, `OptimizerBuilder`, `use_ema` … as settings.
 
@@ -43,12 +69,14 @@ def train_settings(recipe: Recipe) -> TrainSettings:
     if "epoch" not in document:
         raise ConfigError("epoch is missing: for how many epochs to train")
     given = {key: document[key] for key in ("snapshot_epoch", "log_iter") if key in document}
+    given.update(recipe.section("Train", TrainSection).given())
     return TrainSettings(
         epochs=document["epoch"],
         learning_rate=_learning_rate(_section(document, "LearningRate")),
         optimizer=_optimizer(_section(document, "OptimizerBuilder")),
         ema=_ema(document) if document.get("use_ema") else None,
         seed=recipe.common.seed,
+        sync_bn=document.get("norm_type") == "sync_bn" or document.get("sync_bn") is True,
         **given,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Callable
 
 from picoquant.config.recipe import load_recipe
-from picoquant.device import check_device
+from picoquant.device import check_device, rank_and_world
 from picoquant.errors import ConfigError
 from picoquant.pipeline.run import run_stages, select
 from picoquant.pipeline.run_folder import CONFIG, LOG_FILE, RunFolder
@@ -40,6 +40,9 @@ def run_recipe(
         opt: path of Paddle Lite's opt.
         log_to_file: called with the log's path once the folder is there.
 
+    In a group of processes (`paddle.distributed.launch`) the first of them does all of this; the others
+    only help it to train, and leave the run folder alone.
+
     Returns: the run folder.
 
     Raises: `UserError` for bad input, `PicoquantError` for a failure of ours.
@@ -47,13 +50,21 @@ def run_recipe(
     stages = select(STAGES, first, last)
     recipe = load_recipe(config or _earlier(save_dir), overrides)
     check_device(device)
+    rank, world = rank_and_world()
+    if world > 1 and [stage.name for stage in stages] != ["train"]:
+        raise ConfigError("paddle.distributed.launch is for `picoquant train` alone; run the rest without it")
     run = RunFolder(Path(save_dir))
     context = Context(recipe, run, device, opt)
+    if rank:
+        train.help_training(context)
+        return run
     with run.locked():
         if log_to_file:
             log_to_file(run.root / LOG_FILE)
         _check(context, stages)
-        run_stages(context, stages, force)
+        ran = run_stages(context, stages, force)
+        if world > 1 and not ran:
+            train.call_helpers(context, False)
     return run
 
 

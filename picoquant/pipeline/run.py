@@ -49,11 +49,13 @@ def select(stages: Sequence[Stage], first: str | None, last: str | None) -> list
     return list(stages[begin : end + 1])
 
 
-def run_stages(context: Context, stages: Sequence[Stage], force: bool = False) -> None:
+def run_stages(context: Context, stages: Sequence[Stage], force: bool = False) -> list[str]:
     """Run the stages one after the other in the context's run folder.
 
     A stage that is done with the same inputs is skipped, unless `force`. What an error or a kill
     interrupts is continued by the next call.
+
+    Returns: names of the stages that were not skipped.
     """
     run = context.run
     run.write_config(dump_yaml(context.recipe.document))
@@ -64,6 +66,7 @@ def run_stages(context: Context, stages: Sequence[Stage], force: bool = False) -
         recipe=context.recipe.source,
         device=context.device,
     )
+    ran = []
     for stage in stages:
         reason = stage.not_needed(context)
         if reason:
@@ -71,16 +74,19 @@ def run_stages(context: Context, stages: Sequence[Stage], force: bool = False) -
             if run.record(stage.name).get("status") != "done":
                 run.set_record(stage.name, {"status": "skipped", "reason": reason})
             continue
-        _run_one(context, stage, force)
+        if _run_one(context, stage, force):
+            ran.append(stage.name)
+    return ran
 
 
-def _run_one(context: Context, stage: Stage, force: bool) -> None:
+def _run_one(context: Context, stage: Stage, force: bool) -> bool:
+    """Run a stage; False when it is done already."""
     run = context.run
     inputs = json.loads(json.dumps(stage.inputs(context), default=str))  # as run.json will hold them
     mark = fingerprint({"stage": stage.name, "inputs": inputs})
     if not force and run.is_current(stage.name, mark):
         LOG.info("%s: skipped, done before with the same inputs (%s)", stage.name, run.folder(stage.name))
-        return
+        return False
     old = run.record(stage.name)
     if old.get("status") == "done":
         LOG.info("%s: again, %s", stage.name, "as --force says" if force else _what_changed(old, inputs))
@@ -106,6 +112,7 @@ def _run_one(context: Context, stage: Stage, force: bool) -> None:
     seconds = round(time.monotonic() - began, 2)
     run.finish(stage.name, out, {**record, "seconds": seconds, "metrics": metrics})
     LOG.info("%s: done in %s -> %s", stage.name, duration(seconds), run.folder(stage.name))
+    return True
 
 
 def _what_changed(record: dict, inputs: dict) -> str:

@@ -50,7 +50,7 @@ class RunFolder:
         self.root = Path(root).expanduser().resolve()
         with disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / ".writable"
+            probe = self.root / f".writable.{os.getpid()}"
             probe.write_bytes(b"")
             probe.unlink()
         self._manifest = self._read_manifest()

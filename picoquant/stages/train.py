@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from picoquant.config.data import input_size, reader_settings, workers
 from picoquant.config.detector import parse_detector
-from picoquant.config.training import scalar_folder, train_settings
+from picoquant.config.training import published_rate, scalar_folder, train_settings
+from picoquant.device import rank_and_world
 from picoquant.pipeline.stage import Context, Stage
 from picoquant.stages import datasets
 from picoquant.stages.model import load_start, say_classes, start_weights
+from picoquant.training.settings import check_precision
+
+LOG = logging.getLogger("picoquant")
 
 
 def _not_needed(context: Context) -> str | None:
@@ -25,10 +30,12 @@ def _not_needed(context: Context) -> str | None:
 
 def _inputs(context: Context) -> dict[str, Any]:
     recipe = context.recipe
+    settings = train_settings(recipe)
+    check_precision(settings.amp, context.device)
     reader = reader_settings(recipe, "TrainReader")
     return {
         "detector": asdict(parse_detector(recipe.document)),
-        "schedule": asdict(train_settings(recipe)),
+        "schedule": asdict(settings),
         "reader": repr(reader),
         "evaluation": repr(reader_settings(recipe, "EvalReader")),
         "pretrain_weights": recipe.document.get("pretrain_weights"),
@@ -37,7 +44,41 @@ def _inputs(context: Context) -> dict[str, Any]:
     }
 
 
+def call_helpers(context: Context, needed: bool) -> None:
+    """Tell the other processes of the group, which wait for it, whether there is something to train."""
+    from picoquant.device import use_device
+    from picoquant.training.group import Group
+
+    use_device(context.device)
+    group = Group()
+    group.meet()
+    group.share(b"train" if needed else b"")
+
+
+def help_training(context: Context) -> None:
+    """What a process of the group other than the first does: wait for its call and train along.
+
+    The first process has checked the data, and generated it where that was asked for, by then.
+    """
+    from picoquant.device import use_device
+    from picoquant.training.group import Group
+
+    LOG.setLevel(max(LOG.level, logging.WARNING))
+    use_device(context.device)
+    group = Group()
+    group.meet()
+    if group.share(None):
+        _train(context, context.run.root)
+
+
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
+    if rank_and_world()[1] > 1:
+        call_helpers(context, True)
+    return _train(context, keep).write(out)
+
+
+def _train(context: Context, keep: Path) -> Any:
+    """This process's part of the training; its `TrainResult`."""
     import paddle
 
     from picoquant import build_detector
@@ -46,6 +87,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     from picoquant.evaluation.compiled import compiled_predictor
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder
+    from picoquant.training.linear_rule import hint_at_reference
     from picoquant.training.loop import train
     from picoquant.training.scalar_log import FOLDER
 
@@ -63,7 +105,13 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
         load_start(model, weights)
     decoder = Decoder("boxes", parse_detector(recipe.document).head.nms)
     with (
-        TrainReader(images, reader_settings(recipe, "TrainReader"), seed, workers(recipe)) as reader,
+        TrainReader(
+            images,
+            reader_settings(recipe, "TrainReader"),
+            seed,
+            workers(recipe),
+            shard=rank_and_world(),
+        ) as reader,
         EvalReader(held_out, reader_settings(recipe, "EvalReader"), workers(recipe)) as target,
     ):
 
@@ -72,8 +120,15 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             predict = compiled_predictor(network, input_size(recipe), context.device)
             return evaluate(predict, decoder, held_out, target, title=title).metrics
 
-        result = train(model, reader, train_settings(recipe), keep, score, scalars)
-    return result.write(out)
+        settings = train_settings(recipe)
+        if settings.reference_batch is None:
+            images_a_step = reader.batch_size * rank_and_world()[1]
+            hint_at_reference(
+                images_a_step * settings.accumulate_steps,
+                settings.learning_rate.base_lr,
+                published_rate(recipe),
+            )
+        return train(model, reader, settings, keep, score, scalars)
 
 
 STAGE = Stage(

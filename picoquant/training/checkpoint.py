@@ -62,7 +62,7 @@ class Checkpoints:
 
         Raises: `UserError` when the disk is full or cannot be written.
         """
-        body = _packed(checkpoint)
+        body = packed(checkpoint)
         path = self.folder / f"step_{step:09d}.ckpt"
         with whole_file(path, "wb") as stream:
             stream.write(_MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n")
@@ -96,10 +96,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     header, _, body = path.read_bytes().partition(b"\n")
     if header != _MAGIC + hashlib.sha256(body).hexdigest().encode():
         raise DamagedCheckpointError(f"checkpoint {path} is damaged")
-    return _unpacked(body)
+    return unpacked(body)
 
 
-def _packed(checkpoint: Checkpoint) -> bytes:
+def packed(checkpoint: Checkpoint) -> bytes:
+    """A checkpoint as bytes."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(_PROGRESS, json.dumps(checkpoint.progress))
@@ -110,7 +111,8 @@ def _packed(checkpoint: Checkpoint) -> bytes:
     return content.getvalue()
 
 
-def _unpacked(body: bytes) -> Checkpoint:
+def unpacked(body: bytes) -> Checkpoint:
+    """The checkpoint that `packed` made bytes of."""
     arrays: dict[str, dict[str, np.ndarray]] = {}
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         progress = json.loads(archive.read(_PROGRESS))

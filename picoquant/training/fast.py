@@ -39,12 +39,15 @@ def fast_convolutions_available() -> bool:
 def tuned_cpu() -> Iterator[None]:
     """All cores for an operator, one operator at a time, memory kept for the next.
 
+    The processes of a group share the cores out among them.
+
     The number of threads and the way memory is kept stay as they are after the block.
     """
     before = paddle.get_flags(_SERIAL)
     # Operators that run at once would share the cores and compile every kernel once a thread.
     paddle.set_flags({_SERIAL: True})
-    core.set_num_threads(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    core.set_num_threads(max(1, cores // int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))))
     _no_spinning()
     _keep_memory()
     try:

@@ -16,15 +16,19 @@ from paddle import nn
 
 from picoquant.csv_log import CsvLog
 from picoquant.detector.weights import save_weights
+from picoquant.errors import PicoquantError
 from picoquant.progress import Progress
-from picoquant.training.checkpoint import Checkpoints
+from picoquant.training.checkpoint import Checkpoint, Checkpoints, packed, unpacked
 from picoquant.training.errors import DivergedError
 from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
+from picoquant.training.freezing import freeze, train_mode
+from picoquant.training.group import Group, synchronised
+from picoquant.training.linear_rule import by_linear_rule
 from picoquant.training.optimizer import optimizer_step
 from picoquant.training.result import BEST, EVALUATIONS, LAST, METRICS, TrainResult
 from picoquant.training.scalar_log import ScalarLog
 from picoquant.training.schedule import learning_rate
-from picoquant.training.settings import TrainSettings
+from picoquant.training.settings import TrainSettings, check_precision
 from picoquant.training.signals import DeferredSignals
 from picoquant.training.state import Position, TrainState, arrays_of, assign
 
@@ -59,6 +63,9 @@ def train(
 ) -> TrainResult:
     """Train a detector, or continue a training that was interrupted.
 
+    In a group of processes (`paddle.distributed.launch`) each gives its own reader and all end with the
+    same weights; the leading one alone writes, logs and evaluates.
+
     Two runs with one seed on one machine give the same weights, interrupted or not. A SIGINT or SIGTERM
     waits for the end of the step, a checkpoint is written, and the signal goes on to whoever handles it.
 
@@ -77,9 +84,13 @@ def train(
     """
     if paddle.is_compiled_with_cuda():
         paddle.set_flags({"FLAGS_cudnn_deterministic": True})
-    if settings.freeze_batch_norm:
-        _freeze_batch_norm(model)
-    return _Training(model, reader, settings, Path(work_dir), evaluate, scalars).run()
+    check_precision(settings.amp, paddle.get_device())
+    group = Group()
+    if settings.sync_bn and group.world > 1:
+        model = synchronised(model)
+    freeze(model, settings)
+    settings = by_linear_rule(settings, reader.batch_size, group.world)
+    return _Training(model, reader, settings, Path(work_dir), evaluate, scalars, group).run()
 
 
 class _Training:
@@ -91,7 +102,9 @@ class _Training:
         work_dir: Path,
         evaluate: Evaluate | None,
         scalars: Path | None,
+        group: Group,
     ) -> None:
+        self._group = group
         self._model, self._reader, self._settings = model, reader, settings
         self._work_dir, self._evaluate = work_dir, evaluate
         self._per_epoch = reader.steps_per_epoch
@@ -111,7 +124,7 @@ class _Training:
             "train: %d epochs of %d steps, %d images a step; the first step may take 20 s",
             self._settings.epochs,
             self._per_epoch,
-            self._reader.batch_size,
+            self._reader.batch_size * self._group.world,
         )
         self._line = Progress("train", self._total, start=position.step)
         self._line.update(position.step)
@@ -119,7 +132,7 @@ class _Training:
         layers = FastLayers(self._model) if fast else None
         with ExitStack() as stack:
             stack.callback(self._line.close)
-            if self._scalars_folder:
+            if self._scalars_folder and self._group.leads:
                 earlier = [
                     (_GROUPS[name], self._work_dir / name, step) for name, step in self._resumed.items()
                 ]
@@ -136,13 +149,28 @@ class _Training:
         return self._result()
 
     def _resume(self) -> Position:
-        found = self._checkpoints.newest()
+        found = self._checkpoints.newest() if self._group.leads else None
         if found is not None and self._state.restore(found):
             step = self._state.position.step
             LOG.info("train: continuing after step %d of %d", step, self._total)
         elif found is not None:
             LOG.warning("train: the checkpoints in %s are of another training; starting anew", self._work_dir)
+            found = None
+        self._share_start(found)
         return self._state.position
+
+    def _share_start(self, found: Checkpoint | None) -> None:
+        """Every process starts with the leading one's weights, optimiser and position.
+
+        A restored optimiser has its state only after a step, so it is the checkpoint that is shared.
+        """
+        if self._group.world == 1:
+            return
+        self._group.meet()
+        start = packed(found or self._state.checkpoint()) if self._group.leads else None
+        content = self._group.share(start)
+        if not self._group.leads and not self._state.restore(unpacked(content)):
+            raise PicoquantError("the processes were started with different settings or data sets")
 
     def _evaluation_due(self) -> bool:
         position = self._state.position
@@ -154,20 +182,22 @@ class _Training:
     def _train_epoch(self, layers: FastLayers | None) -> None:
         position = self._state.position
         epoch, start = divmod(position.step, self._per_epoch)
-        self._train_mode()
+        train_mode(self._model, self._settings)
         with DeferredSignals() as signals:
             began = time.monotonic()
             for index, batch in enumerate(self._reader.epoch(epoch, start), start):
                 updates = self._updates_after(index)
+                if index == start:  # after an evaluation, and with data read
+                    self._group.meet()
                 with layers.on() if layers else nullcontext():
-                    values, rate = self._step(batch, epoch, updates)
+                    values, rate, stop = self._step(batch, epoch, updates, signals.stop)
                 position.step += 1
                 now = time.monotonic()
                 self._report(values, epoch, rate, len(batch["image"]), now - began)
                 began = now
-                if updates and (signals.stop or self._checkpoint_due()):
+                if updates and (stop or self._checkpoint_due()):
                     self._save()
-                if updates and signals.stop:
+                if updates and stop:
                     LOG.info("train: stopped after step %d, which is saved", position.step)
                     return
 
@@ -176,26 +206,31 @@ class _Training:
         return (index + 1) % self._settings.accumulate_steps == 0 or index + 1 == self._per_epoch
 
     def _step(
-        self, batch: Mapping[str, np.ndarray], epoch: int, updates: bool
-    ) -> tuple[dict[str, float], float]:
+        self, batch: Mapping[str, np.ndarray], epoch: int, updates: bool, stop: bool
+    ) -> tuple[dict[str, float], float, bool]:
+        """Losses, learning rate, and whether any process is asked to stop."""
         settings, step = self._settings, self._state.position.step
         rate = learning_rate(settings.learning_rate, step, self._per_epoch)
         paddle.seed((settings.seed * _SEED_STRIDE + step) % 2**31)
         losses = self._losses(batch, epoch, rate)
-        values = {name: float(value.item()) for name, value in losses.items()}
+        *means, stopping = self._group.mean([float(value.item()) for value in losses.values()] + [stop])
+        values = dict(zip(losses, means))
         if not all(math.isfinite(value) for value in values.values()):
             raise self._diverged(", ".join(f"{name} {value:g}" for name, value in values.items()), rate)
-        (losses["loss"] / settings.accumulate_steps).backward()
+        precision = self._state.precision
+        precision.backward(losses["loss"] / settings.accumulate_steps)
         if updates:
-            optimizer_step(self._state.optimizer, rate)
-            if self._state.ema:
+            self._group.average_gradients(self._state.trained)
+            optimizer_step(self._state.optimizer, rate, precision)
+            if self._state.ema and self._group.leads:
                 self._state.ema.update()
-        return values, rate
+        return values, rate, stopping > 0
 
     def _losses(self, batch: Mapping[str, np.ndarray], epoch: int, rate: float) -> dict[str, paddle.Tensor]:
         inputs = [paddle.to_tensor(batch[name]) for name in _INPUTS]
         try:
-            return self._model.loss(*inputs, epoch)
+            with self._state.precision.forward():
+                return self._model.loss(*inputs, epoch)
         except ValueError as error:  # paddle's binary cross-entropy refuses scores that are no numbers
             with paddle.no_grad():
                 outputs = [value for level in self._model.raw(inputs[0]) for value in level]
@@ -211,12 +246,6 @@ class _Training:
             f"checkpoint stays in {self._checkpoints.folder}"
         )
 
-    def _train_mode(self) -> None:
-        self._model.train()
-        if self._settings.freeze_batch_norm:
-            for layer in _batch_norms(self._model):
-                layer.eval()
-
     def _checkpoint_due(self) -> bool:
         step, passed = self._state.position.step, time.monotonic() - self._saved
         every = self._settings.checkpoint_steps
@@ -225,16 +254,20 @@ class _Training:
         return bool(every and step % every == 0) or passed >= 60 * self._settings.checkpoint_minutes
 
     def _save(self) -> None:
-        self._checkpoints.save(self._state.position.step, self._state.checkpoint())
+        if self._group.leads:
+            self._checkpoints.save(self._state.position.step, self._state.checkpoint())
         self._saved = time.monotonic()
 
     def _report(
         self, values: Mapping[str, float], epoch: int, rate: float, images: int, seconds: float
     ) -> None:
         step = self._state.position.step
+        images *= self._group.world
         self._images, self._seconds = self._images + images, self._seconds + seconds
         now = images / seconds
         self._speed = _SMOOTHING * self._speed + (1 - _SMOOTHING) * now if self._speed else now
+        if not self._group.leads:
+            return
         shown = {"epoch": epoch + 1, "lr": rate, **values, "images/s": self._speed}
         self._line.update(step, **shown)
         if step % self._settings.log_iter == 0 or step == self._total:
@@ -252,6 +285,9 @@ class _Training:
     def _snapshot(self) -> None:
         """Write the last weights, evaluate them, keep them if they are the best."""
         position, ema = self._state.position, self._state.ema
+        if not self._group.leads:
+            position.evaluated = position.step
+            return
         done = position.step // self._per_epoch
         weights = ema.weights() if ema else arrays_of(self._model)
         save_weights(weights, self._work_dir / LAST)
@@ -300,13 +336,3 @@ def _lent_weights(model: nn.Layer, weights: Mapping[str, np.ndarray]) -> Iterato
         yield
     finally:
         assign(model, own)
-
-
-def _batch_norms(model: nn.Layer) -> list[nn.Layer]:
-    return [layer for layer in model.sublayers() if isinstance(layer, (nn.BatchNorm2D, nn.SyncBatchNorm))]
-
-
-def _freeze_batch_norm(model: nn.Layer) -> None:
-    for layer in _batch_norms(model):
-        for value in layer.parameters():
-            value.trainable = False

@@ -9,6 +9,7 @@ from paddle.optimizer import SGD, Momentum, Optimizer
 from paddle.regularizer import L2Decay
 from paddle.utils import unique_name
 
+from picoquant.training.precision import Precision
 from picoquant.training.settings import OptimizerSettings
 
 
@@ -33,11 +34,11 @@ def make_optimizer(model: nn.Layer, settings: OptimizerSettings, base_lr: float)
     return Momentum(momentum=settings.momentum, use_nesterov=settings.use_nesterov, **common)
 
 
-def optimizer_step(optimizer: Optimizer, rate: float) -> None:
+def optimizer_step(optimizer: Optimizer, rate: float, precision: Precision) -> None:
     """One update at learning rate `rate`; the gradients are cleared."""
     optimizer.set_lr(rate)
     with unique_name.guard():  # accumulators made here have the same names in every process
-        optimizer.step()
+        precision.step(optimizer)
     optimizer.clear_grad()
 
 

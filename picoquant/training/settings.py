@@ -258,8 +258,14 @@ class TrainSettings:
         keep_checkpoints: how many are kept.
         checkpoint_minutes: write one at least this often, beside one an epoch.
         checkpoint_steps: write one every so many steps too; 0: do not.
-        accumulate_steps: batches whose gradients make one update.
-        freeze_batch_norm: batch norm uses its stored statistics and stays as it is.
+        reference_batch: `Train.reference_batch`: images of an update that the learning rate is meant for;
+            it is scaled in proportion to those of this training. None: it stays.
+        accumulate_steps: `Train.accumulate_steps`: batches whose gradients make one update.
+        freeze_backbone: `Train.freeze_backbone`: the backbone stays as it is, its batch norm too.
+        freeze_batch_norm: `Train.freeze_batch_norm`: batch norm uses its stored statistics and stays as
+            it is.
+        amp: `Train.amp`: automatic mixed precision, on a GPU only.
+        sync_bn: `norm_type: sync_bn`: batch norm over the images of all GPUs; on CPU paddle has none.
         fast_convolutions: compute convolutions by oneDNN on CPU, where it is there.
     """
 
@@ -273,8 +279,12 @@ class TrainSettings:
     keep_checkpoints: int = 2
     checkpoint_minutes: float = 5.0
     checkpoint_steps: int = 0
+    reference_batch: int | None = None
     accumulate_steps: int = 1
+    freeze_backbone: bool = False
     freeze_batch_norm: bool = False
+    amp: bool = False
+    sync_bn: bool = False
     fast_convolutions: bool = True
 
     def __post_init__(self) -> None:
@@ -283,11 +293,33 @@ class TrainSettings:
             ("snapshot_epoch", ""),
             ("log_iter", ""),
             ("keep_checkpoints", ""),
-            ("accumulate_steps", ""),
+            ("accumulate_steps", "Train.accumulate_steps"),
+            ("reference_batch", "Train.reference_batch"),
         ):
             value = getattr(self, name)
+            if name == "reference_batch" and value is None:
+                continue
             _require(_whole(value, 1), key or name, value, "a whole number of 1 or more")
         for name in ("seed", "checkpoint_steps"):
             _require(_whole(getattr(self, name), 0), name, getattr(self, name), "a whole number of 0 or more")
+        for name in ("freeze_backbone", "freeze_batch_norm", "amp"):
+            value = getattr(self, name)
+            _require(isinstance(value, bool), f"Train.{name}", value, "true or false")
         minutes = self.checkpoint_minutes
         _require(_number(minutes) and minutes > 0, "checkpoint_minutes", minutes, "a number above 0")
+
+
+def check_precision(amp: bool, device: str) -> None:
+    """Refuse mixed precision on a CPU, where paddle has no float16 kernels.
+
+    Args:
+        amp: `Train.amp`.
+        device: `cpu`, `gpu` or `gpu:0`.
+
+    Raises: `ConfigError`.
+    """
+    if amp and not device.startswith("gpu"):
+        raise ConfigError(
+            f"Train.amp: mixed precision needs a GPU and --device is {device}; set Train.amp=false, or use "
+            "--device gpu"
+        )

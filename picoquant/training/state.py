@@ -15,6 +15,7 @@ from paddle import nn
 from picoquant.training.checkpoint import Checkpoint
 from picoquant.training.ema import Ema
 from picoquant.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
+from picoquant.training.precision import Precision
 from picoquant.training.settings import TrainSettings
 
 
@@ -36,7 +37,7 @@ class Position:
 
 
 class TrainState:
-    """Network, optimiser, average and position.
+    """Network, optimiser, precision, average and position.
 
     Args:
         model: the network.
@@ -47,6 +48,8 @@ class TrainState:
     def __init__(self, model: nn.Layer, settings: TrainSettings, steps_per_epoch: int) -> None:
         self.model, self.position = model, Position()
         self.optimizer = make_optimizer(model, settings.optimizer, settings.learning_rate.base_lr)
+        self.precision = Precision(settings.amp)
+        self.trained = [value for value in model.parameters() if value.trainable]
         self.ema = Ema(model, settings.ema) if settings.ema else None
         shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
         trained = json.dumps([repr(settings), steps_per_epoch, shapes])
@@ -59,6 +62,7 @@ class TrainState:
             "optimizer": optimizer_state(self.optimizer, self.model),
         }
         progress = {"identity": self._identity, "position": asdict(self.position)}
+        progress["precision"] = self.precision.state()
         if self.ema:
             average, progress["ema"] = self.ema.state()
             arrays["ema"] = {"average": average}
@@ -70,6 +74,7 @@ class TrainState:
             return False
         assign(self.model, checkpoint.arrays["model"])
         restore_optimizer(self.optimizer, self.model, checkpoint.arrays.get("optimizer", {}))
+        self.precision.restore(checkpoint.progress["precision"])
         if self.ema:
             self.ema.restore(checkpoint.arrays["ema"]["average"], checkpoint.progress["ema"])
         self.position = Position(**checkpoint.progress["position"])

@@ -7,6 +7,7 @@ import paddle
 import pytest
 
 from picoquant.training.optimizer import make_optimizer, optimizer_state, optimizer_step, restore_optimizer
+from picoquant.training.precision import Precision
 from picoquant.training.settings import OptimizerSettings
 
 
@@ -21,7 +22,7 @@ def one_weight(value: float, regularizer=None, learning_rate: float = 1.0) -> pa
 
 def step(model: paddle.nn.Linear, optimizer, rate: float) -> float:
     model(paddle.ones([1, 1])).sum().backward()  # gradient 1
-    optimizer_step(optimizer, rate)
+    optimizer_step(optimizer, rate, Precision(False))
     return model.weight.item()
 
 

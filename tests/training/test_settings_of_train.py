@@ -1,0 +1,142 @@
+"""Section `Train`: the linear rule, accumulation, frozen parts, mixed precision."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import paddle
+import pytest
+
+from picoquant.config.recipe import load_recipe
+from picoquant.config.training import published_rate, train_settings
+from picoquant.errors import ConfigError
+from picoquant.training.fast import fast_convolutions_available
+from picoquant.training.linear_rule import by_linear_rule, hint_at_reference
+from picoquant.training.loop import train
+from picoquant.training.settings import LearningRate, PiecewiseDecay, check_precision
+from picoquant.training.state import arrays_of
+from tests.training import tiny
+from tests.training.several import settle
+from tests.training.test_loop import OneBatch, detector, settled_detector
+
+
+def of_recipe(*overrides: str):
+    return train_settings(load_recipe("quickstart.yaml", overrides))
+
+
+def test_the_section_reaches_the_settings():
+    settings = of_recipe(
+        "Train.reference_batch=224",
+        "Train.accumulate_steps=2",
+        "Train.freeze_backbone=true",
+        "Train.freeze_batch_norm=true",
+        "Train.amp=true",
+    )
+    assert (settings.reference_batch, settings.accumulate_steps) == (224, 2)
+    assert settings.freeze_backbone and settings.freeze_batch_norm and settings.amp
+    plain = of_recipe()
+    assert (plain.reference_batch, plain.accumulate_steps) == (None, 1)
+    assert not (plain.freeze_backbone or plain.freeze_batch_norm or plain.amp or plain.sync_bn)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Train.reference_batch=0", r"Train\.reference_batch: 0"),
+        ("Train.accumulate_steps=0.5", r"Train\.accumulate_steps: 0\.5"),
+        ("Train.amp=O1", r"Train\.amp: 'O1' is not true or false"),
+        ("Train.freeze_backbon=true", r"did you mean freeze_backbone"),
+    ],
+)
+def test_a_wrong_value_names_its_key(text, message):
+    with pytest.raises(ConfigError, match=message):
+        of_recipe(text)
+
+
+def test_the_rate_is_in_proportion_to_the_images_of_an_update(caplog):
+    settings = dataclasses.replace(of_recipe(), reference_batch=224, accumulate_steps=2)
+    settings = dataclasses.replace(settings, learning_rate=LearningRate(0.32))
+    with caplog.at_level("INFO", logger="picoquant"):
+        scaled = by_linear_rule(settings, batch_size=7, devices=4)
+    assert scaled.learning_rate.base_lr == pytest.approx(0.08)  # 56 of 224 images
+    assert "base_lr 0.08 = 0.32 x 56 / 224, 56 images an update (4 x 7, 2 steps)" in caplog.text
+
+
+def test_rates_given_as_values_are_scaled_too():
+    decay = PiecewiseDecay(gamma=(0.1,), milestones=(5,), values=(0.4, 0.04))
+    settings = dataclasses.replace(of_recipe(), reference_batch=16, learning_rate=LearningRate(0.4, (decay,)))
+    scaled = by_linear_rule(settings, batch_size=8, devices=1).learning_rate
+    assert scaled.decay.values == pytest.approx((0.2, 0.02))
+
+
+def test_without_a_reference_the_rate_stays_and_is_logged(caplog):
+    settings = of_recipe()
+    with caplog.at_level("INFO", logger="picoquant"):
+        assert by_linear_rule(settings, 16, 1) == settings
+    assert "base_lr 0.1 as it is, 16 images an update (1 x 16)" in caplog.text
+
+
+def test_a_published_rate_with_few_images_is_hinted_at(caplog):
+    published = published_rate(load_recipe("picodet_s_416_coco_npu.yml", ["TrainReader.batch_size=8"]))
+    rate, batch = published
+    hint_at_reference(8, rate / 2, published)
+    hint_at_reference(4 * batch, rate, published)
+    hint_at_reference(8, rate, None)
+    assert not caplog.text
+    hint_at_reference(8, rate, published)
+    assert f"Train.reference_batch={4 * batch}" in caplog.text
+
+
+def test_a_configuration_of_ones_own_has_no_published_rate():
+    assert published_rate(load_recipe("picodet_s_qat_dis", ["Global.config=null"])) is None
+
+
+def test_mixed_precision_is_refused_on_cpu(tmp_path):
+    with pytest.raises(ConfigError, match=r"Train\.amp: .* needs a GPU .* Train\.amp=false"):
+        train(detector(), OneBatch(1), tiny.settings(amp=True), tmp_path)
+    check_precision(True, "gpu:0")
+    check_precision(False, "cpu")
+
+
+class Same:
+    """Batches of `size` times the same image, so that a part's loss is normalised as the whole's."""
+
+    def __init__(self, size: int, steps: int) -> None:
+        self.batch_size, self.steps_per_epoch = size, steps
+
+    def epoch(self, epoch, start_step=0):
+        whole = next(OneBatch(1).epoch(0))
+        batch = {name: value[:1].repeat(self.batch_size, axis=0) for name, value in whole.items()}
+        return iter([batch] * (self.steps_per_epoch - start_step))
+
+
+def test_two_accumulated_half_batches_are_one_whole_batch(tmp_path):
+    constant = LearningRate(0.05, (PiecewiseDecay(gamma=(), milestones=()),))
+    options = {"epochs": 1, "ema": None, "freeze_batch_norm": True, "learning_rate": constant}
+    ends = []
+    for name, reader, steps in (("whole", Same(4, 2), 1), ("halves", Same(2, 4), 2)):
+        model = detector()
+        settle(model, paddle.to_tensor(next(OneBatch(1).epoch(0))["image"]))
+        start = arrays_of(model)
+        train(model, reader, tiny.settings(accumulate_steps=steps, **options), tmp_path / name)
+        ends.append(arrays_of(model))
+    moved = max(np.abs(ends[0][name] - value).max() for name, value in start.items())
+    assert moved > 1e-3
+    for name, value in ends[0].items():
+        np.testing.assert_allclose(ends[1][name], value, rtol=1e-5, atol=1e-5 * moved, err_msg=name)
+
+
+@pytest.mark.parametrize("fast", [False, pytest.param(True, marks=pytest.mark.skipif(
+    not fast_convolutions_available(), reason="this paddle has no oneDNN"))])  # fmt: skip
+def test_a_frozen_backbone_stays_as_it_is(tmp_path, fast):
+    model = settled_detector()
+    before = arrays_of(model)
+    changes = {"epochs": 2, "freeze_backbone": True, "fast_convolutions": fast}
+    train(model, OneBatch(1), tiny.settings(**changes), tmp_path)
+    after = arrays_of(model)
+    changed = {name for name in after if not np.array_equal(before[name], after[name])}
+    assert not [name for name in changed if name.startswith("backbone.")]
+    for part in ("neck.", "head."):
+        for value in ("conv.weight", "._mean"):
+            assert any(name.startswith(part) and name.endswith(value) for name in changed), (part, value)

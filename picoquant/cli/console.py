@@ -83,7 +83,7 @@ def run_to_exit(command: Callable[[], None], debug: bool) -> int:
 
 def _say(text: str) -> None:
     line = " ".join(text.split())
-    LOG.handlers[1:] and LOG.handlers[1].handle(
-        LOG.makeRecord(LOG.name, logging.ERROR, "", 0, line, (), None)
-    )
+    record = LOG.makeRecord(LOG.name, logging.ERROR, "", 0, line, (), None)
+    for handler in LOG.handlers[1:]:  # the log file; stderr gets the line without a logger's level
+        handler.handle(record)
     print(f"picoquant: {line}", file=sys.stderr)

@@ -229,18 +229,23 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _on_its_detector(own: dict[str, Any], path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """A recipe laid on the detector's configuration that its Global section names."""
+    """A recipe laid on the detector's configuration that its Global section names.
+
+    A resolved recipe (`config.yml` of a run folder) holds all of that already, and stays as it is: the file
+    it came from may be gone, or named from another folder.
+    """
     section = own.get("Global") or {}
     if not isinstance(section, dict):
         raise ConfigError(f"{path}: Global: expected keys and values, found {section!r}")
-    named = {key: section.get(key) for key in ("config", "reader_config")}
+    set_now = {}
     for text in overrides:
         keys, value = parse_override(text)
         if keys[:1] == ["Global"] and keys[1:] in (["config"], ["reader_config"]):
-            named[keys[1]] = value
-    detector = own if "architecture" in own else {}
-    if named["config"] or not detector:
-        detector = load_with_bases(_beside(path, named["config"] or DEFAULT_DETECTOR))
+            set_now[keys[1]] = value
+    if "architecture" in own and not set_now:
+        return own
+    named = {"config": None, "reader_config": None, **section, **set_now}
+    detector = load_with_bases(_beside(path, named["config"] or DEFAULT_DETECTOR))
     if named["reader_config"]:
         detector = merge(detector, load_with_bases(_beside(path, named["reader_config"])))
     return merge(detector, own)

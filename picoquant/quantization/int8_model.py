@@ -10,6 +10,7 @@ Two forms of one network, as PaddleSlim's `convert` writes them:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def _write(source: Int8Source, executor: Any, folder: Path, form: type) -> None:
         save_program(loaded.program, executor, folder)
 
 
-class _Form:
+class _Form(ABC):
     """Walks a block and rewrites each operator that runs in INT8."""
 
     def __init__(self, source: Int8Source, scope: Any, block: Any) -> None:
@@ -115,14 +116,16 @@ class _Form:
             self.after(inserter, op, operator)
             index = inserter.index
 
-    def every(self, op: Any) -> None:
+    def every(self, op: Any) -> None:  # noqa: B027  a form may have nothing to do here
         """Called for each operator of the original before it is changed."""
 
+    @abstractmethod
     def before(self, inserter: Inserter, op: Any, operator: QuantizedOperator) -> None:
-        raise NotImplementedError
+        """Insert what an operator that runs in INT8 needs before it."""
 
+    @abstractmethod
     def after(self, inserter: Inserter, op: Any, operator: QuantizedOperator | None) -> None:
-        raise NotImplementedError
+        """Insert what must follow any operator; `operator` is None for those that stay as they are."""
 
     def stored(self, inserter: Inserter, name: str, value: np.ndarray, like: Any) -> Any:
         """A stored variable with a value."""

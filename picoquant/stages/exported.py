@@ -37,7 +37,13 @@ def fp32_model(context: Context) -> Any:
     if path.is_dir() and not (path / FILE_NAME).is_file():
         config = _config_of(context)
         LOG.info("%s has no %s; input size, preprocessing and NMS are the configuration's", path, FILE_NAME)
-    return ModelFolder.open(path, common.model_filename, common.params_filename, config)
+    folder = ModelFolder.open(path, common.model_filename, common.params_filename, config)
+    if common.input_size and common.input_size != tuple(folder.config.input_size):
+        raise UserError(
+            f"{path} was exported for an input of {list(folder.config.input_size)}, Global.input_size is "
+            f"{list(common.input_size)}; leave it out, or export the weights again at that size"
+        )
+    return folder
 
 
 def int8_model(context: Context) -> Any:

@@ -81,6 +81,16 @@ def test_the_resolved_configuration_reads_back_as_itself(tmp_path):
     assert again.document["TrainDataset"].tag == "COCODataSet"
 
 
+def test_a_resolved_configuration_needs_no_file_that_it_came_from(tmp_path):
+    (tmp_path / "det.yml").write_text("_BASE_: [picodet_s_416_coco_npu.yml]\nepoch: 3\n")
+    (tmp_path / "mine.yaml").write_text("Global: {config: det.yml}\n")
+    recipe = load_recipe(str(tmp_path / "mine.yaml"))
+    assert recipe.document["epoch"] == 3
+    (tmp_path / "config.yml").write_text(dump_yaml(recipe.document))
+    (tmp_path / "det.yml").unlink()
+    assert load_recipe(str(tmp_path / "config.yml")).document == recipe.document
+
+
 def test_an_unknown_name_lists_what_is_shipped():
     with pytest.raises(ConfigError, match=r"picodet_s_qat_diss.yaml.*did you mean picodet_s_qat_dis\?"):
         load_recipe("picodet_s_qat_diss.yaml")

@@ -1,7 +1,7 @@
 """A recipe: the whole pipeline's settings, from a recipe file, a PaddleDetection configuration, or both.
 
 The resolved document holds the recipe's own sections (Global, Distillation, QuantAware, TrainConfig,
-Calibration, Package, Synthetic) beside the keys of the detector's configuration; the two share no names.
+Quantize, Calibration, Package, Synthetic) beside the keys of the detector's configuration; the two share no names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOG = logging.getLogger("picoquant")
 
 DEFAULT_RECIPE = "picodet_s_qat_dis"
 DEFAULT_DETECTOR = "picodet_s_416_coco_npu"
-RECIPE_SECTIONS = ("Global", "Distillation", "QuantAware", "TrainConfig")
+RECIPE_SECTIONS = ("Global", "Distillation", "QuantAware", "TrainConfig", "Quantize")
 _FROM_READERS = ("eval_height", "eval_width", "eval_size")
 
 T = TypeVar("T")

@@ -43,6 +43,7 @@ def schema() -> dict[str, Any]:
     from picoquant.config.training import TrainSection
     from picoquant.quantization.settings import (
         DistillationSettings,
+        OwnSettings,
         QatTrainSettings,
         QuantAwareSettings,
     )
@@ -56,6 +57,7 @@ def schema() -> dict[str, Any]:
     known["Distillation"] = keys(DistillationSettings)
     known["QuantAware"] = keys(QuantAwareSettings)
     known["TrainConfig"] = keys(QatTrainSettings)
+    known["Quantize"] = keys(OwnSettings)
     known["Train"] = keys(TrainSection)
     known["Package"] = keys(PackageSettings)
     known["Synthetic"] = keys(SyntheticSettings)

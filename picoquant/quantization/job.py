@@ -172,6 +172,7 @@ class QuantizeJob:
             show=self._show,
             measure=self._measure(programs) if self._evaluate else None,
             original_metric=original,
+            patience=settings.own.patience,
         )
         if found is not None:
             LOG.info("quantize: continuing after step %d of an interrupted run", found[1].step)

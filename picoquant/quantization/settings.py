@@ -238,11 +238,26 @@ class QatTrainSettings:
 
 
 @dataclass(frozen=True)
-class QuantizeSettings:
-    """The three sections, and what AutoCompression has no key for.
+class OwnSettings:
+    """Section `Quantize`: picoquant's own keys, for which AutoCompression has none.
 
     Attributes:
-        distillation, quant, train: sections `Distillation`, `QuantAware`, `TrainConfig`.
+        patience: training ends after this many evaluations in a row that do not beat the best one, the
+            calibrated start included; None: it goes on.
+    """
+
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        _whole("Quantize.patience", self.patience)
+
+
+@dataclass(frozen=True)
+class QuantizeSettings:
+    """All sections, and what no section has a key for.
+
+    Attributes:
+        distillation, quant, train, own: sections `Distillation`, `QuantAware`, `TrainConfig`, `Quantize`.
         calibration_batches: batches whose activations set the ranges before step 1; 0: none, as PaddleSlim.
         checkpoint_seconds: between two checkpoints.
         steps_per_epoch: batches in a pass over the images, for `TrainConfig.epochs`.
@@ -251,9 +266,15 @@ class QuantizeSettings:
     distillation: DistillationSettings
     quant: QuantAwareSettings
     train: QatTrainSettings
+    own: OwnSettings = field(default_factory=OwnSettings)
     calibration_batches: int = 8
     checkpoint_seconds: float = 20.0
     steps_per_epoch: int | None = None
+
+
+def _whole(where: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ConfigError(f"{where}: expected a whole number from 1 or null, found {value!r}")
 
 
 def _listed(value: Any) -> list[Any]:

@@ -41,6 +41,7 @@ class QatTrainer:
         show: makes the line that shows progress.
         measure: mAP, 0 to 1, of the INT8 model with the given variables; None: nothing is measured.
         original_metric: the FP32 model's, where it was measured.
+        patience: evaluations without a better one that end training; None: any number.
     """
 
     programs: QatPrograms
@@ -52,6 +53,7 @@ class QatTrainer:
     show: Callable[..., Any]
     measure: Callable[[State], float] | None
     original_metric: float | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         self._scope = paddle.static.global_scope()
@@ -119,6 +121,12 @@ class QatTrainer:
             programs.rate.step()
         return loss
 
+    def _patience_is_over(self, progress: QatProgress) -> bool:
+        if self.patience is None or not progress.evaluations:
+            return False
+        after_best = [step for step, _ in progress.evaluations if step > progress.best_step]
+        return len(after_best) >= self.patience
+
     def _rate(self) -> float:
         rate = self.programs.rate
         return float(rate if isinstance(rate, float) else rate())
@@ -153,6 +161,14 @@ class QatTrainer:
         )
 
     def _finished(self, progress: QatProgress) -> bool:
+        if self._patience_is_over(progress):
+            LOG.info(
+                "quantize: no better mAP than %.4f (step %d) in %d evaluations (Quantize.patience); done",
+                progress.best,
+                progress.best_step,
+                self.patience,
+            )
+            return True
         if not progress.evaluations or progress.best_step == 0:
             return False
         target, original = self.settings.target_metric, self.original_metric

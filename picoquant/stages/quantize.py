@@ -13,6 +13,7 @@ from picoquant.files import sha256
 from picoquant.pipeline.stage import Context, Stage
 from picoquant.quantization.settings import (
     DistillationSettings,
+    OwnSettings,
     QatTrainSettings,
     QuantAwareSettings,
 )
@@ -22,8 +23,8 @@ from picoquant.stages.exported import fp32_model
 
 def settings_of(
     context: Context,
-) -> tuple[DistillationSettings, QuantAwareSettings, QatTrainSettings]:
-    """Sections Distillation, QuantAware and TrainConfig.
+) -> tuple[DistillationSettings, QuantAwareSettings, QatTrainSettings, OwnSettings]:
+    """Sections Distillation, QuantAware, TrainConfig and Quantize.
 
     Raises: `ConfigError` naming section and key.
     """
@@ -32,12 +33,13 @@ def settings_of(
         recipe.section("Distillation", DistillationSettings),
         recipe.section("QuantAware", QuantAwareSettings),
         recipe.section("TrainConfig", QatTrainSettings),
+        recipe.section("Quantize", OwnSettings),
     )
 
 
 def _inputs(context: Context) -> dict[str, Any]:
     folder = fp32_model(context)
-    distillation, quant_aware, training = settings_of(context)
+    distillation, quant_aware, training, own = settings_of(context)
     calibration = context.recipe.calibration
     return {
         "model": sha256(folder.model),
@@ -46,6 +48,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         "distillation": asdict(distillation),
         "quant_aware": asdict(quant_aware),
         "training": asdict(training),
+        "own": asdict(own),
         "calibration": asdict(calibration),
         "images": datasets.identity(context, _section(context)),
         "evaluated on": datasets.identity(context, "EvalDataset"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import paddle
@@ -16,6 +17,7 @@ from picoquant.export.model_folder import ModelFolder
 from picoquant.quantization.programs import load_model, read_variable, state_names, write_variable
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.session import quiet, static_session
+from picoquant.quantization.settings import OwnSettings
 from tests.quantization.small_net import CONFIG, batches, export_small, settings
 
 
@@ -183,6 +185,16 @@ def test_target_metric_ends_training(small_model, tmp_path):
     recorder = Recorder([0.1, 0.5])
     result = run(small_model, tmp_path, settings(9, target_metric=0.4), evaluate=recorder)
     assert result.metrics["steps"] == 2
+
+
+def test_patience_ends_training_with_the_best_kept(small_model, tmp_path):
+    # Step 0 is the best; steps 2 and 4 are not better, so step 6 is not reached.
+    recorder = Recorder([0.5, 0.5, 0.4])
+    wanted = replace(settings(9, learning_rate=0.05), own=OwnSettings(patience=2))
+    result = run(small_model, tmp_path, wanted, evaluate=recorder)
+    assert (result.metrics["steps"], result.metrics["best_step"], result.metrics["mAP"]) == (4, 0, 0.5)
+    got = predictions(tmp_path / "model", next(batches(100)))
+    np.testing.assert_allclose(got[1], recorder.seen[0][1], atol=1e-4)
 
 
 def test_wrong_origin_metric(small_model, tmp_path):

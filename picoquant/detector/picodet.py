@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import paddle
 from paddle import Tensor, nn
 
+from picoquant.detector.heads.outputs import rows
 from picoquant.errors import UserError
 
 _MULTIPLE = 32  # below it, feature maps of neighbouring levels would not be twice each other's size
@@ -50,9 +51,13 @@ class PicoDet(nn.Layer):
         return self.head(self.features(image))
 
     def raw(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """What an NPU computes: scores (N, H * W, C), 0 to 1, and distance logits
-        (N, H * W, 4 * (reg_max + 1)), a level each."""
+        """Scores (N, H * W, C), 0 to 1, and distance logits (N, H * W, 4 * (reg_max + 1)), a level each."""
         return self.head.raw(self.features(image))
+
+    def logits(self, image: Tensor) -> list[Tensor]:
+        """What an NPU computes: class logits (N, H * W, C) of each level, alignment logits (N, H * W, 1)
+        of each level where the head has them, distance logits (N, H * W, 4 * (reg_max + 1)) of each."""
+        return [rows(level) for part in self.head.logits(self.features(image)) for level in part]
 
     def loss(
         self,

@@ -14,6 +14,7 @@ from picoquant.errors import ConfigError, WeightsError
 from picoquant.postprocess.settings import NmsSettings
 
 FILE_NAME = "infer_cfg.yml"
+RAW_OUTPUTS = ("logits", "scores")
 _NEEDED = "Preprocess (Resize with target_size, NormalizeImage), label_list, fpn_stride and NMS"
 
 
@@ -35,6 +36,10 @@ class InferConfig:
             so PaddleDetection's deployment programs tell the two.
         draw_threshold: the score from which a demo draws a box.
         metric: PaddleDetection's name of the metric.
+        raw_outputs: what the class outputs of a model without post-processing are: `logits`, which
+            sigmoid, product with the alignment's and root turn into scores, or `scores`, 0 to 1, as
+            PaddleDetection's exports have them. PaddleDetection has no such key, and only `logits` is
+            written.
     """
 
     input_size: tuple[int, int]
@@ -50,10 +55,13 @@ class InferConfig:
     arch: str = "PicoDet"
     draw_threshold: float = 0.5
     metric: str = "COCO"
+    raw_outputs: str = "scores"
 
     def __post_init__(self) -> None:
         _check_whole("target_size", self.input_size, 2)
         _check_whole("fpn_stride", self.strides, None)
+        if self.raw_outputs not in RAW_OUTPUTS:
+            raise ConfigError(f"raw_outputs is {self.raw_outputs!r}: {' or '.join(RAW_OUTPUTS)} is expected")
         if not self.labels:
             raise ConfigError("label_list is empty: name every class")
         for name in ("mean", "std"):
@@ -97,6 +105,7 @@ class InferConfig:
                 "keep_top_k": self.nms.keep_top_k,
             },
             "fpn_stride": list(self.strides),
+            **({} if self.raw_outputs == "scores" else {"raw_outputs": self.raw_outputs}),
         }
 
     @classmethod
@@ -133,7 +142,7 @@ class InferConfig:
 def _given(values: dict[str, Any], where: str) -> dict[str, Any]:
     """The fields that have a default and are in the file."""
     given: dict[str, Any] = {
-        name: values[name] for name in ("arch", "draw_threshold", "metric") if name in values
+        name: values[name] for name in ("arch", "draw_threshold", "metric", "raw_outputs") if name in values
     }
     if "fpn_stride" in values:
         given["strides"] = tuple(_get(values, "fpn_stride", list, where))

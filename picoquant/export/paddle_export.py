@@ -23,16 +23,20 @@ from picoquant.postprocess.settings import NmsSettings
 
 
 class RawForm(nn.Layer):
-    """The network without post-processing: what an NPU runs."""
+    """The network without post-processing, its outputs the last convolutions' logits: what an NPU runs.
+
+    Sigmoid, product and root of the scores are left to the host (`postprocess.decode`): the NPU has no
+    root, and 8 bits of a product of two scores hold nothing of the low ones.
+    """
 
     def __init__(self, detector: nn.Layer) -> None:
         super().__init__()
         self.detector = detector
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """`[N, 3, H, W]` -> scores `[N, H*W, C]` of each level, then logits `[N, H*W, 4*(R+1)]`."""
-        scores, logits = self.detector.raw(image)
-        return (*scores, *logits)
+        """`[N, 3, H, W]` -> logits of the classes `[N, H*W, C]` of each level, of the alignment
+        `[N, H*W, 1]` where the head has one, of the distances `[N, H*W, 4*(R+1)]`."""
+        return tuple(self.detector.logits(image))
 
 
 class BoxesForm(nn.Layer):
@@ -111,7 +115,8 @@ def export_model(
         (out_dir / "model.pdiparams.info").unlink()  # only continued training would read it
     complete_program(out_dir / MODEL)
     arch = "GFL" if kind == "detections" else "PicoDet"
-    write_infer_config(replace(infer_config, arch=arch), out_dir)
+    outputs = "logits" if kind == "raw" else "scores"
+    write_infer_config(replace(infer_config, arch=arch, raw_outputs=outputs), out_dir)
     return ModelFolder.open(out_dir)
 
 

@@ -50,8 +50,7 @@ def _raw(detector: Any, images: np.ndarray) -> list[np.ndarray]:
     from picoquant.evaluation.runtime import evaluation_mode
 
     with evaluation_mode(detector), paddle.no_grad():
-        scores, logits = detector.raw(paddle.to_tensor(images))
-    return [level.numpy() for level in (*scores, *logits)]
+        return [level.numpy() for level in detector.logits(paddle.to_tensor(images))]
 
 
 def _compare(

@@ -12,7 +12,11 @@ from picoquant.postprocess.decode import CELL_OFFSET
 # OpenCV's numbers of the interpolations.
 _INTERPOLATIONS = {0: "nearest", 1: "linear", 2: "cubic", 3: "area", 4: "lanczos4"}
 _MEANINGS = {
-    "raw": "per level: scores [1, cells, classes] 0-1; then logits [1, cells, 4 * (reg_max + 1)]",
+    "raw": "all levels' scores [1, cells, classes] 0-1; then their distance logits "
+    "[1, cells, 4 * (reg_max + 1)]",
+    "logits": "all levels' class logits [1, cells, classes]; then, where there are three outputs a level, "
+    "their alignment logits [1, cells, 1]; then their distance logits [1, cells, 4 * (reg_max + 1)]. "
+    "score = sqrt(sigmoid(class) * sigmoid(alignment) + 1e-9); without alignment sigmoid(class)",
     "boxes": "boxes [1, points, 4] x1 y1 x2 y2 in input pixels; scores [1, classes, points]",
     "detections": "rows [M, 6] class score x1 y1 x2 y2 in image pixels; number of rows [1]",
 }
@@ -33,6 +37,7 @@ def description(
     """
     decoder = Decoder.of(*zip(*outputs), config)
     height, width = config.input_size
+    logits = decoder.kind == "raw" and decoder.raw_outputs == "logits"
     return {
         "input": {
             "tensors": [{"name": name, "shape": list(shape)} for name, shape in inputs],
@@ -52,7 +57,8 @@ def description(
         "output": {
             "tensors": [{"name": name, "shape": list(shape)} for name, shape in outputs],
             "kind": decoder.kind,
-            "meaning": _MEANINGS[decoder.kind],
+            "raw_outputs": decoder.raw_outputs if decoder.kind == "raw" else None,
+            "meaning": _MEANINGS["logits" if logits else decoder.kind],
         },
         "decode": {
             "strides": list(config.strides),

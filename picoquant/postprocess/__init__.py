@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from picoquant.postprocess.decode import anchor_points, decode_boxes, decode_levels
+from picoquant.postprocess.decode import (
+    anchor_points,
+    decode_boxes,
+    decode_levels,
+    promising,
+    scores_of_logits,
+)
 from picoquant.postprocess.decoder import Decoder
 from picoquant.postprocess.detections import Detections
 from picoquant.postprocess.nms import multiclass_nms
@@ -16,4 +22,6 @@ __all__ = [
     "decode_boxes",
     "decode_levels",
     "multiclass_nms",
+    "promising",
+    "scores_of_logits",
 ]

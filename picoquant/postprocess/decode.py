@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_EPS = 1e-9  # what the head adds under the root of an aligned score
+_MARGIN = 1e-3  # of a logit: float32's sigmoid may round a score just above the threshold
 CELL_OFFSET = 0.5  # of an anchor point within its cell; all of PaddleDetection's PicoDets use it
 
 
@@ -59,6 +61,44 @@ def decode_boxes(logits: np.ndarray, points: np.ndarray, strides: np.ndarray) ->
     distances = weights @ np.arange(bins, dtype=np.float32) / weights.sum(axis=-1)
     corners = [points - distances[..., :2], points + distances[..., 2:]]
     return np.concatenate(corners, axis=-1) * strides
+
+
+def scores_of_logits(classes: np.ndarray, alignment: np.ndarray | None = None) -> np.ndarray:
+    """Scores from the logits that an NPU computes: the root of the product of two sigmoids.
+
+    Args:
+        classes: `[..., C]` float32.
+        alignment: `[..., 1]` float32; None for a head without alignment map, whose score is the
+            sigmoid alone.
+
+    Returns: `[..., C]` float32, 0 to 1.
+    """
+    scores = _sigmoid(classes)
+    return scores if alignment is None else np.sqrt(scores * _sigmoid(alignment) + np.float32(_EPS))
+
+
+def promising(classes: np.ndarray, alignment: np.ndarray | None, threshold: float) -> np.ndarray:
+    """Which points can have a score above a threshold, told from the logits by comparing alone.
+
+    Neither factor of the product is above 1, so both must be above the threshold's square.
+
+    Args:
+        classes: `[L, C]` float32; alignment: `[L, 1]` float32 or None.
+        threshold: 0 to 1.
+
+    Returns: `[L]` bool; True for a few points too many, for none too few.
+    """
+    best = classes.max(axis=-1)
+    least = threshold if alignment is None else threshold**2 - _EPS
+    if least <= 0:
+        return np.ones(best.shape, bool)
+    limit = math.log(least / (1 - least)) - _MARGIN if least < 1 else math.inf
+    chosen = best > limit
+    return chosen if alignment is None else chosen & (alignment[..., 0] > limit)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.maximum(x, np.float32(-80))))  # below, exp(-x) is no float32
 
 
 def decode_levels(

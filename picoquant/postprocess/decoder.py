@@ -10,7 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from picoquant.errors import WeightsError
-from picoquant.postprocess.decode import anchor_points, decode_boxes, level_sizes
+from picoquant.postprocess.decode import (
+    anchor_points,
+    decode_boxes,
+    level_sizes,
+    promising,
+    scores_of_logits,
+)
 from picoquant.postprocess.detections import Detections
 from picoquant.postprocess.nms import multiclass_nms
 from picoquant.postprocess.settings import NmsSettings
@@ -23,11 +29,13 @@ class Decoder:
 
     Args:
         kind: `detections` (outputs `[M, 6]` class score x1 y1 x2 y2 in image pixels, and `[N]` rows
-            of each image), `boxes` (`[N, L, 4]` input pixels and `[N, C, L]`) or `raw` (scores
-            `[N, H*W, C]` of every level, then logits `[N, H*W, 4 * (R + 1)]` of every level).
+            of each image), `boxes` (`[N, L, 4]` input pixels and `[N, C, L]`) or `raw` (class outputs
+            `[N, H*W, C]` of every level, alignment logits `[N, H*W, 1]` of every level where the head
+            has them, distance logits `[N, H*W, 4 * (R + 1)]` of every level).
         nms: settings of the suppression; not used by `detections`, whose model holds its own.
         input_size: height and width of the network's input, pixels; needed by `raw`.
         strides: pixels per cell, a level each; needed by `raw`.
+        raw_outputs: what the class outputs of `raw` are: `scores`, 0 to 1, or `logits`.
     """
 
     def __init__(
@@ -36,10 +44,12 @@ class Decoder:
         nms: NmsSettings,
         input_size: Sequence[int] = (),
         strides: Sequence[int] = (),
+        raw_outputs: str = "scores",
     ) -> None:
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is none of {KINDS}")
-        self.kind, self.nms = kind, nms
+        self.kind, self.nms, self.raw_outputs = kind, nms, raw_outputs
+        self._levels = len(strides)
         if kind == "raw":
             self._points, self._strides = anchor_points(input_size, strides)
 
@@ -57,7 +67,7 @@ class Decoder:
         Args:
             names: the outputs' names; they appear in messages only.
             shapes: the outputs' shapes; -1 for a size that may vary.
-            config: `picoquant.export.InferConfig`, for its input size, strides and NMS.
+            config: `picoquant.export.InferConfig`, for its input size, strides, NMS and `raw_outputs`.
             nms: settings to use in place of the model folder's own.
             model: what messages call the model.
 
@@ -71,7 +81,9 @@ class Decoder:
                 f"{list(config.strides)} has {len(shapes)} outputs: {found or 'none'}; expected "
                 f"{_expected(config.input_size, config.strides)}. Export it from a PicoDet"
             )
-        return cls(kind, nms or config.nms, config.input_size, config.strides)
+        aligned = len(shapes) == 3 * len(config.strides)  # with alignment they can only be logits
+        raw_outputs = "logits" if aligned else config.raw_outputs
+        return cls(kind, nms or config.nms, config.input_size, config.strides, raw_outputs)
 
     def decode(self, outputs: Sequence[np.ndarray], scale_factor: np.ndarray) -> list[Detections]:
         """Detections of a batch.
@@ -88,16 +100,27 @@ class Decoder:
         if self.kind == "boxes":
             boxes, scores = outputs if outputs[0].shape[-1] == 4 else reversed(outputs)
             return [multiclass_nms(*pair, self.nms) for pair in zip(boxes / scale, scores)]
-        levels = len(outputs) // 2
-        scores = np.concatenate(outputs[:levels], axis=1)
-        logits = np.concatenate(outputs[levels:], axis=1)
-        return [self._decode_raw(*image) for image in zip(scores, logits, scale)]
+        parts = [
+            np.concatenate(outputs[start : start + self._levels], axis=1)
+            for start in range(0, len(outputs), self._levels)
+        ]
+        return [
+            self._decode_raw([part[image] for part in parts], scale[image]) for image in range(len(parts[0]))
+        ]
 
-    def _decode_raw(self, scores: np.ndarray, logits: np.ndarray, scale: np.ndarray) -> Detections:
-        """One image: `[L, C]`, `[L, 4 * (R + 1)]`, `[1, 4]`; only promising points are decoded."""
-        chosen = scores.max(axis=1) > self.nms.score_threshold
-        boxes = decode_boxes(logits[chosen], self._points[chosen], self._strides[chosen])
-        return multiclass_nms(boxes / scale, scores[chosen].T, self.nms)
+    def _decode_raw(self, parts: Sequence[np.ndarray], scale: np.ndarray) -> Detections:
+        """One image: `[L, C]`, perhaps `[L, 1]`, `[L, 4 * (R + 1)]`; only promising points are decoded."""
+        classes, *between, distances = parts
+        alignment = between[0] if between else None
+        threshold = self.nms.score_threshold
+        if self.raw_outputs == "logits":
+            chosen = promising(classes, alignment, threshold)
+            scores = scores_of_logits(classes[chosen], None if alignment is None else alignment[chosen])
+        else:
+            chosen = classes.max(axis=1) > threshold
+            scores = classes[chosen]
+        boxes = decode_boxes(distances[chosen], self._points[chosen], self._strides[chosen])
+        return multiclass_nms(boxes / scale, scores.T, self.nms)
 
 
 def _split_images(rows: np.ndarray, counts: np.ndarray) -> list[Detections]:
@@ -130,23 +153,26 @@ def _kind(shapes: list[tuple[int, ...]], input_size: Sequence[int], strides: Seq
 
 def _is_raw(shapes: list[tuple[int, ...]], input_size: Sequence[int], strides: Sequence[int]) -> bool:
     levels = len(strides)
-    if len(shapes) != 2 * levels or any(len(shape) != 3 for shape in shapes):
+    if len(shapes) not in (2 * levels, 3 * levels) or any(len(shape) != 3 for shape in shapes):
         return False
-    scores, logits = shapes[:levels], shapes[levels:]
+    parts = [shapes[start : start + levels] for start in range(0, len(shapes), levels)]
     cells = [rows * columns for rows, columns in level_sizes(input_size, strides)]
-    return (
-        all(_same(shape[1], count) for shape, count in zip(scores, cells))
-        and all(_same(shape[1], count) for shape, count in zip(logits, cells))
-        and len({shape[2] for shape in scores}) == 1
-        and len({shape[2] for shape in logits}) == 1
-        and logits[0][2] % 4 == 0
-        and logits[0][2] >= 8
-    )
+    if not all(_same(shape[1], count) for part in parts for shape, count in zip(part, cells)):
+        return False
+    widths = [{shape[2] for shape in part} for part in parts]
+    if any(len(width) != 1 for width in widths) or (len(parts) == 3 and widths[1] != {1}):
+        return False
+    distances = widths[-1].pop()
+    return distances % 4 == 0 and distances >= 8
 
 
 def _expected(input_size: Sequence[int], strides: Sequence[int]) -> str:
     cells = [rows * columns for rows, columns in level_sizes(input_size, strides)]
     points = sum(cells)
     raw = ", ".join(f"[N, {count}, C]" for count in cells)
+    alignment = ", ".join(f"[N, {count}, 1]" for count in cells)
     logits = ", ".join(f"[N, {count}, 4*(R+1)]" for count in cells)
-    return f"[M, 6] and [N], or [N, {points}, 4] and [N, C, {points}], or {raw}, {logits}"
+    return (
+        f"[M, 6] and [N], or [N, {points}, 4] and [N, C, {points}], or {raw}, (where the head has an "
+        f"alignment map {alignment},) {logits}"
+    )

@@ -34,11 +34,14 @@ def test_inputs_and_outputs(exports):
     def shapes(kind):
         return [shape for _, shape in facts[kind].outputs]
 
-    assert shapes("raw") == [(-1, n, 3) for n in CELLS] + [(-1, n, 32) for n in CELLS]
+    assert shapes("raw") == [(-1, n, width) for width in (3, 1, 32) for n in CELLS]
     assert shapes("boxes") == [(-1, sum(CELLS), 4), (-1, 3, sum(CELLS))]
     assert shapes("detections") == [(-1, 6), (-1,)]
     assert not any(fact.quantised for fact in facts.values())
     assert exports["raw"].config.arch == "PicoDet" and exports["detections"].config.arch == "GFL"
+    raw_outputs = {kind: folder.config.raw_outputs for kind, folder in exports.items()}
+    assert raw_outputs == {"raw": "logits", "boxes": "scores", "detections": "scores"}
+    assert not {"sigmoid", "sqrt"} & set(facts["raw"].operators[-20:])  # the head's end is the host's
 
 
 def test_the_three_kinds_detect_the_same_as_the_network(detector, exports, images, infer_config):

@@ -23,6 +23,20 @@ from picoquant.detector.losses.distribution_focal import distribution_focal_loss
 BoxLoss = Callable[[Tensor, Tensor], Tensor]
 
 
+class Logits(NamedTuple):
+    """A head's convolution results, a level each, finest first.
+
+    Attributes:
+        classes: (N, C, H, W).
+        alignment: (N, 1, H, W); no levels for a head without alignment map.
+        distances: (N, 4 * (R + 1), H, W).
+    """
+
+    classes: list[Tensor]
+    alignment: list[Tensor]
+    distances: list[Tensor]
+
+
 class Integral(nn.Layer):
     """Expected value of a distribution over 0..R, https://arxiv.org/abs/2006.04388."""
 

@@ -18,6 +18,7 @@ from picoquant.detector.assigners.matching import HardAssignment
 from picoquant.detector.heads.outputs import (
     BoxLoss,
     Integral,
+    Logits,
     add_unused_scales,
     box_losses,
     decode,
@@ -92,6 +93,11 @@ class PicoHead(nn.Layer):
         """Names of the parameters whose first dimension is the classes -> rows before other rows."""
         levels = range(len(self.strides))
         return {f"head_cls{i}.{kind}": self.num_classes for i in levels for kind in ("weight", "bias")}
+
+    def logits(self, maps: Sequence[Tensor]) -> Logits:
+        """The convolutions' results; this head has no alignment map."""
+        classes, distances = self.levels(maps)
+        return Logits(classes, [], distances)
 
     def levels(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Class logits (N, C, H, W) and distance logits (N, 4 * (R + 1), H, W), a level each."""

@@ -17,6 +17,7 @@ from picoquant.detector.assigners.matching import Assignment
 from picoquant.detector.heads.outputs import (
     BoxLoss,
     Integral,
+    Logits,
     add_unused_scales,
     box_losses,
     decode,
@@ -109,18 +110,24 @@ class PicoHeadV2(nn.Layer):
             for kind in ("weight", "bias")
         }
 
-    def levels(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Class probabilities (N, C, H, W) and distance logits (N, 4 * (R + 1), H, W), a level each."""
-        scores, logits = [], []
+    def logits(self, maps: Sequence[Tensor]) -> Logits:
+        """The convolutions' results."""
+        result = Logits([], [], [])
         for level, feature in enumerate(maps):
             feature, task_feature = self.conv_feat(feature, level)
-            score = F.sigmoid(self.head_cls_list[level](task_feature))
+            result.classes.append(self.head_cls_list[level](task_feature))
             if len(self.cls_align):
-                alignment = F.sigmoid(self.cls_align[level](feature))
-                score = (score * alignment + _EPS).sqrt()
-            scores.append(score)
-            logits.append(self.head_reg_list[level](task_feature))
-        return scores, logits
+                result.alignment.append(self.cls_align[level](feature))
+            result.distances.append(self.head_reg_list[level](task_feature))
+        return result
+
+    def levels(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Class probabilities (N, C, H, W) and distance logits (N, 4 * (R + 1), H, W), a level each."""
+        logits = self.logits(maps)
+        scores = [F.sigmoid(level) for level in logits.classes]
+        for level, alignment in enumerate(logits.alignment):
+            scores[level] = (scores[level] * F.sigmoid(alignment) + _EPS).sqrt()
+        return scores, logits.distances
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Scores (N, C, L) and boxes (N, L, 4) in input pixels."""

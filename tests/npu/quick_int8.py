@@ -1,0 +1,54 @@
+"""An INT8 model within seconds: a network of random weights, ranges measured on one batch, no training.
+
+Where its operators run does not depend on what its weights are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from picoquant.export.infer_config import InferConfig, write_infer_config
+from picoquant.export.model_folder import ModelFolder
+
+LABELS = ("one", "two", "three")
+
+
+def exported(config: str, folder: Path, size: int = 64, kind: str = "raw") -> ModelFolder:
+    """A shipped configuration's network of three classes, exported."""
+    import paddle
+
+    import picoquant
+    from picoquant.export.paddle_export import export_model
+
+    paddle.seed(3)
+    model = picoquant.build_detector(config, num_classes=len(LABELS))
+    model.eval()
+    settings = InferConfig((size, size), LABELS, strides=tuple(model.strides))
+    return export_model(model, folder, kind, (size, size), settings)
+
+
+def quick_int8(model: ModelFolder, folder: Path, **quant) -> ModelFolder:
+    """Quantise an exported model; `quant` are keys of section QuantAware."""
+    import paddle
+
+    from picoquant.quantization.fake_quant import quantizable_operators
+    from picoquant.quantization.int8_model import Int8Source, write_lite_model
+    from picoquant.quantization.observe import observe_ranges
+    from picoquant.quantization.programs import load_model, strip_feed_fetch
+    from picoquant.quantization.session import static_session
+    from picoquant.quantization.settings import QuantAwareSettings
+
+    height, width = model.config.input_size
+    batch = {"image": np.random.RandomState(0).rand(1, 3, height, width).astype(np.float32)}
+    settings = QuantAwareSettings(**quant)
+    folder.mkdir(parents=True, exist_ok=True)
+    with static_session():
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        loaded = load_model(model.path, executor)
+        ranges = observe_ranges(loaded, executor, [batch], lambda count: None)
+        operators = quantizable_operators(strip_feed_fetch(loaded.program.clone(for_test=True)), settings)
+        write_lite_model(Int8Source(model.path, {}, ranges, operators, settings), executor, folder)
+    write_infer_config(model.config, folder)
+    return ModelFolder.open(folder)

@@ -39,6 +39,7 @@ from picoquant.quantization.fake_quant import (
 from picoquant.quantization.final_nodes import final_nodes
 from picoquant.quantization.pact import is_limit, limit_optimizer
 from picoquant.quantization.programs import InferenceModel, load_model, strip_feed_fetch
+from picoquant.quantization.rate import LearningRate
 from picoquant.quantization.settings import (
     DistillationSettings,
     QatTrainSettings,
@@ -58,7 +59,7 @@ class QatPrograms:
         test: the quantised student for evaluation, with the original's inputs and outputs.
         original: the student as it was loaded, for calibration.
         loss: the variable that is minimised.
-        rate: the learning rate, a number or a scheduler.
+        rate: the learning rate; it must be put into the scope before each step.
         operators: what is quantised.
         feeds: names of the network's inputs that training needs.
         teacher: computes the values that the student is compared with.
@@ -69,7 +70,7 @@ class QatPrograms:
     test: InferenceModel
     original: InferenceModel
     loss: Any
-    rate: Any
+    rate: LearningRate
     operators: tuple[QuantizedOperator, ...]
     feeds: tuple[str, ...]
     teacher: Teacher
@@ -84,6 +85,7 @@ class StudentFirstCompression(AutoCompression):
         work_dir: for the teacher's files and whatever AutoCompression writes.
         config: what is known about the models' input.
         distillation, quant, train: the sections of its configuration.
+        rate_scale: the linear rule's factor of the learning rate.
         onednn: run convolutions through oneDNN, forward and backward, where this Paddle has it: equal but
             for rounding, and faster.
     """
@@ -97,8 +99,10 @@ class StudentFirstCompression(AutoCompression):
         distillation: DistillationSettings,
         quant: QuantAwareSettings,
         train: QatTrainSettings,
+        rate_scale: float = 1.0,
         onednn: bool = True,
     ) -> None:
+        self._rate_scale = rate_scale
         self._onednn = onednn and fast_convolutions_available()
         self._folder, self._work = Path(folder), Path(work_dir)
         self._teacher_folder = Path(teacher)
@@ -150,6 +154,7 @@ class StudentFirstCompression(AutoCompression):
             teacher = self._teacher(program, pairs)
             announce("adding backward and optimiser")
             loss, rate = _add_training(program, startup, pairs, config, train_config)
+        rate.scale = self._rate_scale
         self._exe.run(startup)
         fetches = [test.global_block().var(variable.name) for variable in original.fetches]
         used = {name for op in program.global_block().ops for name in op.input_arg_names}
@@ -206,10 +211,10 @@ def _check_readable(folder: Path) -> None:
 
 def _add_training(
     program: Any, startup: Any, pairs: list[Any], config: dict, train_config: dict
-) -> tuple[Any, Any]:
-    """Add loss, backward and optimisers; the learning rate is a number or a scheduler."""
+) -> tuple[Any, LearningRate]:
+    """Add loss, backward and optimisers."""
     with paddle.utils.unique_name.guard("merge"):
-        optimizer, rate = _make_optimizer(train_config)
+        optimizer, schedule = _make_optimizer(train_config)
         loss, _ = _parse_distill_loss(pairs, config["loss"], config["alpha"])
         loss = paddle.mean(loss)
         loss.stop_gradient = False
@@ -217,9 +222,14 @@ def _add_training(
         gradients = optimizer.backward(loss, startup, weights)
         limits = [pair for pair in gradients if is_limit(pair[0].name)]
         optimizer.apply_gradients([pair for pair in gradients if not is_limit(pair[0].name)])
+        fixed = {}
         if limits:
-            limit_optimizer().apply_gradients(limits)
-    return loss, rate
+            others = limit_optimizer()
+            others.apply_gradients(limits)
+            fixed[others._global_learning_rate(program).name] = others.get_lr()
+    if hasattr(program, "lr_scheduler"):
+        del program.lr_scheduler  # an executor would write the rate before each step without our factors
+    return loss, LearningRate(schedule, optimizer._global_learning_rate(program).name, fixed)
 
 
 def _make_optimizer(train_config: dict[str, Any]) -> tuple[Any, Any]:

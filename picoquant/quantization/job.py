@@ -21,9 +21,11 @@ from picoquant.progress import Progress, duration
 from picoquant.quantization.calibration import calibrate, deployed_ranges, trained_ranges
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms, StudentFirstCompression
+from picoquant.quantization.guard import GoodStates
 from picoquant.quantization.int8_model import Int8Source, write_lite_model, write_onnx_model
+from picoquant.quantization.rate import linear_scale
 from picoquant.quantization.settings import QuantizeSettings
-from picoquant.quantization.training import QatTrainer
+from picoquant.quantization.training import QatTrainer, close_batches
 
 LOG = logging.getLogger("picoquant")
 
@@ -97,7 +99,7 @@ class QuantizeJob:
         Returns: the metrics.
         """
         programs = self._build()
-        trainer, progress = self._prepare(programs, batches)
+        trainer, progress, good = self._prepare(programs, batches)
         setup = time.monotonic() - began
         LOG.info(
             "quantize: ready after %s: %d operators in INT8; step %d of %d",
@@ -106,11 +108,7 @@ class QuantizeJob:
             progress.step,
             trainer.steps,
         )
-        feeds = batches(progress.step)
-        try:
-            trainer.run(feeds, progress)
-        finally:
-            close_batches(feeds)
+        trainer.run(batches, progress, good)
         self._take_best(trainer, progress)
         self._write(programs, trainer, batches)
         metrics: dict[str, Any] = {
@@ -126,6 +124,10 @@ class QuantizeJob:
             )
         if trainer.original_metric is not None:
             metrics["fp32_mAP"] = trainer.original_metric
+        if progress.rollbacks:
+            metrics.update(rollbacks=progress.rollbacks)
+        if progress.gave_up:
+            metrics["gave_up"] = True
         return metrics
 
     def _take_best(self, trainer: QatTrainer, progress: QatProgress) -> None:
@@ -151,12 +153,15 @@ class QuantizeJob:
             settings.distillation,
             settings.quant,
             settings.train,
+            linear_scale(settings.batch_size or 1, 1, settings.own.reference_batch)
+            if settings.batch_size
+            else 1.0,
         )
         return compression.build(lambda what: LOG.info("quantize: %s", what))
 
     def _prepare(
         self, programs: QatPrograms, batches: Callable[[int], Any]
-    ) -> tuple[QatTrainer, QatProgress]:
+    ) -> tuple[QatTrainer, QatProgress, GoodStates]:
         """The trainer, and where it starts: a checkpoint, or calibrated ranges."""
         settings = self._settings
         checkpoints = Checkpoints(self._places.work, self._fingerprint)
@@ -168,19 +173,20 @@ class QuantizeJob:
             steps=settings.train.steps(settings.steps_per_epoch),
             checkpoints=checkpoints,
             every=settings.checkpoint_seconds,
-            log=CsvLog(self._places.work / "qat.csv", _LOG_FIELDS, found[1].step if found else 0),
+            log=lambda step: CsvLog(self._places.work / "qat.csv", _LOG_FIELDS, step),
             show=self._show,
             measure=self._measure(programs) if self._evaluate else None,
             original_metric=original,
-            patience=settings.own.patience,
+            own=settings.own,
+            calibrated=bool(settings.calibration_batches),
         )
         if found is not None:
             LOG.info("quantize: continuing after step %d of an interrupted run", found[1].step)
-            trainer.restore(*found)
-            return trainer, found[1]
+            trainer.restore(found[0], found[1])
+            return trainer, found[1], found[2]
         if settings.calibration_batches:
             calibrate(programs, self._calibration(batches), settings.quant, self._shown)
-        return trainer, QatProgress(original_metric=original)
+        return trainer, QatProgress(original_metric=original), GoodStates()
 
     def _original_metric(self) -> float | None:
         """mAP of the FP32 model, measured where `origin_metric` asks for it."""
@@ -246,12 +252,6 @@ class QuantizeJob:
         if self._settings.quant.onnx_format:
             write_onnx_model(source, programs.executor, out / ONNX_FOLDER)
         write_json(out / "quantization.json", _description(source))
-
-
-def close_batches(source: Any) -> None:
-    """End a generator now, so that what it holds (worker processes) is free."""
-    if hasattr(source, "close"):
-        source.close()
 
 
 def _description(source: Int8Source) -> dict[str, Any]:

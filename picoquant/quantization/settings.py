@@ -244,12 +244,32 @@ class OwnSettings:
     Attributes:
         patience: training ends after this many evaluations in a row that do not beat the best one, the
             calibrated start included; None: it goes on.
+        reference_batch: images of a step, over all devices, that `TrainConfig.learning_rate` is meant for; a
+            step of more or fewer scales the rate in proportion. None: the rate stays.
+        guard_rise: the loss has diverged when it is this many times its lowest running median (see
+            `guard.py`); None: only when it is no number.
+        guard_collapse: an evaluation below this part of the best one has diverged; None: never.
+        guard_rate_factor: of the learning rate, each time training goes back to a good state.
+        guard_tries: how often it goes back; then training ends with the best model.
     """
 
     patience: int | None = None
+    reference_batch: int | None = None
+    guard_rise: float | None = 4.0
+    guard_collapse: float | None = 0.5
+    guard_rate_factor: float = 0.3
+    guard_tries: int = 3
 
     def __post_init__(self) -> None:
         _whole("Quantize.patience", self.patience)
+        _whole("Quantize.reference_batch", self.reference_batch)
+        if self.guard_rise is not None:
+            _between("Quantize.guard_rise", self.guard_rise, 1, math.inf)
+        if self.guard_collapse is not None:
+            _between("Quantize.guard_collapse", self.guard_collapse, 0, 1)
+        _between("Quantize.guard_rate_factor", self.guard_rate_factor, 0, 1)
+        if self.guard_tries != 0:
+            _whole("Quantize.guard_tries", self.guard_tries)
 
 
 @dataclass(frozen=True)
@@ -261,6 +281,7 @@ class QuantizeSettings:
         calibration_batches: batches whose activations set the ranges before step 1; 0: none, as PaddleSlim.
         checkpoint_seconds: between two checkpoints.
         steps_per_epoch: batches in a pass over the images, for `TrainConfig.epochs`.
+        batch_size: images of a batch, for `Quantize.reference_batch`; None: not known, the rate stays.
     """
 
     distillation: DistillationSettings
@@ -270,11 +291,19 @@ class QuantizeSettings:
     calibration_batches: int = 8
     checkpoint_seconds: float = 20.0
     steps_per_epoch: int | None = None
+    batch_size: int | None = None
 
 
 def _whole(where: str, value: Any) -> None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise ConfigError(f"{where}: expected a whole number from 1 or null, found {value!r}")
+
+
+def _between(where: str, value: Any, low: float, high: float) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low < value < high:
+        limits = f"above {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
+        raise ConfigError(f"{where}: expected a number {limits}, found {value!r}")
 
 
 def _listed(value: Any) -> list[Any]:

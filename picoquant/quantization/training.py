@@ -1,12 +1,11 @@
-"""The steps of QAT: resumable, never silent, stopped by a loss that is no number."""
+"""The steps of QAT: resumable, never silent, taken back when they diverge."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,32 @@ from picoquant.csv_log import CsvLog
 from picoquant.errors import UserError
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms
+from picoquant.quantization.guard import (
+    SNAPSHOT_STEPS,
+    GoodState,
+    GoodStates,
+    LossWatch,
+    State,
+    collapsed,
+    fault_in,
+)
 from picoquant.quantization.programs import read_variable, state_names, write_variable
-from picoquant.quantization.settings import QatTrainSettings
+from picoquant.quantization.settings import OwnSettings, QatTrainSettings
 
 LOG = logging.getLogger("picoquant")
 
-State = dict[str, np.ndarray]
-
 # AutoCompression ends when the INT8 mAP is this near the FP32 one (only where origin_metric is set).
 _NEAR_ENOUGH = 0.005
+
+Batches = Callable[[int], Any]
+
+
+class _DivergedError(Exception):
+    """What is wrong; `evaluated` where an evaluation showed it, so that only an evaluated state is good."""
+
+    def __init__(self, why: str, evaluated: bool = False) -> None:
+        super().__init__(why)
+        self.evaluated = evaluated
 
 
 @dataclass
@@ -37,11 +53,12 @@ class QatTrainer:
         steps: how many to train.
         checkpoints: where the state is kept.
         every: seconds between two checkpoints.
-        log: a row for each step.
+        log: called with the steps done, gives the file that gets a row for each further step.
         show: makes the line that shows progress.
         measure: mAP, 0 to 1, of the INT8 model with the given variables; None: nothing is measured.
         original_metric: the FP32 model's, where it was measured.
-        patience: evaluations without a better one that end training; None: any number.
+        own: section `Quantize`.
+        calibrated: whether the start has ranges that were measured, so that it is a model of its own.
     """
 
     programs: QatPrograms
@@ -49,11 +66,12 @@ class QatTrainer:
     steps: int
     checkpoints: Checkpoints
     every: float
-    log: CsvLog
+    log: Callable[[int], CsvLog]
     show: Callable[..., Any]
     measure: Callable[[State], float] | None
     original_metric: float | None = None
-    patience: int | None = None
+    own: OwnSettings = field(default_factory=OwnSettings)
+    calibrated: bool = True
 
     def __post_init__(self) -> None:
         self._scope = paddle.static.global_scope()
@@ -65,89 +83,122 @@ class QatTrainer:
 
     def restore(self, state: State, progress: QatProgress) -> None:
         """Continue from a checkpoint."""
+        self._write(state)
+        self.programs.rate.restore(progress.rate)
+        self.programs.rate.lowered = self.own.guard_rate_factor ** len(progress.rollbacks)
+
+    def _write(self, state: State) -> None:
         for name, value in state.items():
             write_variable(self._scope, name, value)
-        if progress.rate:
-            self.programs.rate.set_state_dict(progress.rate)
 
-    def run(self, feeds: Iterator[dict[str, np.ndarray]], progress: QatProgress) -> QatProgress:
+    def run(self, batches: Batches, progress: QatProgress, good: GoodStates) -> QatProgress:
         """Train from where `progress` is to the end.
 
         Args:
-            feeds: batches from the next step on, without end.
+            batches: called with the steps done, gives batches from the next one on, without end.
             progress: where training is.
+            good: the states to go back to; none of a fresh run.
 
-        Returns: the same object, at its end.
+        Returns: `progress`, at its end; the variables in scope are those of its step.
 
-        Raises: `UserError` when the loss is not finite; the last good checkpoint stays.
+        Raises: `UserError` when training diverges and there is no calibrated start to go back to.
         """
-        if self.measure and not progress.evaluations:
-            self._measure(progress)
-            self._save(progress)
-        saved = time.monotonic()
-        line = self.show("quantize", self.steps, start=progress.step)
-        while progress.step < self.steps and not self._finished(progress):
-            rate = self._rate()
-            loss = self._step(next(feeds), rate, progress.step + 1)
-            progress.step += 1
-            line.update(progress.step, loss=loss, lr=rate)
-            due = self.measure and (
-                progress.step % self.settings.eval_iter == 0 or progress.step == self.steps
-            )
-            if due:
-                line.close()
-                self._measure(progress)
-            value = {"mAP": progress.evaluations[-1][1]} if due else {}
-            self.log.write(step=progress.step, loss=loss, lr=rate, **value)
-            last = progress.step == self.steps
-            if due or last or time.monotonic() - saved >= self.every:
-                self._save(progress)
-                saved = time.monotonic()
-        line.close()
+        if good.evaluated is None:
+            self._start(progress, good)
+        done = False
+        while not (done or progress.gave_up):
+            feeds = batches(progress.step)
+            try:
+                self._train(feeds, progress, good)
+                done = True
+            except _DivergedError as fault:
+                self._go_back(fault, progress, good)
+            finally:
+                close_batches(feeds)
         return progress
 
-    def _step(self, feed: dict[str, np.ndarray], rate: float, step: int) -> float:
+    def _start(self, progress: QatProgress, good: GoodStates) -> None:
+        """Evaluate the start, and keep it."""
+        state = self.state()
+        fault = fault_in(state)
+        if fault:
+            raise UserError(f"quantisation: {fault} before the first step: check the FP32 model")
+        if self.measure:
+            self._measure(progress)
+        good.add(self._good(progress, state), evaluated=True)
+        self._save(state, progress, good)
+
+    def _train(self, feeds: Any, progress: QatProgress, good: GoodStates) -> None:
+        """Train to the end."""
+        saved = time.monotonic()
+        log = self.log(progress.step)
+        line = self.show("quantize", self.steps, start=progress.step)
+        try:
+            while not self._over(progress):
+                rate = self.programs.rate()
+                loss = self._step(next(feeds))
+                fault = progress.watch.see(loss, self.own.guard_rise)
+                progress.step += 1
+                line.update(progress.step, loss=loss, lr=rate)
+                if fault:
+                    raise _DivergedError(fault)
+                due = self.measure is not None and (
+                    progress.step % self.settings.eval_iter == 0 or progress.step == self.steps
+                )
+                if due:
+                    line.close()
+                    self._measure(progress)
+                value = {"mAP": progress.evaluations[-1][1]} if due else {}
+                log.write(step=progress.step, loss=loss, lr=rate, **value)
+                if self._keep(progress, good, due, time.monotonic() - saved >= self.every):
+                    saved = time.monotonic()
+        finally:
+            line.close()
+
+    def _step(self, feed: dict[str, np.ndarray]) -> float:
         programs = self.programs
         inputs = {name: feed[name] for name in programs.feeds}
         inputs.update(programs.teacher(feed))
+        programs.rate.set_for_step(self._scope)
         loss = programs.executor.run(programs.train, feed=inputs, fetch_list=[programs.loss])[0]
-        loss = float(np.asarray(loss).reshape(-1)[0])
-        if not math.isfinite(loss):
-            raise UserError(
-                f"quantisation: the loss is {loss} at step {step} with learning rate {rate:g}; the state of "
-                "an earlier step is kept; lower TrainConfig.learning_rate and run again"
-            )
-        if not isinstance(programs.rate, float):
-            programs.rate.step()
-        return loss
+        programs.rate.step()
+        return float(np.asarray(loss).reshape(-1)[0])
 
-    def _patience_is_over(self, progress: QatProgress) -> bool:
-        if self.patience is None or not progress.evaluations:
+    def _keep(self, progress: QatProgress, good: GoodStates, evaluated: bool, time_is_up: bool) -> bool:
+        """Keep the state where that is due, in memory or on disk; whether it was written."""
+        last = progress.step == self.steps
+        snapshot = evaluated or progress.step % SNAPSHOT_STEPS == 0
+        if not (snapshot or last or time_is_up):
             return False
-        after_best = [step for step, _ in progress.evaluations if step > progress.best_step]
-        return len(after_best) >= self.patience
-
-    def _rate(self) -> float:
-        rate = self.programs.rate
-        return float(rate if isinstance(rate, float) else rate())
-
-    def _save(self, progress: QatProgress) -> None:
         state = self.state()
-        broken = [name for name, value in state.items() if not np.isfinite(value).all()]
-        if broken:
-            raise UserError(
-                f"quantisation: {broken[0]} is not finite after step {progress.step} with learning rate "
-                f"{self._rate():g}; the state of an earlier step is kept; lower TrainConfig.learning_rate "
-                "and run again"
-            )
-        if not isinstance(self.programs.rate, float):
-            progress.rate = dict(self.programs.rate.state_dict())
-        self.checkpoints.save(state, progress)
+        fault = fault_in(state)
+        if fault:
+            raise _DivergedError(fault)
+        if snapshot:
+            good.add(self._good(progress, state), evaluated)
+        if not (evaluated or last or time_is_up):
+            return False
+        self._save(state, progress, good)
+        return True
+
+    def _good(self, progress: QatProgress, state: State) -> GoodState:
+        return GoodState.of(progress.step, state, self.programs.rate.state(), progress.watch)
+
+    def _save(self, state: State, progress: QatProgress, good: GoodStates) -> None:
+        progress.rate = self.programs.rate.state()
+        self.checkpoints.save(state, progress, good)
 
     def _measure(self, progress: QatProgress) -> None:
+        """Evaluate; the first evaluation is the start's, and always the best so far."""
         state = self.state()
+        fault = fault_in(state)
+        if fault:
+            raise _DivergedError(fault)
         value = float(self.measure(state))
         best = progress.best
+        fault = collapsed(value, best, self.own.guard_collapse)
+        if fault:
+            raise _DivergedError(fault, evaluated=True)
         progress.evaluations.append((progress.step, value))
         if best is None or value > best:
             progress.best_step = progress.step
@@ -160,15 +211,61 @@ class QatTrainer:
             progress.best_step,
         )
 
-    def _finished(self, progress: QatProgress) -> bool:
-        if self._patience_is_over(progress):
-            LOG.info(
-                "quantize: no better mAP than %.4f (step %d) in %d evaluations (Quantize.patience); done",
-                progress.best,
-                progress.best_step,
-                self.patience,
+    def _go_back(self, fault: _DivergedError, progress: QatProgress, good: GoodStates) -> None:
+        """To the last good state with a lower learning rate, or for good."""
+        target, rate, own = good.go_back(fault.evaluated), self.programs.rate, self.own
+        found = f"{fault} at step {progress.step} with learning rate {rate():g}"
+        progress.gave_up = len(progress.rollbacks) >= own.guard_tries
+        if progress.gave_up and target.step == 0 and not self.calibrated:
+            raise UserError(
+                f"quantisation diverged: {found}, and there is no calibrated start to keep; lower "
+                "TrainConfig.learning_rate and run again"
             )
-            return True
+        if not progress.gave_up:
+            progress.rollbacks.append({"step": progress.step, "to": target.step, "why": str(fault)})
+        progress.step, progress.watch = target.step, LossWatch(**target.watch)
+        progress.evaluations = [pair for pair in progress.evaluations if pair[0] <= target.step]
+        progress.rate = dict(target.rate)
+        self.restore(target.state, progress)
+        if progress.gave_up:
+            LOG.warning(
+                "quantize: diverged: %s; given up after %d tries (Quantize.guard_tries), the best model so far "
+                "is kept; lower TrainConfig.learning_rate",
+                found,
+                own.guard_tries,
+            )
+        else:
+            LOG.warning(
+                "quantize: diverged: %s; back to step %d, learning rate x %g = %g (try %d of %d)",
+                found,
+                target.step,
+                own.guard_rate_factor,
+                rate(),
+                len(progress.rollbacks),
+                own.guard_tries,
+            )
+        self.log(progress.step)  # drops the rows of the steps that are undone
+        self._save(target.state, progress, good)
+
+    def _over(self, progress: QatProgress) -> bool:
+        return progress.step >= self.steps or self._out_of_patience(progress) or self._reached(progress)
+
+    def _out_of_patience(self, progress: QatProgress) -> bool:
+        patience = self.own.patience
+        if patience is None or not progress.evaluations:
+            return False
+        if len([step for step, _ in progress.evaluations if step > progress.best_step]) < patience:
+            return False
+        LOG.info(
+            "quantize: %d evaluations without a better mAP than %.4f of step %d (Quantize.patience); done",
+            patience,
+            progress.best,
+            progress.best_step,
+        )
+        return True
+
+    def _reached(self, progress: QatProgress) -> bool:
+        """Whether training has made the mAP that is asked for."""
         if not progress.evaluations or progress.best_step == 0:
             return False
         target, original = self.settings.target_metric, self.original_metric
@@ -179,3 +276,9 @@ class QatTrainer:
             LOG.info("quantize: mAP %.4f is within 0.5 %% of FP32's %.4f; done", progress.best, original)
             return True
         return False
+
+
+def close_batches(source: Any) -> None:
+    """End a generator now, so that what it holds (worker processes) is free."""
+    if hasattr(source, "close"):
+        source.close()

@@ -94,7 +94,9 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             keep,
             batches,
             QuantizeSettings(
-                *settings_of(context), steps_per_epoch=max(1, len(images) // driving.batch_size)
+                *settings_of(context),
+                steps_per_epoch=max(1, len(images) // driving.batch_size),
+                batch_size=min(driving.batch_size, len(images)),
             ),
             evaluate=score if recipe.common.Evaluation else None,
             seed=recipe.common.seed,

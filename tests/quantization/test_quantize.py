@@ -101,8 +101,8 @@ def test_int8_model_predicts_what_the_fake_quantised_program_does(small_model, t
         places = tmp_path / "copy", tmp_path / "copy", tmp_path / "teacher"
         programs = StudentFirstCompression(*places, CONFIG, *sections).build(lambda what: None)
         with np.load(tmp_path / "work" / "checkpoint.npz") as state:
-            for name in set(state.files) - {"__progress__"}:
-                write_variable(scope, name, state[name])
+            for name in (name for name in state.files if name.startswith("last/")):
+                write_variable(scope, name[len("last/") :], state[name])
         test = programs.test
         inputs = {"image": feed["image"]}
         outputs = programs.executor.run(test.program, feed=inputs, fetch_list=list(test.fetches))
@@ -173,12 +173,6 @@ def test_the_best_evaluation_is_kept(small_model, tmp_path):
     got = predictions(tmp_path / "model", next(batches(100)))
     np.testing.assert_allclose(got[1], recorder.seen[1][1], atol=1e-4)
     assert np.abs(got[1] - recorder.seen[2][1]).max() > 1e-3
-
-
-def test_loss_that_is_no_number_names_rate_and_step(small_model, tmp_path):
-    wanted = settings(30, learning_rate=1e30)
-    with pytest.raises(UserError, match=r"step \d+.*learning rate 1e\+30.*TrainConfig.learning_rate"):
-        run(small_model, tmp_path, wanted)
 
 
 def test_target_metric_ends_training(small_model, tmp_path):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import paddle
+
 from picoquant.csv_log import CsvLog
 from picoquant.errors import PicoquantError, UserError
 from picoquant.evaluation.runtime import open_predictor
@@ -21,6 +23,7 @@ from picoquant.progress import Progress, duration
 from picoquant.quantization.calibration import calibrate, deployed_ranges, trained_ranges
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms, StudentFirstCompression
+from picoquant.quantization.folding import fold_model
 from picoquant.quantization.guard import GoodStates
 from picoquant.quantization.int8_model import Int8Source, write_lite_model, write_onnx_model
 from picoquant.quantization.rate import linear_scale
@@ -144,6 +147,8 @@ class QuantizeJob:
 
     def _build(self) -> QatPrograms:
         settings = self._settings
+        if settings.own.fold_batch_norm:
+            self._fold()
         LOG.info("quantize: reading the model and finding what to distil")
         compression = StudentFirstCompression(
             self._places.student,
@@ -158,6 +163,14 @@ class QuantizeJob:
             else 1.0,
         )
         return compression.build(lambda what: LOG.info("quantize: %s", what))
+
+    def _fold(self) -> None:
+        """Fold batch-norm in the student; the teacher stays the model as it was given."""
+        report = fold_model(self._places.student, paddle.static.Executor(paddle.CPUPlace()))
+        LOG.info("quantize: %d batch_norm folded into convolutions", len(report.folded))
+        if report.kept:
+            name, reason = next(iter(report.kept.items()))
+            LOG.warning("quantize: %d batch_norm stay, %s first: %s", len(report.kept), name, reason)
 
     def _prepare(
         self, programs: QatPrograms, batches: Callable[[int], Any]

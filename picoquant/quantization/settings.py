@@ -251,6 +251,8 @@ class OwnSettings:
         guard_collapse: an evaluation below this part of the best one has diverged; None: never.
         guard_rate_factor: of the learning rate, each time training goes back to a good state.
         guard_tries: how often it goes back; then training ends with the best model.
+        fold_batch_norm: fold batch-norm into the convolutions before anything else, as an NPU's compiler
+            does; false quantises the network as PaddleSlim does.
     """
 
     patience: int | None = None
@@ -259,6 +261,7 @@ class OwnSettings:
     guard_collapse: float | None = 0.5
     guard_rate_factor: float = 0.3
     guard_tries: int = 3
+    fold_batch_norm: bool = True
 
     def __post_init__(self) -> None:
         _whole("Quantize.patience", self.patience)
@@ -270,6 +273,10 @@ class OwnSettings:
         _between("Quantize.guard_rate_factor", self.guard_rate_factor, 0, 1)
         if self.guard_tries != 0:
             _whole("Quantize.guard_tries", self.guard_tries)
+        if not isinstance(self.fold_batch_norm, bool):
+            raise ConfigError(
+                f"Quantize.fold_batch_norm: expected true or false, found {self.fold_batch_norm!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import pytest
 from picoquant.errors import ConfigError, UserError, WeightsError
 from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.model_folder import ModelFolder
+from picoquant.quantization.folding import fold_model
 from picoquant.quantization.programs import load_model, read_variable, state_names, write_variable
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.session import quiet, static_session
@@ -97,6 +98,7 @@ def test_int8_model_predicts_what_the_fake_quantised_program_does(small_model, t
     run(small_model, tmp_path, wanted)
     shutil.copytree(small_model, tmp_path / "copy")
     with static_session() as scope:
+        fold_model(tmp_path / "copy", paddle.static.Executor(paddle.CPUPlace()))
         sections = wanted.distillation, wanted.quant, wanted.train
         places = tmp_path / "copy", tmp_path / "copy", tmp_path / "teacher"
         programs = StudentFirstCompression(*places, CONFIG, *sections).build(lambda what: None)

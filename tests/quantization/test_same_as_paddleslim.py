@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 import pytest
 
+from picoquant.quantization.folding import fold_model
 from picoquant.quantization.session import quiet, static_session
 from tests.quantization.small_net import CONFIG, batches, settings
 
@@ -74,6 +75,16 @@ def of_picoquant(model, folder, wanted, onednn=False):
         return np.array(losses), quantized, stored(programs.train, scope)
 
 
+@pytest.fixture(scope="module")
+def folded_model(small_model, tmp_path_factory):
+    """The small network with its batch-norm folded, as `quantize` hands it on."""
+    folder = tmp_path_factory.mktemp("folded") / "model"
+    shutil.copytree(small_model, folder)
+    with static_session():
+        fold_model(folder, paddle.static.Executor(paddle.CPUPlace()))
+    return folder
+
+
 def stored(program, scope):
     """Stored variables of a program, without the teacher's."""
     from picoquant.quantization.programs import read_variable, state_names
@@ -82,10 +93,14 @@ def stored(program, scope):
     return {name: read_variable(scope, name) for name in names}
 
 
+# Convolution and batch-norm, three times, and two heads, compared before their bias is added; folded:
+# weights and biases of the three and of the heads, compared behind it.
+@pytest.mark.parametrize(("model", "count"), [("small_model", 3 * 5 + 2), ("folded_model", 2 * (3 + 2))])
 @pytest.mark.parametrize(("use_pact", "steps"), [(False, 4), (True, 1)])
-def test_losses_operators_ranges_and_weights(small_model, tmp_path, monkeypatch, use_pact, steps):
+def test_losses_operators_ranges_and_weights(request, tmp_path, monkeypatch, model, count, use_pact, steps):
     # With PACT the first step only: PaddleSlim's weight gradients then depend on the order in which it
     # happens to find operators (see `picoquant/quantization/pact.py`).
+    small_model = request.getfixturevalue(model)
     wanted = settings(steps, {"use_pact": use_pact}, learning_rate=1e-2)
     for name in ("theirs", "ours"):
         (tmp_path / name).mkdir()
@@ -96,9 +111,8 @@ def test_losses_operators_ranges_and_weights(small_model, tmp_path, monkeypatch,
     assert paddle.in_dynamic_mode()
     scales = [name for name in own if name.endswith("@scale")]
     assert len(scales) == 4 + 5  # four activations, five weights
-    weights = [name for name in own if name.endswith((".w_0", ".b_0", ".w_1", ".w_2"))]
-    # Convolution and batch-norm, three times, and two heads, compared before their bias is added.
-    assert len(weights) == 3 * 5 + 2
+    weights = [name for name in own if name.endswith((".w_0", ".b_0", ".w_1", ".w_2", ".bias"))]
+    assert len(weights) == count
     for name in scales + (weights if not use_pact else []):
         np.testing.assert_allclose(own[name], variables[name], rtol=1e-3, atol=1e-5, err_msg=name)
     limits = sorted(value.item() for name, value in own.items() if name.endswith("_pact"))

@@ -1,0 +1,116 @@
+"""Which tensors an NPU holds in INT8, and which of them must have one range.
+
+Paddle's INT8 model rounds the inputs of convolutions only. An NPU that runs INT8 only holds every tensor in
+INT8, so each needs a range, but for those that never exist there: the sum of a convolution before its bias
+is added, and before a ReLU or ReLU6 that follows alone (Paddle Lite's NNAdapter fuses both; source:
+`fuse_conv2d_add_into_conv2d.cc`, `fuse_conv2d_activation_into_conv2d.cc`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from picoquant.quantization.folding import CONVOLUTIONS, stored_bias
+from picoquant.quantization.programs import is_activation, output_names
+
+# Operators that only move or select values: what goes in and what comes out has one range.
+_SAME_RANGE = (
+    "concat", "reshape2", "reshape", "transpose2", "transpose", "split", "slice", "strided_slice", "pool2d",
+    "nearest_interp_v2", "nearest_interp", "squeeze2", "unsqueeze2", "flatten_contiguous_range",
+    "channel_shuffle", "assign", "pad3d", "stack", "unstack", "gather", "tile", "expand_v2",
+)  # fmt: skip
+_FUSED_ACTIVATIONS = ("relu", "relu6")
+_NOT_COMPUTED = ("feed", "fetch", "shape")
+
+
+@dataclass(frozen=True)
+class TargetTensors:
+    """The tensors of a network on an NPU.
+
+    Attributes:
+        names: all that are held in INT8, in the order they are computed, the network's inputs first.
+        groups: the same names; those of a group must have one range. Most groups have one member.
+        fused: tensors that never exist there, and the tensor each becomes part of.
+    """
+
+    names: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    fused: dict[str, str]
+
+    def group_of(self, name: str) -> tuple[str, ...]:
+        """The group that holds a tensor."""
+        return next(group for group in self.groups if name in group)
+
+
+def target_tensors(program: Any, feeds: Sequence[str]) -> TargetTensors:
+    """Find the tensors of a folded program.
+
+    Args:
+        program: see `folding.fold_batch_norm`.
+        feeds: its inputs.
+    """
+    block = program.global_block()
+    ops = [op for op in block.ops if op.type not in ("feed", "fetch")]
+    users: dict[str, list[Any]] = {}
+    for op in ops:
+        for name in op.input_arg_names:
+            users.setdefault(name, []).append(op)
+    fetched = {name for op in block.ops if op.type == "fetch" for name in op.input_arg_names}
+    fused = _fused(block, ops, users, fetched)
+    names = [name for name in feeds if is_activation(block, name)]
+    for op in ops:
+        if op.type not in _NOT_COMPUTED:
+            names += [name for name in output_names(op) if is_activation(block, name) and _kept(block, name)]
+    names = [name for name in dict.fromkeys(names) if name not in fused]
+    leader = {name: name for name in names}
+    for op in ops:
+        if op.type in _SAME_RANGE or _is_identity(op):
+            _unite(leader, [n for n in (*op.input_arg_names, *output_names(op)) if n in leader])
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_find(leader, name), []).append(name)
+    return TargetTensors(tuple(names), tuple(map(tuple, groups.values())), fused)
+
+
+def _fused(block: Any, ops: list[Any], users: dict[str, list[Any]], fetched: set[str]) -> dict[str, str]:
+    """Tensors inside a fused convolution, with the tensor that it gives."""
+    fused: dict[str, str] = {}
+    for op in ops:
+        if op.type not in CONVOLUTIONS:
+            continue
+        name, inside = op.output("Output")[0], []
+        for wanted in (stored_bias, _fused_activation):
+            after = users.get(name, [])
+            if len(after) == 1 and name not in fetched and wanted(block, after[0]):
+                inside.append(name)
+                name = after[0].output("Out")[0]
+        fused.update(dict.fromkeys(inside, name))
+    return fused
+
+
+def _fused_activation(block: Any, op: Any) -> bool:
+    return op.type in _FUSED_ACTIVATIONS
+
+
+def _kept(block: Any, name: str) -> bool:
+    """Whether a tensor holds values (reshape notes a shape in a second output, which does not)."""
+    shape = block.var(name).shape
+    return not (shape and shape[0] == 0)
+
+
+def _is_identity(op: Any) -> bool:
+    return op.type == "scale" and op.attr("scale") == 1.0 and op.attr("bias") == 0.0
+
+
+def _find(leader: dict[str, str], name: str) -> str:
+    while leader[name] != name:
+        name = leader[name]
+    return name
+
+
+def _unite(leader: dict[str, str], names: Sequence[str]) -> None:
+    for name in names[1:]:
+        first, other = _find(leader, names[0]), _find(leader, name)
+        leader[other] = first

@@ -10,5 +10,5 @@ setup(
         *(f"picoquant.{name}" for name in DATA),
     ],
     package_dir={f"picoquant.{name}": name for name in DATA},
-    package_data={f"picoquant.{name}": ["**/*.yml", "**/*.yaml"] for name in DATA},
+    package_data={f"picoquant.{name}": ["**/*.yml", "**/*.yaml", "**/*.txt"] for name in DATA},
 )

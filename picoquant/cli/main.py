@@ -11,6 +11,7 @@ import click
 from picoquant import __version__
 from picoquant.cli import console
 from picoquant.cli.info import info
+from picoquant.cli.npu import targets
 from picoquant.cli.options import STAGES, common_options, gather_overrides
 from picoquant.errors import UserError
 
@@ -185,6 +186,7 @@ def doctor(save_dir: str, as_json: bool) -> None:
 
 
 cli.add_command(info)
+cli.add_command(targets)
 
 
 @cli.group()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from picoquant.config.locate import find, shipped
+from picoquant.config.locate import find, shipped, shipped_names
 from picoquant.config.nearest import unknown_key
 from picoquant.config.overrides import apply_overrides, check_keys, parse_override
 from picoquant.config.yaml_files import load_mapping, load_with_bases, merge
@@ -225,7 +225,24 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     document["Global"]["config"] = (
         None if document["Global"]["config"] is None else str(document["Global"]["config"])
     )
+    package = document.get("Package")
+    if isinstance(package, dict) and package.get("target") is not None:
+        named = package["target"]
+        own_files = [_target_file(path, one) for one in (named if isinstance(named, list) else [named])]
+        document["Package"] = {**package, "target": own_files if isinstance(named, list) else own_files[0]}
     return Recipe(document, str(name))
+
+
+def _target_file(recipe: Path, name: Any) -> Any:
+    """A target as it is named, or the absolute path of the profile of that name beside the recipe."""
+    if not isinstance(name, str) or name in shipped_names("npu_targets"):
+        return name
+    for suffix in ("", ".yaml", ".yml"):
+        for folder in (Path(), recipe.parent):
+            file = folder / Path(f"{name}{suffix}").expanduser()
+            if file.suffix in (".yaml", ".yml") and file.is_file():
+                return str(file.resolve())
+    return name
 
 
 def _on_its_detector(own: dict[str, Any], path: Path, overrides: Sequence[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Shipped profiles are `npu_targets/*.yaml`, each with its sources; a user's own f
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -16,6 +17,9 @@ from picoquant.config.locate import shipped, shipped_names
 from picoquant.config.nearest import unknown_key
 from picoquant.config.yaml_files import load_mapping
 from picoquant.errors import ConfigError
+from picoquant.packaging.operator_list import OperatorList, load_operators
+
+LOG = logging.getLogger("picoquant")
 
 _KIND = "npu_targets"
 _SUFFIXES = (".yaml", ".yml")
@@ -23,12 +27,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # becomes a folder's name
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 WEIGHTS = ("per_channel", "per_tensor")
-ABIS = ("armhf", "arm64")
+ABIS = ("armhf", "arm64", "any")
 
 
 @dataclass(frozen=True)
 class Driver:
-    """The NPU's kernel driver on the board and the folder of its libraries in Paddle Lite's demo."""
+    """The NPU's kernel driver on the board and the folder of its libraries in Paddle Lite's demo.
+
+    All empty for a board without NPU.
+    """
 
     name: str
     version: str
@@ -40,14 +47,17 @@ class PaddleLite:
     """How Paddle Lite reaches the NPU.
 
     Attributes:
-        device: NNAdapter's device name.
+        device: NNAdapter's device name; empty for a CPU.
         valid_targets: for opt, comma-separated.
         opt_version: the version of opt that the profile was checked with.
+        operators: what the NPU, or the CPU where there is none, takes; in the YAML the name of the file
+            that lists them, in `operators/` beside the profile or among picoquant's own.
     """
 
     device: str
     valid_targets: str
     opt_version: str
+    operators: OperatorList
 
 
 @dataclass(frozen=True)
@@ -58,12 +68,15 @@ class QuantizationRules:
         weights: `per_channel` or `per_tensor` scales.
         weight_bits, activation_bits: bits of an integer.
         symmetric: whether 0.0 is the integer 0.
+        needs_scales: operators that do not load on the board without a scale for every input and output;
+            `all` means each one on the NPU.
     """
 
     weights: str
     weight_bits: int
     activation_bits: int
     symmetric: bool
+    needs_scales: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,11 +86,12 @@ class Target:
     Attributes:
         name: the profile's file name without its suffix.
         vendor, soc, cpu, npu: in words.
-        int8_tops: stated throughput, tera operations a second.
+        int8_tops: stated throughput, tera operations a second; None where nobody states one.
         int8_tops_source: who states it.
-        abi: `armhf` or `arm64`.
+        abi: `armhf` or `arm64`; `any` where nothing is compiled.
         os, kernels: operating system and kernel versions it was tested with.
-        driver, paddle_lite, quantization: see their classes.
+        driver, paddle_lite, quantization: see their classes; paddle_lite is None for hardware that Paddle
+            Lite does not reach.
         environment: variables that the program on the board needs.
         latency_ms: published latencies: model -> `cpu`, `npu` -> milliseconds or None.
     """
@@ -87,16 +101,21 @@ class Target:
     soc: str
     cpu: str
     npu: str
-    int8_tops: float
+    int8_tops: float | None
     int8_tops_source: str
     abi: str
     os: str
     kernels: tuple[str, ...]
     driver: Driver
-    paddle_lite: PaddleLite
+    paddle_lite: PaddleLite | None
     quantization: QuantizationRules
     environment: dict[str, str]
     latency_ms: dict[str, dict[str, Any]]
+
+    @property
+    def on_npu(self) -> bool:
+        """Whether Paddle Lite runs a model on an NPU here."""
+        return self.paddle_lite is not None and bool(self.paddle_lite.device)
 
 
 def known_targets() -> list[str]:
@@ -110,13 +129,26 @@ def load_target(name: str | Path) -> Target:
     Raises: `ConfigError` for an unknown target (the known ones, the nearest first), and for a missing,
         unknown or unusable key of the file.
     """
-    path = _locate(str(name))
+    path = profile_path(name)
+    return _target(path.stem, read_profile(path), path)
+
+
+def read_profile(path: Path) -> Mapping[str, Any]:
+    """A profile's YAML as it stands.
+
+    Raises: `ConfigError` when it is no YAML mapping, or its name cannot be a target's.
+    """
     if not _NAME.fullmatch(path.stem):
         raise ConfigError(f"{path}: a target's file name is letters, digits, '_', '-' and '.'")
-    return _target(path.stem, load_mapping(path), str(path))
+    return load_mapping(path)
 
 
-def _locate(name: str) -> Path:
+def profile_path(name: str | Path) -> Path:
+    """Where a target's profile is.
+
+    Raises: `ConfigError` for an unknown target.
+    """
+    name = str(name)
     if name in known_targets():
         return shipped(_KIND, name)
     path = Path(name).expanduser()
@@ -136,14 +168,25 @@ def _listing(name: str) -> str:
     return ", ".join(sorted(known_targets(), key=likeness))
 
 
-def _target(name: str, values: Mapping[str, Any], where: str) -> Target:
+def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
+    where = str(path)
     if "name" in values:
         raise ConfigError(f"{where}: unknown key name: the file's own name is the target's")
     given = _fields(Target, {**values, "name": name}, where)
-    for key, kind in (("driver", Driver), ("paddle_lite", PaddleLite), ("quantization", QuantizationRules)):
+    parts = {"driver": Driver, "paddle_lite": PaddleLite, "quantization": QuantizationRules}
+    for key, kind in parts.items():
+        if key == "paddle_lite" and given[key] is None:
+            continue
         below = f"{where}: {key}"
-        given[key] = kind(**_fields(kind, _mapping(given[key], below), below))
+        values = _fields(kind, _mapping(given[key], below), below)
+        if key == "paddle_lite":
+            values["operators"] = load_operators(values["operators"], path, f"{below}: operators")
+        if key == "quantization":
+            values["needs_scales"] = _names(values["needs_scales"], f"{below}: needs_scales")
+        given[key] = kind(**values)
     rules: QuantizationRules = given["quantization"]
+    if not rules.symmetric:
+        LOG.info("%s takes asymmetric numbers; picoquant makes symmetric ones, which are among them", name)
     _one_of(rules.weights, WEIGHTS, f"{where}: quantization: weights")
     _one_of(given["abi"], ABIS, f"{where}: abi")
     kernels = given["kernels"]
@@ -158,7 +201,7 @@ def _target(name: str, values: Mapping[str, Any], where: str) -> Target:
 # What a key's annotation asks of its value; composed values are checked where they are built.
 _KINDS = {
     "str": ((str,), "text"),
-    "float": ((int, float), "a number"),
+    "float | None": ((int, float, type(None)), "a number or null"),
     "int": ((int,), "a whole number"),
     "bool": ((bool,), "true or false"),
 }
@@ -179,6 +222,15 @@ def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]
         if called and (wrong_truth or not isinstance(value, kinds)):
             raise ConfigError(f"{where}: {key}: {called} expected, found {value!r}")
     return dict(values)
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    """`all`, or a list of operator types."""
+    if value == "all":
+        return ("all",)
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{where}: all, or a list of operator types expected, found {value!r}")
+    return tuple(value)
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:

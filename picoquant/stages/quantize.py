@@ -19,19 +19,20 @@ from picoquant.quantization.settings import (
 )
 from picoquant.stages import datasets
 from picoquant.stages.exported import fp32_model
+from picoquant.stages.target_rules import quant_aware_for_targets, say_origin
 
 
 def settings_of(
     context: Context,
 ) -> tuple[DistillationSettings, QuantAwareSettings, QatTrainSettings, OwnSettings]:
-    """Sections Distillation, QuantAware, TrainConfig and Quantize.
+    """Sections Distillation, QuantAware (what it leaves open from the targets), TrainConfig and Quantize.
 
     Raises: `ConfigError` naming section and key.
     """
     recipe = context.recipe
     return (
         recipe.section("Distillation", DistillationSettings),
-        recipe.section("QuantAware", QuantAwareSettings),
+        quant_aware_for_targets(recipe),
         recipe.section("TrainConfig", QatTrainSettings),
         recipe.section("Quantize", OwnSettings),
     )
@@ -65,6 +66,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
 
     use_device(context.device)
     recipe, folder = context.recipe, fp32_model(context)
+    say_origin(recipe)
     calibration = recipe.calibration
     reader = with_model_preprocessing(reader_settings(recipe, "EvalReader"), folder.config)
     driving = replace(reader, batch_size=calibration.batch_size or reader.batch_size)

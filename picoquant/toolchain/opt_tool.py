@@ -74,6 +74,7 @@ class OptTool:
         out: Path,
         targets: str,
         out_type: str = "naive_buffer",
+        partition: str = "",
     ) -> str:
         """Optimise a model.
 
@@ -82,6 +83,7 @@ class OptTool:
             out: where the result goes: a `.nb` file, or for `protobuf` a folder.
             targets: Paddle Lite's valid targets, comma-separated, for example `verisilicon_timvx,arm`.
             out_type: `naive_buffer` (`.nb`) or `protobuf`.
+            partition: operators to keep on the CPU, a line each, see `npu.partition`.
 
         Returns: what opt said.
 
@@ -97,12 +99,31 @@ class OptTool:
                 f"--optimize_out_type={out_type}",
                 "--optimize_out=made",
             ]
-            outcome = run_program(command, Path(scratch), title="opt", environment=_environment())
+            environment = _environment()
+            if partition:
+                (Path(scratch) / "partition.txt").write_text(partition, encoding="utf-8")
+                environment["SUBGRAPH_PARTITION_CONFIG_FILE"] = "partition.txt"
+            outcome = run_program(command, Path(scratch), title="opt", environment=environment)
             made = Path(scratch) / ("made.nb" if out_type == "naive_buffer" else "made")
             if outcome.code or not made.exists():
                 raise ToolError(self._failure(outcome, model_file, targets))
             out.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(str(made), str(out))
+        return outcome.text
+
+    def supported_operators(self, target: str) -> str:
+        """opt's table of operators and of who takes them, as it prints it.
+
+        Args:
+            target: one of its targets, for example `verisilicon_timvx`.
+
+        Raises: `ToolError` when opt does not know the target.
+        """
+        arguments = ["--print_supported_ops=true", f"--valid_targets={target}"]
+        outcome = run_program([*self.command, *arguments], timeout=120, environment=_environment())
+        if outcome.code:
+            said = blame(outcome.text) or outcome.ended
+            raise ToolError(f"{self.path} printed no operators for {target}: {said}")
         return outcome.text
 
     def _failure(self, outcome: Outcome, model_file: Path, targets: str) -> str:

@@ -15,9 +15,10 @@ from picoquant.export.model_folder import ModelFolder
 from picoquant.files import sha256
 from picoquant.packaging.package import package
 from picoquant.packaging.preprocess import normalisation
-from picoquant.packaging.targets import known_targets, load_target
+from picoquant.packaging.targets import load_target
 from picoquant.toolchain.opt_tool import OptTool
 from tests.packaging.small_int8 import CONFIG, write_small
+from tests.packaging.test_targets import SOCS
 
 
 def content(folder):
@@ -93,7 +94,7 @@ def test_same_bytes_again_from_elsewhere(made, small, opt, tmp_path, monkeypatch
     assert content(again.folder) == content(made.folder)
 
 
-@pytest.mark.parametrize("name", [name for name in known_targets() if name != "rv1126"])
+@pytest.mark.parametrize("name", [*(name for name in SOCS if name != "rv1126"), "arm_cpu"])
 def test_every_shipped_target(name, taken_apart, small, opt, tmp_path):
     from picoquant.packaging.lite_model import make_nb
 

@@ -69,16 +69,17 @@ def test_own_file_is_as_good_as_a_shipped_one(tmp_path):
         ({"driver__version": None}, r"board\.yaml: driver: key version is missing"),
         ({"paddle_lite__devise": "x"}, r"paddle_lite: unknown key devise \(did you mean device\?\)"),
         ({"paddle_lite": "arm"}, r"paddle_lite: keys and values expected, found 'arm'"),
-        ({"int8_tops": "two"}, r"int8_tops: a number expected, found 'two'"),
+        ({"int8_tops": "two"}, r"int8_tops: a number or null expected, found 'two'"),
         ({"quantization__weight_bits": True}, r"weight_bits: a whole number expected, found True"),
         ({"quantization__weights": "per_row"}, r"'per_row' is none of per_channel, per_tensor"),
-        ({"abi": "mips"}, r"abi: 'mips' is none of armhf, arm64"),
+        ({"abi": "mips"}, r"abi: 'mips' is none of armhf, arm64, any"),
         ({"kernels": "4.19"}, r"kernels: a list of texts expected"),
         ({"environment": {"A B": "1"}}, r"'A B' is no name of an environment variable"),
         ({"environment": {"A": "1\nrm"}}, r"environment: A: a text or whole number in one line"),
         ({"latency_ms": {"m": {"gpu": 1}}}, r"latency_ms: m: unknown key gpu"),
         ({"latency_ms": {"m": {"npu": "fast"}}}, r"latency_ms: m: npu: milliseconds or null"),
         ({"name": "other"}, r"unknown key name"),
+        ({"quantization__needs_scales": "some"}, r"needs_scales: all, or a list of operator types expected"),
     ],
 )
 def test_bad_profile_names_file_and_key(tmp_path, changes, message):
@@ -86,3 +87,10 @@ def test_bad_profile_names_file_and_key(tmp_path, changes, message):
     path.write_text(yaml.safe_dump(profile(**changes)))
     with pytest.raises(ConfigError, match=message):
         load_target(path)
+
+
+def test_boards_without_npu():
+    cpu, generic = load_target("arm_cpu"), load_target("generic_onnx")
+    assert (cpu.on_npu, generic.on_npu, load_target("rv1126").on_npu) == (False, False, True)
+    assert cpu.paddle_lite.valid_targets == "arm" and generic.paddle_lite is None
+    assert cpu.int8_tops is None and "conv2d" in cpu.quantization.needs_scales

@@ -1,0 +1,66 @@
+"""`picoquant targets` and `picoquant check`: boards, and what of a model runs on one."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+@click.pass_context
+def targets(ctx: click.Context, as_json: bool) -> None:
+    """The boards picoquant knows; `show` prints one, `refresh` asks opt again what they take.
+
+    \b
+    Examples:  picoquant targets
+               picoquant targets show rv1126
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from dataclasses import asdict
+
+    from picoquant.packaging.target_table import listing
+    from picoquant.packaging.targets import known_targets, load_target
+
+    loaded = [load_target(name) for name in known_targets()]
+    if as_json:
+        click.echo(json.dumps([asdict(target) for target in loaded], indent=2))
+    else:
+        click.echo(listing(loaded))
+
+
+@targets.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+def show(name: str, as_json: bool) -> None:
+    """Print one target: a shipped name, or the path of a YAML file of your own.
+
+    \b
+    Example:  picoquant targets show rv1126
+    """
+    from dataclasses import asdict
+
+    from picoquant.packaging.target_table import described
+    from picoquant.packaging.targets import load_target
+
+    target = load_target(name)
+    click.echo(json.dumps(asdict(target), indent=2) if as_json else described(target))
+
+
+@targets.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--opt", metavar="PATH", help="Paddle Lite's opt (default: found, or the toolchain's own).")
+def refresh(names: tuple[str, ...], opt: str | None) -> None:
+    """Write the lists of operators again, from what opt itself prints; all shipped targets by default.
+
+    \b
+    Example:  picoquant targets refresh
+    """
+    from picoquant.packaging.refresh import refresh_operators
+    from picoquant.packaging.targets import known_targets
+    from picoquant.toolchain.lite import find_opt
+
+    for line in refresh_operators(names or tuple(known_targets()), find_opt(opt)):
+        click.echo(line)

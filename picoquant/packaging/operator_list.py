@@ -1,0 +1,93 @@
+"""Which operators a device takes: a text file for each device, written from opt's own table.
+
+A file begins with comment lines; the one with `opt` names the version it came from. Then one operator a line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from picoquant.config.locate import shipped_folder
+from picoquant.errors import ConfigError, ToolError
+from picoquant.toolchain.opt_tool import OptTool
+
+FOLDER = "operators"
+_VERSION_LINE = "# opt "
+
+
+@dataclass(frozen=True)
+class OperatorList:
+    """The operators of a device.
+
+    Attributes:
+        file: its name.
+        opt_version: of the opt whose table it is.
+        names: operator types, sorted.
+    """
+
+    file: str
+    opt_version: str
+    names: tuple[str, ...]
+
+    def __contains__(self, kind: str) -> bool:
+        return kind in self.names
+
+
+def operators_path(name: str, profile: Path) -> Path:
+    """Where a profile's list is: beside the profile, or among picoquant's own.
+
+    Raises: `ConfigError` naming both places.
+    """
+    places = [profile.parent / FOLDER / name, shipped_folder("npu_targets") / FOLDER / name]
+    for path in places:
+        if path.is_file() and Path(name).name == name:
+            return path
+    raise ConfigError(f"no list of operators {name}: neither {places[0]} nor {places[1]} is there")
+
+
+def load_operators(name: object, profile: Path, where: str) -> OperatorList:
+    """Read the list that a profile names.
+
+    Raises: `ConfigError` naming the key, or the file and what it lacks.
+    """
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{where}: the name of a list of operators expected, found {name!r}")
+    path = operators_path(name, profile)
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    versions = [line[len(_VERSION_LINE) :] for line in lines if line.startswith(_VERSION_LINE)]
+    names = sorted({line for line in lines if line and not line.startswith("#")})
+    if len(versions) != 1 or not names:
+        raise ConfigError(f"{path}: one line '{_VERSION_LINE}VERSION' and a line an operator expected")
+    return OperatorList(name, versions[0], tuple(names))
+
+
+def operators_text(names: tuple[str, ...], version: str, device: str) -> str:
+    """The content of a list's file."""
+    head = [
+        f"# Operators that Paddle Lite's opt says {device} takes (--print_supported_ops=true).",
+        "# Written by `picoquant targets refresh`.",
+        f"{_VERSION_LINE}{version}",
+    ]
+    return "\n".join([*head, *sorted(names)]) + "\n"
+
+
+def ask_opt(opt: OptTool, device: str, valid_targets: str) -> tuple[str, ...]:
+    """The operators that opt says a device takes; for a CPU (no device) those of its own kernels and the host's.
+
+    Raises: `ToolError` when opt's answer is no table with the device in it.
+    """
+    target = device or valid_targets
+    rows = [line.rstrip() for line in opt.supported_operators(target).splitlines()]
+    header = next((row for row in rows if "OP_name" in row), "")
+    wanted = [device] if device else ["kARM", "kHost"]
+    ends = {name: header.find(name) + len(name) for name in header.split() if name != "OP_name"}
+    if not header or not any(name in ends for name in wanted):
+        raise ToolError(f"{opt.path} printed no table of operators for {target}: is it another version?")
+    found = set()
+    for row in rows[rows.index(header) + 1 :]:
+        words = row.split()
+        marks = {end for end in ends.values() if row[end - 1 : end] == "Y"}
+        if words and marks & {ends[name] for name in wanted if name in ends}:
+            found.add(words[0])
+    return tuple(sorted(found))

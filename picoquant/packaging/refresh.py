@@ -1,0 +1,59 @@
+"""Write a target's list of operators again, from what opt itself says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from picoquant.config.locate import shipped_folder
+from picoquant.errors import ConfigError
+from picoquant.files import disk_errors, write_text
+from picoquant.packaging.operator_list import FOLDER, ask_opt, load_operators, operators_text
+from picoquant.packaging.targets import profile_path, read_profile
+from picoquant.toolchain.opt_tool import OptTool
+
+
+def refresh_operators(names: Sequence[str], opt: OptTool) -> list[str]:
+    """Refresh the lists that some targets name; a list that several share is written once.
+
+    A shipped target's list is picoquant's own, a user's is beside his profile. A list may be missing.
+
+    Args:
+        names: shipped names or paths of profiles.
+        opt: asked for its tables.
+
+    Returns: a line for each list: where it is, and what changed.
+
+    Raises: `ConfigError` for a profile without `paddle_lite`, `ToolError` when opt prints no table.
+    """
+    lines, done = [], set()
+    for name in names:
+        profile = profile_path(name)
+        lite = read_profile(profile).get("paddle_lite")
+        if lite is None:
+            continue  # hardware that Paddle Lite does not reach has no list
+        keys = ("operators", "device", "valid_targets")
+        if not isinstance(lite, dict) or not all(isinstance(lite.get(key), str) for key in keys):
+            raise ConfigError(f"{profile}: paddle_lite: the keys {', '.join(keys)} are needed")
+        path = profile.parent / FOLDER / Path(lite["operators"]).name
+        if path in done:
+            continue
+        done.add(path)
+        lines.append(_refresh(path, profile, lite, opt))
+    return lines
+
+
+def _refresh(path: Path, profile: Path, lite: dict, opt: OptTool) -> str:
+    now = ask_opt(opt, lite["device"], lite["valid_targets"])
+    before: tuple[str, ...] = ()
+    if path.is_file():
+        before = load_operators(path.name, profile, str(profile)).names
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        device = lite["device"] or lite["valid_targets"]
+        write_text(path, operators_text(now, opt.version, device))
+    shown = path.name if path.is_relative_to(shipped_folder("npu_targets")) else str(path)
+    new, gone = sorted(set(now) - set(before)), sorted(set(before) - set(now))
+    changes = [f"+ {', '.join(new)}"] * bool(before and new) + [f"- {', '.join(gone)}"] * bool(gone)
+    unchanged = ["as before" if before else "new"]
+    return f"{shown}: {len(now)} operators, opt {opt.version}; {'; '.join(changes or unchanged)}"

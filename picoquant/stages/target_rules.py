@@ -1,0 +1,62 @@
+"""What the targets of a recipe ask of quantisation; what the recipe's own section says wins."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from picoquant.config.recipe import Recipe
+from picoquant.packaging.targets import load_target
+from picoquant.quantization.settings import QuantAwareSettings
+
+LOG = logging.getLogger("picoquant")
+
+_WEIGHT_TYPES = {"per_channel": "channel_wise_abs_max", "per_tensor": "abs_max"}
+
+
+def rules_of_targets(recipe: Recipe) -> dict[str, Any]:
+    """Keys of section `QuantAware` that every target of the recipe takes.
+
+    Of several targets the strictest rule holds: one scale a weight, and the fewest bits.
+
+    Raises: `ConfigError` for an unknown target.
+    """
+    rules = [load_target(name).quantization for name in recipe.targets]
+    if not rules:
+        return {}
+    per_tensor = any(rule.weights == "per_tensor" for rule in rules)
+    return {
+        "weight_quantize_type": _WEIGHT_TYPES["per_tensor" if per_tensor else "per_channel"],
+        "weight_bits": min(rule.weight_bits for rule in rules),
+        "activation_bits": min(rule.activation_bits for rule in rules),
+    }
+
+
+def quant_aware_for_targets(recipe: Recipe) -> QuantAwareSettings:
+    """Section `QuantAware`; keys it does not have are the targets'.
+
+    Raises: `ConfigError` naming section and key, or the target.
+    """
+    given = recipe.section("QuantAware", QuantAwareSettings)
+    section = recipe.document.get("QuantAware") or {}
+    taken = {key: value for key, value in rules_of_targets(recipe).items() if key not in section}
+    return replace(given, **taken)
+
+
+def say_origin(recipe: Recipe) -> None:
+    """Log which settings came from the targets, and which the recipe sets otherwise."""
+    section = recipe.document.get("QuantAware") or {}
+    names = ", ".join(recipe.targets)
+    for key, value in rules_of_targets(recipe).items():
+        if key not in section:
+            LOG.info("quantize: %s is %s, as %s takes it", key, value, names)
+        elif section[key] != value:
+            LOG.warning(
+                "quantize: QuantAware.%s is %s, but %s takes %s: the recipe's value holds; leave the key out "
+                "for the target's",
+                key,
+                section[key],
+                names,
+                value,
+            )

@@ -10,6 +10,7 @@ import click
 
 from picoquant import __version__
 from picoquant.cli import console
+from picoquant.cli.convert import convert_weights
 from picoquant.cli.info import info
 from picoquant.cli.npu import targets
 from picoquant.cli.options import STAGES, common_options, gather_overrides
@@ -187,6 +188,7 @@ def doctor(save_dir: str, as_json: bool) -> None:
 
 cli.add_command(info)
 cli.add_command(targets)
+cli.add_command(convert_weights)
 
 
 @cli.group()

@@ -1,28 +1,19 @@
-"""Reading and writing `.pdparams` files: pickles of parameter name -> array, as paddle saves them.
-
-A pickle can run code. The reader here builds NumPy arrays and plain containers and nothing else, so
-that weights from anywhere can be opened.
-"""
+"""The weights of a detector: from a file into the network, and back."""
 
 from __future__ import annotations
 
-import pickle
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Union
+from typing import Union
 
 import numpy as np
 from paddle import Tensor, nn, to_tensor
 
 from picoquant.errors import WeightsError
-from picoquant.files import whole_file
+from picoquant.weight_files.files import State, read_weights, write_weights
 
-State = dict[str, np.ndarray]
-
-_NAME_TABLE = "StructuredToParameterName@@"  # paddle's own table beside the parameters
-_WRAPPERS = ("model", "state_dict")  # keys under which checkpoints of other tools keep the parameters
+__all__ = ["LoadReport", "load_backbone_weights", "load_weights", "read_weights", "save_weights"]
 
 
 @dataclass(frozen=True)
@@ -109,98 +100,9 @@ def save_weights(
     model_or_state: Union[nn.Layer, Mapping[str, Union[Tensor, np.ndarray]]],
     path: Union[str, Path],
 ) -> None:
-    """Write a `.pdparams` that `load_weights` and `paddle.load` read, whole or not at all."""
+    """Write weights that `load_weights` reads (and `paddle.load`, a `.pdparams`), whole or not at all."""
     state = model_or_state.state_dict() if isinstance(model_or_state, nn.Layer) else model_or_state
-    arrays = {name: np.array(value) for name, value in state.items()}
-    with whole_file(Path(path), "wb") as stream:
-        pickle.dump(arrays, stream, protocol=4)
-
-
-def read_weights(path: Union[str, Path]) -> State:
-    """The arrays of a `.pdparams` file by name, nothing else of it.
-
-    Raises: `WeightsError` when it is missing, damaged, no weights, or wants to run code.
-    """
-    try:
-        with open(path, "rb") as stream:
-            content = _ArraysOnly(stream, path).load()
-    except WeightsError:
-        raise
-    except FileNotFoundError as error:
-        raise WeightsError(f"no such file: {path}; name a .pdparams file of trained weights") from error
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from error
-    except Exception as error:  # a damaged pickle raises anything
-        raise WeightsError(f"{path}: no .pdparams file, or a damaged one ({error})") from error
-    while isinstance(content, Mapping) and any(isinstance(content.get(key), Mapping) for key in _WRAPPERS):
-        content = next(content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping))
-    if not isinstance(content, Mapping):
-        raise WeightsError(f"{path}: holds a {type(content).__name__}, no weights by name")
-    state = {
-        str(name): _array(value, f"{path}: {name}") for name, value in content.items() if name != _NAME_TABLE
-    }
-    if not state:
-        raise WeightsError(f"{path}: holds no weights")
-    return state
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that knows the few callables an array needs."""
-
-    def __init__(self, stream: Any, path: Union[str, Path]) -> None:
-        super().__init__(stream, encoding="latin1")
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The callable a pickle asks for by name.
-
-        Raises: `WeightsError` for any that is not on the list.
-        """
-        module = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
-        allowed = _callables()
-        if (module, name) not in allowed:
-            raise WeightsError(f"{self._path}: refused: it is not only weights, it asks for {module}.{name}")
-        return allowed[module, name]
-
-
-def _callables() -> dict[tuple[str, str], Callable[..., Any]]:
-    from numpy.core import multiarray, numeric
-
-    def to_bytes(text: str, encoding: str) -> bytes:
-        if encoding not in ("latin1", "latin-1"):
-            raise ValueError(f"bytes written as {encoding}")
-        return text.encode("latin1")
-
-    def lod_tensor(expression: str, scope: Mapping[str, Any]) -> Any:
-        # paddle.save writes a static graph's tensor as eval('data', {'data': array}).
-        if expression != "data":
-            raise ValueError("an expression to evaluate")
-        return scope["data"]
-
-    return {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("numpy.core.multiarray", "_reconstruct"): multiarray._reconstruct,
-        ("numpy.core.multiarray", "scalar"): multiarray.scalar,
-        ("numpy.core.numeric", "_frombuffer"): numeric._frombuffer,
-        ("_codecs", "encode"): to_bytes,
-        ("collections", "OrderedDict"): OrderedDict,
-        ("builtins", "tuple"): tuple,
-        ("builtins", "list"): list,
-        ("builtins", "dict"): dict,
-        ("builtins", "bytearray"): bytearray,
-        ("builtins", "eval"): lod_tensor,
-    }
-
-
-def _array(value: Any, where: str) -> np.ndarray:
-    """A parameter as float32; paddle saves some as (name, array)."""
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
-        value = value[1]
-    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-        kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
-        raise WeightsError(f"{where} is a {kind}, no array of floating-point numbers")
-    return value.astype(np.float32)
+    write_weights({name: np.array(value) for name, value in state.items()}, path)
 
 
 def _without_prefix(state: State, prefix: str) -> State:

@@ -1,0 +1,65 @@
+"""`picoquant convert-weights`: from one form of weights to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from picoquant.cli.options import InputSize, gather_overrides, overrides_option
+from picoquant.errors import UserError
+
+
+@click.command("convert-weights")
+@click.argument("source", metavar="IN")
+@click.argument("out", metavar="OUT")
+@click.option(
+    "--config", "-c", metavar="FILE", help="For ONNX: the recipe or configuration it was exported from."
+)
+@click.option("--input-size", type=InputSize(), help="For ONNX whose input size is open.")
+@overrides_option
+def convert_weights(
+    source: str,
+    out: str,
+    config: str | None,
+    input_size: list[int] | None,
+    overrides: tuple[str, ...],
+    more_overrides: tuple[str, ...],
+) -> None:
+    """Weights to weights: .pdparams, .safetensors and .npz in either direction; a float ONNX export in.
+
+    \b
+    Example:  picoquant convert-weights picodet.pdparams picodet.safetensors
+              picoquant convert-weights picodet.onnx picodet.pdparams \\
+                --config picodet_s_416_coco_npu.yml --set num_classes=3
+    """
+    if Path(source).suffix == ".onnx":
+        if config is None:
+            raise click.UsageError("an ONNX file needs --config: the configuration it was exported from")
+        click.echo(_from_onnx(source, out, config, input_size, overrides, more_overrides))
+        return
+    from picoquant.weight_files.files import read_weights, write_weights
+
+    state = read_weights(source)
+    if Path(out).resolve() == Path(source).resolve():
+        raise UserError(f"{out}: IN and OUT are the same file")
+    write_weights(state, out)
+    click.echo(f"{out}: {len(state)} arrays")
+
+
+def _from_onnx(source, out, config, input_size, overrides, more_overrides) -> str:
+    from picoquant import build_detector
+    from picoquant.config.data import input_size as size_of
+    from picoquant.config.recipe import load_recipe
+    from picoquant.convert.from_onnx import load_onnx
+    from picoquant.detector.weights import save_weights
+
+    recipe = load_recipe(config, gather_overrides(overrides, more_overrides, input_size=input_size))
+    model = build_detector(recipe.document)
+    report = load_onnx(model, Path(source), size_of(recipe))
+    save_weights(model, out)
+    folded = f", {report.folded} with their batch-norm folded in" if report.folded else ""
+    return (
+        f"{out}: {report.convs} convolutions{folded}; ONNX Runtime and the network differ by "
+        f"{report.difference:.1e} of the largest of {report.outputs} outputs"
+    )

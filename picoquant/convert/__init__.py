@@ -1,0 +1,1 @@
+"""Weights from elsewhere: an ONNX export of PicoDet becomes weights of the network again."""

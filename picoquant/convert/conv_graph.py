@@ -1,0 +1,182 @@
+"""The convolutions of an ONNX graph: their weights, what is folded behind them, and who feeds whom.
+
+PicoDet has no other weights than those of its convolutions and their batch-norms, so its graph is told
+by these alone; how an exporter writes what lies between (activations, shuffles, resizing) does not matter.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from picoquant.errors import WeightsError
+
+_NORMS = ("gamma", "beta", "mean", "variance")
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One convolution and the affine steps behind it.
+
+    Attributes:
+        weight: `[out, in / groups, kh, kw]`.
+        bias: `[out]`; zeros where there is none.
+        norm: gamma, beta, mean, variance `[out]` of a batch-norm behind it and its epsilon; None when folded.
+        attributes: strides, groups and dilations.
+        output: the tensor behind all of these.
+        sources: numbers of the convolutions that feed this one directly, in no order; -1 is the image.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    norm: tuple[np.ndarray, ...] | None
+    epsilon: float
+    attributes: tuple[Any, ...]
+    output: str
+    sources: frozenset[int]
+
+
+def read_convs(model: Any, path: Path) -> list[Conv]:
+    """The convolutions of an `onnx.ModelProto`, in the order of its nodes.
+
+    Raises: `WeightsError` when there are none, or when they are quantised.
+    """
+    from picoquant.packaging.onnx_graph import Graph
+
+    graph = Graph(model)
+    producers = {name: node for node in graph.nodes for name in node.output}
+    users = defaultdict(list)
+    for node in graph.nodes:
+        for name in node.input:
+            users[name].append(node)
+    numbers: dict[str, int] = {}
+    convs: list[Conv] = []
+    for node in graph.nodes:
+        if node.op_type != "Conv":
+            continue
+        weight = _constant(node.input[1], graph.constants, producers)
+        if weight is None:
+            made = producers.get(node.input[1])
+            what = f"made by {made.op_type}" if made is not None else "an input of the model"
+            raise WeightsError(
+                f"{path}: the weights of convolution {node.name or node.output[0]} are {what}; give a float "
+                "export, as PaddleDetection's or `picoquant export`'s"
+            )
+        conv = Conv(weight, np.zeros(len(weight), np.float32), None, 0.0, _attributes(node), "", frozenset())
+        if len(node.input) > 2 and node.input[2]:
+            conv = replace(conv, bias=_constant(node.input[2], graph.constants, producers))
+        conv = _behind(conv, node.output[0], graph, users, producers)
+        numbers[node.output[0]] = len(convs)
+        convs.append(replace(conv, sources=_sources(node.input[0], producers, numbers)))
+    if not convs:
+        raise WeightsError(f"{path}: has no convolutions with float weights, so it is no PicoDet")
+    return convs
+
+
+def _constant(name: str, constants: dict[str, np.ndarray], producers: dict[str, Any]) -> np.ndarray | None:
+    node = producers.get(name)
+    while node is not None and node.op_type == "Identity":
+        name = node.input[0]
+        node = producers.get(name)
+    value = constants.get(name)
+    return value if value is not None and value.dtype.kind == "f" else None
+
+
+def _attributes(node: Any) -> tuple[Any, ...]:
+    from onnx import helper
+
+    found = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    return (
+        tuple(found.get("strides") or (1, 1)),
+        int(found.get("group", 1)),
+        tuple(found.get("dilations") or (1, 1)),
+    )
+
+
+def _behind(conv: Conv, tensor: str, graph: Any, users: dict[str, list[Any]], producers: Any) -> Conv:
+    """`conv` with the additions of a bias, the scalings and the batch-norm that follow it, one after another."""
+    channels = len(conv.weight)
+    while conv.norm is None and len(users[tensor]) == 1 and tensor not in graph.outputs:
+        node = users[tensor][0]
+        if node.op_type == "BatchNormalization":
+            values = tuple(_constant(name, graph.constants, producers) for name in node.input[1:5])
+            if any(value is None for value in values):
+                break
+            epsilon = next((item.f for item in node.attribute if item.name == "epsilon"), 1e-5)
+            conv = replace(conv, norm=values, epsilon=float(epsilon))
+        elif node.op_type in ("Add", "Mul"):
+            other = next((name for name in node.input if name != tensor), tensor)
+            value = _constant(other, graph.constants, producers)
+            if channels == 1 or value is None or value.shape not in ((1, channels, 1, 1), (channels, 1, 1)):
+                break
+            value = value.reshape(channels)
+            if node.op_type == "Add":
+                conv = replace(conv, bias=conv.bias + value)
+            else:
+                conv = replace(conv, weight=conv.weight * value[:, None, None, None], bias=conv.bias * value)
+        else:
+            break
+        tensor = node.output[0]
+    return replace(conv, output=tensor)
+
+
+def _sources(tensor: str, producers: dict[str, Any], numbers: dict[str, int]) -> frozenset[int]:
+    """The nearest convolutions before a tensor; what goes through a shape is no feeding."""
+    found, stack, seen = set(), [tensor], set()
+    while stack:
+        name = stack.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in numbers:
+            found.add(numbers[name])
+            continue
+        node = producers.get(name)
+        if node is None:
+            if name == tensor:
+                found.add(-1)
+        elif node.op_type != "Shape":
+            stack.extend(node.input)
+    return frozenset(found)
+
+
+def colours(graphs: list[list[Conv]]) -> list[list[int]]:
+    """A number for each convolution of each graph; the same where the graphs look the same from there.
+
+    Colour refinement (Weisfeiler and Leman, 1968): a convolution's colour is its own shape at first, then in
+    every round also the colours of those before and behind it, until no round tells more apart.
+    """
+    feeds = []
+    for convs in graphs:
+        users: list[list[int]] = [[] for _ in convs]
+        for number, conv in enumerate(convs):
+            for source in conv.sources - {-1}:
+                users[source].append(number)
+        feeds.append(users)
+    table: dict[Any, int] = {}
+    now = [
+        [table.setdefault((conv.weight.shape, conv.attributes, -1 in conv.sources), len(table)) for conv in g]
+        for g in graphs
+    ]
+    while True:
+        known, table = len(table), {}
+        now = [
+            [
+                table.setdefault(
+                    (
+                        colour[n],
+                        tuple(sorted(colour[source] for source in conv.sources - {-1})),
+                        tuple(sorted(colour[user] for user in users[n])),
+                    ),
+                    len(table),
+                )
+                for n, conv in enumerate(convs)
+            ]
+            for convs, users, colour in zip(graphs, feeds, now)
+        ]
+        if len(table) == known:
+            return now

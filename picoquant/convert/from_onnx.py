@@ -1,0 +1,284 @@
+"""The weights of an ONNX export of PicoDet, as the network has them.
+
+The network is exported the same way with a number of its own in every convolution, which tells what each
+convolution of that export is called; then the two graphs are laid on one another.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from picoquant.convert.conv_graph import Conv, colours, read_convs
+from picoquant.errors import WeightsError
+from picoquant.evaluation.runtime import evaluation_mode
+
+TOLERANCE = 1e-3  # of the largest magnitude of an output
+_LARGEST = 512 << 20
+
+
+@dataclass(frozen=True)
+class OnnxReport:
+    """What `load_onnx` did.
+
+    Attributes:
+        convs: how many convolutions took their weights.
+        folded: how many of them had their batch-norm folded into them; its statistics are lost, so it is
+            set to do nothing but add the bias.
+        outputs: how many outputs of the two were compared.
+        difference: the largest difference there, as a share of that output's largest magnitude.
+    """
+
+    convs: int
+    folded: int
+    outputs: int
+    difference: float
+
+
+def load_onnx(model: Any, path: Path, input_size: Sequence[int]) -> OnnxReport:
+    """Give a detector the weights of an ONNX export and compare both on an image of noise.
+
+    Args:
+        model: a `PicoDet` with the classes of the export.
+        path: ONNX in float, batch-norm folded or not, with or without post-processing.
+        input_size: height and width, where the export leaves them open.
+
+    Raises: `WeightsError` when the graphs differ, or what they compute does by more than `TOLERANCE`.
+    """
+    given = _read(path)
+    theirs = read_convs(given, path)
+    own_names = _layers(model)
+    ours, names = _own_convs(model, own_names, input_size)
+    pairs = _matched(theirs, ours, path)
+    folded = _fill(own_names, [(conv, names[place]) for conv, place in pairs], path)
+    ends = [(conv, names[place]) for conv, place in pairs if not _feeds(ours, place)]
+    count, difference = _compare(model, given, ends, path, input_size)
+    if not difference <= TOLERANCE:
+        raise WeightsError(
+            f"{path}: matched, but network and ONNX differ by {difference:.2g} of the largest output (up to "
+            f"{TOLERANCE} is rounding); is it an export of this --config?"
+        )
+    return OnnxReport(len({names[place] for _, place in pairs}), folded, count, difference)
+
+
+def _read(path: Path) -> Any:
+    import onnx
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"no such file: {path}; name an ONNX export of PicoDet")
+    if path.stat().st_size > _LARGEST:
+        raise WeightsError(f"{path}: {path.stat().st_size >> 20} MiB are more than any PicoDet's export")
+    try:
+        return onnx.load_model_from_string(path.read_bytes())  # never looks for data in other files
+    except Exception as error:  # protobuf's DecodeError is none of the public exceptions
+        raise WeightsError(f"{path}: no ONNX file, or a damaged one ({error})") from error
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A convolution of the network and the batch-norm behind it (None: there is none)."""
+
+    conv: Any
+    norm: Any
+
+
+def _layers(model: Any) -> dict[str, _Layer]:
+    """The network's convolutions by name, as they are run."""
+    import paddle
+    from paddle import nn
+
+    names = {id(layer): name for name, layer in model.named_sublayers()}
+    made: dict[int, tuple[Any, Any]] = {}
+    found: dict[str, _Layer] = {}
+
+    def after(layer: Any, inputs: Any, output: Any) -> None:
+        if isinstance(layer, nn.Conv2D):
+            made[id(output)] = (layer, output)  # the output is kept, so that its id stays its own
+            found.setdefault(names[id(layer)], _Layer(layer, None))
+        elif id(inputs[0]) in made:
+            conv = made[id(inputs[0])][0]
+            found[names[id(conv)]] = _Layer(conv, layer)
+
+    kinds = (nn.Conv2D, nn.BatchNorm2D)
+    hooks = [
+        layer.register_forward_post_hook(after) for layer in model.sublayers() if isinstance(layer, kinds)
+    ]
+    with evaluation_mode(model), paddle.no_grad():
+        model.raw(paddle.zeros([1, 3, 64, 64]))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _own_convs(
+    model: Any, layers: dict[str, _Layer], input_size: Sequence[int]
+) -> tuple[list[Conv], list[str]]:
+    """The convolutions of the network's own export, and the name of each; the weights are as before."""
+    from picoquant.export.infer_config import InferConfig
+    from picoquant.export.paddle_export import export_model
+    from picoquant.packaging.onnx_float import paddle_to_onnx
+
+    kept = {name: value.numpy() for name, value in model.state_dict().items()}
+    try:
+        for number, layer in enumerate(layers.values()):
+            layer.conv.weight.set_value(np.full(layer.conv.weight.shape, number + 1, np.float32))
+            if layer.norm is not None:
+                _do_nothing(layer.norm, np.zeros(layer.norm.bias.shape, np.float32))
+        with tempfile.TemporaryDirectory(prefix="picoquant-convert-") as scratch:
+            size = (int(input_size[0]), int(input_size[1]))
+            folder = export_model(model, Path(scratch), "raw", size, InferConfig(size, ("any",)), 1)
+            convs = read_convs(paddle_to_onnx(folder.model, folder.params), folder.model)
+    finally:
+        own = model.state_dict()
+        for name, value in kept.items():
+            own[name].set_value(value)
+    names = list(layers)
+    return convs, [names[int(round(float(conv.weight.flat[0]))) - 1] for conv in convs]
+
+
+def _do_nothing(norm: Any, bias: np.ndarray) -> None:
+    """Make a batch-norm add `bias` and nothing else."""
+    count = norm.bias.shape
+    norm.weight.set_value(np.ones(count, np.float32))
+    norm.bias.set_value(bias)
+    norm._mean.set_value(np.zeros(count, np.float32))
+    norm._variance.set_value(np.full(count, 1 - norm._epsilon, np.float32))
+
+
+def _matched(theirs: list[Conv], ours: list[Conv], path: Path) -> list[tuple[Conv, int]]:
+    """Each of their convolutions with the number of ours; equals that nothing tells apart go by order."""
+    if len(theirs) != len(ours):
+        raise WeightsError(
+            f"{path}: has {len(theirs)} convolutions, the network of --config {len(ours)}; name the "
+            "configuration it was exported from"
+        )
+    shapes = [Counter(str(list(conv.weight.shape)) for conv in convs) for convs in (theirs, ours)]
+    if shapes[0] != shapes[1]:
+        shape, count = next(iter((shapes[0] - shapes[1]).items()))
+        raise WeightsError(
+            f"{path}: has {shapes[0][shape]} convolutions with weights {shape}, the network of --config "
+            f"{shapes[1][shape]}; is num_classes {'the same' if count else 'right'}?"
+        )
+    their_colours, our_colours = colours([theirs, ours])
+    places = defaultdict(list)
+    for place, colour in enumerate(our_colours):
+        places[colour].append(place)
+    pairs = []
+    for conv, colour in zip(theirs, their_colours):
+        if not places[colour]:
+            raise WeightsError(
+                f"{path}: its convolutions have the network's shapes but are joined otherwise (at {conv.output})"
+            )
+        pairs.append((conv, places[colour].pop(0)))
+    return pairs
+
+
+def _feeds(convs: list[Conv], place: int) -> bool:
+    return any(place in conv.sources for conv in convs)
+
+
+def _fill(layers: dict[str, _Layer], pairs: list[tuple[Conv, str]], path: Path) -> int:
+    """Put the weights into the layers; the number of batch-norms that were folded."""
+    folded = 0
+    written: dict[str, np.ndarray] = {}
+    for conv, name in pairs:
+        if name in written:
+            if not np.array_equal(written[name], conv.weight):
+                raise WeightsError(f"{path}: {name} is one layer in the network and several in the file")
+            continue
+        written[name] = conv.weight
+        layer = layers[name]
+        values = [conv.weight, conv.bias, *(conv.norm or ())]
+        if not all(np.isfinite(value).all() for value in values):
+            raise WeightsError(f"{path}: the weights of {name} hold values that are no finite numbers")
+        weight, bias = (value.astype(np.float32) for value in (conv.weight, conv.bias))
+        norm = conv.norm
+        if norm is not None and layer.norm is None:
+            scale = norm[0] / np.sqrt(norm[3] + conv.epsilon)
+            weight, bias, norm = weight * scale[:, None, None, None], (bias - norm[2]) * scale + norm[1], None
+        layer.conv.weight.set_value(weight)
+        if norm is not None:
+            gamma, beta, mean, variance = (value.astype(np.float32) for value in norm)
+            layer.norm.weight.set_value(gamma)
+            layer.norm.bias.set_value(beta)
+            layer.norm._mean.set_value(mean - (bias if layer.conv.bias is None else 0))
+            layer.norm._variance.set_value(variance + np.float32(conv.epsilon - layer.norm._epsilon))
+        elif layer.norm is not None:
+            folded += 1
+            _do_nothing(layer.norm, bias if layer.conv.bias is None else np.zeros_like(bias))
+        if layer.conv.bias is not None:
+            layer.conv.bias.set_value(bias)
+        elif layer.norm is None and bias.any():
+            raise WeightsError(f"{path}: {name} has a bias in the file and none in the network")
+    return folded
+
+
+def _compare(
+    model: Any, given: Any, ends: list[tuple[Conv, str]], path: Path, input_size: Sequence[int]
+) -> tuple[int, float]:
+    """Run both on noise; how many of the last convolutions were compared, and the largest difference."""
+    import onnx
+    import onnxruntime
+    import paddle
+
+    if not ends:
+        raise WeightsError(f"{path}: its last convolutions feed each other; nothing to compare")
+    asked = onnx.ModelProto()
+    asked.CopyFrom(given)
+    present = {output.name for output in asked.graph.output}
+    asked.graph.output.extend(
+        onnx.ValueInfoProto(name=conv.output) for conv, _ in ends if conv.output not in present
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            asked.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        feed = _feed(session.get_inputs(), input_size)
+        image = next(value for value in feed.values() if value.ndim == 4)
+        theirs = session.run([conv.output for conv, _ in ends], feed)
+    except Exception as error:  # ONNX Runtime's exceptions have no common public class
+        text = " ".join(str(error).split())[:300]
+        raise WeightsError(f"{path}: ONNX Runtime cannot run it: {text}") from error
+    ours: dict[str, list[np.ndarray]] = defaultdict(list)
+    hooks = []
+    for name, layer in _layers(model).items():
+        last = layer.norm if layer.norm is not None else layer.conv
+
+        def keep(_: Any, __: Any, output: Any, name: str = name) -> None:
+            ours[name].append(output.numpy())
+
+        hooks.append(last.register_forward_post_hook(keep))
+    with evaluation_mode(model), paddle.no_grad():
+        model.raw(paddle.to_tensor(image))
+    for hook in hooks:
+        hook.remove()
+    worst = 0.0
+    for (_, name), value in zip(ends, theirs):
+        mine = ours[name].pop(0)
+        if mine.shape != value.shape:
+            raise WeightsError(f"{path}: {name} gives {list(value.shape)}, in the network {list(mine.shape)}")
+        worst = max(worst, float(np.abs(mine - value).max() / max(np.abs(mine).max(), 1e-6)))
+    return len(ends), worst
+
+
+def _feed(inputs: Sequence[Any], input_size: Sequence[int]) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    sizes = (1, 3, *input_size)
+    feed = {}
+    for item in inputs:
+        shape = [side if isinstance(side, int) and side > 0 else None for side in item.shape]
+        if len(shape) == 4:
+            shape = [side or size for side, size in zip(shape, sizes)]
+            feed[item.name] = random.standard_normal(shape, np.float32)
+        else:  # scale_factor, im_shape
+            feed[item.name] = np.ones([side or 1 for side in shape], np.float32)
+    return feed

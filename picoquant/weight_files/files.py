@@ -1,0 +1,177 @@
+"""Weights by name in a file: `.pdparams` (a pickle, as paddle saves it), `.safetensors` or `.npz`.
+
+Which of the three a file is, its first bytes tell; its name decides only when writing.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Callable, Union
+
+import numpy as np
+
+from picoquant.errors import UserError, WeightsError
+from picoquant.files import whole_file
+from picoquant.weight_files.pickles import RefusedError, restricted_load
+
+State = dict[str, np.ndarray]
+
+MAX_BYTES = 1 << 29  # the largest PicoDet has 25 MB of weights; a file beyond this is none of them
+_MOST_ENTRIES = 100_000
+_LONGEST_NAME = 300
+_LONGEST_HEADER = 10 << 20
+_NAME_TABLE = "StructuredToParameterName@@"  # paddle's own table beside the parameters
+_WRAPPERS = ("model", "state_dict")  # keys under which checkpoints of other tools keep the parameters
+
+
+def read_weights(path: Union[str, Path]) -> State:
+    """The arrays of a file of weights by name, as float32, nothing else of it.
+
+    Raises: `WeightsError` when it is missing, damaged, no weights, or wants to run code.
+    """
+    content = _content(path, _bytes(path))
+    for _ in range(4):
+        if not isinstance(content, Mapping):
+            break
+        inner = [content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
+        if not inner:
+            break
+        content = inner[0]
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path}: holds a {type(content).__name__}, no weights by name")
+    state: State = {}
+    converted: dict[int, np.ndarray] = {}  # one array under a thousand names stays one
+    for name, value in content.items():
+        if name == _NAME_TABLE:
+            continue
+        text = str(name)
+        if len(text) > _LONGEST_NAME:
+            raise WeightsError(f"{path}: has an array with a name of {len(text)} characters, so no weights")
+        if id(value) not in converted:
+            converted[id(value)] = _array(value, f"{path}: {text}")
+        state[text] = converted[id(value)]
+    if not state:
+        raise WeightsError(f"{path}: holds no weights")
+    return state
+
+
+def write_weights(state: Mapping[str, Any], path: Union[str, Path]) -> None:
+    """Write arrays by name, whole or not at all; the suffix of `path` says in which form.
+
+    Raises: `UserError` for another suffix than `.pdparams`, `.safetensors` and `.npz`.
+    """
+    path = Path(path)
+    writers = {".pdparams": _write_pickle, ".safetensors": _write_safetensors, ".npz": _write_npz}
+    if path.suffix not in writers:
+        raise UserError(f"{path}: weights are written as {', '.join(writers)}; give the file such a name")
+    arrays = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in state.items()}
+    with whole_file(path, "wb") as stream:
+        writers[path.suffix](arrays, stream)
+
+
+def _write_pickle(arrays: State, stream: Any) -> None:
+    pickle.dump(arrays, stream, protocol=4)
+
+
+def _write_safetensors(arrays: State, stream: Any) -> None:
+    from safetensors.numpy import save
+
+    stream.write(save(arrays))
+
+
+def _write_npz(arrays: State, stream: Any) -> None:
+    # np.savez takes names as keyword arguments, so an array called "file" would not do.
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, value in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, value, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())
+
+
+def _bytes(path: Union[str, Path]) -> bytes:
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise WeightsError(f"{path}: {size >> 20} MiB are more than any PicoDet's weights")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise WeightsError(f"no such file: {path}; name a file of trained weights") from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
+
+
+def _content(path: Union[str, Path], data: bytes) -> Any:
+    form, read = _form(data)
+    try:
+        return read(data)
+    except WeightsError:
+        raise
+    except RefusedError as error:
+        raise WeightsError(f"{path}: refused: it is not only weights, it asks {error}") from error
+    except Exception as error:  # damaged bytes raise anything
+        raise WeightsError(f"{path}: no {form} file, or a damaged one ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _form(data: bytes) -> tuple[str, Callable[[bytes], Any]]:
+    """The form that the first bytes speak of, and its reader."""
+    if data.startswith(b"PK"):
+        return ".npz", _read_npz
+    # A length of eight bytes, then JSON. As a length, those of a pickle are astronomical.
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= min(len(data), _LONGEST_HEADER):
+        return ".safetensors", _read_safetensors
+    return ".pdparams", restricted_load
+
+
+def _read_safetensors(data: bytes) -> State:
+    from safetensors.numpy import load
+
+    return load(data)
+
+
+def _read_npz(data: bytes) -> State:
+    """Arrays of a zip of `.npy` entries; each is as large as its header says, and all fit the bound."""
+    if data.count(b"PK\x01\x02") > _MOST_ENTRIES:
+        raise ValueError("it has more entries than any PicoDet has weights")
+    arrays: State = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > MAX_BYTES:
+            raise ValueError("its arrays unpack to more than any PicoDet's weights")
+        for entry in entries:
+            with archive.open(entry) as stream:
+                content = stream.read(entry.file_size)
+            arrays[entry.filename[: -len(".npy")] if entry.filename.endswith(".npy") else entry.filename] = (
+                _npy(content, entry.filename)
+            )
+    return arrays
+
+
+def _npy(content: bytes, name: str) -> np.ndarray:
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, fortran, dtype = headers[version](stream)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError(f"{name} is no array of numbers, or cut short")
+    return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
+
+
+def _array(value: Any, where: str) -> np.ndarray:
+    """A parameter as float32; paddle saves some as (name, array)."""
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
+        value = value[1]
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        raise WeightsError(f"{where} is a {kind}, no array of floating-point numbers")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which loading refuses
+        return value.astype(np.float32)

@@ -35,13 +35,14 @@ class GlobalSettings:
     Attributes:
         config: the detector's configuration, a path or a shipped name.
         reader_config: PaddleDetection's name for a file with data sets and readers only.
-        weights: trained `.pdparams`; training is skipped.
+        weights: a file of trained weights; training is skipped.
         model_dir: folder of an exported model; training and export are skipped.
         model_filename, params_filename: names inside `model_dir`.
         include_nms: whether `model_dir`'s model has NMS inside (checked against the model).
         Evaluation: evaluate at the end.
         input_size: `[height, width]` of the network's input, or None for the configuration's.
         seed: of everything drawn at random.
+        allow_http: fetch `pretrain_weights` by http too, where anyone on the way can change it.
     """
 
     config: str | None = None
@@ -54,8 +55,11 @@ class GlobalSettings:
     Evaluation: bool = True
     input_size: tuple[int, int] | None = None
     seed: int = 0
+    allow_http: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.allow_http, bool):
+            raise ConfigError(f"Global.allow_http: expected true or false, found {self.allow_http!r}")
         if self.input_size is not None:
             object.__setattr__(self, "input_size", _size(self.input_size))
         if not isinstance(self.seed, int) or self.seed < 0:

@@ -73,15 +73,18 @@ def load_trained(recipe: Recipe, num_classes: int, weights: Path) -> Any:
 def start_weights(recipe: Recipe) -> Path | None:
     """The file of `pretrain_weights`: a path, or an https address that is fetched once; None for none.
 
+    An address may end in `#sha256=…`, which the file must then have.
+
     Raises: `UserError` when it is not there, or cannot be fetched.
     """
     from picoquant.download import fetched
+    from picoquant.weight_files.files import read_weights
 
     named = recipe.document.get("pretrain_weights")
     if not named:
         return None
     if "://" in str(named):
-        return fetched(str(named), "pretrain_weights")
+        return fetched(str(named), "pretrain_weights", recipe.common.allow_http, check=read_weights)
     path = Path(str(named)).expanduser()
     if not path.is_file():
         raise UserError(f"no weights at {path}; pretrain_weights names them, null trains from scratch")

@@ -24,8 +24,15 @@ def base_files(path: Path, bases: Sequence[str]) -> list[Path]:
 
     Raises: `ConfigError` for one that is neither beside `path` nor shipped.
     """
-    beside = {base: (path.parent / Path(base).expanduser()).resolve() for base in bases}
-    missing = [base for base, file in beside.items() if not file.is_file()]
+    try:
+        beside = {base: (path.parent / Path(base).expanduser()).resolve() for base in bases}
+        missing = [base for base, file in beside.items() if not file.is_file()]
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # no home of that name, a zero byte, a circle of links
+        raise ConfigError(f"{path}: _BASE_ names no file ({error})") from error
     if not missing:
         return [beside[base] for base in bases]
     tries = [{base: _ours(folder, base) for base in missing} for folder in _folders(path)]

@@ -16,9 +16,13 @@ from picoquant.config.bases import base_files
 from picoquant.config.locate import find
 from picoquant.errors import ConfigError
 
-_MAX_BYTES = 4 << 20  # no configuration is this large; a larger file is not one
-_MAX_NODES = 200_000  # expanded nodes: stops files whose aliases multiply
+# PaddleDetection's largest configuration, resolved, has 8 KiB and 1,000 nodes; PyYAML reads 50,000 a second.
+_MAX_BYTES = 256 << 10
+_MAX_SCALAR = 20_000  # characters; long numbers are read in quadratic time
+_MAX_EVENTS = 30_000
+_MAX_NODES = 60_000  # expanded nodes: stops files whose aliases multiply
 _MAX_DEPTH = 60
+_MAX_FILES = 50  # with all bases: two files that each name the next twice are 2^n
 
 
 class Tagged(dict):
@@ -29,8 +33,22 @@ class Tagged(dict):
         self.tag = tag
 
 
+class _UnboundedError(yaml.YAMLError):
+    """More than any configuration holds."""
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe, and reads 1e-5 as a number (YAML 1.1 wants a dot before the e)."""
+    """Safe, bounded, and reads 1e-5 as a number (YAML 1.1 wants a dot before the e)."""
+
+    events = 0
+
+    def get_event(self) -> yaml.Event:
+        """The next part of the document, while there are not too many."""
+        event = super().get_event()
+        self.events += 1
+        if self.events > _MAX_EVENTS or len(getattr(event, "value", None) or "") > _MAX_SCALAR:
+            raise _UnboundedError("it holds more than any configuration")
+        return event
 
 
 class _Dumper(yaml.SafeDumper):
@@ -65,19 +83,32 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises: `ConfigError` with file and line when it is no YAML, or grows without bound.
     """
     if len(text) > _MAX_BYTES:
-        raise ConfigError(f"{where}: larger than {_MAX_BYTES >> 20} MiB, so no configuration")
+        raise ConfigError(f"{where}: larger than {_MAX_BYTES >> 10} KiB, so no configuration")
+    loader = None
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        if node is not None:
-            _bound(node, where)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  _Loader is a SafeLoader
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _bound(node, where)
+        return loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{where}{line}: not valid YAML: {problem}") from error
-    except (RecursionError, ValueError, TypeError) as error:
-        raise ConfigError(f"{where}: not usable as YAML: {error}") from error
+        problem = getattr(error, "problem", None) or _short(error)
+        raise ConfigError(f"{where}{line}: not valid YAML: {problem[:200]}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{where}: not usable as YAML: it is nested too deep") from error
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+        # PyYAML's own answers to malformed numbers, dates and unhashable keys
+        raise ConfigError(f"{where}: not usable as YAML: {_short(error)}") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _bound(root: yaml.Node, where: str) -> None:
@@ -101,12 +132,15 @@ def dump_yaml(value: Any) -> str:
 
 def load_mapping(path: Path) -> dict[str, Any]:
     """One YAML file whose top level is a mapping; `_BASE_` is left as it is."""
+    path = Path(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        if path.stat().st_size > _MAX_BYTES or not path.is_file():
+            raise ConfigError(f"{path}: no file, or larger than {_MAX_BYTES >> 10} KiB, so no configuration")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ConfigError(f"no such file: {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
+        raise ConfigError(f"{path}: cannot be read: {_short(error)}") from error
     value = parse_yaml(text, str(path))
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected keys and values at the top level, found {type(value).__name__}")
@@ -123,7 +157,9 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def load_with_bases(path: Path, _above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def load_with_bases(
+    path: Path, _above: tuple[Path, ...] = (), _read: list[Path] | None = None
+) -> dict[str, Any]:
     """A PaddleDetection file with its `_BASE_` files below it, the file itself winning.
 
     A base that is not beside the file is taken from picoquant's own `configs/` (see `bases`), so that a
@@ -135,12 +171,18 @@ def load_with_bases(path: Path, _above: tuple[Path, ...] = ()) -> dict[str, Any]
     if path in _above:
         circle = " -> ".join(p.name for p in (*_above[_above.index(path) :], path))
         raise ConfigError(f"{path}: _BASE_ goes round in a circle: {circle}")
+    read = [] if _read is None else _read
+    read.append(path)
+    if len(read) > _MAX_FILES:
+        raise ConfigError(f"{path}: with its _BASE_ files there are more than {_MAX_FILES} to read")
     own = load_mapping(path)
     bases = own.pop("_BASE_", None) or []
+    names = [bases] if isinstance(bases, str) else bases
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(f"{path}: _BASE_ must be a list of files, not {str(bases)[:80]}")
     merged: dict[str, Any] = {}
-    names = [bases] if isinstance(bases, str) else [str(base) for base in bases]
     for base in base_files(path, names):
-        merged = merge(merged, load_with_bases(base, (*_above, path)))
+        merged = merge(merged, load_with_bases(base, (*_above, path), read))
     return merge(merged, own)
 
 

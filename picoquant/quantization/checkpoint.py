@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import json
 import logging
-import zipfile
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from picoquant.files import whole_file
+from picoquant import checkpoints
+from picoquant.checkpoints import Checkpoint, DamagedCheckpointError, read_checkpoint, write_checkpoint
 from picoquant.quantization.guard import GoodState, GoodStates, LossWatch
 
 LOG = logging.getLogger("picoquant")
 
-_META = "__progress__"
-_LAST = "last/"  # before the names of the variables to continue from
+_LAST = "last"  # the group of the variables to continue from; the other groups are the guard's
+_BEST = "best"
 
 
 @dataclass
@@ -52,7 +51,7 @@ class QatProgress:
 
 
 class Checkpoints:
-    """Two files in a folder: the state to continue from, and the weights of the best evaluation.
+    """The newest states to continue from, and the weights of the best evaluation.
 
     Args:
         folder: where they are.
@@ -60,67 +59,58 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
-        self._last, self._best = Path(folder) / "checkpoint.npz", Path(folder) / "best.npz"
+        self._last = checkpoints.Checkpoints(Path(folder) / "checkpoints")
+        self._best = Path(folder) / "best.ckpt"
         self._fingerprint = fingerprint
+        self._room_is_known = False
 
     def save(self, state: dict[str, np.ndarray], progress: QatProgress, good: GoodStates) -> None:
         """Write the state to continue from, and those that the guard may go back to."""
         meta = {"fingerprint": self._fingerprint, **asdict(progress), "good": {}}
-        arrays = {_LAST + name: value for name, value in state.items()}
+        groups = {_LAST: state}
         for kind, kept in good.named().items():
-            arrays.update({f"{kind}/{name}": value for name, value in kept.state.items()})
+            groups[kind] = kept.state
             meta["good"][kind] = {"step": kept.step, "rate": kept.rate, "watch": kept.watch}
-        _write(self._last, {**arrays, _META: np.array(json.dumps(meta))})
+        found = Checkpoint(groups, meta)
+        if not self._room_is_known:
+            self._last.require_room(checkpoints.array_bytes(found))
+            self._room_is_known = True
+        self._last.save(progress.step, found)
 
     def load(self) -> tuple[dict[str, np.ndarray], QatProgress, GoodStates] | None:
-        """What `save` was given, or None."""
-        arrays = _read(self._last)
-        if arrays is None:
+        """What `save` was given last and is whole, or None."""
+        found = self._last.newest()
+        if found is None:
             return None
-        meta = json.loads(str(arrays.pop(_META)))
+        meta = dict(found.progress)
         if meta.pop("fingerprint") != self._fingerprint:
-            LOG.info("quantise: %s is of another model or other settings: start anew", self._last)
+            LOG.info("quantise: %s is of another model or other settings: start anew", self._last.folder)
             return None
         meta["evaluations"] = [(int(step), float(value)) for step, value in meta["evaluations"]]
         meta["watch"] = LossWatch(**meta["watch"])
-        good = {
-            kind: GoodState(state=_below(f"{kind}/", arrays), **kept)
-            for kind, kept in meta.pop("good").items()
-        }
-        return _below(_LAST, arrays), QatProgress(**meta), GoodStates(**good)
+        good = {kind: GoodState(state=found.arrays[kind], **kept) for kind, kept in meta.pop("good").items()}
+        return found.arrays[_LAST], QatProgress(**meta), GoodStates(**good)
 
     def save_best(self, state: dict[str, np.ndarray], step: int) -> None:
         """Keep the weights of the best evaluation."""
-        _write(self._best, {**state, _META: np.array(json.dumps([self._fingerprint, step]))})
+        write_checkpoint(
+            self._best, Checkpoint({_BEST: state}, {"fingerprint": self._fingerprint, "step": step})
+        )
 
     def load_best(self, step: int) -> dict[str, np.ndarray] | None:
-        """The weights of the best evaluation, if they are those of `step`."""
-        state = _read(self._best)
-        if state is None or json.loads(str(state.pop(_META))) != [self._fingerprint, step]:
+        """The weights of the best evaluation, if they are whole and those of `step`."""
+        if not self._best.is_file():
             return None
-        return state
+        try:
+            found = read_checkpoint(self._best)
+        except DamagedCheckpointError as error:
+            LOG.warning("%s", error)
+            return None
+        if found.progress != {"fingerprint": self._fingerprint, "step": step}:
+            return None
+        return found.arrays[_BEST]
 
     def remove(self) -> None:
         """Forget everything."""
-        self._last.unlink(missing_ok=True)
+        shutil.rmtree(self._last.folder, ignore_errors=True)
         self._best.unlink(missing_ok=True)
-
-
-def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    # np.savez takes names as keyword arguments, so a variable called "file" would not do.
-    with whole_file(path, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
-        for name, value in arrays.items():
-            content = io.BytesIO()
-            np.save(content, value, allow_pickle=False)
-            archive.writestr(f"{name}.npy", content.getvalue())
-
-
-def _read(path: Path) -> dict[str, np.ndarray] | None:
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}

@@ -14,11 +14,11 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from picoquant.checkpoints import Checkpoint, Checkpoints, array_bytes, packed, unpacked
 from picoquant.csv_log import CsvLog
 from picoquant.detector.weights import save_weights
 from picoquant.errors import PicoquantError
 from picoquant.progress import Progress
-from picoquant.training.checkpoint import Checkpoint, Checkpoints, packed, unpacked
 from picoquant.training.errors import DivergedError
 from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
 from picoquant.training.freezing import freeze, train_mode
@@ -156,6 +156,11 @@ class _Training:
         elif found is not None:
             LOG.warning("train: the checkpoints in %s are of another training; starting anew", self._work_dir)
             found = None
+        if self._group.leads:
+            # Before the first step the optimiser holds nothing; its momentum is as large as the weights.
+            now = array_bytes(self._state.checkpoint())
+            weights = sum(value.nbytes for value in arrays_of(self._model).values())
+            self._checkpoints.require_room(now if found else now + weights)
         self._share_start(found)
         return self._state.position
 

@@ -11,6 +11,7 @@ import numpy as np
 import paddle
 import pytest
 
+from picoquant.checkpoints import Checkpoints
 from picoquant.errors import ConfigError, UserError, WeightsError
 from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.model_folder import ModelFolder
@@ -102,9 +103,8 @@ def test_int8_model_predicts_what_the_fake_quantised_program_does(small_model, t
         sections = wanted.distillation, wanted.quant, wanted.train
         places = tmp_path / "copy", tmp_path / "copy", tmp_path / "teacher"
         programs = StudentFirstCompression(*places, CONFIG, *sections).build(lambda what: None)
-        with np.load(tmp_path / "work" / "checkpoint.npz") as state:
-            for name in (name for name in state.files if name.startswith("last/")):
-                write_variable(scope, name[len("last/") :], state[name])
+        for name, value in Checkpoints(tmp_path / "work" / "checkpoints").newest().arrays["last"].items():
+            write_variable(scope, name, value)
         test = programs.test
         inputs = {"image": feed["image"]}
         outputs = programs.executor.run(test.program, feed=inputs, fetch_list=list(test.fetches))

@@ -1,4 +1,4 @@
-"""Checkpoints: files that hold everything a killed training continues from.
+"""Checkpoints: files that hold everything a killed training or quantisation continues from.
 
 A file is one line, `picoquant checkpoint 1 <SHA-256 of the rest>`, then a zip of `.npy` arrays (no
 pickles) and one JSON text. It is written aside, synced and renamed, so that a file of that name is
@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import re
+import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.errors import PicoquantError
-from picoquant.files import whole_file
+from picoquant.errors import PicoquantError, UserError
+from picoquant.files import disk_errors, whole_file
 
 LOG = logging.getLogger("picoquant")
 
@@ -60,16 +61,39 @@ class Checkpoints:
     def save(self, step: int, checkpoint: Checkpoint) -> Path:
         """Write the checkpoint of a step (again, if there is one) and remove the oldest ones.
 
+        Those of later steps go too: they are of another run, or of one that went back.
+
         Raises: `UserError` when the disk is full or cannot be written.
         """
-        body = packed(checkpoint)
         path = self.folder / f"step_{step:09d}.ckpt"
-        with whole_file(path, "wb") as stream:
-            stream.write(_MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n")
-            stream.write(body)
-        for _, old in self._files()[self._keep :]:
-            old.unlink()
+        write_checkpoint(path, checkpoint)
+        files = self._files()
+        later = [file for file in files if file[0] > step]
+        for _, old in (*later, *files[len(later) + self._keep :]):
+            old.unlink(missing_ok=True)
         return path
+
+    def require_room(self, size: int) -> None:
+        """Check that the disk takes what is kept here: `keep` checkpoints and the one being written.
+
+        Args:
+            size: bytes of one checkpoint, as far as known.
+
+        Raises: `UserError` saying how much is needed and how much is free.
+        """
+        there = sum(path.stat().st_size for _, path in self._files())
+        needed = max((self._keep + 1) * size - there, size)
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.folder).free
+        LOG.debug(
+            "%s: checkpoints take up to %s, %s are free", self.folder, _mebibytes(needed), _mebibytes(free)
+        )
+        if free < needed:
+            raise UserError(
+                f"checkpoints in {self.folder} need {_mebibytes(needed)} and {_mebibytes(free)} are free; free some "
+                "space or choose another --save-dir"
+            )
 
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint; a damaged one is named in the log and passed by."""
@@ -88,12 +112,35 @@ class Checkpoints:
         return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
 
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"
+
+
+def array_bytes(checkpoint: Checkpoint) -> int:
+    """Bytes of all arrays, nearly those of the file."""
+    return sum(value.nbytes for arrays in checkpoint.arrays.values() for value in arrays.values())
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write one file, whole or not at all.
+
+    Raises: `UserError` when the disk is full or cannot be written.
+    """
+    body = packed(checkpoint)
+    with whole_file(path, "wb") as stream:
+        stream.write(_MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n")
+        stream.write(body)
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read one file.
 
     Raises: `DamagedCheckpointError` when it is cut short or changed.
     """
-    header, _, body = path.read_bytes().partition(b"\n")
+    try:
+        header, _, body = path.read_bytes().partition(b"\n")
+    except OSError as error:  # a bad sector, for one
+        raise DamagedCheckpointError(f"checkpoint {path} cannot be read ({error.strerror})") from error
     if header != _MAGIC + hashlib.sha256(body).hexdigest().encode():
         raise DamagedCheckpointError(f"checkpoint {path} is damaged")
     return unpacked(body)

@@ -202,7 +202,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises: `ConfigError` naming file and key.
     """
-    from picoquant.config.schema import schema
+    from picoquant.config.schema import ACCEPTED, schema, without_effect
 
     path = find(("recipes", "configs"), name)
     own = load_with_bases(path)
@@ -221,10 +221,16 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     }
     known = schema()
     check_keys(document, known, str(path))
+    if ignored := without_effect(document):
+        LOG.warning(
+            "%s: %s: accepted, but without effect here%s", path, ", ".join(ignored), _instead(ignored)
+        )
     for text in overrides:
         key = parse_override(text)[0][0]
         if key in _FROM_READERS:
             raise ConfigError(f"--set {text}: set Global.input_size=[height,width]; it reaches every reader")
+        if key in ACCEPTED:
+            LOG.warning("--set %s: accepted, but without effect here%s", text, _instead([key]))
     apply_overrides(document, overrides, known)
     document["Global"]["config"] = (
         None if document["Global"]["config"] is None else str(document["Global"]["config"])
@@ -247,6 +253,14 @@ def _target_file(recipe: Path, name: Any) -> Any:
             if file.suffix in (".yaml", ".yml") and file.is_file():
                 return str(file.resolve())
     return name
+
+
+def _instead(keys: Sequence[str]) -> str:
+    """What to use for PaddleDetection's `keys`, to end a message with."""
+    from picoquant.config.schema import INSTEAD
+
+    known = [f"for {key} use {INSTEAD[key]}" for key in keys if key in INSTEAD]
+    return "; " + ", ".join(known) if known else ""
 
 
 def _on_its_detector(own: dict[str, Any], path: Path, overrides: Sequence[str]) -> dict[str, Any]:

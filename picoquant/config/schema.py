@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -10,18 +11,33 @@ _READ = {
     "architecture", "num_classes", "GFL", "metric", "PicoDet", "TrainDataset", "EvalDataset", "TestDataset",
     "TrainReader", "EvalReader", "TestReader", "worker_num", "epoch", "snapshot_epoch", "log_iter",
     "LearningRate", "OptimizerBuilder", "use_ema", "ema_decay", "ema_decay_type", "ema_black_list",
-    "ema_filter_no_grad", "cycle_epoch", "pretrain_weights", "export", "use_vdl", "vdl_log_dir",
+    "ema_filter_no_grad", "cycle_epoch", "pretrain_weights", "export", "use_vdl", "vdl_log_dir", "norm_type",
+    "sync_bn",
 }  # fmt: skip
 
-# Keys of PaddleDetection files that say nothing about the network, the data or the schedule, or that
-# picoquant has an option for (--device, --save-dir, Global.weights); accepted and left alone.
-_ACCEPTED = {
+# Keys that stand in most PaddleDetection files and change no result, or that picoquant has an option for
+# (--device, --save-dir, Global.weights); accepted in a file without a word.
+_LEFT_ALONE = {
     "_BASE_", "weights", "find_unused_parameters", "keep_best_weight", "save_dir", "use_gpu", "use_xpu",
     "use_npu", "use_mlu", "use_gcu", "print_flops", "print_params", "eval_height", "eval_width", "eval_size",
-    "map_type", "norm_type", "sync_bn", "save_prediction_only", "output_eval",
-    "classwise", "bias", "amp", "fp16", "amp_level", "use_fused_allreduce_gradients", "ssld_path",
-    "log_ranks", "checkpoint", "use_checkpoint", "to_static", "random_seed", "IouType", "hidden_dim",
-    "export_post_process", "slim", "slim_method", "distill_loss", "distill_loss_name", "FGDFeatureLoss",
+    "use_fused_allreduce_gradients", "log_ranks", "to_static", "export_post_process",
+}  # fmt: skip
+
+# Keys by which PaddleDetection would do something that picoquant does not, or does by a key of its own;
+# accepted with a warning. Last: its distillation, pruning, quantisation and search (configs/slim,
+# legacy_model/pruner, legacy_model/application/layout_analysis).
+_WITHOUT_EFFECT = {
+    "amp", "fp16", "amp_level", "random_seed", "checkpoint", "use_checkpoint", "map_type", "classwise",
+    "save_prediction_only", "output_eval", "ssld_path", "bias", "IouType", "hidden_dim",
+    "slim", "slim_method", "distill_loss", "distill_loss_name", "FGDFeatureLoss", "CWDFeatureLoss",
+    "MGDFeatureLoss", "PKDFeatureLoss", "LDGFLHead", "DistillPPYOLOELoss", "teacher_model",
+    "unstructured_prune", "stable_epochs", "pruning_epochs", "tunning_epochs", "pruning_steps", "ratio",
+    "initial_ratio", "prune_params_type", "UnstructuredPruner", "Pruner", "PrunerQAT", "QAT", "PTQ", "OFA",
+    "task", "expand_ratio", "skip_neck", "skip_head", "RunConfig",
+}  # fmt: skip
+INSTEAD = {
+    "amp": "Train.amp", "fp16": "Train.amp", "amp_level": "Train.amp", "random_seed": "Global.seed",
+    "save_dir": "--save-dir", "weights": "Global.weights", "use_gpu": "--device", "QAT": "QuantAware",
 }  # fmt: skip
 
 COMPONENTS = {
@@ -34,7 +50,13 @@ COMPONENTS = {
 # PaddleSlim's own Global keys of other models, so that a file made for it is not refused.
 _GLOBAL_ACCEPTED = {"arch", "input_list", "exclude_nms", "onnx_format", "format"}
 
+ACCEPTED = _LEFT_ALONE | _WITHOUT_EFFECT
 EXPORT_KEYS = {"post_process", "nms", "benchmark", "fuse_conv_bn"}
+
+
+def without_effect(values: Mapping[str, Any]) -> list[str]:
+    """The top-level keys of a PaddleDetection file that ask for what picoquant does not do by them."""
+    return [key for key in values if key in _WITHOUT_EFFECT and values[key] not in (None, False)]
 
 
 def schema() -> dict[str, Any]:
@@ -51,7 +73,7 @@ def schema() -> dict[str, Any]:
     def keys(settings: type, *more: str) -> dict[str, None]:
         return {field.name: None for field in fields(settings)} | dict.fromkeys(more)
 
-    known: dict[str, Any] = dict.fromkeys(_READ | _ACCEPTED | COMPONENTS)
+    known: dict[str, Any] = dict.fromkeys(_READ | ACCEPTED | COMPONENTS)
     known["export"] = dict.fromkeys(EXPORT_KEYS)
     known["Global"] = keys(GlobalSettings, *_GLOBAL_ACCEPTED)
     known["Distillation"] = keys(DistillationSettings)

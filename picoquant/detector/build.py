@@ -78,6 +78,7 @@ def _build_head(settings: s.Head, num_classes: int) -> nn.Layer:
         "cell_offset": settings.cell_offset,
         "class_loss": _class_loss(settings.loss_class),
         "box_loss": _box_loss(settings.loss_bbox),
+        "mean_box_weights": isinstance(settings.loss_bbox, s.DIouLoss),
         "class_weight": settings.loss_class.loss_weight,
         "box_weight": settings.loss_bbox.loss_weight,
         "distribution_weight": settings.loss_dfl.loss_weight,

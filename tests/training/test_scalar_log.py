@@ -21,7 +21,7 @@ from tests.training import tiny
 from tests.training.test_loop import wait_for_step
 
 INSTALLED = importlib.util.find_spec("visualdl") is not None
-needs_visualdl = pytest.mark.skipif(not INSTALLED, reason="visualdl is not installed: picoquant[visualdl]")
+needs_visualdl = pytest.mark.skipif(not INSTALLED, reason="needs visualdl: pip install 'picoquant[visualdl]'")
 
 
 def read_back(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -82,7 +82,7 @@ def recipe(**changes):
     return load_recipe(tiny.CONFIG, [f"{key}={value}" for key, value in changes.items()])
 
 
-@pytest.mark.skipif(INSTALLED, reason="visualdl is installed")
+@pytest.mark.skipif(INSTALLED, reason="checks what is said without visualdl, which is installed here")
 def test_without_the_package_the_error_says_how_to_get_it(tmp_path):
     with pytest.raises(ConfigError, match=r"use_vdl.*pip install 'picoquant\[visualdl\]'"):
         scalar_folder(recipe(use_vdl="true"), tmp_path)

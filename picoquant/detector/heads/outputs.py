@@ -168,6 +168,7 @@ class Positives(NamedTuple):
         logits: (P, 4 * (R + 1)); boxes: (P, 4), predicted, in strides.
         points: (P, 2); targets: (P, 4), the objects' boxes, in strides.
         weights: (P,), of each point's loss.
+        strides: (P,), input pixels.
     """
 
     index: Tensor
@@ -176,6 +177,7 @@ class Positives(NamedTuple):
     points: Tensor
     targets: Tensor
     weights: Tensor
+    strides: Tensor
 
 
 def positives_of(
@@ -196,6 +198,7 @@ def positives_of(
         return paddle.gather(values.reshape([-1, values.shape[-1]]), index)
 
     points = predictions.points.unsqueeze(0).expand([labels.shape[0], -1, -1])
+    strides = predictions.strides.unsqueeze(0).expand([labels.shape[0], -1, -1])
     return Positives(
         index=index,
         logits=rows_of(predictions.logits),
@@ -203,15 +206,27 @@ def positives_of(
         points=rows_of(points),
         targets=rows_of(targets / predictions.strides),
         weights=paddle.gather(weights.flatten(), index),
+        strides=rows_of(strides).flatten(),
     )
 
 
+def level_means(values: Tensor, strides: Tensor) -> Tensor:
+    """(P,): of each point, the mean of `values` (P,) over the points of its level."""
+    level = paddle.unique(strides, return_inverse=True)[1]
+    members = F.one_hot(level, int(level.max()) + 1)
+    return paddle.matmul(members, paddle.matmul(values, members) / members.sum(axis=0))
+
+
 def box_losses(
-    predictions: Predictions, positives: Positives | None, box_loss: BoxLoss
+    predictions: Predictions,
+    positives: Positives | None,
+    box_loss: BoxLoss,
+    box_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sums of the box loss and of the distribution focal loss over the positive points.
 
-    The second is the mean of a point's four sides.
+    The second is the mean of a point's four sides. `box_weights` (P,) are the first one's, where they are
+    other than `positives.weights`.
     """
     if positives is None:
         nothing = predictions.logits.sum() * 0  # keeps every parameter in the backward pass
@@ -221,6 +236,6 @@ def box_losses(
     sides = distribution_focal_loss(positives.logits.reshape([-1, bins]), distances.flatten())
     overlap = box_loss(positives.boxes, positives.targets)
     return (
-        (overlap * positives.weights).sum(),
+        (overlap * (positives.weights if box_weights is None else box_weights)).sum(),
         (sides.reshape([-1, 4]).mean(axis=-1) * positives.weights).sum(),
     )

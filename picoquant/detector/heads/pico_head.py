@@ -23,6 +23,7 @@ from picoquant.detector.heads.outputs import (
     box_losses,
     decode,
     grid_of,
+    level_means,
     normaliser,
     positives_of,
     prediction_layer,
@@ -51,6 +52,7 @@ class PicoHead(nn.Layer):
         assigner: `assign_simota` or `assign_atss_hard` with its parameters.
         class_loss: of (logits, target), both (M, C), element by element.
         box_loss: of (prediction, target), both (P, 4), pair by pair.
+        mean_box_weights: whether the box loss weights the points of a level alike, with their mean weight.
         class_weight, box_weight, distribution_weight: of the parts of the loss.
         class_loss_name: under which the class loss is reported.
     """
@@ -67,6 +69,7 @@ class PicoHead(nn.Layer):
         assigner: Assigner,
         class_loss: Callable[[Tensor, Tensor], Tensor],
         box_loss: BoxLoss,
+        mean_box_weights: bool,
         class_weight: float,
         box_weight: float,
         distribution_weight: float,
@@ -76,6 +79,7 @@ class PicoHead(nn.Layer):
         self.num_classes, self.reg_max, self.cell_offset = num_classes, reg_max, cell_offset
         self.strides = tuple(strides)
         self._assigner, self._class_loss, self._box_loss = assigner, class_loss, box_loss
+        self._mean_box_weights = mean_box_weights
         self._class_loss_name = class_loss_name
         self._weights = (class_weight, box_weight, distribution_weight)
         self.conv_feat = conv_feat
@@ -142,7 +146,10 @@ class PicoHead(nn.Layer):
         positives = positives_of(
             predictions, assigned.labels, assigned.boxes, scores.max(axis=-1), self.num_classes
         )
-        box_loss, distribution_loss = box_losses(predictions, positives, self._box_loss)
+        box_weights = None
+        if positives is not None and self._mean_box_weights:
+            box_weights = level_means(positives.weights, positives.strides)
+        box_loss, distribution_loss = box_losses(predictions, positives, self._box_loss, box_weights)
         target = paddle.zeros([assigned.labels.size, self.num_classes])
         total = paddle.zeros([1])
         if positives is not None:

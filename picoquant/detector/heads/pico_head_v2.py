@@ -54,6 +54,7 @@ class PicoHeadV2(nn.Layer):
         assigner: `assign_task_aligned` with its parameters; used from then on.
         class_loss: of (prediction, target), both (M, C), element by element.
         box_loss: of (prediction, target), both (P, 4), pair by pair.
+        mean_box_weights: whether the box loss weights all points alike, with their mean weight.
         class_weight, box_weight, distribution_weight: of the parts of the loss.
     """
 
@@ -74,6 +75,7 @@ class PicoHeadV2(nn.Layer):
         assigner: Callable[..., Assignment],
         class_loss: Callable[[Tensor, Tensor], Tensor],
         box_loss: BoxLoss,
+        mean_box_weights: bool,
         class_weight: float,
         box_weight: float,
         distribution_weight: float,
@@ -85,6 +87,7 @@ class PicoHeadV2(nn.Layer):
         self._static_assigner_epoch = static_assigner_epoch
         self._static_assigner, self._assigner = static_assigner, assigner
         self._class_loss, self._box_loss = class_loss, box_loss
+        self._mean_box_weights = mean_box_weights
         self._weights = (class_weight, box_weight, distribution_weight)
         self.conv_feat = conv_feat
         add_unused_scales(self, self.strides)
@@ -163,7 +166,10 @@ class PicoHeadV2(nn.Layer):
             assigned = self._assigner(points, scores.detach(), predictions.pixel_boxes, *truth)
         weights = assigned.scores.max(axis=-1)
         positives = positives_of(predictions, assigned.labels, assigned.boxes, weights, self.num_classes)
-        box_loss, distribution_loss = box_losses(predictions, positives, self._box_loss)
+        box_weights = None
+        if positives is not None and self._mean_box_weights:
+            box_weights = positives.weights.mean().expand(positives.weights.shape)
+        box_loss, distribution_loss = box_losses(predictions, positives, self._box_loss, box_weights)
         class_loss = self._class_loss(
             scores.reshape([-1, self.num_classes]),
             assigned.scores.reshape([-1, self.num_classes]),

@@ -74,8 +74,8 @@ class SIoULoss(GIoULoss):
 
 @dataclass(frozen=True)
 class DIouLoss:
-    """Distance-IoU, or complete IoU; weighted point by point like the others (PaddleDetection's class
-    takes the mean before the head weights it)."""
+    """Distance-IoU, or complete IoU. Its points are weighted alike, each with their mean weight: what comes
+    of PaddleDetection's class, which takes the mean before the head weights it."""
 
     loss_weight: float = 1.0
     eps: float = 1e-10

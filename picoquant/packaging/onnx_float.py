@@ -19,7 +19,9 @@ _CODE = f"""
 import sys, zlib
 import paddle2onnx
 model, params, out = sys.argv[1:]
-paddle2onnx.export(model, params, out, opset_version={OPSET}, auto_upgrade_opset=True, verbose=True)
+paddle2onnx.export(
+    model, params, out, opset_version={OPSET}, auto_upgrade_opset=True, verbose=True, enable_optimize=False
+)
 """
 _PREFIX = re.compile(r"\x1b\[[0-9;]*m|^(\[\w+\]\s*)+(Oops, )?")
 _DISLIKES = re.compile(r"not supported|unsupported|Require|Failed|\[ERROR\]")
@@ -31,7 +33,7 @@ def paddle_to_onnx(model: Path, params: Path) -> Any:
     Args:
         model, params: a Paddle inference model.
 
-    Returns: an `onnx.ModelProto`, opset 13 or later.
+    Returns: an `onnx.ModelProto`, opset 13 or later, not simplified: its optimiser loses Paddle's names.
 
     Raises: `ToolError` with paddle2onnx's own word on the operator it disliked.
     """

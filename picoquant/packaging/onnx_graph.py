@@ -1,11 +1,10 @@
-"""A few edits of an ONNX graph: constants, who uses what, folding batch-norm into convolutions."""
+"""An ONNX graph that can be edited: constants as arrays, who makes and who uses what."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -15,8 +14,10 @@ class Graph:
 
     Attributes:
         model: the `onnx.ModelProto`, out of date until `finish`.
-        nodes: in an order that computes.
+        nodes: in an order that computes; each has a name, at first that of its first result.
         constants: arrays by name.
+        inputs, outputs: names.
+        shapes: of the tensors in `model`, by name, where they are known.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -28,7 +29,14 @@ class Graph:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
                 self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
             else:
+                node.name = node.output[0]
                 self.nodes.append(node)
+        self.inputs = [item.name for item in graph.input if item.name not in self.constants]
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        values = [*inferred.input, *inferred.value_info, *inferred.output]
+        self.shapes = {
+            value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values
+        }
         self.outputs = [output.name for output in graph.output]
 
     def users(self, name: str) -> list[onnx.NodeProto]:
@@ -69,33 +77,3 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
         if item.name == name:
             return onnx.helper.get_attribute_value(item)
     return default
-
-
-def fold_batch_norm(graph: Graph) -> dict[str, np.ndarray]:
-    """Fold each batch-norm into the convolution before it, whose bias then holds its shift.
-
-    The weights are left as they are: the factor of each output channel is returned instead, for weights
-    in levels take it in their scale.
-
-    Returns: factors `[out channels]`, float64, by the name of the convolution's result (which is the
-        batch-norm's former result).
-    """
-    factors = {}
-    for norm in [node for node in graph.nodes if node.op_type == "BatchNormalization"]:
-        conv = graph.producer(norm.input[0])
-        alone = len(graph.users(norm.input[0])) == 1 and norm.input[0] not in graph.outputs
-        if conv is None or conv.op_type != "Conv" or not alone or len(norm.output) != 1:
-            continue
-        if not all(name in graph.constants for name in [*norm.input[1:], *conv.input[1:]]):
-            continue
-        gamma, beta, mean, variance = (graph.constants[name].astype(np.float64) for name in norm.input[1:5])
-        factor = gamma / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
-        bias = graph.constants[conv.input[2]].astype(np.float64) if len(conv.input) > 2 else 0.0
-        name = f"{norm.output[0]}.bias"
-        graph.constants[name] = ((bias - mean) * factor + beta).astype(np.float32)
-        del conv.input[2:]
-        conv.input.append(name)
-        conv.output[0] = norm.output[0]
-        graph.remove(norm)
-        factors[conv.output[0]] = factor
-    return factors

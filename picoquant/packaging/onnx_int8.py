@@ -2,7 +2,8 @@
 
 The network comes from paddle2onnx; what is INT8 and its scales come from the Paddle program. Weights are
 stored as int8 with a scale for each channel, biases as int32, and batch-norm is folded: its factor goes into
-the weights' scales, so the integers stay those that the training found.
+the weights' scales, so the integers stay those that the training found. Activations are uint8, see
+`onnx_levels`; relu, relu6 and hard sigmoids are part of their quantisers, see `onnx_activations`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from picoquant.packaging.quantised import QuantizedOperator, QuantizedProgram
 
 _PASSED_THROUGH = ("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity")
 _SMALLEST = 1e-12  # scale of a channel that is all zero; ONNX wants scales above 0
-_FELT = 0.1  # of an activation's level: what the bias may lose in rounding
+_FELT = 0.25  # of a result's level: what the bias may lose in rounding
 _LARGEST_BIAS = 2.0**30  # half of what int32 holds, so that sums on top of it fit
 
 
@@ -32,24 +33,45 @@ def make_onnx(quantised: QuantizedProgram, params: Path) -> Any:
         quantised: the program, taken apart.
         params: its `.pdiparams`.
 
-    Returns: a checked `onnx.ModelProto`.
+    Returns: a checked `onnx.ModelProto`; its tensors have Paddle's names.
 
     Raises: `ToolError` when paddle2onnx refuses the network or has left out a quantised operator.
     """
-    import onnx
-
-    from picoquant.packaging.onnx_graph import Graph, fold_batch_norm
+    from picoquant.packaging.onnx_activations import drop_clips, hard_sigmoids, split_hard_swish
+    from picoquant.packaging.onnx_graph import Graph
+    from picoquant.packaging.onnx_kernels import widen_thin_convolutions
+    from picoquant.packaging.onnx_levels import levels_of
+    from picoquant.packaging.onnx_simplify import fold_batch_norm, share_constants, simplify
 
     with tempfile.TemporaryDirectory(prefix="picoquant-network-") as scratch:
         network = Path(scratch) / "model.pdmodel"
         write_program(quantised.network, network)
         graph = Graph(paddle_to_onnx(network, params))
+    simplify(graph, {variable.name for variable in quantised.network.blocks[0].vars})
     factors = fold_batch_norm(graph)
-    _scale_float_weights(graph, factors, {operator.weight for operator in quantised.operators})
-    level = float(np.median([operator.activation_scale for operator in quantised.operators]))
-    inserter = _Inserter(graph, factors, level)
-    for weight in dict.fromkeys(operator.weight for operator in quantised.operators):
-        inserter.quantise(weight, [item for item in quantised.operators if item.weight == weight])
+    split_hard_swish(graph)
+    weights = {operator.weight: operator for operator in quantised.operators}
+    units = hard_sigmoids(graph, factors, weights)
+    measured, learnt = quantised.ranges, quantised.learnt_ranges
+    limited = drop_clips(graph, {**measured, **learnt})
+    scale_float_weights(graph, factors, weights)
+    levels = levels_of(graph, measured, learnt, limited, units, weights)
+    inserter = _Inserter(graph, factors, levels)
+    for weight in weights:
+        inserter.weights(weight, [item for item in quantised.operators if item.weight == weight])
+    inserter.activations()
+    widen_thin_convolutions(graph, graph.shapes)
+    share_constants(graph)
+    return checked(graph)
+
+
+def checked(graph: Any) -> Any:
+    """A graph as a model that onnx's checker has passed.
+
+    Raises: `ToolError` with the checker's word.
+    """
+    import onnx
+
     graph.model.producer_name, graph.model.producer_version = "picoquant", ""
     model = graph.finish()
     try:
@@ -59,14 +81,14 @@ def make_onnx(quantised: QuantizedProgram, params: Path) -> Any:
     return model
 
 
-def _scale_float_weights(graph: Any, factors: Mapping[str, np.ndarray], quantised: set[str]) -> None:
+def scale_float_weights(graph: Any, factors: Mapping[str, np.ndarray], quantised: Mapping[str, Any]) -> None:
     """Put batch-norm's factors into the weights of convolutions that stay float."""
     for node in graph.nodes:
-        if node.op_type != "Conv" or node.input[1] in quantised or node.output[0] not in factors:
+        if node.op_type != "Conv" or node.input[1] in quantised or node.name not in factors:
             continue
         weight = graph.constants[node.input[1]]
-        factor = factors[node.output[0]].reshape([-1] + [1] * (weight.ndim - 1))
-        name = f"{node.output[0]}.weight"
+        factor = factors[node.name].reshape([-1] + [1] * (weight.ndim - 1))
+        name = f"{node.name}.weight"
         graph.constants[name] = (weight * factor).astype(np.float32)
         node.input[1] = name
 
@@ -77,15 +99,14 @@ class _Inserter:
     Args:
         graph: the network.
         factors: of the folded batch-norms, see `fold_batch_norm`.
-        level: the value of a usual activation's level.
+        levels: of the tensors that are quantised.
     """
 
-    def __init__(self, graph: Any, factors: Mapping[str, np.ndarray], level: float) -> None:
-        self._graph, self._factors, self._level = graph, factors, level
-        self._activations: dict[tuple[str, float], str] = {}
+    def __init__(self, graph: Any, factors: Mapping[str, np.ndarray], levels: Mapping[str, Any]) -> None:
+        self._graph, self._factors, self._levels = graph, factors, levels
 
-    def quantise(self, weight: str, operators: Sequence[QuantizedOperator]) -> None:
-        """Make the nodes that take a weight compute on integers.
+    def weights(self, weight: str, operators: Sequence[QuantizedOperator]) -> None:
+        """Store a weight and the biases of the nodes that take it as integers.
 
         Args:
             weight: its name.
@@ -111,21 +132,77 @@ class _Inserter:
 
     def _one(self, user: Any, node: Any, operator: QuantizedOperator) -> None:
         levels, scales = operator.levels, operator.weight_scales.astype(np.float64)
+        computed = next(name for name in node.input if name not in self._graph.constants)
         bias = None
         if node.op_type == "Conv":
-            factor = self._factors.get(node.output[0])
             bias = self._graph.constants.get(node.input[2]) if len(node.input) > 2 else None
-            levels, scales = with_factor(levels, scales, factor, operator.axis)
-            if bias is not None:
-                levels, scales = with_room_for_bias(levels, scales, bias, operator.activation_scale)
+            levels, scales = with_factor(levels, scales, self._factors.get(node.name), operator.axis)
+        if bias is not None and computed in self._levels:
+            step = float(np.float32(self._levels[computed].read_scale))
+            levels, scales = with_room_for_bias(levels, scales, bias, step)
+            if node.output[0] in self._levels:
+                felt = _FELT * self._levels[node.output[0]].scale
+                levels, scales = with_exact_bias(levels, scales, bias, step, felt)
+            scales = scales.astype(np.float32).astype(np.float64)
+            together = np.broadcast_to(scales * step, bias.shape)
+            rounded = np.rint(bias.astype(np.float64) / together).astype(np.int32)
+            node.input[2] = self._dequantised(node, f"{node.name}.bias", rounded, together, 0)
         axis = operator.axis if len(scales) > 1 else -1
-        name = f"{node.output[0]}.weight"
-        weight = self._dequantised(user, name, levels, scales, axis)
-        _replace(user, operator.weight, weight)
-        if bias is not None:
-            self._set_bias(node, bias, scales * operator.activation_scale)
-        computed = next(name for name in node.input if name not in (weight, *self._graph.constants))
-        _replace(node, computed, self._activation(node, computed, operator.activation_scale))
+        name = self._dequantised(user, f"{node.name}.weight", levels, scales, axis)
+        _replace(user, operator.weight, name)
+
+    def activations(self) -> None:
+        """Quantise and scale back every tensor that has levels, and constants beside such tensors."""
+        for node in list(self._graph.nodes):
+            if node.op_type in ("Add", "Mul", "Concat") and node.output[0] in self._levels:
+                for name in [name for name in node.input if name in self._graph.constants]:
+                    self._constant(node, name)
+        for name, levels in self._levels.items():
+            self._activation(name, levels)
+
+    def _activation(self, name: str, levels: Any) -> None:
+        from onnx import helper
+
+        graph, maker = self._graph, self._graph.producer(name)
+        users = graph.users(name)
+        source, back = name, f"{name}.back"
+        if name in graph.outputs and maker is not None:
+            source, back = f"{name}.float", name
+            maker.output[list(maker.output).index(name)] = source
+        if not users and back != name:
+            return
+        scaling = self._scaling(name, levels.scale, levels.zero_point)
+        reading = self._scaling(f"{name}.read", levels.read_scale, levels.zero_point)
+        pair = [
+            helper.make_node("QuantizeLinear", [source, *scaling], [f"{name}.uint8"], f"{name}.uint8"),
+            helper.make_node("DequantizeLinear", [f"{name}.uint8", *reading], [back], back),
+        ]
+        for user in users:
+            _replace(user, name, back)
+        place = 0 if maker is None else 1 + next(i for i, node in enumerate(graph.nodes) if node is maker)
+        graph.nodes[place:place] = pair
+
+    def _constant(self, node: Any, name: str) -> None:
+        """Store a constant in levels of its own."""
+        from onnx import helper
+
+        from picoquant.packaging.onnx_levels import Levels
+
+        value = self._graph.constants[name].astype(np.float64)
+        levels = Levels.up_to(float(np.abs(value).max()) or 1.0, signed=bool((value < 0).any()))
+        numbers = np.clip(np.rint(value / np.float32(levels.scale)) + levels.zero_point, 0, 255)
+        stem = f"{name}.constant"
+        self._graph.constants[f"{stem}.uint8"] = numbers.astype(np.uint8)
+        inputs = [f"{stem}.uint8", *self._scaling(stem, levels.scale, levels.zero_point)]
+        self._graph.insert_before(
+            node, [helper.make_node("DequantizeLinear", inputs, [f"{node.name}.{stem}"])]
+        )
+        _replace(node, name, f"{node.name}.{stem}")
+
+    def _scaling(self, name: str, scale: float, zero_point: int) -> list[str]:
+        self._graph.constants[f"{name}.scale"] = np.array(scale, np.float32)
+        self._graph.constants[f"{name}.zero"] = np.array(zero_point, np.uint8)
+        return [f"{name}.scale", f"{name}.zero"]
 
     def _dequantised(self, node: Any, name: str, levels: np.ndarray, scales: np.ndarray, axis: int) -> str:
         """Store levels, and insert what scales them back before `node`; returns that tensor's name."""
@@ -135,49 +212,10 @@ class _Inserter:
         values = scales.astype(np.float32) if per_channel else np.float32(scales[0])
         self._graph.constants[f"{name}.levels"] = levels
         self._graph.constants[f"{name}.scale"] = np.asarray(values)
-        self._graph.constants[f"{name}.zero"] = np.zeros(np.shape(values), levels.dtype)
-        inputs = [f"{name}.levels", f"{name}.scale", f"{name}.zero"]
         axes = {"axis": axis} if per_channel else {}
+        inputs = [f"{name}.levels", f"{name}.scale"]  # without a zero point it is 0
         self._graph.insert_before(node, [helper.make_node("DequantizeLinear", inputs, [name], name, **axes)])
         return name
-
-    def _set_bias(self, node: Any, bias: np.ndarray, scales: np.ndarray) -> None:
-        """Store the bias as int32; what rounding takes from it is added behind where it would be felt.
-
-        It is felt in channels whose inputs are always zero: batch-norm divides by their variance of
-        almost nothing, so their weights' scale, and with it the bias', is thousands of times the usual.
-        """
-        from onnx import helper
-
-        scales = np.broadcast_to(scales, bias.shape)
-        levels = np.rint(bias.astype(np.float64) / scales).astype(np.int32)
-        output = node.output[0]
-        node.input[2] = self._dequantised(node, f"{output}.bias32", levels, scales, 0)
-        lost = bias - levels * scales
-        if np.abs(lost).max() > _FELT * self._level:
-            shape = [1, -1] + [1] * (self._graph.constants[f"{output}.weight.levels"].ndim - 2)
-            self._graph.constants[f"{output}.rest"] = lost.astype(np.float32).reshape(shape)
-            node.output[0] = f"{output}.rounded"
-            add = helper.make_node("Add", [node.output[0], f"{output}.rest"], [output], f"{output}.rest")
-            self._graph.insert_after(node, add)
-
-    def _activation(self, node: Any, name: str, scale: float) -> str:
-        """The quantised and scaled back form of a tensor, shared by all who take it."""
-        from onnx import helper
-
-        key = (name, scale)
-        if key not in self._activations:
-            stem = (
-                f"{name}.int8" if not any(n == name for n, _ in self._activations) else f"{name}.{scale:.9g}"
-            )
-            self._graph.constants[f"{stem}.scale"] = np.float32(scale)[None].reshape(())
-            self._graph.constants[f"{stem}.zero"] = np.int8(0)[None].reshape(())
-            scaling = [f"{stem}.scale", f"{stem}.zero"]
-            quantise = helper.make_node("QuantizeLinear", [name, *scaling], [stem], stem)
-            back = helper.make_node("DequantizeLinear", [stem, *scaling], [f"{stem}.back"], f"{stem}.back")
-            self._graph.insert_before(node, [quantise, back])
-            self._activations[key] = f"{stem}.back"
-        return self._activations[key]
 
 
 def _replace(node: Any, old: str, new: str) -> None:
@@ -224,3 +262,29 @@ def with_room_for_bias(
     wider = np.maximum(scales, needed)
     ratio = (scales / wider).reshape([-1] + [1] * (levels.ndim - 1))
     return np.rint(levels * ratio).astype(np.int8), wider
+
+
+def with_exact_bias(
+    levels: np.ndarray, scales: np.ndarray, bias: np.ndarray, activation_scale: float, felt: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finer weights for the (dead) channels whose bias would be rounded so that it is felt.
+
+    The bias is stored in units of weight level times input level. In a channel whose inputs are (almost)
+    always zero, batch-norm divides by a variance of almost nothing, and that unit may be larger than many
+    levels of the result. There the unit is made small enough, and weights that no longer fit are limited:
+    one level of input still moves the result by dozens of its levels.
+
+    Args:
+        levels: int8, output channels on axis 0.
+        scales: `[out channels]`; one scale for all is left as it is.
+        bias: `[out channels]`.
+        activation_scale: value of one level of the input.
+        felt: what a bias may be off.
+    """
+    if len(scales) == 1:
+        return levels, scales
+    unit = scales * activation_scale
+    lost = np.abs(bias - np.rint(bias / unit) * unit)
+    finer = np.where(lost > felt, 2 * felt / activation_scale, scales)
+    ratio = (scales / finer).reshape([-1] + [1] * (levels.ndim - 1))
+    return np.clip(np.rint(levels * ratio), -127, 127).astype(np.int8), finer

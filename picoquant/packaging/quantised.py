@@ -53,10 +53,21 @@ class QuantizedProgram:
     Attributes:
         network: `ProgramDesc` without quantising operators; its quantised weights are still levels.
         operators: what computes on integers, in the network's order.
+        ranges: largest absolute value of each result, as it was measured (`out_threshold`); may be empty.
     """
 
     network: Any
     operators: tuple[QuantizedOperator, ...]
+    ranges: Mapping[str, float]
+
+    @property
+    def learnt_ranges(self) -> dict[str, float]:
+        """Largest absolute value of each tensor that the operators take in levels."""
+        found: dict[str, float] = {}
+        for operator in self.operators:
+            top = operator.activation_scale * _LARGEST
+            found[operator.activation] = max(top, found.get(operator.activation, 0.0))
+        return found
 
 
 def read_quantised(program: Any, params: Mapping[str, np.ndarray], path: Path) -> QuantizedProgram:
@@ -92,7 +103,23 @@ def read_quantised(program: Any, params: Mapping[str, np.ndarray], path: Path) -
     kept = [_copy(op) for op in kept]
     del block.ops[:]
     block.ops.extend(kept)
-    return QuantizedProgram(network, tuple(op for _, op in taken))
+    return QuantizedProgram(network, tuple(op for _, op in taken), _measured(block))
+
+
+def _measured(block: Any) -> dict[str, float]:
+    """Ranges that the operators carry, by result."""
+    found = {}
+    for op in block.ops:
+        numbers = {attribute.name: attribute.f for attribute in op.attrs if "threshold" in attribute.name}
+        single = sum(len(slot.arguments) for slot in op.outputs) == 1
+        for slot in op.outputs:
+            for position, name in enumerate(slot.arguments):
+                top = numbers.get(f"{slot.parameter}{position}_threshold")
+                if top is None and single:
+                    top = numbers.get("out_threshold")
+                if top:
+                    found[name] = top
+    return found
 
 
 def _take_apart(block: Any, params: Mapping[str, np.ndarray], path: Path) -> Iterator[tuple]:

@@ -10,8 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from picoquant.errors import ToolError
 from picoquant.packaging.agreement import compare, run_onnx, sample_image
 from picoquant.packaging.onnx_float import paddle_to_onnx
-from picoquant.packaging.onnx_graph import Graph, fold_batch_norm
+from picoquant.packaging.onnx_graph import Graph
 from picoquant.packaging.onnx_int8 import make_onnx, with_factor, with_room_for_bias
+from picoquant.packaging.onnx_simplify import fold_batch_norm
 from picoquant.packaging.program_edit import batch_of_one, read_params
 from picoquant.packaging.quantised import read_quantised
 from tests.packaging.small_int8 import write_small
@@ -44,9 +45,20 @@ def test_content(int8_file):
 
 
 def test_same_results_as_paddle(int8_file, small):
+    # What follows relu6 has 255 levels here and 127 in Paddle, so this is as near as 8 bits come.
     agreement = compare(small, int8_file, "raw", sample_image(32, 32))
-    assert min(agreement["signal_to_noise_db"]) > 60
-    assert max(agreement["max_abs_difference"]) < 1e-3
+    assert min(agreement["signal_to_noise_db"]) > 40
+
+
+def test_onnxruntime_computes_what_onnx_says(int8_file):
+    """Its fused integer kernels against onnx's reference implementation, which computes node by node."""
+    feed = feed_of(sample_image(32, 32), ["image"], CONFIG)
+    with np.errstate(divide="ignore"):
+        expected = ReferenceEvaluator(onnx.load(int8_file)).run(None, feed)
+    for ours, reference in zip(run_onnx(int8_file, feed), expected):
+        step = np.abs(reference).max() / 127
+        assert np.abs(ours - reference).max() < 3 * step  # a level that rounds the other way, and its echo
+        assert np.mean(np.abs(ours - reference) > 1e-5) < 0.1
 
 
 def test_another_network_is_noticed(int8_file, small, tmp_path):
@@ -59,15 +71,12 @@ def test_another_network_is_noticed(int8_file, small, tmp_path):
         compare(small, tmp_path / "wrong.onnx", "raw", sample_image(32, 32))
 
 
-def test_dead_channel_keeps_its_bias(int8_file, small, tmp_path):
+def test_dead_channel_keeps_its_bias(int8_file):
     # Channel 2 of the middle convolution has input 0, so it gives its batch-norm's bias, 0.77; its weights'
     # scale is 20 / sqrt(1e-5) = 6325 times the usual, so that rounding its bias to int32 alone gives 0.
-    model = onnx.load(int8_file)
-    added = next(node for node in model.graph.node if node.op_type == "Add")
-    model.graph.output.append(helper.make_empty_tensor_value_info(added.output[0]))
-    onnx.save(model, tmp_path / "more.onnx")
-    feed = {"image": np.zeros((1, 3, 32, 32), np.float32)}
-    np.testing.assert_allclose(run_onnx(tmp_path / "more.onnx", feed)[-1][0, 2], 0.77, rtol=1e-5)
+    # 0.77 is within half a level, 6 / 255 / 2, and what the bias may lose, a quarter of a level.
+    values = with_more_outputs(int8_file, "tensor_10.uint8", {"image": np.zeros((1, 3, 32, 32), np.float32)})
+    assert np.abs(values[0, 2] * 6 / 255 - 0.77).max() < 0.75 * 6 / 255
 
 
 def test_weights_shared_by_two_levels(tmp_path):
@@ -76,7 +85,7 @@ def test_weights_shared_by_two_levels(tmp_path):
     quantised = read_quantised(program, read_params(program, folder.params), folder.model)
     path = tmp_path / "model.onnx"
     onnx.save(make_onnx(quantised, folder.params), path)
-    assert min(compare(folder, path, "raw", sample_image(32, 32))["signal_to_noise_db"]) > 60
+    assert min(compare(folder, path, "raw", sample_image(32, 32))["signal_to_noise_db"]) > 40
 
 
 def test_batch_norm_folds_into_bias_and_factor(tmp_path):
@@ -100,7 +109,7 @@ def test_batch_norm_folds_into_bias_and_factor(tmp_path):
     onnx.save(model, tmp_path / "norm.onnx")
     edited = Graph(model)
     factors = fold_batch_norm(edited)
-    np.testing.assert_allclose(factors["y"], [1.0], rtol=1e-6)
+    np.testing.assert_allclose(factors["c"], [1.0], rtol=1e-6)
     onnx.save(edited.finish(), tmp_path / "folded.onnx")
     feed = {"x": np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)}
     before, after = (run_onnx(tmp_path / name, feed)[0] for name in ("norm.onnx", "folded.onnx"))

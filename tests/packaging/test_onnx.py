@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from picoquant.errors import ToolError
-from picoquant.packaging.agreement import compare, run_onnx, sample_image
+from picoquant.packaging.agreement import compare, feed_of, run_onnx, sample_image
 from picoquant.packaging.onnx_float import paddle_to_onnx
 from picoquant.packaging.onnx_graph import Graph
 from picoquant.packaging.onnx_int8 import make_onnx, with_factor, with_room_for_bias
 from picoquant.packaging.onnx_simplify import fold_batch_norm
 from picoquant.packaging.program_edit import batch_of_one, read_params
 from picoquant.packaging.quantised import read_quantised
-from tests.packaging.small_int8 import write_small
+from tests.packaging.small_int8 import CONFIG, write_small
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +28,62 @@ def int8_file(small, taken_apart, tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     onnx.save(make_onnx(taken_apart[2], small.params), path)
     return path
+
+
+def with_more_outputs(path, name, feed, kind=TensorProto.UINT8):
+    """The value of an inner tensor."""
+    model = onnx.load(path)
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
+    onnx.save(model, path.with_name("more.onnx"))
+    return run_onnx(path.with_name("more.onnx"), feed)[0]
+
+
+@pytest.fixture(scope="module")
+def integer_file(small, taken_apart, tmp_path_factory):
+    """The network whose results all have a range, so that no tensor on the way to an output is float."""
+    names = {variable.name for variable in taken_apart[2].network.blocks[0].vars}
+    whole = replace(taken_apart[2], ranges=dict.fromkeys(names, 20.0))
+    path = tmp_path_factory.mktemp("onnx") / "integer.onnx"
+    onnx.save(make_onnx(whole, small.params), path)
+    return path
+
+
+def test_onnxruntime_uses_integer_kernels_only(integer_file, tmp_path):
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(integer_file), options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "optimised.onnx").graph.node
+    kinds = Counter(node.op_type for node in nodes)
+    moves = {"Transpose", "Reshape"}
+    ends = {"QuantizeLinear": 1, "DequantizeLinear": 4, "Sigmoid": 2}  # of the input, outputs, scores
+    assert {kind: count for kind, count in kinds.items() if kind not in moves} == {
+        "QLinearConv": 7,
+        "QLinearMul": 1,
+        **ends,
+    }
+
+
+def test_scales_are_those_of_the_paddle_program(integer_file, taken_apart):
+    _, params, quantised = taken_apart
+    stored = {item.name: numpy_helper.to_array(item) for item in onnx.load(integer_file).graph.initializer}
+    nodes = onnx.load(integer_file).graph.node
+    pairs = {node.input[0]: node.input[1:] for node in nodes if node.op_type == "QuantizeLinear"}
+    for operator in quantised.operators:
+        scale, zero = (stored[name] for name in pairs[operator.activation])
+        signed = operator.activation == "image"
+        assert zero == (128 if signed else 0)
+        # The same range; 127 levels to each side of 0, or 255 above it.
+        np.testing.assert_allclose(scale * (127 if signed else 255), operator.activation_scale * 127, 1e-6)
+    maker = {node.output[0]: node for node in nodes}
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    heads = [operator for operator in quantised.operators if operator.weight.startswith(("class", "box"))]
+    for operator in heads:  # without batch-norm, whose factor the others' scales hold
+        conv = next(node for node in convolutions if node.name == operator.output)
+        levels, scales = (stored[name] for name in maker[conv.input[1]].input)
+        np.testing.assert_array_equal(levels, params[operator.weight])
+        np.testing.assert_allclose(scales, params[f"{operator.weight}@channel_scale"] / 127, rtol=1e-6)
 
 
 def test_content(int8_file):
@@ -50,12 +111,13 @@ def test_same_results_as_paddle(int8_file, small):
     assert min(agreement["signal_to_noise_db"]) > 40
 
 
-def test_onnxruntime_computes_what_onnx_says(int8_file):
+def test_onnxruntime_computes_what_onnx_says(integer_file):
     """Its fused integer kernels against onnx's reference implementation, which computes node by node."""
     feed = feed_of(sample_image(32, 32), ["image"], CONFIG)
-    with np.errstate(divide="ignore"):
-        expected = ReferenceEvaluator(onnx.load(int8_file)).run(None, feed)
-    for ours, reference in zip(run_onnx(int8_file, feed), expected):
+    model = onnx.load(integer_file)
+    model.opset_import[0].version = 19  # the least that the reference knows; these operators are the same
+    expected = ReferenceEvaluator(model).run(None, feed)
+    for ours, reference in zip(run_onnx(integer_file, feed), expected):
         step = np.abs(reference).max() / 127
         assert np.abs(ours - reference).max() < 3 * step  # a level that rounds the other way, and its echo
         assert np.mean(np.abs(ours - reference) > 1e-5) < 0.1
@@ -75,7 +137,7 @@ def test_dead_channel_keeps_its_bias(int8_file):
     # Channel 2 of the middle convolution has input 0, so it gives its batch-norm's bias, 0.77; its weights'
     # scale is 20 / sqrt(1e-5) = 6325 times the usual, so that rounding its bias to int32 alone gives 0.
     # 0.77 is within half a level, 6 / 255 / 2, and what the bias may lose, a quarter of a level.
-    values = with_more_outputs(int8_file, "tensor_10.uint8", {"image": np.zeros((1, 3, 32, 32), np.float32)})
+    values = with_more_outputs(int8_file, "tensor_11.uint8", {"image": np.zeros((1, 3, 32, 32), np.float32)})
     assert np.abs(values[0, 2] * 6 / 255 - 0.77).max() < 0.75 * 6 / 255
 
 

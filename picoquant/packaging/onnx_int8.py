@@ -81,6 +81,11 @@ def checked(graph: Any) -> Any:
     return model
 
 
+def write_onnx(model: Any, path: Path) -> None:
+    """Write an `onnx.ModelProto`, the same bytes for the same content."""
+    Path(path).write_bytes(model.SerializeToString(deterministic=True))
+
+
 def scale_float_weights(graph: Any, factors: Mapping[str, np.ndarray], quantised: Mapping[str, Any]) -> None:
     """Put batch-norm's factors into the weights of convolutions that stay float."""
     for node in graph.nodes:

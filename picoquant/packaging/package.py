@@ -23,7 +23,7 @@ from picoquant.files import disk_errors, recover_folder, replace_folder, sha256,
 from picoquant.packaging.agreement import compare, sample_image
 from picoquant.packaging.lite_model import make_nb
 from picoquant.packaging.onnx_float import OPSET
-from picoquant.packaging.onnx_int8 import make_onnx
+from picoquant.packaging.onnx_int8 import make_onnx, write_onnx
 from picoquant.packaging.preprocess import description
 from picoquant.packaging.program_edit import batch_of_one, read_params, write_program
 from picoquant.packaging.quantised import QuantizedProgram, read_quantised
@@ -33,6 +33,7 @@ from picoquant.toolchain.opt_tool import OptTool
 LOG = logging.getLogger("picoquant")
 
 NB, ONNX, PADDLE = "model.nb", "model_int8.onnx", "paddle"
+ONNX_VARIANTS = {"boxes": "model_int8_boxes.onnx", "detections": "model_int8_detections.onnx"}
 _TOOLS = ("paddlepaddle", "paddlepaddle-gpu", "paddleslim", "paddle2onnx", "onnx", "onnxruntime", "numpy")
 
 
@@ -117,6 +118,8 @@ def _write_models(
     sample: np.ndarray | None,
 ) -> dict[str, Any]:
     """All three forms of the model; returns how well ONNX and Paddle agree."""
+    from picoquant.packaging.onnx_outputs import with_outputs
+
     write_program(program, folder / PADDLE / MODEL)
     shutil.copyfile(model.params, folder / PADDLE / PARAMS)
     write_infer_config(model.config, folder / PADDLE)
@@ -124,10 +127,12 @@ def _write_models(
     make_nb(program, model.params, folder / NB, target, opt)
     LOG.info("package %s: %s by paddle2onnx", target.name, ONNX)
     onnx_model = make_onnx(quantised, model.params)
-    (folder / ONNX).write_bytes(onnx_model.SerializeToString(deterministic=True))
-    LOG.info("package %s: comparing ONNX Runtime with Paddle", target.name)
+    write_onnx(onnx_model, folder / ONNX)
     shipped = ModelFolder.open(folder / PADDLE)
     kind = _description(shipped)["output"]["kind"]
+    for variant, name in ONNX_VARIANTS.items() if kind == "raw" else ():
+        write_onnx(with_outputs(onnx_model, variant, model.config), folder / name)
+    LOG.info("package %s: comparing ONNX Runtime with Paddle", target.name)
     image = sample_image(*model.config.input_size) if sample is None else sample
     return compare(shipped, folder / ONNX, kind, image)
 

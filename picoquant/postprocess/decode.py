@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_EPS = 1e-9  # what the head adds under the root of an aligned score
+SCORE_EPS = 1e-9  # what the head adds under the root of an aligned score
 _MARGIN = 1e-3  # of a logit: float32's sigmoid may round a score just above the threshold
 CELL_OFFSET = 0.5  # of an anchor point within its cell; all of PaddleDetection's PicoDets use it
 
@@ -74,7 +74,7 @@ def scores_of_logits(classes: np.ndarray, alignment: np.ndarray | None = None) -
     Returns: `[..., C]` float32, 0 to 1.
     """
     scores = _sigmoid(classes)
-    return scores if alignment is None else np.sqrt(scores * _sigmoid(alignment) + np.float32(_EPS))
+    return scores if alignment is None else np.sqrt(scores * _sigmoid(alignment) + np.float32(SCORE_EPS))
 
 
 def promising(classes: np.ndarray, alignment: np.ndarray | None, threshold: float) -> np.ndarray:
@@ -89,7 +89,7 @@ def promising(classes: np.ndarray, alignment: np.ndarray | None, threshold: floa
     Returns: `[L]` bool; True for a few points too many, for none too few.
     """
     best = classes.max(axis=-1)
-    least = threshold if alignment is None else threshold**2 - _EPS
+    least = threshold if alignment is None else threshold**2 - SCORE_EPS
     if least <= 0:
         return np.ones(best.shape, bool)
     limit = math.log(least / (1 - least)) - _MARGIN if least < 1 else math.inf

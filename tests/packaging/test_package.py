@@ -39,6 +39,8 @@ def test_files_and_hashes(made, opt):
         "manifest.json",
         "model.nb",
         "model_int8.onnx",
+        "model_int8_boxes.onnx",
+        "model_int8_detections.onnx",
         "paddle/infer_cfg.yml",
         "paddle/model.pdiparams",
         "paddle/model.pdmodel",

@@ -22,7 +22,7 @@ from picoquant.packaging.quantised import QuantizedOperator, QuantizedProgram
 
 _PASSED_THROUGH = ("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity")
 _SMALLEST = 1e-12  # scale of a channel that is all zero; ONNX wants scales above 0
-_FELT = 0.25  # of a result's level: what the bias may lose in rounding
+_FELT = 0.25  # of a level of the result: what the bias may lose in rounding
 _LARGEST_BIAS = 2.0**30  # half of what int32 holds, so that sums on top of it fit
 
 
@@ -146,8 +146,8 @@ class _Inserter:
             step = float(np.float32(self._levels[computed].read_scale))
             levels, scales = with_room_for_bias(levels, scales, bias, step)
             if node.output[0] in self._levels:
-                felt = _FELT * self._levels[node.output[0]].scale
-                levels, scales = with_exact_bias(levels, scales, bias, step, felt)
+                result = self._levels[node.output[0]].scale
+                levels, scales = with_exact_bias(levels, scales, bias, step, result)
             scales = scales.astype(np.float32).astype(np.float64)
             together = np.broadcast_to(scales * step, bias.shape)
             rounded = np.rint(bias.astype(np.float64) / together).astype(np.int32)
@@ -270,26 +270,31 @@ def with_room_for_bias(
 
 
 def with_exact_bias(
-    levels: np.ndarray, scales: np.ndarray, bias: np.ndarray, activation_scale: float, felt: float
+    levels: np.ndarray, scales: np.ndarray, bias: np.ndarray, activation_scale: float, result_scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finer weights for the (dead) channels whose bias would be rounded so that it is felt.
+    """Other scales for the channels whose bias would be rounded so that it is felt.
 
-    The bias is stored in units of weight level times input level. In a channel whose inputs are (almost)
-    always zero, batch-norm divides by a variance of almost nothing, and that unit may be larger than many
-    levels of the result. There the unit is made small enough, and weights that no longer fit are limited:
-    one level of input still moves the result by dozens of its levels.
+    The bias is stored in units of weight level times input level. In a channel whose inputs are almost
+    always zero, batch-norm divides by a variance of almost nothing, and that unit may be many levels of
+    the result. The weights there are stored a little coarser, so that the bias is a whole number of units;
+    where it is less than one unit, the unit becomes at most two levels of the result, and weights that no
+    longer fit are limited: one level of input still moves the result through all of its levels.
 
     Args:
         levels: int8, output channels on axis 0.
         scales: `[out channels]`; one scale for all is left as it is.
         bias: `[out channels]`.
         activation_scale: value of one level of the input.
-        felt: what a bias may be off.
+        result_scale: value of one level of the result.
     """
     if len(scales) == 1:
         return levels, scales
+    size = np.abs(bias.astype(np.float64))
     unit = scales * activation_scale
-    lost = np.abs(bias - np.rint(bias / unit) * unit)
-    finer = np.where(lost > felt, 2 * felt / activation_scale, scales)
-    ratio = (scales / finer).reshape([-1] + [1] * (levels.ndim - 1))
-    return np.clip(np.rint(levels * ratio), -127, 127).astype(np.int8), finer
+    felt = np.abs(size - np.rint(size / unit) * unit) > _FELT * result_scale
+    limited = np.where(felt & (size < unit), np.minimum(unit, 2 * result_scale), unit)
+    count = np.floor(size / limited)
+    exact = np.where(felt & (count >= 1), size / np.maximum(count, 1), limited)
+    ratio = (unit / exact).reshape([-1] + [1] * (levels.ndim - 1))
+    changed = np.clip(np.rint(levels * ratio), -127, 127).astype(np.int8)
+    return changed, np.where(exact == unit, scales, exact / activation_scale)

@@ -16,7 +16,7 @@ from picoquant.errors import ToolError
 from picoquant.packaging.agreement import compare, feed_of, run_onnx, sample_image
 from picoquant.packaging.onnx_float import paddle_to_onnx
 from picoquant.packaging.onnx_graph import Graph
-from picoquant.packaging.onnx_int8 import make_onnx, with_factor, with_room_for_bias
+from picoquant.packaging.onnx_int8 import make_onnx, with_exact_bias, with_factor, with_room_for_bias
 from picoquant.packaging.onnx_simplify import fold_batch_norm
 from picoquant.packaging.program_edit import batch_of_one, read_params
 from picoquant.packaging.quantised import read_quantised
@@ -194,6 +194,17 @@ def test_room_for_bias():
     changed, scales = with_room_for_bias(levels, np.array([1e-3, 1e-12]), np.array([1.0, 1.0]), 0.1)
     assert changed.tolist() == [[100], [0]]
     np.testing.assert_allclose(scales, [1e-3, 1 / (2**30 * 0.1)])
+
+
+def test_bias_is_a_whole_number_of_units():
+    levels = np.array([[100], [100], [100], [100]], np.int8)
+    scales, bias = np.array([0.01, 1.0, 90.0, 1.0]), np.array([0.5, 2.5, 3.0, 0.01])
+    # Input level 1, result level 0.1, so a bias may be off by 0.025. Channel 0: 50 units, as it was.
+    # Channel 1: 2.5 units become 2 of 1.25, weights 100 of 1 become 80 of 1.25. Channel 2: 3 / 90 of a unit;
+    # with units of 2 * 0.1 it is 15 of them, and 100 * 90 is limited to 127 * 0.2. Channel 3: not felt.
+    changed, finer = with_exact_bias(levels, scales, bias, 1.0, 0.1)
+    assert changed.ravel().tolist() == [100, 80, 127, 100]
+    np.testing.assert_allclose(finer, [0.01, 1.25, 0.2, 1.0])
 
 
 def test_operator_that_paddle2onnx_dislikes_is_named(small):

@@ -2,7 +2,16 @@
 
 # paddle 2.6 exports zlib symbols of its own; unless the real zlib is loaded first, whatever uses zlib
 # afterwards (pycocotools, zip files) fails with "inconsistent stream state" or a segmentation fault.
+import os
 import zlib  # noqa: F401
+
+# OpenCV reads this when it is loaded: a file of a few bytes may claim a billion pixels, and get them.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
+
+# ONNX Runtime from 1.29 on sends its makers an account of every session; these are its own switches, read when it
+# is loaded.
+for _switch in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
+    os.environ.setdefault(_switch, "1")
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "build_detector"]

@@ -20,6 +20,9 @@ LOG = logging.getLogger("picoquant")
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM
 
 
+_LONGEST = 2000  # characters of an error's line
+
+
 class Terminated(BaseException):
     """SIGTERM, as a scheduler sends it; a `BaseException` so that no `except Exception` keeps it."""
 
@@ -40,7 +43,7 @@ def set_up(quiet: bool, verbose: bool, debug: bool) -> None:
 
 def log_to_file(path: Path) -> None:
     """Also append every line, with its time, to a file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     LOG.addHandler(handler)
 
@@ -83,6 +86,8 @@ def run_to_exit(command: Callable[[], None], debug: bool) -> int:
 
 def _say(text: str) -> None:
     line = " ".join(text.split())
+    if len(line) > _LONGEST:  # it quotes something from a file
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
     record = LOG.makeRecord(LOG.name, logging.ERROR, "", 0, line, (), None)
     for handler in LOG.handlers[1:]:  # the log file; stderr gets the line without a logger's level
         handler.handle(record)

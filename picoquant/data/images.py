@@ -34,8 +34,14 @@ def read_image(path: str | Path) -> np.ndarray:
     elif _cut_short(data):
         reason = "is truncated"
     else:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        reason = "cannot be decoded" if image is None else None
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            reason = "cannot be decoded" if image is None else None
+        except cv2.error as error:
+            large = (
+                "IMAGE_PIXELS" in str(error) or "IMAGE_WIDTH" in str(error) or "IMAGE_HEIGHT" in str(error)
+            )
+            reason = "has too many pixels" if large else f"cannot be decoded ({error.err or error.code})"
     if reason:
         raise UnreadableImageError(f"image {path} {reason}; replace the file or take it out of the data set")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

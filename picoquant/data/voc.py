@@ -97,10 +97,21 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
     return dataset
 
 
+def _lines(path: Path, key: str) -> list[str]:
+    """The lines of a text file that are not empty."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as text ({error}); {key} names it") from error
+    if "\0" in text:
+        raise DataError(f"{path} is no text; {key} names it")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def _listed(settings: DatasetSettings) -> list[tuple[str, str]]:
     """(image, XML file) of each line; the image as `check_files` takes it."""
     path, folder = settings.annotation_file, settings.image_folder
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.split() for line in _lines(path, f"{settings.section}.anno_path")]
     if not lines:
         raise DataError(f"annotation file {path} is empty; {settings.section}.anno_path names it")
     named = [len(words) == 1 or words[1] in ("-1", "0", "1") for words in lines]
@@ -145,7 +156,7 @@ def _read(path: Path) -> _Annotation:
             tuple(o.find("name").text.strip() for o in objects),
             np.array([(o.findtext("difficult") or "0").strip() == "1" for o in objects], bool),
         )
-    except (ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
+    except (ElementTree.ParseError, AttributeError, TypeError, ValueError, LookupError) as error:
         raise DataError(
             f"{path} is no VOC annotation ({error}); correct it or take it off the list"
         ) from error
@@ -158,7 +169,7 @@ def _class_names(
     if path is not None:
         if not path.is_file():
             raise DataError(f"no label list {path}; {settings.section}.label_list names it")
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = _lines(path, f"{settings.section}.label_list")
         if not names or len(set(names)) < len(names):
             raise DataError(f"label list {path} is empty or names a class twice; one class a line")
         return tuple(names)

@@ -1,6 +1,7 @@
 # make run    environment, Paddle Lite's opt, and the whole pipeline on the embedded data set
 # make test   environment and the tests
-# Everything is made once and used again after.
+# Everything is made once and used again after. LOCKED=1 installs the very packages of requirements.lock, checked
+# by their hashes (Python 3.11, Linux x86-64: what CI does); without it pip chooses within setup.cfg's ranges.
 
 VENV := .venv
 SAVE_DIR := output/
@@ -26,12 +27,18 @@ lint: env
 
 env: $(VENV)/.ready
 
-$(VENV)/.ready: setup.cfg setup.py pyproject.toml
+$(VENV)/.ready: setup.cfg setup.py pyproject.toml $(if $(LOCKED),requirements.lock)
 	@test -n "$(PYTHON)" || { echo "No Python 3.9 to 3.12 on PATH; install one, or: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
 	@echo "Making $(VENV) with $(PYTHON); the first time this downloads about 400 MB"
 	$(PYTHON) -m venv $(VENV)
+ifdef LOCKED
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
+else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+endif
 	@touch $@
 
 # Without a Python 3.10 or 3.8 there is no opt: the tests that need it say so, packaging stops with what to do.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,12 @@ from picoquant.quantization.fake_quant import (
     QuantizedOperator,
     insert_fake_quantisation,
     is_trainable,
+    scale_name,
 )
 from picoquant.quantization.final_nodes import final_nodes
 from picoquant.quantization.pact import is_limit, limit_optimizer
 from picoquant.quantization.programs import InferenceModel, load_model, strip_feed_fetch
+from picoquant.quantization.range_gradients import add_range_gradients, cheaper_gradients
 from picoquant.quantization.rate import LearningRate
 from picoquant.quantization.settings import (
     DistillationSettings,
@@ -86,6 +89,7 @@ class StudentFirstCompression(AutoCompression):
         config: what is known about the models' input.
         distillation, quant, train: the sections of its configuration.
         rate_scale: the linear rule's factor of the learning rate.
+        lsq: learn the activations' ranges by LSQ.
         onednn: run convolutions through oneDNN, forward and backward, where this Paddle has it: equal but
             for rounding, and faster.
     """
@@ -100,9 +104,10 @@ class StudentFirstCompression(AutoCompression):
         quant: QuantAwareSettings,
         train: QatTrainSettings,
         rate_scale: float = 1.0,
+        lsq: bool = False,
         onednn: bool = True,
     ) -> None:
-        self._rate_scale = rate_scale
+        self._rate_scale, self._lsq = rate_scale, lsq
         self._onednn = onednn and fast_convolutions_available()
         self._folder, self._work = Path(folder), Path(work_dir)
         self._teacher_folder = Path(teacher)
@@ -149,11 +154,15 @@ class StudentFirstCompression(AutoCompression):
         program = strip_feed_fetch(program._prune(_get_target_node(pairs)))
         startup = paddle.static.Program()
         with paddle.static.program_guard(program, startup):
-            insert_fake_quantisation(program, scope, self._quant, training=True)
+            insert_fake_quantisation(program, scope, self._quant, training=True, lsq=self._lsq)
             announce("preparing the teacher")
             teacher = self._teacher(program, pairs)
             announce("adding backward and optimiser")
-            loss, rate = _add_training(program, startup, pairs, config, train_config)
+            ranges = partial(
+                add_range_gradients, operators=operators, bits=self._quant.activation_bits, lsq=self._lsq
+            )
+            learn = ranges if self._lsq or self._quant.use_pact else lambda program: []
+            loss, rate = _add_training(program, startup, pairs, config, train_config, learn)
         rate.scale = self._rate_scale
         self._exe.run(startup)
         fetches = [test.global_block().var(variable.name) for variable in original.fetches]
@@ -210,7 +219,12 @@ def _check_readable(folder: Path) -> None:
 
 
 def _add_training(
-    program: Any, startup: Any, pairs: list[Any], config: dict, train_config: dict
+    program: Any,
+    startup: Any,
+    pairs: list[Any],
+    config: dict,
+    train_config: dict,
+    learn: Callable[[Any], list[tuple[Any, Any]]],
 ) -> tuple[Any, LearningRate]:
     """Add loss, backward and optimisers."""
     with paddle.utils.unique_name.guard("merge"):
@@ -219,9 +233,12 @@ def _add_training(
         loss = paddle.mean(loss)
         loss.stop_gradient = False
         weights = [variable for variable in program.all_parameters() if is_trainable(variable)]
+        weights = [variable for variable in weights if not is_range(variable.name)]
         gradients = optimizer.backward(loss, startup, weights)
-        limits = [pair for pair in gradients if is_limit(pair[0].name)]
-        optimizer.apply_gradients([pair for pair in gradients if not is_limit(pair[0].name)])
+        cheaper_gradients(program)
+        learned = learn(program)
+        limits = [pair for pair in learned if is_limit(pair[0].name)]
+        optimizer.apply_gradients(gradients + [pair for pair in learned if not is_limit(pair[0].name)])
         fixed = {}
         if limits:
             others = limit_optimizer()
@@ -230,6 +247,11 @@ def _add_training(
     if hasattr(program, "lr_scheduler"):
         del program.lr_scheduler  # an executor would write the rate before each step without our factors
     return loss, LearningRate(schedule, optimizer._global_learning_rate(program).name, fixed)
+
+
+def is_range(name: str) -> bool:
+    """Whether a parameter is a learned range, whose gradient is added after backward."""
+    return is_limit(name) or name.endswith(scale_name(""))
 
 
 def _make_optimizer(train_config: dict[str, Any]) -> tuple[Any, Any]:

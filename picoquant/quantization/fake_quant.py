@@ -16,12 +16,14 @@ import numpy as np
 import paddle
 
 from picoquant.errors import WeightsError
-from picoquant.quantization.pact import insert_pact
+from picoquant.quantization.lsq import learned_range
+from picoquant.quantization.pact import insert_pact_average
 from picoquant.quantization.programs import Inserter, input_names, output_names, write_variable
 from picoquant.quantization.settings import QuantAwareSettings
 
 # PaddleSlim's start of a moving average: range, and the weight and sum of what went into it.
 _START = {"scale": 0.001, "state": 1.0, "accum": 1.0}
+ACTIVATION_QUANTISER = "fake_quantize_dequantize_moving_average_abs_max"
 _AXIS_1 = ("conv2d_transpose", "mul", "matmul", "matmul_v2")
 
 
@@ -47,6 +49,11 @@ class QuantizedOperator:
 def scale_name(variable: str) -> str:
     """Name of the range (largest absolute value) of a variable."""
     return f"{variable}@scale"
+
+
+def quantised_name(variable: str) -> str:
+    """Name of an activation behind its quantiser."""
+    return f"{variable}.quantized.dequantized"
 
 
 def quantizable_operators(program: Any, settings: QuantAwareSettings) -> tuple[QuantizedOperator, ...]:
@@ -78,7 +85,7 @@ def quantizable_operators(program: Any, settings: QuantAwareSettings) -> tuple[Q
 
 
 def insert_fake_quantisation(
-    program: Any, scope: Any, settings: QuantAwareSettings, training: bool
+    program: Any, scope: Any, settings: QuantAwareSettings, training: bool, lsq: bool = False
 ) -> tuple[QuantizedOperator, ...]:
     """Quantise a student: its activations' and weights' rounding to INT8 becomes part of the program.
 
@@ -86,8 +93,9 @@ def insert_fake_quantisation(
         program: changed in place.
         scope: gets the ranges; those that are there are kept.
         settings: which operators, how many bits, and whether PACT clips the activations first.
-        training: whether the ranges follow the data (else they are only used, and PACT is left out:
-            the range that was found behind it clips just so).
+        training: whether the ranges follow the data or are learnt (else they are only used, and PACT is left
+            out: the range that was found behind it clips just so).
+        lsq: whether the activations' ranges are parameters of the program, for `range_gradients`.
 
     Returns: the operators that were quantised.
     """
@@ -105,8 +113,11 @@ def insert_fake_quantisation(
         inserter = Inserter(block, index)
         for name in (operator.activation, operator.weight):
             if name not in done:
-                insert = _quantise_weight if name == operator.weight else _quantise_activation
-                done[name] = insert(inserter, block, scope, operator, settings, training)
+                if name == operator.weight:
+                    done[name] = _quantise_weight(inserter, block, scope, operator, settings)
+                else:
+                    ranges = _kind_of_ranges(settings, training, lsq)
+                    done[name] = _quantise_activation(inserter, block, scope, name, settings, ranges)
             op._rename_input(name, done[name].name)
         index = inserter.index + 1
     program._sync_with_cpp()
@@ -123,40 +134,53 @@ def _channel_axis(op: Any) -> int:
     return 1 if op.type in _AXIS_1 and not transposed else 0
 
 
+def _kind_of_ranges(settings: QuantAwareSettings, training: bool, lsq: bool) -> str:
+    if not training:
+        return "fixed"
+    if lsq:
+        return "lsq"
+    return "pact" if settings.use_pact else "average"
+
+
 def _quantise_activation(
-    inserter: Inserter,
-    block: Any,
-    scope: Any,
-    operator: QuantizedOperator,
-    settings: QuantAwareSettings,
-    training: bool,
+    inserter: Inserter, block: Any, scope: Any, name: str, settings: QuantAwareSettings, ranges: str
 ) -> Any:
-    name = operator.activation
     source = block.var(name)
-    if training and settings.use_pact:
-        source = insert_pact(inserter, block, source)
-    average = {}
-    for part, start in _START.items():
-        average[part] = inserter.variable(f"{name}@{part}", source, persistable=True, shape=[1])
-        if scope.find_var(f"{name}@{part}") is None:
-            write_variable(scope, f"{name}@{part}", np.array([start], np.float32))
-    result = inserter.variable(f"{name}.quantized.dequantized", source)
+    average = (
+        {"scale": learned_range(source)} if ranges == "lsq" else _moving_average(inserter, scope, source)
+    )
+    result = inserter.variable(quantised_name(name), source)
     inputs = {"X": source, "InScale": average["scale"]}
     outputs = {"Out": result, "OutScale": average["scale"]}
-    if training:
+    if ranges == "pact":
+        insert_pact_average(inserter, scope, source, average, settings.moving_rate)
+    if ranges == "average":
         inputs.update(InState=average["state"], InAccum=average["accum"])
         outputs.update(OutState=average["state"], OutAccum=average["accum"])
+    if ranges == "lsq":  # a parameter is not written by the operator
+        outputs["OutScale"] = inserter.variable(f"{name}@unchanged", source, shape=[1])
     inserter.operator(
-        "fake_quantize_dequantize_moving_average_abs_max",
+        ACTIVATION_QUANTISER,
         inputs,
         outputs,
         {
             "bit_length": settings.activation_bits,
             "moving_rate": settings.moving_rate,
-            "is_test": not training,
+            "is_test": ranges != "average",
         },
     )
     return result
+
+
+def _moving_average(inserter: Inserter, scope: Any, source: Any) -> dict[str, Any]:
+    """The variables of an activation's range, with their start values where they have none."""
+    average = {}
+    for part, start in _START.items():
+        name = f"{source.name}@{part}"
+        average[part] = inserter.variable(name, source, persistable=True, shape=[1])
+        if scope.find_var(name) is None:
+            write_variable(scope, name, np.array([start], np.float32))
+    return average
 
 
 def _quantise_weight(
@@ -165,7 +189,6 @@ def _quantise_weight(
     scope: Any,
     operator: QuantizedOperator,
     settings: QuantAwareSettings,
-    training: bool,
 ) -> Any:
     source = block.var(operator.weight)
     channels = 1 if operator.axis < 0 else source.shape[operator.axis]

@@ -246,6 +246,8 @@ class OwnSettings:
             calibrated start included; None: it goes on.
         reference_batch: images of a step, over all devices, that `TrainConfig.learning_rate` is meant for; a
             step of more or fewer scales the rate in proportion. None: the rate stays.
+        learned_ranges: `lsq`: the activations' ranges are learnt by LSQ (https://arxiv.org/abs/1902.08153), in
+            place of moving averages; `none`: by PACT where `QuantAware.use_pact` says so.
         guard_rise: the loss has diverged when it is this many times its lowest running median (see
             `guard.py`); None: only when it is no number.
         guard_collapse: an evaluation below this part of the best one has diverged; None: never.
@@ -257,6 +259,7 @@ class OwnSettings:
 
     patience: int | None = None
     reference_batch: int | None = None
+    learned_ranges: str = "none"
     guard_rise: float | None = 4.0
     guard_collapse: float | None = 0.5
     guard_rate_factor: float = 0.3
@@ -266,6 +269,7 @@ class OwnSettings:
     def __post_init__(self) -> None:
         _whole("Quantize.patience", self.patience)
         _whole("Quantize.reference_batch", self.reference_batch)
+        _one_of("Quantize.learned_ranges", self.learned_ranges, ("none", "lsq"))
         if self.guard_rise is not None:
             _between("Quantize.guard_rise", self.guard_rise, 1, math.inf)
         if self.guard_collapse is not None:
@@ -299,6 +303,13 @@ class QuantizeSettings:
     checkpoint_seconds: float = 20.0
     steps_per_epoch: int | None = None
     batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.own.learned_ranges == "lsq" and self.quant.use_pact:
+            raise ConfigError(
+                "Quantize.learned_ranges: lsq and QuantAware.use_pact: true both learn the ranges; set "
+                "QuantAware.use_pact to false, or Quantize.learned_ranges to none"
+            )
 
 
 def _whole(where: str, value: Any) -> None:

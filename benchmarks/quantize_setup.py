@@ -2,6 +2,8 @@
 
     python benchmarks/quantize_setup.py --size 416 --batch 8 --limit 1200
 
+A step is measured in seconds on the clock and of CPU, memory as the largest resident size of the process.
+
 Set-up is everything from an exported model on disk to the first step (the import of PaddleSlim included);
 picoquant's calibration of ranges is left out of it, as PaddleSlim has none. Each contender runs in a process of
 its own and is stopped at the time limit. The losses of step 0 differ by what oneDNN rounds differently; without it
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -51,8 +54,12 @@ def main() -> None:
             if "failed" in found:
                 print(f"{name:12} {found['failed']}", flush=True)
                 continue
-            step = f"{found['step']:6.2f} s a step" if found["step"] else ""
-            print(f"{name:12} set-up {found['setup']:7.1f} s  loss {found['loss']:.6g}  {step}", flush=True)
+            step = f"{found['step']:6.2f} s a step, {found['cpu']:6.2f} s of CPU" if found["step"] else ""
+            print(
+                f"{name:12} set-up {found['setup']:7.1f} s  loss {found['loss']:.6g}  {step}  "
+                f"at most {found['megabytes']:.0f} MB",
+                flush=True,
+            )
 
 
 def export_script(options: argparse.Namespace) -> str:
@@ -119,12 +126,19 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 def timed_steps(step: Callable[[], Any], steps: int, began: float) -> dict[str, float]:
     """Run step 0, which builds kernels, and the steps that are measured."""
     setup = time.perf_counter() - began
-    loss, seconds = float(step()), []
+    loss, seconds, cpu = float(step()), [], []
     for _ in range(steps):
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         step()
         seconds.append(time.perf_counter() - start)
-    return {"setup": setup, "loss": loss, "step": statistics.median(seconds) if seconds else 0.0}
+        cpu.append(time.process_time() - used)
+    return {
+        "setup": setup,
+        "loss": loss,
+        "step": statistics.median(seconds) if seconds else 0.0,
+        "cpu": statistics.median(cpu) if cpu else 0.0,
+        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
 
 
 def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, steps: int) -> dict:

@@ -89,7 +89,7 @@ class StudentFirstCompression(AutoCompression):
         config: what is known about the models' input.
         distillation, quant, train: the sections of its configuration.
         rate_scale: the linear rule's factor of the learning rate.
-        lsq: learn the activations' ranges by LSQ.
+        lsq: learn the activations' ranges by LSQ, with gradients that many times as large; None: do not.
         onednn: run convolutions through oneDNN, forward and backward, where this Paddle has it: equal but
             for rounding, and faster.
     """
@@ -104,7 +104,7 @@ class StudentFirstCompression(AutoCompression):
         quant: QuantAwareSettings,
         train: QatTrainSettings,
         rate_scale: float = 1.0,
-        lsq: bool = False,
+        lsq: float | None = None,
         onednn: bool = True,
     ) -> None:
         self._rate_scale, self._lsq = rate_scale, lsq
@@ -154,14 +154,14 @@ class StudentFirstCompression(AutoCompression):
         program = strip_feed_fetch(program._prune(_get_target_node(pairs)))
         startup = paddle.static.Program()
         with paddle.static.program_guard(program, startup):
-            insert_fake_quantisation(program, scope, self._quant, training=True, lsq=self._lsq)
+            insert_fake_quantisation(program, scope, self._quant, training=True, lsq=self._lsq is not None)
             announce("preparing the teacher")
             teacher = self._teacher(program, pairs)
             announce("adding backward and optimiser")
             ranges = partial(
                 add_range_gradients, operators=operators, bits=self._quant.activation_bits, lsq=self._lsq
             )
-            learn = ranges if self._lsq or self._quant.use_pact else lambda program: []
+            learn = ranges if self._lsq is not None or self._quant.use_pact else lambda program: []
             loss, rate = _add_training(program, startup, pairs, config, train_config, learn)
         rate.scale = self._rate_scale
         self._exe.run(startup)

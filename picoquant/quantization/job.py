@@ -161,7 +161,7 @@ class QuantizeJob:
             linear_scale(settings.batch_size or 1, 1, settings.own.reference_batch)
             if settings.batch_size
             else 1.0,
-            settings.own.learned_ranges == "lsq",
+            settings.own.lsq_rate if settings.own.learned_ranges == "lsq" else None,
         )
         return compression.build(lambda what: LOG.info("quantize: %s", what))
 

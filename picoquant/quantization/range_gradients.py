@@ -27,7 +27,7 @@ _NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid")
 
 
 def add_range_gradients(
-    program: Any, operators: Iterable[QuantizedOperator], bits: int, lsq: bool
+    program: Any, operators: Iterable[QuantizedOperator], bits: int, lsq: float | None
 ) -> list[tuple[Any, Any]]:
     """Change the quantisers' gradients to those of learned ranges.
 
@@ -35,7 +35,7 @@ def add_range_gradients(
         program: with backward, before its optimiser.
         operators: what is quantised.
         bits: of activations.
-        lsq: LSQ's gradients instead of PACT's.
+        lsq: what LSQ's gradients are multiplied by; None: PACT's gradients.
 
     Returns: each range's parameter and its gradient.
     """
@@ -50,8 +50,10 @@ def add_range_gradients(
             index += 1
             continue
         inserter = _Backward(block, index)
-        add = _lsq if lsq else _pact
-        pairs.append(add(inserter, op, name, bits))
+        if lsq is None:
+            pairs.append(_pact(inserter, op, name))
+        else:
+            pairs.append(_lsq(inserter, op, name, lsq, bits))
         index = inserter.index
     program._sync_with_cpp()
     return pairs
@@ -112,7 +114,7 @@ class _Backward(Inserter):
         )
 
 
-def _pact(inserter: _Backward, op: Any, name: str, bits: int) -> tuple[Any, Any]:
+def _pact(inserter: _Backward, op: Any, name: str) -> tuple[Any, Any]:
     block = op.block
     source, quantised = block.var(name), block.var(quantised_name(name))
     limit = block.var(limit_name(name))
@@ -133,7 +135,7 @@ def _pact(inserter: _Backward, op: Any, name: str, bits: int) -> tuple[Any, Any]
     return limit, inserter.make("elementwise_div", f"{limit.name}@GRAD", limit, inputs, {"axis": -1})
 
 
-def _lsq(inserter: _Backward, op: Any, name: str, bits: int) -> tuple[Any, Any]:
+def _lsq(inserter: _Backward, op: Any, name: str, rate: float, bits: int) -> tuple[Any, Any]:
     block = op.block
     source, quantised = block.var(name), block.var(quantised_name(name))
     limit = block.var(scale_name(name))
@@ -143,7 +145,7 @@ def _lsq(inserter: _Backward, op: Any, name: str, bits: int) -> tuple[Any, Any]:
     inner = inserter.make("elementwise_mul", f"{name}@inner", source, {"X": dx, "Y": source}, axis)
     rest = inserter.make("elementwise_sub", f"{name}@rest", source, {"X": outer, "Y": inner}, axis)
     total = inserter.total(f"{name}@rest.total", rest)
-    attrs = {"scale": gradient_factor(source, bits), "bias": 0.0, "bias_after_scale": True}
+    attrs = {"scale": rate * gradient_factor(source, bits), "bias": 0.0, "bias_after_scale": True}
     scaled = inserter.make("scale", f"{name}@rest.scaled", total, {"X": total}, attrs)
     inputs = {"X": scaled, "Y": limit}
     return limit, inserter.make("elementwise_div", f"{limit.name}@GRAD", limit, inputs, axis)

@@ -248,6 +248,8 @@ class OwnSettings:
             step of more or fewer scales the rate in proportion. None: the rate stays.
         learned_ranges: `lsq`: the activations' ranges are learnt by LSQ (https://arxiv.org/abs/1902.08153), in
             place of moving averages; `none`: by PACT where `QuantAware.use_pact` says so.
+        lsq_rate: LSQ's gradients are multiplied by this; with SGD, the ranges' share of the learning rate. The
+            paper's is 1, with learning rates of about 0.01.
         guard_rise: the loss has diverged when it is this many times its lowest running median (see
             `guard.py`); None: only when it is no number.
         guard_collapse: an evaluation below this part of the best one has diverged; None: never.
@@ -260,6 +262,7 @@ class OwnSettings:
     patience: int | None = None
     reference_batch: int | None = None
     learned_ranges: str = "none"
+    lsq_rate: float = 1.0
     guard_rise: float | None = 4.0
     guard_collapse: float | None = 0.5
     guard_rate_factor: float = 0.3
@@ -269,6 +272,7 @@ class OwnSettings:
     def __post_init__(self) -> None:
         _whole("Quantize.patience", self.patience)
         _whole("Quantize.reference_batch", self.reference_batch)
+        _positive("Quantize.lsq_rate", self.lsq_rate)
         _one_of("Quantize.learned_ranges", self.learned_ranges, ("none", "lsq"))
         if self.guard_rise is not None:
             _between("Quantize.guard_rise", self.guard_rise, 1, math.inf)

@@ -39,7 +39,7 @@ def gradients(lsq: bool, rectified: bool = False) -> tuple[float, np.ndarray]:
             operators = insert_fake_quantisation(main, scope, wanted, training=True, lsq=lsq)
             loss = paddle.sum(result * paddle.static.data("upstream", [-1, 1, 2, 3]))
             paddle.static.append_backward(loss, [main.all_parameters()[0].name])
-            pairs = add_range_gradients(main, operators, 8, lsq)
+            pairs = add_range_gradients(main, operators, 8, 1.0 if lsq else None)
         executor = paddle.static.Executor(paddle.CPUPlace())
         executor.run(startup)
         name = operators[0].activation
@@ -77,8 +77,9 @@ def test_lsq_is_the_papers_gradient():
     np.testing.assert_array_equal(of_values.ravel(), [0, 0, 100, 0, 0, 1e5])
 
 
-def with_lsq(steps, rate):
-    return replace(settings(steps, learning_rate=rate), own=OwnSettings(learned_ranges="lsq"))
+def with_lsq(steps, rate, lsq_rate=1.0):
+    own = OwnSettings(learned_ranges="lsq", lsq_rate=lsq_rate)
+    return replace(settings(steps, learning_rate=rate), own=own)
 
 
 def test_lsq_learns_ranges_and_writes_them(small_model, tmp_path):
@@ -89,7 +90,7 @@ def test_lsq_learns_ranges_and_writes_them(small_model, tmp_path):
         return {one["activation"]: one["activation_range"] for one in described["operators"]}
 
     run(small_model, tmp_path / "start", with_lsq(1, 1e-12))
-    run(small_model, tmp_path / "learnt", with_lsq(40, 0.1))
+    run(small_model, tmp_path / "learnt", with_lsq(40, 1e-3, 100.0))
     start, learnt = ranges(tmp_path / "start"), ranges(tmp_path / "learnt")
     assert start.keys() == learnt.keys() and len(start) == 4
     assert max(abs(learnt[name] / start[name] - 1) for name in start) > 1e-3

@@ -5,8 +5,8 @@ optimiser in one program and sends the quantisation passes over all of it; with 
 graph as well. What is computed is the same here: strategies, distillation nodes, losses, optimiser and
 learning rate are AutoCompression's; the student's quantised operators and their ranges have the same names.
 
-As in PaddleSlim, batch-norm trains: it normalises by the batch's own statistics and its running ones, which the
-INT8 model uses, follow with its momentum. So batches should hold several images (PaddleDetection's recipe: 8).
+Batch-norm that is not folded trains as the exported program says: exports in evaluation mode (picoquant's and
+PaddleDetection's) carry `use_global_stats`, so it normalises by its running statistics, which stay.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from picoquant.quantization.fake_quant import (
     scale_name,
 )
 from picoquant.quantization.final_nodes import final_nodes
+from picoquant.quantization.frozen import frozen_copy
 from picoquant.quantization.pact import is_limit, limit_optimizer
 from picoquant.quantization.programs import InferenceModel, load_model, strip_feed_fetch
 from picoquant.quantization.range_gradients import add_range_gradients, cheaper_gradients
@@ -59,6 +60,7 @@ class QatPrograms:
     Attributes:
         executor: runs the programs.
         train: quantised student, loss, backward and optimiser; fed with images and the teacher's values.
+        frozen: the same with ranges and batch-norm statistics as they are.
         test: the quantised student for evaluation, with the original's inputs and outputs.
         original: the student as it was loaded, for calibration.
         loss: the variable that is minimised.
@@ -70,6 +72,7 @@ class QatPrograms:
 
     executor: Any
     train: Any
+    frozen: Any
     test: InferenceModel
     original: InferenceModel
     loss: Any
@@ -170,6 +173,7 @@ class StudentFirstCompression(AutoCompression):
         return QatPrograms(
             executor=self._exe,
             train=program,
+            frozen=frozen_copy(program, {name for name in used if is_range(name)}),
             test=InferenceModel(test, original.feeds, tuple(fetches)),
             original=original,
             loss=loss,

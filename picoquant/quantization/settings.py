@@ -250,6 +250,8 @@ class OwnSettings:
             place of moving averages; `none`: by PACT where `QuantAware.use_pact` says so.
         lsq_rate: LSQ's gradients are multiplied by this; with SGD, the ranges' share of the learning rate. The
             paper's is 1, with learning rates of about 0.01.
+        freeze_last: the last part of training, for example 0.2, in which ranges of activations and batch-norm
+            statistics stay as they are.
         guard_rise: the loss has diverged when it is this many times its lowest running median (see
             `guard.py`); None: only when it is no number.
         guard_collapse: an evaluation below this part of the best one has diverged; None: never.
@@ -263,6 +265,7 @@ class OwnSettings:
     reference_batch: int | None = None
     learned_ranges: str = "none"
     lsq_rate: float = 1.0
+    freeze_last: float = 0.0
     guard_rise: float | None = 4.0
     guard_collapse: float | None = 0.5
     guard_rate_factor: float = 0.3
@@ -273,6 +276,8 @@ class OwnSettings:
         _whole("Quantize.patience", self.patience)
         _whole("Quantize.reference_batch", self.reference_batch)
         _positive("Quantize.lsq_rate", self.lsq_rate)
+        if self.freeze_last != 0:
+            _between("Quantize.freeze_last", self.freeze_last, 0, 1)
         _one_of("Quantize.learned_ranges", self.learned_ranges, ("none", "lsq"))
         if self.guard_rise is not None:
             _between("Quantize.guard_rise", self.guard_rise, 1, math.inf)

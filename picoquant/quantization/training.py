@@ -15,6 +15,7 @@ from picoquant.csv_log import CsvLog
 from picoquant.errors import UserError
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms
+from picoquant.quantization.frozen import frozen_from
 from picoquant.quantization.guard import (
     SNAPSHOT_STEPS,
     GoodState,
@@ -130,13 +131,14 @@ class QatTrainer:
 
     def _train(self, feeds: Any, progress: QatProgress, good: GoodStates) -> None:
         """Train to the end."""
+        frozen_after = frozen_from(self.steps, self.own.freeze_last)
         saved = time.monotonic()
         log = self.log(progress.step)
         line = self.show("quantize", self.steps, start=progress.step)
         try:
             while not self._over(progress):
                 rate = self.programs.rate()
-                loss = self._step(next(feeds))
+                loss = self._step(next(feeds), progress.step >= frozen_after)
                 fault = progress.watch.see(loss, self.own.guard_rise)
                 progress.step += 1
                 line.update(progress.step, loss=loss, lr=rate)
@@ -155,12 +157,13 @@ class QatTrainer:
         finally:
             line.close()
 
-    def _step(self, feed: dict[str, np.ndarray]) -> float:
+    def _step(self, feed: dict[str, np.ndarray], frozen: bool) -> float:
         programs = self.programs
+        program = programs.frozen if frozen else programs.train
         inputs = {name: feed[name] for name in programs.feeds}
         inputs.update(programs.teacher(feed))
         programs.rate.set_for_step(self._scope)
-        loss = programs.executor.run(programs.train, feed=inputs, fetch_list=[programs.loss])[0]
+        loss = programs.executor.run(program, feed=inputs, fetch_list=[programs.loss])[0]
         programs.rate.step()
         return float(np.asarray(loss).reshape(-1)[0])
 

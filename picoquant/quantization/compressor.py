@@ -24,7 +24,6 @@ from paddleslim.auto_compression.create_compressed_program import (
     _create_optimizer,
     _get_distill_node,
     _get_target_node,
-    _parse_distill_loss,
 )
 from paddleslim.common.recover_program import recover_inference_program
 
@@ -32,6 +31,7 @@ from picoquant.config.nearest import suggestion
 from picoquant.errors import ConfigError
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import MODEL, PARAMS
+from picoquant.quantization.distillation import distillation_loss
 from picoquant.quantization.fake_quant import (
     QuantizedOperator,
     insert_fake_quantisation,
@@ -233,8 +233,7 @@ def _add_training(
     """Add loss, backward and optimisers."""
     with paddle.utils.unique_name.guard("merge"):
         optimizer, schedule = _make_optimizer(train_config)
-        loss, _ = _parse_distill_loss(pairs, config["loss"], config["alpha"])
-        loss = paddle.mean(loss)
+        loss = paddle.mean(distillation_loss(pairs, config["loss"], config["alpha"]))
         loss.stop_gradient = False
         weights = [variable for variable in program.all_parameters() if is_trainable(variable)]
         weights = [variable for variable in weights if not is_range(variable.name)]

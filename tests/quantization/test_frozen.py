@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 import pytest
 
+from picoquant.checkpoints import Checkpoints
 from picoquant.quantization.frozen import frozen_copy, frozen_from
 from picoquant.quantization.programs import read_variable, write_variable
 from picoquant.quantization.session import static_session
@@ -17,8 +18,7 @@ from tests.quantization.test_quantize import run
 
 
 def last_state(folder):
-    with np.load(folder / "work/checkpoint.npz") as state:
-        return {name[5:]: state[name] for name in state.files if name.startswith("last/")}
+    return Checkpoints(folder / "work/checkpoints").newest().arrays["last"]
 
 
 @pytest.mark.parametrize(

@@ -10,5 +10,8 @@ setup(
         *(f"picoquant.{name}" for name in DATA),
     ],
     package_dir={f"picoquant.{name}": name for name in DATA},
-    package_data={f"picoquant.{name}": ["**/*.yml", "**/*.yaml", "**/*.txt"] for name in DATA},
+    package_data={
+        **{f"picoquant.{name}": ["**/*.yml", "**/*.yaml", "**/*.txt"] for name in DATA},
+        "picoquant.packaging": ["board/**/*"],
+    },
 )

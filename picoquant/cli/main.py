@@ -14,6 +14,7 @@ from picoquant.cli.convert import convert_weights
 from picoquant.cli.info import info
 from picoquant.cli.npu import targets
 from picoquant.cli.options import STAGES, common_options, gather_overrides
+from picoquant.cli.verify import verify
 from picoquant.errors import UserError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -147,10 +148,13 @@ def evaluate(
 @common_options
 @click.option("--target", multiple=True, metavar="NAME", help="NPU target (repeatable); sets Package.target.")
 def package(config, save_dir, overrides, more_overrides, input_size, device, force, opt, target):
-    """Package the INT8 model for a target: Paddle Lite .nb, ONNX, labels, preprocessing, manifest.
+    """Package the INT8 model for a target: Paddle Lite .nb, ONNX, labels, program for the board, sample.
+
+    --target all makes a package for every shipped target.
 
     \b
-    Example:  picoquant package --target rv1126 --save-dir output/
+    Examples:  picoquant package --target rv1126 --save-dir output/
+               picoquant package --target all --save-dir output/
     """
     texts = gather_overrides(overrides, more_overrides, input_size=input_size, target=_targets(target))
     _run("package", "package", config, save_dir, texts, device, force, opt)
@@ -189,6 +193,7 @@ def doctor(save_dir: str, as_json: bool) -> None:
 cli.add_command(info)
 cli.add_command(targets)
 cli.add_command(convert_weights)
+cli.add_command(verify)
 
 
 @cli.group()

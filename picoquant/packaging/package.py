@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import platform
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import picoquant
 from picoquant.config.yaml_files import dump_yaml
+from picoquant.errors import UserError
 from picoquant.export.infer_config import write_infer_config
 from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.export.program import program_facts
 from picoquant.files import disk_errors, recover_folder, replace_folder, sha256, write_json, write_text
-from picoquant.packaging.agreement import compare, sample_image
-from picoquant.packaging.lite_model import make_nb
+from picoquant.packaging import expectation
+from picoquant.packaging.agreement import compare
+from picoquant.packaging.archive import SUFFIX, write_archive
+from picoquant.packaging.board_program import quoted, settings, write_board
+from picoquant.packaging.forms import FP16_NB, FP32_NB, INT8_NB, ONNX, ONNX_VARIANTS, PADDLE, Forms, forms_of
+from picoquant.packaging.lite_model import make_nb, other_version
+from picoquant.packaging.manifest import NAME, files_of, versions
 from picoquant.packaging.onnx_float import OPSET
 from picoquant.packaging.onnx_int8 import make_onnx, write_onnx
 from picoquant.packaging.preprocess import description
 from picoquant.packaging.program_edit import batch_of_one, read_params, write_program
 from picoquant.packaging.quantised import QuantizedProgram, read_quantised
+from picoquant.packaging.readme import readme
+from picoquant.packaging.sample import SampleImage, expected_detections, made_sample, write_sample
 from picoquant.packaging.targets import Target
 from picoquant.toolchain.opt_tool import OptTool
 
 LOG = logging.getLogger("picoquant")
 
-NB, ONNX, PADDLE = "model.nb", "model_int8.onnx", "paddle"
-ONNX_VARIANTS = {"boxes": "model_int8_boxes.onnx", "detections": "model_int8_detections.onnx"}
-_TOOLS = ("paddlepaddle", "paddlepaddle-gpu", "paddleslim", "paddle2onnx", "onnx", "onnxruntime", "numpy")
+
+@dataclass(frozen=True)
+class Models:
+    """One network's exported forms; at least one is there.
+
+    Attributes:
+        int8: an INT8 Paddle model in Paddle Lite's form.
+        fp32: the float model it was made from.
+    """
+
+    int8: ModelFolder | None = None
+    fp32: ModelFolder | None = None
+
+    @property
+    def first(self) -> ModelFolder:
+        """The one that a package is about: INT8 where there is one."""
+        folder = self.int8 or self.fp32
+        if folder is None:
+            raise UserError("no model to package: quantise or export one first")
+        return folder
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a manifest says of the run; all JSON-able.
+
+    Attributes:
+        accuracy: mAP (0 to 1) of each model.
+        settings: of the run.
+    """
+
+    accuracy: Mapping[str, float]
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,98 +77,196 @@ class PackageResult:
 
     Attributes:
         folder: the package.
+        archive: the same as one `.tar.gz`.
         files: its files, relative, sorted; `manifest.json` holds the hash of every other one.
-        nb_bytes, onnx_bytes: sizes of the models.
-        agreement: how far the ONNX model is from the Paddle model, see `agreement.compare`.
+        bytes: sizes of the models in it, by name.
+        agreement: how far the ONNX model is from the Paddle model, see `agreement.compare`; empty without.
     """
 
     folder: Path
+    archive: Path
     files: tuple[str, ...]
-    nb_bytes: int
-    onnx_bytes: int
+    bytes: dict[str, int]
     agreement: dict[str, Any]
 
 
 def package(
-    model: ModelFolder,
+    models: Models,
     target: Target,
     out_dir: Path,
-    opt: OptTool,
-    accuracy: Mapping[str, float] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    sample: np.ndarray | None = None,
+    opt: OptTool | None = None,
+    facts: Facts | None = None,
+    sample: SampleImage | None = None,
 ) -> PackageResult:
-    """Package an INT8 model for a target; `out_dir/<target>` appears whole or not at all.
+    """Package a model for a target; `out_dir/<target>` and `.tar.gz` appear whole or not at all.
 
-    The same model, target and tools give the same bytes.
+    The same models, target and tools give the same bytes.
 
     Args:
-        model: an INT8 Paddle model in Paddle Lite's form.
+        models: what to package.
         target: what to package for.
         out_dir: folder of all packages.
-        opt: Paddle Lite's opt, see `toolchain.lite.find_opt`.
-        accuracy: mAP (0 to 1) of each model, for the manifest.
-        settings: of the run, for the manifest; JSON-able.
-        sample: `[height, width, 3]` uint8 RGB of the input's size, to compare Paddle and ONNX on; by
-            default a picture made from a seed.
+        opt: Paddle Lite's opt, see `toolchain.lite.find_opt`; not needed for a target without Paddle Lite.
+        facts: for the manifest.
+        sample: an image to try the package on; by default a picture made from a seed.
 
-    Raises: `WeightsError` for a float model, `ToolError` when opt, paddle2onnx or ONNX Runtime refuse it.
+    Raises: `WeightsError` for a float model where INT8 is needed, `ToolError` when opt, paddle2onnx or ONNX
+        Runtime refuse it.
     """
-    LOG.info("package %s: reading %s", target.name, model.path)
-    program = batch_of_one(model.model, model.config.input_size)
-    quantised = read_quantised(program, read_params(program, model.params), model.model)
-    version = opt.version
+    forms = forms_of(target)
+    if forms.needs_int8 and models.int8 is None:
+        raise UserError(f"{target.name} takes INT8 models only: run `picoquant quantize` first")
+    if forms.lite and opt is None:
+        raise UserError(f"{target.name} needs Paddle Lite's opt: run `picoquant toolchain install`")
+    LOG.info("package %s: reading %s", target.name, models.first.path)
+    parts = _Parts(models, target, forms, opt, sample or made_sample(models.first.config))
+    version = opt.version if forms.lite else None
     final = Path(out_dir) / target.name
+    archive = final.with_name(final.name + SUFFIX)
     with disk_errors(final):
         Path(out_dir).mkdir(parents=True, exist_ok=True)
         recover_folder(final)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=out_dir) as scratch:
             folder = Path(scratch) / target.name
-            (folder / PADDLE).mkdir(parents=True)
-            agreement = _write_models(folder, model, program, quantised, target, opt, sample)
-            _write_texts(folder, model, target)
-            manifest = _manifest(model, target, version, quantised, agreement)
-            manifest.update(mAP=dict(accuracy or {}), settings=dict(settings or {}))
-            manifest["files"] = _files(folder)
-            write_json(folder / "manifest.json", manifest)
+            folder.mkdir()
+            manifest = parts.write(folder)
+            given = facts or Facts({}, {})
+            manifest.update(mAP=dict(given.accuracy), settings=dict(given.settings))
+            manifest["versions"] = {**versions(), **({"opt": version} if version else {})}
+            manifest["files"] = files_of(folder)
+            write_json(folder / NAME, manifest)
+            packed = Path(scratch) / archive.name
+            write_archive(folder, packed)
+            # An archive is never there beside the folder of another package, nor without one.
+            archive.unlink(missing_ok=True)
             replace_folder(folder, final)
-    LOG.info("package %s: done, %s", target.name, final)
-    return PackageResult(
-        final,
-        tuple(sorted([*manifest["files"], "manifest.json"])),
-        manifest["files"][NB]["bytes"],
-        manifest["files"][ONNX]["bytes"],
-        agreement,
-    )
+            os.replace(packed, archive)
+    LOG.info("package %s: done, %s and %s", target.name, final, archive.name)
+    sizes = {
+        name: facts["bytes"] for name, facts in manifest["files"].items() if name.endswith((".nb", ".onnx"))
+    }
+    names = tuple(sorted([*manifest["files"], NAME]))
+    return PackageResult(final, archive, names, sizes, manifest.get("onnx_against_paddle", {}))
 
 
-def _write_models(
-    folder: Path,
-    model: ModelFolder,
-    program: Any,
-    quantised: QuantizedProgram,
-    target: Target,
-    opt: OptTool,
-    sample: np.ndarray | None,
-) -> dict[str, Any]:
-    """All three forms of the model; returns how well ONNX and Paddle agree."""
-    from picoquant.packaging.onnx_outputs import with_outputs
+class _Parts:
+    """Writes the parts of one package, each into the folder it is given."""
 
-    write_program(program, folder / PADDLE / MODEL)
-    shutil.copyfile(model.params, folder / PADDLE / PARAMS)
-    write_infer_config(model.config, folder / PADDLE)
-    LOG.info("package %s: %s by opt %s", target.name, NB, opt.version)
-    make_nb(program, model.params, folder / NB, target, opt)
-    LOG.info("package %s: %s by paddle2onnx", target.name, ONNX)
-    onnx_model = make_onnx(quantised, model.params)
-    write_onnx(onnx_model, folder / ONNX)
-    shipped = ModelFolder.open(folder / PADDLE)
-    kind = _description(shipped)["output"]["kind"]
-    for variant, name in ONNX_VARIANTS.items() if kind == "raw" else ():
-        write_onnx(with_outputs(onnx_model, variant, model.config), folder / name)
-    LOG.info("package %s: comparing ONNX Runtime with Paddle", target.name)
-    image = sample_image(*model.config.input_size) if sample is None else sample
-    return compare(shipped, folder / ONNX, kind, image)
+    def __init__(
+        self, models: Models, target: Target, forms: Forms, opt: OptTool | None, sample: SampleImage
+    ) -> None:
+        self.models, self.target, self.forms, self.opt, self.sample = models, target, forms, opt, sample
+        self.program = self._one_image(models.first)
+        self.quantised: QuantizedProgram | None = None
+        if models.int8:
+            params = read_params(self.program, models.int8.params)
+            self.quantised = read_quantised(self.program, params, models.int8.model)
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """All parts but the manifest, whose first keys are returned."""
+        model = self.models.first
+        shipped = self._write_paddle(folder)
+        manifest: dict[str, Any] = {
+            "target": _about_target(self.target),
+            "model": self._about(shipped),
+            "warnings": [],
+        }
+        if self.forms.lite:
+            said = other_version(self.target, self.opt)
+            manifest["warnings"] += [said] if said else []
+            self._write_nb(folder)
+        self._write_texts(folder, shipped)
+        if self.quantised:
+            manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
+        manifest["sample"] = self._write_sample(folder, shipped)
+        if self.forms.lite:
+            nb = INT8_NB if model is self.models.int8 else FP32_NB
+            facts = program_facts(shipped.model)
+            write_board(
+                folder, self.target, settings(model.config, facts, nb, sha256(folder / nb), self.target)
+            )
+        write_text(folder / "README.md", readme(self.target, self.forms, self.models.int8 is not None))
+        return manifest
+
+    def _one_image(self, model: ModelFolder) -> Any:
+        return batch_of_one(model.model, model.config.input_size)
+
+    def _about(self, shipped: ModelFolder) -> dict[str, Any]:
+        about: dict[str, Any] = {
+            "input_size": list(shipped.config.input_size),
+            "batch": 1,
+            "labels": list(shipped.config.labels),
+        }
+        if self.quantised:
+            channels = any(len(o.weight_scales) > 1 for o in self.quantised.operators)
+            about["quantized_operators"] = len(self.quantised.operators)
+            about["weights"] = "per_channel" if channels else "per_tensor"
+            about["onnx_opset_at_least"] = OPSET
+        return about
+
+    def _write_paddle(self, folder: Path) -> ModelFolder:
+        model, out = self.models.first, folder / PADDLE
+        out.mkdir()
+        write_program(self.program, out / MODEL)
+        shutil.copyfile(model.params, out / PARAMS)
+        write_infer_config(model.config, out)
+        return ModelFolder.open(out)
+
+    def _write_nb(self, folder: Path) -> None:
+        made = []
+        if self.models.int8:
+            made.append((INT8_NB, self.program, self.models.int8, False))
+        if self.forms.cpu_nb and self.models.fp32:
+            program = self._one_image(self.models.fp32)
+            made += [(FP32_NB, program, self.models.fp32, False), (FP16_NB, program, self.models.fp32, True)]
+        for name, program, model, fp16 in made:
+            LOG.info("package %s: %s by opt %s", self.target.name, name, self.opt.version)
+            make_nb(program, model.params, folder / name, self.target, self.opt, fp16)
+
+    def _write_onnx(self, folder: Path, shipped: ModelFolder) -> dict[str, Any]:
+        """The INT8 ONNX and its variants with post-processing; returns how well it and Paddle agree."""
+        from picoquant.packaging.onnx_outputs import with_outputs
+
+        LOG.info("package %s: %s by paddle2onnx", self.target.name, ONNX)
+        onnx_model = make_onnx(self.quantised, self.models.int8.params)
+        write_onnx(onnx_model, folder / ONNX)
+        kind = _description(shipped)["output"]["kind"]
+        for variant, name in ONNX_VARIANTS.items() if kind == "raw" else ():
+            write_onnx(with_outputs(onnx_model, variant, shipped.config), folder / name)
+        LOG.info("package %s: comparing ONNX Runtime with Paddle", self.target.name)
+        return compare(shipped, folder / ONNX, kind, _at_input_size(self.sample, shipped))
+
+    def _write_texts(self, folder: Path, shipped: ModelFolder) -> None:
+        labels = (" ".join(label.split()) for label in shipped.config.labels)
+        write_text(folder / "labels.txt", "".join(f"{label}\n" for label in labels))
+        write_text(folder / "preprocess.yml", dump_yaml(_description(shipped)))
+        variables = "".join(f"export {key}={quoted(text)}\n" for key, text in self.target.environment.items())
+        write_text(folder / "environment.sh", f"# Source this on the board before the program.\n{variables}")
+
+    def _write_sample(self, folder: Path, shipped: ModelFolder) -> dict[str, Any]:
+        """Image and expected detections; for a CPU target with a float model beside INT8, of both."""
+        place = folder / "sample"
+        write_sample(self.sample, place)
+        pairs = [("expected.json", shipped, "INT8" if self.models.int8 else "FP32")]
+        if self.forms.cpu_nb and self.models.int8 and self.models.fp32:
+            pairs.append(("expected_fp32.json", self.models.fp32, "FP32"))
+        tolerance = expectation.Tolerance()
+        counts = {}
+        for name, model, precision in pairs:
+            found = expected_detections(model, self.sample.image)
+            made_by = f"the {precision} Paddle model in Paddle's inference runtime on the host"
+            write_json(place / name, expectation.as_json(found, model.config.labels, tolerance, made_by))
+            counts[name] = int((found.scores >= tolerance.min_score).sum())
+        height, width = self.sample.image.shape[:2]
+        return {"source": self.sample.source, "size": [height, width], "expected": counts}
+
+
+def _about_target(target: Target) -> dict[str, Any]:
+    """The profile, without the long list of operators."""
+    about = asdict(target)
+    if about["paddle_lite"]:
+        del about["paddle_lite"]["operators"]
+    return about
 
 
 def _description(shipped: ModelFolder) -> dict[str, Any]:
@@ -142,57 +274,8 @@ def _description(shipped: ModelFolder) -> dict[str, Any]:
     return description(shipped.config, facts.inputs, facts.outputs)
 
 
-def _write_texts(folder: Path, model: ModelFolder, target: Target) -> None:
-    labels = (" ".join(label.split()) for label in model.config.labels)
-    write_text(folder / "labels.txt", "".join(f"{label}\n" for label in labels))
-    shipped = replace(model, path=folder / PADDLE, model=folder / PADDLE / MODEL)
-    write_text(folder / "preprocess.yml", dump_yaml(_description(shipped)))
-    variables = "".join(f"export {key}='{_quoted(text)}'\n" for key, text in target.environment.items())
-    write_text(folder / "environment.sh", f"# Source this on the board before the program.\n{variables}")
+def _at_input_size(sample: SampleImage, shipped: ModelFolder) -> Any:
+    import cv2
 
-
-def _quoted(text: str) -> str:
-    """For between single quotes in a shell."""
-    return text.replace("'", "'\\''")
-
-
-def _manifest(
-    model: ModelFolder,
-    target: Target,
-    opt_version: str,
-    quantised: QuantizedProgram,
-    agreement: Mapping[str, Any],
-) -> dict[str, Any]:
-    return {
-        "target": asdict(target),
-        "model": {
-            "input_size": list(model.config.input_size),
-            "batch": 1,
-            "labels": list(model.config.labels),
-            "quantized_operators": len(quantised.operators),
-            "weights": "per_channel"
-            if any(len(o.weight_scales) > 1 for o in quantised.operators)
-            else "per_tensor",
-            "onnx_opset_at_least": OPSET,
-        },
-        "onnx_against_paddle": dict(agreement),
-        "versions": _versions(opt_version),
-    }
-
-
-def _versions(opt_version: str) -> dict[str, str]:
-    versions = {"picoquant": picoquant.__version__, "python": platform.python_version(), "opt": opt_version}
-    for name in _TOOLS:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _files(folder: Path) -> dict[str, dict[str, Any]]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
-        for path in paths
-    }
+    height, width = shipped.config.input_size
+    return cv2.resize(sample.image, (width, height), interpolation=cv2.INTER_LINEAR)

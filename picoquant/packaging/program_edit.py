@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +143,23 @@ def _read_tensor(data: memoryview, place: int) -> tuple[np.ndarray, int]:
     if end > len(data):
         raise ValueError("too short")
     return np.frombuffer(data[place:end], kind).reshape(description.dims), end
+
+
+def write_params(program: Any, values: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write a `.pdiparams` file, the reverse of `read_params`.
+
+    Args:
+        program: the `ProgramDesc` that it belongs to.
+        values: by variable, each of a type that weights have.
+    """
+    from paddle.base.proto import framework_pb2
+
+    kinds = {np.dtype(kind): number for number, kind in _TYPES.items()}
+    with open(path, "wb") as stream:
+        for name in stored_variables(program):
+            value = np.ascontiguousarray(values[name])
+            description = framework_pb2.VarType.TensorDesc()
+            description.data_type = kinds[value.dtype]
+            description.dims.extend(value.shape)
+            text = description.SerializeToString()
+            stream.write(bytes(16) + np.int32(len(text)).tobytes() + text + value.tobytes())

@@ -122,6 +122,26 @@ def _measured(block: Any) -> dict[str, float]:
     return found
 
 
+def float_weights(quantised: QuantizedProgram, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The stored values of `quantised.network`, weights in levels scaled back to float32.
+
+    With them the network computes what the INT8 model computes but for the rounding of activations.
+
+    Raises: `WeightsError` when two operators scale one weight differently.
+    """
+    values = dict(params)
+    done: dict[str, np.ndarray] = {}
+    for op in quantised.operators:
+        shape = [1] * op.levels.ndim
+        if len(op.weight_scales) > 1:
+            shape[op.axis] = -1
+        value = op.levels.astype(np.float32) * op.weight_scales.reshape(shape)
+        if op.weight in done and not np.array_equal(done[op.weight], value):
+            raise WeightsError(f"weight {op.weight} has two scales: quantise the model again")
+        values[op.weight] = done[op.weight] = value
+    return values
+
+
 def _take_apart(block: Any, params: Mapping[str, np.ndarray], path: Path) -> Iterator[tuple]:
     """`(name of the result in levels, operator)` for each operator whose result is scaled back."""
     activations, makers = {}, {}

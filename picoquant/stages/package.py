@@ -1,4 +1,4 @@
-"""Stage `package`: INT8 model -> a folder for each NPU target, with everything a board needs."""
+"""Stage `package`: INT8 model -> a folder and an archive for each target, with everything a board needs."""
 
 from __future__ import annotations
 
@@ -7,52 +7,89 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from picoquant.errors import DataError, UserError
 from picoquant.files import sha256
 from picoquant.pipeline.stage import Context, Stage
-from picoquant.stages.exported import int8_model
+from picoquant.stages import datasets
+from picoquant.stages.exported import fp32_model, int8_model
 
 LOG = logging.getLogger("picoquant")
 
+ALL = "all"
+_TRIED = 8  # evaluation images that the sample is chosen from
+
 
 def targets_of(context: Context) -> list[Any]:
-    """The profiles to package for, as `picoquant.packaging.targets.Target`.
+    """The profiles to package for, as `picoquant.packaging.targets.Target`; `all` is every shipped one.
 
     Raises: `ConfigError` for an unknown target, listing the known ones.
     """
-    from picoquant.packaging.targets import load_target
+    from picoquant.packaging.targets import known_targets, load_target
 
-    return [load_target(name) for name in context.recipe.targets]
+    names = context.recipe.targets
+    chosen = [known for name in names for known in (known_targets() if name == ALL else [name])]
+    return [load_target(name) for name in dict.fromkeys(chosen)]
 
 
 def _opt(context: Context) -> Any:
-    """Paddle Lite's opt, looked for once.
+    """Paddle Lite's opt, looked for once; None when no target needs it.
 
     Raises: `ToolError` saying how to get it.
     """
+    from picoquant.packaging.forms import forms_of
     from picoquant.toolchain.lite import find_opt
 
+    if not any(forms_of(target).lite for target in targets_of(context)):
+        return None
     if "opt" not in context.loaded:
         context.loaded["opt"] = find_opt(context.opt)
     return context.loaded["opt"]
 
 
+def _models(context: Context) -> Any:
+    """The run's models as `picoquant.packaging.package.Models`.
+
+    Raises: `UserError` when a target needs an INT8 model and the run has none.
+    """
+    from picoquant.packaging.forms import forms_of
+    from picoquant.packaging.package import Models
+
+    int8 = None
+    needed = any(forms_of(target).needs_int8 for target in targets_of(context))
+    if needed or context.run.folder("quantize").is_dir():
+        int8 = int8_model(context)
+    try:
+        fp32 = fp32_model(context)
+    except UserError:
+        if int8 is None:
+            raise
+        LOG.info("package: no exported float model in this run, so INT8 only")
+        fp32 = None
+    return Models(int8, fp32)
+
+
 def _inputs(context: Context) -> dict[str, Any]:
     from dataclasses import asdict
 
+    opt = _opt(context)
     return {
         "files": _model_files(context),
         "targets": {target.name: asdict(target) for target in targets_of(context)},
-        "opt": _opt(context).version,
+        "opt": opt.version if opt else None,
         "mAP": _accuracy(context),
+        "images": datasets.identity(context, "EvalDataset"),
     }
 
 
 def _model_files(context: Context) -> dict[str, str]:
-    """Hash of every file of the INT8 model, by name."""
-    folder = int8_model(context).path
+    """Hash of every file of the models, by name."""
+    models = _models(context)
+    folders = {"int8": models.int8, "fp32": models.fp32}
     return {
-        path.relative_to(folder).as_posix(): sha256(path)
-        for path in sorted(folder.rglob("*"))
+        f"{kind}/{path.relative_to(folder.path).as_posix()}": sha256(path)
+        for kind, folder in folders.items()
+        if folder
+        for path in sorted(folder.path.rglob("*"))
         if path.is_file() and path.suffix != ".csv"
     }
 
@@ -63,22 +100,46 @@ def _accuracy(context: Context) -> dict[str, float]:
     return {name: values["mAP"] for name, values in metrics.items()}
 
 
-def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    from picoquant.packaging.package import package
+def _sample(context: Context, models: Any) -> Any:
+    """The first evaluation image in which the model finds something; a made one without a data set."""
+    from picoquant.data.images import read_image
+    from picoquant.packaging.expectation import Tolerance
+    from picoquant.packaging.sample import expected_detections, made_sample, sample_of
 
-    opt = _opt(context)
-    folder = int8_model(context)
-    made_with = context.run.record("quantize").get("settings", {})
-    sizes = {}
+    try:
+        datasets.check(context, "EvalDataset")
+        records = datasets.load(context, "EvalDataset").records[:_TRIED]
+    except DataError as error:
+        LOG.warning("package: the sample is a made picture, for there is no evaluation image: %s", error)
+        return made_sample(models.first.config)
+    samples = []
+    for record in records:
+        path = Path(record.path)
+        sample = sample_of(read_image(path), f"evaluation image {path.name} (id {record.image_id})")
+        samples.append(sample)
+        scores = expected_detections(models.first, sample.image).scores
+        if (scores >= Tolerance().min_score).any():
+            return sample
+    return samples[0]
+
+
+def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
+    from picoquant.packaging.package import Facts, package
+
+    opt, models = _opt(context), _models(context)
+    facts = Facts(_accuracy(context), context.run.record("quantize").get("settings", {}))
+    sample = _sample(context, models)
+    results = {}
     for target in targets_of(context):
-        result = package(folder, target, out, opt, _accuracy(context), made_with)
-        sizes[target.name] = {"nb_bytes": result.nb_bytes, "onnx_bytes": result.onnx_bytes}
+        results[target.name] = {"bytes": package(models, target, out, opt, facts, sample).bytes}
     _keep_other_targets(context, out)
-    return {"targets": sizes}
+    return {"targets": results}
 
 
 def _keep_other_targets(context: Context, out: Path) -> None:
     """Take over the packages of targets not asked for now, when they hold the same model."""
+    from picoquant.packaging.archive import SUFFIX
+
     done = context.run.folder(STAGE.name)
     before = context.run.record(STAGE.name).get("settings", {}).get("files")
     now = _model_files(context)
@@ -87,6 +148,9 @@ def _keep_other_targets(context: Context, out: Path) -> None:
             continue
         if before == now:
             shutil.copytree(folder, out / folder.name)
+            archive = done / (folder.name + SUFFIX)
+            if archive.is_file():
+                shutil.copyfile(archive, out / archive.name)
         else:
             LOG.info("package: %s held another model and is dropped; package it again", folder)
 

@@ -75,6 +75,7 @@ class OptTool:
         targets: str,
         out_type: str = "naive_buffer",
         partition: str = "",
+        fp16: bool = False,
     ) -> str:
         """Optimise a model.
 
@@ -84,6 +85,7 @@ class OptTool:
             targets: Paddle Lite's valid targets, comma-separated, for example `verisilicon_timvx,arm`.
             out_type: `naive_buffer` (`.nb`) or `protobuf`.
             partition: operators to keep on the CPU, a line each, see `npu.partition`.
+            fp16: compute a float model in half precision where the CPU can.
 
         Returns: what opt said.
 
@@ -98,6 +100,7 @@ class OptTool:
                 f"--valid_targets={targets}",
                 f"--optimize_out_type={out_type}",
                 "--optimize_out=made",
+                *(["--enable_fp16=true"] if fp16 else []),
             ]
             environment = _environment()
             if partition:

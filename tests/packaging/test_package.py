@@ -5,20 +5,52 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
 
-from picoquant.errors import ToolError, WeightsError
+from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.export.model_folder import ModelFolder
 from picoquant.files import sha256
-from picoquant.packaging.package import package
+from picoquant.packaging.forms import ONNX_VARIANTS
+from picoquant.packaging.package import Facts, Models, package
 from picoquant.packaging.preprocess import normalisation
 from picoquant.packaging.targets import load_target
+from picoquant.packaging.verify import verify
 from picoquant.toolchain.opt_tool import OptTool
+from tests.packaging.board import blocks
 from tests.packaging.small_int8 import CONFIG, write_small
 from tests.packaging.test_targets import SOCS
+
+BOARD = Path(__file__).parents[2] / "picoquant" / "packaging" / "board"
+
+
+FACTS = Facts({"fp32": 0.34, "int8": 0.33}, {"seed": 0})
+# The last rename of all, the archive's, kills the process.
+KILLED = """
+import os, sys
+from pathlib import Path
+from picoquant.export.model_folder import ModelFolder
+from picoquant.packaging.package import Models, package
+from picoquant.packaging.targets import load_target
+from picoquant.toolchain.opt_tool import OptTool
+
+model, out, opt = map(Path, sys.argv[1:])
+rename = os.replace
+
+def replace(old, new):
+    if Path(new) == out / "rv1126.tar.gz":
+        os.kill(os.getpid(), 9)
+    rename(old, new)
+
+os.replace = replace
+package(Models(ModelFolder.open(model)), load_target("rv1126"), out, OptTool(opt))
+"""
+SOURCES = {f"board/{path.relative_to(BOARD).as_posix()}" for path in BOARD.rglob("*") if path.is_file()}
 
 
 def content(folder):
@@ -29,11 +61,14 @@ def content(folder):
 @pytest.fixture(scope="module")
 def made(small, opt, tmp_path_factory):
     out = tmp_path_factory.mktemp("package")
-    return package(small, load_target("rv1126"), out, opt, {"fp32": 0.34, "int8": 0.33}, {"seed": 0})
+    return package(Models(small), load_target("rv1126"), out, opt, FACTS)
 
 
 def test_files_and_hashes(made, opt):
-    assert made.files == (
+    assert {"board/CMakeLists.txt", "board/run.sh", "board/src/main.cpp"} < SOURCES
+    assert set(made.files) == SOURCES | {
+        "README.md",
+        "board/target.sh",
         "environment.sh",
         "labels.txt",
         "manifest.json",
@@ -45,7 +80,11 @@ def test_files_and_hashes(made, opt):
         "paddle/model.pdiparams",
         "paddle/model.pdmodel",
         "preprocess.yml",
-    )
+        "sample/expected.json",
+        "sample/image.png",
+        "sample/image.ppm",
+        "settings.json",
+    }
     manifest = json.loads((made.folder / "manifest.json").read_text())
     assert set(manifest["files"]) == set(made.files) - {"manifest.json"}
     for name, facts in manifest["files"].items():
@@ -55,7 +94,9 @@ def test_files_and_hashes(made, opt):
     assert manifest["versions"]["opt"] == opt.version
     tools = {"picoquant", "python", "paddlepaddle", "paddleslim", "paddle2onnx", "onnx", "onnxruntime"}
     assert tools <= set(manifest["versions"])
-    assert made.nb_bytes == (made.folder / "model.nb").stat().st_size > 10_000
+    assert manifest["warnings"] == [] and manifest["sample"]["source"] == "made from a seed; it shows nothing"
+    assert made.bytes["model.nb"] == (made.folder / "model.nb").stat().st_size > 10_000
+    assert os.access(made.folder / "board/run.sh", os.X_OK)
 
 
 def test_nb_is_for_the_npu(made):
@@ -91,9 +132,43 @@ def test_same_bytes_again_from_elsewhere(made, small, opt, tmp_path, monkeypatch
     monkeypatch.setenv("SOMETHING_LONG", "x" * 3000)
     monkeypatch.chdir(tmp_path)
     elsewhere = ModelFolder.open(shutil.copytree(small.path, tmp_path / "copy"))
-    settings = ({"fp32": 0.34, "int8": 0.33}, {"seed": 0})
-    again = package(elsewhere, load_target("rv1126"), tmp_path / "a much longer path", opt, *settings)
+    again = package(Models(elsewhere), load_target("rv1126"), tmp_path / "a much longer path", opt, FACTS)
     assert content(again.folder) == content(made.folder)
+    assert again.archive.read_bytes() == made.archive.read_bytes()
+
+
+def test_cpu_target_holds_three_precisions_and_what_each_should_detect(small, opt, tmp_path):
+    (tmp_path / "float").mkdir()
+    models = Models(small, write_small(tmp_path / "float", quantised=False))
+    result = package(models, load_target("arm_cpu"), tmp_path / "out", opt)
+    assert {"model.nb", "model_fp32.nb", "model_fp16.nb", "sample/expected_fp32.json"} <= set(result.files)
+    names = ("model.nb", "model_fp32.nb", "model_fp16.nb")
+    nb = {name: (result.folder / name).read_bytes() for name in names}
+    assert len(set(nb.values())) == 3
+    assert not any(b"verisilicon" in data for data in nb.values())
+    settings = json.loads((result.folder / "settings.json").read_text())
+    assert (settings["model"], settings["device"]) == ("model.nb", "")
+    assert settings["model_sha256"] == sha256(result.folder / "model.nb")
+    assert "TARGET_DRIVER=''" in (result.folder / "board/target.sh").read_text()
+
+
+def test_cpu_target_takes_a_float_model_alone(opt, tmp_path):
+    models = Models(fp32=write_small(tmp_path, quantised=False))
+    result = package(models, load_target("arm_cpu"), tmp_path / "out", opt)
+    assert set(result.bytes) == {"model_fp32.nb", "model_fp16.nb"}
+    assert json.loads((result.folder / "settings.json").read_text())["model"] == "model_fp32.nb"
+    assert verify(result.archive).holds
+
+
+def test_target_without_paddle_lite_needs_no_opt(small, tmp_path):
+    result = package(Models(small), load_target("generic_onnx"), tmp_path, sample=blocks())
+    assert set(result.bytes) == {"model_int8.onnx", *ONNX_VARIANTS.values()}
+    assert not any(name.startswith("board/") for name in result.files)
+    assert verify(result.folder).holds
+    with pytest.raises(UserError, match="rv1126 needs Paddle Lite's opt"):
+        package(Models(small), load_target("rv1126"), tmp_path)
+    with pytest.raises(UserError, match="generic_onnx takes INT8 models only"):
+        package(Models(fp32=small), load_target("generic_onnx"), tmp_path)
 
 
 @pytest.mark.parametrize("name", [*(name for name in SOCS if name != "rv1126"), "arm_cpu"])
@@ -108,33 +183,45 @@ def test_refusing_opt_leaves_the_old_package_as_it_was(made, small, tmp_path):
     refusing = tmp_path / "opt"
     refusing.write_text("#!/bin/sh\necho v2.13-rc\ncase $* in *version*) ;; *) kill -ABRT $$ ;; esac\n")
     refusing.chmod(0o755)
-    before = content(made.folder)
+    before = content(made.folder.parent)
     with pytest.raises(ToolError, match=r"opt \(.*\) did not take model\.pdmodel for verisilicon_timvx,arm"):
-        package(small, load_target("rv1126"), made.folder.parent, OptTool(refusing))
-    assert content(made.folder) == before
-    assert os.listdir(made.folder.parent) == ["rv1126"]
+        package(Models(small), load_target("rv1126"), made.folder.parent, OptTool(refusing))
+    assert content(made.folder.parent) == before
+    assert sorted(os.listdir(made.folder.parent)) == ["rv1126", "rv1126.tar.gz"]
 
 
 def test_missing_opt_leaves_nothing(small, tmp_path):
     with pytest.raises(ToolError, match="none cannot be read: No such file"):
-        package(small, load_target("rv1126"), tmp_path / "out", OptTool(tmp_path / "none"))
+        package(Models(small), load_target("rv1126"), tmp_path / "out", OptTool(tmp_path / "none"))
     assert not (tmp_path / "out").exists()
 
 
 def test_float_model_leaves_nothing(opt, tmp_path):
     folder = write_small(tmp_path, quantised=False)
     with pytest.raises(WeightsError, match="float model"):
-        package(folder, load_target("rv1126"), tmp_path / "out", opt)
+        package(Models(folder), load_target("rv1126"), tmp_path / "out", opt)
     assert not (tmp_path / "out").exists()
 
 
-def test_another_version_of_opt_is_said(small, taken_apart, opt, tmp_path, caplog):
-    from picoquant.packaging.lite_model import make_nb
+def test_packaging_killed_before_the_archive_leaves_no_half_package(made, small, opt, tmp_path):
+    shutil.copytree(made.folder, tmp_path / "rv1126")
+    shutil.copyfile(made.archive, tmp_path / "rv1126.tar.gz")
+    command = [sys.executable, "-c", KILLED, str(small.path), str(tmp_path), str(opt.path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    assert not (tmp_path / "rv1126.tar.gz").exists()  # rather none than that of another package
+    assert verify(tmp_path / "rv1126").checks[0].holds
+    again = package(Models(small), load_target("rv1126"), tmp_path, opt, FACTS)
+    assert again.archive.read_bytes() == made.archive.read_bytes()
 
+
+def test_another_version_of_opt_is_said_and_recorded(small, opt, tmp_path, caplog):
     target = load_target("rv1126")
     older = replace(target, paddle_lite=replace(target.paddle_lite, opt_version="v2.10"))
-    make_nb(taken_apart[0], small.params, tmp_path / "model.nb", older, opt)
-    assert f"opt is {opt.version}, the profile of rv1126 was checked with v2.10" in caplog.text
+    result = package(Models(small), older, tmp_path, opt)
+    said = f"opt is {opt.version}, the profile of rv1126 was checked with v2.10"
+    assert said in caplog.text
+    assert said in json.loads((result.folder / "manifest.json").read_text())["warnings"][0]
 
 
 def test_normalisation_in_both_countings():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from picoquant.errors import WeightsError
-from picoquant.packaging.program_edit import batch_of_one, read_params, stored_variables
+from picoquant.packaging.program_edit import batch_of_one, read_params, stored_variables, write_params
 
 
 def shapes(program):
@@ -40,6 +40,12 @@ def test_stored_values_are_what_was_stored(taken_apart):
     assert params["middle.norm.Bias"][2] == np.float32(0.77)
     assert params["image@scale"].tolist() == [1.0]
     assert params["stem.w"].shape == (6, 3, 8, 8)
+
+
+def test_values_written_are_those_paddle_wrote(taken_apart, small, tmp_path):
+    program, params, _ = taken_apart
+    write_params(program, params, tmp_path / "again.pdiparams")
+    assert (tmp_path / "again.pdiparams").read_bytes() == small.params.read_bytes()
 
 
 def test_weights_of_another_model_are_refused(taken_apart, small, tmp_path):

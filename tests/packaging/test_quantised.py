@@ -7,7 +7,7 @@ import pytest
 
 from picoquant.errors import WeightsError
 from picoquant.packaging.program_edit import batch_of_one, read_params
-from picoquant.packaging.quantised import read_quantised
+from picoquant.packaging.quantised import float_weights, read_quantised
 from tests.packaging.small_int8 import write_small
 
 
@@ -33,6 +33,17 @@ def test_network_without_quantisation_is_connected(taken_apart):
         assert all(name in known for slot in op.inputs for name in slot.arguments), op.type
         known |= {name for slot in op.outputs for name in slot.arguments}
     assert any("fake_" in op.type for op in program.blocks[0].ops)  # the original is as it was
+
+
+def test_weights_scaled_back_are_levels_times_the_scale_of_their_channel(taken_apart):
+    _, params, quantised = taken_apart
+    values = float_weights(quantised, params)
+    scales = params["stem.w@channel_scale"]  # the largest value of each channel, 127 levels
+    for channel in range(len(scales)):
+        expected = params["stem.w"][channel] * scales[channel] / 127
+        np.testing.assert_allclose(values["stem.w"][channel], expected, rtol=1e-6)
+    assert np.array_equal(values["class0.b"], params["class0.b"])
+    assert np.abs(params["stem.w"]).max() > 1 > np.abs(values["stem.w"]).max()  # the given stay as they are
 
 
 def test_float_model_is_refused(tmp_path):

@@ -1,0 +1,142 @@
+// Runs the package's model on one image and prints detections and times as JSON.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compare.h"
+#include "decode.h"
+#include "errors.h"
+#include "json.h"
+#include "network.h"
+#include "options.h"
+#include "preprocess.h"
+#include "settings.h"
+
+namespace board {
+
+namespace {
+
+class Watch {
+ public:
+  // Milliseconds since the last call, or since it was made.
+  double lap() {
+    const Clock::time_point now = Clock::now();
+    const double passed = std::chrono::duration<double, std::milli>(now - from_).count();
+    from_ = now;
+    return passed;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point from_ = Clock::now();
+};
+
+struct Times {
+  double load = 0, preprocess = 0, first_run = 0, decode = 0;
+  std::vector<double> runs;
+};
+
+void print_detections(const std::vector<Detection>& found, const std::vector<std::string>& labels, float least) {
+  bool first = true;
+  for (const Detection& box : found) {
+    if (box.score < least) continue;
+    const size_t label = static_cast<size_t>(box.label);
+    std::printf("%s\n    {\"class\": %d, \"label\": %s, \"score\": %.6f, \"box\": [%.4f, %.4f, %.4f, %.4f]}",
+                first ? "" : ",", box.label, quoted(label < labels.size() ? labels[label] : "").c_str(), box.score,
+                box.x1, box.y1, box.x2, box.y2);
+    first = false;
+  }
+}
+
+void print_comparison(const Comparison& comparison, const Tolerance& tolerance) {
+  std::printf(",\n  \"comparison\": {\"as_expected\": %s, \"expected\": %d, \"min_score\": %g, \"score_tolerance\": %g, "
+              "\"least_iou\": %g, \"wrong\": [",
+              comparison.wrong.empty() ? "true" : "false", comparison.expected, tolerance.min_score, tolerance.score,
+              tolerance.iou);
+  for (size_t index = 0; index < comparison.wrong.size(); ++index)
+    std::printf("%s%s", index ? ", " : "", quoted(comparison.wrong[index]).c_str());
+  std::printf("]}");
+}
+
+void print_times(const Times& times) {
+  double sum = 0;
+  for (const double run : times.runs) sum += run;
+  std::printf(",\n  \"milliseconds\": {\"load\": %.2f, \"preprocess\": %.2f, \"first_run\": %.2f, \"run_mean\": %.2f, "
+              "\"run_least\": %.2f, \"run_most\": %.2f, \"runs\": %zu, \"decode\": %.2f}",
+              times.load, times.preprocess, times.first_run, sum / static_cast<double>(times.runs.size()),
+              *std::min_element(times.runs.begin(), times.runs.end()),
+              *std::max_element(times.runs.begin(), times.runs.end()), times.runs.size(), times.decode);
+}
+
+int run(const Options& options) {
+  const Settings settings = read_settings(options.package + "/settings.json");
+  const std::string path = options.image.empty() ? options.package + "/sample/image.ppm" : options.image;
+  Tolerance tolerance{};
+  std::vector<Detection> expected;
+  if (!options.expected.empty()) expected = read_expected(options.expected, &tolerance);
+  const Image image = read_image(path);
+  Times times;
+  Watch watch;
+  const Input input = preprocess(image, settings);
+  times.preprocess = watch.lap();
+  if (!options.save_input.empty()) write_arrays(options.save_input, input.arrays);
+  watch.lap();
+  const std::unique_ptr<Network> network =
+      options.outputs.empty()
+          ? open_network(settings, NetworkOptions{options.package, options.cache, options.threads})
+          : recorded_network(options.outputs);
+  times.load = watch.lap();
+  std::vector<Array> outputs = network->run(input.arrays);
+  times.first_run = watch.lap();
+  for (int left = options.warmup; left > 1; --left) network->run(input.arrays);
+  for (int left = options.runs; left > 0; --left) {
+    watch.lap();
+    outputs = network->run(input.arrays);
+    times.runs.push_back(watch.lap());
+  }
+  if (!options.save_outputs.empty()) write_arrays(options.save_outputs, outputs);
+  watch.lap();
+  const std::vector<Detection> found = decode(outputs, settings, input.scale_y, input.scale_x);
+  times.decode = watch.lap();
+  std::printf("{\n  \"model\": %s,\n  \"device\": %s,\n  \"runtime\": %s,\n  \"image\": %s,\n  \"size\": [%d, %d],\n"
+              "  \"detections\": [",
+              quoted(settings.model).c_str(), quoted(settings.device.empty() ? "cpu" : settings.device).c_str(),
+              quoted(network->runtime()).c_str(), quoted(path).c_str(), image.height, image.width);
+  print_detections(found, settings.labels, options.min_score);
+  std::printf("]");
+  print_times(times);
+  bool good = true;
+  if (!options.expected.empty()) {
+    const Comparison comparison = compare(expected, found, tolerance, settings.labels);
+    print_comparison(comparison, tolerance);
+    good = comparison.wrong.empty();
+  }
+  std::printf("\n}\n");
+  return good ? 0 : 1;
+}
+
+}  // namespace
+
+}  // namespace board
+
+int main(int count, char** texts) {
+  try {
+    bool help = false;
+    const board::Options options = board::read_options(count, texts, &help);
+    if (help) {
+      std::fputs(board::kHelp, stdout);
+      return 0;
+    }
+    return board::run(options);
+  } catch (const board::BadInput& error) {
+    std::fprintf(stderr, "detect: %s\n", error.what());
+    return 2;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "detect: failed: %s\n", error.what());
+    return 1;
+  }
+}

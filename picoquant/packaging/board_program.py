@@ -1,0 +1,129 @@
+"""The program for the board: its source as shipped in `packaging/board/`, and what it reads of a package."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from picoquant.errors import WeightsError
+from picoquant.export.infer_config import InferConfig
+from picoquant.export.program import ProgramFacts
+from picoquant.files import write_json, write_text
+from picoquant.packaging.targets import Target
+from picoquant.postprocess import Decoder
+from picoquant.postprocess.decode import CELL_OFFSET
+
+SETTINGS = "settings.json"
+INTERPOLATIONS = (0, 1, 2)  # nearest, linear, cubic: OpenCV's numbers of those that the program knows
+
+# What an NPU piece needs beside Paddle Lite's own library. Source: Paddle Lite, docs/demo_guides/
+# verisilicon_timvx.md, the list of its libraries; libGAL … libovxlib are the vendor's driver in user space.
+_NPU_LIBRARIES = {
+    "verisilicon_timvx": (
+        "libnnadapter.so",
+        "libverisilicon_timvx.so",
+        "libtim-vx.so",
+        "libGAL.so",
+        "libVSC.so",
+        "libOpenVX.so",
+        "libovxlib.so",
+    )
+}
+
+
+def settings(
+    config: InferConfig,
+    facts: ProgramFacts,
+    model: str,
+    model_sha256: str,
+    target: Target,
+    partition: str = "",
+) -> dict[str, Any]:
+    """The content of `settings.json`: the same facts as `preprocess.yml`, as the program needs them.
+
+    Args:
+        config: of the model.
+        facts: its inputs and outputs.
+        model: name of the `.nb` in the package; model_sha256: its hash, which names its cache.
+        target: says which device.
+        partition: name of the partition file in the package; empty: there is none.
+
+    Raises: `WeightsError` when the program cannot prepare images as the model needs it.
+    """
+    if config.interp not in INTERPOLATIONS:
+        raise WeightsError(
+            f"the model's images are resized with interpolation {config.interp}, which the board's program does "
+            "not know: export with interp 0 (nearest), 1 (linear) or 2 (cubic)"
+        )
+    decoder = Decoder.of(*zip(*facts.outputs), config)
+    return {
+        "model": model,
+        "model_sha256": model_sha256,
+        "device": target.paddle_lite.device,
+        "context_properties": "",
+        "partition": partition,
+        "inputs": [name for name, _ in facts.inputs],
+        "size": list(config.input_size),
+        "keep_ratio": config.keep_ratio,
+        "interpolation": config.interp,
+        "is_scale": config.is_scale,
+        "mean": list(config.mean),
+        "std": list(config.std),
+        "outputs": decoder.kind,
+        "class_outputs": decoder.raw_outputs,
+        "strides": list(config.strides),
+        "cell_offset": CELL_OFFSET,
+        "nms": {
+            "score_threshold": config.nms.score_threshold,
+            "nms_threshold": config.nms.nms_threshold,
+            "nms_top_k": config.nms.nms_top_k,
+            "keep_top_k": config.nms.keep_top_k,
+        },
+        "labels": list(config.labels),
+    }
+
+
+def copy_program(folder: Path) -> None:
+    """Put the program's source, its CMake files and `run.sh` into a folder `board/` of a package."""
+    source = Path(__file__).parent / "board"
+    for path in sorted(source.rglob("*")):
+        place = folder / path.relative_to(source)
+        if path.is_file() and not {"build", "__pycache__"} & set(path.relative_to(source).parts):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+    (folder / "run.sh").chmod(0o755)
+
+
+def write_board(folder: Path, target: Target, values: dict[str, Any]) -> None:
+    """Write the program and `settings.json` into a package.
+
+    Args:
+        folder: the package, which holds the model already.
+        target: what `run.sh` checks for.
+        values: see `settings`.
+    """
+    copy_program(folder / "board")
+    write_json(folder / SETTINGS, values)
+    write_text(folder / "board" / "target.sh", _target_shell(target))
+
+
+def _target_shell(target: Target) -> str:
+    libraries = ("libpaddle_light_api_shared.so", *_NPU_LIBRARIES.get(target.paddle_lite.device, ()))
+    version = target.paddle_lite.opt_version
+    values = {
+        "TARGET_NAME": target.name,
+        "TARGET_ABI": target.abi,
+        "TARGET_DRIVER": target.driver.name,
+        "TARGET_DRIVER_VERSION": target.driver.version,
+        "TARGET_LIBRARIES": " ".join(libraries),
+        "TARGET_LIBRARIES_FROM": f"Paddle Lite {version} for {target.abi}"
+        + (f", folder {target.driver.library_folder}" if target.driver.library_folder else ""),
+    }
+    lines = "".join(f"{key}={quoted(text)}\n" for key, text in values.items())
+    return f"# What run.sh checks on the board, from the profile of {target.name}.\n{lines}"
+
+
+def quoted(text: str) -> str:
+    """A text as one word of a shell."""
+    return "'" + text.replace("'", "'\\''") + "'"

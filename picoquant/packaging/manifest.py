@@ -1,0 +1,75 @@
+"""`manifest.json`: what a package is, what made it, and the hash of each of its files."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import picoquant
+from picoquant.errors import UserError
+from picoquant.files import sha256
+
+NAME = "manifest.json"
+_TOOLS = ("paddlepaddle", "paddlepaddle-gpu", "paddleslim", "paddle2onnx", "onnx", "onnxruntime", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Of picoquant, Python and every package that takes part in a package's content."""
+    found = {"picoquant": picoquant.__version__, "python": platform.python_version()}
+    for name in _TOOLS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def files_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """SHA-256 and size of each file but the manifest, by its path in the package."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for path in paths
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a package.
+
+    Raises: `UserError` when the folder holds none.
+    """
+    path = Path(folder) / NAME
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{folder} is no package: {NAME} is missing or cannot be read") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: package the model again") from error
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or not all(
+        isinstance(facts, dict) and isinstance(facts.get("sha256"), str) for facts in files.values()
+    ):
+        raise UserError(f"{path} lists no files with their hashes: package the model again")
+    for name in files:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UserError(f"{path} is refused: {name!r} would lie outside the package")
+    return manifest
+
+
+def changed_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """What is not as the manifest says, a line each: files changed, missing or not listed."""
+    wrong = []
+    for name, facts in sorted(manifest["files"].items()):
+        path = Path(folder) / name
+        if path.is_symlink() or not path.is_file():
+            wrong.append(f"missing: {name}")
+        elif sha256(path) != facts["sha256"]:
+            wrong.append(f"changed: {name}")
+    for path in sorted(Path(folder).rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if (path.is_file() or path.is_symlink()) and name not in manifest["files"] and name != NAME:
+            wrong.append(f"not listed: {name}")
+    return wrong

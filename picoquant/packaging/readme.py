@@ -1,0 +1,64 @@
+"""`README.md` of a package: what is in it and how to run it, in a few lines."""
+
+from __future__ import annotations
+
+from picoquant.packaging.forms import FP16_NB, FP32_NB, INT8_NB, ONNX, Forms
+from picoquant.packaging.targets import Target
+
+_TOOLCHAINS = {"armhf": "armhf.cmake", "arm64": "arm64.cmake"}
+
+
+def readme(target: Target, forms: Forms, int8: bool) -> str:
+    """The text for a target; `int8`: whether the package is of an INT8 model."""
+    rows = []
+    if forms.npu_nb:
+        rows.append(f"| `{INT8_NB}` | INT8, for Paddle Lite {target.paddle_lite.opt_version} on the NPU |")
+    if forms.cpu_nb:
+        rows += [f"| `{INT8_NB}` | INT8, for Paddle Lite on the CPU |"] if int8 else []
+        rows += [f"| `{FP32_NB}`, `{FP16_NB}` | float, for Paddle Lite on the CPU |"]
+    if int8:
+        rows.append(f"| `{ONNX}` | INT8 ONNX with QuantizeLinear and DequantizeLinear |")
+        rows.append(
+            "| `model_int8_boxes.onnx`, `model_int8_detections.onnx` | the same with post-processing |"
+        )
+    rows += [
+        f"| `paddle/` | the {'INT8' if int8 else 'FP32'} Paddle model |",
+        "| `labels.txt`, `preprocess.yml` | class names; how inputs are made and outputs are read |",
+        "| `sample/` | an image, as PNG and as PPM, and the detections expected in it |",
+        "| `manifest.json` | SHA-256 of every file, versions, settings, mAP |",
+    ]
+    if forms.lite:
+        rows.append(
+            "| `board/`, `settings.json`, `environment.sh` | the program for the board and its settings |"
+        )
+    if forms.rknn:
+        rows.append("| `rknn/` (where calibration images were at hand) | for Rockchip's own toolkit |")
+    text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {target.npu}.\n\n"
+    text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
+    return text + (_on_the_board(target, forms) if forms.lite else "")
+
+
+def _on_the_board(target: Target, forms: Forms) -> str:
+    toolchain = _TOOLCHAINS.get(target.abi)
+    crossed = f" -DCMAKE_TOOLCHAIN_FILE={toolchain}" if toolchain else ""
+    text = (
+        "\n## On the board\n\n"
+        f"1. Get Paddle Lite's C++ library, {target.paddle_lite.opt_version} for {target.abi}"
+        + (" with NNAdapter" if forms.npu_nb else "")
+        + ": it must be of the version of opt in `manifest.json`.\n"
+        "2. Build the program, on the board or with a cross compiler whose C library is not newer than the "
+        "board's:\n\n"
+        "       cd board\n"
+        f"       cmake -S . -B build -DPADDLE_LITE_DIR=/path/to/cxx{crossed}\n"
+        "       cmake --build build\n\n"
+        "3. Copy the package to the board, put the libraries into `board/lib/`, and run `board/run.sh`. It checks "
+        "CPU, libraries and driver, runs the sample, prints detections and times as JSON, and ends with exit "
+        "code 0 when the detections are as expected, 1 when not, 2 when something is missing.\n"
+    )
+    if forms.npu_nb:
+        text += (
+            f"\nThe NPU's kernel driver must be {target.driver.name} {target.driver.version}. The first run "
+            "compiles the network for the NPU, which may take more than a minute; the result is kept in "
+            "`board/cache/`.\n"
+        )
+    return text + "\nNone of this was tried on a board: see docs/package.md of picoquant.\n"

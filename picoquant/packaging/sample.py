@@ -1,0 +1,131 @@
+"""A package's sample: one image, and the detections that the INT8 model finds in it on the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from picoquant.errors import DataError
+from picoquant.export.infer_config import InferConfig
+from picoquant.export.model_folder import ModelFolder
+from picoquant.files import whole_file
+from picoquant.packaging.agreement import sample_image
+from picoquant.postprocess import Detections
+
+LARGEST = 640  # longer side of the image in a package, pixels
+
+
+@dataclass(frozen=True)
+class SampleImage:
+    """An image that goes into packages.
+
+    Attributes:
+        image: `[H, W, 3]` uint8 RGB.
+        source: where it comes from, in words.
+    """
+
+    image: np.ndarray
+    source: str
+
+
+def made_sample(config: InferConfig) -> SampleImage:
+    """A picture made from a seed, where a run has no image to give."""
+    return SampleImage(sample_image(*config.input_size), "made from a seed; it shows nothing")
+
+
+def sample_of(image: np.ndarray, source: str) -> SampleImage:
+    """A sample from an image `[H, W, 3]` uint8 RGB, made smaller where it is very large."""
+    import cv2
+
+    height, width = image.shape[:2]
+    factor = LARGEST / max(height, width)
+    if factor >= 1:
+        return SampleImage(np.ascontiguousarray(image), source)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return SampleImage(small, f"{source}, made smaller from {width}x{height}")
+
+
+def write_sample(sample: SampleImage, folder: Path) -> None:
+    """Write `image.png` to look at and `image.ppm` for programs without image libraries; same pixels.
+
+    PNG, not JPEG: two decoders of JPEG give different pixels.
+    """
+    import cv2
+
+    folder.mkdir()
+    done, data = cv2.imencode(".png", cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise DataError(f"the sample image ({sample.source}) cannot be written as PNG")
+    with whole_file(folder / "image.png", "wb") as stream:
+        stream.write(data.tobytes())
+    height, width = sample.image.shape[:2]
+    with whole_file(folder / "image.ppm", "wb") as stream:
+        stream.write(f"P6\n{width} {height}\n255\n".encode() + sample.image.tobytes())
+
+
+def read_ppm(path: Path) -> np.ndarray:
+    """A binary PPM as `[H, W, 3]` uint8 RGB.
+
+    Raises: `DataError` when it is none.
+    """
+    from picoquant.data.images import read_image
+
+    try:
+        if not Path(path).read_bytes()[:2] == b"P6":
+            raise DataError(f"{path} is no binary PPM image: package the model again")
+    except OSError as error:
+        raise DataError(f"cannot read image {path}: {error.strerror}") from error
+    return read_image(path)
+
+
+def feed_of_image(image: np.ndarray, config: InferConfig) -> dict[str, np.ndarray]:
+    """An image of any size as the feed of a model, prepared as the evaluation prepares it.
+
+    Args:
+        image: `[H, W, 3]` uint8 RGB.
+        config: of the model.
+
+    Returns: `image [1, 3, H, W]`, `scale_factor [1, 2]` (y, x) and `im_shape [1, 2]`, float32.
+    """
+    from picoquant.data.transforms.normalize import NormalizeImage
+    from picoquant.data.transforms.resize import Resize
+    from picoquant.data.transforms.sample import Sample
+
+    sample = Sample(image, im_shape=(float(image.shape[0]), float(image.shape[1])))
+    rng = np.random.default_rng(0)  # the two draw nothing
+    sample = Resize(list(config.input_size), config.keep_ratio, config.interp)(sample, rng)
+    sample = NormalizeImage(config.mean, config.std, config.is_scale)(sample, rng)
+    pixels = np.zeros((1, 3, *config.input_size), np.float32)
+    resized = sample.image.transpose(2, 0, 1)[:, : config.input_size[0], : config.input_size[1]]
+    pixels[0, :, : resized.shape[1], : resized.shape[2]] = resized
+    return {
+        "image": pixels,
+        "scale_factor": np.array([sample.scale_factor], np.float32),
+        "im_shape": np.array([sample.im_shape], np.float32),
+    }
+
+
+def detect(predict: Any, decoder: Any, feed: dict[str, np.ndarray]) -> Detections:
+    """Detections of one image.
+
+    Args:
+        predict: `predict(feed)` -> outputs, and `predict.input_names`.
+        decoder: fits the outputs.
+        feed: see `feed_of_image`.
+    """
+    from picoquant.evaluation.evaluate import feed_of
+
+    outputs = predict(feed_of(feed, predict.input_names))
+    return decoder.decode(outputs, feed["scale_factor"])[0]
+
+
+def expected_detections(folder: ModelFolder, image: np.ndarray) -> Detections:
+    """What an exported model finds in an image, through Paddle's inference runtime, one thread."""
+    from picoquant.evaluation.runtime import decoder_for, open_predictor
+
+    predict = open_predictor(folder, threads=1)
+    return detect(predict, decoder_for(predict, folder.config), feed_of_image(image, folder.config))

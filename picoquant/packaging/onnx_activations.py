@@ -1,14 +1,16 @@
 """Write activations so that ONNX Runtime computes them on integers.
 
-A quantiser saturates: with zero point 0 and a scale of `top / 255`, uint8 holds 0 to `top`, and what is below
-or above becomes 0 or `top`. So relu and relu6 need no node of their own. A hard sigmoid,
-clip(slope * x + offset, 0, 1), is then a sum: folded into the convolution before it where it alone uses the
-result, else one QLinearAdd. A hard-swish is that sum times x.
+A quantiser saturates: with zero point 0, uint8 holds nothing below 0, so relu needs no node of its own, nor
+does the lower end of relu6; its upper end is a Clip of bytes where values reach above it. A hard sigmoid,
+clip(slope * x + offset, 0, 1), is a sum whose quantiser saturates at both ends: folded into the convolution
+before it where it alone uses the result, else one QLinearAdd. A hard-swish is that sum times x.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from onnx import NodeProto, helper
@@ -17,6 +19,19 @@ from picoquant.packaging.onnx_graph import Graph, attribute
 
 _SIXTH = 1.0 / 6.0
 _CLOSE = 1e-4  # paddle writes slopes as 0.1666667 or 0.16666666
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A dropped clip from 0 on.
+
+    Attributes:
+        top: the largest value; infinite for a Relu.
+        reach: how large its input was measured to be; infinite when nobody did.
+    """
+
+    top: float
+    reach: float
 
 
 def split_hard_swish(graph: Graph) -> None:
@@ -102,14 +117,14 @@ def hard_sigmoids(
     return units
 
 
-def drop_clips(graph: Graph, ranges: Mapping[str, float]) -> dict[str, float]:
+def drop_clips(graph: Graph, ranges: Mapping[str, float]) -> dict[str, Limit]:
     """Take out Relu and Clip from 0 on whose result's range is known and whose input nothing else uses.
 
     Args:
         graph: changed in place.
         ranges: largest absolute values, by tensor.
 
-    Returns: by tensor, the largest value that it may have now, 0 being the least; infinite behind a Relu.
+    Returns: what was dropped, by the tensor that must be limited by its levels now.
     """
     limited = {}
     for node in [node for node in graph.nodes if node.op_type in ("Relu", "Clip")]:
@@ -123,7 +138,7 @@ def drop_clips(graph: Graph, ranges: Mapping[str, float]) -> dict[str, float]:
             continue
         maker.output[list(maker.output).index(source)] = output
         graph.remove(node)
-        limited[output] = highest
+        limited[output] = Limit(highest, ranges.get(source, math.inf))
     return limited
 
 

@@ -3,7 +3,7 @@
 The network comes from paddle2onnx; what is INT8 and its scales come from the Paddle program. Weights are
 stored as int8 with a scale for each channel, biases as int32, and batch-norm is folded: its factor goes into
 the weights' scales, so the integers stay those that the training found. Activations are uint8, see
-`onnx_levels`; relu, relu6 and hard sigmoids are part of their quantisers, see `onnx_activations`.
+`onnx_levels`; relu, relu6 and hard sigmoids are left to their levels, see `onnx_activations`.
 """
 
 from __future__ import annotations
@@ -178,14 +178,18 @@ class _Inserter:
             return
         scaling = self._scaling(name, levels.scale, levels.zero_point)
         reading = self._scaling(f"{name}.read", levels.read_scale, levels.zero_point)
-        pair = [
-            helper.make_node("QuantizeLinear", [source, *scaling], [f"{name}.uint8"], f"{name}.uint8"),
-            helper.make_node("DequantizeLinear", [f"{name}.uint8", *reading], [back], back),
-        ]
+        stored, new = f"{name}.uint8", []
+        rounded = stored if levels.highest == 255 else f"{name}.rounded"
+        new.append(helper.make_node("QuantizeLinear", [source, *scaling], [rounded], rounded))
+        if rounded != stored:
+            graph.constants[f"{name}.highest"] = np.array(levels.highest, np.uint8)
+            limits = [scaling[1], f"{name}.highest"]  # from level 0, where the zero point is
+            new.append(helper.make_node("Clip", [rounded, *limits], [stored], stored))
+        new.append(helper.make_node("DequantizeLinear", [stored, *reading], [back], back))
         for user in users:
             _replace(user, name, back)
         place = 0 if maker is None else 1 + next(i for i, node in enumerate(graph.nodes) if node is maker)
-        graph.nodes[place:place] = pair
+        graph.nodes[place:place] = new
 
     def _constant(self, node: Any, name: str) -> None:
         """Store a constant in levels of its own."""

@@ -54,7 +54,7 @@ def _only_follower(graph: Graph, node: NodeProto) -> NodeProto | None:
         if users[0].op_type == "Conv":
             right = attribute(users[0], "group", 1) == 1 and _levels(graph, users[0]) is not None
             return users[0] if right and name != node.output[0] else None
-        if users[0].op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        if users[0].op_type not in ("QuantizeLinear", "Clip", "DequantizeLinear"):
             return None
         name = users[0].output[0]
     return None

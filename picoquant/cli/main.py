@@ -12,7 +12,7 @@ from picoquant import __version__
 from picoquant.cli import console
 from picoquant.cli.convert import convert_weights
 from picoquant.cli.info import info
-from picoquant.cli.npu import targets
+from picoquant.cli.npu import check, targets
 from picoquant.cli.options import STAGES, common_options, gather_overrides
 from picoquant.cli.verify import verify
 from picoquant.errors import UserError
@@ -194,6 +194,7 @@ cli.add_command(info)
 cli.add_command(targets)
 cli.add_command(convert_weights)
 cli.add_command(verify)
+cli.add_command(check)
 
 
 @cli.group()

@@ -64,3 +64,48 @@ def refresh(names: tuple[str, ...], opt: str | None) -> None:
 
     for line in refresh_operators(names or tuple(known_targets()), find_opt(opt)):
         click.echo(line)
+
+
+@click.command()
+@click.option("--target", required=True, metavar="NAME", help="A shipped target or a YAML file of your own.")
+@click.option("--save-dir", default="output", show_default=True, metavar="DIR", help="The run to check.")
+@click.option("--model", "model_dir", metavar="DIR", help="Check this model folder in place of a run's.")
+@click.option(
+    "--picture", metavar="FILE", help="Where the SVG goes (default: check/TARGET.svg in --save-dir)."
+)
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
+@click.option("--opt", metavar="PATH", help="Paddle Lite's opt (default: found, or the toolchain's own).")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    target: str,
+    save_dir: str,
+    model_dir: str | None,
+    picture: str | None,
+    as_json: bool,
+    opt: str | None,
+) -> None:
+    """Prove what of the INT8 model runs on a target's NPU; exit code 1 when a rule of the target is broken.
+
+    \b
+    Beside the picture it writes TARGET.json, and TARGET.partition.txt where such a file leaves fewer pieces.
+    Examples:  picoquant check --target rv1126 --save-dir output/
+               picoquant check --target rv1126 --model output/quantize --json
+    """
+    from picoquant.npu.check import check_model
+    from picoquant.npu.files import model_of, write_files
+    from picoquant.npu.report import text_report
+    from picoquant.packaging.targets import load_target
+    from picoquant.toolchain.lite import find_opt
+
+    profile = load_target(target)
+    model = model_of(save_dir, model_dir)
+    result = check_model(model, profile, find_opt(opt))
+    written = write_files(result, save_dir, picture)
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=2))
+    else:
+        click.echo(text_report(result))
+        click.echo("\n".join(["", *(f"written: {path}" for path in written)]))
+    if result.rules_broken:
+        ctx.exit(1)

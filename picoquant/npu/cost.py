@@ -1,0 +1,143 @@
+"""What a split network costs: multiply-accumulates, memory of activations, an estimate of its latency."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from picoquant.npu.graph import BOOKKEEPING, NPU, Operator, Split
+
+CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
+_MATRIX = ("fc", "mul", "matmul", "matmul_v2")
+# Operators that the NPU's driver, or opt on a CPU, joins with the operator before them: no memory of their own.
+_FUSED = ("batch_norm", "relu", "relu6", "hard_swish", "leaky_relu", "reshape2", "elementwise_add")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model of the published table.
+
+    Attributes:
+        weights: granularity of its scales there.
+        elements: results of its convolutions and matrix products, in millions, counted on the networks of
+            `paddle.vision.models` (YOLOv5s: on its architecture of release 6, without its decoding), one
+            image of the size in its name.
+    """
+
+    weights: str
+    elements: float
+
+
+PUBLISHED = {
+    "picodet_relu6_int8_416": Published("per_channel", 12.329),
+    "yolov5s_int8_640": Published("per_channel", 25.796),
+    "mobilenet_v1_int8_224": Published("per_tensor", 5.044),
+    "mobilenet_v2_int8_224": Published("per_tensor", 6.679),
+    "resnet50_int8_224": Published("per_tensor", 11.115),
+}
+
+
+@dataclass(frozen=True)
+class Latency:
+    """An estimate, not a measurement.
+
+    Attributes:
+        milliseconds: of the NPU's part, one image; None where nothing published fits.
+        error: the largest relative error when each model of the table is estimated from the others alone;
+            None for a single model.
+        method: in words.
+    """
+
+    milliseconds: float | None
+    error: float | None
+    method: str
+
+
+def macs(split: Split, operators: Sequence[Operator]) -> int:
+    """Multiply-accumulates of the convolutions and matrix products among some operators, one image."""
+    total = 0
+    for op in operators:
+        weight = _weight(split, op)
+        if weight is not None:
+            # A filter (out, in, h, w) does in * h * w for each result, a matrix (in, out) does in.
+            each = weight[1:] if op.kind in CONVOLUTIONS else weight[:1]
+            total += split.tensor(op.name).size * int(np.prod(each))
+    return total
+
+
+def elements(split: Split, operators: Sequence[Operator]) -> int:
+    """Results of the convolutions and matrix products among some operators, one image."""
+    return sum(split.tensor(op.name).size for op in operators if _weight(split, op) is not None)
+
+
+def _weight(split: Split, op: Operator) -> tuple[int, ...] | None:
+    if op.kind not in (*CONVOLUTIONS, *_MATRIX):
+        return None
+    stored = [split.tensor(name) for slot, name in op.inputs if slot in ("Filter0", "W0", "Y0")]
+    return stored[0].shape or None if stored and stored[0].stored else None
+
+
+def activation_bytes(split: Split) -> int:
+    """The most memory that computed tensors need at one time, when each is kept until its last reader is done.
+
+    A byte an element on the NPU, 4 on the CPU. What is joined with the operator before it takes the place of its
+    input. Buffers that the driver or the kernels need beside are not known and not in it.
+    """
+    born: dict[str, int] = {}
+    last: dict[str, int] = {}
+    owner: dict[str, str] = {}
+    weight: dict[str, int] = {}
+    for index, op in enumerate(split.operators):
+        for _, name in op.inputs:
+            last[owner.get(name, name)] = index
+        for slot, name in op.outputs:
+            tensor = split.tensor(name)
+            if slot.startswith(BOOKKEEPING) or tensor.stored:
+                continue
+            source = next((n for _, n in op.inputs if not split.tensor(n).stored), None)
+            in_place = op.kind in _FUSED or op.kind.startswith("fake_")
+            if in_place and source is not None:
+                owner[name] = owner.get(source, source)
+                continue
+            born[name] = index
+            weight[name] = tensor.size * (1 if op.place == NPU or tensor.dtype == "int8" else 4)
+    changes = np.zeros(len(split.operators) + 1, np.int64)
+    for name, start in born.items():
+        changes[start] += weight[name]
+        changes[last.get(name, len(split.operators) - 1) + 1] -= weight[name]
+    return int(np.cumsum(changes).max(initial=0))
+
+
+def estimate(latencies: Mapping[str, Mapping[str, Any]], weights: str, million_elements: float) -> Latency:
+    """Milliseconds on the NPU from a target's published table.
+
+    On these NPUs the time goes with the number of results far more than with the multiply-accumulates: a rate
+    per result, the geometric mean over the published models whose weights have the same granularity.
+
+    Args:
+        latencies: `Target.latency_ms`.
+        weights: `per_channel` or `per_tensor`.
+        million_elements: results of convolutions and matrix products on the NPU, in millions.
+    """
+    rates = [
+        row["npu"] / PUBLISHED[name].elements
+        for name, row in latencies.items()
+        if name in PUBLISHED and PUBLISHED[name].weights == weights and row.get("npu")
+    ]
+    called = weights.replace("_", "-")
+    if not rates:
+        return Latency(None, None, f"no published NPU time of a model with {called} weights on this target")
+    rate = math.exp(float(np.mean(np.log(rates))))
+    error = None
+    if len(rates) > 1:
+        others = [math.exp(float(np.mean(np.log(rates[:i] + rates[i + 1 :])))) for i in range(len(rates))]
+        error = max(abs(other / own - 1) for other, own in zip(others, rates))
+    method = (
+        f"estimated, not measured: {rate:.2f} ms a million results of convolutions, the mean of {len(rates)} "
+        f"published model{'s' if len(rates) > 1 else ''} with {called} weights on this target; NPU part only"
+    )
+    return Latency(rate * million_elements, error, method)

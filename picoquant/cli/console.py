@@ -52,11 +52,12 @@ def _terminate(signum: int, frame: object) -> None:
     raise Terminated
 
 
-def run_to_exit(command: Callable[[], None], debug: bool) -> int:
+def run_to_exit(command: Callable[[], object], debug: bool) -> int:
     """Run a click command and turn whatever happens into an exit code and at most one line."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        command()
+        code = command()  # a command that ends by ctx.exit(code) makes click return the code
+        return code if isinstance(code, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
@@ -81,7 +82,6 @@ def run_to_exit(command: Callable[[], None], debug: bool) -> int:
             traceback.print_exc()
         _say(f"error: {type(error).__name__}: {error} (a failure of picoquant; --debug shows where)")
         return 1
-    return 0
 
 
 def _say(text: str) -> None:

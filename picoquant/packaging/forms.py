@@ -11,10 +11,6 @@ ONNX, FP32_ONNX = "model_int8.onnx", "model_fp32.onnx"
 ONNX_VARIANTS = {"boxes": "model_int8_boxes.onnx", "detections": "model_int8_detections.onnx"}
 PADDLE = "paddle"
 
-# Rockchip's rknn-toolkit 1.x knows these and rknn-toolkit2 does not (rockchip-linux/rknn-toolkit README;
-# airockchip/rknn-toolkit2 README).
-_RKNN = ("RV1109", "RV1126", "RK1808")
-
 
 @dataclass(frozen=True)
 class Forms:
@@ -23,12 +19,10 @@ class Forms:
     Attributes:
         npu_nb: a `.nb` of the INT8 model for the NPU.
         cpu_nb: `.nb` files for the CPU: FP32 and FP16 of the float model, INT8 of the INT8 model.
-        rknn: what Rockchip's own toolkit needs.
     """
 
     npu_nb: bool
     cpu_nb: bool
-    rknn: bool
 
     @property
     def lite(self) -> bool:
@@ -44,4 +38,4 @@ class Forms:
 def forms_of(target: Target) -> Forms:
     """The forms for a target: decided by how Paddle Lite reaches it, and by who makes its NPU."""
     cpu = target.paddle_lite is not None and not target.on_npu
-    return Forms(target.on_npu, cpu, target.soc.upper() in _RKNN)
+    return Forms(target.on_npu, cpu)

@@ -31,8 +31,6 @@ def readme(target: Target, forms: Forms, int8: bool) -> str:
         rows.append(
             "| `board/`, `settings.json`, `environment.sh` | the program for the board and its settings |"
         )
-    if forms.rknn:
-        rows.append("| `rknn/` (where calibration images were at hand) | for Rockchip's own toolkit |")
     text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {target.npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
     return text + (_on_the_board(target, forms) if forms.lite else "")

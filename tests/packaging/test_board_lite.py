@@ -1,0 +1,161 @@
+"""The board's program with Paddle Lite's interface, and `run.sh` on boards that lack something.
+
+The interface is a stub (`lite_stub/`): this shows that the program compiles, links and starts, no more.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from picoquant.packaging.board_program import copy_program, write_board
+from picoquant.packaging.targets import load_target
+from tests.packaging.board import SETTINGS, build
+
+HERE = Path(__file__).parent
+BOARD = HERE.parents[1] / "picoquant" / "packaging" / "board"
+COMPILERS = {"armhf": "arm-linux-gnueabihf", "arm64": "aarch64-linux-gnu"}
+
+
+def stub(folder: Path, compiler: str, name: str = "paddle_light_api_shared") -> Path:
+    """A library folder as Paddle Lite's release has it."""
+    (folder / "include").mkdir(parents=True)
+    (folder / "lib").mkdir()
+    shutil.copyfile(HERE / "lite_stub/paddle_api.h", folder / "include/paddle_api.h")
+    command = [compiler, "-shared", "-fPIC", "-std=c++11", HERE / "lite_stub/paddle_api.cpp"]
+    out = folder / "lib" / f"lib{name}.so"
+    subprocess.run([*map(str, command), "-o", str(out)], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def with_stub(tmp_path_factory):
+    """The program linked with the stub."""
+    if not (shutil.which("cmake") and shutil.which("c++")):
+        pytest.skip("cmake and a C++ compiler are not installed")
+    folder = tmp_path_factory.mktemp("lite")
+    library = stub(folder / "cxx", "c++")
+    return build(BOARD, folder / "build", f"-DPADDLE_LITE_DIR={library}")
+
+
+def test_light_api_starts_and_says_what_is_wrong(with_stub, tmp_path):
+    import numpy as np
+
+    from tests.packaging.board import Board, write_ppm
+
+    board = Board(with_stub, tmp_path)
+    image = write_ppm(tmp_path / "image.ppm", np.zeros((64, 96, 3), np.uint8))
+    board.settings()
+    assert "model.nb cannot be read" in board.run("--image", image, code=2)
+    (tmp_path / "model.nb").write_bytes(b"")
+    board.settings(device="another")
+    assert "NNAdapter does not reach the device another" in board.run("--image", image, code=2)
+    board.settings()
+    said = board.run("--image", image, "--cache", tmp_path / "cache", code=2)
+    assert "Paddle Lite did not open model.nb" in said
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["0" * 16]  # one a model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("abi", COMPILERS)
+@pytest.mark.parametrize("full", [False, True])
+def test_cross_compiled_for_the_boards(abi, full, tmp_path):
+    compiler = f"{COMPILERS[abi]}-g++"
+    if not shutil.which(compiler):
+        pytest.skip(f"{compiler} is not installed: apt-get install g++-{COMPILERS[abi]}")
+    name = "paddle_full_api_shared" if full else "paddle_light_api_shared"
+    library = stub(tmp_path / "cxx", compiler, name)
+    copy_program(tmp_path / "board")
+    options = [f"-DPADDLE_LITE_DIR={library}", f"-DUSE_FULL_API={'ON' if full else 'OFF'}"]
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={tmp_path / 'board' / f'{abi}.cmake'}"
+    program = build(tmp_path / "board", tmp_path / "build", toolchain, *options)
+    head = program.read_bytes()[:20]
+    machine = int.from_bytes(head[18:20], "little")  # of ELF: 40 ARM, 183 AArch64
+    assert (head[4], machine) == {"armhf": (1, 40), "arm64": (2, 183)}[abi]
+
+
+class Shell:
+    """`run.sh` with commands of a board before those of this machine."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        self.board = folder / "package" / "board"
+        self.commands = folder / "bin"
+        self.commands.mkdir()
+        write_board_files(folder / "package", target)
+
+    def command(self, name: str, says: str) -> None:
+        path = self.commands / name
+        path.write_text(f"#!/bin/sh\n{says}\n")
+        path.chmod(0o755)
+
+    def run(self, *options: str):
+        path = f"{self.commands}{os.pathsep}{os.environ['PATH']}"
+        command = ["sh", str(self.board / "run.sh"), *options]
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": path})
+
+
+def write_board_files(folder: Path, target: str) -> None:
+    folder.mkdir()
+    write_board(folder, load_target(target), SETTINGS)
+    (folder / "environment.sh").write_text("export VSI_NN_LOG_LEVEL='0'\n")
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """An RV1126 with everything it needs."""
+    shell = Shell(tmp_path, "rv1126")
+    shell.command("uname", "echo armv7l")
+    shell.command("dmesg", 'echo "[    1.2] Galcore version 6.4.6.5.351518"')
+    (shell.board / "lib").mkdir()
+    for line in (shell.board / "target.sh").read_text().splitlines():
+        if line.startswith("TARGET_LIBRARIES="):
+            for name in line.split("'")[1].split():
+                (shell.board / "lib" / name).write_bytes(b"\x7fELF\x01\x01\x01")
+    (shell.board / "build").mkdir()
+    program = shell.board / "build/detect"
+    program.write_text('#!/bin/sh\necho "$VSI_NN_LOG_LEVEL $LD_LIBRARY_PATH"\necho "$@"\n')
+    program.chmod(0o755)
+    return shell
+
+
+def test_run_script_starts_the_program_on_a_board_that_has_everything(shell):
+    done = shell.run()
+    assert done.returncode == 0, done.stderr
+    environment, options = done.stdout.splitlines()
+    package = shell.board.parent
+    assert environment.startswith(f"0 {shell.board}/lib")
+    expected = f"--expected {package}/sample/expected.json"
+    assert options == f"--package {package} --cache {shell.board}/cache {expected}"
+    assert "may take more than a minute" in done.stderr
+    assert shell.run("--runs", "9").stdout.splitlines()[1].endswith("cache --runs 9")
+
+
+def test_run_script_names_what_is_missing(shell):
+    shell.command("uname", "echo aarch64_be")
+    shell.command("dmesg", 'echo "Galcore version 6.4.4.3.310723AAA"')
+    (shell.board / "lib/libGAL.so").unlink()
+    (shell.board / "lib/libnnadapter.so").write_bytes(b"\x7fELF\x02\x01\x01")
+    (shell.board / "build/detect").unlink()
+    done = shell.run()
+    assert done.returncode == 2 and not done.stdout
+    for said in (
+        "this machine is aarch64_be, the package is for rv1126 (armhf)",
+        "libGAL.so is missing",
+        "libnnadapter.so is of 64 bits, rv1126 needs 32 (armhf)",
+        "the NPU's driver galcore is 6.4.4.3.310723AAA, Paddle Lite needs 6.4.6.5",
+        "no program",
+    ):
+        assert said in done.stderr
+
+
+def test_run_script_without_driver_and_without_library_folder(shell):
+    shell.command("dmesg", "exit 1")
+    shutil.rmtree(shell.board / "lib")
+    done = shell.run()
+    assert done.returncode == 2
+    assert "the NPU's driver is not loaded (no galcore in dmesg and /sys/module)" in done.stderr
+    assert "no library folder" in done.stderr

@@ -23,6 +23,8 @@ from paddle.base import core
 from paddle.jit.dy2static.partial_program import PartialProgramLayerHook
 from paddle.static import Program
 
+from picoquant.training.depthwise import split_weight_gradients
+
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 _GRADIENTS = tuple(f"{kind}_grad" for kind in _CONVOLUTIONS)
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
@@ -137,9 +139,10 @@ class _Rewrite(PartialProgramLayerHook):
 
     def after_append_backward(self, program: Program, start: int) -> tuple[Program, int]:
         block = program.global_block()
-        for index in reversed(range(start, len(block.ops))):
-            if block.ops[index].type == "relu6_grad":
-                _cheaper_relu6_grad(block, index)
+        for operator in block.ops[start:]:
+            if operator.type == "relu6_grad":
+                _cheaper_relu6_grad(operator)
+        split_weight_gradients(block, start)
         _plain_results(block)
         return program, start
 
@@ -163,28 +166,11 @@ def _plain_results(block: Any) -> None:
             block.append_op(type="scale", inputs={"X": raw}, outputs={"Out": value}, attrs=attributes)
 
 
-def _cheaper_relu6_grad(block: Any, index: int) -> None:
-    """Turn relu6_grad(y, dy) into relu_grad(y * (6 - y), dy): the same condition, the same numbers."""
-    operator = block.ops[index]
-    out, role = operator.input("Out")[0], operator.attr("op_role")
-    value = block.var(out)
-    rest, product = (
-        block.create_var(name=f"{out}@{part}", shape=value.shape, dtype=value.dtype)
-        for part in ("rest", "product")
-    )
-    operator.desc.set_type("relu_grad")
-    operator.desc.set_input("Out", [product.name])
-    block._insert_op(
-        index,
-        type="elementwise_mul",
-        inputs={"X": value, "Y": rest},
-        outputs={"Out": product},
-        attrs={"axis": -1, "op_role": role},
-    )
-    block._insert_op(
-        index,
-        type="scale",
-        inputs={"X": value},
-        outputs={"Out": rest},
-        attrs={"scale": -1.0, "bias": 6.0, "bias_after_scale": True, "op_role": role},
-    )
+def _cheaper_relu6_grad(operator: Any) -> None:
+    """Turn relu6_grad(y, dy) into clip_grad(y, dy): dy where 0 < y < 6, the same numbers."""
+    description = operator.desc
+    description.set_type("clip_grad")
+    description.set_input("X", description.input("Out"))
+    description.set_input("Out", [])
+    operator._set_attr("min", 0.0)
+    operator._set_attr("max", 6.0)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import paddle.nn.functional as F
 from paddle import Tensor
 
+from picoquant.detector.losses.power import power
+
 
 def quality_focal_loss(logits: Tensor, target: Tensor, beta: float = 2.0) -> Tensor:
     """The loss of each element.
@@ -20,4 +22,4 @@ def quality_focal_loss(logits: Tensor, target: Tensor, beta: float = 2.0) -> Ten
     Returns: (M, C).
     """
     distance = (F.sigmoid(logits) - target).abs()
-    return F.binary_cross_entropy_with_logits(logits, target, reduction="none") * distance.pow(beta)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none") * power(distance, beta)

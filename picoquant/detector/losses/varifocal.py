@@ -8,6 +8,8 @@ from __future__ import annotations
 import paddle.nn.functional as F
 from paddle import Tensor
 
+from picoquant.detector.losses.power import power
+
 
 def varifocal_loss(
     prediction: Tensor,
@@ -30,7 +32,6 @@ def varifocal_loss(
     probability = F.sigmoid(prediction) if use_sigmoid else prediction
     entropy = F.binary_cross_entropy_with_logits if use_sigmoid else F.binary_cross_entropy
     positive = (target > 0).astype(target.dtype)
-    weight = (target if iou_weighted else 1.0) * positive + alpha * (probability - target).abs().pow(
-        gamma
-    ) * (1 - positive)
+    focus = power((probability - target).abs(), gamma)
+    weight = (target if iou_weighted else 1.0) * positive + alpha * focus * (1 - positive)
     return entropy(prediction, target, reduction="none") * weight

@@ -2,9 +2,10 @@
 
 paddle 2.6 has no way to choose oneDNN's kernels in dygraph. In a static graph the attribute
 `use_mkldnn` of an operator, which its gradient inherits, does. So backbone, neck and the head's
-convolutions are traced by `paddle.jit.to_static`; loss and assignment stay in dygraph. Two more causes
-of slowness go: relu6's gradient kernel, which takes longer than the convolutions, and memory that is
-given back to the system after every operator and has to be cleared by it again.
+convolutions are traced by `paddle.jit.to_static`; loss and assignment stay in dygraph. Three more causes
+of slowness go: relu6's gradient kernel, which takes longer than the convolutions; the weight gradients for
+which oneDNN has no fast kernel (`depthwise`); and memory that is given back to the system after every
+operator and has to be cleared by it again.
 """
 
 from __future__ import annotations

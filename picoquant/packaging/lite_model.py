@@ -25,7 +25,15 @@ def other_version(target: Target, opt: OptTool) -> str | None:
     )
 
 
-def make_nb(program: Any, params: Path, out: Path, target: Target, opt: OptTool, fp16: bool = False) -> None:
+def make_nb(
+    program: Any,
+    params: Path,
+    out: Path,
+    target: Target,
+    opt: OptTool,
+    fp16: bool = False,
+    partition: str = "",
+) -> None:
     """Optimise a program for a target.
 
     Args:
@@ -35,6 +43,7 @@ def make_nb(program: Any, params: Path, out: Path, target: Target, opt: OptTool,
         target: says which Paddle Lite targets are valid.
         opt: Paddle Lite's opt.
         fp16: a CPU that has half precision computes a float model in it.
+        partition: operators to keep on the CPU, see `npu.partition`.
 
     Raises: `ToolError` with opt's own word when it refuses the program.
     """
@@ -44,4 +53,4 @@ def make_nb(program: Any, params: Path, out: Path, target: Target, opt: OptTool,
     with tempfile.TemporaryDirectory(prefix="picoquant-nb-") as scratch:
         model = Path(scratch) / "model.pdmodel"
         write_program(program, model)
-        opt.run(model, params, out, target.paddle_lite.valid_targets, fp16=fp16)
+        opt.run(model, params, out, target.paddle_lite.valid_targets, partition=partition, fp16=fp16)

@@ -24,6 +24,7 @@ from picoquant.packaging.board_program import quoted, settings, write_board
 from picoquant.packaging.forms import FP16_NB, FP32_NB, INT8_NB, ONNX, ONNX_VARIANTS, PADDLE, Forms, forms_of
 from picoquant.packaging.lite_model import make_nb, other_version
 from picoquant.packaging.manifest import NAME, files_of, versions
+from picoquant.packaging.npu_check import PARTITION, check_for_package
 from picoquant.packaging.onnx_float import OPSET
 from picoquant.packaging.onnx_int8 import make_onnx, write_onnx
 from picoquant.packaging.preprocess import description
@@ -171,10 +172,18 @@ class _Parts:
             "model": self._about(shipped),
             "warnings": [],
         }
+        partition = ""
         if self.forms.lite:
             said = other_version(self.target, self.opt)
             manifest["warnings"] += [said] if said else []
-            self._write_nb(folder)
+            LOG.info("package %s: checking what runs where", self.target.name)
+            checked = check_for_package(shipped, self.target, self.opt)
+            manifest["check"] = checked.values
+            manifest["warnings"] += checked.warnings
+            partition = PARTITION if checked.partition else ""
+            if partition:
+                write_text(folder / partition, checked.partition)
+            self._write_nb(folder, checked.partition)
         self._write_texts(folder, shipped)
         if self.quantised:
             manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
@@ -182,10 +191,11 @@ class _Parts:
         if self.forms.lite:
             nb = INT8_NB if model is self.models.int8 else FP32_NB
             facts = program_facts(shipped.model)
-            write_board(
-                folder, self.target, settings(model.config, facts, nb, sha256(folder / nb), self.target)
-            )
-        write_text(folder / "README.md", readme(self.target, self.forms, self.models.int8 is not None))
+            values = settings(model.config, facts, nb, sha256(folder / nb), self.target, partition)
+            write_board(folder, self.target, values)
+        write_text(
+            folder / "README.md", readme(self.target, self.forms, self.models.int8 is not None, partition)
+        )
         return manifest
 
     def _one_image(self, model: ModelFolder) -> Any:
@@ -212,7 +222,7 @@ class _Parts:
         write_infer_config(model.config, out)
         return ModelFolder.open(out)
 
-    def _write_nb(self, folder: Path) -> None:
+    def _write_nb(self, folder: Path, partition: str) -> None:
         made = []
         if self.models.int8:
             made.append((INT8_NB, self.program, self.models.int8, False))
@@ -221,7 +231,7 @@ class _Parts:
             made += [(FP32_NB, program, self.models.fp32, False), (FP16_NB, program, self.models.fp32, True)]
         for name, program, model, fp16 in made:
             LOG.info("package %s: %s by opt %s", self.target.name, name, self.opt.version)
-            make_nb(program, model.params, folder / name, self.target, self.opt, fp16)
+            make_nb(program, model.params, folder / name, self.target, self.opt, fp16, partition)
 
     def _write_onnx(self, folder: Path, shipped: ModelFolder) -> dict[str, Any]:
         """The INT8 ONNX and its variants with post-processing; returns how well it and Paddle agree."""

@@ -8,8 +8,14 @@ from picoquant.packaging.targets import Target
 _TOOLCHAINS = {"armhf": "armhf.cmake", "arm64": "arm64.cmake"}
 
 
-def readme(target: Target, forms: Forms, int8: bool) -> str:
-    """The text for a target; `int8`: whether the package is of an INT8 model."""
+def readme(target: Target, forms: Forms, int8: bool, partition: str = "") -> str:
+    """The text for a package.
+
+    Args:
+        target, forms: what it is for and what it holds.
+        int8: whether it is of an INT8 model.
+        partition: name of its partition file; empty: it has none.
+    """
     rows = []
     if forms.npu_nb:
         rows.append(f"| `{INT8_NB}` | INT8, for Paddle Lite {target.paddle_lite.opt_version} on the NPU |")
@@ -25,11 +31,16 @@ def readme(target: Target, forms: Forms, int8: bool) -> str:
         f"| `paddle/` | the {'INT8' if int8 else 'FP32'} Paddle model |",
         "| `labels.txt`, `preprocess.yml` | class names; how inputs are made and outputs are read |",
         "| `sample/` | an image, as PNG and as PPM, and the detections expected in it |",
-        "| `manifest.json` | SHA-256 of every file, versions, settings, mAP |",
+        "| `manifest.json` | SHA-256 of every file, versions, settings, mAP, check |",
     ]
     if forms.lite:
         rows.append(
             "| `board/`, `settings.json`, `environment.sh` | the program for the board and its settings |"
+        )
+    if partition:
+        rows.append(
+            f"| `{partition}` | operators kept on the CPU, so that the NPU's pieces are fewer; the `.nb` was made "
+            "with it |"
         )
     text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {target.npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"

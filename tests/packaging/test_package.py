@@ -17,11 +17,14 @@ from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.export.model_folder import ModelFolder
 from picoquant.files import sha256
 from picoquant.packaging.forms import ONNX_VARIANTS
+from picoquant.packaging.lite_model import make_nb
 from picoquant.packaging.package import Facts, Models, package
 from picoquant.packaging.preprocess import normalisation
+from picoquant.packaging.program_edit import batch_of_one
 from picoquant.packaging.targets import load_target
 from picoquant.packaging.verify import verify
 from picoquant.toolchain.opt_tool import OptTool
+from tests.npu.quick_int8 import exported, quick_int8
 from tests.packaging.board import blocks
 from tests.packaging.small_int8 import CONFIG, write_small
 from tests.packaging.test_targets import SOCS
@@ -35,6 +38,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from picoquant.export.model_folder import ModelFolder
+from picoquant.packaging.lite_model import make_nb
 from picoquant.packaging.package import Models, package
 from picoquant.packaging.targets import load_target
 from picoquant.toolchain.opt_tool import OptTool
@@ -94,7 +98,7 @@ def test_files_and_hashes(made, opt):
     assert manifest["versions"]["opt"] == opt.version
     tools = {"picoquant", "python", "paddlepaddle", "paddleslim", "paddle2onnx", "onnx", "onnxruntime"}
     assert tools <= set(manifest["versions"])
-    assert manifest["warnings"] == [] and manifest["sample"]["source"] == "made from a seed; it shows nothing"
+    assert manifest["sample"]["source"] == "made from a seed; it shows nothing"
     assert made.bytes["model.nb"] == (made.folder / "model.nb").stat().st_size > 10_000
     assert os.access(made.folder / "board/run.sh", os.X_OK)
 
@@ -103,6 +107,49 @@ def test_nb_is_for_the_npu(made):
     data = (made.folder / "model.nb").read_bytes()
     assert b"subgraph" in data and b"Input0_scale" in data
     assert b"fake_" not in data  # no quantising operator is left to simulate
+
+
+def test_manifest_holds_the_check(made):
+    check = json.loads((made.folder / "manifest.json").read_text())["check"]
+    assert (check["target"], check["npu_pieces"], check["partition_file"]) == ("rv1126", 1, "")
+    # The small network is quantised by hand and has no scale behind a convolution, which boards refuse.
+    assert {finding["rule"] for finding in check["rules_broken"]} == {"scales"}
+    (line,) = json.loads((made.folder / "manifest.json").read_text())["warnings"]
+    assert line.startswith("rv1126: rule scales is broken: tensor_3: conv2d has no quantisation scale for ")
+    assert f"(and {len(check['rules_broken']) - 1} more)" in line
+    assert json.loads((made.folder / "settings.json").read_text())["partition"] == ""
+
+
+@pytest.fixture(scope="module")
+def split_model(tmp_path_factory):
+    """A model with scores inside, which the NPU takes in two pieces."""
+    folder = tmp_path_factory.mktemp("split")
+    return quick_int8(exported("picodet_s_416_coco_npu.yml", folder / "fp32", kind="boxes"), folder / "int8")
+
+
+def test_broken_rules_are_warnings_and_the_partition_file_is_packaged(split_model, opt, tmp_path, caplog):
+    target = load_target("rv1126")
+    result = package(Models(split_model), target, tmp_path, opt)
+    manifest = json.loads((result.folder / "manifest.json").read_text())
+    said = "rv1126: rule one_piece is broken: sqrt_0.tmp_0: 2 NPU pieces"
+    assert said in caplog.text and any(said in line for line in manifest["warnings"])
+    assert {finding["rule"] for finding in manifest["check"]["rules_broken"]} == {"one_piece", "conversions"}
+    assert len(manifest["warnings"]) == 2  # a line a rule
+    text = (result.folder / "partition.txt").read_text()
+    assert text.startswith("reshape2::") and "partition.txt" in manifest["files"]
+    assert json.loads((result.folder / "settings.json").read_text())["partition"] == "partition.txt"
+    check = manifest["check"]
+    assert (check["partition_file"], check["npu_pieces"]) == ("partition.txt", 2)
+    assert check["npu_pieces_with_partition_file"] == 1
+    # opt was given the file: without it the .nb has two pieces.
+    program = batch_of_one(split_model.model, split_model.config.input_size)
+    make_nb(program, split_model.params, tmp_path / "plain.nb", target, opt)
+    pieces = [path.read_bytes().count(b"\x08\0\0\0subgraph") for path in _nbs(result, tmp_path)]
+    assert pieces == [1, 2]
+
+
+def _nbs(result, folder):
+    return result.folder / "model.nb", folder / "plain.nb"
 
 
 def test_texts(made):
@@ -146,6 +193,9 @@ def test_cpu_target_holds_three_precisions_and_what_each_should_detect(small, op
     nb = {name: (result.folder / name).read_bytes() for name in names}
     assert len(set(nb.values())) == 3
     assert not any(b"verisilicon" in data for data in nb.values())
+    check = json.loads((result.folder / "manifest.json").read_text())["check"]
+    assert check["operators"]["npu"] == 0 and check["rules_broken"] == []
+    assert not {"npu_pieces", "conversions", "cpu_operators", "partition_file"} & set(check)
     settings = json.loads((result.folder / "settings.json").read_text())
     assert (settings["model"], settings["device"]) == ("model.nb", "")
     assert settings["model_sha256"] == sha256(result.folder / "model.nb")
@@ -164,6 +214,7 @@ def test_target_without_paddle_lite_needs_no_opt(small, tmp_path):
     result = package(Models(small), load_target("generic_onnx"), tmp_path, sample=blocks())
     assert set(result.bytes) == {"model_int8.onnx", *ONNX_VARIANTS.values()}
     assert not any(name.startswith("board/") for name in result.files)
+    assert "check" not in json.loads((result.folder / "manifest.json").read_text())
     assert verify(result.folder).holds
     with pytest.raises(UserError, match="rv1126 needs Paddle Lite's opt"):
         package(Models(small), load_target("rv1126"), tmp_path)

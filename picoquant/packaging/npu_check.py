@@ -1,0 +1,70 @@
+"""The check of a package's model on its target: what goes into the manifest, and what the user is told."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from picoquant.export.model_folder import ModelFolder
+from picoquant.npu.check import check_model
+from picoquant.packaging.targets import Target
+from picoquant.toolchain.opt_tool import OptTool
+
+LOG = logging.getLogger("picoquant")
+
+PARTITION = "partition.txt"
+# Keys of a check that say nothing where there is no NPU.
+_OF_NPUS = (
+    "device",
+    "npu_pieces",
+    "cpu_operators",
+    "conversions",
+    "partition_file",
+    "npu_pieces_with_partition_file",
+)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `picoquant check` found.
+
+    Attributes:
+        values: for `manifest["check"]`.
+        warnings: a line for each rule that is broken.
+        partition: content of the partition file; empty where none helps.
+    """
+
+    values: dict[str, Any]
+    warnings: tuple[str, ...]
+    partition: str
+
+
+def check_for_package(model: ModelFolder, target: Target, opt: OptTool) -> Checked:
+    """Check a model on a target that Paddle Lite reaches; a broken rule is a warning, no error.
+
+    Where a partition file helps, the package holds it: the manifest names the file and keeps no copy of it.
+
+    Raises: `ToolError` when opt refuses the model.
+    """
+    result = check_model(model, target, opt)
+    values = result.to_json()
+    for key in () if target.on_npu else _OF_NPUS:
+        del values[key]
+    if result.partition:
+        values["partition_file"] = PARTITION
+    counts: dict[str, int] = {}
+    for finding in result.rules_broken:
+        counts[finding.rule] = counts.get(finding.rule, 0) + 1
+    firsts = {finding.rule: finding for finding in reversed(result.rules_broken)}
+    warnings = []
+    for rule, count in counts.items():
+        finding = firsts[rule]
+        at = f"{finding.operator}: " if finding.operator else ""
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        warnings.append(
+            f"{target.name}: rule {rule} is broken: {at}{finding.message}{more} -> {finding.mend}"
+        )
+    for line in warnings:
+        LOG.warning("%s", line)
+    return Checked(values, tuple(warnings), result.partition)

@@ -10,6 +10,7 @@ import click
 
 from picoquant import __version__
 from picoquant.cli import console
+from picoquant.cli.analyze import analyze
 from picoquant.cli.convert import convert_weights
 from picoquant.cli.info import info
 from picoquant.cli.npu import check, targets
@@ -190,6 +191,7 @@ def doctor(save_dir: str, as_json: bool) -> None:
         raise UserError(f"not ready: {', '.join(missing)}; the lines above say what to do")
 
 
+cli.add_command(analyze)
 cli.add_command(info)
 cli.add_command(targets)
 cli.add_command(convert_weights)

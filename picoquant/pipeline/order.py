@@ -48,7 +48,7 @@ def run_recipe(
     Raises: `UserError` for bad input, `PicoquantError` for a failure of ours.
     """
     stages = select(STAGES, first, last)
-    recipe = load_recipe(config or _earlier(save_dir), overrides)
+    recipe = load_recipe(config or earlier_config(save_dir), overrides)
     check_device(device)
     rank, world = rank_and_world()
     if world > 1 and [stage.name for stage in stages] != ["train"]:
@@ -77,7 +77,7 @@ def _check(context: Context, stages: Sequence[Stage]) -> None:
         settings(context)
 
 
-def _earlier(save_dir: str) -> str:
+def earlier_config(save_dir: str) -> str:
     """The configuration that an earlier run left in `save_dir`."""
     path = Path(save_dir).expanduser() / CONFIG
     if not path.is_file():

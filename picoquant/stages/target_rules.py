@@ -44,6 +44,12 @@ def quant_aware_for_targets(recipe: Recipe) -> QuantAwareSettings:
     return replace(given, **taken)
 
 
+def rules_are_symmetric(recipe: Recipe) -> bool:
+    """Whether a target of the recipe takes symmetric activations only (without targets: yes, as INT8 NPUs do)."""
+    rules = [load_target(name).quantization for name in recipe.targets]
+    return any(rule.symmetric for rule in rules) or not rules
+
+
 def say_origin(recipe: Recipe) -> None:
     """Log which settings came from the targets, and which the recipe sets otherwise."""
     section = recipe.document.get("QuantAware") or {}

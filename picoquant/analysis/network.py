@@ -1,0 +1,216 @@
+"""What is analysed: a float network, and the ranges and weights with which INT8 holds it.
+
+An FP32 model gets the ranges of its calibration images, and its weights are rounded to nearest: what plain
+post-training quantisation makes of it. An INT8 model is taken with its own ranges, and with its weights as
+they are: in float, but on the levels of INT8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from picoquant.analysis.layers import Layer, find_layers
+from picoquant.analysis.statistics import Values, Watch
+from picoquant.errors import DataError
+from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.export.program import read_program
+from picoquant.files import whole_file
+from picoquant.packaging.program_edit import read_params, write_program
+from picoquant.packaging.quantised import QuantizedProgram, read_quantised
+from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
+from picoquant.quantization.folding import fold_model
+from picoquant.quantization.programs import (
+    InferenceModel,
+    load_model,
+    read_variable,
+    with_outputs,
+    write_variable,
+)
+from picoquant.quantization.settings import QuantAwareSettings
+from picoquant.quantization.simulation import Range, Simulation, rounded_weight
+from picoquant.quantization.tensors import TargetTensors, target_tensors
+
+_LARGEST = 127
+_NMS = "multiclass_nms3"
+_THRESHOLD = "out_threshold"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to analyse; its variables are in the scope that was current when it was loaded.
+
+    Attributes:
+        kind: `fp32` or `int8`.
+        model: the float program, batch-norm folded.
+        executor: runs it.
+        tensors: what an NPU holds in INT8.
+        layers: operators with weights, first to last.
+        ranges: by tensor; an INT8 model may lack some.
+        rounded: by layer name, the weight with INT8's error: rounded to nearest. Of an INT8 model the
+            float weights are not known; there its own weight is moved by a random part of up to half a level,
+            which is an error of the same size.
+    """
+
+    kind: str
+    model: InferenceModel
+    executor: Any
+    tensors: TargetTensors
+    layers: tuple[Layer, ...]
+    ranges: Mapping[str, Range]
+    rounded: Mapping[str, np.ndarray]
+
+    def fully_quantised(self, outputs: Sequence[str]) -> Simulation:
+        """The network with every weight and every tensor that has a range in INT8."""
+        weights = {}
+        if self.kind == "fp32":
+            weights = {layer.operator.weight: self.rounded[layer.name] for layer in self.layers}
+        return Simulation(self.model, self.executor, self.ranges, weights, outputs)
+
+    @property
+    def batch_size(self) -> int:
+        """Images that the program takes at a time; -1 for any number."""
+        block = self.model.program.global_block()
+        shapes = [block.var(name).shape for name in self.model.feeds]
+        shapes += [variable.shape for variable in self.model.fetches if len(variable.shape) == 3]
+        return max(shape[0] for shape in shapes)
+
+
+def load_float(folder: ModelFolder, scratch: Path, executor: Any, quant: QuantAwareSettings) -> Network:
+    """An FP32 model, its batch-norm folded; without ranges yet (`with_ranges`).
+
+    Args:
+        folder: is not changed.
+        scratch: gets a copy.
+        executor: the current scope gets the variables.
+        quant: which operators become INT8, and how their weights are rounded.
+
+    Raises: `WeightsError` for a model that cannot be read, is quantised already or has nothing to quantise.
+    """
+    _copy(folder, scratch)
+    fold_model(scratch, executor)
+    model = before_nms(load_model(scratch, executor))
+    operators = quantizable_operators(model.program, quant)
+    tensors = target_tensors(model.program, model.feeds)
+    layers = find_layers(model.program, operators, tensors)
+    scope = paddle.static.global_scope()
+    rounded = {
+        layer.name: rounded_weight(
+            read_variable(scope, layer.operator.weight), layer.operator, quant.weight_bits
+        )
+        for layer in layers
+    }
+    return Network("fp32", model, executor, tensors, layers, {}, rounded)
+
+
+def load_int8(folder: ModelFolder, scratch: Path, executor: Any, seed: int = 0) -> Network:
+    """An INT8 model in Paddle Lite's form, with its own ranges and weights.
+
+    Args: as those of `load_float`; `seed` is of the weights' random error.
+
+    Raises: `WeightsError` for a float model or one in another form.
+    """
+    program = read_program(folder.model)
+    taken = read_quantised(program, read_params(program, folder.params), folder.model)
+    _copy(folder, scratch)
+    write_program(taken.network, scratch / MODEL)
+    model = before_nms(load_model(scratch, executor))
+    scope, random = paddle.static.global_scope(), np.random.default_rng(seed)
+    operators, noisy = [], {}
+    for operator in taken.operators:
+        shape = [-1 if axis == operator.axis else 1 for axis in range(operator.levels.ndim)]
+        scales = operator.weight_scales.reshape(shape if operator.axis >= 0 else ())
+        write_variable(scope, operator.weight, (operator.levels * scales).astype(np.float32))
+        moved = operator.levels + random.uniform(-0.5, 0.5, operator.levels.shape)
+        noisy[operator.output] = (moved * scales).astype(np.float32)
+        operators.append(
+            QuantizedOperator(
+                operator.kind, operator.output, operator.activation, operator.weight, operator.axis
+            )
+        )
+    tensors = target_tensors(model.program, model.feeds)
+    layers = find_layers(model.program, operators, tensors)
+    ranges = _own_ranges(program, taken)
+    ranges = {name: Range.symmetric(ranges[name]) for name in tensors.names if name in ranges}
+    rounded = {layer.name: noisy[layer.operator.output] for layer in layers}
+    return Network("int8", model, executor, tensors, layers, ranges, rounded)
+
+
+def _own_ranges(program: Any, taken: QuantizedProgram) -> dict[str, float]:
+    """Largest absolute values: of the convolutions' inputs, and what each operator notes of its result."""
+    ranges: dict[str, float] = {}
+    for op in program.blocks[0].ops:
+        noted = next((attribute.f for attribute in op.attrs if attribute.name == _THRESHOLD), 0.0)
+        if noted > 0:
+            for slot in op.outputs:
+                if slot.parameter in ("Out", "Output", "Y"):
+                    ranges.update(dict.fromkeys(slot.arguments, noted))
+    for operator in taken.operators:
+        ranges[operator.activation] = operator.activation_scale * _LARGEST
+    return ranges
+
+
+def observe(
+    model: InferenceModel, executor: Any, names: Sequence[str], feeds: Iterable[Mapping[str, np.ndarray]]
+) -> dict[str, Values]:
+    """What values tensors have in the float network.
+
+    Args:
+        model: is run as it is.
+        executor: with the model's weights in the current scope.
+        names: tensors.
+        feeds: images.
+
+    Raises: `DataError` naming the first tensor that is not finite, and the image.
+    """
+    run = Simulation(model, executor, {}, outputs=names)
+    watches = {name: Watch() for name in names}
+    for number, feed in enumerate(feeds, start=1):
+        for name, value in zip(names, run(feed)):
+            if not np.isfinite(value).all():
+                raise DataError(
+                    f"activation {name} is not finite for image {number}: check the model's weights and that "
+                    "the images are prepared as infer_cfg.yml says"
+                )
+            watches[name].add(value)
+    return {name: watch.values() for name, watch in watches.items()}
+
+
+def min_max_ranges(
+    tensors: TargetTensors, values: Mapping[str, Values], symmetric: bool = True
+) -> dict[str, Range]:
+    """Ranges that clip nothing; tensors of a group get one. A tensor that is always 0 gets none."""
+    ranges = {}
+    for group in tensors.groups:
+        low = min(0.0, *(values[name].low for name in group))
+        high = max(0.0, *(values[name].high for name in group))
+        if low < high:
+            limits = Range.symmetric(max(-low, high)) if symmetric else Range(low, high)
+            ranges.update(dict.fromkeys(group, limits))
+    return ranges
+
+
+def before_nms(model: InferenceModel) -> InferenceModel:
+    """A model that ends in a suppression ends before it: detections cannot be compared number by number."""
+    block = model.program.global_block()
+    nms = next((op for op in block.ops if op.type == _NMS), None)
+    if nms is None:
+        return model
+    names = [nms.input("Scores")[0], nms.input("BBoxes")[0]]
+    program = with_outputs(model.program, model.feeds, names)
+    block = program.global_block()
+    used = {name for op in block.ops for name in op.input_arg_names}
+    feeds = tuple(name for name in model.feeds if name in used)
+    return InferenceModel(program, feeds, tuple(block.var(name) for name in names))
+
+
+def _copy(folder: ModelFolder, scratch: Path) -> None:
+    scratch.mkdir(parents=True, exist_ok=True)
+    for source, name in ((folder.model, MODEL), (folder.params, PARAMS)):
+        with whole_file(scratch / name, "wb") as stream:
+            stream.write(source.read_bytes())

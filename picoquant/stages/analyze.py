@@ -1,0 +1,201 @@
+"""`picoquant analyze`: which layers lose accuracy in INT8; of a run's models, or of a model folder."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable
+
+from picoquant.config.data import reader_settings, with_model_preprocessing, workers
+from picoquant.config.detector import parse_detector
+from picoquant.config.recipe import load_recipe
+from picoquant.errors import UserError
+from picoquant.export.program import program_facts
+from picoquant.pipeline.run_folder import RunFolder
+from picoquant.pipeline.stage import Context
+from picoquant.stages import datasets
+from picoquant.stages.exported import fp32_model, int8_model
+from picoquant.stages.target_rules import quant_aware_for_targets, rules_are_symmetric
+
+LOG = logging.getLogger("picoquant")
+
+FOLDER = "analyze"
+PICTURE = "analysis.png"
+KINDS = ("fp32", "int8")
+
+
+@dataclass(frozen=True)
+class AnalyzeOptions:
+    """What is analysed.
+
+    Attributes:
+        kind: `fp32` or `int8`; None: what `Global.model_dir` is, else the run's INT8 model where it has one.
+        images: how many of the calibration images.
+        map_images: evaluation images for mAP; 0: no mAP.
+        top: layers whose mAP is measured.
+        out: folder of the files; None: `analyze` in the run folder.
+    """
+
+    kind: str | None = None
+    images: int = 4
+    map_images: int = 0
+    top: int = 10
+    out: Path | None = None
+
+
+def analyze(
+    config: str, overrides: Sequence[str], save_dir: str, options: AnalyzeOptions
+) -> tuple[Any, Path]:
+    """Analyse a model and write `analysis.json`, `.csv`, `.png` and `tensors.csv`.
+
+    Args:
+        config: a recipe or configuration: says which images.
+        overrides: `KEY.SUB=VALUE` texts; `Global.model_dir` names a model outside a run.
+        save_dir: the run folder.
+        options: see there.
+
+    Returns: the `picoquant.analysis.analyse.Analysis`, and the folder.
+
+    Raises: `UserError` for a model that is not there or images that are not enough.
+    """
+    recipe = load_recipe(config, overrides)
+    context = Context(recipe, RunFolder(Path(save_dir)), "cpu")
+    folder, kind, float_folder = _models(context, options.kind)
+    datasets.check(context, _section(context))
+    feeds = _feeds(context, folder, options.images)
+    from picoquant.quantization.session import quiet, static_session
+
+    with quiet():
+        from picoquant.analysis.report import write_picture, write_report
+    with tempfile.TemporaryDirectory(prefix="picoquant-analyze-") as scratch, quiet(), static_session():
+        analysis = _analyse(context, folder, kind, float_folder, feeds, options, Path(scratch))
+    out = options.out or context.run.folder(FOLDER)
+    write_report(analysis, out)
+    write_picture(analysis, out / PICTURE)
+    return analysis, out
+
+
+def _models(context: Context, wanted: str | None) -> tuple[Any, str, Any]:
+    """The folder that is analysed, what it is, and the FP32 model that an INT8 one is compared with."""
+    if context.recipe.common.model_dir:
+        folder = fp32_model(context)
+        kind = "int8" if program_facts(folder.model).quantised else "fp32"
+        if wanted not in (None, kind):
+            raise UserError(f"{folder.path} holds an {kind.upper()} model, --of {wanted} was asked for")
+        return folder, kind, None
+    done = context.run.record("quantize").get("status") == "done"
+    if wanted == "fp32" or (wanted is None and not done):
+        return fp32_model(context), "fp32", None
+    return int8_model(context), "int8", fp32_model(context)
+
+
+def _section(context: Context) -> str:
+    return "TrainDataset" if context.recipe.calibration.images == "train" else "EvalDataset"
+
+
+def _feeds(context: Context, folder: Any, count: int) -> list[Mapping[str, Any]]:
+    """The first calibration images, one in each feed."""
+    from picoquant.data.reader import EvalReader
+    from picoquant.evaluation.evaluate import feed_of
+
+    images = datasets.load(context, _section(context))
+    if len(images) < count:
+        raise UserError(f"--images {count}, but {images.section} has {len(images)} usable images")
+    settings = with_model_preprocessing(reader_settings(context.recipe, "EvalReader"), folder.config)
+    names = [name for name, _ in program_facts(folder.model).inputs]
+    with EvalReader(datasets.first(images, count), replace(settings, batch_size=1), 0) as reader:
+        return [feed_of(batch, names) for batch in itertools.islice(reader, count)]
+
+
+def _analyse(
+    context: Context,
+    folder: Any,
+    kind: str,
+    float_folder: Any,
+    feeds: list[Mapping[str, Any]],
+    options: AnalyzeOptions,
+    scratch: Path,
+) -> Any:
+    import paddle
+
+    from picoquant.analysis.accuracy import with_accuracy
+    from picoquant.analysis.analyse import analyse, steps_of, with_min_max_ranges
+    from picoquant.analysis.network import load_float, load_int8
+    from picoquant.analysis.quantities import picodet_quantities
+    from picoquant.progress import Progress
+
+    executor = paddle.static.Executor(paddle.CPUPlace())
+    LOG.info("analyze: %s (%s), %d images", folder.path, kind, len(feeds))
+    quant = quant_aware_for_targets(context.recipe)
+    if kind == "int8":
+        network = load_int8(folder, scratch / "int8", executor, context.recipe.common.seed)
+    else:
+        network = load_float(folder, scratch / "fp32", executor, quant)
+        network = with_min_max_ranges(network, feeds, rules_are_symmetric(context.recipe))
+    reference = _reference(float_folder, scratch / "reference", network, quant) if float_folder else None
+    names = [variable.name for variable in network.model.fetches]
+    shapes = [variable.shape for variable in network.model.fetches]
+    quantities = picodet_quantities(names, shapes, folder.config)
+    progress = Progress("analyze: layers alone", steps_of(network, feeds), "layer")
+    progress.update(0)
+    try:
+        analysis = analyse(network, feeds, quantities, reference, progress.update)
+    finally:
+        progress.close()
+    if not options.map_images:
+        return analysis
+    count = min(options.top, len(network.layers))
+    with _evaluation(context, folder, names, shapes, options.map_images) as (evaluate, images):
+
+        def shown(done: int) -> None:
+            LOG.info("analyze: mAP %d of %d measured", done, count + 2)
+
+        return with_accuracy(analysis, network, evaluate, images, count, shown)
+
+
+def _reference(folder: Any, scratch: Path, network: Any, quant: Any) -> Callable:
+    """The FP32 network of the run: for a feed its tensors, the outputs under the INT8 model's names."""
+    import paddle
+
+    from picoquant.analysis.network import load_float
+    from picoquant.quantization.simulation import Simulation
+
+    executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
+    with paddle.static.scope_guard(scope):
+        exact = load_float(folder, scratch, executor, quant)
+        outputs = [variable.name for variable in exact.model.fetches]
+        names = list(dict.fromkeys([*exact.tensors.names, *outputs]))
+        run = Simulation(exact.model, executor, {}, outputs=names)
+
+    def tensors(feed: Mapping[str, Any]) -> dict[str, Any]:
+        with paddle.static.scope_guard(scope):
+            found = dict(zip(names, run(feed)))
+        mine = [variable.name for variable in network.model.fetches]
+        return {**found, **{own: found[name] for own, name in zip(mine, outputs)}}
+
+    return tensors
+
+
+@contextlib.contextmanager
+def _evaluation(
+    context: Context, folder: Any, names: Sequence[str], shapes: Sequence[Any], count: int
+) -> Iterator[tuple[Callable[[Any], float], int]]:
+    """What gives the mAP of a predictor on the first evaluation images, and how many they are."""
+    from picoquant.data.reader import EvalReader
+    from picoquant.evaluation.evaluate import evaluate
+    from picoquant.postprocess.decoder import Decoder
+
+    dataset = datasets.load(context, "EvalDataset")
+    if len(dataset) < count:
+        raise UserError(f"--map {count}, but {dataset.section} has {len(dataset)} usable images")
+    dataset = datasets.first(dataset, count)
+    settings = with_model_preprocessing(reader_settings(context.recipe, "EvalReader"), folder.config)
+    nms = parse_detector(context.recipe.document).head.nms
+    decoder = Decoder.of(names, shapes, folder.config, nms, str(folder.model))
+    with EvalReader(dataset, settings, workers(context.recipe)) as reader:
+        yield lambda predict: evaluate(predict, decoder, dataset, reader, "analyze").metrics["mAP"], count

@@ -173,11 +173,13 @@ def write_picture(analysis: Analysis, path: Path, named: int = 6) -> None:
         0.995, 0.98, "worst alone:\n" + "\n".join(texts), transform=axis.transAxes, ha="right", va="top",
         fontsize=8, bbox={"facecolor": "white", "edgecolor": "#c0392b", "alpha": 0.9},
     )  # fmt: skip
+    heights = line([analysis.layers[x.index(index)].worst() for index in worst])
+    axis.plot(worst, heights, "v", color="#c0392b", markersize=7, label="worst alone", linestyle="none")
     axis.axhline(0, color="black", linewidth=0.6)
     axis.set_xlabel("layer, first to last")
     axis.set_ylabel("signal-to-noise, dB (low is bad)")
     finite = [value for value in (*alone, *built_up) if value == value]
-    axis.set_ylim(min(0.0, *finite) - 3, max(finite) * 1.5 if finite else 1)
+    axis.set_ylim(min(0.0, *finite) - 3, max(finite) * 1.6 if finite else 1)
     axis.set_xlim(-1, len(x))
     axis.grid(alpha=0.3, axis="y")
     axis.legend(loc="upper left", fontsize=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
@@ -13,12 +14,14 @@ from typing import Any
 
 from picoquant.export.infer_config import FILE_NAME, InferConfig, write_infer_config
 from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.files import disk_errors
+from picoquant.files import disk_errors, write_json
 from picoquant.progress import Progress
 from picoquant.quantization.session import quiet, static_session
 from picoquant.quantization.settings import DistillationSettings, QuantizeSettings
 
 LOG = logging.getLogger("picoquant")
+
+DESCRIPTION = "quantization.json"
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class QuantizeResult:
 
     Attributes:
         metrics: `mAP` of the INT8 model kept (where it was measured), `best_step`, `evaluations` (step
-            and mAP), `fp32_mAP` (where measured), `steps`, `quantized_operators`, `setup_seconds`.
+            and mAP), `fp32_mAP` (where measured), `steps`, `quantized_operators`, `setup_seconds`,
+            `fully_quantized` (see `full_check.py`).
         files: everything written, relative to the output folder.
     """
 
@@ -66,7 +70,8 @@ def quantize(
         progress: makes the line that shows progress.
 
     Raises: `WeightsError` for a model that cannot be read or quantised, `ConfigError` for settings that do
-        not fit it, `UserError` when the loss is not finite.
+        not fit it, `UserError` when the loss is not finite, `PicoquantError` when an operator of the result
+        is not in INT8 though it should be.
     """
     began = time.monotonic()
     LOG.info("quantize: loading PaddleSlim and %s", model_dir)
@@ -93,8 +98,36 @@ def quantize(
         else:
             write_infer_config(config, Path(out_dir))
         shutil.copyfile(Path(work_dir) / "qat.csv", Path(out_dir) / "qat.csv")
+    metrics.update(_check(Path(out_dir), settings))
     files = (path for path in Path(out_dir).rglob("*") if path.is_file())
     return QuantizeResult(metrics, tuple(sorted(str(path.relative_to(out_dir)) for path in files)))
+
+
+def _check(out: Path, settings: QuantizeSettings) -> dict[str, Any]:
+    """Look whether the model that was written is INT8 throughout, and note it in quantization.json.
+
+    Raises: `PicoquantError` naming what is not.
+    """
+    from picoquant.quantization.full_check import check_int8_model, require_whole
+
+    quant = settings.quant
+    if (quant.weight_bits, quant.activation_bits) != (8, 8):
+        LOG.info("quantize: the full quantisation check is for 8 bits, so it is left out")
+        return {}
+    check = check_int8_model(out / MODEL, out / PARAMS, quant.quantize_op_types)
+    require_whole(check)
+    described = json.loads((out / DESCRIPTION).read_text(encoding="utf-8"))
+    write_json(out / DESCRIPTION, {**described, "full_check": check.as_dict()})
+    LOG.info("quantize: checked %d operators, all have scales", check.operators)
+    if check.several_scales:
+        names = ", ".join(check.several_scales[0][:3])
+        LOG.info(
+            "quantize: %d groups of tensors that pass values on have several ranges, first %s: an NPU rounds "
+            "once more there",
+            len(check.several_scales),
+            names,
+        )
+    return {"fully_quantized": True}
 
 
 def _copy_models(folder: ModelFolder, distillation: DistillationSettings, copies: Path) -> None:

@@ -53,7 +53,9 @@ def network(small_model, tmp_path, session):
 
 
 def test_layers_are_convolutions_with_what_follows(network):
-    assert [layer.operator.kind for layer in network.layers] == ["conv2d", "depthwise_conv2d"] + ["conv2d"] * 3
+    assert [layer.operator.kind for layer in network.layers] == ["conv2d", "depthwise_conv2d"] + [
+        "conv2d"
+    ] * 3
     assert [layer.weight_shape for layer in network.layers[:2]] == [(8, 3, 3, 3), (8, 1, 3, 3)]
     # Bias and ReLU6 are inside; the last two have a bias only.
     kinds = [[op.type for op in layer.chain] for layer in network.layers]

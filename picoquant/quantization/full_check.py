@@ -1,0 +1,190 @@
+"""Whether an INT8 model is whole: every tensor has a usable scale, every weight really is in INT8.
+
+An NPU that runs INT8 only stops when the model is loaded if an operator's input or output has no scale, and
+that happens on the board. Here the files that quantisation wrote are read back and looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from picoquant.errors import PicoquantError
+from picoquant.export.program import read_program
+from picoquant.packaging.program_edit import read_params
+from picoquant.packaging.quantised import QuantizedOperator, read_quantised
+from picoquant.quantization.session import static_session
+from picoquant.quantization.tensors import TargetTensors, target_tensors
+
+_LARGEST = 127
+_SAME = 1e-4  # relative; ranges pass through float32
+_FLOAT, _LOD_TENSOR = 5, 7  # VarType of framework.proto
+_NAMED = 5  # operators that a message names
+
+
+@dataclass(frozen=True)
+class FullCheck:
+    """What was found; operators are named by their result.
+
+    Attributes:
+        operators: how many were looked at.
+        int8_weights: how many of them have their weight in INT8.
+        without_scale: type, operator and tensor of each input or output without a scale.
+        bad_scales: tensors or weights with a scale that is not positive and finite, and the scale.
+        not_whole: weights with values that are no whole numbers from -127 to 127.
+        float_operators: operators with weights that stay in float though they should not.
+        kept_float: those that stay in float because the settings say so.
+        several_scales: tensors that only pass values on (concat, reshape …) and have several ranges: an NPU
+            rounds once more there. No hole.
+    """
+
+    operators: int
+    int8_weights: int
+    without_scale: tuple[tuple[str, str, str], ...]
+    bad_scales: tuple[tuple[str, float], ...]
+    not_whole: tuple[str, ...]
+    float_operators: tuple[str, ...]
+    kept_float: tuple[str, ...]
+    several_scales: tuple[tuple[str, ...], ...]
+
+    @property
+    def holes(self) -> list[str]:
+        """What keeps the model from an INT8 NPU, a few words each, operators named."""
+        found = [f"{kind} {name} has no scale for {tensor}" for kind, name, tensor in self.without_scale]
+        found += [f"the scale of {name} is {value:g}" for name, value in self.bad_scales]
+        found += [f"weight {name} is not in whole numbers" for name in self.not_whole]
+        return found + [f"{name} has its weight in float" for name in self.float_operators]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For quantization.json."""
+        return {
+            "whole": not self.holes,
+            "operators": self.operators,
+            "int8_weights": self.int8_weights,
+            "holes": self.holes,
+            "kept_float": list(self.kept_float),
+            "several_scales": [list(names) for names in self.several_scales],
+        }
+
+
+def check_int8_model(
+    model: Path, params: Path, kinds: Sequence[str] = ("conv2d", "depthwise_conv2d"), kept: Sequence[str] = ()
+) -> FullCheck:
+    """Look at an INT8 model in Paddle Lite's form, of 8 bits.
+
+    Args:
+        model, params: its files.
+        kinds: types of operators that should be in INT8.
+        kept: results of operators that may stay in float.
+
+    Raises: `WeightsError` when the files are no such model.
+    """
+    program = read_program(model)
+    values = read_params(program, params)
+    taken = read_quantised(program, values, model)
+    block = taken.network.blocks[0]
+    scales = _scales(program.blocks[0].ops)
+    scales.update({op.activation: op.activation_scale * _LARGEST for op in taken.operators})
+    floats = _float_tensors(block)
+    feeds = [name for op in block.ops if op.type == "feed" for name in _arguments(op.outputs)]
+    with static_session():
+        parsed = paddle.static.Program.parse_from_string(taken.network.SerializeToString())
+        tensors = target_tensors(parsed, feeds)
+    ops = [op for op in block.ops if op.type not in ("feed", "fetch")]
+    missing = [
+        (op.type, _result(op), name)
+        for op in ops
+        for name in dict.fromkeys([*_arguments(op.inputs), *_arguments(op.outputs)])
+        if name in floats and name not in scales and name not in tensors.fused
+    ]
+    int8 = {op.output for op in taken.operators}
+    others = [op for op in ops if op.type in kinds and _result(op) not in int8 and _has_weight(op, values)]
+    return FullCheck(
+        operators=len(ops),
+        int8_weights=len(taken.operators),
+        without_scale=tuple(missing),
+        bad_scales=tuple(_bad(scales, taken.operators)),
+        not_whole=tuple(op.weight for op in taken.operators if not _whole(values[op.weight])),
+        float_operators=tuple(_result(op) for op in others if _result(op) not in kept),
+        kept_float=tuple(_result(op) for op in others if _result(op) in kept),
+        several_scales=tuple(_several(tensors, scales)),
+    )
+
+
+def require_whole(check: FullCheck) -> None:
+    """Refuse a model with holes.
+
+    Raises: `PicoquantError` naming the operators.
+    """
+    holes = check.holes
+    if holes:
+        more = f" and {len(holes) - _NAMED} more" if len(holes) > _NAMED else ""
+        raise PicoquantError(
+            f"the INT8 model is not fully quantised, an NPU would refuse it: {'; '.join(holes[:_NAMED])}{more}"
+        )
+
+
+def _scales(ops: Sequence[Any]) -> dict[str, float]:
+    """The range that an operator notes for each of its results."""
+    scales: dict[str, float] = {}
+    for op in ops:
+        noted = {
+            attribute.name: attribute.f for attribute in op.attrs if attribute.name.endswith("threshold")
+        }
+        for slot in op.outputs:
+            for place, name in enumerate(slot.arguments):
+                value = noted.get(f"{slot.parameter}{place}_threshold", noted.get("out_threshold"))
+                if value is not None:
+                    scales[name] = value
+    return scales
+
+
+def _float_tensors(block: Any) -> set[str]:
+    """Names of the computed tensors of floats that hold values."""
+    return {
+        variable.name
+        for variable in block.vars
+        if not variable.persistable
+        and variable.type.type == _LOD_TENSOR
+        and variable.type.lod_tensor.tensor.data_type == _FLOAT
+        and list(variable.type.lod_tensor.tensor.dims)[:1] != [0]
+    }
+
+
+def _bad(scales: Mapping[str, float], operators: Sequence[QuantizedOperator]) -> Iterator[tuple[str, float]]:
+    for name, value in scales.items():
+        if not math.isfinite(value) or value <= 0:
+            yield name, value
+    for operator in operators:
+        wrong = operator.weight_scales[~(np.isfinite(operator.weight_scales) & (operator.weight_scales > 0))]
+        if len(wrong):
+            yield operator.weight, float(wrong[0])
+
+
+def _several(tensors: TargetTensors, scales: Mapping[str, float]) -> Iterator[tuple[str, ...]]:
+    for group in tensors.groups:
+        known = [scales[name] for name in group if name in scales]
+        if known and max(known) - min(known) > _SAME * max(known):
+            yield group
+
+
+def _whole(value: np.ndarray) -> bool:
+    return bool((value == np.rint(value)).all() and np.abs(value).max(initial=0) <= _LARGEST)
+
+
+def _has_weight(op: Any, values: Mapping[str, np.ndarray]) -> bool:
+    return any(name in values for name in _arguments(op.inputs))
+
+
+def _arguments(slots: Any) -> list[str]:
+    return [name for slot in slots for name in slot.arguments]
+
+
+def _result(op: Any) -> str:
+    return (_arguments(op.outputs) or [op.type])[0]

@@ -117,6 +117,7 @@ class Golden:
     """One golden network and what PaddleDetection made of it."""
 
     def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
         self.facts: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
         self.arrays: Mapping[str, np.ndarray] = np.load(folder / f"{name}.npz")
 

@@ -15,6 +15,11 @@ NAMES = (
     "shufflenetv2_1x",
 )
 
+# relu6 and batch statistics of two images make the gradients of npu_s jump with single rounding flips:
+# PaddleDetection itself, run on another CPU than the goldens, is up to 6.7 % off in a tensor's sum
+# (backbone.conv1.bn.weight: 782.2, golden 838.7). The median stays small.
+WORST, MEDIAN = {"npu_s": 0.1}, 5e-3
+
 
 @pytest.fixture(scope="module", params=NAMES)
 def golden(request, golden_network):
@@ -66,4 +71,5 @@ def test_losses_and_gradients(golden, epoch):
     }
     assert set(found) == set(gradients)
     for name, value in gradients.items():
-        assert found[name] == pytest.approx(value, rel=1e-2, abs=1e-3), name
+        assert found[name] == pytest.approx(value, rel=WORST.get(golden.name, 1e-2), abs=1e-3), name
+    assert np.median([abs(found[name] / value - 1) for name, value in gradients.items() if value]) < MEDIAN

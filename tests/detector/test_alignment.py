@@ -46,11 +46,16 @@ def test_names_shapes_and_counts(golden):
 
 
 def test_outputs(golden, evaluated):
+    # Maps agree to 3e-5 of their largest value, whichever CPU computes. What sigmoid and softmax make of logits in
+    # the hundreds (two of the seeded networks) differs by as much as those logits do, times their slope.
+    rounding = 1e-5 * max(np.abs(golden.arrays[f"neck{i}"]).max() for i in range(4))
     for name, found in evaluated.items():
         expected = golden.arrays[name]
         assert found.shape == expected.shape, name
         scale = np.abs(expected).max()
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * scale, err_msg=name)
+        slope = 1 / 4 if name == "scores" or name.startswith("raw_cls") else 0
+        atol = max(3e-5 * scale, slope * rounding, 10 * rounding if name == "boxes" else 0)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=atol, err_msg=name)
 
 
 @pytest.mark.parametrize("epoch", [0, 250])

@@ -15,25 +15,27 @@ from picoquant.toolchain.processes import run_program
 
 OPSET = 13  # the first with a scale for each channel
 
-_CODE = f"""
+_CODE = """
 import sys, zlib
 import paddle2onnx
-model, params, out = sys.argv[1:]
+model, params, out, opset, upgrade = sys.argv[1:]
 paddle2onnx.export(
-    model, params, out, opset_version={OPSET}, auto_upgrade_opset=True, verbose=True, enable_optimize=False
+    model, params, out, opset_version=int(opset), auto_upgrade_opset=upgrade == "upgrade", verbose=True,
+    enable_optimize=False
 )
 """
 _PREFIX = re.compile(r"\x1b\[[0-9;]*m|^(\[\w+\]\s*)+(Oops, )?")
 _DISLIKES = re.compile(r"not supported|unsupported|Require|Failed|\[ERROR\]")
 
 
-def paddle_to_onnx(model: Path, params: Path) -> Any:
+def paddle_to_onnx(model: Path, params: Path, opset: int | None = None) -> Any:
     """Convert a float program.
 
     Args:
         model, params: a Paddle inference model.
+        opset: exactly this one; None: 13, or the first later one that has all operators.
 
-    Returns: an `onnx.ModelProto`, opset 13 or later, not simplified: its optimiser loses Paddle's names.
+    Returns: an `onnx.ModelProto`, not simplified: paddle2onnx's optimiser loses Paddle's names.
 
     Raises: `ToolError` with paddle2onnx's own word on the operator it disliked.
     """
@@ -42,8 +44,9 @@ def paddle_to_onnx(model: Path, params: Path) -> Any:
     with tempfile.TemporaryDirectory(prefix="picoquant-onnx-") as scratch:
         out = Path(scratch) / "model.onnx"
         files = [str(Path(file).resolve()) for file in (model, params)]
+        wanted = [str(opset or OPSET), "exact" if opset else "upgrade"]
         outcome = run_program(
-            [sys.executable, "-c", _CODE, *files, str(out)],
+            [sys.executable, "-c", _CODE, *files, str(out), *wanted],
             cwd=Path(scratch),
             title="paddle2onnx",
             environment=dict(os.environ),

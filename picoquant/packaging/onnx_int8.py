@@ -77,7 +77,7 @@ def checked(graph: Any) -> Any:
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
-        raise ToolError(f"the INT8 ONNX model is not valid: {str(error).splitlines()[0]}") from error
+        raise ToolError(f"the ONNX model is not valid: {str(error).splitlines()[0]}") from error
     return model
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from picoquant.export.infer_config import write_infer_config
 from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.export.program import program_facts
 from picoquant.files import disk_errors, recover_folder, replace_folder, sha256, write_json, write_text
-from picoquant.packaging import expectation
+from picoquant.packaging import expectation, rknn
 from picoquant.packaging.agreement import compare
 from picoquant.packaging.archive import SUFFIX, write_archive
 from picoquant.packaging.board_program import quoted, settings, write_board
@@ -26,37 +26,16 @@ from picoquant.packaging.lite_model import make_nb, other_version
 from picoquant.packaging.manifest import NAME, files_of, versions
 from picoquant.packaging.npu_check import PARTITION, check_for_package
 from picoquant.packaging.onnx_float import OPSET
-from picoquant.packaging.onnx_int8 import make_onnx, write_onnx
+from picoquant.packaging.onnx_int8 import write_onnx
+from picoquant.packaging.prepared import Models, Prepared
 from picoquant.packaging.preprocess import description
-from picoquant.packaging.program_edit import batch_of_one, read_params, write_program
-from picoquant.packaging.quantised import QuantizedProgram, read_quantised
+from picoquant.packaging.program_edit import write_program
 from picoquant.packaging.readme import readme
 from picoquant.packaging.sample import SampleImage, expected_detections, made_sample, write_sample
 from picoquant.packaging.targets import Target
 from picoquant.toolchain.opt_tool import OptTool
 
 LOG = logging.getLogger("picoquant")
-
-
-@dataclass(frozen=True)
-class Models:
-    """One network's exported forms; at least one is there.
-
-    Attributes:
-        int8: an INT8 Paddle model in Paddle Lite's form.
-        fp32: the float model it was made from.
-    """
-
-    int8: ModelFolder | None = None
-    fp32: ModelFolder | None = None
-
-    @property
-    def first(self) -> ModelFolder:
-        """The one that a package is about: INT8 where there is one."""
-        folder = self.int8 or self.fp32
-        if folder is None:
-            raise UserError("no model to package: quantise or export one first")
-        return folder
 
 
 @dataclass(frozen=True)
@@ -98,6 +77,8 @@ def package(
     opt: OptTool | None = None,
     facts: Facts | None = None,
     sample: SampleImage | None = None,
+    calibration: Sequence[SampleImage] = (),
+    prepared: Prepared | None = None,
 ) -> PackageResult:
     """Package a model for a target; `out_dir/<target>` and `.tar.gz` appear whole or not at all.
 
@@ -110,6 +91,8 @@ def package(
         opt: Paddle Lite's opt, see `toolchain.lite.find_opt`; not needed for a target without Paddle Lite.
         facts: for the manifest.
         sample: an image to try the package on; by default a picture made from a seed.
+        calibration: images of the run's calibration, for a toolkit that quantises by itself, see `rknn`.
+        prepared: of the same models, where they are packaged for several targets.
 
     Raises: `WeightsError` for a float model where INT8 is needed, `ToolError` when opt, paddle2onnx or ONNX
         Runtime refuse it.
@@ -120,7 +103,8 @@ def package(
     if forms.lite and opt is None:
         raise UserError(f"{target.name} needs Paddle Lite's opt: run `picoquant toolchain install`")
     LOG.info("package %s: reading %s", target.name, models.first.path)
-    parts = _Parts(models, target, forms, opt, sample or made_sample(models.first.config))
+    shown = sample or made_sample(models.first.config)
+    parts = _Parts(prepared or Prepared(models), target, forms, opt, shown, calibration)
     version = opt.version if forms.lite else None
     final = Path(out_dir) / target.name
     archive = final.with_name(final.name + SUFFIX)
@@ -154,14 +138,17 @@ class _Parts:
     """Writes the parts of one package, each into the folder it is given."""
 
     def __init__(
-        self, models: Models, target: Target, forms: Forms, opt: OptTool | None, sample: SampleImage
+        self,
+        prepared: Prepared,
+        target: Target,
+        forms: Forms,
+        opt: OptTool | None,
+        sample: SampleImage,
+        calibration: Sequence[SampleImage],
     ) -> None:
-        self.models, self.target, self.forms, self.opt, self.sample = models, target, forms, opt, sample
-        self.program = self._one_image(models.first)
-        self.quantised: QuantizedProgram | None = None
-        if models.int8:
-            params = read_params(self.program, models.int8.params)
-            self.quantised = read_quantised(self.program, params, models.int8.model)
+        self.prepared, self.models, self.target, self.forms = prepared, prepared.models, target, forms
+        self.opt, self.sample, self.calibration = opt, sample, calibration
+        self.program, self.quantised = prepared.program, prepared.quantised
 
     def write(self, folder: Path) -> dict[str, Any]:
         """All parts but the manifest, whose first keys are returned."""
@@ -193,13 +180,12 @@ class _Parts:
             facts = program_facts(shipped.model)
             values = settings(model.config, facts, nb, sha256(folder / nb), self.target, partition)
             write_board(folder, self.target, values)
-        write_text(
-            folder / "README.md", readme(self.target, self.forms, self.models.int8 is not None, partition)
-        )
+        platform = rknn.platform_of(self.target)
+        if platform:
+            manifest["rknn"] = self._write_rknn(folder / rknn.FOLDER, platform)
+        has_rknn, int8 = (folder / rknn.FOLDER).is_dir(), self.models.int8 is not None
+        write_text(folder / "README.md", readme(self.target, self.forms, int8, partition, has_rknn))
         return manifest
-
-    def _one_image(self, model: ModelFolder) -> Any:
-        return batch_of_one(model.model, model.config.input_size)
 
     def _about(self, shipped: ModelFolder) -> dict[str, Any]:
         about: dict[str, Any] = {
@@ -227,7 +213,7 @@ class _Parts:
         if self.models.int8:
             made.append((INT8_NB, self.program, self.models.int8, False))
         if self.forms.cpu_nb and self.models.fp32:
-            program = self._one_image(self.models.fp32)
+            program = self.prepared.fp32_program
             made += [(FP32_NB, program, self.models.fp32, False), (FP16_NB, program, self.models.fp32, True)]
         for name, program, model, fp16 in made:
             LOG.info("package %s: %s by opt %s", self.target.name, name, self.opt.version)
@@ -238,13 +224,29 @@ class _Parts:
         from picoquant.packaging.onnx_outputs import with_outputs
 
         LOG.info("package %s: %s by paddle2onnx", self.target.name, ONNX)
-        onnx_model = make_onnx(self.quantised, self.models.int8.params)
+        onnx_model = self.prepared.int8_onnx
         write_onnx(onnx_model, folder / ONNX)
         kind = _description(shipped)["output"]["kind"]
         for variant, name in ONNX_VARIANTS.items() if kind == "raw" else ():
             write_onnx(with_outputs(onnx_model, variant, shipped.config), folder / name)
         LOG.info("package %s: comparing ONNX Runtime with Paddle", self.target.name)
         return compare(shipped, folder / ONNX, kind, _at_input_size(self.sample, shipped))
+
+    def _write_rknn(self, folder: Path, platform: str) -> dict[str, Any]:
+        """The route for Rockchip's own toolkit; returns what the manifest says of it."""
+        fp32, lacking = self.models.fp32, ""
+        if fp32 is None:
+            lacking = "there is no float model: package a run that exported one"
+        elif _description(fp32)["output"]["kind"] == "detections":
+            lacking = "the float model has NMS inside, which that toolkit does not take: export without"
+        elif not self.calibration:
+            lacking = "there are no calibration images: package a run whose data set is there"
+        if lacking:
+            LOG.info("package %s: left out %s/, for rknn-toolkit: %s", self.target.name, folder.name, lacking)
+            return {"left_out": lacking}
+        LOG.info("package %s: %s/, for rknn-toolkit, by paddle2onnx", self.target.name, folder.name)
+        images = self.calibration[: rknn.IMAGES]
+        return rknn.write_rknn(folder, self.prepared.float_onnx, fp32.config, images, platform)
 
     def _write_texts(self, folder: Path, shipped: ModelFolder) -> None:
         labels = (" ".join(label.split()) for label in shipped.config.labels)

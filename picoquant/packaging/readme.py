@@ -8,13 +8,14 @@ from picoquant.packaging.targets import Target
 _TOOLCHAINS = {"armhf": "armhf.cmake", "arm64": "arm64.cmake"}
 
 
-def readme(target: Target, forms: Forms, int8: bool, partition: str = "") -> str:
+def readme(target: Target, forms: Forms, int8: bool, partition: str = "", rknn: bool = False) -> str:
     """The text for a package.
 
     Args:
         target, forms: what it is for and what it holds.
         int8: whether it is of an INT8 model.
         partition: name of its partition file; empty: it has none.
+        rknn: whether it has the route for Rockchip's own toolkit.
     """
     rows = []
     if forms.npu_nb:
@@ -36,6 +37,10 @@ def readme(target: Target, forms: Forms, int8: bool, partition: str = "") -> str
     if forms.lite:
         rows.append(
             "| `board/`, `settings.json`, `environment.sh` | the program for the board and its settings |"
+        )
+    if rknn:
+        rows.append(
+            "| `rknn/` | for Rockchip's own toolkit, rknn-toolkit 1.x: the float network, see its README |"
         )
     if partition:
         rows.append(

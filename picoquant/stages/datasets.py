@@ -74,6 +74,11 @@ def identity(context: Context, section: str) -> dict[str, Any]:
     return described
 
 
+def calibration_section(context: Context) -> str:
+    """Which data set the section Calibration takes its images from."""
+    return "TrainDataset" if context.recipe.calibration.images == "train" else "EvalDataset"
+
+
 def first(dataset: Any, count: int | None) -> Any:
     """The data set's first `count` images; all of them for None.
 

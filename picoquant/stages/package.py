@@ -78,7 +78,16 @@ def _inputs(context: Context) -> dict[str, Any]:
         "opt": opt.version if opt else None,
         "mAP": _accuracy(context),
         "images": datasets.identity(context, "EvalDataset"),
+        "calibration": _calibration_identity(context),
     }
+
+
+def _calibration_identity(context: Context) -> dict[str, Any] | None:
+    from picoquant.packaging.rknn import platform_of
+
+    if not any(platform_of(target) for target in targets_of(context)):
+        return None
+    return datasets.identity(context, datasets.calibration_section(context))
 
 
 def _model_files(context: Context) -> dict[str, str]:
@@ -123,15 +132,40 @@ def _sample(context: Context, models: Any) -> Any:
     return samples[0]
 
 
+def _calibration(context: Context) -> list[Any]:
+    """The first images of the run's calibration, where a target's own toolkit quantises; empty without data."""
+    from picoquant.data.images import read_image
+    from picoquant.packaging.rknn import IMAGES, platform_of
+    from picoquant.packaging.sample import SampleImage
+
+    if not any(platform_of(target) for target in targets_of(context)):
+        return []
+    section = datasets.calibration_section(context)
+    try:
+        datasets.check(context, section)
+        records = datasets.load(context, section).records
+    except DataError as error:
+        LOG.warning("package: no calibration images: %s", error)
+        return []
+    count = min(IMAGES, context.recipe.calibration.count or IMAGES)
+    return [
+        SampleImage(read_image(record.path), f"{Path(record.path).name} (id {record.image_id})")
+        for record in records[:count]
+    ]
+
+
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     from picoquant.packaging.package import Facts, package
+    from picoquant.packaging.prepared import Prepared
 
     opt, models = _opt(context), _models(context)
     facts = Facts(_accuracy(context), context.run.record("quantize").get("settings", {}))
     sample = _sample(context, models)
+    calibration, prepared = _calibration(context), Prepared(models)
     results = {}
     for target in targets_of(context):
-        results[target.name] = {"bytes": package(models, target, out, opt, facts, sample).bytes}
+        made = package(models, target, out, opt, facts, sample, calibration, prepared)
+        results[target.name] = {"bytes": made.bytes}
     _keep_other_targets(context, out)
     return {"targets": results}
 

@@ -51,7 +51,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         "training": asdict(training),
         "own": asdict(own),
         "calibration": asdict(calibration),
-        "images": datasets.identity(context, _section(context)),
+        "images": datasets.identity(context, datasets.calibration_section(context)),
         "evaluated on": datasets.identity(context, "EvalDataset"),
         "seed": context.recipe.common.seed,
     }
@@ -70,7 +70,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     calibration = recipe.calibration
     reader = with_model_preprocessing(reader_settings(recipe, "EvalReader"), folder.config)
     driving = replace(reader, batch_size=calibration.batch_size or reader.batch_size)
-    images = datasets.first(datasets.load(context, _section(context)), calibration.count)
+    images = datasets.first(datasets.load(context, datasets.calibration_section(context)), calibration.count)
     held_out = datasets.load(context, "EvalDataset")
     facts = program_facts(folder.model)
     names = [name for name, _ in facts.inputs]
@@ -118,10 +118,6 @@ class _Predictor:
 
     def __call__(self, feed: Any) -> Any:
         return self.predict(feed)
-
-
-def _section(context: Context) -> str:
-    return "TrainDataset" if context.recipe.calibration.images == "train" else "EvalDataset"
 
 
 STAGE = Stage(

@@ -166,3 +166,5 @@ def test_a_second_target_is_put_beside_the_first(run_dir, opt):
         for name, entry in contents["files"].items():
             assert sha256(folder / name) == entry["sha256"], name
         assert {"model.nb", "model_int8.onnx", "labels.txt", "preprocess.yml"} <= set(contents["files"])
+        listed = [name for name in contents["files"] if name.startswith("rknn/images/")]
+        assert len(listed) == (8 if target == "rv1126" else 0)  # all that there are to calibrate with

@@ -20,6 +20,7 @@ from picoquant.quantization.observe import observe_ranges
 from picoquant.quantization.pact import limit_name
 from picoquant.quantization.programs import write_variable
 from picoquant.quantization.settings import QuantAwareSettings
+from picoquant.quantization.student import SMALLEST_RANGE
 
 LOG = logging.getLogger("picoquant")
 
@@ -28,28 +29,21 @@ _RANGE_OF_NOTHING = 1.0
 Shown = Callable[[str], Callable[[int], None]]
 
 
-def calibrate(
-    programs: QatPrograms,
-    batches: Iterable[dict[str, np.ndarray]],
-    settings: QuantAwareSettings,
-    shown: Shown,
-) -> None:
-    """Set the quantised activations' ranges (and PACT's limits) to what the FP32 model shows.
+def calibrate(programs: QatPrograms, ranges: Mapping[str, float], settings: QuantAwareSettings) -> None:
+    """Start the quantised activations' moving averages (and PACT's limits) from calibrated ranges.
 
     Args:
         programs: their scope is the current one.
-        batches: feeds.
+        ranges: largest absolute value by variable, see `student.make_ready`.
         settings: the decay of the moving average.
-        shown: given a title, gives what to call with the number of batches done.
     """
-    ranges = observe_ranges(programs.original, programs.executor, batches, shown("quantize: calibrating"))
     scope = paddle.static.global_scope()
     # The weight that a moving average has after many batches: 1 + r + r^2 + …
     weight = 1.0 / (1.0 - settings.moving_rate)
     for operator in programs.operators:
         name = operator.activation
         value = ranges[name]
-        if value <= 0:  # what is always 0 is 0 in INT8 too, whatever the range
+        if value <= SMALLEST_RANGE:  # what is always 0 is 0 in INT8 too, whatever the range
             LOG.warning(
                 "quantize: %s, the input of %s %s, is 0 in all calibration images: a layer that does nothing",
                 name,
@@ -87,7 +81,10 @@ def deployed_ranges(
 ) -> dict[str, float]:
     """The range of every activation but the quantised operators' inputs, in the quantised network.
 
-    Args: as those of `calibrate`; what is measured is the network as it will be deployed.
+    Args:
+        programs: their scope is the current one.
+        batches: feeds.
+        shown: given a title, gives what to call with the number of batches done.
     """
     title = "quantize: measuring the ranges of all results"
     return observe_ranges(programs.test, programs.executor, batches, shown(title))

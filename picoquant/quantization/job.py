@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,18 @@ from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.files import sha256, write_json
 from picoquant.progress import Progress, duration
 from picoquant.quantization.calibration import calibrate, deployed_ranges, trained_ranges
+from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms, StudentFirstCompression
-from picoquant.quantization.folding import fold_model
+from picoquant.quantization.fake_quant import quantizable_operators
 from picoquant.quantization.guard import GoodStates
 from picoquant.quantization.int8_model import Int8Source, write_lite_model, write_onnx_model
+from picoquant.quantization.programs import load_model, read_variable
 from picoquant.quantization.rate import linear_scale
 from picoquant.quantization.settings import QuantizeSettings
+from picoquant.quantization.simulation import Range, Simulation, rounded_weight
+from picoquant.quantization.student import Student, make_ready
+from picoquant.quantization.tensors import target_tensors
 from picoquant.quantization.training import QatTrainer, close_batches
 
 LOG = logging.getLogger("picoquant")
@@ -101,8 +106,11 @@ class QuantizeJob:
 
         Returns: the metrics.
         """
+        student = self._make_ready(batches)
+        if self._settings.own.method == "ptq":
+            return self._calibrated(student, began)
         programs = self._build()
-        trainer, progress, good = self._prepare(programs, batches)
+        trainer, progress, good = self._prepare(programs, student)
         setup = time.monotonic() - began
         LOG.info(
             "quantize: ready after %s: %d operators in INT8; step %d of %d",
@@ -147,8 +155,6 @@ class QuantizeJob:
 
     def _build(self) -> QatPrograms:
         settings = self._settings
-        if settings.own.fold_batch_norm:
-            self._fold()
         LOG.info("quantize: reading the model and finding what to distil")
         compression = StudentFirstCompression(
             self._places.student,
@@ -165,17 +171,75 @@ class QuantizeJob:
         )
         return compression.build(lambda what: LOG.info("quantize: %s", what))
 
-    def _fold(self) -> None:
-        """Fold batch-norm in the student; the teacher stays the model as it was given."""
-        report = fold_model(self._places.student, paddle.static.Executor(paddle.CPUPlace()))
-        LOG.info("quantize: %d batch_norm folded into convolutions", len(report.folded))
-        if report.kept:
-            name, reason = next(iter(report.kept.items()))
-            LOG.warning("quantize: %d batch_norm stay, %s first: %s", len(report.kept), name, reason)
+    def _make_ready(self, batches: Callable[[int], Any]) -> Student:
+        """Fold, equalise and calibrate the student; the teacher stays the model as it was given."""
+        settings, places = self._settings, self._places
 
-    def _prepare(
-        self, programs: QatPrograms, batches: Callable[[int], Any]
-    ) -> tuple[QatTrainer, QatProgress, GoodStates]:
+        def images() -> CalibrationImages | None:
+            if not settings.calibration_batches:
+                return None
+            return CalibrationImages(
+                self._calibration(batches), settings.calibration_batches, places.copies / "calibration"
+            )
+
+        def shown(title: str, count: int) -> Callable[[int], None]:
+            line = self._show(title, count, unit="batch")
+            line.update(0)
+            return line.update
+
+        return make_ready(
+            places.student,
+            places.work / "student",
+            self._fingerprint,
+            images,
+            settings.own,
+            settings.quant,
+            shown,
+        )
+
+    def _calibrated(self, student: Student, began: float) -> dict[str, Any]:
+        """Post-training quantisation: write and evaluate what calibration found."""
+        if not student.ranges:
+            raise UserError("Quantize.method: ptq needs calibration images, and none are used")
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        model = load_model(self._places.student, executor)
+        operators = quantizable_operators(model.program, self._settings.quant)
+        source = Int8Source(self._places.student, {}, student.ranges, operators, self._settings.quant)
+        self._write_model(source, executor)
+        metrics: dict[str, Any] = {
+            "method": "ptq",
+            "quantized_operators": len(operators),
+            "calibration_images": student.images,
+            "equalised_tensors": len(student.equalised),
+        }
+        if self._evaluate:
+            metrics["mAP"] = float(self._evaluate(self._predictor(self._places.out)))
+            LOG.info("quantize: INT8 mAP %.4f with the inputs of convolutions in INT8", metrics["mAP"])
+            metrics["every_tensor_mAP"] = self._every_tensor(model, executor, student.ranges, operators)
+        metrics["seconds"] = round(time.monotonic() - began, 1)
+        return metrics
+
+    def _every_tensor(
+        self, model: Any, executor: Any, ranges: Mapping[str, float], operators: Any, state: Any = None
+    ) -> float:
+        """mAP with every tensor in INT8, as an NPU computes that runs nothing else."""
+        names = target_tensors(model.program, model.feeds).names
+        scope = paddle.static.global_scope()
+        weights = {
+            operator.weight: rounded_weight(
+                read_variable(scope, operator.weight), operator, self._settings.quant.weight_bits
+            )
+            for operator in operators
+        }
+        limits = {name: Range.symmetric(ranges[name]) for name in names}
+        simulation = Simulation(model, executor, limits, weights)
+        folder = simulation.save(self._places.copies / "every_tensor", self._places.config)
+        simulation.close()
+        value = float(self._evaluate(open_predictor(folder)))
+        LOG.info("quantize: INT8 mAP %.4f with every tensor in INT8, as an NPU computes (simulated)", value)
+        return value
+
+    def _prepare(self, programs: QatPrograms, student: Student) -> tuple[QatTrainer, QatProgress, GoodStates]:
         """The trainer, and where it starts: a checkpoint, or calibrated ranges."""
         settings = self._settings
         checkpoints = Checkpoints(self._places.work, self._fingerprint)
@@ -198,8 +262,8 @@ class QuantizeJob:
             LOG.info("quantize: continuing after step %d of an interrupted run", found[1].step)
             trainer.restore(found[0], found[1])
             return trainer, found[1], found[2]
-        if settings.calibration_batches:
-            calibrate(programs, self._calibration(batches), settings.quant, self._shown)
+        if student.ranges:
+            calibrate(programs, student.ranges, settings.quant)
         return trainer, QatProgress(original_metric=original), GoodStates()
 
     def _original_metric(self) -> float | None:
@@ -259,12 +323,14 @@ class QuantizeJob:
                 _SMALLEST_RANGE,
             )
             ranges.update(dict.fromkeys(silent, _SMALLEST_RANGE))
-        source = self._source(programs, trainer.state(), ranges)
+        self._write_model(self._source(programs, trainer.state(), ranges), programs.executor)
+
+    def _write_model(self, source: Int8Source, executor: Any) -> None:
         out = self._places.out
         LOG.info("quantize: writing the INT8 model to %s", out)
-        write_lite_model(source, programs.executor, out)
+        write_lite_model(source, executor, out)
         if self._settings.quant.onnx_format:
-            write_onnx_model(source, programs.executor, out / ONNX_FOLDER)
+            write_onnx_model(source, executor, out / ONNX_FOLDER)
         write_json(out / "quantization.json", _description(source))
 
 

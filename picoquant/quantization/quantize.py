@@ -1,4 +1,4 @@
-"""Quantise an exported model: QAT with distillation, from FP32 files to INT8 files."""
+"""Quantise an exported model: calibration, and QAT with distillation behind it; FP32 files to INT8 files."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def quantize(
     config: InferConfig | None = None,
     progress: Callable[..., Progress] = Progress,
 ) -> QuantizeResult:
-    """Quantise an exported model by QAT with distillation; continues what was interrupted in `work_dir`.
+    """Quantise an exported model as `Quantize.method` says; continues what was interrupted in `work_dir`.
 
     Args:
         model_dir: folder of the FP32 model; it is not changed. `infer_cfg.yml` is copied from it.
         out_dir: gets `model.pdmodel`, `model.pdiparams` (for Paddle Lite and Paddle's runtime),
-            `infer_cfg.yml`, `quantization.json`, `qat.csv`, and where `QuantAware.onnx_format` is true
+            `infer_cfg.yml`, `quantization.json`, `qat.csv` (of QAT), and where `QuantAware.onnx_format` is true
             `onnx_format/`, the same model with the operators of ONNX.
         work_dir: for checkpoints and temporary files.
         batches: called with the number of steps done, gives an endless iterator of feeds: input name
@@ -97,7 +97,8 @@ def quantize(
             shutil.copyfile(folder.path / FILE_NAME, Path(out_dir) / FILE_NAME)
         else:
             write_infer_config(config, Path(out_dir))
-        shutil.copyfile(Path(work_dir) / "qat.csv", Path(out_dir) / "qat.csv")
+        if settings.own.method == "qat":
+            shutil.copyfile(Path(work_dir) / "qat.csv", Path(out_dir) / "qat.csv")
     metrics.update(_check(Path(out_dir), settings))
     files = (path for path in Path(out_dir).rglob("*") if path.is_file())
     return QuantizeResult(metrics, tuple(sorted(str(path.relative_to(out_dir)) for path in files)))

@@ -16,6 +16,8 @@ from picoquant.errors import ConfigError
 
 LOSSES = ("l2", "soft_label", "dkd", "skd")
 WEIGHT_TYPES = ("channel_wise_abs_max", "abs_max")
+METHODS = ("qat", "ptq")
+RANGES = ("min_max", "percentile", "mse", "kl", "histogram")
 OPERATOR_TYPES = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "mul", "matmul", "matmul_v2")
 
 
@@ -259,6 +261,11 @@ class OwnSettings:
         guard_tries: how often it goes back; then training ends with the best model.
         fold_batch_norm: fold batch-norm into the convolutions before anything else, as an NPU's compiler
             does; false quantises the network as PaddleSlim does.
+        method: `qat`: calibrate, then train; `ptq`: calibrate only.
+        ranges: how a tensor's range is chosen, see `ranges.choose_range`.
+        percentile: for `ranges: percentile`.
+        cross_layer_equalisation: make the channels of a tensor even where that is exact (`equalisation.py`).
+        bias_correction: take back what rounding the weights shifts (`bias_correction.py`).
     """
 
     patience: int | None = None
@@ -271,6 +278,11 @@ class OwnSettings:
     guard_rate_factor: float = 0.3
     guard_tries: int = 3
     fold_batch_norm: bool = True
+    method: str = "qat"
+    ranges: str = "mse"
+    percentile: float = 99.99
+    cross_layer_equalisation: bool = True
+    bias_correction: bool = True
 
     def __post_init__(self) -> None:
         _whole("Quantize.patience", self.patience)
@@ -286,10 +298,13 @@ class OwnSettings:
         _between("Quantize.guard_rate_factor", self.guard_rate_factor, 0, 1)
         if self.guard_tries != 0:
             _whole("Quantize.guard_tries", self.guard_tries)
-        if not isinstance(self.fold_batch_norm, bool):
-            raise ConfigError(
-                f"Quantize.fold_batch_norm: expected true or false, found {self.fold_batch_norm!r}"
-            )
+        for name in ("fold_batch_norm", "cross_layer_equalisation", "bias_correction"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"Quantize.{name}: expected true or false, found {getattr(self, name)!r}")
+        _one_of("Quantize.method", self.method, METHODS)
+        _one_of("Quantize.ranges", self.ranges, RANGES)
+        if self.percentile != 100:
+            _between("Quantize.percentile", self.percentile, 50, 100)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import paddle
 import pytest
 
 from picoquant.checkpoints import Checkpoints
-from picoquant.errors import ConfigError, UserError, WeightsError
+from picoquant.errors import ConfigError, DataError, UserError, WeightsError
 from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.model_folder import ModelFolder
 from picoquant.quantization.folding import fold_model
@@ -259,3 +259,30 @@ def test_damaged_model(small_model, tmp_path, name):
     (folder / name).write_bytes(b"nothing that Paddle wrote")
     with pytest.raises(WeightsError, match=name):
         run(folder, tmp_path, settings())
+
+
+@pytest.mark.parametrize("ranges", ["min_max", "percentile", "mse", "kl", "histogram"])
+def test_ptq_calibrates_evaluates_and_writes(small_model, tmp_path, ranges, caplog):
+    wanted = replace(settings(), own=OwnSettings(method="ptq", ranges=ranges))
+    recorder = Recorder([0.3, 0.2])
+    result = run(small_model, tmp_path, wanted, evaluate=recorder)
+    assert (result.metrics["mAP"], result.metrics["every_tensor_mAP"]) == (0.3, 0.2)
+    assert result.metrics["calibration_images"] == 4  # two batches of two
+    assert "calibrated on 4 images only" in caplog.text
+    assert "qat.csv" not in result.files and "quantization.json" in result.files
+    exact = predictions(small_model, next(batches(100)))
+    for fp32, int8, npu in zip(exact, *recorder.seen):
+        assert 0 < np.abs(int8 - fp32).max() < 0.3 * np.abs(fp32).max()
+        assert 0 < np.abs(npu - fp32).max() < 0.3 * np.abs(fp32).max()
+
+
+def test_an_image_that_is_not_finite_is_named(small_model, tmp_path):
+    def broken(start):
+        for number, feed in enumerate(batches(start)):
+            if number == 1:
+                feed["image"][1, 0, 0, 0] = np.inf
+            yield feed
+
+    places = small_model, tmp_path / "model", tmp_path / "work"
+    with pytest.raises(DataError, match=r"is not finite for calibration image 4 \(in the order"):
+        quantize(*places, broken, replace(settings(), own=OwnSettings(method="ptq")), config=CONFIG)

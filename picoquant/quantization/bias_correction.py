@@ -1,0 +1,56 @@
+"""Bias correction: rounding a weight shifts the mean of what it computes; the bias takes that back.
+
+Nagel et al. 2019 (https://arxiv.org/abs/1906.04721), section 4.2, empirical: the shift of an output channel is
+its weights' rounding error times the means of the input's channels, which the calibration images give.
+Padding is left out of account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from picoquant.quantization.fake_quant import QuantizedOperator
+from picoquant.quantization.folding import CONVOLUTIONS, stored_bias
+from picoquant.quantization.programs import read_variable, write_variable
+from picoquant.quantization.simulation import rounded_weight
+
+
+def correct_biases(
+    program: Any,
+    scope: Any,
+    operators: Iterable[QuantizedOperator],
+    means: Mapping[str, np.ndarray],
+    bits: int = 8,
+) -> int:
+    """Correct the bias behind each convolution whose weight is rounded.
+
+    Args:
+        program: folded; stays as it is.
+        scope: holds its stored variables; the biases are changed.
+        operators: what is rounded.
+        means: of each operator's input, `[in channels]`.
+        bits: of a weight.
+
+    Returns: how many biases were corrected.
+    """
+    block = program.global_block()
+    corrected = 0
+    for operator in operators:
+        if operator.kind not in CONVOLUTIONS or operator.activation not in means:
+            continue
+        conv = next(op for op in block.ops if operator.output in op.output_arg_names)
+        users = [op for op in block.ops if operator.output in op.input_arg_names]
+        bias = stored_bias(block, users[0]) if len(users) == 1 else None
+        if bias is None or sum(bias in op.input_arg_names for op in block.ops) > 1:
+            continue
+        weight = read_variable(scope, operator.weight)
+        error = (rounded_weight(weight, operator, bits) - weight).sum(axis=(2, 3))
+        groups = conv.attr("groups")
+        inputs = means[operator.activation].reshape(groups, error.shape[1])
+        shift = (error * np.repeat(inputs, len(error) // groups, axis=0)).sum(1)
+        write_variable(scope, bias, (read_variable(scope, bias) - shift).astype(np.float32))
+        corrected += 1
+    return corrected

@@ -1,0 +1,208 @@
+"""The student made ready: batch-norm folded, channels equalised, ranges found, biases corrected.
+
+What post-training quantisation ends with is what quantisation-aware training starts from.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from picoquant.export.model_folder import MODEL, PARAMS
+from picoquant.files import write_json
+from picoquant.quantization.activations import function_behind
+from picoquant.quantization.bias_correction import correct_biases
+from picoquant.quantization.calibration_images import CalibrationImages, maker_of, watch
+from picoquant.quantization.equalisation import equalise
+from picoquant.quantization.fake_quant import quantizable_operators
+from picoquant.quantization.folding import fold_batch_norm
+from picoquant.quantization.histograms import Histogram
+from picoquant.quantization.programs import InferenceModel, load_model, save_program
+from picoquant.quantization.ranges import choose_ranges
+from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
+from picoquant.quantization.simulation import Simulation
+from picoquant.quantization.tensors import target_tensors
+
+LOG = logging.getLogger("picoquant")
+
+# For a tensor that is 0 throughout: a range of 0 would be divided by.
+SMALLEST_RANGE = 1e-6
+_FACTS = "student.json"
+
+Shown = Callable[[str, int], Callable[[int], None]]
+
+
+@dataclass(frozen=True)
+class Student:
+    """What is known of a student that was made ready.
+
+    Attributes:
+        folded: how many batch-norms were folded.
+        equalised: the tensors whose channels were made even.
+        corrected: how many biases.
+        images: how many images the ranges come from; 0: there are none.
+        ranges: largest absolute value of every tensor. Those an NPU holds: as chosen, equal within a group.
+            Those inside a fused convolution (see `tensors.py`): all they reach.
+    """
+
+    folded: int
+    equalised: tuple[str, ...]
+    corrected: int
+    images: int
+    ranges: dict[str, float]
+
+
+def make_ready(
+    folder: Path,
+    kept: Path,
+    fingerprint: str,
+    images: Callable[[], CalibrationImages | None],
+    settings: OwnSettings,
+    quant: QuantAwareSettings,
+    shown: Shown,
+) -> Student:
+    """Make the FP32 model in a folder ready to be quantised; its files are replaced.
+
+    Args:
+        folder: the student's.
+        kept: a folder between runs: what was made ready with the same fingerprint is taken from there.
+        fingerprint: of models, settings and seed.
+        images: called once at most; None: nothing that needs images is done.
+        settings: which techniques.
+        quant: what becomes INT8.
+        shown: given a title and how many, gives what to call with the number of batches done.
+
+    Raises: `WeightsError` for a model that cannot be quantised; `DataError` for a tensor that is not finite.
+    """
+    found = _found(kept, fingerprint)
+    if found is not None:
+        for name in (MODEL, PARAMS):
+            shutil.copyfile(kept / name, folder / name)
+        return found
+    executor = paddle.static.Executor(paddle.CPUPlace())
+    scope = paddle.static.Scope()
+    with paddle.static.scope_guard(scope):
+        model = load_model(folder, executor)
+        quantizable_operators(model.program, quant)
+        student = _prepare(model, executor, scope, images, settings, quant, shown)
+        save_program(model.program, executor, folder)
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    for name in (MODEL, PARAMS):
+        shutil.copyfile(folder / name, kept / name)
+    write_json(kept / _FACTS, {"fingerprint": fingerprint, **asdict(student)})
+    return student
+
+
+def _prepare(
+    model: InferenceModel,
+    executor: Any,
+    scope: Any,
+    images: Callable[[], CalibrationImages | None],
+    settings: OwnSettings,
+    quant: QuantAwareSettings,
+    shown: Shown,
+) -> Student:
+    folded, equalised, corrected, ranges = 0, [], 0, {}
+    if settings.fold_batch_norm:
+        report = fold_batch_norm(model.program, scope)
+        folded = len(report.folded)
+        LOG.info("quantize: %d batch_norm folded into convolutions", folded)
+        if report.kept:
+            name, reason = next(iter(report.kept.items()))
+            LOG.warning("quantize: %d batch_norm stay, %s first: %s", len(report.kept), name, reason)
+    seen = images()
+    if seen is None:
+        return Student(folded, (), 0, 0, {})
+    if settings.cross_layer_equalisation and settings.fold_batch_norm:
+
+        def channels(names: list[str]) -> dict[str, np.ndarray]:
+            return _channel_ranges(model, executor, seen, names, shown)
+
+        equalised = equalise(model, scope, channels)
+        written_out = sum(item.activation == "hard_swish" for item in equalised)
+        LOG.info(
+            "quantize: channels of %d tensors made even; %d hard_swish written out for it",
+            len(equalised),
+            written_out,
+        )
+    tensors = target_tensors(model.program, model.feeds)
+    operators = quantizable_operators(model.program, quant)
+    inputs = {operator.activation for operator in operators}
+    names = list(tensors.names)
+    histograms, means, inner = _statistics(model, executor, seen, names, list(tensors.fused), inputs, shown)
+    functions = {name: function_behind(model.program, name) for name in tensors.names}
+    ranges = choose_ranges(tensors.groups, histograms, functions, settings.ranges, settings.percentile)
+    ranges.update(inner)
+    silent = sorted(name for name, value in ranges.items() if value <= 0)
+    if silent:
+        LOG.warning(
+            "quantize: %d tensors are 0 for all calibration images (%s …); their range is set to %g",
+            len(silent),
+            silent[0],
+            SMALLEST_RANGE,
+        )
+        ranges.update(dict.fromkeys(silent, SMALLEST_RANGE))
+    if settings.bias_correction:
+        corrected = correct_biases(model.program, scope, operators, means, quant.weight_bits)
+    names = tuple(item.name for item in equalised)
+    return Student(folded, names, corrected, seen.images, ranges)
+
+
+def _channel_ranges(
+    model: InferenceModel, executor: Any, images: CalibrationImages, names: list[str], shown: Shown
+) -> dict[str, np.ndarray]:
+    """The largest absolute value of each channel of tensors `[N, C, H, W]`."""
+    run = Simulation(model, executor, {}, outputs=names)
+    line = shown("quantize: ranges of channels", len(images))
+    found: dict[str, np.ndarray] = {}
+    for name, value in watch(images, run, names, maker_of(model.program), line):
+        largest = np.abs(value).max(axis=(0, 2, 3))
+        found[name] = np.maximum(found.get(name, 0), largest)
+    return found
+
+
+def _statistics(
+    model: InferenceModel,
+    executor: Any,
+    images: CalibrationImages,
+    names: list[str],
+    fused: list[str],
+    inputs: set[str],
+    shown: Shown,
+) -> tuple[dict[str, Histogram], dict[str, np.ndarray], dict[str, float]]:
+    """A histogram of each tensor, the mean of each channel of those in `inputs`, the reach of `fused`."""
+    run = Simulation(model, executor, {}, outputs=[*names, *fused])
+    line = shown("quantize: calibrating", len(images))
+    histograms = {name: Histogram() for name in names}
+    sums: dict[str, np.ndarray] = {}
+    counts: dict[str, int] = {}
+    inner = dict.fromkeys(fused, 0.0)
+    for name, value in watch(images, run, [*names, *fused], maker_of(model.program), line):
+        if name in inner:
+            inner[name] = max(inner[name], float(np.abs(value).max()))
+            continue
+        histograms[name].add(value)
+        if name in inputs and value.ndim == 4:
+            sums[name] = sums.get(name, 0) + value.sum(axis=(0, 2, 3), dtype=np.float64)
+            counts[name] = counts.get(name, 0) + value.size // value.shape[1]
+    return histograms, {name: total / counts[name] for name, total in sums.items()}, inner
+
+
+def _found(kept: Path, fingerprint: str) -> Student | None:
+    try:
+        facts = json.loads((kept / _FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if facts.pop("fingerprint", None) != fingerprint:
+        return None
+    facts["equalised"] = tuple(facts["equalised"])
+    return Student(**facts)

@@ -19,6 +19,7 @@ from picoquant.files import sha256
 from picoquant.packaging.forms import ONNX_VARIANTS
 from picoquant.packaging.lite_model import make_nb
 from picoquant.packaging.package import Facts, Models, package
+from picoquant.packaging.prepared import Prepared
 from picoquant.packaging.preprocess import normalisation
 from picoquant.packaging.program_edit import batch_of_one
 from picoquant.packaging.targets import load_target
@@ -282,3 +283,13 @@ def test_normalisation_in_both_countings():
     assert scaled["pixels_0_1"] == {"mean": [0.5, 0, 0], "std": [0.2, 1, 1]}
     plain = normalisation(replace(CONFIG, mean=(127.5, 0, 0), std=(51.0, 255, 255), is_scale=False))
     assert plain["pixels_0_1"] == {"mean": [0.5, 0, 0], "std": [0.2, 1, 1]}
+
+
+def test_targets_share_what_is_converted_and_get_what_each_would_alone(made, small, tmp_path):
+    prepared = Prepared(Models(small))
+    first = package(Models(small), load_target("generic_onnx"), tmp_path, prepared=prepared)
+    kept = prepared.int8_onnx
+    assert (first.folder / "model_int8.onnx").read_bytes() == (made.folder / "model_int8.onnx").read_bytes()
+    other = package(Models(small), load_target("generic_onnx"), tmp_path / "other", prepared=prepared)
+    assert prepared.int8_onnx is kept  # converted once
+    assert content(other.folder) == content(first.folder)  # and not changed by who used it

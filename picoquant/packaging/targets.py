@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from picoquant.packaging.operator_list import OperatorList, load_operators
 
 LOG = logging.getLogger("picoquant")
 
+ALL = "all"
 _KIND = "npu_targets"
 _SUFFIXES = (".yaml", ".yml")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # becomes a folder's name
@@ -131,6 +132,15 @@ def load_target(name: str | Path) -> Target:
     """
     path = profile_path(name)
     return _target(path.stem, read_profile(path), path)
+
+
+def load_targets(names: Iterable[str]) -> list[Target]:
+    """Several targets, each once; the name `all` stands for every shipped one.
+
+    Raises: as `load_target`.
+    """
+    chosen = [known for name in names for known in (known_targets() if name == ALL else [name])]
+    return [load_target(name) for name in dict.fromkeys(chosen)]
 
 
 def read_profile(path: Path) -> Mapping[str, Any]:

@@ -15,7 +15,6 @@ from picoquant.stages.exported import fp32_model, int8_model
 
 LOG = logging.getLogger("picoquant")
 
-ALL = "all"
 _TRIED = 8  # evaluation images that the sample is chosen from
 
 
@@ -24,11 +23,9 @@ def targets_of(context: Context) -> list[Any]:
 
     Raises: `ConfigError` for an unknown target, listing the known ones.
     """
-    from picoquant.packaging.targets import known_targets, load_target
+    from picoquant.packaging.targets import load_targets
 
-    names = context.recipe.targets
-    chosen = [known for name in names for known in (known_targets() if name == ALL else [name])]
-    return [load_target(name) for name in dict.fromkeys(chosen)]
+    return load_targets(context.recipe.targets)
 
 
 def _opt(context: Context) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from picoquant.config.recipe import Recipe
-from picoquant.packaging.targets import load_target
+from picoquant.packaging.targets import load_targets
 from picoquant.quantization.settings import QuantAwareSettings
 
 LOG = logging.getLogger("picoquant")
@@ -22,7 +22,7 @@ def rules_of_targets(recipe: Recipe) -> dict[str, Any]:
 
     Raises: `ConfigError` for an unknown target.
     """
-    rules = [load_target(name).quantization for name in recipe.targets]
+    rules = [target.quantization for target in load_targets(recipe.targets)]
     if not rules:
         return {}
     per_tensor = any(rule.weights == "per_tensor" for rule in rules)
@@ -46,7 +46,7 @@ def quant_aware_for_targets(recipe: Recipe) -> QuantAwareSettings:
 
 def rules_are_symmetric(recipe: Recipe) -> bool:
     """Whether a target of the recipe takes symmetric activations only (without targets: yes, as INT8 NPUs do)."""
-    rules = [load_target(name).quantization for name in recipe.targets]
+    rules = [target.quantization for target in load_targets(recipe.targets)]
     return any(rule.symmetric for rule in rules) or not rules
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from picoquant.config.locate import shipped
 from picoquant.errors import ConfigError
-from picoquant.packaging.targets import known_targets, load_target
+from picoquant.packaging.targets import known_targets, load_target, load_targets
 
 SOCS = ["a311d", "c308x", "imx8mp", "rk1808", "rv1109", "rv1126", "s905d3"]
 
@@ -28,6 +28,11 @@ def test_rv1126_facts():
     assert (target.abi, target.int8_tops, target.driver.version) == ("armhf", 2.0, "6.4.6.5")
     assert target.latency_ms["picodet_relu6_int8_416"] == {"cpu": 661.7, "npu": 122.3}
     assert target.environment["VIV_VX_ENABLE_GRAPH_TRANSFORM"] == "-pcq:1"
+
+
+def test_all_is_every_shipped_target_once():
+    names = [target.name for target in load_targets(["rv1126", "all"])]
+    assert names[0] == "rv1126" and sorted(names) == known_targets()
 
 
 def test_unknown_target_lists_the_nearest_first():

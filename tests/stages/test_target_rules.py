@@ -61,3 +61,8 @@ def test_a_resolved_recipe_still_finds_the_board(recipe_file, tmp_path):
     shutil.move(recipe_file, moved / "recipe.yaml")
     with pytest.raises(ConfigError, match="unknown target my_board"):
         settings(moved / "recipe.yaml")
+
+
+def test_all_stands_for_every_shipped_target(recipe_file):
+    assert settings(recipe_file, "Package.target=all") == ("channel_wise_abs_max", 8, 8)
+    assert settings(recipe_file, "Package.target=[rv1126,all]") == ("channel_wise_abs_max", 8, 8)

@@ -39,7 +39,7 @@ def make_onnx(quantised: QuantizedProgram, params: Path) -> Any:
     """
     from picoquant.packaging.onnx_activations import drop_clips, hard_sigmoids, split_hard_swish
     from picoquant.packaging.onnx_graph import Graph
-    from picoquant.packaging.onnx_kernels import widen_thin_convolutions
+    from picoquant.packaging.onnx_kernels import cells_last, pad_input_channels, widen_thin_convolutions
     from picoquant.packaging.onnx_levels import levels_of
     from picoquant.packaging.onnx_simplify import fold_batch_norm, share_constants, simplify
 
@@ -48,6 +48,7 @@ def make_onnx(quantised: QuantizedProgram, params: Path) -> Any:
         write_program(quantised.network, network)
         graph = Graph(paddle_to_onnx(network, params))
     simplify(graph, {variable.name for variable in quantised.network.blocks[0].vars})
+    cells_last(graph)
     factors = fold_batch_norm(graph)
     split_hard_swish(graph)
     weights = {operator.weight: operator for operator in quantised.operators}
@@ -61,6 +62,7 @@ def make_onnx(quantised: QuantizedProgram, params: Path) -> Any:
         inserter.weights(weight, [item for item in quantised.operators if item.weight == weight])
     inserter.activations()
     widen_thin_convolutions(graph, graph.shapes)
+    pad_input_channels(graph)
     share_constants(graph)
     return checked(graph)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
 from picoquant.packaging.onnx_graph import Graph, attribute
 
@@ -42,6 +42,73 @@ def widen_thin_convolutions(graph: Graph, shapes: dict[str, list[int]]) -> list[
         _pad(graph, follower.input[1], 1, more)
         widened.append(node.name)
     return widened
+
+
+def pad_input_channels(graph: Graph) -> list[str]:
+    """Give the network's image a fourth channel, of the level of 0, for a first convolution of 16 or more.
+
+    Args:
+        graph: with quantised tensors and weights.
+
+    Returns: names of the convolutions whose weights grew.
+    """
+    grown = []
+    for quantise in [node for node in graph.nodes if node.op_type == "QuantizeLinear"]:
+        shape = graph.shapes.get(quantise.input[0], [])
+        backs = graph.users(quantise.output[0])
+        convolutions = [user for back in backs for user in graph.users(back.output[0])]
+        if quantise.input[0] not in graph.inputs or len(shape) != 4 or not shape[1] % _MULTIPLE:
+            continue
+        if not convolutions or not all(_can_take_more(graph, conv, shape[1]) for conv in convolutions):
+            continue
+        more = _MULTIPLE - shape[1] % _MULTIPLE
+        for name in dict.fromkeys(conv.input[1] for conv in convolutions):
+            _pad(graph, name, 1, more)
+        levels, pads = quantise.output[0], f"{quantise.name}.pads"
+        graph.constants[pads] = np.array([0, 0, 0, 0, 0, more, 0, 0])
+        quantise.output[0] = quantise.name = f"{levels}.image"
+        zero = quantise.input[2]
+        graph.insert_after(
+            quantise, helper.make_node("Pad", [f"{levels}.image", pads, zero], [levels], levels)
+        )
+        grown.extend(conv.name for conv in convolutions)
+    return grown
+
+
+def _can_take_more(graph: Graph, node: NodeProto, channels: int) -> bool:
+    weight = _levels(graph, node) if node.op_type == "Conv" else None
+    return weight is not None and weight.shape[0] >= _CHANNELS and weight.shape[1] == channels
+
+
+def cells_last(graph: Graph) -> None:
+    """Write `[N, C, H, W]` -> Reshape `[N, C, H*W]` -> Transpose `[N, H*W, C]` the other way round.
+
+    ONNX Runtime keeps the channels last inside; transposed first, nothing is left to move.
+    """
+    for reshape in [node for node in graph.nodes if node.op_type == "Reshape"]:
+        shape = graph.shapes.get(reshape.input[0], [])
+        flat = graph.constants.get(reshape.input[1])
+        users = graph.users(reshape.output[0])
+        if len(shape) != 4 or 0 in shape or flat is None or len(users) != 1:
+            continue
+        n, c, h, w = shape
+        numbers = [size or shape[place] for place, size in enumerate(flat.tolist())]
+        if numbers not in ([n, c, h * w], [n, c, -1]) or reshape.output[0] in graph.outputs:
+            continue
+        transpose = users[0]
+        if transpose.op_type != "Transpose" or list(attribute(transpose, "perm", [])) != [0, 2, 1]:
+            continue
+        graph.constants[f"{transpose.name}.shape"] = np.array([n, h * w, c])
+        source, between, result = reshape.input[0], reshape.output[0], transpose.output[0]
+        graph.insert_before(
+            reshape,
+            [
+                helper.make_node("Transpose", [source], [between], between, perm=[0, 2, 3, 1]),
+                helper.make_node("Reshape", [between, f"{transpose.name}.shape"], [result], result),
+            ],
+        )
+        graph.remove(reshape)
+        graph.remove(transpose)
 
 
 def _only_follower(graph: Graph, node: NodeProto) -> NodeProto | None:

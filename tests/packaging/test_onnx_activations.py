@@ -11,7 +11,7 @@ from picoquant.packaging.agreement import run_onnx
 from picoquant.packaging.onnx_activations import drop_clips, hard_sigmoids, split_hard_swish
 from picoquant.packaging.onnx_graph import Graph
 from picoquant.packaging.onnx_int8 import write_onnx
-from picoquant.packaging.onnx_kernels import widen_thin_convolutions
+from picoquant.packaging.onnx_kernels import cells_last, pad_input_channels, widen_thin_convolutions
 from picoquant.packaging.onnx_simplify import simplify
 
 
@@ -138,3 +138,39 @@ def test_widened_convolution_gives_the_same(tmp_path):
     write_onnx(graph.finish(), tmp_path / "wide.onnx")
     np.testing.assert_array_equal(run_onnx(tmp_path / "wide.onnx", {"x": x})[0], before)
     assert before.max() > 0
+
+
+def test_padded_image_gives_the_same(tmp_path):
+    random = np.random.default_rng(4)
+    constants = {
+        "w": random.integers(-127, 128, (16, 3, 3, 3)).astype(np.int8), "ws": np.full(16, 0.01, np.float32),
+        "b": random.integers(-9, 9, 16).astype(np.int32), "bs": np.full(16, 0.001, np.float32),
+        "s": np.float32(0.1), "z": np.uint8(128),
+    }  # fmt: skip
+    nodes = [
+        ("QuantizeLinear", ["x", "s", "z"], ["xq"]), ("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+        ("DequantizeLinear", ["w", "ws"], ["wd"], {"axis": 0}),
+        ("DequantizeLinear", ["b", "bs"], ["bd"], {"axis": 0}),
+        ("Conv", ["xd", "wd", "bd"], ["c"], {"pads": [1] * 4}),
+        ("QuantizeLinear", ["c", "s", "z"], ["cq"]), ("DequantizeLinear", ["cq", "s", "z"], ["y"]),
+    ]  # fmt: skip
+    x = random.normal(0, 1, (1, 3, 8, 8)).astype(np.float32)
+    made = model(nodes, constants, list(x.shape), 13)
+    write_onnx(made, tmp_path / "three.onnx")
+    (before,) = run_onnx(tmp_path / "three.onnx", {"x": x})
+    graph = Graph(made)
+    assert pad_input_channels(graph) == ["c"] and graph.constants["w"].shape == (16, 4, 3, 3)
+    write_onnx(graph.finish(), tmp_path / "four.onnx")
+    np.testing.assert_array_equal(run_onnx(tmp_path / "four.onnx", {"x": x})[0], before)
+    assert np.ptp(before) > 1
+
+
+def test_cells_last_gives_the_same():
+    nodes = [("Reshape", ["x", "shape"], ["r"]), ("Transpose", ["r"], ["y"], {"perm": [0, 2, 1]})]
+    made = model(nodes, {"shape": np.array([0, 3, -1])}, [1, 3, 2, 5])
+    x = np.arange(30, dtype=np.float32).reshape(1, 3, 2, 5)
+    expected = value(made, x)
+    graph = Graph(made)
+    cells_last(graph)
+    assert [node.op_type for node in graph.nodes] == ["Transpose", "Reshape"]
+    np.testing.assert_array_equal(value(graph.finish(), x), expected)

@@ -24,7 +24,7 @@ from picoquant.npu.lint import (
     why_on_cpu,
 )
 from picoquant.npu.partition import partition_text
-from picoquant.packaging.program_edit import batch_of_one, write_program
+from picoquant.packaging.program_edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.packaging.targets import Target
 from picoquant.toolchain.opt_tool import OptTool
 
@@ -167,7 +167,7 @@ def _split(
 ) -> Split:
     with tempfile.TemporaryDirectory(prefix="picoquant-check-") as scratch:
         model, made = Path(scratch) / "model.pdmodel", Path(scratch) / "made"
-        write_program(program, model)
+        write_program(smaller_for_opt(program) if target.on_npu else program, model)
         opt.run(model, params, made, target.paddle_lite.valid_targets, "protobuf", partition=partition)
         return read_split(made, shapes)
 

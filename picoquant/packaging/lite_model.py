@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from picoquant.packaging.program_edit import write_program
+from picoquant.packaging.program_edit import smaller_for_opt, write_program
 from picoquant.packaging.targets import Target
 from picoquant.toolchain.opt_tool import OptTool
 
@@ -52,5 +52,5 @@ def make_nb(
         LOG.warning("%s", said)
     with tempfile.TemporaryDirectory(prefix="picoquant-nb-") as scratch:
         model = Path(scratch) / "model.pdmodel"
-        write_program(program, model)
+        write_program(smaller_for_opt(program) if target.on_npu else program, model)
         opt.run(model, params, out, target.paddle_lite.valid_targets, partition=partition, fp16=fp16)

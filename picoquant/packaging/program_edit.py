@@ -75,6 +75,31 @@ def _one_image(shape: list[int], input_size: Sequence[int]) -> list[int]:
     return shape
 
 
+def smaller_for_opt(program: Any) -> Any:
+    """A copy without attributes that Paddle Lite does not read; opt makes the same network of it.
+
+    Of convolutions `is_test` and `quantization_type`, and `data_format` and `padding_algorithm` at the values that
+    its operator and its NNAdapter converter have without them (`lite/operators/conv_op.h`,
+    `lite/kernels/nnadapter/converter/conv2d.cc`); and a result's range where `out_threshold` says the same.
+    """
+    copy = type(program).FromString(program.SerializeToString())
+    for op in (op for block in copy.blocks for op in block.ops):
+        gone = set()
+        for attribute in op.attrs:
+            if op.type in ("conv2d", "depthwise_conv2d"):
+                default = {"data_format": "NCHW", "padding_algorithm": "EXPLICIT"}.get(attribute.name)
+                if attribute.name in ("is_test", "quantization_type") or attribute.s == default:
+                    gone.add(attribute.name)
+        known = next((attribute.f for attribute in op.attrs if attribute.name == "out_threshold"), None)
+        for attribute in op.attrs:
+            if attribute.name in ("Out0_threshold", "Output0_threshold") and attribute.f == known:
+                gone.add(attribute.name)
+        kept = [attribute for attribute in op.attrs if attribute.name not in gone]
+        del op.attrs[:]
+        op.attrs.extend(kept)
+    return copy
+
+
 def write_program(program: Any, path: Path) -> None:
     """Write a `ProgramDesc`, the same bytes for the same content."""
     Path(path).write_bytes(program.SerializeToString(deterministic=True))

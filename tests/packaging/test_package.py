@@ -16,12 +16,13 @@ import yaml
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.export.model_folder import ModelFolder
 from picoquant.files import sha256
+from picoquant.npu.graph import read_split
 from picoquant.packaging.forms import ONNX_VARIANTS
 from picoquant.packaging.lite_model import make_nb
 from picoquant.packaging.package import Facts, Models, package
 from picoquant.packaging.prepared import Prepared
 from picoquant.packaging.preprocess import normalisation
-from picoquant.packaging.program_edit import batch_of_one
+from picoquant.packaging.program_edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.packaging.targets import load_target
 from picoquant.packaging.verify import verify
 from picoquant.toolchain.opt_tool import OptTool
@@ -119,6 +120,20 @@ def test_manifest_holds_the_check(made):
     assert line.startswith("rv1126: rule scales is broken: tensor_3: conv2d has no quantisation scale for ")
     assert f"(and {len(check['rules_broken']) - 1} more)" in line
     assert json.loads((made.folder / "settings.json").read_text())["partition"] == ""
+
+
+def test_what_opt_does_not_need_is_left_out_and_changes_no_scale(taken_apart, small, opt, tmp_path):
+    program, made = taken_apart[0], {}
+    for name, given in (("whole", program), ("smaller", smaller_for_opt(program))):
+        write_program(given, tmp_path / name)
+        opt.run(tmp_path / name, small.params, tmp_path / f"{name}.d", "verisilicon_timvx,arm", "protobuf")
+        split = read_split(tmp_path / f"{name}.d", {})
+        made[name] = [
+            (op.kind, op.name, {k: v for k, v in op.attributes.items() if k.endswith("_scale")})
+            for op in split.at("npu")
+        ]
+    assert made["smaller"] == made["whole"] and len(made["whole"]) > 10
+    assert (tmp_path / "smaller").stat().st_size < (tmp_path / "whole").stat().st_size
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from picoquant import __version__
 from picoquant.cli import console
 from picoquant.cli.analyze import analyze
 from picoquant.cli.convert import convert_weights
+from picoquant.cli.evaluate import evaluate
 from picoquant.cli.info import info
 from picoquant.cli.npu import check, targets
 from picoquant.cli.options import STAGES, common_options, gather_overrides
@@ -104,47 +105,6 @@ _stage_command(
 )
 
 
-@cli.command("eval")
-@common_options
-@click.option("--weights", metavar="FILE", help="Evaluate these trained weights alone.")
-@click.option("--model-dir", metavar="DIR", help="Evaluate this exported model (FP32 or INT8) alone.")
-@click.option("--json", "as_json", is_flag=True, help="The numbers as JSON on stdout.")
-def evaluate(
-    config,
-    save_dir,
-    overrides,
-    more_overrides,
-    input_size,
-    device,
-    force,
-    opt,
-    weights,
-    model_dir,
-    as_json,
-):
-    """COCO mAP of the run's FP32 and INT8 models, or of weights or a model named here.
-
-    \b
-    Examples:  picoquant eval --config quickstart.yaml --save-dir output/
-               picoquant eval --config picodet_s_416_coco_npu.yml --weights best.pdparams --json
-    """
-    if weights or model_dir:
-        from picoquant.stages.evaluate import evaluate_alone
-
-        if config is None:
-            raise click.UsageError("--config is needed: it says which data set to evaluate on")
-        texts = gather_overrides(
-            overrides, more_overrides, input_size=input_size, weights=weights, model_dir=model_dir
-        )
-        results = evaluate_alone(config, texts, device, save_dir)
-    else:
-        texts = gather_overrides(overrides, more_overrides, input_size=input_size)
-        run_folder = _run("evaluate", "evaluate", config, save_dir, texts, device, force, opt)
-        results = run_folder.record("evaluate").get("metrics", {})
-    if as_json:
-        click.echo(json.dumps({"backends": results}, indent=2))
-
-
 @cli.command()
 @common_options
 @click.option("--target", multiple=True, metavar="NAME", help="NPU target (repeatable); sets Package.target.")
@@ -192,6 +152,7 @@ def doctor(save_dir: str, as_json: bool) -> None:
 
 
 cli.add_command(analyze)
+cli.add_command(evaluate)
 cli.add_command(info)
 cli.add_command(targets)
 cli.add_command(convert_weights)

@@ -8,6 +8,8 @@ from typing import Any, Callable
 import click
 
 STAGES = ("train", "export", "quantize", "evaluate", "package")
+BACKENDS = ("dygraph", "paddle", "paddle-no-onednn", "onnx", "lite")
+RUNNABLE = BACKENDS[1:]  # all that need no configuration to build a network from
 
 
 class InputSize(click.ParamType):
@@ -92,3 +94,14 @@ def gather_overrides(overrides: tuple[str, ...], more: tuple[str, ...], **option
     }
     chosen = [f"{keys[name]}={value}" for name, value in options.items() if value not in (None, (), [])]
     return [*overrides, *more, *chosen]
+
+
+def backend_option(command: Callable) -> Callable:
+    """`--backend`, repeatable: the runtimes, or `all` of those that can run."""
+    return click.option(
+        "--backend",
+        "backends",
+        multiple=True,
+        type=click.Choice((*BACKENDS, "all")),
+        help="Runtime (repeatable); all: those that can run.",
+    )(command)

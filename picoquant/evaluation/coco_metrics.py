@@ -67,8 +67,8 @@ def coco_metrics(
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _indexed(COCO(), _completed(ground_truth))
-        found = _indexed(COCO(), _as_annotations(ground_truth, results))
+        truth = indexed(COCO(), completed(ground_truth))
+        found = indexed(COCO(), as_annotations(ground_truth, results))
         evaluation = COCOeval(truth, found, "bbox")
         if image_ids is not None:
             evaluation.params.imgIds = sorted(set(image_ids))
@@ -79,13 +79,14 @@ def coco_metrics(
     return metrics, _per_class(truth, evaluation)
 
 
-def _indexed(coco, content: Mapping[str, Any]):
+def indexed(coco, content: Mapping[str, Any]):
+    """A `COCO` with this content and its indices."""
     coco.dataset = content
     coco.createIndex()
     return coco
 
 
-def _completed(content: Mapping[str, Any]) -> dict[str, Any]:
+def completed(content: Mapping[str, Any]) -> dict[str, Any]:
     """A copy with `area` and `iscrowd`, which pycocotools needs, where an annotation lacks them."""
     annotations = []
     for entry in content.get("annotations", []):
@@ -94,7 +95,7 @@ def _completed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "annotations": annotations}
 
 
-def _as_annotations(content: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def as_annotations(content: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Results as pycocotools' `loadRes` prepares them, which refuses an empty list."""
     annotations = [
         {**entry, "id": number, "area": entry["bbox"][2] * entry["bbox"][3], "iscrowd": 0}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
 from picoquant.export.program import ProgramFacts, program_facts
 from picoquant.postprocess import Decoder, NmsSettings
+from picoquant.runtimes.batches import in_batches
 
 _GPU_MEMORY = 256  # MB that the runtime takes at first; it grows
 
@@ -41,14 +42,7 @@ class PaddlePredictor:
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Run a batch of any size; a model made for a fixed batch runs several times."""
-        count, size = len(next(iter(feed.values()))), self._fixed_batch
-        if size in (-1, count):
-            return self._run(feed)
-        parts = []
-        for start in range(0, count, size):
-            part = {name: value[start : start + size] for name, value in feed.items()}
-            parts.append(_filled(self._run, part, size))
-        return [np.concatenate(values) for values in zip(*parts)]
+        return in_batches(self._run, feed, self._fixed_batch)
 
     def _run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         for name in self.input_names:
@@ -122,20 +116,6 @@ def _fixed_batch(facts: ProgramFacts) -> int:
     size = facts.inputs[0][1][0]
     sizes = {shape[0] for _, shape in facts.outputs if len(shape) == 3}
     return sizes.pop() if size == -1 and len(sizes) == 1 else size
-
-
-def _filled(run: Callable, feed: Mapping[str, np.ndarray], size: int) -> list[np.ndarray]:
-    """Run a batch filled up to `size` images, and drop what belongs to the filling."""
-    count = len(next(iter(feed.values())))
-    filled = {
-        name: np.concatenate([value, np.repeat(value[-1:], size - count, axis=0)])
-        for name, value in feed.items()
-    }
-    outputs = run(filled)
-    if outputs[0].ndim == 2:  # detections [M, 6] and how many each image has
-        counts = outputs[1][:count]
-        return [outputs[0][: counts.sum()], counts]
-    return [output[:count] for output in outputs]
 
 
 def dygraph_predictor(model: Any) -> DygraphPredictor:

@@ -63,17 +63,9 @@ def run_onnx(path: Path, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 
     Raises: `ToolError` when ONNX Runtime does not take it.
     """
-    import onnxruntime
+    from picoquant.runtimes.onnx_runtime import OnnxPredictor
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return session.run(None, {item.name: feed[item.name] for item in session.get_inputs()})
-    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ToolError(f"ONNX Runtime does not run {path.name}: {reason}") from error
+    return OnnxPredictor(path, threads=1)(feed)
 
 
 def compare(folder: ModelFolder, onnx_model: Path, kind: str, image: np.ndarray) -> dict[str, Any]:

@@ -17,14 +17,12 @@ from picoquant.errors import ToolError, UserError
 from picoquant.export.model_folder import ModelFolder
 from picoquant.export.program import program_facts
 from picoquant.packaging import expectation
-from picoquant.packaging.agreement import run_onnx
 from picoquant.packaging.archive import SUFFIX, extract
 from picoquant.packaging.forms import ONNX, PADDLE
 from picoquant.packaging.manifest import NAME, changed_files, read_manifest
-from picoquant.packaging.program_edit import batch_of_one, read_params, write_params, write_program
-from picoquant.packaging.quantised import float_weights, read_quantised
 from picoquant.packaging.sample import detect, feed_of_image, read_ppm
 from picoquant.postprocess import Decoder
+from picoquant.runtimes.lite_form import write_float_form
 from picoquant.toolchain.opt_tool import OptTool
 
 LOG = logging.getLogger("picoquant")
@@ -138,14 +136,6 @@ class _Sample:
         return Check(name, not wrong, tuple(wrong) or (f"{must} detections as expected",))
 
 
-class _OnnxPredictor:
-    def __init__(self, path: Path, input_names: tuple[str, ...]) -> None:
-        self._path, self.input_names = path, input_names
-
-    def __call__(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-        return run_onnx(self._path, feed)
-
-
 def _on_the_sample(folder: Path, opt: OptTool | None) -> list[Check]:
     from picoquant.evaluation.runtime import open_predictor
 
@@ -157,11 +147,21 @@ def _on_the_sample(folder: Path, opt: OptTool | None) -> list[Check]:
     onnx = folder / ONNX
     if onnx.is_file():
         LOG.info("verify: the sample in ONNX Runtime")
-        checks.append(sample.check("onnx", _OnnxPredictor(onnx, names)))
+        checks.append(_in_onnx(sample, onnx))
     else:
         checks.append(Check("onnx", None, (f"the package has no {ONNX}",)))
     checks.append(_in_lite(sample, names, len(facts.outputs), opt))
     return checks
+
+
+def _in_onnx(sample: _Sample, path: Path) -> Check:
+    from picoquant.runtimes.onnx_runtime import OnnxPredictor
+
+    try:
+        predict = OnnxPredictor(path, threads=1)
+    except ToolError as error:
+        return Check("onnx", False, (str(error),))
+    return sample.check("onnx", predict)
 
 
 def _in_lite(sample: _Sample, names: tuple[str, ...], outputs: int, opt: OptTool | None) -> Check:
@@ -177,19 +177,9 @@ def _in_lite(sample: _Sample, names: tuple[str, ...], outputs: int, opt: OptTool
     with tempfile.TemporaryDirectory(prefix="picoquant-float-") as scratch:
         model, params = Path(scratch) / "model.pdmodel", Path(scratch) / "model.pdiparams"
         write_float_form(sample.model, model, params)
-        return sample.check(name, X86Predictor(python, opt, model, params, names, outputs))
-
-
-def write_float_form(folder: ModelFolder, model: Path, params: Path) -> None:
-    """The network as Paddle Lite's x86 runtime computes it right: the weights of the INT8 model, in float.
-
-    Its INT8 kernels do not: its 1x1 and 3x3 convolutions of whole numbers are 16 to 22 dB from the exact
-    result (2.13rc0), and depthwise ones crash.
-    """
-    program = batch_of_one(folder.model, folder.config.input_size)
-    values = read_params(program, folder.params)
-    if program_facts(folder.model).quantised:
-        quantised = read_quantised(program, values, folder.model)
-        program, values = quantised.network, float_weights(quantised, values)
-    write_program(program, model)
-    write_params(program, values, params)
+        try:
+            predict = X86Predictor(python, opt, model, params, names, outputs)
+        except ToolError as error:
+            return Check(name, False, (str(error),))
+        with predict:
+            return sample.check(name, predict)

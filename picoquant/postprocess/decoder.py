@@ -129,6 +129,7 @@ def _split_images(rows: np.ndarray, counts: np.ndarray) -> list[Detections]:
     result = []
     for image in np.split(rows.reshape(-1, 6), starts):
         image = image[image[:, 0] >= 0]  # runtimes that cannot return no rows return class -1
+        image = image[np.argsort(image[:, 0], kind="stable")]  # paddle2onnx's NMS sorts by score alone
         result.append(Detections(image[:, 0].astype(np.int64), image[:, 1], image[:, 2:]))
     return result
 

@@ -35,7 +35,7 @@ def fp32_model(context: Context) -> Any:
     path = Path(common.model_dir).expanduser()
     config = None
     if path.is_dir() and not (path / FILE_NAME).is_file():
-        config = _config_of(context)
+        config = config_of(context)
         LOG.info("%s has no %s; input size, preprocessing and NMS are the configuration's", path, FILE_NAME)
     folder = ModelFolder.open(path, common.model_filename, common.params_filename, config)
     if common.input_size and common.input_size != tuple(folder.config.input_size):
@@ -59,7 +59,8 @@ def int8_model(context: Context) -> Any:
     return ModelFolder.open(folder)
 
 
-def _config_of(context: Context) -> Any:
+def config_of(context: Context) -> Any:
+    """`InferConfig` from the recipe, for a model that has no infer_cfg.yml."""
     from picoquant.config.detector import parse_detector
     from picoquant.export.infer_config import InferConfig
     from picoquant.stages import datasets

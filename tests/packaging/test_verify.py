@@ -16,7 +16,8 @@ from picoquant.packaging.archive import write_archive
 from picoquant.packaging.package import Models, package
 from picoquant.packaging.sample import feed_of_image, read_ppm
 from picoquant.packaging.targets import load_target
-from picoquant.packaging.verify import verify, write_float_form
+from picoquant.packaging.verify import verify
+from picoquant.runtimes.lite_form import write_float_form
 from picoquant.toolchain.lite_runtime import X86Predictor, runtime_of
 from tests.commands import picoquant, refusal
 from tests.packaging.board import blocks
@@ -62,7 +63,8 @@ def test_paddle_lite_s_x86_runtime_computes_the_int8_model_s_network(made, opt, 
     write_float_form(folder, model, params)
     feed = feed_of_image(read_ppm(made.folder / "sample/image.ppm"), folder.config)
     expected = open_predictor(folder, threads=1)(feed)
-    found = X86Predictor(runtime, opt, model, params, ("image",), len(expected))(feed)
+    with X86Predictor(runtime, opt, model, params, ("image",), len(expected)) as predict:
+        found = predict(feed)
     for one, other in zip(expected, found):
         assert one.shape == other.shape
         noise = np.square(one - other).sum() / np.square(one).sum()

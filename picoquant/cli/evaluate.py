@@ -1,0 +1,88 @@
+"""`picoquant eval`: mAP of a run's models, or of any model, on one runtime or on all of them."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from picoquant.cli import console
+from picoquant.cli.options import backend_option, common_options, gather_overrides
+
+
+@click.command("eval")
+@common_options
+@click.option("--weights", metavar="FILE", help="Evaluate these trained weights.")
+@click.option("--model-dir", metavar="DIR", help="Evaluate this exported model (FP32 or INT8).")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="PATH",
+    help="A model folder, .onnx file or package, in place of the run's (repeatable).",
+)
+@backend_option
+@click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads (default: all).")
+@click.option(
+    "--images", type=click.IntRange(1), metavar="N", help="With --backend: only the first N images."
+)
+@click.option("--per-class", is_flag=True, help="With --backend: AP of each class, too.")
+@click.option("--json", "as_json", is_flag=True, help="The numbers as JSON on stdout.")
+def evaluate(
+    config,
+    save_dir,
+    overrides,
+    more_overrides,
+    input_size,
+    device,
+    force,
+    opt,
+    weights,
+    model_dir,
+    models,
+    backends,
+    threads,
+    images,
+    per_class,
+    as_json,
+):
+    """COCO mAP of the run's FP32 and INT8 models, or of weights or models named here.
+
+    With --backend or --model the models run on the runtimes named, one row each: mAP, latency, size, the
+    difference from FP32 and how sure it is; results go to backends/ in --save-dir.
+
+    \b
+    Examples:  picoquant eval --config quickstart.yaml --save-dir output/
+               picoquant eval --backend all --save-dir output/
+               picoquant eval --config picodet_s_416_coco_npu.yml --weights best.pdparams --json
+    """
+    given = {"weights": weights, "model_dir": model_dir}
+    texts = gather_overrides(overrides, more_overrides, input_size=input_size, **given)
+    if backends or models:
+        from picoquant.runtimes.backends import Machine
+        from picoquant.stages.backends import evaluate_backends
+
+        machine = Machine(threads, device, opt)
+        chosen = backends or ("paddle",)
+        result = evaluate_backends(config, texts, save_dir, chosen, models, machine, images)
+        click.echo(json.dumps(result.to_json(), indent=2) if as_json else result.to_text(per_class))
+        return
+    if images or per_class or threads:
+        raise click.UsageError(
+            "--images, --threads and --per-class need --backend (for example --backend paddle)"
+        )
+    if weights or model_dir:
+        from picoquant.stages.evaluate import evaluate_alone
+
+        if config is None:
+            raise click.UsageError("--config is needed: it says which data set to evaluate on")
+        results = evaluate_alone(config, texts, device, save_dir)
+    else:
+        from picoquant.pipeline.order import run_recipe
+
+        run = run_recipe(
+            config, save_dir, texts, "evaluate", "evaluate", device, force, opt, console.log_to_file
+        )
+        results = run.record("evaluate").get("metrics", {})
+    if as_json:
+        click.echo(json.dumps({"backends": results}, indent=2))

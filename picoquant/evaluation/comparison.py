@@ -1,0 +1,142 @@
+"""Several models over the same images: one row each, as table, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from picoquant.evaluation.evaluate import Evaluation
+
+_COLUMNS = (
+    ("mAP", "mAP"),
+    ("AP50", "AP50"),
+    ("AP75", "AP75"),
+    ("APs", "small"),
+    ("APm", "medium"),
+    ("APl", "large"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one model reaches on one runtime.
+
+    Attributes:
+        name: `onnx_int8`.
+        backend, precision, model: which.
+        evaluation: COCO's numbers, 0 to 1, and detections.
+        latency_ms, latency_p90_ms: of the network alone, a single image a call.
+        bytes: size of the files that run.
+        note: what must be known of the numbers; empty for nothing.
+    """
+
+    name: str
+    backend: str
+    precision: str
+    model: str
+    evaluation: Evaluation
+    latency_ms: float
+    latency_p90_ms: float
+    bytes: int
+    note: str = ""
+
+
+def reference_of(rows: Sequence[Row]) -> Row | None:
+    """The row that differences are from: FP32 in Paddle's runtime, else the first FP32 row, else none."""
+    floats = [row for row in rows if row.precision == "fp32"]
+    return next((row for row in floats if row.backend == "paddle"), floats[0] if floats else None)
+
+
+def as_json(rows: Sequence[Row], not_run: Mapping[str, str]) -> dict[str, Any]:
+    """`backends.<name>`: the numbers of each row; `not_run`: why the others have none."""
+    reference = reference_of(rows)
+    return {
+        "reference": reference.name if reference else None,
+        "images": rows[0].evaluation.images if rows else 0,
+        "backends": {row.name: _numbers(row, reference) for row in rows},
+        "not_run": dict(not_run),
+    }
+
+
+def _numbers(row: Row, reference: Row | None) -> dict[str, Any]:
+    found = row.evaluation
+    return {
+        "backend": row.backend,
+        "precision": row.precision,
+        "model": row.model,
+        **found.metrics,
+        "difference": found.metrics["mAP"] - reference.evaluation.metrics["mAP"] if reference else None,
+        "latency_ms": row.latency_ms,
+        "latency_p90_ms": row.latency_p90_ms,
+        "images_per_second": found.images_per_second,
+        "bytes": row.bytes,
+        "note": row.note,
+        "per_class": found.per_class,
+    }
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The same as CSV, a row each; a column `AP <class>` a class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    reference = reference_of(rows)
+    for number, row in enumerate(rows):
+        values = _numbers(row, reference)
+        classes = values.pop("per_class")
+        if number == 0:
+            writer.writerow(["name", *values, *(f"AP {name}" for name in classes)])
+        cells = [*values.values(), *classes.values()]
+        writer.writerow([row.name, *("" if value is None else value for value in cells)])
+    return text.getvalue()
+
+
+def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = False) -> str:
+    """For a person: a line a row, then AP by class when asked for, then notes and what was not run."""
+    reference = reference_of(rows)
+    head = ["", *(title for _, title in _COLUMNS), "- FP32", "ms", "p90", "MB"]
+    lines = [head]
+    for row in rows:
+        metrics = row.evaluation.metrics
+        change = f"{metrics['mAP'] - reference.evaluation.metrics['mAP']:+.4f}" if reference else "-"
+        lines.append(
+            [
+                row.name,
+                *(_score(metrics[key]) for key, _ in _COLUMNS),
+                change if row is not reference else "",
+                f"{row.latency_ms:.1f}",
+                f"{row.latency_p90_ms:.1f}",
+                f"{row.bytes / 1e6:.2f}",
+            ]
+        )
+    parts = [columns(lines)]
+    if per_class and rows:
+        names = list(rows[0].evaluation.per_class)
+        table = [["AP", *(row.name for row in rows)]]
+        for name in names:
+            values = (row.evaluation.per_class[name] for row in rows)
+            table.append([name, *("-" if value is None else f"{value:.4f}" for value in values)])
+        parts.append(columns(table))
+    notes = [f"{row.name}: {row.note}" for row in rows if row.note]
+    notes += [f"{name}: not run, {reason}" for name, reason in not_run.items()]
+    if notes:
+        parts.append("\n".join(notes))
+    return "\n\n".join(parts)
+
+
+def _score(value: float) -> str:
+    return "-" if value < 0 else f"{value:.4f}"
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Text in columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if number == 0 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(line, widths))
+        ).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,208 @@
+"""Two models on the same images: how sure is the difference of their mAP, and which images lost most.
+
+`T` IoU thresholds, `D` detections of a class over all images, `N` images. Matching is pycocotools' own,
+done once; each resampling only counts anew, with an image's matches taken as often as it was drawn
+(bootstrap over images: Efron, 1979; paired, as both models get the same draws).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from picoquant.evaluation.coco_metrics import as_annotations, completed, indexed
+
+DRAWS, SEED = 1000, 0
+_MOST = 100  # detections an image, as mAP counts
+
+
+@dataclass(frozen=True)
+class ImageChange:
+    """mAP of one image alone, 0 to 1, by each model."""
+
+    image_id: int
+    file_name: str
+    first: float
+    second: float
+
+    @property
+    def change(self) -> float:
+        """Negative: the second model lost."""
+        return self.second - self.first
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The second model's mAP minus the first's.
+
+    Attributes:
+        difference: on the images as they are.
+        low, high: ends of the interval that holds 95 % of the resampled differences.
+        draws: how many resamplings.
+        images: every image with objects, the greatest loss first.
+    """
+
+    difference: float
+    low: float
+    high: float
+    draws: int
+    images: tuple[ImageChange, ...]
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+    def as_dict(self, worst: int = 10) -> dict[str, Any]:
+        """For JSON, with the `worst` images that lost."""
+        lost = [
+            {**asdict(image), "change": image.change} for image in self.images[:worst] if image.change < 0
+        ]
+        return {
+            "difference": self.difference,
+            "interval_95": [self.low, self.high],
+            "draws": self.draws,
+            "told_apart": self.told_apart,
+            "lost_most": lost,
+        }
+
+
+def paired(
+    ground_truth: Mapping[str, Any],
+    first: Sequence[Mapping[str, Any]],
+    second: Sequence[Mapping[str, Any]],
+    image_ids: Iterable[int],
+    draws: int = DRAWS,
+    seed: int = SEED,
+) -> Paired:
+    """Compare two models' detections.
+
+    Args:
+        ground_truth: the content of a COCO annotation file.
+        first, second: entries of COCO results files.
+        image_ids: images to count.
+        draws: resamplings.
+        seed: of the draws.
+    """
+    ids = sorted(set(image_ids))
+    matched = [_matches(ground_truth, results, ids) for results in (first, second)]
+    random = np.random.default_rng(seed)
+    weights = random.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=draws)
+    changes = np.array([_mean_ap(matched[1], drawn) - _mean_ap(matched[0], drawn) for drawn in weights])
+    changes = changes[np.isfinite(changes)]  # a draw without any object has no mAP
+    low, high = np.percentile(changes, [2.5, 97.5]) if len(changes) else (0.0, 0.0)
+    once = np.ones(len(ids), np.int64)
+    whole = _mean_ap(matched[1], once) - _mean_ap(matched[0], once)
+    images = _by_image(ground_truth, matched, ids)
+    return Paired(float(whole), float(low), float(high), draws, images)
+
+
+@dataclass(frozen=True)
+class _Class:
+    """A class's detections over all images, best score first.
+
+    image: `[D]` number of the image; hit, miss: `[T, D]` bool; objects: `[N]` of each image.
+    """
+
+    image: np.ndarray
+    hit: np.ndarray
+    miss: np.ndarray
+    objects: np.ndarray
+
+
+def _matches(
+    ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], ids: list[int]
+) -> list[_Class]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = indexed(COCO(), completed(ground_truth))
+        found = indexed(COCO(), as_annotations(ground_truth, results))
+        evaluation = COCOeval(truth, found, "bbox")
+        params = evaluation.params
+        params.imgIds, params.maxDets = ids, [_MOST]
+        params.areaRng, params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
+        evaluation.evaluate()
+    count = len(ids)
+    return [
+        _one_class(evaluation.evalImgs[start : start + count], len(params.iouThrs))
+        for start in range(0, len(evaluation.evalImgs), count)
+    ]
+
+
+def _one_class(images: Sequence[Mapping[str, Any] | None], thresholds: int) -> _Class:
+    objects = np.zeros(len(images), np.int64)
+    number, scores, hit, miss = [], [], [], []
+    for index, image in enumerate(images):
+        if image is None:
+            continue
+        objects[index] = np.count_nonzero(np.asarray(image["gtIgnore"]) == 0)
+        counted = ~np.asarray(image["dtIgnore"], bool)
+        matched = np.asarray(image["dtMatches"]) != 0
+        scores.append(np.asarray(image["dtScores"], float))
+        number.append(np.full(len(scores[-1]), index))
+        hit.append((matched & counted).reshape(thresholds, -1))
+        miss.append((~matched & counted).reshape(thresholds, -1))
+    if not scores:
+        nothing = np.zeros((thresholds, 0), bool)
+        return _Class(np.zeros(0, np.int64), nothing, nothing, objects)
+    order = np.argsort(-np.concatenate(scores), kind="mergesort")  # as pycocotools sorts
+    return _Class(
+        np.concatenate(number)[order],
+        np.concatenate(hit, axis=1)[:, order],
+        np.concatenate(miss, axis=1)[:, order],
+        objects,
+    )
+
+
+def _mean_ap(classes: Sequence[_Class], weights: np.ndarray) -> float:
+    """mAP where image `n` is there `weights[n]` times; nan without objects."""
+    values = [value for value in (_ap(one, weights) for one in classes) if value is not None]
+    return float(np.mean(values)) if values else float("nan")
+
+
+_RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's
+
+
+def _ap(one: _Class, weights: np.ndarray) -> float | None:
+    """AP of a class over all IoU thresholds; None without objects."""
+    total = int(one.objects @ weights)
+    if total == 0:
+        return None
+    weight = weights[one.image]
+    drawn = weight > 0
+    weight = weight[drawn]
+    hits = np.cumsum(one.hit[:, drawn] * weight, axis=1)
+    misses = np.cumsum(one.miss[:, drawn] * weight, axis=1)
+    precision = hits / (hits + misses + np.spacing(1))
+    # Precision at a recall is the best one at that recall or a higher one.
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    precision = np.concatenate([precision, np.zeros((len(precision), 1))], axis=1)
+    places = [np.searchsorted(row / total, _RECALLS, side="left") for row in hits]
+    return float(np.mean([row[place] for row, place in zip(precision, places)]))
+
+
+def _by_image(ground_truth: Mapping[str, Any], matched: Sequence[list[_Class]], ids: list[int]) -> tuple:
+    names = {image["id"]: str(image.get("file_name", image["id"])) for image in ground_truth["images"]}
+    found = []
+    for number, image_id in enumerate(ids):
+        scores = [_mean_ap(_of_image(classes, number), np.ones(1, np.int64)) for classes in matched]
+        if np.isfinite(scores).all():  # an image without objects has no mAP
+            found.append(ImageChange(image_id, names[image_id], *scores))
+    return tuple(sorted(found, key=lambda image: (image.change, image.image_id)))
+
+
+def _of_image(classes: Sequence[_Class], number: int) -> list[_Class]:
+    cut = []
+    for one in classes:
+        if one.objects[number]:
+            mine = one.image == number
+            nothing = np.zeros(int(mine.sum()), np.int64)
+            cut.append(_Class(nothing, one.hit[:, mine], one.miss[:, mine], one.objects[number : number + 1]))
+    return cut

@@ -1,0 +1,1 @@
+"""Run any form of a model on any runtime of this machine: one interface, `predict(feed) -> outputs`."""

@@ -1,0 +1,34 @@
+"""The ONNX form of a Paddle model: what ONNX Runtime is given when there is no ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from picoquant.export.model_folder import ModelFolder
+from picoquant.export.program import program_facts
+
+
+def write_onnx_form(folder: ModelFolder, path: Path) -> None:
+    """Write a float model as paddle2onnx converts it, an INT8 model as a package holds it.
+
+    Raises: `ToolError` when paddle2onnx refuses the network.
+    """
+    from picoquant.packaging.onnx_float import paddle_to_onnx
+    from picoquant.packaging.onnx_int8 import make_onnx, write_onnx
+    from picoquant.packaging.program_edit import batch_of_one, read_params, write_program
+    from picoquant.packaging.quantised import read_quantised
+
+    facts = program_facts(folder.model)
+    inside = len(facts.outputs[0][1]) == 2  # NMS: paddle2onnx's form of it is for one image
+    if not facts.quantised and not inside:
+        write_onnx(paddle_to_onnx(folder.model, folder.params), path)
+        return
+    program = batch_of_one(folder.model, folder.config.input_size)
+    if facts.quantised:
+        quantised = read_quantised(program, read_params(program, folder.params), folder.model)
+        write_onnx(make_onnx(quantised, folder.params), path)
+        return
+    single = path.with_suffix(".pdmodel")
+    write_program(program, single)
+    write_onnx(paddle_to_onnx(single, folder.params), path)
+    single.unlink()

@@ -1,0 +1,85 @@
+"""A model in ONNX Runtime, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from picoquant.errors import ToolError
+from picoquant.runtimes.batches import in_batches
+
+_INTEGER = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
+
+
+class OnnxPredictor:
+    """An ONNX model, float or INT8.
+
+    Attributes:
+        input_names: what a feed must hold.
+        outputs: names and shapes, -1 for a size that may vary.
+        path: the model's file.
+
+    Args:
+        path: the `.onnx`.
+        threads: CPU threads; 0 for as many as ONNX Runtime takes.
+
+    Raises: `ToolError` when ONNX Runtime does not take it.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # errors are raised
+        self.path = Path(path)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+            raise self._refusal(error) from error
+        self.input_names = tuple(item.name for item in self._session.get_inputs())
+        self.outputs = tuple((item.name, _shape(item.shape)) for item in self._session.get_outputs())
+        first = _shape(self._session.get_inputs()[0].shape)
+        self._batch = first[0] if first else -1
+
+    def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Run a batch of any size.
+
+        Raises: `ToolError` when ONNX Runtime refuses it.
+        """
+        return in_batches(self._run, feed, self._batch)
+
+    def _run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        given = {name: np.ascontiguousarray(feed[name]) for name in self.input_names}
+        try:
+            return self._session.run(None, given)
+        except Exception as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: Exception) -> ToolError:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return ToolError(f"ONNX Runtime does not run {self.path.name}: {reason}")
+
+
+def _shape(sizes: list) -> tuple[int, ...]:
+    return tuple(size if isinstance(size, int) else -1 for size in sizes)
+
+
+def is_quantised(path: Path) -> bool:
+    """Whether an ONNX file quantises anything.
+
+    Raises: `ToolError` when it is no ONNX model.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise ToolError(f"{path} is no ONNX model or is damaged: export it again") from error
+    return any(node.op_type in _INTEGER for node in model.graph.node)

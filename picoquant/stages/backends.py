@@ -1,0 +1,304 @@
+"""Models on runtimes over one data set: what `picoquant eval --backend` and `picoquant benchmark` share."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from picoquant.config.data import reader_settings, with_model_preprocessing, workers
+from picoquant.config.detector import parse_detector
+from picoquant.config.recipe import load_recipe
+from picoquant.device import check_device
+from picoquant.errors import ToolError, UserError, WeightsError
+from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
+from picoquant.files import write_json, write_text
+from picoquant.pipeline.run_folder import CONFIG, RunFolder
+from picoquant.pipeline.stage import Context
+from picoquant.runtimes.backends import MACHINE, Machine, Running, check_backends, running
+from picoquant.runtimes.model import Model, model_of_folder, open_model
+from picoquant.stages import datasets
+from picoquant.stages.exported import config_of, int8_model
+from picoquant.stages.model import BEST_WEIGHTS, load_trained
+
+LOG = logging.getLogger("picoquant")
+
+OUT = "backends"  # folder of the results, in the run folder
+_LATENCY_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of an evaluation on several runtimes.
+
+    Attributes:
+        rows: one a model and runtime, as they ran.
+        not_run: why the others did not.
+        pairs: INT8 against FP32 on the same runtime, by the INT8 row's name.
+    """
+
+    rows: tuple[Row, ...]
+    not_run: dict[str, str]
+    pairs: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """`backends.<name>.mAP` and so on, and `paired.<name>`."""
+        pairs = {name: pair.as_dict() for name, pair in self.pairs.items()}
+        return {**as_json(self.rows, self.not_run), "paired": pairs}
+
+    def to_text(self, per_class: bool = False) -> str:
+        """The table, and what the pairs say."""
+        lines = [as_table(self.rows, self.not_run, per_class)]
+        for name, pair in self.pairs.items():
+            verdict = "" if pair.told_apart else ": these images do not tell the two apart"
+            lines.append(
+                f"{name} - FP32 on the same runtime: mAP {pair.difference:+.4f}, 95 % interval "
+                f"{pair.low:+.4f} to {pair.high:+.4f} over {len(pair.images)} images{verdict}"
+            )
+            lost = [image for image in pair.images[:5] if image.change < 0]
+            lines += [f"  {image.change:+.3f}  {image.file_name}" for image in lost]
+        return "\n".join(lines)
+
+
+def open_context(config: str | None, overrides: Sequence[str], device: str, save_dir: str) -> Context:
+    """A recipe and, where there is one, the run folder; nothing of the run is changed.
+
+    Args:
+        config: a recipe or configuration; None takes the run folder's own.
+
+    Raises: `UserError` when there is neither.
+    """
+    check_device(device)
+    root = Path(save_dir).expanduser()
+    if config is None:
+        if not (root / CONFIG).is_file():
+            raise UserError(
+                f"--config is needed: {save_dir} holds no earlier run (no {root / CONFIG}); it says which data "
+                "set to evaluate on"
+            )
+        config = str(root / CONFIG)
+    recipe = load_recipe(config, overrides)
+    generated = recipe.document.get("Synthetic") is not None
+    known = generated or (root / CONFIG).is_file()
+    return Context(recipe, RunFolder(root) if known else None, device)
+
+
+@contextmanager
+def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
+    """The models named, or else the run's FP32 and INT8 ones.
+
+    Raises: `UserError` when there are none.
+    """
+    common = context.recipe.common
+    named = [*([common.model_dir] if common.model_dir else []), *paths]
+    with ExitStack() as stack:
+        if named:
+            files = (common.model_filename, common.params_filename)
+            yield [stack.enter_context(open_model(path, _config(context, path), *files)) for path in named]
+            return
+        yield _of_run(context)
+
+
+def _config(context: Context, path: str) -> Any:
+    """Preprocessing for a model that has no `infer_cfg.yml`; read only where that is so."""
+    from picoquant.export.infer_config import FILE_NAME
+
+    place = Path(path).expanduser()
+    if place.suffix == ".onnx":
+        beside = (place.parent / FILE_NAME, place.parent / "paddle" / FILE_NAME)
+        return None if any(file.is_file() for file in beside) else config_of(context)
+    bare = place.is_dir() and not any((place / name).is_file() for name in (FILE_NAME, "manifest.json"))
+    return config_of(context) if bare else None
+
+
+def _of_run(context: Context) -> list[Model]:
+    from picoquant.export.model_folder import ModelFolder
+
+    found = []
+    if context.run is not None:
+        if context.run.folder("export").is_dir():
+            found.append(model_of_folder(ModelFolder.open(context.run.folder("export")), "export"))
+        if context.run.folder("quantize").is_dir():
+            found.append(model_of_folder(int8_model(context), "quantize"))
+    return found
+
+
+@contextmanager
+def ready_on(
+    context: Context, model: Model, backend: str, machine: Machine, classes: int
+) -> Iterator[Running]:
+    """A model on a runtime, with the recipe's NMS.
+
+    Raises: `ToolError`, `WeightsError`, `UserError` saying why it does not run.
+    """
+    nms = parse_detector(context.recipe.document).head.nms
+    if len(model.config.labels) != classes:
+        raise UserError(
+            f"{model.name} knows {len(model.config.labels)} classes, the data set has {classes}; evaluate it on "
+            "the data set it was made for"
+        )
+    with running(model, backend, machine, nms) as ready:
+        yield ready
+
+
+@contextmanager
+def dygraph_on(context: Context, classes: int) -> Iterator[Running]:
+    """The trained network itself: `Global.weights`, or the best of the run.
+
+    Raises: `UserError` when there are no weights.
+    """
+    from picoquant.device import use_device
+    from picoquant.evaluation.runtime import dygraph_predictor
+    from picoquant.postprocess import Decoder
+    from picoquant.stages.model import trained_weights
+
+    recipe = context.recipe
+    if context.run is None and not recipe.common.weights:
+        raise ToolError(f"it needs trained weights: --weights FILE, or a run with train/{BEST_WEIGHTS}")
+    weights = trained_weights(context)
+    use_device(context.device)
+    network = load_trained(recipe, classes, weights)
+    decoder = Decoder("boxes", parse_detector(recipe.document).head.nms)
+    yield Running("dygraph", "fp32", dygraph_predictor(network), decoder, weights.stat().st_size)
+
+
+def evaluate_backends(
+    config: str | None,
+    overrides: Sequence[str],
+    save_dir: str,
+    backends: Sequence[str],
+    paths: Sequence[str] = (),
+    machine: Machine = MACHINE,
+    limit: int | None = None,
+) -> Comparison:
+    """Evaluate models on runtimes: same images, same post-processing, one row each.
+
+    Writes `results.json`, `results.csv` and `detections_<name>.json` into `backends/` of `save_dir`.
+
+    Args:
+        config: a recipe; None takes the run folder's own.
+        overrides: `KEY.SUB=VALUE` texts.
+        save_dir: the run folder, or any other one.
+        backends: of `runtimes.backends.BACKENDS`, or `all`: those that can run.
+        paths: models; none: those of the run folder.
+        machine: threads, device, opt.
+        limit: only the first images.
+
+    Raises: `UserError` when a runtime that was asked for by name does not run, or nothing at all does.
+    """
+    from dataclasses import replace
+
+    chosen = check_backends(backends)
+    context = open_context(config, overrides, machine.device, save_dir)
+    dataset = datasets.load(context, "EvalDataset")
+    if limit:
+        dataset = replace(dataset, records=dataset.records[:limit])
+    rows: list[Row] = []
+    not_run: dict[str, str] = {}
+    with models_of(context, paths) as models:
+        if not models and "dygraph" not in chosen:
+            raise UserError(
+                f"no model: {save_dir} holds none yet; run `picoquant export`, or give --model PATH"
+            )
+        for name, opened in _jobs(context, models, chosen, machine, dataset.num_classes):
+            try:
+                with opened as (ready, model):
+                    rows.append(_row(context, ready, model, dataset, rows))
+            except (ToolError, WeightsError, UserError) as error:
+                if "all" not in backends:
+                    raise
+                not_run[name] = str(error)
+                LOG.info("%s: not run, %s", name, error)
+    if not rows:
+        raise UserError(
+            "; ".join(f"{name}: {reason}" for name, reason in not_run.items()) or "nothing to run"
+        )
+    result = Comparison(tuple(rows), not_run, _pairs(rows, dataset))
+    _write(result, Path(save_dir).expanduser() / OUT)
+    return result
+
+
+def _jobs(
+    context: Context, models: Sequence[Model], backends: Sequence[str], machine: Machine, classes: int
+) -> Iterator[tuple[str, Any]]:
+    """Name and, to be entered, `(Running, Model or None)` of every row that may come."""
+
+    @contextmanager
+    def dygraph() -> Iterator[tuple[Running, None]]:
+        with dygraph_on(context, classes) as ready:
+            yield ready, None
+
+    @contextmanager
+    def exported(model: Model, backend: str) -> Iterator[tuple[Running, Model]]:
+        with ready_on(context, model, backend, machine, classes) as ready:
+            yield ready, model
+
+    if "dygraph" in backends:
+        yield "dygraph_fp32", dygraph()
+    for model in models:
+        for backend in backends:
+            if backend != "dygraph":
+                yield f"{backend}_{model.precision}".replace("-", "_"), exported(model, backend)
+
+
+def _row(context: Context, ready: Running, model: Model | None, dataset: Any, rows: Sequence[Row]) -> Row:
+    from picoquant.data.reader import EvalReader
+    from picoquant.evaluation.evaluate import evaluate
+    from picoquant.runtimes.timing import measure
+
+    settings = reader_settings(context.recipe, "EvalReader")
+    if model is not None:
+        settings = with_model_preprocessing(settings, model.config)
+    taken = {row.name for row in rows}
+    name = ready.name if ready.name not in taken else f"{ready.name}_{model.name}"
+    with EvalReader(dataset, settings, workers(context.recipe)) as reader:
+        found = evaluate(ready.predict, ready.decoder, dataset, reader, title=name)
+        feeds = single_feeds(reader, ready.predict.input_names, _LATENCY_IMAGES)
+    latency = measure(ready.predict, feeds)
+    LOG.info("%s: mAP %.4f, %.1f images/s", name, found.metrics["mAP"], found.images_per_second)
+    return Row(
+        name, ready.backend, ready.precision, model.name if model else "weights", found,
+        latency.median_ms, latency.p90_ms, ready.bytes, ready.note,
+    )  # fmt: skip
+
+
+def single_feeds(reader: Any, names: Sequence[str], count: int) -> list[Mapping[str, np.ndarray]]:
+    """The first images as feeds of one image each."""
+    from picoquant.evaluation.evaluate import feed_of
+
+    feeds = []
+    size = reader.settings.batch_size
+    for batch in itertools.islice(reader, -(-count // size)):
+        feed = feed_of(batch, names)
+        feeds += [
+            {name: value[i : i + 1] for name, value in feed.items()} for i in range(len(batch["image"]))
+        ]
+    return feeds[:count]
+
+
+def _pairs(rows: Sequence[Row], dataset: Any) -> dict[str, Any]:
+    """Each INT8 row against the FP32 row of its runtime, or else the reference."""
+    from picoquant.evaluation.paired import paired
+
+    floats = {row.backend: row for row in rows if row.precision == "fp32"}
+    pairs = {}
+    for row in rows:
+        other = floats.get(row.backend, reference_of(rows))
+        if row.precision == "int8" and other is not None:
+            truth, ids = dataset.ground_truth(), dataset.image_ids
+            pairs[row.name] = paired(truth, other.evaluation.detections, row.evaluation.detections, ids)
+    return pairs
+
+
+def _write(result: Comparison, out: Path) -> None:
+    for row in result.rows:
+        row.evaluation.write_detections(out / f"detections_{row.name}.json")
+    write_json(out / "results.json", result.to_json())
+    write_text(out / "results.csv", as_csv(result.rows))
+    LOG.info("written: %s", out)

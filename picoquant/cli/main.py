@@ -16,6 +16,7 @@ from picoquant.cli.evaluate import evaluate
 from picoquant.cli.info import info
 from picoquant.cli.npu import check, targets
 from picoquant.cli.options import STAGES, common_options, gather_overrides
+from picoquant.cli.predict import predict
 from picoquant.cli.verify import verify
 from picoquant.errors import UserError
 
@@ -153,6 +154,7 @@ def doctor(save_dir: str, as_json: bool) -> None:
 
 cli.add_command(analyze)
 cli.add_command(evaluate)
+cli.add_command(predict)
 cli.add_command(info)
 cli.add_command(targets)
 cli.add_command(convert_weights)

@@ -1,0 +1,119 @@
+"""A model over a stream of frames: JSON lines and, where wanted, annotated images, as they come."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from picoquant.errors import DataError
+from picoquant.export.infer_config import InferConfig
+from picoquant.files import whole_file
+from picoquant.postprocess import Detections
+from picoquant.prediction.sources import Frame
+from picoquant.progress import Progress
+from picoquant.runtimes.backends import Running
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How much was done.
+
+    Attributes:
+        images: frames.
+        detections: at or above the threshold.
+        seconds: for all of it: reading, network, NMS, drawing, writing.
+    """
+
+    images: int
+    detections: int
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Over all; 0 when there were none."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+
+def predict(
+    ready: Running,
+    config: InferConfig,
+    stream: Iterable[Frame],
+    threshold: float,
+    say: Callable[[str], None],
+    folder: Path | None = None,
+    total: int = 0,
+) -> Speed:
+    """Detect in one frame after the other; only the one at work is in memory.
+
+    Args:
+        ready: the model on a runtime.
+        config: its preprocessing and labels.
+        stream: the frames.
+        threshold: the least score that is drawn and told.
+        say: gets a line of JSON a frame.
+        folder: where annotated images go (JPEG, `<name>.jpg`); None for none.
+        total: number of frames; 0 where it is not known.
+
+    Raises: what `stream` raises.
+    """
+    from picoquant.packaging.sample import detect, feed_of_image
+
+    progress = Progress("predict", total, "image")
+    began, images, count = time.perf_counter(), 0, 0
+    try:
+        for frame in stream:
+            found = detect(ready.predict, ready.decoder, feed_of_image(frame.image, config))
+            found = above(found, threshold)
+            written = _write(frame, found, config.labels, folder) if folder else None
+            say(json.dumps(as_json(frame, found, config.labels, written)))
+            images, count = images + 1, count + len(found)
+            progress.update(images)
+    finally:
+        progress.close()
+    return Speed(images, count, time.perf_counter() - began)
+
+
+def above(found: Detections, threshold: float) -> Detections:
+    """The detections that score at least `threshold`."""
+    chosen = found.scores >= threshold
+    return Detections(found.classes[chosen], found.scores[chosen], found.boxes[chosen])
+
+
+def as_json(frame: Frame, found: Detections, labels: Sequence[str], written: Path | None) -> dict[str, Any]:
+    """What a line of JSON holds; boxes are x1, y1, x2, y2 in image pixels."""
+    rows = zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist())
+    return {
+        "source": frame.source,
+        **({} if frame.number is None else {"frame": frame.number}),
+        "width": frame.image.shape[1],
+        "height": frame.image.shape[0],
+        **({} if written is None else {"annotated": str(written)}),
+        "detections": [
+            {
+                "class": label,
+                "label": labels[label] if label < len(labels) else str(label),
+                "score": round(score, 6),
+                "box": [round(side, 2) for side in box],
+            }
+            for label, score, box in rows
+        ],
+    }
+
+
+def _write(frame: Frame, found: Detections, labels: Sequence[str], folder: Path) -> Path:
+    import cv2
+
+    from picoquant.prediction.draw import draw
+
+    drawn = draw(frame.image, found, labels)
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    if not done:
+        raise DataError(f"{frame.source} cannot be written as JPEG")
+    path = folder / f"{frame.name}.jpg"
+    with whole_file(path, "wb") as stream:
+        stream.write(data.tobytes())
+    return path

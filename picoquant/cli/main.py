@@ -11,6 +11,7 @@ import click
 from picoquant import __version__
 from picoquant.cli import console
 from picoquant.cli.analyze import analyze
+from picoquant.cli.benchmark import benchmark
 from picoquant.cli.convert import convert_weights
 from picoquant.cli.evaluate import evaluate
 from picoquant.cli.info import info
@@ -154,6 +155,7 @@ def doctor(save_dir: str, as_json: bool) -> None:
 
 cli.add_command(analyze)
 cli.add_command(evaluate)
+cli.add_command(benchmark)
 cli.add_command(predict)
 cli.add_command(info)
 cli.add_command(targets)

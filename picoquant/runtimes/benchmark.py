@@ -1,0 +1,129 @@
+"""Latency and throughput of models on runtimes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from picoquant.errors import ToolError, UserError, WeightsError
+from picoquant.evaluation.comparison import columns
+from picoquant.progress import Progress
+from picoquant.runtimes.backends import Machine, running
+from picoquant.runtimes.model import Model
+from picoquant.runtimes.timing import Latency, measure
+
+LOG = logging.getLogger("picoquant")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model on one runtime with one number of threads and images a call."""
+
+    name: str
+    model: str
+    threads: int
+    latency: Latency
+    bytes: int
+    note: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Flat, for JSON and CSV."""
+        about = {"name": self.name, "model": self.model, "threads": self.threads, "bytes": self.bytes}
+        return {**about, **self.latency.as_dict(), "note": self.note}
+
+
+def benchmark(
+    models: Sequence[Model],
+    backends: Sequence[str],
+    threads: Sequence[int],
+    batches: Sequence[int],
+    repeats: int,
+    warm_up: int,
+    strict: bool,
+    opt: str | None = None,
+) -> tuple[list[Case], dict[str, str]]:
+    """Time every model on every runtime; the input is noise, which costs what an image costs.
+
+    Args:
+        models, backends: which.
+        threads: CPU threads; 0 for all.
+        batches: images a call.
+        repeats: calls that are counted; warm_up: calls after the first that are not.
+        strict: a runtime that does not take a model is an error.
+        opt: Paddle Lite's opt.
+
+    Returns: the cases, and why others did not run.
+    """
+    cases: list[Case] = []
+    not_run: dict[str, str] = {}
+    jobs = list(_jobs(models, backends, threads))
+    progress = Progress("benchmark", len(jobs), "case")
+    for done, (model, backend, count) in enumerate(jobs, 1):
+        name = f"{backend}_{model.precision}".replace("-", "_")
+        try:
+            with running(model, backend, Machine(count, opt=opt)) as ready:
+                for batch in batches:
+                    feed = noise(ready.predict.input_names, model.config.input_size, batch)
+                    latency = measure(ready.predict, [feed], repeats, warm_up)
+                    cases.append(Case(name, model.name, count, latency, ready.bytes, ready.note))
+        except (ToolError, WeightsError, UserError) as error:
+            if strict:
+                raise
+            not_run[name] = str(error)
+        progress.update(done)
+    progress.close()
+    return cases, not_run
+
+
+def _jobs(
+    models: Sequence[Model], backends: Sequence[str], threads: Sequence[int]
+) -> Iterator[tuple[Model, str, int]]:
+    for model in models:
+        for backend in backends:
+            # Paddle Lite's Python runtime takes no number of threads.
+            for count in threads if backend != "lite" else (0,):
+                yield model, backend, count
+
+
+def noise(names: Sequence[str], size: tuple[int, int], batch: int) -> dict[str, np.ndarray]:
+    """A feed of `batch` images, 0 to 1, the same each time."""
+    from picoquant.evaluation.evaluate import feed_of
+
+    random = np.random.default_rng(0)
+    made = {
+        "image": random.random((batch, 3, *size), np.float32),
+        "scale_factor": np.ones((batch, 2), np.float32),
+        "im_shape": np.tile(np.array(size, np.float32), (batch, 1)),
+    }
+    return feed_of(made, names)
+
+
+def as_table(cases: Sequence[Case], not_run: dict[str, str]) -> str:
+    """For a person; milliseconds a call."""
+    lines = [["", "threads", "batch", "first ms", "median", "p90", "p99", "images/s", "MB"]]
+    for case in cases:
+        found = case.latency
+        times = (found.first_ms, found.median_ms, found.p90_ms, found.p99_ms, found.images_per_second)
+        threads = "its own" if case.name.startswith("lite") else str(case.threads or "all")
+        numbers = (f"{value:.1f}" for value in times)
+        lines.append([case.name, threads, str(found.batch), *numbers, f"{case.bytes / 1e6:.2f}"])
+    notes = dict.fromkeys(f"{case.name}: {case.note}" for case in cases if case.note)
+    said = [*notes, *(f"{name}: not run, {reason}" for name, reason in not_run.items())]
+    return "\n".join([columns(lines), *said])
+
+
+def as_csv(cases: Sequence[Case]) -> str:
+    """A row a case."""
+    text = io.StringIO()
+    rows = [case.as_dict() for case in cases]
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()

@@ -82,7 +82,13 @@ def _constant(name: str, constants: dict[str, np.ndarray], producers: dict[str, 
     while node is not None and node.op_type == "Identity":
         name = node.input[0]
         node = producers.get(name)
-    value = constants.get(name)
+    if node is not None and node.op_type == "Reshape":  # paddle2onnx's bias, without its optimiser
+        value, shape = (constants.get(item) for item in node.input[:2])
+        if value is None or shape is None or np.prod(shape) != value.size:
+            return None
+        value = value.reshape([int(size) for size in shape])
+    else:
+        value = constants.get(name)
     return value if value is not None and value.dtype.kind == "f" else None
 
 
@@ -111,7 +117,7 @@ def _behind(conv: Conv, tensor: str, graph: Any, users: dict[str, list[Any]], pr
         elif node.op_type in ("Add", "Mul"):
             other = next((name for name in node.input if name != tensor), tensor)
             value = _constant(other, graph.constants, producers)
-            if channels == 1 or value is None or value.shape not in ((1, channels, 1, 1), (channels, 1, 1)):
+            if value is None or value.shape not in ((1, channels, 1, 1), (channels, 1, 1)):
                 break
             value = value.reshape(channels)
             if node.op_type == "Add":

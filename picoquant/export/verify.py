@@ -12,6 +12,8 @@ from picoquant.postprocess import Detections, multiclass_nms
 
 # Of an output's largest value, at least of 1: scores to 1e-4, boxes to 1e-4 of the input size.
 TOLERANCE = 1e-4
+# Logits carry the rounding of the whole network; PicoDet-S-NPU at 416 px is 1.3e-4 off between two CPU libraries.
+LOGITS_TOLERANCE = 1e-3
 # Rounding may turn the decision between two boxes whose IoU is just the threshold, or two equal
 # scores; so some detections may differ, but each must be one of the network's candidates.
 _SAME_DECISIONS = 0.98
@@ -36,7 +38,7 @@ def verify_export(detector: Any, folder: ModelFolder, images: np.ndarray) -> flo
     scale = np.ones((len(images), 2), np.float32)
     outputs = predictor({"image": images, "scale_factor": scale})
     if decoder.kind == "raw":
-        return _compare(_raw(detector, images), outputs, predictor.outputs, folder)
+        return _compare(_raw(detector, images), outputs, predictor.outputs, folder, LOGITS_TOLERANCE)
     boxes, scores = dygraph_predictor(detector)({"image": images})
     if decoder.kind == "boxes":
         return _compare([boxes, scores], outputs, predictor.outputs, folder)
@@ -54,14 +56,18 @@ def _raw(detector: Any, images: np.ndarray) -> list[np.ndarray]:
 
 
 def _compare(
-    expected: list[np.ndarray], found: list[np.ndarray], outputs: tuple, folder: ModelFolder
+    expected: list[np.ndarray],
+    found: list[np.ndarray],
+    outputs: tuple,
+    folder: ModelFolder,
+    tolerance: float = TOLERANCE,
 ) -> float:
     worst = 0.0
     for want, have, (name, _) in zip(expected, found, outputs):
         if want.shape != have.shape:
             raise _differs(folder, f"output {name} has shape {have.shape}, not {want.shape}")
         difference = float(np.abs(want - have).max() / max(1.0, np.abs(want).max()))
-        if not difference <= TOLERANCE:  # also true for NaN
+        if not difference <= tolerance:  # also true for NaN
             raise _differs(folder, f"output {name} differs by {difference:.2e} of its largest value")
         worst = max(worst, difference)
     return worst

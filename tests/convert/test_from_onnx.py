@@ -13,7 +13,8 @@ from picoquant.errors import WeightsError
 from picoquant.export import InferConfig
 from picoquant.export.paddle_export import export_model
 from picoquant.packaging.onnx_float import paddle_to_onnx
-from picoquant.packaging.onnx_graph import Graph, fold_batch_norm
+from picoquant.packaging.onnx_graph import Graph
+from picoquant.packaging.onnx_simplify import fold_batch_norm
 
 SIZE = (64, 96)
 
@@ -83,8 +84,8 @@ def test_as_exported_the_weights_come_back_themselves(npu, npu_onnx, tmp_path):
 @pytest.mark.parametrize("kind", [pytest.param("raw", marks=pytest.mark.slow), "detections"])
 def test_batch_norm_folded(npu, npu_onnx, tmp_path, kind):
     graph = Graph(onnx.ModelProto.FromString(npu_onnx[kind].SerializeToString()))
-    for output, factor in fold_batch_norm(graph).items():
-        name = graph.producer(output).input[1]
+    for conv, factor in fold_batch_norm(graph).items():
+        name = next(node for node in graph.nodes if node.name == conv).input[1]
         graph.constants[name] = (graph.constants[name] * factor[:, None, None, None]).astype(np.float32)
     path = tmp_path / "folded.onnx"
     onnx.save(graph.finish(), path)

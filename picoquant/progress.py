@@ -1,7 +1,7 @@
 """One way to show progress: a line that says step, values, speed and time left.
 
-On a terminal the line is rewritten in place; elsewhere a new line is logged now and then, so that a
-log file stays short. The first line comes at once: nothing here is silent for long.
+On a terminal the line is rewritten in place, from the third second on: what is done sooner needs none.
+Elsewhere a new line is logged now and then, so that a log file stays short; there the first comes at once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import deque
 LOG = logging.getLogger("picoquant")
 
 _TERMINAL_INTERVAL = 0.2  # seconds between rewrites of the line
+_TERMINAL_PATIENCE = 2.0  # seconds without a line
 _LOG_INTERVAL = 10.0  # seconds between lines in a log
 _WINDOW = 60.0  # seconds over which speed is measured: a slow first step is soon forgotten
 
@@ -44,7 +45,8 @@ class Progress:
 
     def __init__(self, title: str, total: int, unit: str = "step", start: int = 0) -> None:
         self._title, self._total, self._unit = title, total, unit
-        self._done: deque[tuple[float, int]] = deque([(time.monotonic(), start)])
+        self._began = time.monotonic()
+        self._done: deque[tuple[float, int]] = deque([(self._began, start)])
         self._shown = 0.0
         self._on_terminal = sys.stderr.isatty() and LOG.isEnabledFor(logging.INFO)
         self._open_line = False
@@ -58,6 +60,8 @@ class Progress:
         interval = _TERMINAL_INTERVAL if self._on_terminal else _LOG_INTERVAL
         last = bool(self._total) and step >= self._total
         if not last and self._shown and now - self._shown < interval:
+            return
+        if self._on_terminal and now - self._began < _TERMINAL_PATIENCE:
             return
         self._shown = now
         line = self._line(step, now, values)

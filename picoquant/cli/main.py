@@ -24,7 +24,25 @@ from picoquant.errors import UserError
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings=_SETTINGS)
+def _loudness(ctx: click.Context, param: click.Parameter, given: bool) -> None:
+    if given:
+        debug = bool(ctx.find_root().params.get("debug"))
+        console.set_up(param.name == "quiet", param.name == "verbose", debug)
+
+
+class _Commands(click.Group):
+    """Commands that take --quiet and --verbose after their name, too."""
+
+    def add_command(self, command: click.Command, name: str | None = None) -> None:
+        for option, text in (("quiet", "Warnings and errors only."), ("verbose", "More detail.")):
+            more = click.Option(
+                [f"--{option}"], is_flag=True, expose_value=False, callback=_loudness, help=text
+            )
+            command.params.append(more)
+        super().add_command(command, name)
+
+
+@click.group(cls=_Commands, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="picoquant")
 @click.option("--quiet", "-q", is_flag=True, help="Warnings and errors only.")
 @click.option("--verbose", "-v", is_flag=True, help="More detail.")

@@ -66,6 +66,13 @@ def test_a_save_dir_that_cannot_be_written_is_named(tmp_path):
     assert f"cannot write {tmp_path}/file" in refusal(done)
 
 
+@pytest.mark.parametrize("words", [["--quiet", "export"], ["export", "--quiet"]])
+def test_quiet_is_taken_before_and_after_the_command(words, tmp_path):
+    done = picoquant(*words, "-c", "quickstart", "--save-dir", tmp_path)
+    assert "generate" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    refusal(done)
+
+
 def test_debug_shows_where(tmp_path):
     done = picoquant("--debug", "run", "-c", "nowhere.yaml", cwd=tmp_path)
     assert done.returncode == 2 and "Traceback" in done.stderr

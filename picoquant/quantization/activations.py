@@ -55,5 +55,38 @@ def function_behind(program: Any, name: str) -> Function | None:
     return activation_of(users[0]) if len(users) == 1 else None
 
 
+def felt_from(program: Any, scope: Any, name: str) -> np.ndarray | None:
+    """Where a tensor starts to be felt, in a hard-swish that was written out with a factor for each channel.
+
+    In `x * relu6(s * x + 3)` (`equalisation.py`) values below -3/s give 0, whatever they are.
+
+    Args:
+        program: the program.
+        scope: holds its stored variables.
+        name: of `x`.
+
+    Returns: `[C]`; None for any other tensor.
+    """
+    block = program.global_block()
+    users = [op for op in block.ops if name in op.input_arg_names]
+    if sorted(op.type for op in users) != ["depthwise_conv2d", "elementwise_mul"]:
+        return None
+    conv, product = sorted(users, key=lambda op: op.type)
+    weight = np.array(scope.find_var(conv.input("Filter")[0]).get_tensor())
+    add = _only_user(block, conv.output("Output")[0], "elementwise_add")
+    gate = _only_user(block, add.output("Out")[0], "relu6") if add is not None else None
+    variable = block._find_var_recursive(add.input("Y")[0]) if gate is not None else None
+    if variable is None or not variable.persistable or gate.output("Out")[0] not in product.input_arg_names:
+        return None
+    if weight.shape[1:] != (1, 1, 1) or (weight <= 0).any():
+        return None
+    return -np.array(scope.find_var(variable.name).get_tensor()).reshape(-1) / weight.reshape(-1)
+
+
+def _only_user(block: Any, name: str, kind: str) -> Any | None:
+    users = [op for op in block.ops if name in op.input_arg_names]
+    return users[0] if len(users) == 1 and users[0].type == kind else None
+
+
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))

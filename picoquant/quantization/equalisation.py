@@ -24,6 +24,7 @@ import numpy as np
 
 from picoquant.quantization.folding import CONVOLUTIONS, stored_bias
 from picoquant.quantization.programs import InferenceModel, Inserter, read_variable, write_variable
+from picoquant.quantization.tensors import target_tensors
 
 LOG = logging.getLogger("picoquant")
 
@@ -66,10 +67,13 @@ def equalise(
     """
     block = model.program.global_block()
     sites = _sites(block)
+    tensors = target_tensors(model.program, model.feeds)
+    groups = {name: group for group in tensors.groups for name in group}
     ranges = channel_ranges(list(dict.fromkeys(name for site in sites for name in site[1:] if name)))
     done = []
     for raw, name, result in sites:
-        found = _equalise(block, scope, raw, name, result, ranges)
+        partners = set(groups.get(result, ())) - {result}
+        found = _equalise(block, scope, raw, name, result, ranges, partners)
         if found:
             done.append(found)
     model.program._sync_with_cpp()
@@ -93,11 +97,20 @@ def _sites(block: Any) -> list[tuple[str, str, str]]:
 
 
 def _equalise(
-    block: Any, scope: Any, raw: str, name: str, result: str, ranges: dict[str, np.ndarray]
+    block: Any,
+    scope: Any,
+    raw: str,
+    name: str,
+    result: str,
+    ranges: dict[str, np.ndarray],
+    partners: set[str],
 ) -> Equalised | None:
+    """Equalise one tensor, and note its new range; `partners` are those it shares a range with."""
     activation = _producer(block, result) if name != result else None
     kind = activation.type if activation is not None else ""
     reach = np.maximum(ranges[result], 1e-6 * max(ranges[result].max(), 1e-12))
+    if kind == "hard_swish":  # what it makes of -3 to 3 is small, but it needs all of that
+        reach = np.maximum(reach, 3.0)
     try:
         if _uses(block, _producer(block, raw).input("Filter")[0]) > 1:
             raise _Obstacle("its weight is shared")
@@ -118,8 +131,14 @@ def _equalise(
     gain = float(before / after)
     if gain < (_GAIN_OF_HARD_SWISH if kind == "hard_swish" else _GAIN_OF_OTHERS):
         return None
+    # The whole tensor may be multiplied, too: to what those need that it shares a range with.
+    others = [ranges[n].max() for n in partners if n in ranges and n not in path.names]
+    wanted = max(others, default=ranges[result].max()) or 1.0
+    times = 6.0 if kind == "hard_swish" else 1.0
+    factor = factor * (times * (ranges[result] / factor).max() / wanted)
     _divide_producer(block, scope, raw, name, factor)
-    path.apply(factor / 6 if kind == "hard_swish" else factor)
+    path.apply(factor / times)
+    ranges[result] = ranges[result] * times / factor
     if name != result:
         _rename(block, name)
     if kind == "hard_swish":
@@ -145,6 +164,11 @@ class _Path:
         for op in block.ops:
             if any(n in self._sources for n in op.input_arg_names):
                 self._sources.update(self._through(op))
+
+    @property
+    def names(self) -> set[str]:
+        """The tensors on the way, the first one included."""
+        return set(self._sources)
 
     @property
     def depthwise(self) -> bool:

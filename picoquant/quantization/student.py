@@ -18,7 +18,7 @@ import paddle
 
 from picoquant.export.model_folder import MODEL, PARAMS
 from picoquant.files import write_json
-from picoquant.quantization.activations import function_behind
+from picoquant.quantization.activations import felt_from, function_behind
 from picoquant.quantization.bias_correction import correct_biases
 from picoquant.quantization.calibration_images import CalibrationImages, maker_of, watch
 from picoquant.quantization.equalisation import equalise
@@ -186,11 +186,14 @@ def _statistics(
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
     inner = dict.fromkeys(fused, 0.0)
+    scope = paddle.static.global_scope()
+    floors = {name: felt_from(model.program, scope, name) for name in names}
     for name, value in watch(images, run, [*names, *fused], maker_of(model.program), line):
         if name in inner:
             inner[name] = max(inner[name], float(np.abs(value).max()))
             continue
-        histograms[name].add(value)
+        floor = floors[name]
+        histograms[name].add(value if floor is None else np.maximum(value, floor[:, None, None]))
         if name in inputs and value.ndim == 4:
             sums[name] = sums.get(name, 0) + value.sum(axis=(0, 2, 3), dtype=np.float64)
             counts[name] = counts.get(name, 0) + value.size // value.shape[1]

@@ -7,6 +7,7 @@ import paddle
 import pytest
 from paddle import nn
 
+from picoquant.quantization.activations import felt_from
 from picoquant.quantization.bias_correction import correct_biases
 from picoquant.quantization.equalisation import equalise
 from picoquant.quantization.fake_quant import quantizable_operators
@@ -121,8 +122,9 @@ def test_before_a_depthwise_convolution_channels_become_equal(opened):
     name = equalise(model, paddle.static.global_scope(), found)[0].name
     block = model.program.global_block()
     result = next(op for op in block.ops if f"{name}.equalised" in op.input_arg_names).output("Out")[0]
-    # No channel is divided by less than a thousandth of what the largest is.
+    # No channel is divided by less than a thousandth of what the largest is; the largest value stays.
     expected = reach / np.maximum(reach / reach.max(), 1e-3)
+    expected *= reach.max() / expected.max()
     np.testing.assert_allclose(found([result])[result], expected, rtol=1e-4)
 
 
@@ -152,3 +154,36 @@ def test_bias_correction_takes_back_the_mean_shift(opened):
     )
     assert (shift() < 1e-3 * uncorrected.max() + 1e-4 * np.abs(before).max()).all()
     assert uncorrected.max() > 0.01 * np.abs(before).max()
+
+
+def test_what_an_equalised_hard_swish_drops_takes_no_levels(opened):
+    model, executor, feed, _ = opened(nn.functional.hardswish, "")
+    scope = paddle.static.global_scope()
+    name = equalise(model, scope, ranges_of(model, executor, feed))[0].name + ".equalised"
+    floor = felt_from(model.program, scope, name)
+    value = Simulation(model, executor, {}, outputs=[name])(feed)[0]
+    below = np.minimum(value, floor[:, None, None])
+    # The product is 0 from the floor down, and not above it.
+    block = model.program.global_block()
+    conv = next(op for op in block.ops if name in op.input_arg_names and op.type == "depthwise_conv2d")
+    factor = read_variable(scope, conv.input("Filter")[0]).reshape(1, -1, 1, 1)
+    np.testing.assert_allclose(below * np.clip(factor * below + 3, 0, 6), 0, atol=1e-3 * np.abs(value).max())
+    assert (factor[0, :, 0, 0] * floor == pytest.approx(-3)) and felt_from(
+        model.program, scope, "image"
+    ) is None
+
+
+def test_an_equalised_tensor_fits_what_it_shares_a_range_with(opened):
+    # The other part of the concat is a sigmoid, at most 1; the large one keeps its largest value, 6 times of
+    # which would be the product's own.
+    model, executor, feed, _ = opened(nn.functional.hardswish, "concat")
+    before = max(np.abs(v).max() for v in tensors_of(model, executor, feed, "concat"))
+    equalise(model, paddle.static.global_scope(), ranges_of(model, executor, feed))
+    after = max(np.abs(v).max() for v in tensors_of(model, executor, feed, "concat"))
+    assert after == pytest.approx(before, rel=1e-3)
+
+
+def tensors_of(model, executor, feed, kind):
+    """The results of all operators of a type."""
+    names = [op.output("Out")[0] for op in model.program.global_block().ops if op.type == kind]
+    return Simulation(model, executor, {}, outputs=names)(feed)

@@ -188,28 +188,57 @@ class EvalReader(_Reader):
             _task(0, step, range(step * size, min((step + 1) * size, total))) for step in range(len(self))
         )
 
-    def endless(self, seed: int, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
+    def endless(
+        self, seed: int, start_step: int = 0, shard: tuple[int, int] = (0, 1)
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Full batches without end, in an order drawn anew for each round through the data set.
 
-        Yields: as iterating does. A batch depends on seed and step only.
+        Args:
+            seed: of the order.
+            start_step: the first batch's number.
+            shard: (rank, world): this device's number, and how many devices share each step. A step's
+                images over all devices are those of one device with `world` times the batch size.
+
+        Yields: as iterating does. A batch depends on seed, step and shard only.
+
+        Raises: `DataError` when there are fewer images than devices.
         """
-        maker = BatchMaker(self.dataset, self.settings, seed, targets=False, strict=False)
+        size, per_round = endless_sizes(self.dataset, self.settings.batch_size, shard[1])
+        maker = BatchMaker(self.dataset, self.settings, seed, targets=False, strict=False, rank=shard[0])
         reader = _Reader(self.dataset, self.settings, maker, self._workers)
         try:
-            yield from reader._batches(self._endless_tasks(seed, start_step))
+            yield from reader._batches(self._endless_tasks(seed, start_step, size, per_round, shard))
         finally:
             reader.close()
 
-    def _endless_tasks(self, seed: int, start_step: int) -> Iterator[Task]:
-        size = min(self.settings.batch_size, len(self.dataset))
-        per_round = len(self.dataset) // size
-        step = start_step
+    def _endless_tasks(
+        self, seed: int, step: int, size: int, per_round: int, shard: tuple[int, int]
+    ) -> Iterator[Task]:
+        rank, world = shard
+        together = size * world
         while True:
             order = _order(len(self.dataset), seed, step // per_round, True)
             for part in range(step % per_round, per_round):
-                indices = order[part * size : (part + 1) * size]
+                indices = order[part * together : (part + 1) * together][rank::world]
                 yield _task(step // per_round, part, indices.tolist())
                 step += 1
+
+
+def endless_sizes(dataset: Dataset, batch_size: int, world: int) -> tuple[int, int]:
+    """What `EvalReader.endless` makes of a batch size: images of a batch, and batches of a round on each device.
+
+    Args:
+        dataset: the images.
+        batch_size: as asked for; more than a device's share of the data set is cut to it.
+        world: how many devices share each step.
+
+    Raises: `DataError` when there are fewer images than devices.
+    """
+    share = len(dataset) // world
+    if share < 1:
+        raise DataError(f"{dataset.section} has {len(dataset)} images, fewer than the {world} devices")
+    size = min(batch_size, share)
+    return size, len(dataset) // (size * world)
 
 
 def _task(epoch: int, step: int, indices: Iterable[int]) -> Task:

@@ -12,7 +12,7 @@ from picoquant.errors import ConfigError
 from picoquant.pipeline.run import run_stages, select
 from picoquant.pipeline.run_folder import CONFIG, LOG_FILE, RunFolder
 from picoquant.pipeline.stage import Context, Stage
-from picoquant.stages import datasets, evaluate, export, package, quantize, train
+from picoquant.stages import datasets, evaluate, export, helpers, package, quantize, train
 
 STAGES = (train.STAGE, export.STAGE, quantize.STAGE, evaluate.STAGE, package.STAGE)
 
@@ -41,7 +41,7 @@ def run_recipe(
         log_to_file: called with the log's path once the folder is there.
 
     In a group of processes (`paddle.distributed.launch`) the first of them does all of this; the others
-    only help it to train, and leave the run folder alone.
+    only help it in the one stage, and write nothing into the run folder.
 
     Returns: the run folder.
 
@@ -51,20 +51,22 @@ def run_recipe(
     recipe = load_recipe(config or earlier_config(save_dir), overrides)
     check_device(device)
     rank, world = rank_and_world()
-    if world > 1 and [stage.name for stage in stages] != ["train"]:
-        raise ConfigError("paddle.distributed.launch is for `picoquant train` alone; run the rest without it")
+    if world > 1 and (len(stages) > 1 or not stages[0].help):
+        able = " or ".join(f"`picoquant {stage.name}`" for stage in STAGES if stage.help)
+        raise ConfigError(f"paddle.distributed.launch is for {able} alone; run the rest without it")
     run = RunFolder(Path(save_dir))
     context = Context(recipe, run, device, opt)
     if rank:
-        train.help_training(context)
+        if helpers.called(context):
+            stages[0].help(context)
         return run
     with run.locked():
         if log_to_file:
             log_to_file(run.root / LOG_FILE)
         _check(context, stages)
         ran = run_stages(context, stages, force)
-        if world > 1 and not ran:
-            train.call_helpers(context, False)
+        if not ran:
+            helpers.call_helpers(context, False)
     return run
 
 

@@ -42,6 +42,8 @@ class Stage:
         work: `(context, out, keep) -> metrics`: writes the stage's files into `out`; may keep in `keep`
             what an interrupted run continues from.
         data: sections of the data sets it reads.
+        help: `(context)`: what a further process of `paddle.distributed.launch` does while the first one is in
+            `work`, which must have called it (`stages.helpers`); None: the stage is for one process.
     """
 
     name: str
@@ -50,3 +52,4 @@ class Stage:
     inputs: Callable[[Context], dict[str, Any]]
     work: Callable[[Context, Path, Path], dict[str, Any]]
     data: tuple[str, ...] = ()
+    help: Callable[[Context], None] | None = None

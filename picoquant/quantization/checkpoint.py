@@ -66,22 +66,30 @@ class Checkpoints:
 
     def save(self, state: dict[str, np.ndarray], progress: QatProgress, good: GoodStates) -> None:
         """Write the state to continue from, and those that the guard may go back to."""
-        meta = {"fingerprint": self._fingerprint, **asdict(progress), "good": {}}
-        groups = {_LAST: state}
-        for kind, kept in good.named().items():
-            groups[kind] = kept.state
-            meta["good"][kind] = {"step": kept.step, "rate": kept.rate, "watch": kept.watch}
-        found = Checkpoint(groups, meta)
+        found = self.checkpoint(state, progress, good)
         if not self._room_is_known:
             self._last.require_room(checkpoints.array_bytes(found))
             self._room_is_known = True
         self._last.save(progress.step, found)
 
+    def checkpoint(self, state: dict[str, np.ndarray], progress: QatProgress, good: GoodStates) -> Checkpoint:
+        """What `save` writes."""
+        meta = {"fingerprint": self._fingerprint, **asdict(progress), "good": {}}
+        groups = {_LAST: state}
+        for kind, kept in good.named().items():
+            groups[kind] = kept.state
+            meta["good"][kind] = {"step": kept.step, "rate": kept.rate, "watch": kept.watch}
+        return Checkpoint(groups, meta)
+
     def load(self) -> tuple[dict[str, np.ndarray], QatProgress, GoodStates] | None:
         """What `save` was given last and is whole, or None."""
         found = self._last.newest()
-        if found is None:
-            return None
+        return None if found is None else self.of_checkpoint(found)
+
+    def of_checkpoint(
+        self, found: Checkpoint
+    ) -> tuple[dict[str, np.ndarray], QatProgress, GoodStates] | None:
+        """What `checkpoint` was given; None when it was for another model or other settings."""
         meta = dict(found.progress)
         if meta.pop("fingerprint") != self._fingerprint:
             LOG.info("quantise: %s is of another model or other settings: start anew", self._last.folder)

@@ -13,6 +13,7 @@ from typing import Any
 
 import paddle
 
+from picoquant.checkpoints import packed, unpacked
 from picoquant.csv_log import CsvLog
 from picoquant.errors import PicoquantError, UserError
 from picoquant.evaluation.runtime import open_predictor
@@ -24,6 +25,7 @@ from picoquant.quantization.calibration import calibrate, deployed_ranges, train
 from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms, StudentFirstCompression
+from picoquant.quantization.devices import Devices
 from picoquant.quantization.fake_quant import quantizable_operators
 from picoquant.quantization.guard import GoodStates
 from picoquant.quantization.int8_model import Int8Source, write_lite_model, write_onnx_model
@@ -84,6 +86,7 @@ class QuantizeJob:
         seed: of everything random.
         evaluate: takes a predictor and gives the mAP, 0 to 1; None: nothing is evaluated.
         show: makes the line that shows progress.
+        devices: the processes that train together; the leading one evaluates and writes the model.
     """
 
     def __init__(
@@ -93,22 +96,28 @@ class QuantizeJob:
         seed: int,
         evaluate: Callable[[Any], float] | None,
         show: Callable[..., Progress],
+        devices: Devices,
     ) -> None:
+        self._devices = devices
         self._places, self._settings, self._evaluate, self._show = places, settings, evaluate, show
         self._fingerprint = places.fingerprint(settings, seed)
 
-    def run(self, batches: Callable[[int], Any], began: float) -> dict[str, Any]:
+    def run(
+        self, batches: Callable[[int], Any], calibration: Callable[[], Any], began: float
+    ) -> dict[str, Any]:
         """All of it.
 
         Args:
             batches: called with the number of steps done, gives an endless iterator of feeds.
+            calibration: gives the feeds that ranges are measured on.
             began: `time.monotonic()` of the start, for the set-up's seconds.
 
-        Returns: the metrics.
+        Returns: the metrics; none in a process that does not lead.
         """
-        student = self._make_ready(batches)
+        student = self._make_ready(calibration) if self._devices.leads else None
         if self._settings.own.method == "ptq":
-            return self._calibrated(student, began)
+            return self._calibrated(student, began) if student else {}
+        self._share_student()
         programs = self._build()
         trainer, progress, good = self._prepare(programs, student)
         setup = time.monotonic() - began
@@ -120,8 +129,10 @@ class QuantizeJob:
             trainer.steps,
         )
         trainer.run(batches, progress, good)
+        if not self._devices.leads:
+            return {}
         self._take_best(trainer, progress)
-        self._write(programs, trainer, batches)
+        self._write(programs, trainer, calibration)
         metrics: dict[str, Any] = {
             "steps": progress.step,
             "quantized_operators": len(programs.operators),
@@ -133,8 +144,8 @@ class QuantizeJob:
                 best_step=progress.best_step,
                 evaluations=[list(pair) for pair in progress.evaluations],
             )
-        if trainer.original_metric is not None:
-            metrics["fp32_mAP"] = trainer.original_metric
+        if progress.original_metric is not None:
+            metrics["fp32_mAP"] = progress.original_metric
         if progress.rollbacks:
             metrics.update(rollbacks=progress.rollbacks)
         if progress.gave_up:
@@ -164,14 +175,14 @@ class QuantizeJob:
             settings.distillation,
             settings.quant,
             settings.train,
-            linear_scale(settings.batch_size or 1, 1, settings.own.reference_batch)
+            linear_scale(settings.batch_size, self._devices.world, settings.own.reference_batch)
             if settings.batch_size
             else 1.0,
             settings.own.lsq_rate if settings.own.learned_ranges == "lsq" else None,
         )
         return compression.build(lambda what: LOG.info("quantize: %s", what))
 
-    def _make_ready(self, batches: Callable[[int], Any]) -> Student:
+    def _make_ready(self, calibration: Callable[[], Any]) -> Student:
         """Fold, equalise and calibrate the student; the teacher stays the model as it was given."""
         settings, places = self._settings, self._places
 
@@ -179,7 +190,7 @@ class QuantizeJob:
             if not settings.calibration_batches:
                 return None
             return CalibrationImages(
-                self._calibration(batches), settings.calibration_batches, places.copies / "calibration"
+                self._calibration(calibration), settings.calibration_batches, places.copies / "calibration"
             )
 
         def shown(title: str, count: int) -> Callable[[int], None]:
@@ -196,6 +207,16 @@ class QuantizeJob:
             settings.quant,
             shown,
         )
+
+    def _share_student(self) -> None:
+        """Give the files of the leading process's student to the others."""
+        if self._devices.world == 1:
+            return
+        for name in (MODEL, PARAMS):
+            file = self._places.student / name
+            content = self._devices.share(file.read_bytes() if self._devices.leads else None)
+            if not self._devices.leads:
+                file.write_bytes(content)
 
     def _calibrated(self, student: Student, began: float) -> dict[str, Any]:
         """Post-training quantisation: write and evaluate what calibration found."""
@@ -239,12 +260,12 @@ class QuantizeJob:
         LOG.info("quantize: INT8 mAP %.4f with every tensor in INT8, as an NPU computes (simulated)", value)
         return value
 
-    def _prepare(self, programs: QatPrograms, student: Student) -> tuple[QatTrainer, QatProgress, GoodStates]:
-        """The trainer, and where it starts: a checkpoint, or calibrated ranges."""
+    def _prepare(
+        self, programs: QatPrograms, student: Student | None
+    ) -> tuple[QatTrainer, QatProgress, GoodStates]:
+        """The trainer, and where all processes start: the leading one's checkpoint or calibrated ranges."""
         settings = self._settings
         checkpoints = Checkpoints(self._places.work, self._fingerprint)
-        found = checkpoints.load()
-        original = self._original_metric() if found is None else found[1].original_metric
         trainer = QatTrainer(
             programs=programs,
             settings=settings.train,
@@ -254,17 +275,28 @@ class QuantizeJob:
             log=lambda step: CsvLog(self._places.work / "qat.csv", _LOG_FIELDS, step),
             show=self._show,
             measure=self._measure(programs) if self._evaluate else None,
-            original_metric=original,
             own=settings.own,
             calibrated=bool(settings.calibration_batches),
+            devices=self._devices,
         )
+        if not self._devices.leads:
+            found = checkpoints.of_checkpoint(unpacked(self._devices.share(None)))
+            if found is None:
+                raise PicoquantError("the processes were started with different settings or models")
+        else:
+            found = checkpoints.load()
+            if found is not None:
+                LOG.info("quantize: continuing after step %d of an interrupted run", found[1].step)
         if found is not None:
-            LOG.info("quantize: continuing after step %d of an interrupted run", found[1].step)
-            trainer.restore(found[0], found[1])
-            return trainer, found[1], found[2]
-        if student.ranges:
-            calibrate(programs, student.ranges, settings.quant)
-        return trainer, QatProgress(original_metric=original), GoodStates()
+            state, progress, good = found
+            trainer.restore(state, progress)
+        else:
+            progress, good = QatProgress(original_metric=self._original_metric()), GoodStates()
+            if student and student.ranges:
+                calibrate(programs, student.ranges, settings.quant)
+        if self._devices.leads and self._devices.world > 1:
+            self._devices.share(packed(checkpoints.checkpoint(trainer.state(), progress, good)))
+        return trainer, progress, good
 
     def _original_metric(self) -> float | None:
         """mAP of the FP32 model, measured where `origin_metric` asks for it."""
@@ -280,8 +312,8 @@ class QuantizeJob:
             )
         return value
 
-    def _calibration(self, batches: Callable[[int], Any]) -> Any:
-        source = batches(0)
+    def _calibration(self, calibration: Callable[[], Any]) -> Any:
+        source = calibration()
         try:
             yield from itertools.islice(source, max(self._settings.calibration_batches, 1))
         finally:
@@ -297,12 +329,22 @@ class QuantizeJob:
         return open_predictor(ModelFolder.open(folder, config=self._places.config))
 
     def _measure(self, programs: QatPrograms) -> Callable[[dict[str, Any]], float]:
-        """Evaluate the very model that would be written: rounding makes any other form differ a little."""
+        """Evaluate the very model that would be written: rounding makes any other form differ a little.
+
+        All processes get the leading one's number, so that they decide the same.
+        """
 
         def measure(state: dict[str, Any]) -> float:
+            if not self._devices.leads:
+                return float(self._devices.share(None).decode())
+            value = measured(state)
+            self._devices.share(repr(value).encode())
+            return value
+
+        def measured(state: dict[str, Any]) -> float:
             folder = self._places.copies / "int8"
             write_lite_model(self._source(programs, state, {}), programs.executor, folder)
-            return self._evaluate(self._predictor(folder))
+            return float(self._evaluate(self._predictor(folder)))
 
         return measure
 
@@ -311,9 +353,9 @@ class QuantizeJob:
         operators, quant = programs.operators, self._settings.quant
         return Int8Source(self._places.student, state, ranges, operators, quant)
 
-    def _write(self, programs: QatPrograms, trainer: QatTrainer, batches: Callable[[int], Any]) -> None:
+    def _write(self, programs: QatPrograms, trainer: QatTrainer, calibration: Callable[[], Any]) -> None:
         """The INT8 model and a description, from the variables in scope."""
-        ranges = deployed_ranges(programs, self._calibration(batches), self._shown)
+        ranges = deployed_ranges(programs, self._calibration(calibration), self._shown)
         silent = sorted(name for name, value in ranges.items() if value <= 0)
         if silent:
             LOG.warning(

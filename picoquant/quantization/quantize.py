@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,12 @@ def quantize(
     params_filename: str = PARAMS,
     config: InferConfig | None = None,
     progress: Callable[..., Progress] = Progress,
+    calibration: Callable[[], Any] | None = None,
 ) -> QuantizeResult:
     """Quantise an exported model as `Quantize.method` says; continues what was interrupted in `work_dir`.
+
+    In a group of processes (`paddle.distributed.launch`) each gives its share of the batches and folders of its
+    own; the leading one alone calibrates, evaluates and writes, the others have no metrics.
 
     Args:
         model_dir: folder of the FP32 model; it is not changed. `infer_cfg.yml` is copied from it.
@@ -68,6 +73,7 @@ def quantize(
         model_filename, params_filename: names in `model_dir`.
         config: stands in for `model_dir`'s `infer_cfg.yml`, which may then be absent.
         progress: makes the line that shows progress.
+        calibration: gives the feeds that ranges are measured on; None: those of `batches`.
 
     Raises: `WeightsError` for a model that cannot be read or quantised, `ConfigError` for settings that do
         not fit it, `UserError` when the loss is not finite, `PicoquantError` when an operator of the result
@@ -78,20 +84,24 @@ def quantize(
     with quiet():
         import paddle
 
+        from picoquant.quantization.devices import Devices
         from picoquant.quantization.job import Places, QuantizeJob
         from picoquant.training.fast import fast_convolutions_available, tuned_cpu
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
     copies = Path(work_dir) / "models"
     try:
+        devices = Devices()
         _copy_models(folder, settings.distillation, copies)
         fast = tuned_cpu() if fast_convolutions_available() else nullcontext()
         with fast, static_session(), quiet():
             paddle.seed(seed)
             places = Places(copies, Path(out_dir), Path(work_dir), folder.config)
-            job = QuantizeJob(places, settings, seed, evaluate, progress)
-            metrics = job.run(batches, began)
+            job = QuantizeJob(places, settings, seed, evaluate, progress, devices)
+            metrics = job.run(batches, calibration or partial(batches, 0), began)
     finally:
         shutil.rmtree(copies, ignore_errors=True)
+    if not devices.leads:
+        return QuantizeResult(metrics, ())
     with disk_errors(Path(out_dir)):
         if config is None:
             shutil.copyfile(folder.path / FILE_NAME, Path(out_dir) / FILE_NAME)

@@ -15,6 +15,7 @@ from picoquant.csv_log import CsvLog
 from picoquant.errors import UserError
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms
+from picoquant.quantization.devices import Devices, shared_program
 from picoquant.quantization.frozen import frozen_from
 from picoquant.quantization.guard import (
     SNAPSHOT_STEPS,
@@ -57,8 +58,8 @@ class QatTrainer:
         log: called with the steps done, gives the file that gets a row for each further step.
         show: makes the line that shows progress.
         measure: mAP, 0 to 1, of the INT8 model with the given variables; None: nothing is measured.
-        original_metric: the FP32 model's, where it was measured.
         own: section `Quantize`.
+        devices: the processes that train together; all of them run this, and the leading one alone writes.
         calibrated: whether the start has ranges that were measured, so that it is a model of its own.
     """
 
@@ -70,13 +71,15 @@ class QatTrainer:
     log: Callable[[int], CsvLog]
     show: Callable[..., Any]
     measure: Callable[[State], float] | None
-    original_metric: float | None = None
     own: OwnSettings = field(default_factory=OwnSettings)
     calibrated: bool = True
+    devices: Devices = field(default_factory=Devices)
 
     def __post_init__(self) -> None:
         self._scope = paddle.static.global_scope()
         self._names = state_names(self.programs.train)
+        if self.devices.world > 1:
+            self._shared = [shared_program(one) for one in (self.programs.train, self.programs.frozen)]
 
     def state(self) -> State:
         """Every stored variable of the training program."""
@@ -132,13 +135,18 @@ class QatTrainer:
     def _train(self, feeds: Any, progress: QatProgress, good: GoodStates) -> None:
         """Train to the end."""
         frozen_after = frozen_from(self.steps, self.own.freeze_last)
-        saved = time.monotonic()
+        saved, began = time.monotonic(), progress.step
         log = self.log(progress.step)
         line = self.show("quantize", self.steps, start=progress.step)
         try:
             while not self._over(progress):
                 rate = self.programs.rate()
-                loss = self._step(next(feeds), progress.step >= frozen_after)
+                due_by_time = time.monotonic() - saved >= self.every
+                frozen = progress.step >= frozen_after
+                feed = next(feeds)
+                if progress.step == began:  # readers do not start equally fast
+                    self.devices.meet()
+                loss, due_by_time = self._step(feed, frozen, due_by_time)
                 fault = progress.watch.see(loss, self.own.guard_rise)
                 progress.step += 1
                 line.update(progress.step, loss=loss, lr=rate)
@@ -152,20 +160,26 @@ class QatTrainer:
                     self._measure(progress)
                 value = {"mAP": progress.evaluations[-1][1]} if due else {}
                 log.write(step=progress.step, loss=loss, lr=rate, **value)
-                if self._keep(progress, good, due, time.monotonic() - saved >= self.every):
+                if self._keep(progress, good, due, due_by_time):
                     saved = time.monotonic()
         finally:
             line.close()
 
-    def _step(self, feed: dict[str, np.ndarray], frozen: bool) -> float:
+    def _step(self, feed: dict[str, np.ndarray], frozen: bool, flag: bool) -> tuple[float, bool]:
+        """The loss, and whether the flag is set in any process."""
         programs = self.programs
         program = programs.frozen if frozen else programs.train
         inputs = {name: feed[name] for name in programs.feeds}
         inputs.update(programs.teacher(feed))
         programs.rate.set_for_step(self._scope)
-        loss = programs.executor.run(program, feed=inputs, fetch_list=[programs.loss])[0]
+        if self.devices.world > 1:
+            shared = self._shared[frozen]
+            loss, flag = shared.run(self.devices, programs.executor, self._scope, inputs, programs.loss, flag)
+        else:
+            found = programs.executor.run(program, feed=inputs, fetch_list=[programs.loss])[0]
+            loss = float(np.asarray(found).reshape(-1)[0])
         programs.rate.step()
-        return float(np.asarray(loss).reshape(-1)[0])
+        return loss, flag
 
     def _keep(self, progress: QatProgress, good: GoodStates, evaluated: bool, time_is_up: bool) -> bool:
         """Keep the state where that is due, in memory or on disk; whether it was written."""
@@ -189,7 +203,8 @@ class QatTrainer:
 
     def _save(self, state: State, progress: QatProgress, good: GoodStates) -> None:
         progress.rate = self.programs.rate.state()
-        self.checkpoints.save(state, progress, good)
+        if self.devices.leads:
+            self.checkpoints.save(state, progress, good)
 
     def _measure(self, progress: QatProgress) -> None:
         """Evaluate; the first evaluation is the start's, and always the best so far."""
@@ -205,7 +220,8 @@ class QatTrainer:
         progress.evaluations.append((progress.step, value))
         if best is None or value > best:
             progress.best_step = progress.step
-            self.checkpoints.save_best(state, progress.step)
+            if self.devices.leads:
+                self.checkpoints.save_best(state, progress.step)
         LOG.info(
             "quantize: INT8 mAP %.4f after step %d; best %.4f after step %d",
             value,
@@ -271,7 +287,7 @@ class QatTrainer:
         """Whether training has made the mAP that is asked for."""
         if not progress.evaluations or progress.best_step == 0:
             return False
-        target, original = self.settings.target_metric, self.original_metric
+        target, original = self.settings.target_metric, progress.original_metric
         if target is not None and progress.best > target:
             LOG.info("quantize: mAP %.4f is above target_metric %.4f; done", progress.best, target)
             return True

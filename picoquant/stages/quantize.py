@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Callable
 
 from picoquant.config.data import reader_settings, with_model_preprocessing, workers
 from picoquant.config.detector import parse_detector
+from picoquant.device import rank_and_world
 from picoquant.export.program import program_facts
 from picoquant.files import sha256
 from picoquant.pipeline.stage import Context, Stage
@@ -19,6 +21,7 @@ from picoquant.quantization.settings import (
 )
 from picoquant.stages import datasets
 from picoquant.stages.exported import fp32_model
+from picoquant.stages.helpers import call_helpers
 from picoquant.stages.target_rules import quant_aware_for_targets, say_origin
 
 
@@ -58,7 +61,18 @@ def _inputs(context: Context) -> dict[str, Any]:
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    from picoquant.data.reader import EvalReader
+    call_helpers(context, True)
+    return _quantize(context, out, keep)
+
+
+def _help(context: Context) -> None:
+    with TemporaryDirectory(prefix="picoquant-") as folder:
+        _quantize(context, Path(folder), Path(folder))
+
+
+def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
+    """This process's part of the quantisation; the metrics in the first process."""
+    from picoquant.data.reader import EvalReader, endless_sizes
     from picoquant.device import use_device
     from picoquant.evaluation.evaluate import evaluate, feed_of
     from picoquant.postprocess.decoder import Decoder
@@ -73,6 +87,8 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     images = datasets.first(datasets.load(context, datasets.calibration_section(context)), calibration.count)
     held_out = datasets.load(context, "EvalDataset")
     facts = program_facts(folder.model)
+    shard = rank_and_world()
+    batch_size, steps_per_epoch = endless_sizes(images, driving.batch_size, shard[1])
     names = [name for name, _ in facts.inputs]
     decoder = Decoder.of(
         *zip(*facts.outputs), folder.config, parse_detector(recipe.document).head.nms, str(folder.model)
@@ -83,8 +99,8 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
         EvalReader(held_out, reader, workers(recipe)) as target,
     ):
 
-        def batches(start: int) -> Any:
-            return (feed_of(batch, names) for batch in source.endless(calibration.seed, start))
+        def batches(start: int, part: tuple[int, int] = shard) -> Any:
+            return (feed_of(batch, names) for batch in source.endless(calibration.seed, start, part))
 
         def score(predict: Any) -> float:
             named = _Predictor(predict, tuple(names))
@@ -97,14 +113,15 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             batches,
             QuantizeSettings(
                 *settings_of(context),
-                steps_per_epoch=max(1, len(images) // driving.batch_size),
-                batch_size=min(driving.batch_size, len(images)),
+                steps_per_epoch=steps_per_epoch,
+                batch_size=batch_size,
             ),
             evaluate=score if recipe.common.Evaluation else None,
             seed=recipe.common.seed,
             model_filename=folder.model.name,
             params_filename=folder.params.name,
             config=folder.config,
+            calibration=lambda: batches(0, (0, 1)),  # the same images however many processes there are
         )
     return result.metrics
 
@@ -127,4 +144,5 @@ STAGE = Stage(
     _inputs,
     _work,
     data=("TrainDataset", "EvalDataset"),
+    help=_help,
 )

@@ -13,6 +13,7 @@ from picoquant.config.training import published_rate, scalar_folder, train_setti
 from picoquant.device import rank_and_world
 from picoquant.pipeline.stage import Context, Stage
 from picoquant.stages import datasets
+from picoquant.stages.helpers import call_helpers
 from picoquant.stages.model import load_start, say_classes, start_weights
 from picoquant.training.settings import check_precision
 
@@ -44,37 +45,13 @@ def _inputs(context: Context) -> dict[str, Any]:
     }
 
 
-def call_helpers(context: Context, needed: bool) -> None:
-    """Tell the other processes of the group, which wait for it, whether there is something to train."""
-    from picoquant.device import use_device
-    from picoquant.training.group import Group
-
-    use_device(context.device)
-    group = Group()
-    group.meet()
-    group.share(b"train" if needed else b"")
-
-
-def help_training(context: Context) -> None:
-    """What a process of the group other than the first does: wait for its call and train along.
-
-    The first process has checked the data, and generated it where that was asked for, by then.
-    """
-    from picoquant.device import use_device
-    from picoquant.training.group import Group
-
-    LOG.setLevel(max(LOG.level, logging.WARNING))
-    use_device(context.device)
-    group = Group()
-    group.meet()
-    if group.share(None):
-        _train(context, context.run.root)
-
-
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    if rank_and_world()[1] > 1:
-        call_helpers(context, True)
+    call_helpers(context, True)
     return _train(context, keep).write(out)
+
+
+def _help(context: Context) -> None:
+    _train(context, context.run.root)
 
 
 def _train(context: Context, keep: Path) -> Any:
@@ -138,4 +115,5 @@ STAGE = Stage(
     _inputs,
     _work,
     data=("TrainDataset", "EvalDataset"),
+    help=_help,
 )

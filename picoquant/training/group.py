@@ -26,7 +26,7 @@ _MEETING = "picoquant/meetings"  # a counter that the processes share
 class Group:
     """All processes of this training; of one process when it was started alone.
 
-    Every method that is not an attribute must be called by all of them, in the same order.
+    Groups must be made, and their methods called, by all of them in the same order.
 
     Attributes:
         rank: this process's number, from 0.
@@ -39,7 +39,10 @@ class Group:
         self.leads = self.rank == 0
         if self.world > 1 and not dist.is_initialized():
             dist.init_parallel_env()
-        self._meetings = 0
+        self._meetings, self._counter = 0, _MEETING
+        if self.world > 1:  # counts its own meetings: an earlier group of these processes has had some
+            made = collective._default_store.add(f"{_MEETING}/groups of {self.rank}", 1)
+            self._counter = f"{_MEETING}/{made}"
 
     def meet(self) -> None:
         """Wait, however long, until all processes are here.
@@ -50,9 +53,9 @@ class Group:
         if self.world == 1:
             return
         store, self._meetings = collective._default_store, self._meetings + 1
-        store.add(_MEETING, 1)
+        store.add(self._counter, 1)
         pause = 0.001
-        while store.add(_MEETING, 0) < self._meetings * self.world:
+        while store.add(self._counter, 0) < self._meetings * self.world:
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from picoquant.data.coco import load_coco
-from picoquant.data.reader import EvalReader, TrainReader
+from picoquant.data.reader import EvalReader, TrainReader, endless_sizes
 from picoquant.data.settings import ReaderSettings
 from picoquant.errors import ConfigError, DataError
 from tests.data.coco_sets import write_set
@@ -179,6 +179,19 @@ def test_endless_goes_round_and_continues(dataset):
     assert later["image_id"].tolist() == ids[6]
     with EvalReader(dataset, eval_settings(), workers=1) as other:
         assert next(other.endless(5))["image_id"].tolist() == ids[0]
+
+
+def test_endless_shares_out_each_step(dataset):
+    together = EvalReader(dataset, eval_settings(), workers=0).endless(5)  # 4 of 12 images
+    reader = EvalReader(dataset, eval_settings(batch_size=2), workers=0)
+    shares = [reader.endless(5, shard=(rank, 2)) for rank in (0, 1)]
+    for _ in range(7):
+        whole = next(together)["image_id"].tolist()
+        assert [next(share)["image_id"].tolist() for share in shares] == [whole[0::2], whole[1::2]]
+    assert endless_sizes(dataset, 4, 1) == (4, len(dataset) // 4)
+    assert endless_sizes(dataset, 100, 2) == (len(dataset) // 2, 1)
+    with pytest.raises(DataError, match="fewer than the 99 devices"):
+        next(reader.endless(5, shard=(0, 99)))
 
 
 def test_crowds_are_no_targets(tmp_path):

@@ -22,17 +22,17 @@ FLAT = {"optimizer": {"type": "SGD"}, "weight_decay": 4.0e-05}
 
 
 class Small(nn.Layer):
-    """Stem, depthwise, pointwise, all with batch-norm, and two heads; weights from a seed.
+    """Stem, depthwise, pointwise, all with batch-norm, and two heads; weights from `seed`.
 
     Input `[N, 3, 32, 32]`; outputs `[N, 2, 8, 8]` and `[N, 4, 8, 8]`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 3) -> None:
         super().__init__()
         layers = _block(3, 8, 3, 2) + _block(8, 8, 3, 2, groups=8) + _block(8, 12, 1, 1)
         self.body = nn.Sequential(*layers)
         self.scores, self.boxes = nn.Conv2D(12, 2, 1), nn.Conv2D(12, 4, 1)
-        generator = np.random.RandomState(3)
+        generator = np.random.RandomState(seed)
         for name, value in self.state_dict().items():
             drawn = generator.randn(*value.shape).astype("float32")
             positive = "_variance" in name or (value.ndim == 1 and name.endswith("weight"))
@@ -48,10 +48,10 @@ def _block(inputs: int, outputs: int, size: int, stride: int, groups: int = 1) -
     return [conv, nn.BatchNorm2D(outputs), nn.ReLU6()]
 
 
-def export_small(folder, batch_size=None) -> None:
+def export_small(folder, batch_size=None, seed: int = 3) -> None:
     """Write the network as an inference model for any number of images, or for a fixed one."""
     with paddle.utils.unique_name.guard():
-        network = Small()
+        network = Small(seed)
         network.eval()
         spec = [paddle.static.InputSpec([batch_size, 3, SIZE, SIZE], "float32", "image")]
         paddle.jit.save(network, str(folder / "model"), input_spec=spec)

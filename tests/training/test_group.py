@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 import picoquant
+from tests.commands import SMALL, with_sets
+from tests.commands import picoquant as picoquant_command
 from tests.training import several
 
 ROOT = Path(picoquant.__file__).parents[1]
@@ -31,6 +33,16 @@ def launch(script: Path, *arguments: str, folder: Path) -> subprocess.CompletedP
     command = [*launcher, "--backend", "gloo", "--log_dir", str(folder / "log"), str(script), *arguments]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+
+
+def launch_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    """Run picoquant in two processes, by a script such as pip installs.
+
+    `picoquant/__main__.py` as a script would put picoquant's own folders in front of packages of their names.
+    """
+    script = folder / "command.py"
+    script.write_text("from picoquant.cli.main import main\n\nmain()\n")
+    return launch(script, *arguments, folder=folder)
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
@@ -97,21 +109,40 @@ COMMAND = [
 
 @pytest.mark.slow
 def test_the_command_trains_in_two_processes_and_only_once(tmp_path):
-    script, arguments = ROOT / "picoquant/__main__.py", [*COMMAND, "--save-dir", str(tmp_path / "run")]
-    done = launch(script, *arguments, folder=tmp_path)
+    arguments = [*COMMAND, "--save-dir", str(tmp_path / "run")]
+    done = launch_command(*arguments, folder=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     log = (tmp_path / "run/run.log").read_text()
     assert "base_lr 0.0125 = 0.1 x 8 / 64, 8 images an update (2 x 4)" in log
     manifest = json.loads((tmp_path / "run/run.json").read_text())
     assert manifest["stages"]["train"]["status"] == "done"
     assert "train:" not in (tmp_path / "log/workerlog.1").read_text()
-    assert launch(script, *arguments, folder=tmp_path).returncode == 0
+    assert launch_command(*arguments, folder=tmp_path).returncode == 0
     assert "skipped, done before" in (tmp_path / "run/run.log").read_text()
+
+
+@pytest.mark.slow
+def test_the_command_quantises_in_two_processes_and_only_once(tmp_path):
+    texts = [*SMALL, "Quantize.reference_batch=8"]
+    arguments = ["-c", "quickstart.yaml", "--save-dir", str(tmp_path / "run"), *with_sets(texts)]
+    before = picoquant_command("run", "--until", "export", *arguments)
+    assert before.returncode == 0, before.stderr
+    done = launch_command("quantize", *arguments, folder=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    log = (tmp_path / "run/run.log").read_text()
+    assert "learning rate x 0.5 = 4 / 8, 4 images a step (2 x 2)" in log
+    manifest = json.loads((tmp_path / "run/run.json").read_text())
+    assert manifest["stages"]["quantize"]["status"] == "done"
+    assert manifest["stages"]["quantize"]["metrics"]["steps"] == 2
+    assert (tmp_path / "run/quantize/model.pdmodel").is_file()
+    assert "quantize:" not in (tmp_path / "log/workerlog.1").read_text()
+    assert launch_command("quantize", *arguments, folder=tmp_path).returncode == 0
+    assert "quantize: skipped, done before" in (tmp_path / "run/run.log").read_text()
 
 
 @pytest.mark.slow
 def test_other_stages_are_refused_in_a_group(tmp_path):
     arguments = ["run", "--config", "quickstart.yaml", "--save-dir", str(tmp_path / "run")]
-    done = launch(ROOT / "picoquant/__main__.py", *arguments, folder=tmp_path)
+    done = launch_command(*arguments, folder=tmp_path)
     assert done.returncode != 0
-    assert "for `picoquant train` alone" in (tmp_path / "log/workerlog.0").read_text()
+    assert "for `picoquant train` or `picoquant quantize` alone" in (tmp_path / "log/workerlog.0").read_text()

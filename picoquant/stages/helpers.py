@@ -1,0 +1,37 @@
+"""The processes beside the first of a group (`paddle.distributed.launch`), which help it in one stage.
+
+The first process owns the run folder: it checks the data, and generates it where that was asked for, finds out
+whether the stage is needed, and writes. The others wait for its call, and write nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from picoquant.device import rank_and_world, use_device
+from picoquant.pipeline.stage import Context
+
+LOG = logging.getLogger("picoquant")
+
+
+def call_helpers(context: Context, needed: bool) -> None:
+    """Tell the other processes, if there are any, whether there is something to do."""
+    if rank_and_world()[1] == 1:
+        return
+    from picoquant.training.group import Group
+
+    use_device(context.device)
+    group = Group()
+    group.meet()
+    group.share(b"needed" if needed else b"")
+
+
+def called(context: Context) -> bool:
+    """Wait for the first process's call; whether there is something to do. From now on only warnings are logged."""
+    from picoquant.training.group import Group
+
+    LOG.setLevel(max(LOG.level, logging.WARNING))
+    use_device(context.device)
+    group = Group()
+    group.meet()
+    return bool(group.share(None))

@@ -61,6 +61,7 @@ def _train(context: Context, keep: Path) -> Any:
     from picoquant import build_detector
     from picoquant.data.reader import EvalReader, TrainReader
     from picoquant.device import use_device
+    from picoquant.evaluation.child import ChildPredictor
     from picoquant.evaluation.compiled import compiled_predictor
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder
@@ -90,11 +91,16 @@ def _train(context: Context, keep: Path) -> Any:
             shard=rank_and_world(),
         ) as reader,
         EvalReader(held_out, reader_settings(recipe, "EvalReader"), workers(recipe)) as target,
+        ChildPredictor(parse_detector(recipe.document, classes), input_size(recipe)) as child,
     ):
 
         def score(network: Any, epoch: int) -> dict[str, float]:
             title = f"evaluate epoch {epoch + 1}"
-            predict = compiled_predictor(network, input_size(recipe), context.device)
+            if context.device == "cpu":
+                child.load(network)
+                predict = child
+            else:
+                predict = compiled_predictor(network, input_size(recipe), context.device)
             return evaluate(predict, decoder, held_out, target, title=title).metrics
 
         settings = train_settings(recipe)

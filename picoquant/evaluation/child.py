@@ -1,0 +1,138 @@
+"""Run the network as it is now, compiled, in a process of its own: for evaluation in the middle of training.
+
+Creating a predictor of paddle 2.6 empties the process's cache of oneDNN's objects, but what the training's
+programs have in it is never freed: each evaluation in the training's own process costs it one more set of
+activations. Exporting there costs some too.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from picoquant.detector.settings import DetectorSettings
+from picoquant.errors import PicoquantError
+
+_ROOT = Path(__file__).parents[2]
+
+
+class ChildPredictor:
+    """A predictor in a child process that starts when first used and ends with this object or this process.
+
+    Takes a feed and gives `boxes [N, L, 4]` in input pixels and `scores [N, C, L]`, as `compiled_predictor`
+    does. The child ends when its input is closed, so also when this process is killed.
+
+    Args:
+        detector: what the network is built from.
+        input_size: height and width of the images.
+    """
+
+    input_names = ("image",)
+
+    def __init__(self, detector: DetectorSettings, input_size: Sequence[int]) -> None:
+        self._start = (detector, tuple(input_size))
+        self._child: subprocess.Popen | None = None
+
+    def __enter__(self) -> ChildPredictor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child is not None:
+            for pipe in (self._child.stdin, self._child.stdout):
+                with suppress(BrokenPipeError):  # the child has ended before
+                    pipe.close()
+            self._child.wait()
+            self._child = None
+
+    def load(self, network: Any) -> None:
+        """Predict with the weights that a network has now.
+
+        Raises: `PicoquantError` when the child fails.
+        """
+        if self._child is None:
+            path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "picoquant.evaluation.child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+            self._ask(self._start)
+        self._ask({name: value.numpy() for name, value in network.state_dict().items()})
+
+    def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Run a batch of any size.
+
+        Raises: `PicoquantError` when the child fails.
+        """
+        return self._ask(feed["image"])
+
+    def _ask(self, question: Any) -> Any:
+        try:
+            _send(self._child.stdin, question)
+            failure, answer = pickle.load(self._child.stdout)  # our own child's words
+        except (BrokenPipeError, EOFError, pickle.UnpicklingError) as error:
+            code = self._child.wait()
+            raise PicoquantError(f"the process that evaluates ended with code {code}; run again") from error
+        if failure:
+            raise PicoquantError(f"the process that evaluates failed:\n{failure}")
+        return answer
+
+
+def _send(stream: BinaryIO, value: Any) -> None:
+    pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
+    stream.flush()
+
+
+def _serve(questions: BinaryIO, answers: BinaryIO) -> None:
+    """Answer what `ChildPredictor` asks until it asks no more."""
+    import paddle
+
+    from picoquant.detector.build import build_picodet
+    from picoquant.evaluation.compiled import compiled_predictor
+
+    paddle.set_device("cpu")
+    model = predict = size = None
+    while True:
+        try:
+            question = pickle.load(questions)
+        except EOFError:
+            return
+        answer, failure = None, ""
+        try:
+            if isinstance(question, tuple):
+                detector, size = question
+                model = build_picodet(detector)
+                model.eval()
+            elif isinstance(question, dict):
+                model.set_state_dict(question)
+                predict = compiled_predictor(model, size)
+            else:
+                answer = predict({"image": question})
+        except Exception:  # goes to the parent, which raises it
+            failure = traceback.format_exc()
+        try:
+            _send(answers, (failure, answer))
+        except BrokenPipeError:  # nobody waits for it any more
+            return
+
+
+def _main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; it closes our input
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not come between the answers
+    _serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,54 @@
+"""The compiled network in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from picoquant.config.detector import parse_detector
+from picoquant.config.yaml_files import load_detection_config
+from picoquant.errors import PicoquantError
+from picoquant.evaluation import compiled_predictor
+from picoquant.evaluation.child import ChildPredictor
+from tests.export.conftest import make_detector
+
+
+@pytest.fixture
+def child():
+    document = load_detection_config("picodet_s_416_coco_npu.yml")
+    with ChildPredictor(parse_detector(document, 3), (64, 64)) as predictor:
+        yield predictor
+
+
+def test_it_computes_what_this_process_computes_with_the_weights_of_now(child):
+    images = np.random.RandomState(1).rand(2, 3, 64, 64).astype(np.float32)
+    seen = []
+    for seed in (5, 6):
+        detector = make_detector(seed)
+        child.load(detector)
+        found = child({"image": images})
+        for have, want in zip(found, compiled_predictor(detector, (64, 64))({"image": images})):
+            np.testing.assert_allclose(have, want, atol=1e-6 * max(1, np.abs(want).max()))
+        seen.append(found[1])
+    assert np.abs(seen[0] - seen[1]).max() > 1e-3
+
+
+def test_failures_are_told(child):
+    detector = make_detector(5)
+    child.load(detector)
+    with pytest.raises(PicoquantError, match="the process that evaluates failed:\nTraceback"):
+        child({"image": np.zeros((1, 4, 64, 64), np.float32)})
+    pid = child._child.pid
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(PicoquantError, match="ended with code -9"):
+        child({"image": np.zeros((1, 3, 64, 64), np.float32)})
+
+
+def test_it_ends_with_its_owner(child):
+    child.load(make_detector(5))
+    process = child._child
+    child.__exit__(None, None, None)
+    assert process.returncode == 0

@@ -75,6 +75,48 @@ def _one_image(shape: list[int], input_size: Sequence[int]) -> list[int]:
     return shape
 
 
+def without_hard_swish(program: Any) -> None:
+    """Write each hard-swish as hard-sigmoid times its input, which ONNX has had long before opset 14.
+
+    `x * clip(x + offset, 0, threshold) / scale` is `x * clip(x / scale + offset / scale, 0, 1)` where threshold
+    and scale are equal, as in every published network; others stay.
+
+    Args:
+        program: a `ProgramDesc`; changed in place.
+    """
+    from paddle.base.proto import framework_pb2
+
+    block = program.blocks[0]
+    shapes = {variable.name: variable for variable in block.vars}
+    place = 0
+    while place < len(block.ops):
+        op = block.ops[place]
+        values = {attribute.name: attribute.f for attribute in op.attrs}
+        scale = values.get("scale", 6.0)
+        if op.type != "hard_swish" or values.get("threshold", 6.0) != scale:
+            place += 1
+            continue
+        source, result = (slots[0].arguments[0] for slots in (op.inputs, op.outputs))
+        gate = block.vars.add()
+        gate.CopyFrom(shapes[result])
+        gate.name = f"{result}.gate"
+        product = type(op)(type="elementwise_mul")
+        for slots, slot, name in (
+            (product.inputs, "X", source), (product.inputs, "Y", gate.name), (product.outputs, "Out", result)
+        ):  # fmt: skip
+            slots.add(parameter=slot, arguments=[name])
+        product.attrs.add(name="axis", type=framework_pb2.INT, i=-1)
+        op.type = "hard_sigmoid"
+        op.outputs[0].arguments[0] = gate.name
+        del op.attrs[:]
+        op.attrs.add(name="slope", type=framework_pb2.FLOAT, f=1 / scale)
+        op.attrs.add(name="offset", type=framework_pb2.FLOAT, f=values.get("offset", 3.0) / scale)
+        later = [type(op).FromString(other.SerializeToString()) for other in block.ops[place + 1 :]]
+        del block.ops[place + 1 :]
+        block.ops.extend([product, *later])
+        place += 2
+
+
 def smaller_for_opt(program: Any) -> Any:
     """A copy without attributes that Paddle Lite does not read; opt makes the same network of it.
 

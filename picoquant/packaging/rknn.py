@@ -19,7 +19,7 @@ from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
 from picoquant.files import whole_file, write_text
 from picoquant.packaging.preprocess import normalisation
-from picoquant.packaging.program_edit import write_program
+from picoquant.packaging.program_edit import without_hard_swish, write_program
 from picoquant.packaging.sample import SampleImage
 from picoquant.packaging.targets import Target
 
@@ -54,7 +54,9 @@ def float_onnx(program: Any, model: ModelFolder) -> Any:
 
     with tempfile.TemporaryDirectory(prefix="picoquant-rknn-") as scratch:
         network = Path(scratch) / "model.pdmodel"
-        write_program(program, network)
+        rewritten = type(program).FromString(program.SerializeToString())
+        without_hard_swish(rewritten)
+        write_program(rewritten, network)
         graph = Graph(paddle_to_onnx(network, model.params, OPSET))
     simplify(graph, {variable.name for variable in program.blocks[0].vars})
     scale_float_weights(graph, fold_batch_norm(graph), {})

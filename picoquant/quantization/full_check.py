@@ -89,7 +89,7 @@ def check_int8_model(
     values = read_params(program, params)
     taken = read_quantised(program, values, model)
     block = taken.network.blocks[0]
-    scales = _scales(program.blocks[0].ops)
+    scales = _scales(block.ops)
     scales.update({op.activation: op.activation_scale * _LARGEST for op in taken.operators})
     floats = _float_tensors(block)
     feeds = [name for op in block.ops if op.type == "feed" for name in _arguments(op.outputs)]

@@ -17,7 +17,8 @@ from picoquant.evaluation.runtime import open_predictor
 from picoquant.packaging.agreement import run_onnx
 from picoquant.packaging.package import Models, package
 from picoquant.packaging.preprocess import normalisation
-from picoquant.packaging.rknn import platform_of, script
+from picoquant.packaging.program_edit import batch_of_one
+from picoquant.packaging.rknn import float_onnx, platform_of, script
 from picoquant.packaging.sample import SampleImage
 from picoquant.packaging.targets import known_targets, load_target
 from tests.npu.quick_int8 import exported
@@ -78,6 +79,18 @@ def test_float_onnx_at_opset_12_equals_the_paddle_model(made, fp32):
     found = run_onnx(path, {"image": image})
     assert len(found) == len(expected) == 12
     for one, other in zip(found, expected):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(other).max())
+
+
+def test_hard_swish_is_written_out_for_opset_12(tmp_path):
+    model = exported("picodet_s_320_coco.yml", tmp_path / "fp32")
+    made = float_onnx(batch_of_one(model.model, (64, 64)), model)
+    assert "HardSwish" not in {node.op_type for node in made.graph.node}
+    onnx.save(made, tmp_path / "a.onnx")
+    image = np.random.default_rng(4).random((1, 3, 64, 64), np.float32)
+    expected = open_predictor(model, threads=1)({"image": image})
+    for one, other in zip(run_onnx(tmp_path / "a.onnx", {"image": image}), expected):
+        assert np.ptp(other) > 0
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(other).max())
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from picoquant.quantization.fake_quant import QuantizedOperator
+from picoquant.quantization.kept_float import layer_names
 from picoquant.quantization.programs import output_names
 from picoquant.quantization.tensors import TargetTensors
 
@@ -49,17 +50,14 @@ def find_layers(
     """
     block = program.global_block()
     ops = [op for op in block.ops if op.type not in _LAYOUT]
-    weights = [operator.weight for operator in operators]
+    names = layer_names(operators)
     layers = []
     for index, operator in enumerate(operators):
         output = tensors.fused.get(operator.output, operator.output)
-        name = operator.weight.rsplit(".", 1)[0]
-        if weights.count(operator.weight) > 1:
-            name = f"{name}@{index}"
         chain = _chain(ops, operator.output, output)
         follows = tuple(dict.fromkeys(op.type for op in ops if output in op.input_arg_names))
         shape = tuple(block.var(operator.weight).shape)
-        layers.append(Layer(index, name, operator, shape, output, chain, follows))
+        layers.append(Layer(index, names[index], operator, shape, output, chain, follows))
     return tuple(layers)
 
 

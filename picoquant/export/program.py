@@ -21,6 +21,9 @@ _EXPECTED_ATTRIBUTES = {
 # Lines of the source code that built the operator: of no use later, and they hold folder names.
 _SOURCE_LINES = "op_callstack"
 
+# The name scope of operators that stay in float in an INT8 model because the settings say so.
+KEPT_FLOAT = "picoquant_keep_float"
+
 
 @dataclass(frozen=True)
 class ProgramFacts:

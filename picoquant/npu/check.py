@@ -12,9 +12,9 @@ from typing import Any
 
 from picoquant.errors import UserError, WeightsError
 from picoquant.export.model_folder import ModelFolder
-from picoquant.export.program import program_facts
+from picoquant.export.program import KEPT_FLOAT, program_facts
 from picoquant.npu.cost import Latency, activation_bytes, elements, estimate, macs
-from picoquant.npu.graph import CONVERSION, CPU, NPU, Split, plain_name, read_split, source_split
+from picoquant.npu.graph import CONVERSION, CPU, NPU, Operator, Split, plain_name, read_split, source_split
 from picoquant.npu.lint import (
     Finding,
     granularity,
@@ -23,7 +23,7 @@ from picoquant.npu.lint import (
     weight_type,
     why_on_cpu,
 )
-from picoquant.npu.partition import partition_text
+from picoquant.npu.partition import float_text, partition_text
 from picoquant.packaging.program_edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.packaging.targets import Target
 from picoquant.toolchain.opt_tool import OptTool
@@ -39,7 +39,7 @@ class CheckResult:
         target: its name.
         device: of Paddle Lite; empty for a CPU.
         opt_version: of the opt that split the network; expected_opt_version: the profile's.
-        split: the network as opt left it, without a partition file.
+        split: the network as opt left it, without a partition file but for layers that are kept in float.
         npu_pieces: how many.
         cpu_operators: name, type and why, of each.
         conversions: tensor, kind (`fp32_to_int8`, …) and where: `input`, `output` or `between`.
@@ -49,7 +49,8 @@ class CheckResult:
         macs: multiply-accumulates of one image on the NPU and on the CPU.
         latency: the estimate.
         findings: all of them, broken rules first.
-        partition: the partition file that keeps the pieces fewest; empty where none helps.
+        partition: the partition file that leaves layers in float to the CPU and keeps the pieces fewest; empty
+            where none is needed or helps.
         pieces_with_partition: how many pieces opt then makes.
     """
 
@@ -147,14 +148,27 @@ def check_model(model: ModelFolder, target: Target, opt: OptTool) -> CheckResult
         if var.type.HasField("lod_tensor")
     }
     split = _split(program, shapes, model.params, target, opt)
-    partition, fewest = "", len(split.pieces)
-    if target.on_npu and fewest > 1:
-        partition = partition_text(split)
-        if partition:
-            fewest = len(_split(program, shapes, model.params, target, opt, partition).pieces)
+    given = float_text(split, _kept_float(program)) if target.on_npu else ""
+    if given:
+        split = _split(program, shapes, model.params, target, opt, given)
+    partition, fewest = given, len(split.pieces)
+    if target.on_npu and fewest > 1 and partition_text(split):
+        partition = given + partition_text(split)
+        fewest = len(_split(program, shapes, model.params, target, opt, partition).pieces)
         if fewest >= len(split.pieces):
-            partition, fewest = "", len(split.pieces)
+            partition, fewest = given, len(split.pieces)
     return _result(split, source_split(program), target, opt.version, partition, fewest)
+
+
+def _kept_float(program: Any) -> set[str]:
+    """Results of the operators that quantisation has left in float because it was told to."""
+    return {
+        slot.arguments[0]
+        for op in program.blocks[0].ops
+        if any(a.name == "op_namescope" and KEPT_FLOAT in a.s for a in op.attrs)
+        for slot in op.outputs[:1]
+        if slot.arguments
+    }
 
 
 def _split(
@@ -198,7 +212,7 @@ def _result(
         split=split,
         npu_pieces=len(split.pieces),
         cpu_operators=tuple(
-            {"operator": op.name, "type": op.kind, "why": why_on_cpu(op, target)} for op in on_cpu
+            {"operator": op.name, "type": op.kind, "why": _why(split, op, target)} for op in on_cpu
         ),
         conversions=_conversions(split),
         operators_without_scales=tuple(
@@ -212,6 +226,12 @@ def _result(
         partition=partition,
         pieces_with_partition=fewest,
     )
+
+
+def _why(split: Split, op: Operator, target: Target) -> str:
+    if target.on_npu and weight_type(split, op) == "float32":
+        return "it is kept in float (Quantize.keep_float or max_drop), and the NPU takes INT8"
+    return why_on_cpu(op, target)
 
 
 def _conversions(split: Split) -> tuple[Mapping[str, str], ...]:

@@ -8,11 +8,14 @@ opt follows, too. A file can take operators off the NPU only; so it joins pieces
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from picoquant.npu.cost import macs
-from picoquant.npu.graph import Split
+from picoquant.npu.graph import Operator, Split
 
 # A piece with less than this share of the multiply-accumulates is cheaper on the CPU than its conversions.
 _WORTH = 0.01
+_FUSED_ACTIVATIONS = ("relu", "relu6")
 
 
 def partition_text(split: Split) -> str:
@@ -31,3 +34,30 @@ def partition_text(split: Split) -> str:
         if index != most and work[index] < _WORTH * max(1, sum(work))
     ]
     return "".join(f"{op.line}\n" for piece in given_up for op in piece)
+
+
+def float_text(split: Split, kept: Collection[str]) -> str:
+    """A file that leaves layers in float to the CPU: the convolution, its bias and a ReLU behind it alone.
+
+    Without it opt puts a convolution with a float weight into an INT8 piece, which the board refuses.
+
+    Args:
+        split: the network.
+        kept: results of the convolutions.
+    """
+    return "".join(f"{op.line}\n" for op in split.operators if op.name in kept for op in _layer(split, op))
+
+
+def _layer(split: Split, conv: Operator) -> list[Operator]:
+    layer = [conv]
+    while True:
+        users = [op for op in split.operators if any(name == layer[-1].name for _, name in op.inputs)]
+        if len(users) != 1 or layer[-1].name in split.outputs:
+            return layer
+        user = users[0]
+        bias = user.kind == "elementwise_add" and any(split.tensor(name).stored for _, name in user.inputs)
+        if not (bias and len(layer) == 1) and user.kind not in _FUSED_ACTIVATIONS:
+            return layer
+        layer.append(user)
+        if user.kind in _FUSED_ACTIVATIONS:
+            return layer

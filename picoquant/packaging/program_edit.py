@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import WeightsError
-from picoquant.export.program import read_program
+from picoquant.export.program import KEPT_FLOAT, read_program
 
 # What Paddle notes of building, training and its own CPU and GPU kernels: nothing that Paddle Lite or Paddle's
 # CPU runtime needs, but up to a third of a `.nb`. op_callstack holds folder names.
@@ -62,7 +62,7 @@ def batch_of_one(path: Path, input_size: Sequence[int]) -> Any:
             ) from error
     message = type(read_program(path)).FromString(program.serialize_to_string())
     for op in (op for block in message.blocks for op in block.ops):
-        kept = [attribute for attribute in op.attrs if attribute.name not in _DROPPED]
+        kept = [a for a in op.attrs if a.name not in _DROPPED or KEPT_FLOAT in a.s]
         del op.attrs[:]
         op.attrs.extend(kept)
     return message

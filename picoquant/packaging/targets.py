@@ -71,6 +71,8 @@ class QuantizationRules:
         symmetric: whether 0.0 is the integer 0.
         needs_scales: operators that do not load on the board without a scale for every input and output;
             `all` means each one on the NPU.
+        mixed_precision: whether single layers may be in floating point at no harm; false for an NPU that
+            takes INT8 only, where each such layer is one for the CPU and splits the network.
     """
 
     weights: str
@@ -78,6 +80,7 @@ class QuantizationRules:
     activation_bits: int
     symmetric: bool
     needs_scales: tuple[str, ...]
+    mixed_precision: bool
 
 
 @dataclass(frozen=True)

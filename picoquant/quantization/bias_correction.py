@@ -24,7 +24,7 @@ def correct_biases(
     operators: Iterable[QuantizedOperator],
     means: Mapping[str, np.ndarray],
     bits: int = 8,
-) -> int:
+) -> dict[str, np.ndarray]:
     """Correct the bias behind each convolution whose weight is rounded.
 
     Args:
@@ -34,10 +34,10 @@ def correct_biases(
         means: of each operator's input, `[in channels]`.
         bits: of a weight.
 
-    Returns: how many biases were corrected.
+    Returns: the biases that were corrected, by name, as they were before.
     """
     block = program.global_block()
-    corrected = 0
+    before: dict[str, np.ndarray] = {}
     for operator in operators:
         if operator.kind not in CONVOLUTIONS or operator.activation not in means:
             continue
@@ -51,6 +51,6 @@ def correct_biases(
         groups = conv.attr("groups")
         inputs = means[operator.activation].reshape(groups, error.shape[1])
         shift = (error * np.repeat(inputs, len(error) // groups, axis=0)).sum(1)
-        write_variable(scope, bias, (read_variable(scope, bias) - shift).astype(np.float32))
-        corrected += 1
-    return corrected
+        before[bias] = read_variable(scope, bias)
+        write_variable(scope, bias, (before[bias] - shift).astype(np.float32))
+    return before

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from picoquant.export.program import KEPT_FLOAT
 from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
 from picoquant.quantization.programs import (
     Inserter,
@@ -44,6 +45,7 @@ class Int8Source:
         ranges: largest absolute value of each activation.
         operators: what runs in INT8.
         settings: numbers of bits.
+        kept_float: results of operators that are marked as left in float on purpose.
     """
 
     folder: Path
@@ -51,6 +53,7 @@ class Int8Source:
     ranges: Mapping[str, float]
     operators: tuple[QuantizedOperator, ...]
     settings: QuantAwareSettings
+    kept_float: frozenset[str] = frozenset()
 
 
 def quantise_weight(weight: np.ndarray, axis: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -146,6 +149,8 @@ class _Form(ABC):
 
 class _LiteForm(_Form):
     def every(self, op: Any) -> None:
+        if output_names(op)[:1] and output_names(op)[0] in self.source.kept_float:
+            op._set_attr("op_namescope", f"/{KEPT_FLOAT}/")
         for slot in op.output_names:
             for position, name in enumerate(op.output(slot)):
                 if name in self.source.ranges and is_activation(self.block, name):

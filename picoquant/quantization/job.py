@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import paddle
 
 from picoquant.checkpoints import packed, unpacked
 from picoquant.csv_log import CsvLog
-from picoquant.errors import PicoquantError, UserError
+from picoquant.errors import ConfigError, PicoquantError, UserError
 from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
@@ -26,9 +28,12 @@ from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms, StudentFirstCompression
 from picoquant.quantization.devices import Devices
-from picoquant.quantization.fake_quant import quantizable_operators
+from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
+from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.guard import GoodStates
 from picoquant.quantization.int8_model import Int8Source, write_lite_model, write_onnx_model
+from picoquant.quantization.kept_float import leaving_marked
+from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
 from picoquant.quantization.programs import load_model, read_variable
 from picoquant.quantization.rate import linear_scale
 from picoquant.quantization.settings import QuantizeSettings
@@ -45,6 +50,7 @@ _LOG_FIELDS = ("step", "loss", "lr", "mAP")
 _ORIGIN_TOLERANCE = 0.05
 # For a result that is 0 throughout: a range of 0 would be divided by.
 _SMALLEST_RANGE = 1e-6
+_RANKED_ON = 4  # images on which layers are ranked
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,11 @@ class Places:
         """The folder of the model that is quantised."""
         return self.copies / "student"
 
+    @property
+    def fp32(self) -> Path:
+        """A copy of the model as it was given, where its mAP is wanted at the end."""
+        return self.copies / "fp32"
+
     def fingerprint(self, *more: Any) -> str:
         """Of the models and whatever else decides the result."""
         files = [
@@ -87,6 +98,7 @@ class QuantizeJob:
         evaluate: takes a predictor and gives the mAP, 0 to 1; None: nothing is evaluated.
         show: makes the line that shows progress.
         devices: the processes that train together; the leading one evaluates and writes the model.
+        pieces: counts an INT8 model's NPU pieces, see `mixed_precision.py`.
     """
 
     def __init__(
@@ -97,10 +109,16 @@ class QuantizeJob:
         evaluate: Callable[[Any], float] | None,
         show: Callable[..., Progress],
         devices: Devices,
+        pieces: Pieces | None = None,
     ) -> None:
         self._devices = devices
         self._places, self._settings, self._evaluate, self._show = places, settings, evaluate, show
-        self._fingerprint = places.fingerprint(settings, seed)
+        self._pieces = pieces
+        self._groups: tuple[tuple[str, ...], ...] = ()
+        self._all: tuple[QuantizedOperator, ...] = ()
+        # What is decided after quantisation does not make it start again.
+        own = replace(settings.own, max_drop=None, allow_float=False)
+        self._fingerprint = places.fingerprint(replace(settings, own=own), seed)
 
     def run(
         self, batches: Callable[[int], Any], calibration: Callable[[], Any], began: float
@@ -114,10 +132,18 @@ class QuantizeJob:
 
         Returns: the metrics; none in a process that does not lead.
         """
+        self._keep_fp32()
         student = self._make_ready(calibration) if self._devices.leads else None
+        if self._settings.own.method == "ptq" and student is None:
+            return {}
+        if self._settings.own.method != "ptq":
+            self._share_student()
+        if self._settings.own.keep_float:
+            self._all = self._operators()
+            self._settings = replace(self._settings, quant=leaving_marked(self._settings.quant))
+        self._groups = self._find_groups()
         if self._settings.own.method == "ptq":
-            return self._calibrated(student, began) if student else {}
-        self._share_student()
+            return self._calibrated(student, calibration, began)
         programs = self._build()
         trainer, progress, good = self._prepare(programs, student)
         setup = time.monotonic() - began
@@ -132,7 +158,7 @@ class QuantizeJob:
         if not self._devices.leads:
             return {}
         self._take_best(trainer, progress)
-        self._write(programs, trainer, calibration)
+        mixed = self._write(programs, trainer, calibration, progress.best if progress.evaluations else None)
         metrics: dict[str, Any] = {
             "steps": progress.step,
             "quantized_operators": len(programs.operators),
@@ -144,6 +170,7 @@ class QuantizeJob:
                 best_step=progress.best_step,
                 evaluations=[list(pair) for pair in progress.evaluations],
             )
+        metrics.update(mixed)
         if progress.original_metric is not None:
             metrics["fp32_mAP"] = progress.original_metric
         if progress.rollbacks:
@@ -218,7 +245,7 @@ class QuantizeJob:
             if not self._devices.leads:
                 file.write_bytes(content)
 
-    def _calibrated(self, student: Student, began: float) -> dict[str, Any]:
+    def _calibrated(self, student: Student, calibration: Callable[[], Any], began: float) -> dict[str, Any]:
         """Post-training quantisation: write and evaluate what calibration found."""
         if not student.ranges:
             raise UserError("Quantize.method: ptq needs calibration images, and none are used")
@@ -236,23 +263,29 @@ class QuantizeJob:
         if self._evaluate:
             metrics["mAP"] = float(self._evaluate(self._predictor(self._places.out)))
             LOG.info("quantize: INT8 mAP %.4f with the inputs of convolutions in INT8", metrics["mAP"])
-            metrics["every_tensor_mAP"] = self._every_tensor(model, executor, student.ranges, operators)
+        mixed, source = self._mixed(source, executor, calibration, metrics.get("mAP"), student.uncorrected)
+        metrics.update(mixed)
+        if self._evaluate:
+            metrics["every_tensor_mAP"] = self._every_tensor(model, executor, source)
         metrics["seconds"] = round(time.monotonic() - began, 1)
         return metrics
 
-    def _every_tensor(
-        self, model: Any, executor: Any, ranges: Mapping[str, float], operators: Any, state: Any = None
-    ) -> float:
-        """mAP with every tensor in INT8, as an NPU computes that runs nothing else."""
+    def _every_tensor(self, model: Any, executor: Any, source: Int8Source) -> float:
+        """mAP with every tensor in INT8, as an NPU computes that runs nothing else.
+
+        Of layers in float the weights are as they were; what goes in and comes out is still rounded.
+        """
         names = target_tensors(model.program, model.feeds).names
         scope = paddle.static.global_scope()
-        weights = {
+        weights: dict[str, Any] = dict(source.weights)
+        rounded = {
             operator.weight: rounded_weight(
                 read_variable(scope, operator.weight), operator, self._settings.quant.weight_bits
             )
-            for operator in operators
+            for operator in source.operators
         }
-        limits = {name: Range.symmetric(ranges[name]) for name in names}
+        weights.update(rounded)
+        limits = {name: Range.symmetric(source.ranges[name]) for name in names}
         simulation = Simulation(model, executor, limits, weights)
         folder = simulation.save(self._places.copies / "every_tensor", self._places.config)
         simulation.close()
@@ -350,11 +383,19 @@ class QuantizeJob:
 
     def _source(self, programs: QatPrograms, state: dict[str, Any], ranges: dict[str, float]) -> Int8Source:
         ranges = {**ranges, **trained_ranges(programs.operators, state)}
+        learnt = {operator.activation for operator in programs.operators}
+        ranges = one_range_a_group(ranges, self._groups, learnt)
         operators, quant = programs.operators, self._settings.quant
         return Int8Source(self._places.student, state, ranges, operators, quant)
 
-    def _write(self, programs: QatPrograms, trainer: QatTrainer, calibration: Callable[[], Any]) -> None:
-        """The INT8 model and a description, from the variables in scope."""
+    def _write(
+        self,
+        programs: QatPrograms,
+        trainer: QatTrainer,
+        calibration: Callable[[], Any],
+        best: float | None,
+    ) -> dict[str, Any]:
+        """The INT8 model and a description, from the variables in scope; returns metrics of layers in float."""
         ranges = deployed_ranges(programs, self._calibration(calibration), self._shown)
         silent = sorted(name for name, value in ranges.items() if value <= 0)
         if silent:
@@ -365,7 +406,93 @@ class QuantizeJob:
                 _SMALLEST_RANGE,
             )
             ranges.update(dict.fromkeys(silent, _SMALLEST_RANGE))
-        self._write_model(self._source(programs, trainer.state(), ranges), programs.executor)
+        source = self._source(programs, trainer.state(), ranges)
+        self._write_model(source, programs.executor)
+        return self._mixed(source, programs.executor, calibration, best, {})[0]
+
+    def _keep_fp32(self) -> None:
+        """Keep the FP32 files where their mAP is wanted at the end: the student's are replaced."""
+        own, places = self._settings.own, self._places
+        if own.max_drop is not None:
+            if self._evaluate is None:
+                raise ConfigError(
+                    "Quantize.max_drop needs the mAP of the evaluation images: set Global.Evaluation to true, "
+                    "or name layers in Quantize.keep_float"
+                )
+            shutil.copytree(places.student, places.fp32)
+
+    def _operators(self) -> tuple[QuantizedOperator, ...]:
+        """All layers of the student, those that stay in float among them."""
+        with paddle.static.scope_guard(paddle.static.Scope()):
+            executor = paddle.static.Executor(paddle.CPUPlace())
+            program = load_model(self._places.student, executor).program
+            return quantizable_operators(program, self._settings.quant)
+
+    def _find_groups(self) -> tuple[tuple[str, ...], ...]:
+        """Tensors of the student that must have one range."""
+        with paddle.static.scope_guard(paddle.static.Scope()):
+            model = load_model(self._places.student, paddle.static.Executor(paddle.CPUPlace()))
+            return target_tensors(model.program, model.feeds).groups
+
+    def _mixed(
+        self,
+        source: Int8Source,
+        executor: Any,
+        calibration: Callable[[], Any],
+        int8: float | None,
+        uncorrected: Mapping[str, Any],
+    ) -> tuple[dict[str, Any], Int8Source]:
+        """Leave layers in float as the settings say; returns metrics, and what the model is made from then.
+
+        Args:
+            source: what the model was written from; where more layers stay in float it is written again.
+            executor: of Paddle.
+            calibration: images for the ranking.
+            int8: mAP of the model written, where measured.
+            uncorrected: see `student.Student`.
+        """
+        own, places = self._settings.own, self._places
+
+        def write(other: Int8Source) -> Path:
+            write_lite_model(other, executor, places.copies / "int8")
+            return places.copies / "int8"
+
+        def evaluate(folder: Path) -> float:
+            return float(self._evaluate(self._predictor(folder)))
+
+        pieces = self._pieces or (lambda folder: {})
+        tools = Tools(executor, places.config, write, evaluate, pieces)
+        noted: dict[str, Any] = {}
+        if own.keep_float:
+            noted["keep_float"] = named_by_user(source, tools, self._all).as_dict()
+        if own.max_drop is not None:
+            int8 = evaluate(places.out) if int8 is None else int8
+            LOG.info("quantize: evaluating the FP32 model, which Quantize.max_drop is counted from")
+            fp32 = evaluate(places.fp32)
+            mixed, chosen = reach_max_drop(
+                source, tools, lambda: self._few(calibration), own.max_drop, fp32, int8, uncorrected
+            )
+            noted["max_drop"] = mixed.as_dict()
+            if mixed.layers:
+                source = chosen
+                self._write_model(source, executor)
+                int8 = next(trial.mAP for trial in mixed.trials if trial.layers == len(mixed.layers))
+        if not noted:
+            return {}, source
+        path = places.out / "quantization.json"
+        described = json.loads(path.read_text(encoding="utf-8"))
+        write_json(path, {**described, "mixed_precision": noted})
+        metrics = {"mixed_precision": noted, "quantized_operators": len(source.operators)}
+        return {**metrics, **({} if int8 is None else {"mAP": int8})}, source
+
+    def _few(self, calibration: Callable[[], Any]) -> list[Any]:
+        """Calibration batches with a few images."""
+        few: list[Any] = []
+        for batch in self._calibration(calibration):
+            few.append(batch)
+            if sum(len(next(iter(feed.values()))) for feed in few) >= _RANKED_ON:
+                break
+        return few
 
     def _write_model(self, source: Int8Source, executor: Any) -> None:
         out = self._places.out

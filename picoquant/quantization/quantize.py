@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +53,7 @@ def quantize(
     config: InferConfig | None = None,
     progress: Callable[..., Progress] = Progress,
     calibration: Callable[[], Any] | None = None,
+    pieces: Callable[[ModelFolder], Mapping[str, int]] | None = None,
 ) -> QuantizeResult:
     """Quantise an exported model as `Quantize.method` says; continues what was interrupted in `work_dir`.
 
@@ -74,6 +75,7 @@ def quantize(
         config: stands in for `model_dir`'s `infer_cfg.yml`, which may then be absent.
         progress: makes the line that shows progress.
         calibration: gives the feeds that ranges are measured on; None: those of `batches`.
+        pieces: counts an INT8 model's pieces on each NPU; for layers in float.
 
     Raises: `WeightsError` for a model that cannot be read or quantised, `ConfigError` for settings that do
         not fit it, `UserError` when the loss is not finite, `PicoquantError` when an operator of the result
@@ -96,7 +98,11 @@ def quantize(
         with fast, static_session(), quiet():
             paddle.seed(seed)
             places = Places(copies, Path(out_dir), Path(work_dir), folder.config)
-            job = QuantizeJob(places, settings, seed, evaluate, progress, devices)
+
+            def counted(path: Path) -> Mapping[str, int]:
+                return pieces(ModelFolder.open(path, config=folder.config)) if pieces else {}
+
+            job = QuantizeJob(places, settings, seed, evaluate, progress, devices, counted)
             metrics = job.run(batches, calibration or partial(batches, 0), began)
     finally:
         shutil.rmtree(copies, ignore_errors=True)
@@ -125,9 +131,15 @@ def _check(out: Path, settings: QuantizeSettings) -> dict[str, Any]:
     if (quant.weight_bits, quant.activation_bits) != (8, 8):
         LOG.info("quantize: the full quantisation check is for 8 bits, so it is left out")
         return {}
-    check = check_int8_model(out / MODEL, out / PARAMS, quant.quantize_op_types)
-    require_whole(check)
     described = json.loads((out / DESCRIPTION).read_text(encoding="utf-8"))
+    kept = [
+        output
+        for part in described.get("mixed_precision", {}).values()
+        for layer in part["layers"]
+        for output in layer["output"].split(", ")
+    ]
+    check = check_int8_model(out / MODEL, out / PARAMS, quant.quantize_op_types, kept)
+    require_whole(check)
     write_json(out / DESCRIPTION, {**described, "full_check": check.as_dict()})
     LOG.info("quantize: checked %d operators, all have scales", check.operators)
     if check.several_scales:
@@ -138,7 +150,7 @@ def _check(out: Path, settings: QuantizeSettings) -> dict[str, Any]:
             len(check.several_scales),
             names,
         )
-    return {"fully_quantized": True}
+    return {"fully_quantized": not check.kept_float}
 
 
 def _copy_models(folder: ModelFolder, distillation: DistillationSettings, copies: Path) -> None:

@@ -266,6 +266,12 @@ class OwnSettings:
         percentile: for `ranges: percentile`.
         cross_layer_equalisation: make the channels of a tensor even where that is exact (`equalisation.py`).
         bias_correction: take back what rounding the weights shifts (`bias_correction.py`).
+        keep_float: layers that stay in floating point: names or patterns (`conv2d_5`, `conv2d_1*`), see
+            `kept_float.py`.
+        max_drop: the mAP (0 to 1) that INT8 may lose against FP32; when it loses more, layers stay in float,
+            the worst first, see `mixed_precision.py`. None: INT8 is taken as it is.
+        allow_float: `keep_float` and `max_drop` are used for an NPU that takes INT8 only, too; the layers
+            then run on its CPU.
     """
 
     patience: int | None = None
@@ -283,6 +289,9 @@ class OwnSettings:
     percentile: float = 99.99
     cross_layer_equalisation: bool = True
     bias_correction: bool = True
+    keep_float: tuple[str, ...] = ()
+    max_drop: float | None = None
+    allow_float: bool = False
 
     def __post_init__(self) -> None:
         _whole("Quantize.patience", self.patience)
@@ -298,13 +307,20 @@ class OwnSettings:
         _between("Quantize.guard_rate_factor", self.guard_rate_factor, 0, 1)
         if self.guard_tries != 0:
             _whole("Quantize.guard_tries", self.guard_tries)
-        for name in ("fold_batch_norm", "cross_layer_equalisation", "bias_correction"):
+        for name in ("fold_batch_norm", "cross_layer_equalisation", "bias_correction", "allow_float"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"Quantize.{name}: expected true or false, found {getattr(self, name)!r}")
         _one_of("Quantize.method", self.method, METHODS)
         _one_of("Quantize.ranges", self.ranges, RANGES)
         if self.percentile != 100:
             _between("Quantize.percentile", self.percentile, 50, 100)
+        names = tuple(_listed(self.keep_float)) if self.keep_float is not None else ()
+        for name in names:
+            if not isinstance(name, str) or not name:
+                raise ConfigError(f"Quantize.keep_float: expected names of layers, found {name!r}")
+        object.__setattr__(self, "keep_float", names)
+        if self.max_drop is not None and self.max_drop != 0:
+            _between("Quantize.max_drop", self.max_drop, 0, 1)
 
 
 @dataclass(frozen=True)

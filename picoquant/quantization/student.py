@@ -25,6 +25,7 @@ from picoquant.quantization.equalisation import equalise
 from picoquant.quantization.fake_quant import quantizable_operators
 from picoquant.quantization.folding import fold_batch_norm
 from picoquant.quantization.histograms import Histogram
+from picoquant.quantization.kept_float import leaving_marked, mark_kept
 from picoquant.quantization.programs import InferenceModel, load_model, save_program
 from picoquant.quantization.ranges import choose_ranges
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
@@ -47,7 +48,7 @@ class Student:
     Attributes:
         folded: how many batch-norms were folded.
         equalised: the tensors whose channels were made even.
-        corrected: how many biases.
+        uncorrected: the biases that were corrected, by name, as they were before.
         images: how many images the ranges come from; 0: there are none.
         ranges: largest absolute value of every tensor. Those an NPU holds: as chosen, equal within a group.
             Those inside a fused convolution (see `tensors.py`): all they reach.
@@ -55,7 +56,7 @@ class Student:
 
     folded: int
     equalised: tuple[str, ...]
-    corrected: int
+    uncorrected: dict[str, list[float]]
     images: int
     ranges: dict[str, float]
 
@@ -111,7 +112,7 @@ def _prepare(
     quant: QuantAwareSettings,
     shown: Shown,
 ) -> Student:
-    folded, equalised, corrected, ranges = 0, [], 0, {}
+    folded, equalised, uncorrected, ranges = 0, [], {}, {}
     if settings.fold_batch_norm:
         report = fold_batch_norm(model.program, scope)
         folded = len(report.folded)
@@ -119,9 +120,12 @@ def _prepare(
         if report.kept:
             name, reason = next(iter(report.kept.items()))
             LOG.warning("quantize: %d batch_norm stay, %s first: %s", len(report.kept), name, reason)
+    if settings.keep_float:
+        mark_kept(model.program, settings.keep_float, quant)
+        quant = leaving_marked(quant)
     seen = images()
     if seen is None:
-        return Student(folded, (), 0, 0, {})
+        return Student(folded, (), {}, 0, {})
     if settings.cross_layer_equalisation and settings.fold_batch_norm:
 
         def channels(names: list[str]) -> dict[str, np.ndarray]:
@@ -152,9 +156,10 @@ def _prepare(
         )
         ranges.update(dict.fromkeys(silent, SMALLEST_RANGE))
     if settings.bias_correction:
-        corrected = correct_biases(model.program, scope, operators, means, quant.weight_bits)
+        before = correct_biases(model.program, scope, operators, means, quant.weight_bits)
+        uncorrected = {name: value.reshape(-1).tolist() for name, value in before.items()}
     names = tuple(item.name for item in equalised)
-    return Student(folded, names, corrected, seen.images, ranges)
+    return Student(folded, names, uncorrected, seen.images, ranges)
 
 
 def _channel_ranges(

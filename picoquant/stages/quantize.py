@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ from typing import Any, Callable
 from picoquant.config.data import reader_settings, with_model_preprocessing, workers
 from picoquant.config.detector import parse_detector
 from picoquant.device import rank_and_world
+from picoquant.errors import ToolError
 from picoquant.export.program import program_facts
 from picoquant.files import sha256
 from picoquant.pipeline.stage import Context, Stage
@@ -22,7 +24,9 @@ from picoquant.quantization.settings import (
 from picoquant.stages import datasets
 from picoquant.stages.exported import fp32_model
 from picoquant.stages.helpers import call_helpers
-from picoquant.stages.target_rules import quant_aware_for_targets, say_origin
+from picoquant.stages.target_rules import own_settings, quant_aware_for_targets, say_origin
+
+LOG = logging.getLogger("picoquant")
 
 
 def settings_of(
@@ -37,7 +41,7 @@ def settings_of(
         recipe.section("Distillation", DistillationSettings),
         quant_aware_for_targets(recipe),
         recipe.section("TrainConfig", QatTrainSettings),
-        recipe.section("Quantize", OwnSettings),
+        own_settings(recipe),
     )
 
 
@@ -122,8 +126,30 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             params_filename=folder.params.name,
             config=folder.config,
             calibration=lambda: batches(0, (0, 1)),  # the same images however many processes there are
+            pieces=npu_pieces(context),
         )
     return result.metrics
+
+
+def npu_pieces(context: Context) -> Callable[[Any], dict[str, int]]:
+    """What counts an INT8 model's pieces on each NPU of the recipe; without opt it counts nothing."""
+    from picoquant.npu.check import check_model
+    from picoquant.packaging.targets import load_targets
+    from picoquant.toolchain.lite import find_opt
+
+    targets = [target for target in load_targets(context.recipe.targets) if target.on_npu]
+
+    def count(folder: Any) -> dict[str, int]:
+        if not targets:
+            return {}
+        try:
+            opt = find_opt(context.opt)
+        except ToolError as error:
+            LOG.info("quantize: NPU pieces are not counted: %s", error)
+            return {}
+        return {target.name: check_model(folder, target, opt).pieces_with_partition for target in targets}
+
+    return count
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from picoquant.config.recipe import Recipe
+from picoquant.errors import ConfigError
 from picoquant.packaging.targets import load_targets
-from picoquant.quantization.settings import QuantAwareSettings
+from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
 
 LOG = logging.getLogger("picoquant")
 
@@ -42,6 +43,23 @@ def quant_aware_for_targets(recipe: Recipe) -> QuantAwareSettings:
     section = recipe.document.get("QuantAware") or {}
     taken = {key: value for key, value in rules_of_targets(recipe).items() if key not in section}
     return replace(given, **taken)
+
+
+def own_settings(recipe: Recipe) -> OwnSettings:
+    """Section `Quantize`.
+
+    Raises: `ConfigError` naming section and key, and for layers in float where a target takes INT8 only and
+        the recipe does not insist.
+    """
+    own = recipe.section("Quantize", OwnSettings)
+    asked = [f"Quantize.{key}" for key in ("keep_float", "max_drop") if getattr(own, key) not in ((), None)]
+    only = [target.name for target in load_targets(recipe.targets) if not target.quantization.mixed_precision]
+    if asked and only and not own.allow_float:
+        raise ConfigError(
+            f"{' and '.join(asked)}: {', '.join(only)} takes INT8 only, so a layer in float splits the network and "
+            f"runs on the CPU: remove the key, or set Quantize.allow_float: true to accept that"
+        )
+    return own
 
 
 def rules_are_symmetric(recipe: Recipe) -> bool:

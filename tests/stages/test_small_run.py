@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -168,3 +169,25 @@ def test_a_second_target_is_put_beside_the_first(run_dir, opt):
         assert {"model.nb", "model_int8.onnx", "labels.txt", "preprocess.yml"} <= set(contents["files"])
         listed = [name for name in contents["files"] if name.startswith("rknn/images/")]
         assert len(listed) == (8 if target == "rv1126" else 0)  # all that there are to calibrate with
+
+
+def test_a_layer_kept_in_float_through_the_command_line(run_dir, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy)
+    common = ["run", "--save-dir", copy, "-c", copy / "config.yml", "--until", "quantize"]
+    before = json.loads((copy / "quantize/quantization.json").read_text())["operators"]
+    weight = before[1]["weight"]
+    name = weight.rsplit(".", 1)[0]
+    sets = with_sets(["Quantize.method=ptq", f"Quantize.keep_float=[{name}]"])
+    said = refusal(picoquant(*common, *with_sets(["Package.target=rv1126"]), *sets))
+    assert "Quantize.keep_float: rv1126 takes INT8 only" in said and "Quantize.allow_float: true" in said
+    sets += with_sets(["Quantize.max_drop=1e-9", "Package.target=arm_cpu"])
+    done = picoquant(*common, *sets)
+    assert done.returncode == 0, done.stderr
+    described = json.loads((copy / "quantize/quantization.json").read_text())
+    found = described["mixed_precision"]
+    assert [row["layer"] for row in found["keep_float"]["layers"]] == [name]
+    assert weight not in {operator["weight"] for operator in described["operators"]}
+    assert described["full_check"]["whole"] and 0 <= found["max_drop"]["fp32_mAP"] <= 1
+    said = refusal(picoquant(*common, *with_sets(["Quantize.keep_float=[conv_1]", "Package.target=arm_cpu"])))
+    assert "no layer is called conv_1; nearest: conv2d_" in said

@@ -1,0 +1,196 @@
+"""The fewest layers stay in float, the worst first; what the settings name stays in float."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import pytest
+
+from picoquant.errors import ConfigError
+from picoquant.evaluation.runtime import open_predictor
+from picoquant.export.model_folder import ModelFolder
+from picoquant.export.program import read_program
+from picoquant.packaging.program_edit import read_params
+from picoquant.quantization.fake_quant import QuantizedOperator
+from picoquant.quantization.full_check import check_int8_model
+from picoquant.quantization.groups import one_range_a_group
+from picoquant.quantization.kept_float import choose, layer_names
+from picoquant.quantization.mixed_precision import fewest_in_float
+from picoquant.quantization.quantize import quantize
+from picoquant.quantization.settings import OwnSettings
+from tests.quantization.small_net import CONFIG, SIZE, Small, batches, settings
+
+# Nothing that would mend a bad layer, and one range for a whole weight.
+PLAIN = {"cross_layer_equalisation": False, "bias_correction": False}
+PER_TENSOR = {"weight_quantize_type": "abs_max"}
+
+
+@pytest.fixture(scope="module")
+def bad_layer(tmp_path_factory):
+    """The small network; one channel of its second layer, `conv2d_1`, has weights 2000 times the others'."""
+    folder = tmp_path_factory.mktemp("bad")
+    with paddle.utils.unique_name.guard():
+        network = Small()
+        network.eval()
+        weight = network.body[3].weight
+        value = weight.numpy()
+        value[0] *= 2000
+        weight.set_value(value)
+        spec = [paddle.static.InputSpec([None, 3, SIZE, SIZE], "float32", "image")]
+        paddle.jit.save(network, str(folder / "model"), input_spec=spec)
+    return folder
+
+
+def likeness_to(folder):
+    """In place of a mAP: 1 less the outputs' error relative to the float model's, at least 0."""
+    feed = next(batches(100))
+    image = {"image": feed["image"]}
+    exact = open_predictor(ModelFolder.open(folder, config=CONFIG))(image)
+
+    def score(predict):
+        found = predict(image)
+        error = sum(((a - b) ** 2).sum() for a, b in zip(exact, found)) / sum((a**2).sum() for a in exact)
+        return max(0.0, 1.0 - float(np.sqrt(error)))
+
+    return score
+
+
+def run(model, folder, evaluate=None, quant=None, pieces=None, **own):
+    own = {"method": "ptq", **PLAIN, **own}
+    chosen = replace(settings(1, quant=quant or {}, eval_iter=1), own=OwnSettings(**own))
+    result = quantize(
+        model, folder / "out", folder / "work", batches, chosen, evaluate, config=CONFIG, pieces=pieces
+    )
+    return result.metrics, json.loads((folder / "out" / "quantization.json").read_text())
+
+
+def weights_in_float(out):
+    """Results of the convolutions whose weight is in float."""
+    check = check_int8_model(out / "model.pdmodel", out / "model.pdiparams")
+    return check.float_operators
+
+
+def test_the_bad_layer_alone_stays_in_float(bad_layer, tmp_path):
+    score = likeness_to(bad_layer)
+    counted = []
+
+    def pieces(folder):
+        counted.append(len(weights_in_float(folder.path)))
+        return {"board": 1 + counted[-1]}
+
+    metrics, described = run(bad_layer, tmp_path, score, PER_TENSOR, pieces, max_drop=0.25)
+    found = metrics["mixed_precision"]["max_drop"]
+    assert [row["layer"] for row in found["layers"]] == ["conv2d_1"]
+    row = found["layers"][0]
+    assert found["fp32_mAP"] == pytest.approx(1.0, abs=1e-4) and found["reached"]
+    assert row["mAP_before"] == found["int8_mAP"] < 0.75 <= row["mAP_after"] == metrics["mAP"]
+    assert (found["npu_pieces"], row["npu_pieces"]) == ({"board": 1}, {"board": 2})
+    assert (found["int8_runs"], row["int8_runs"]) == (1, 2)
+    assert found["trials"] == [[1, row["mAP_after"]]]
+    # The files are those of that network.
+    out = tmp_path / "out"
+    assert weights_in_float(out) == (row["output"],)
+    assert score(open_predictor(ModelFolder.open(out, config=CONFIG))) == pytest.approx(metrics["mAP"])
+    assert described["mixed_precision"]["max_drop"]["layers"] == [row] and len(described["operators"]) == 4
+    assert described["full_check"]["whole"] and described["full_check"]["kept_float"] == [row["output"]]
+    assert metrics["fully_quantized"] is False and metrics["quantized_operators"] == 4
+
+
+def test_nothing_stays_in_float_where_int8_is_good_enough(small_model, tmp_path):
+    metrics, _ = run(small_model, tmp_path, likeness_to(small_model), max_drop=0.5)
+    found = metrics["mixed_precision"]["max_drop"]
+    assert found["layers"] == () and found["trials"] == [] and metrics["fully_quantized"] is True
+
+
+def test_what_cannot_be_reached_stays_in_int8_and_is_said(small_model, tmp_path, caplog):
+    scores = iter([0.5, 0.9, *[0.6] * 9])  # INT8, FP32, trials
+    metrics, _ = run(small_model, tmp_path, lambda predict: next(scores), max_drop=0.25)
+    found = metrics["mixed_precision"]["max_drop"]
+    assert not found["reached"] and found["layers"] == () and [n for n, _ in found["trials"]] == [1, 2, 4]
+    assert "is not reached with all layers but one in float" in caplog.text
+    assert metrics["mAP"] == 0.5 and weights_in_float(tmp_path / "out") == ()
+
+
+@pytest.mark.parametrize("method", ["ptq", "qat"])
+def test_named_layers_stay_in_float(small_model, tmp_path, method):
+    kept = ["conv2d_1", "conv2d_[23]"]
+    changes = {"bias_correction": True} if method == "ptq" else {}
+    metrics, _ = run(small_model, tmp_path, method=method, keep_float=kept, **changes)
+    rows = metrics["mixed_precision"]["keep_float"]["layers"]
+    assert [row["layer"] for row in rows] == ["conv2d_1", "conv2d_2", "conv2d_3"]
+    assert weights_in_float(tmp_path / "out") == tuple(row["output"] for row in rows)
+    assert metrics["quantized_operators"] == 2 and metrics["fully_quantized"] is False
+
+
+def test_a_layer_in_float_keeps_the_bias_it_had(bad_layer, tmp_path):
+    """Bias correction is for rounded weights: what max_drop leaves in float is as without it."""
+    biases = {}
+    for correction in (False, True):
+        folder = tmp_path / str(correction)
+        own = {"max_drop": 0.01, "bias_correction": correction}
+        metrics, _ = run(bad_layer, folder, likeness_to(bad_layer), PER_TENSOR, **own)
+        layers = {row["layer"] for row in metrics["mixed_precision"]["max_drop"]["layers"]}
+        assert "conv2d_1" in layers and len(layers) < 5
+        out = folder / "out"
+        values = read_params(read_program(out / "model.pdmodel"), out / "model.pdiparams")
+        biases[correction] = {
+            name: value for name, value in values.items() if name.startswith("batch_norm_1")
+        }
+    assert biases[True] and biases[True].keys() == biases[False].keys()
+    for name, value in biases[True].items():
+        np.testing.assert_array_equal(value, biases[False][name])
+
+
+def operators(*weights):
+    return tuple(QuantizedOperator("conv2d", f"out_{i}", "in", w, 0) for i, w in enumerate(weights))
+
+
+def test_names_and_patterns():
+    three = operators("conv2d_0.w_0", "conv2d_1.w_0", "head.w_0", "head.w_0")
+    assert layer_names(three) == ("conv2d_0", "conv2d_1", "head@2", "head@3")
+    assert choose(["conv2d_1"], three) == (three[1],)
+    assert choose(["out_0"], three) == (three[0],)
+    assert choose(["head@3"], three) == three[2:]  # the weight is stored once
+    assert choose(["conv2d_*"], three) == three[:2]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (["conv2d_9"], r"no layer is called conv2d_9; nearest: conv2d_\d, conv2d_\d"),
+        (["conv2d_0", "z*"], r"no layer is called z\*"),
+        (["*"], r"\* means all 2 layers, so nothing would be INT8"),
+    ],
+)
+def test_patterns_that_make_no_sense(patterns, message):
+    with pytest.raises(ConfigError, match=r"Quantize\.keep_float: " + message):
+        choose(patterns, operators("conv2d_0.w_0", "conv2d_1.w_0"))
+
+
+def test_max_drop_needs_an_evaluation(small_model, tmp_path):
+    with pytest.raises(ConfigError, match=r"Quantize\.max_drop needs the mAP.*Global\.Evaluation"):
+        run(small_model, tmp_path, max_drop=0.25)
+
+
+@pytest.mark.parametrize("least", [1, 2, 3, 5, 8, 9, 12, 13])
+def test_the_fewest_are_found(least):
+    found, trials = fewest_in_float(12, 0.5, lambda count: 0.6 if count >= least else 0.4)
+    assert found == (least if least <= 12 else None)
+    tried = [trial.layers for trial in trials]
+    assert len(tried) == len(set(tried)) <= 8 and all(1 <= count <= 12 for count in tried)
+
+
+def test_one_range_a_group():
+    ranges = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 3.0}
+    groups = [("a", "b"), ("c", "d", "e"), ("f", "g")]
+    assert one_range_a_group(ranges, groups) == {"a": 2.0, "b": 2.0, "c": 4.0, "d": 4.0, "e": 4.0}
+    assert one_range_a_group(ranges, groups, {"a", "d"})["b"] == 1.0
+    assert one_range_a_group(ranges, groups, {"a", "d"})["c"] == 3.0
+
+
+def test_qat_writes_one_range_a_group(small_model, tmp_path):
+    _, described = run(small_model, tmp_path, method="qat")
+    assert described["full_check"]["several_scales"] == []

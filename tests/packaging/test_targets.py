@@ -84,6 +84,7 @@ def test_own_file_is_as_good_as_a_shipped_one(tmp_path):
         ({"latency_ms": {"m": {"gpu": 1}}}, r"latency_ms: m: unknown key gpu"),
         ({"latency_ms": {"m": {"npu": "fast"}}}, r"latency_ms: m: npu: milliseconds or null"),
         ({"name": "other"}, r"unknown key name"),
+        ({"quantization__mixed_precision": "no"}, r"mixed_precision: true or false expected, found 'no'"),
         ({"quantization__needs_scales": "some"}, r"needs_scales: all, or a list of operator types expected"),
     ],
 )

@@ -11,7 +11,7 @@ import yaml
 from picoquant.config.locate import shipped
 from picoquant.config.recipe import load_recipe
 from picoquant.errors import ConfigError
-from picoquant.stages.target_rules import quant_aware_for_targets, say_origin
+from picoquant.stages.target_rules import own_settings, quant_aware_for_targets, say_origin
 
 
 @pytest.fixture
@@ -66,3 +66,18 @@ def test_a_resolved_recipe_still_finds_the_board(recipe_file, tmp_path):
 def test_all_stands_for_every_shipped_target(recipe_file):
     assert settings(recipe_file, "Package.target=all") == ("channel_wise_abs_max", 8, 8)
     assert settings(recipe_file, "Package.target=[rv1126,all]") == ("channel_wise_abs_max", 8, 8)
+
+
+@pytest.mark.parametrize("key", ["keep_float=[conv2d_1]", "max_drop=0.004"])
+def test_layers_in_float_are_not_for_an_npu_of_int8_only(recipe_file, key):
+    def own(*overrides):
+        return own_settings(load_recipe(str(recipe_file), [f"Quantize.{key}", *overrides]))
+
+    name = key.split("=")[0]
+    with pytest.raises(
+        ConfigError, match=f"Quantize.{name}: a311d takes INT8 only.*Quantize.allow_float: true"
+    ):
+        own("Package.target=[arm_cpu, a311d]")
+    assert own("Package.target=[arm_cpu, a311d]", "Quantize.allow_float=true").allow_float
+    for target in ("arm_cpu", "generic_onnx"):
+        assert not own(f"Package.target={target}").allow_float

@@ -149,7 +149,11 @@ def test_bias_correction_takes_back_the_mean_shift(opened):
     uncorrected = shift()
     value = Simulation(model, executor, {}, outputs=[last.activation])(feed)[0]
     assert (
-        correct_biases(model.program, scope, [last], {last.activation: value.mean(axis=(0, 2, 3))}, bits=2)
+        len(
+            correct_biases(
+                model.program, scope, [last], {last.activation: value.mean(axis=(0, 2, 3))}, bits=2
+            )
+        )
         == 1
     )
     assert (shift() < 1e-3 * uncorrected.max() + 1e-4 * np.abs(before).max()).all()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from picoquant.checkpoints import packed, unpacked
 from picoquant.csv_log import CsvLog
 from picoquant.errors import ConfigError, PicoquantError, UserError
 from picoquant.evaluation.runtime import open_predictor
-from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.files import sha256, write_json
+from picoquant.files import write_json
 from picoquant.progress import Progress, duration
 from picoquant.quantization.calibration import calibrate, deployed_ranges, trained_ranges
 from picoquant.quantization.calibration_images import CalibrationImages
@@ -34,6 +32,7 @@ from picoquant.quantization.guard import GoodStates
 from picoquant.quantization.int8_model import Int8Source, write_lite_model, write_onnx_model
 from picoquant.quantization.kept_float import leaving_marked
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
+from picoquant.quantization.places import Places
 from picoquant.quantization.programs import load_model, read_variable
 from picoquant.quantization.rate import linear_scale
 from picoquant.quantization.settings import QuantizeSettings
@@ -51,41 +50,6 @@ _ORIGIN_TOLERANCE = 0.05
 # For a result that is 0 throughout: a range of 0 would be divided by.
 _SMALLEST_RANGE = 1e-6
 _RANKED_ON = 4  # images on which layers are ranked
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things are.
-
-    Attributes:
-        copies: holds `student` and `teacher`, copies of the models; removed at the end.
-        out: gets the INT8 model.
-        work: is kept between runs.
-        config: what is known about the models' input.
-    """
-
-    copies: Path
-    out: Path
-    work: Path
-    config: InferConfig
-
-    @property
-    def student(self) -> Path:
-        """The folder of the model that is quantised."""
-        return self.copies / "student"
-
-    @property
-    def fp32(self) -> Path:
-        """A copy of the model as it was given, where its mAP is wanted at the end."""
-        return self.copies / "fp32"
-
-    def fingerprint(self, *more: Any) -> str:
-        """Of the models and whatever else decides the result."""
-        files = [
-            folder / name for folder in (self.student, self.copies / "teacher") for name in (MODEL, PARAMS)
-        ]
-        text = f"{more} {[sha256(file) for file in files]}"
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 class QuantizeJob:

@@ -87,7 +87,8 @@ def quantize(
         import paddle
 
         from picoquant.quantization.devices import Devices
-        from picoquant.quantization.job import Places, QuantizeJob
+        from picoquant.quantization.job import QuantizeJob
+        from picoquant.quantization.places import Places
         from picoquant.training.fast import fast_convolutions_available, tuned_cpu
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
     copies = Path(work_dir) / "models"

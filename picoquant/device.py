@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+from typing import Any
 
 from picoquant.errors import ConfigError
 
@@ -42,10 +45,24 @@ def use_device(device: str) -> None:
     """
     import paddle
 
+    _give_signals_back(paddle)
     ids = device_ids(device)
     if ids and rank_and_world()[1] > 1:
         ids = [paddle.distributed.ParallelEnv().device_id]
     paddle.device.set_device(f"gpu:{ids[0]}" if ids else "cpu")
+
+
+def _give_signals_back(paddle: Any) -> None:
+    """Undo what importing paddle does to SIGTERM, which then ends the process with a trace of C++ calls.
+
+    Python's own handler is installed again, for it still believes it is.
+    """
+    paddle.disable_signal_handler()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if handler is not None:  # None: installed by another library's C code
+                signal.signal(number, handler)
 
 
 def rank_and_world() -> tuple[int, int]:

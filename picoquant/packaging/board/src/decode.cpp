@@ -156,6 +156,9 @@ std::vector<Detection> rows(const std::vector<Array>& outputs, const Settings& s
       found.push_back(
           Detection{static_cast<int>(values[0]), values[1], values[2], values[3], values[4], values[5]});
   }
+  // The NMS of some runtimes sorts by score alone.
+  std::stable_sort(found.begin(), found.end(),
+                   [](const Detection& a, const Detection& b) { return a.label < b.label; });
   return found;
 }
 

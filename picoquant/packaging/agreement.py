@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -94,11 +95,12 @@ def compare(folder: ModelFolder, onnx_model: Path, kind: str, image: np.ndarray)
             raise ToolError(f"{onnx_model.name} gives {onnx.shape} where Paddle gives {paddle.shape}")
         differences.append(float(f"{np.abs(paddle - onnx).max(initial=0):.3g}"))
         decibels.append(_signal_to_noise(paddle.astype(np.float64), onnx))
-    worst = min((value for value in decibels if value is not None), default=None)
-    if worst is not None and worst < _GROSS_DB:
+    # One small output of a level without objects may be all rounding; a wrong network is wrong in most.
+    typical = median(math.inf if value is None else value for value in decibels)
+    if typical < _GROSS_DB:
         raise ToolError(
-            f"{onnx_model.name} is not the network of {folder.model}: signal to noise {worst} dB on a sample "
-            f"image, at least {_GROSS_DB} expected"
+            f"{onnx_model.name} is not the network of {folder.model}: signal to noise {typical} dB on a sample "
+            f"image (median of the outputs), at least {_GROSS_DB} expected"
         )
     return {"max_abs_difference": differences, "signal_to_noise_db": decibels}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,15 @@ import pytest
 import picoquant  # noqa: F401  zlib is loaded before paddle
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def log_as_imported():
+    """The command line, run in this process by an earlier test, leaves its handler and its level on our logger."""
+    log = logging.getLogger("picoquant")
+    log.handlers = []
+    log.setLevel(logging.NOTSET)
+    log.propagate = True
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,6 @@ def test_speed_and_time_left_forget_a_slow_start(monkeypatch, caplog):
     # 100 s for the first step, then one a second: after 200 more the last minute counts, 1 step/s.
     clock = iter([0.0, *(100.0 + second for second in range(201))])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(logging.getLogger("picoquant"), "propagate", True)
     line = Progress("train", 301)
     with caplog.at_level(logging.INFO, logger="picoquant"):
         for step in range(1, 202):

@@ -36,3 +36,10 @@ def refusal(done, code=2):
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr.strip().splitlines()[-1]
+
+
+def small_run(folder, until):
+    """A run of all stages up to `until`, with the values above; returns the finished process."""
+    done = picoquant("run", "-c", "quickstart", "--save-dir", folder, "--until", until, *with_sets(SMALL))
+    assert done.returncode == 0, done.stderr
+    return done

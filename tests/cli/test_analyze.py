@@ -6,17 +6,14 @@ import json
 
 import pytest
 
-from tests.commands import SMALL, picoquant, refusal, with_sets
+from tests.commands import picoquant, refusal, small_run, with_sets
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     """A run up to its INT8 model."""
     folder = tmp_path_factory.mktemp("run")
-    done = picoquant(
-        "run", "-c", "quickstart", "--save-dir", folder, "--until", "quantize", *with_sets(SMALL)
-    )
-    assert done.returncode == 0, done.stderr
+    small_run(folder, "quantize")
     return folder
 
 

@@ -9,17 +9,14 @@ import numpy as np
 import pytest
 
 from picoquant.files import sha256
-from tests.commands import SMALL, picoquant, refusal, with_sets
+from tests.commands import picoquant, refusal, small_run, with_sets
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     """A run up to the evaluation (packaging needs Paddle Lite's opt and has its own test)."""
     folder = tmp_path_factory.mktemp("run")
-    done = picoquant(
-        "run", "-c", "quickstart", "--save-dir", folder, "--until", "evaluate", *with_sets(SMALL)
-    )
-    assert done.returncode == 0, done.stderr
+    done = small_run(folder, "evaluate")
     (folder / "stderr.txt").write_text(done.stderr)
     return folder
 

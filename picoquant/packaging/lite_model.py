@@ -7,7 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from picoquant.packaging.program_edit import smaller_for_opt, write_program
+from picoquant.packaging.integer_form import integer_form
+from picoquant.packaging.program_edit import read_params, smaller_for_opt, write_params, write_program
+from picoquant.packaging.quantised import read_quantised
 from picoquant.packaging.targets import Target
 from picoquant.toolchain.opt_tool import OptTool
 
@@ -36,6 +38,9 @@ def make_nb(
 ) -> None:
     """Optimise a program for a target.
 
+    For an NPU it is given to opt in its integer form; with a partition file as it is, for the file names its
+    operators.
+
     Args:
         program: `ProgramDesc` for one image, see `program_edit.batch_of_one`.
         params: its `.pdiparams`.
@@ -52,5 +57,19 @@ def make_nb(
         LOG.warning("%s", said)
     with tempfile.TemporaryDirectory(prefix="picoquant-nb-") as scratch:
         model = Path(scratch) / "model.pdmodel"
-        write_program(smaller_for_opt(program) if target.on_npu else program, model)
+        if target.on_npu:
+            if not partition:
+                program, params = _integers(program, params, Path(scratch) / "model.pdiparams")
+            program = smaller_for_opt(program)
+        write_program(program, model)
         opt.run(model, params, out, target.paddle_lite.valid_targets, partition=partition, fp16=fp16)
+
+
+def _integers(program: Any, params: Path, place: Path) -> tuple[Any, Path]:
+    """The integer form and where its stored values are; what was given where there is none."""
+    values = read_params(program, params)
+    made = integer_form(program, values, read_quantised(program, values, params))
+    if made is None:
+        return program, params
+    write_params(*made, place)
+    return made[0], place

@@ -106,6 +106,7 @@ class CalibrationSettings:
         images: `train` or `val`: the images of TrainDataset or EvalDataset.
         count: how many of them; None for all.
         shuffle: draw them in an order fixed by `seed`.
+        seed: of that order.
         batch_size: images a step; None for the evaluation reader's.
     """
 

@@ -27,12 +27,19 @@ _UNUSED_DATASET_KEYS = ("use_default_label", "repeat")
 class DatasetSettings:
     """Where a data set is and what of it to use.
 
-    dataset_dir: its folder; image_dir and anno_path lie inside (absolute paths are taken as they are).
-    anno_path: for coco the JSON file, for voc a list of images, for folder a file of labels or None.
-    label_list: voc's class names, one a line. allow_empty: whether images without objects are kept;
-    None is false for training and true for evaluation. empty_ratio: part of all images that the empty
-    ones may be, 1 for no limit. sample_num: use that many images, -1 for all.
-    section: the name of the section, for messages.
+    Attributes:
+        format: `coco`, `voc` or `folder`, by the tags `!COCODataSet`, `!VOCDataSet` and `!ImageFolder`.
+        dataset_dir: its folder.
+        image_dir: the images' folder, inside it or an absolute path.
+        anno_path: inside it too; for coco the JSON file, for voc a list of images, for folder a file of
+            labels or None.
+        label_list: voc's class names, one a line.
+        data_fields: accepted; the fields follow from what is done.
+        allow_empty: whether images without objects are kept; None: not for training, for evaluation yes.
+        empty_ratio: part of all images that the empty ones may be; 1: no limit.
+        sample_num: use that many images; -1: all.
+        load_crowd: accepted as false only: crowds are no targets of training.
+        section: the name of the section, for messages.
     """
 
     format: str = "coco"
@@ -138,9 +145,16 @@ class TransformSpec:
 class ReaderSettings:
     """How images become batches.
 
-    mosaic_epoch: `Mosaic` works in epochs before this one, 0 for all, -1 for none (as in
-    PaddleDetection). The transforms are checked when the settings are made.
-    section: the name of the section, for messages.
+    The transforms are checked when the settings are made.
+
+    Attributes:
+        sample_transforms: what is done with each image, in order; the first is `Decode`.
+        batch_transforms: what is done with the images of a batch.
+        batch_size: images of a batch, on each device.
+        shuffle: another order each epoch; true for training where the file does not say.
+        drop_last: leave out a last batch that is not full; true for training where the file does not say.
+        mosaic_epoch: `Mosaic` works in epochs before this one; 0: in all; -1: in none.
+        section: the name of the section, for messages.
     """
 
     sample_transforms: tuple[TransformSpec, ...]

@@ -73,7 +73,11 @@ class GlobalSettings:
 
 @dataclass(frozen=True)
 class PackageSettings:
-    """Section `Package`: `target`, a shipped NPU profile, a profile's path, or a list of them."""
+    """Section `Package`: for which boards.
+
+    Attributes:
+        target: a shipped NPU profile, a profile's path, or a list of them.
+    """
 
     target: Any = "rv1126"
 

@@ -22,6 +22,13 @@ from picoquant.cli.options import backend_option, common_options, gather_overrid
     help="A model folder, .onnx file or package, in place of the run's (repeatable).",
 )
 @backend_option
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="Simulate this NPU's integers, too (repeatable): the INT8 model's mAP before there is a board.",
+)
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads (default: all).")
 @click.option(
     "--images", type=click.IntRange(1), metavar="N", help="With --backend: only the first N images."
@@ -41,6 +48,7 @@ def evaluate(
     model_dir,
     models,
     backends,
+    targets,
     threads,
     images,
     per_class,
@@ -54,17 +62,18 @@ def evaluate(
     \b
     Examples:  picoquant eval --config quickstart.yaml --save-dir output/
                picoquant eval --backend all --save-dir output/
+               picoquant eval --target rv1126 --save-dir output/
                picoquant eval --config picodet_s_416_coco_npu.yml --weights best.pdparams --json
     """
     given = {"weights": weights, "model_dir": model_dir}
     texts = gather_overrides(overrides, more_overrides, input_size=input_size, **given)
-    if backends or models:
+    if backends or models or targets:
         from picoquant.runtimes.backends import Machine
         from picoquant.stages.backends import evaluate_backends
 
         machine = Machine(threads, device, opt)
         chosen = backends or ("paddle",)
-        result = evaluate_backends(config, texts, save_dir, chosen, models, machine, images)
+        result = evaluate_backends(config, texts, save_dir, chosen, models, machine, images, targets)
         click.echo(json.dumps(result.to_json(), indent=2) if as_json else result.to_text(per_class))
         return
     if images or per_class or threads:

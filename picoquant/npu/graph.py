@@ -185,8 +185,9 @@ def _slots(slots: Any) -> tuple[tuple[str, str], ...]:
     )
 
 
+# The field of each of framework.proto's `AttrType`, from 0; those for variables are left out.
 _FIELDS = (
-    "i", "f", "s", "ints", "floats", "strings", "", "b", "bools", "block_idx", "l", "blocks_idx", "longs",
+    "i", "f", "s", "ints", "floats", "strings", "b", "bools", "block_idx", "l", "blocks_idx", "longs",
     "float64s", "", "", "float64",
 )  # fmt: skip
 

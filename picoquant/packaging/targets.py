@@ -17,6 +17,7 @@ from picoquant.config.locate import shipped, shipped_names
 from picoquant.config.nearest import unknown_key
 from picoquant.config.yaml_files import load_mapping
 from picoquant.errors import ConfigError
+from picoquant.npu_simulation.rules import MULTIPLIER_BITS, NUMBERS, ROUNDINGS, Arithmetic, Rules
 from picoquant.packaging.operator_list import OperatorList, load_operators
 
 LOG = logging.getLogger("picoquant")
@@ -96,6 +97,7 @@ class Target:
         os, kernels: operating system and kernel versions it was tested with.
         driver, paddle_lite, quantization: see their classes; paddle_lite is None for hardware that Paddle
             Lite does not reach.
+        arithmetic: how its integers are simulated; None where there is nothing to simulate.
         environment: variables that the program on the board needs.
         latency_ms: published latencies: model -> `cpu`, `npu` -> milliseconds or None.
     """
@@ -113,6 +115,7 @@ class Target:
     driver: Driver
     paddle_lite: PaddleLite | None
     quantization: QuantizationRules
+    arithmetic: Arithmetic | None
     environment: dict[str, str]
     latency_ms: dict[str, dict[str, Any]]
 
@@ -120,6 +123,11 @@ class Target:
     def on_npu(self) -> bool:
         """Whether Paddle Lite runs a model on an NPU here."""
         return self.paddle_lite is not None and bool(self.paddle_lite.device)
+
+    @property
+    def integer_rules(self) -> Rules | None:
+        """What the simulation computes with; None where there is nothing to simulate."""
+        return Rules(self.arithmetic, self.quantization.symmetric) if self.arithmetic else None
 
 
 def known_targets() -> list[str]:
@@ -186,9 +194,14 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
     if "name" in values:
         raise ConfigError(f"{where}: unknown key name: the file's own name is the target's")
     given = _fields(Target, {**values, "name": name}, where)
-    parts = {"driver": Driver, "paddle_lite": PaddleLite, "quantization": QuantizationRules}
+    parts = {
+        "driver": Driver,
+        "paddle_lite": PaddleLite,
+        "quantization": QuantizationRules,
+        "arithmetic": Arithmetic,
+    }
     for key, kind in parts.items():
-        if key == "paddle_lite" and given[key] is None:
+        if key in ("paddle_lite", "arithmetic") and given[key] is None:
             continue
         below = f"{where}: {key}"
         values = _fields(kind, _mapping(given[key], below), below)
@@ -201,6 +214,10 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
     if not rules.symmetric:
         LOG.info("%s takes asymmetric numbers; picoquant makes symmetric ones, which are among them", name)
     _one_of(rules.weights, WEIGHTS, f"{where}: quantization: weights")
+    if given["arithmetic"] is not None:
+        allowed = {"numbers": NUMBERS, "rounding": ROUNDINGS, "multiplier_bits": MULTIPLIER_BITS}
+        for key, values in allowed.items():
+            _one_of(getattr(given["arithmetic"], key), values, f"{where}: arithmetic: {key}")
     _one_of(given["abi"], ABIS, f"{where}: abi")
     kernels = given["kernels"]
     if not isinstance(kernels, list) or not all(isinstance(kernel, str) for kernel in kernels):
@@ -252,9 +269,9 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _one_of(value: str, allowed: tuple[str, ...], where: str) -> None:
+def _one_of(value: Any, allowed: tuple, where: str) -> None:
     if value not in allowed:
-        raise ConfigError(f"{where}: {value!r} is none of {', '.join(allowed)}")
+        raise ConfigError(f"{where}: {value!r} is none of {', '.join(map(str, allowed))}")
 
 
 def _environment(value: Any, where: str) -> dict[str, str]:

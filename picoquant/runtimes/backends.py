@@ -7,6 +7,7 @@
 | `onnx` | ONNX Runtime: the model's own ONNX form, or one made of its Paddle form |
 | `lite` | Paddle Lite's x86 runtime; the weights of an INT8 model, in float |
 
+An INT8 model in the integers of an NPU (`simulating`) is a simulation and no runtime of this machine.
 The network itself (`dygraph`) needs a configuration to be built from, and is the stages' matter.
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import ToolError, UserError
+from picoquant.packaging.targets import Target
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.runtimes.model import Model
 
@@ -91,9 +93,38 @@ def running(
         yield Running(backend, model.precision, predict, decoder, size, note)
 
 
+SIMULATION = "simulation"
+
+
+@contextmanager
+def simulating(model: Model, target: Target, nms: NmsSettings | None = None) -> Iterator[Running]:
+    """An INT8 model in a target's integers, called like a runtime.
+
+    Args:
+        model: with a Paddle form, exported as raw.
+        target: see `load_target`.
+        nms: in place of the model's own.
+
+    Raises: `ToolError` or `WeightsError` saying why it cannot be simulated.
+    """
+    from picoquant.npu_simulation.simulation import NpuSimulation
+
+    rules = target.integer_rules
+    if rules is None:
+        raise ToolError(f"{target.name} has no integer rules to simulate (arithmetic: null in its profile)")
+    folder = _folder(model, SIMULATION)
+    predict = NpuSimulation(folder, rules)
+    decoder = Decoder.of(*zip(*predict.outputs), model.config, nms, f"{model.name} ({SIMULATION})")
+    note = f"SIMULATION of {target.name}'s integer arithmetic on this CPU, no board; its latency is not the board's"
+    if target.quantization.weights == "per_tensor" and predict.per_channel:
+        note += f"; the model's weights have a scale a channel, {target.name} takes one a tensor"
+    size = _size([folder.model, folder.params])
+    yield Running(f"{SIMULATION}-{target.name}", model.precision, predict, decoder, size, note)
+
+
 def _folder(model: Model, backend: str) -> Any:
     if model.folder is None:
-        raise ToolError(f"{model.name} is an ONNX file, which {backend} does not run: use --backend onnx")
+        raise ToolError(f"{model.name} is an ONNX file, which {backend} does not take: use --backend onnx")
     return model.folder
 
 

@@ -19,9 +19,18 @@ from picoquant.device import check_device
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
 from picoquant.files import write_json, write_text
+from picoquant.packaging.targets import Target, load_targets
 from picoquant.pipeline.run_folder import CONFIG, RunFolder
 from picoquant.pipeline.stage import Context
-from picoquant.runtimes.backends import MACHINE, Machine, Running, check_backends, running
+from picoquant.runtimes.backends import (
+    MACHINE,
+    SIMULATION,
+    Machine,
+    Running,
+    check_backends,
+    running,
+    simulating,
+)
 from picoquant.runtimes.model import Model, model_of_folder, open_model
 from picoquant.stages import datasets
 from picoquant.stages.exported import config_of, int8_model
@@ -137,14 +146,28 @@ def ready_on(
 
     Raises: `ToolError`, `WeightsError`, `UserError` saying why it does not run.
     """
-    nms = parse_detector(context.recipe.document).head.nms
+    _check_classes(model, classes)
+    with running(model, backend, machine, parse_detector(context.recipe.document).head.nms) as ready:
+        yield ready
+
+
+@contextmanager
+def simulated_on(context: Context, model: Model, target: Target, classes: int) -> Iterator[Running]:
+    """An INT8 model in a target's integers, with the recipe's NMS.
+
+    Raises: `ToolError`, `WeightsError`, `UserError` saying why it cannot be simulated.
+    """
+    _check_classes(model, classes)
+    with simulating(model, target, parse_detector(context.recipe.document).head.nms) as ready:
+        yield ready
+
+
+def _check_classes(model: Model, classes: int) -> None:
     if len(model.config.labels) != classes:
         raise UserError(
             f"{model.name} knows {len(model.config.labels)} classes, the data set has {classes}; evaluate it on "
             "the data set it was made for"
         )
-    with running(model, backend, machine, nms) as ready:
-        yield ready
 
 
 @contextmanager
@@ -176,6 +199,7 @@ def evaluate_backends(
     paths: Sequence[str] = (),
     machine: Machine = MACHINE,
     limit: int | None = None,
+    targets: Sequence[str] = (),
 ) -> Comparison:
     """Evaluate models on runtimes: same images, same post-processing, one row each.
 
@@ -189,6 +213,7 @@ def evaluate_backends(
         paths: models; none: those of the run folder.
         machine: threads, device, opt.
         limit: only the first images.
+        targets: of these the integers are simulated, too, with each INT8 model.
 
     Raises: `UserError` when a runtime that was asked for by name does not run, or nothing at all does.
     """
@@ -206,7 +231,9 @@ def evaluate_backends(
             raise UserError(
                 f"no model: {save_dir} holds none yet; run `picoquant export`, or give --model PATH"
             )
-        for name, opened in _jobs(context, models, chosen, machine, dataset.num_classes):
+        for name, opened in _jobs(
+            context, models, chosen, machine, dataset.num_classes, load_targets(targets)
+        ):
             try:
                 with opened as (ready, model):
                     rows.append(_row(context, ready, model, dataset, rows))
@@ -225,7 +252,12 @@ def evaluate_backends(
 
 
 def _jobs(
-    context: Context, models: Sequence[Model], backends: Sequence[str], machine: Machine, classes: int
+    context: Context,
+    models: Sequence[Model],
+    backends: Sequence[str],
+    machine: Machine,
+    classes: int,
+    targets: Sequence[Target],
 ) -> Iterator[tuple[str, Any]]:
     """Name and, to be entered, `(Running, Model or None)` of every row that may come."""
 
@@ -239,12 +271,25 @@ def _jobs(
         with ready_on(context, model, backend, machine, classes) as ready:
             yield ready, model
 
+    @contextmanager
+    def simulated(model: Model, target: Target) -> Iterator[tuple[Running, Model]]:
+        with simulated_on(context, model, target, classes) as ready:
+            yield ready, model
+
     if "dygraph" in backends:
         yield "dygraph_fp32", dygraph()
     for model in models:
         for backend in backends:
             if backend != "dygraph":
                 yield f"{backend}_{model.precision}".replace("-", "_"), exported(model, backend)
+    integers = [model for model in models if model.precision == "int8"]
+    if targets and not integers:
+        raise UserError(
+            "--target simulates an INT8 model, and there is none: run `picoquant quantize`, or --model PATH"
+        )
+    for target in targets:
+        for model in integers:
+            yield f"{SIMULATION}_{target.name}_int8".replace("-", "_"), simulated(model, target)
 
 
 def _row(context: Context, ready: Running, model: Model | None, dataset: Any, rows: Sequence[Row]) -> Row:

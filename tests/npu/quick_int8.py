@@ -34,8 +34,15 @@ def exported(config: str, folder: Path, size: int = 64, kind: str = "raw") -> Mo
     return export_model(model, folder, kind, (size, size), settings)
 
 
-def quick_int8(model: ModelFolder, folder: Path, **quant) -> ModelFolder:
-    """Quantise an exported model; `quant` are keys of section QuantAware."""
+def quick_int8(model: ModelFolder, folder: Path, images: np.ndarray | None = None, **quant) -> ModelFolder:
+    """Quantise an exported model by the ranges of one batch.
+
+    Args:
+        model: exported.
+        folder: to write.
+        images: the batch, `[N, 3, H, W]`; None: one of noise.
+        quant: keys of section QuantAware.
+    """
     import paddle
 
     from picoquant.quantization.fake_quant import quantizable_operators
@@ -46,8 +53,9 @@ def quick_int8(model: ModelFolder, folder: Path, **quant) -> ModelFolder:
     from picoquant.quantization.settings import QuantAwareSettings
 
     height, width = model.config.input_size
-    batch = {"image": np.random.RandomState(0).rand(1, 3, height, width).astype(np.float32)}
-    batch["scale_factor"] = np.ones((1, 2), np.float32)
+    if images is None:
+        images = np.random.RandomState(0).rand(1, 3, height, width).astype(np.float32)
+    batch = {"image": images, "scale_factor": np.ones((len(images), 2), np.float32)}
     settings = QuantAwareSettings(**quant)
     folder.mkdir(parents=True, exist_ok=True)
     with static_session():

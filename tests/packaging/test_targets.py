@@ -77,6 +77,8 @@ def test_own_file_is_as_good_as_a_shipped_one(tmp_path):
         ({"int8_tops": "two"}, r"int8_tops: a number or null expected, found 'two'"),
         ({"quantization__weight_bits": True}, r"weight_bits: a whole number expected, found True"),
         ({"quantization__weights": "per_row"}, r"'per_row' is none of per_channel, per_tensor"),
+        ({"arithmetic__rounding": "up"}, r"arithmetic: rounding: 'up' is none of half_to_even, half_away"),
+        ({"arithmetic__multiplier_bits": 8}, r"multiplier_bits: 8 is none of 0, 15, 16, 31"),
         ({"abi": "mips"}, r"abi: 'mips' is none of armhf, arm64, any"),
         ({"kernels": "4.19"}, r"kernels: a list of texts expected"),
         ({"environment": {"A B": "1"}}, r"'A B' is no name of an environment variable"),

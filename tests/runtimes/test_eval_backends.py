@@ -69,3 +69,15 @@ def test_what_cannot_be_evaluated_is_one_line(run_dir, tmp_path):
     line = refusal(picoquant("eval", "--model", "nowhere", "--save-dir", run_dir))
     assert "nowhere does not exist: name a folder with model.pdmodel, an .onnx file, or a package" in line
     assert "--per-class need --backend" in refusal(picoquant("eval", "--per-class", "--save-dir", run_dir))
+
+
+def test_what_cannot_be_simulated_is_one_line(run_dir):
+    line = refusal(picoquant("eval", "--target", "rv1126", "--save-dir", run_dir))
+    assert "has no range, without which no NPU computes it: quantise the model again" in line
+    line = refusal(
+        picoquant("eval", "--target", "rv1126", "--model", run_dir / "export", "--save-dir", run_dir)
+    )
+    assert "--target simulates an INT8 model, and there is none: run `picoquant quantize`" in line
+    assert "unknown target rv1127; known" in refusal(
+        picoquant("eval", "--target", "rv1127", "--save-dir", run_dir)
+    )

@@ -1,0 +1,188 @@
+"""Whole numbers that stand for values, and how a sum of products becomes one of them.
+
+A *level* is a stored number minus the zero point, so that level times scale is the value. All functions take
+and give levels; the zero point only sets which levels there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from picoquant.npu_simulation.rules import Rules
+
+INT32 = (-(2**31), 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How a tensor is stored.
+
+    Attributes:
+        scale: value of one level.
+        zero_point: the stored number of 0.0.
+        low, high: the smallest and largest level.
+    """
+
+    scale: float
+    zero_point: int
+    low: int
+    high: int
+
+    @classmethod
+    def of(cls, top: float, rules: Rules, negative: bool = True) -> Levels:
+        """Levels of a tensor.
+
+        Args:
+            top: largest absolute value, which is level 127.
+            rules: of the target. Symmetric: zero point 128 of uint8, 0 of int8, whatever the values are.
+                Otherwise a tensor without negative values has its 255 levels from 0 to `top`.
+            negative: whether values below 0 occur.
+        """
+        first = 0 if rules.arithmetic.numbers == "uint8" else -128
+        if rules.symmetric or negative:
+            return cls(top / 127, first + 128, -128, 127)
+        return cls(top / 255, first, 0, 255)
+
+    @classmethod
+    def from_zero(cls, top: float, rules: Rules) -> Levels:
+        """The same scale as `of`, zero point at the end: 255 levels from 0 (a sigmoid's result on VeriSilicon)."""
+        first = 0 if rules.arithmetic.numbers == "uint8" else -128
+        return cls(top / 127, first, 0, 255)
+
+    def limited(self, low: float, high: float, rounding: str) -> tuple[int, int]:
+        """The levels of an activation that ends at `low` and `high`, within those that there are."""
+        ends = [self.low, self.high]
+        for place, value in enumerate((low, high)):
+            if math.isfinite(value):
+                ends[place] = int(rounded(np.float64(value / self.scale), rounding))
+        return max(ends[0], self.low), min(ends[1], self.high)
+
+    def quantise(self, values: np.ndarray, rounding: str) -> np.ndarray:
+        """Values to levels, int16."""
+        levels = rounded(values / np.float32(self.scale), rounding)
+        return np.clip(levels, self.low, self.high).astype(np.int16)
+
+    def values(self, levels: np.ndarray) -> np.ndarray:
+        """Levels to values, float32."""
+        return levels.astype(np.float32) * np.float32(self.scale)
+
+
+def rounded(values: np.ndarray, rounding: str) -> np.ndarray:
+    """Floats to the nearest whole numbers, still floats."""
+    if rounding == "half_to_even":
+        return np.rint(values)
+    return np.copysign(np.floor(np.abs(values) + 0.5), values)
+
+
+def shifted(numbers: np.ndarray, shift: np.ndarray | int, rounding: str) -> np.ndarray:
+    """int64 numbers divided by `2**shift` and rounded, in integers.
+
+    Args:
+        numbers: int64.
+        shift: 0 to 62, one for all or an array that broadcasts.
+    """
+    shift = np.asarray(shift, np.int64)
+    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), np.int64(0))
+    if rounding == "half_away":
+        sign = numbers >> np.int64(63)  # 0 or -1
+        return (((numbers ^ sign) - sign + half >> shift) ^ sign) - sign
+    up = (numbers + half) >> shift
+    mask = (np.int64(1) << shift) - 1
+    tie = (numbers & mask) == half
+    tie &= shift > 0
+    return up - (tie & ((up & 1) == 1))
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """A positive factor as integers: `number / 2**shift`.
+
+    Attributes:
+        number: `[n]` int64.
+        shift: `[n]` int64.
+    """
+
+    number: np.ndarray
+    shift: np.ndarray
+
+    @classmethod
+    def of(cls, factors: np.ndarray, bits: int, common: bool = False) -> Multiplier:
+        """The nearest numbers of `bits` bits.
+
+        With 31 bits this is TFLite's `QuantizeMultiplier` (quantization_util.cc).
+
+        Args:
+            factors: `[n]`, above 0.
+            bits: of a number.
+            common: one shift for all, that of the largest factor.
+        """
+        factors = np.asarray(factors, np.float64)
+        _, exponent = np.frexp(factors.max(keepdims=True) if common else factors)
+        shift = np.broadcast_to(bits - exponent.astype(np.int64), factors.shape).copy()
+        number = np.rint(np.ldexp(factors, shift)).astype(np.int64)
+        full = number == np.int64(1) << bits
+        if common and full.any():
+            full[:] = True
+            number = np.rint(np.ldexp(factors, shift - 1)).astype(np.int64)
+        else:
+            number = np.where(full, number >> 1, number)
+        shift = shift - full
+        # Factors so large or small that the shift leaves 0 to 62 move the number instead.
+        number = np.where(shift < 0, number << np.maximum(-shift, 0), number)
+        number = np.where(shift > 62, number >> np.minimum(np.maximum(shift - 62, 0), 63), number)
+        return cls(number, np.clip(shift, 0, 62))
+
+
+@dataclass(frozen=True)
+class Requantiser:
+    """Brings int32 sums to a result's scale: made once for each operator.
+
+    Attributes:
+        factors: `[n]` scale of a sum divided by the result's.
+        multiplier: the same in integers; None: the target multiplies by float32.
+        low, high: levels of the result.
+        rounding: of halves.
+    """
+
+    factors: np.ndarray
+    multiplier: Multiplier | None
+    low: int
+    high: int
+    rounding: str
+
+    @classmethod
+    def of(cls, factors: np.ndarray, rules: Rules, low: int, high: int) -> Requantiser:
+        """See the attributes."""
+        factors = np.atleast_1d(np.asarray(factors, np.float64))
+        bits = rules.arithmetic.multiplier_bits
+        multiplier = Multiplier.of(factors, bits) if bits else None
+        return cls(factors, multiplier, low, high, rules.arithmetic.rounding)
+
+    def __call__(self, sums: np.ndarray, axis: int = 0) -> np.ndarray:
+        """Levels, int16.
+
+        Args:
+            sums: whole numbers within int32, of any type.
+            axis: which the factors run along, where there are several.
+        """
+        shape = [1] * sums.ndim
+        if len(self.factors) > 1:
+            shape[axis] = -1
+        if self.multiplier is None:
+            scaled = sums.astype(np.float32) * self.factors.astype(np.float32).reshape(shape)
+            levels = rounded(scaled, self.rounding)
+        else:
+            number, shift = (part.reshape(shape) for part in (self.multiplier.number, self.multiplier.shift))
+            levels = shifted(sums.astype(np.int64) * number, shift, self.rounding)
+        return np.clip(levels, self.low, self.high).astype(np.int16)
+
+
+def table(function: Callable, source: Levels, result: Levels, rounding: str) -> np.ndarray:
+    """A function of one tensor as 256 entries: the result's level for each of the source's, from its lowest."""
+    values = np.arange(source.low, source.high + 1, dtype=np.float64) * source.scale
+    levels = rounded(function(values) / result.scale, rounding)
+    return np.clip(levels, result.low, result.high).astype(np.int16)

@@ -1,0 +1,102 @@
+"""Operators between tensors of levels: sums, products, pooling, moving. Images are `[C, H, W]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from picoquant.npu_simulation.arithmetic import Levels, Multiplier, Requantiser, rounded, shifted
+from picoquant.npu_simulation.convolution import Geometry, padded, windows_of
+from picoquant.npu_simulation.rules import Rules
+
+
+def add(
+    first: np.ndarray, second: np.ndarray, sources: Sequence[Levels], result: Levels, rules: Rules
+) -> np.ndarray:
+    """The sum of two tensors: each times its factor, added, rounded once.
+
+    In integers both factors have the shift of the larger one, so that the sum is exact before it is rounded.
+    """
+    factors = np.array([source.scale / result.scale for source in sources])
+    bits, rounding = rules.arithmetic.multiplier_bits, rules.arithmetic.rounding
+    if bits:
+        made = Multiplier.of(factors, bits, common=True)
+        total = first.astype(np.int64) * made.number[0] + second.astype(np.int64) * made.number[1]
+        levels = shifted(total, int(made.shift[0]), rounding)
+    else:
+        scales = [np.float32(source.scale) for source in sources]
+        total = first.astype(np.float32) * scales[0] + second.astype(np.float32) * scales[1]
+        levels = rounded(total / np.float32(result.scale), rounding)
+    return np.clip(levels, result.low, result.high).astype(np.int16)
+
+
+def multiply(
+    first: np.ndarray, second: np.ndarray, sources: Sequence[Levels], result: Levels, rules: Rules
+) -> np.ndarray:
+    """The product of two tensors that broadcast (a map and one number a channel, for example)."""
+    factor = sources[0].scale * sources[1].scale / result.scale
+    return Requantiser.of(factor, rules, result.low, result.high)(
+        first.astype(np.int32) * second.astype(np.int32)
+    )
+
+
+def rescale(levels: np.ndarray, source: Levels, result: Levels, rules: Rules) -> np.ndarray:
+    """The same values in another tensor's levels; nothing is done where the scales are equal."""
+    if np.isclose(source.scale, result.scale, rtol=1e-6, atol=0):
+        if source.low >= result.low and source.high <= result.high:
+            return levels
+        return np.clip(levels, result.low, result.high)
+    return Requantiser.of(source.scale / result.scale, rules, result.low, result.high)(levels)
+
+
+def max_pool(image: np.ndarray, size: tuple[int, int], geometry: Geometry) -> np.ndarray:
+    """The largest level of each window; the border never wins."""
+    views = windows_of(padded(image, geometry, np.iinfo(image.dtype).min), size, geometry)
+    result = views[0].copy()
+    for view in views[1:]:
+        np.maximum(result, view, out=result)
+    return result
+
+
+def average_pool(
+    image: np.ndarray,
+    size: tuple[int, int],
+    geometry: Geometry,
+    source: Levels,
+    result: Levels,
+    rules: Rules,
+    exclusive: bool = True,
+) -> np.ndarray:
+    """The mean of each window: an int32 sum, divided and brought to the result's scale in one rounding.
+
+    Args:
+        exclusive: the border does not count.
+    """
+    sums = sum(view.astype(np.int64) for view in windows_of(padded(image, geometry), size, geometry))
+    ones = np.ones((1, *image.shape[1:]), np.int64)
+    inside = windows_of(padded(ones, geometry, 0 if exclusive else 1), size, geometry)
+    counts = np.broadcast_to(sum(inside), sums.shape)
+    factor = source.scale / result.scale
+    if np.isclose(factor, 1.0, rtol=1e-6, atol=0):
+        levels = _divided(sums, counts, rules.arithmetic.rounding)
+        return np.clip(levels, result.low, result.high).astype(np.int16)
+    pooled = np.empty(sums.shape, np.int16)
+    for count in np.unique(counts):
+        here = counts == count
+        pooled[here] = Requantiser.of(factor / count, rules, result.low, result.high)(sums[here])
+    return pooled
+
+
+def _divided(sums: np.ndarray, counts: np.ndarray, rounding: str) -> np.ndarray:
+    """Whole division to the nearest."""
+    whole, rest = np.divmod(np.abs(sums), counts)
+    up = 2 * rest > counts
+    tie = 2 * rest == counts
+    up |= tie if rounding == "half_away" else tie & (whole & 1 == 1)
+    return np.sign(sums) * (whole + up)
+
+
+def look_up(levels: np.ndarray, entries: np.ndarray, source: Levels) -> np.ndarray:
+    """A table's results; see `arithmetic.table`."""
+    return entries[levels.astype(np.int32) - source.low]

@@ -1,0 +1,77 @@
+"""`--target all` on real data: a package of the blood cell model for every target, each verified; minutes.
+
+python -m pytest -m slow tests/stages/test_all_targets.py
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from picoquant.packaging.targets import known_targets
+from tests.commands import picoquant, with_sets
+
+TARGETS = ("a311d", "arm_cpu", "c308x", "generic_onnx", "imx8mp", "rk1808", "rv1109", "rv1126", "s905d3")
+WITHOUT_NPU = ("arm_cpu", "generic_onnx")
+
+
+@pytest.fixture(scope="module")
+def packages(shared, opt, tmp_path_factory):
+    """The folders of two packagings of one run, PTQ at 416 px."""
+    out = tmp_path_factory.mktemp("run")
+    sets = [
+        f"Global.weights={shared}/weights/picodet_s_npu_bccd.pdparams",
+        "Global.Evaluation=false",
+        "Quantize.method=ptq",
+        "TrainConfig.eval_iter=2",
+        "EvalReader.batch_size=2",
+        "worker_num=0",
+    ]
+    for section, name in (("TrainDataset", "train"), ("EvalDataset", "val")):
+        sets += [
+            f"{section}.dataset_dir={shared}/datasets/bccd",
+            f"{section}.image_dir=JPEGImages",
+            f"{section}.anno_path=instances_{name}.json",
+            f"{section}.sample_num=24",
+        ]
+    arguments = ("-c", "picodet_s_qat_dis.yaml", "--save-dir", out, "--until", "quantize")
+    done = picoquant("run", *arguments, *with_sets(sets), timeout=1800)
+    assert done.returncode == 0, done.stderr
+    folders = []
+    for name in ("first", "second"):
+        done = picoquant("package", "--save-dir", out, "--target", "all", "--opt", opt.path, timeout=1800)
+        assert done.returncode == 0, done.stderr
+        folders.append((out / "package").rename(out / name))
+    return folders
+
+
+@pytest.mark.slow
+def test_every_target_has_one(packages):
+    assert tuple(known_targets()) == TARGETS
+    for folder in packages:
+        names = {path.name for path in folder.iterdir()}
+        assert names >= {*TARGETS, *(f"{name}.tar.gz" for name in TARGETS)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+def test_package_is_verified_and_the_second_is_the_same(target, packages, opt):
+    first, second = packages
+    assert (first / f"{target}.tar.gz").read_bytes() == (second / f"{target}.tar.gz").read_bytes()
+    folder = first / target
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["warnings"] == []
+    assert (folder / "model_int8.onnx").stat().st_size < 1_500_000
+    if target != "generic_onnx":
+        assert manifest["check"]["rules_broken"] == []
+        assert (folder / "model.nb").stat().st_size < 1_700_000
+    if target not in WITHOUT_NPU:
+        assert (manifest["check"]["npu_pieces"], manifest["check"]["cpu_operators"]) == (1, [])
+    done = picoquant("verify", first / f"{target}.tar.gz", "--opt", opt.path, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    checks = json.loads(done.stdout)["checks"]
+    tried = {"files", "paddle", "onnx", "paddle_lite_x86"}
+    assert {name for name, check in checks.items() if check["holds"]} == tried
+    assert "detections as expected" in checks["onnx"]["said"][0]
+    assert manifest["sample"]["expected"]["expected.json"] > 0

@@ -24,6 +24,7 @@ def correct_biases(
     operators: Iterable[QuantizedOperator],
     means: Mapping[str, np.ndarray],
     bits: int = 8,
+    exact: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Correct the bias behind each convolution whose weight is rounded.
 
@@ -33,6 +34,7 @@ def correct_biases(
         operators: what is rounded.
         means: of each operator's input, `[in channels]`.
         bits: of a weight.
+        exact: weights by name, where what is in `scope` is not what the float network has.
 
     Returns: the biases that were corrected, by name, as they were before.
     """
@@ -47,7 +49,8 @@ def correct_biases(
         if bias is None or sum(bias in op.input_arg_names for op in block.ops) > 1:
             continue
         weight = read_variable(scope, operator.weight)
-        error = (rounded_weight(weight, operator, bits) - weight).sum(axis=(2, 3))
+        error = rounded_weight(weight, operator, bits) - (exact or {}).get(operator.weight, weight)
+        error = error.sum(axis=(2, 3))
         groups = conv.attr("groups")
         inputs = means[operator.activation].reshape(groups, error.shape[1])
         shift = (error * np.repeat(inputs, len(error) // groups, axis=0)).sum(1)

@@ -227,7 +227,7 @@ class QuantizeJob:
         if self._evaluate:
             metrics["mAP"] = float(self._evaluate(self._predictor(self._places.out)))
             LOG.info("quantize: INT8 mAP %.4f with the inputs of convolutions in INT8", metrics["mAP"])
-        mixed, source = self._mixed(source, executor, calibration, metrics.get("mAP"), student.uncorrected)
+        mixed, source = self._mixed(source, executor, calibration, metrics.get("mAP"), student.as_float)
         metrics.update(mixed)
         if self._evaluate:
             metrics["every_tensor_mAP"] = self._every_tensor(model, executor, source)
@@ -404,7 +404,7 @@ class QuantizeJob:
         executor: Any,
         calibration: Callable[[], Any],
         int8: float | None,
-        uncorrected: Mapping[str, Any],
+        as_float: Mapping[str, Any],
     ) -> tuple[dict[str, Any], Int8Source]:
         """Leave layers in float as the settings say; returns metrics, and what the model is made from then.
 
@@ -413,7 +413,7 @@ class QuantizeJob:
             executor: of Paddle.
             calibration: images for the ranking.
             int8: mAP of the model written, where measured.
-            uncorrected: see `student.Student`.
+            as_float: see `student.Student`.
         """
         own, places = self._settings.own, self._places
 
@@ -434,7 +434,7 @@ class QuantizeJob:
             LOG.info("quantize: evaluating the FP32 model, which Quantize.max_drop is counted from")
             fp32 = evaluate(places.fp32)
             mixed, chosen = reach_max_drop(
-                source, tools, lambda: self._few(calibration), own.max_drop, fp32, int8, uncorrected
+                source, tools, lambda: self._few(calibration), own.max_drop, fp32, int8, as_float
             )
             noted["max_drop"] = mixed.as_dict()
             if mixed.layers:

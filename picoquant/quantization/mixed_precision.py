@@ -240,7 +240,7 @@ def reach_max_drop(
     max_drop: float,
     fp32: float,
     int8: float,
-    uncorrected: Mapping[str, Sequence[float]],
+    as_float: Mapping[str, np.ndarray],
 ) -> tuple[MixedPrecision, Int8Source]:
     """Leave layers in float until the mAP is at most `max_drop` below that of FP32.
 
@@ -249,14 +249,14 @@ def reach_max_drop(
         tools: see there.
         feeds: gives a few images; called when the mAP is not reached without.
         max_drop, fp32, int8: mAPs, 0 to 1.
-        uncorrected: biases before bias correction, by name: what a layer in float has no use for.
+        as_float: weights and biases before they were changed for INT8, by name: what a layer in float takes.
 
     Returns: what was found, and what the INT8 model is made from.
     """
     needed = fp32 - max_drop
     with paddle.static.scope_guard(paddle.static.Scope()):
         program = load_model(source.folder, tools.executor).program
-    biases = _biases(program, source.operators, uncorrected)
+    before = _as_float(program, source.operators, as_float)
     start = MixedPrecision(max_drop, fp32, int8, True, int8_runs(program, _floats(program, source, ())))
     if int8 >= needed:
         LOG.info("quantize: mAP %.4f is within %g of FP32's %.4f, all in INT8", int8, max_drop, fp32)
@@ -267,8 +267,9 @@ def reach_max_drop(
     def with_float(count: int) -> Int8Source:
         kept = {operator.output for operators, _ in order[:count] for operator in operators}
         left = tuple(operator for operator in source.operators if operator.output not in kept)
-        restored = {biases[name][0]: biases[name][1] for name in kept if name in biases}
-        weights = {**source.weights, **restored}
+        weights = dict(source.weights)
+        for output in kept:
+            weights.update(before[output])
         return replace(source, operators=left, weights=weights, kept_float=frozenset(kept))
 
     def measure(count: int) -> float:
@@ -369,16 +370,15 @@ def _floats(program: Any, source: Int8Source, left: Sequence[QuantizedOperator])
     }
 
 
-def _biases(
-    program: Any, operators: Sequence[QuantizedOperator], uncorrected: Mapping[str, Sequence[float]]
-) -> dict[str, tuple[str, np.ndarray]]:
-    """By result: the operator's bias and its value before bias correction."""
+def _as_float(
+    program: Any, operators: Sequence[QuantizedOperator], as_float: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, np.ndarray]]:
+    """By result: the operator's weight and bias before they were changed for INT8, those that were."""
     block = program.global_block()
     found = {}
     for operator in operators:
         users = [op for op in block.ops if operator.output in op.input_arg_names]
         bias = stored_bias(block, users[0]) if len(users) == 1 else None
-        if bias in uncorrected:
-            value = np.array(uncorrected[bias], np.float32).reshape(block.var(bias).shape)
-            found[operator.output] = bias, value
+        names = (operator.weight, bias)
+        found[operator.output] = {name: as_float[name] for name in names if name in as_float}
     return found

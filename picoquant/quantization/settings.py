@@ -17,6 +17,7 @@ from picoquant.errors import ConfigError
 LOSSES = ("l2", "soft_label", "dkd", "skd")
 WEIGHT_TYPES = ("channel_wise_abs_max", "abs_max")
 METHODS = ("qat", "ptq")
+ROUNDINGS = ("nearest", "reconstructed")
 RANGES = ("min_max", "percentile", "mse", "kl", "histogram")
 OPERATOR_TYPES = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "mul", "matmul", "matmul_v2")
 
@@ -265,6 +266,8 @@ class OwnSettings:
         ranges: how a tensor's range is chosen, see `ranges.choose_range`.
         percentile: for `ranges: percentile`.
         cross_layer_equalisation: make the channels of a tensor even where that is exact (`equalisation.py`).
+        rounding: of the weights. `nearest`: each to the level it is nearest to; `reconstructed`: so that the
+            convolutions' results change least (`reconstruction.py`).
         bias_correction: take back what rounding the weights shifts (`bias_correction.py`).
         keep_float: layers that stay in floating point: names or patterns (`conv2d_5`, `conv2d_1*`), see
             `kept_float.py`.
@@ -288,6 +291,7 @@ class OwnSettings:
     ranges: str = "mse"
     percentile: float = 99.99
     cross_layer_equalisation: bool = True
+    rounding: str = "nearest"
     bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
     max_drop: float | None = None
@@ -312,6 +316,7 @@ class OwnSettings:
                 raise ConfigError(f"Quantize.{name}: expected true or false, found {getattr(self, name)!r}")
         _one_of("Quantize.method", self.method, METHODS)
         _one_of("Quantize.ranges", self.ranges, RANGES)
+        _one_of("Quantize.rounding", self.rounding, ROUNDINGS)
         if self.percentile != 100:
             _between("Quantize.percentile", self.percentile, 50, 100)
         names = tuple(_listed(self.keep_float)) if self.keep_float is not None else ()

@@ -1,4 +1,4 @@
-"""The student made ready: batch-norm folded, channels equalised, ranges found, biases corrected.
+"""The student made ready: batch-norm folded, channels equalised, ranges found, weights rounded, biases corrected.
 
 What post-training quantisation ends with is what quantisation-aware training starts from.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,24 @@ import numpy as np
 import paddle
 
 from picoquant.export.model_folder import MODEL, PARAMS
-from picoquant.files import write_json
+from picoquant.files import whole_file, write_json
 from picoquant.quantization.activations import felt_from, function_behind
 from picoquant.quantization.bias_correction import correct_biases
 from picoquant.quantization.calibration_images import CalibrationImages, maker_of, watch
 from picoquant.quantization.equalisation import equalise
-from picoquant.quantization.fake_quant import quantizable_operators
+from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.folding import fold_batch_norm
 from picoquant.quantization.histograms import Histogram
 from picoquant.quantization.kept_float import leaving_marked, mark_kept
-from picoquant.quantization.programs import InferenceModel, load_model, save_program
+from picoquant.quantization.programs import (
+    InferenceModel,
+    load_model,
+    read_variable,
+    save_program,
+    write_variable,
+)
 from picoquant.quantization.ranges import choose_ranges
+from picoquant.quantization.reconstruction import Moments, reconstruct
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
 from picoquant.quantization.simulation import Simulation
 from picoquant.quantization.tensors import target_tensors
@@ -37,6 +45,7 @@ LOG = logging.getLogger("picoquant")
 # For a tensor that is 0 throughout: a range of 0 would be divided by.
 SMALLEST_RANGE = 1e-6
 _FACTS = "student.json"
+_AS_FLOAT = "as_float.npz"
 
 Shown = Callable[[str, int], Callable[[int], None]]
 
@@ -48,17 +57,18 @@ class Student:
     Attributes:
         folded: how many batch-norms were folded.
         equalised: the tensors whose channels were made even.
-        uncorrected: the biases that were corrected, by name, as they were before.
         images: how many images the ranges come from; 0: there are none.
         ranges: largest absolute value of every tensor. Those an NPU holds: as chosen, equal within a group.
             Those inside a fused convolution (see `tensors.py`): all they reach.
+        as_float: the weights and biases that were changed for INT8, by name, as they were before: what a layer
+            in float takes.
     """
 
     folded: int
     equalised: tuple[str, ...]
-    uncorrected: dict[str, list[float]]
     images: int
     ranges: dict[str, float]
+    as_float: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def make_ready(
@@ -99,7 +109,11 @@ def make_ready(
     kept.mkdir(parents=True)
     for name in (MODEL, PARAMS):
         shutil.copyfile(folder / name, kept / name)
-    write_json(kept / _FACTS, {"fingerprint": fingerprint, **asdict(student)})
+    with whole_file(kept / _AS_FLOAT, "wb") as stream:
+        np.savez(stream, **student.as_float)
+    facts = asdict(student)
+    del facts["as_float"]
+    write_json(kept / _FACTS, {"fingerprint": fingerprint, **facts})
     return student
 
 
@@ -112,7 +126,7 @@ def _prepare(
     quant: QuantAwareSettings,
     shown: Shown,
 ) -> Student:
-    folded, equalised, uncorrected, ranges = 0, [], {}, {}
+    folded, equalised, ranges = 0, [], {}
     if settings.fold_batch_norm:
         report = fold_batch_norm(model.program, scope)
         folded = len(report.folded)
@@ -125,7 +139,7 @@ def _prepare(
         quant = leaving_marked(quant)
     seen = images()
     if seen is None:
-        return Student(folded, (), {}, 0, {})
+        return Student(folded, (), 0, {})
     if settings.cross_layer_equalisation and settings.fold_batch_norm:
 
         def channels(names: list[str]) -> dict[str, np.ndarray]:
@@ -155,11 +169,39 @@ def _prepare(
             SMALLEST_RANGE,
         )
         ranges.update(dict.fromkeys(silent, SMALLEST_RANGE))
+    as_float: dict[str, np.ndarray] = {}
+    if settings.rounding == "reconstructed":
+        as_float = _round_weights(model, executor, scope, seen, operators, ranges, quant, shown)
     if settings.bias_correction:
-        before = correct_biases(model.program, scope, operators, means, quant.weight_bits)
-        uncorrected = {name: value.reshape(-1).tolist() for name, value in before.items()}
+        as_float.update(
+            correct_biases(model.program, scope, operators, means, quant.weight_bits, exact=as_float)
+        )
     names = tuple(item.name for item in equalised)
-    return Student(folded, names, uncorrected, seen.images, ranges)
+    return Student(folded, names, seen.images, ranges, as_float)
+
+
+def _round_weights(
+    model: InferenceModel,
+    executor: Any,
+    scope: Any,
+    images: CalibrationImages,
+    operators: tuple[QuantizedOperator, ...],
+    ranges: dict[str, float],
+    quant: QuantAwareSettings,
+    shown: Shown,
+) -> dict[str, np.ndarray]:
+    """Choose the weights' levels by the error of the results; gives those changed as they were before."""
+    moments = Moments(model.program, operators, quant.activation_bits)
+    run = Simulation(model, executor, {}, outputs=moments.inputs)
+    line = shown("quantize: rounding weights", len(images))
+    for name, value in watch(images, run, moments.inputs, maker_of(model.program), line):
+        moments.add(name, value, ranges[name])
+    before = {name: read_variable(scope, name) for name in moments.sums}
+    after = reconstruct(operators, before, moments.sums, quant.weight_bits)
+    for name, value in after.items():
+        write_variable(scope, name, value)
+    LOG.info("quantize: weights of %d operators rounded by the error of their results", len(after))
+    return before
 
 
 def _channel_ranges(
@@ -208,9 +250,11 @@ def _statistics(
 def _found(kept: Path, fingerprint: str) -> Student | None:
     try:
         facts = json.loads((kept / _FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if facts.pop("fingerprint", None) != fingerprint:
+        if facts.pop("fingerprint", None) != fingerprint:
+            return None
+        with np.load(kept / _AS_FLOAT) as arrays:
+            facts["as_float"] = dict(arrays)
+    except (OSError, ValueError, zipfile.BadZipFile):
         return None
     facts["equalised"] = tuple(facts["equalised"])
     return Student(**facts)

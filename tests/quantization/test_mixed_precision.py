@@ -125,23 +125,23 @@ def test_named_layers_stay_in_float(small_model, tmp_path, method):
     assert metrics["quantized_operators"] == 2 and metrics["fully_quantized"] is False
 
 
-def test_a_layer_in_float_keeps_the_bias_it_had(bad_layer, tmp_path):
-    """Bias correction is for rounded weights: what max_drop leaves in float is as without it."""
-    biases = {}
-    for correction in (False, True):
-        folder = tmp_path / str(correction)
-        own = {"max_drop": 0.01, "bias_correction": correction}
-        metrics, _ = run(bad_layer, folder, likeness_to(bad_layer), PER_TENSOR, **own)
+@pytest.mark.parametrize("changed", [{"bias_correction": True}, {"rounding": "reconstructed"}])
+def test_a_layer_in_float_keeps_the_weight_and_bias_it_had(bad_layer, tmp_path, changed):
+    """What is done for rounded weights is taken back: what max_drop leaves in float is as without it."""
+    found = {}
+    for own in ({}, changed):
+        folder = tmp_path / str(len(own))
+        metrics, _ = run(bad_layer, folder, likeness_to(bad_layer), PER_TENSOR, max_drop=0.01, **own)
         layers = {row["layer"] for row in metrics["mixed_precision"]["max_drop"]["layers"]}
         assert "conv2d_1" in layers and len(layers) < 5
         out = folder / "out"
         values = read_params(read_program(out / "model.pdmodel"), out / "model.pdiparams")
-        biases[correction] = {
-            name: value for name, value in values.items() if name.startswith("batch_norm_1")
+        found[bool(own)] = {
+            name: value for name, value in values.items() if name.startswith(("batch_norm_1", "conv2d_1.w_0"))
         }
-    assert biases[True] and biases[True].keys() == biases[False].keys()
-    for name, value in biases[True].items():
-        np.testing.assert_array_equal(value, biases[False][name])
+    assert len(found[True]) > 1 and found[True].keys() == found[False].keys()
+    for name, value in found[True].items():
+        np.testing.assert_array_equal(value, found[False][name])
 
 
 def operators(*weights):

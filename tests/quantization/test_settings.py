@@ -8,6 +8,7 @@ from picoquant.config.recipe import load_recipe
 from picoquant.errors import ConfigError
 from picoquant.quantization.settings import (
     DistillationSettings,
+    OwnSettings,
     QatTrainSettings,
     QuantAwareSettings,
 )
@@ -69,6 +70,11 @@ def test_paddleslim_takes_every_section(name, kind):
             QatTrainSettings,
             {"train_iter": 1, "target_metric": 34},
             "target_metric: expected a mAP from 0 to 1",
+        ),
+        (
+            OwnSettings,
+            {"rounding": "adaround"},
+            "Quantize.rounding: 'adaround' is not.*nearest, reconstructed",
         ),
         (QatTrainSettings, {"train_iter": 1, "amp_config": {"a": 1}}, "amp_config is not supported"),
     ],

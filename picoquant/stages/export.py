@@ -44,6 +44,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     from itertools import islice
 
     import numpy as np
+    import paddle
 
     from picoquant.config.data import reader_settings
     from picoquant.data.reader import EvalReader
@@ -56,7 +57,8 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     recipe = context.recipe
     dataset = datasets.load(context, "EvalDataset")
     classes = say_classes(recipe, dataset.class_names, str(dataset.annotation_file))
-    model = load_trained(recipe, classes, trained_weights(context))
+    with paddle.utils.unique_name.guard():  # the same names, so the same files, whatever ran before it
+        model = load_trained(recipe, classes, trained_weights(context))
     form = kind(recipe)
     config = InferConfig(
         labels=tuple(dataset.class_names),

@@ -13,5 +13,6 @@ setup(
     package_data={
         **{f"picoquant.{name}": ["**/*.yml", "**/*.yaml", "**/*.txt"] for name in DATA},
         "picoquant.packaging": ["board/**/*"],
+        "picoquant.report": ["templates/*"],
     },
 )

@@ -43,6 +43,17 @@ def opt():
 
 
 @pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Headless Chromium; without it the test is skipped."""
+    from tests.report.browser import CHROMIUM, Browser
+
+    if CHROMIUM is None:
+        pytest.skip("no chromium on PATH; on Debian: apt-get install chromium")
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""
     return ROOT

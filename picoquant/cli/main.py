@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from typing import Any
 
@@ -18,6 +19,7 @@ from picoquant.cli.info import info
 from picoquant.cli.npu import check, targets
 from picoquant.cli.options import STAGES, common_options, gather_overrides
 from picoquant.cli.predict import predict
+from picoquant.cli.report import report
 from picoquant.cli.verify import verify
 from picoquant.errors import UserError
 
@@ -81,7 +83,21 @@ def _run(
 @click.option("--from", "first", type=click.Choice(STAGES), help="Start at this stage.")
 @click.option("--until", "last", type=click.Choice(STAGES), help="Stop after this stage.")
 @click.option("--target", multiple=True, metavar="NAME", help="NPU target; sets Package.target.")
-def run(first, last, config, save_dir, overrides, more_overrides, input_size, device, force, opt, target):
+@click.option("--report", "with_report", is_flag=True, help="At the end, `picoquant report`, too.")
+def run(
+    first,
+    last,
+    config,
+    save_dir,
+    overrides,
+    more_overrides,
+    input_size,
+    device,
+    force,
+    opt,
+    target,
+    with_report,
+):
     """Run a recipe: train, export, quantize, evaluate, package. Only what is missing or changed.
 
     \b
@@ -93,6 +109,12 @@ def run(first, last, config, save_dir, overrides, more_overrides, input_size, de
         )
     texts = gather_overrides(overrides, more_overrides, input_size=input_size, target=_targets(target))
     _run(first, last, config, save_dir, texts, device, force, opt)
+    if with_report:
+        from picoquant.stages.report import report as write_report
+
+        console.LOG.info("report: %s", write_report(save_dir, opt=opt))
+    elif last in (None, "evaluate", "package"):
+        console.LOG.info("`picoquant report --save-dir %s` puts this run on one page", shlex.quote(save_dir))
 
 
 def _targets(names: tuple[str, ...]) -> str | list[str] | None:
@@ -175,6 +197,7 @@ cli.add_command(analyze)
 cli.add_command(evaluate)
 cli.add_command(benchmark)
 cli.add_command(predict)
+cli.add_command(report)
 cli.add_command(info)
 cli.add_command(targets)
 cli.add_command(convert_weights)

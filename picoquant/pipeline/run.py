@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -36,6 +37,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def command() -> str:
+    """The command line of this process, as it would be typed again."""
+    return shlex.join(["picoquant", *sys.argv[1:]])
+
+
 def select(stages: Sequence[Stage], first: str | None, last: str | None) -> list[Stage]:
     """The stages from `first` to `last`, both included.
 
@@ -62,7 +68,7 @@ def run_stages(context: Context, stages: Sequence[Stage], force: bool = False) -
     run.describe(
         versions=versions(),
         platform=platform.platform(),
-        command=" ".join(["picoquant", *sys.argv[1:]]),
+        command=command(),
         recipe=context.recipe.source,
         device=context.device,
     )
@@ -95,6 +101,7 @@ def _run_one(context: Context, stage: Stage, force: bool) -> bool:
     record = {
         "fingerprint": mark,
         "settings": inputs,
+        "command": command(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     if old.get("status") != "done":

@@ -61,9 +61,9 @@ class RunFolder:
             return {"stages": {}}
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(manifest["stages"], dict):
+            if all(isinstance(record, dict) for record in manifest["stages"].values()):
                 return manifest
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             pass
         raise UserError(f"{path} is damaged; remove it (stages will run again) or choose another --save-dir")
 
@@ -99,6 +99,10 @@ class RunFolder:
     def record(self, stage: str) -> dict[str, Any]:
         """What run.json says of a stage; empty when it never ran."""
         return dict(self._manifest["stages"].get(stage, {}))
+
+    def about(self) -> dict[str, Any]:
+        """What is beside `stages` in run.json: versions, command, device …; empty before the first stage."""
+        return {name: value for name, value in self._manifest.items() if name != "stages"}
 
     def describe(self, **values: Any) -> None:
         """Put values (versions, command, device …) beside `stages` into run.json."""

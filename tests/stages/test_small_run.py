@@ -9,16 +9,13 @@ import numpy as np
 import pytest
 
 from picoquant.files import sha256
-from tests.commands import picoquant, refusal, small_run, with_sets
+from tests.commands import picoquant, refusal, with_sets
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory):
+def run_dir(evaluated_run, tmp_path_factory):
     """A run up to the evaluation (packaging needs Paddle Lite's opt and has its own test)."""
-    folder = tmp_path_factory.mktemp("run")
-    done = small_run(folder, "evaluate")
-    (folder / "stderr.txt").write_text(done.stderr)
-    return folder
+    return shutil.copytree(evaluated_run, tmp_path_factory.mktemp("run") / "run")
 
 
 def manifest(folder):

@@ -1,0 +1,186 @@
+"""The page: a `Report` through the template. Everything that comes from a file or a user is escaped there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from picoquant.evaluation.confusion import Confusion
+from picoquant.progress import duration
+from picoquant.report import plots
+from picoquant.report.contents import Detections, Layers, Report, Training
+
+_MATRIX = 20  # classes in a confusion matrix; with more, the most frequent confusions are listed
+_LISTED = 20
+_CLASSES = 30  # classes in the plot of APs
+_CURVES = 9  # classes with curves of their own
+_WORST_LAYERS = 10
+_METRICS = {
+    "mAP": "mAP, IoU 0.5 to 0.95", "AP50": "AP, IoU 0.5", "AP75": "AP, IoU 0.75", "APs": "AP, small objects",
+    "APm": "AP, medium objects", "APl": "AP, large objects", "AR1": "recall, 1 detection an image",
+    "AR10": "recall, 10 detections", "AR100": "recall, 100 detections", "ARs": "recall, small objects",
+    "ARm": "recall, medium objects", "ARl": "recall, large objects",
+}  # fmt: skip
+
+
+def render(report: Report) -> str:
+    """The page as HTML text."""
+    environment = Environment(
+        loader=PackageLoader("picoquant.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        score=_score, change=_change, size=_size, duration=duration, number=_number, percent=_percent
+    )
+    page = environment.get_template("report.html")
+    return page.render(
+        report=report,
+        metric_rows=_metric_rows(report.metrics),
+        pictures={name: Markup(svg) for name, svg in _plots(report).items()},
+        class_curves=_class_curves(report.detections),
+        classes=_class_rows(report.detections),
+        matrix_limit=_MATRIX,
+        confusions=_frequent(report.detections),
+        worst_layers=_worst_layers(report.layers),
+        boards=[(board, Markup(board.picture)) for board in report.boards],
+    )
+
+
+def _score(value: float | None) -> str:
+    """0 to 1 with four digits; a dash for what is not known (pycocotools says -1)."""
+    return "–" if value is None or math.isnan(value) or value < 0 else f"{value:.4f}"
+
+
+def _change(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "–"
+    text = f"{value:+.4f}".replace("-", "−")
+    return "0.0000" if text[1:] == "0.0000" else text
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e6:.2f} MB"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}".replace("-", "−")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"
+
+
+def _metric_rows(metrics: Mapping[str, Mapping[str, float]]) -> list[tuple[str, list[float], float | None]]:
+    rows = []
+    for key, says in _METRICS.items():
+        values = [found[key] for found in metrics.values()]
+        known = len(values) == 2 and min(values) >= 0
+        rows.append((says, values, values[1] - values[0] if known else None))
+    return rows
+
+
+def _plots(report: Report) -> dict[str, str]:
+    """Every plot that there is data for, by name."""
+    made = {}
+    if report.detections:
+        curves = report.detections.curves
+        made["pr_50"] = plots.precision_recall_plot(curves, 0.5)
+        made["pr_75"] = plots.precision_recall_plot(curves, 0.75)
+        rows = _class_rows(report.detections)
+        shown = sorted(rows, key=lambda row: -abs(row["change"] or 0.0))[:_CLASSES]
+        shown = [row for row in rows if row in shown and row["objects"]]
+        if shown:
+            values = {name: [row["ap"][name] for row in shown] for name in curves}
+            made["class_ap"] = plots.class_ap_plot([row["name"] for row in shown], values)
+    if report.training:
+        made |= _training_plots("training", report.training, ("mAP", "AP50"))
+    if report.qat:
+        fp32 = report.metrics.get("fp32")
+        made |= _training_plots("qat", report.qat, ("mAP",), fp32["mAP"] if fp32 else None)
+    if report.layers and report.layers.analysis:
+        made["layers"] = plots.layers_plot(report.layers.analysis["layers"])
+        tensors = [row for row in report.layers.analysis["tensors"] if row["range_high"]]
+        if tensors:
+            highs = [max(abs(row["range_high"]), abs(row["range_low"] or 0.0)) for row in tensors]
+            made["ranges"] = plots.ranges_plot(highs, [row["largest"] for row in tensors])
+    elif report.layers and report.layers.ranges:
+        made["ranges"] = plots.ranges_plot(report.layers.ranges)
+    return made
+
+
+def _training_plots(
+    name: str, training: Training, columns: tuple[str, ...], fp32: float | None = None
+) -> dict[str, str]:
+    made = {f"{name}_loss": plots.losses_plot(f"{name}-loss", training.steps, training.losses)}
+    if training.evaluations:
+        made[f"{name}_accuracy"] = plots.accuracy_plot(
+            f"{name}-accuracy", training.evaluations, columns, fp32
+        )
+    return made
+
+
+def _class_rows(detections: Detections | None) -> list[dict[str, Any]]:
+    """Name, objects, AP and AP50 by model, and the change of AP, of each class."""
+    if detections is None:
+        return []
+    first = next(iter(detections.curves.values()))
+    whole = {name: found.ap() for name, found in detections.curves.items()}
+    half = {name: found.ap(0.5) for name, found in detections.curves.items()}
+    rows = []
+    for index, (name, objects) in enumerate(zip(first.classes, first.objects)):
+        ap = {model: float(values[index]) for model, values in whole.items()}
+        both = len(ap) == 2 and objects > 0
+        rows.append(
+            {
+                "index": index,
+                "name": name,
+                "objects": objects,
+                "ap": ap,
+                "ap50": {model: float(values[index]) for model, values in half.items()},
+                "change": ap["int8"] - ap["fp32"] if both else None,
+            }
+        )
+    return rows
+
+
+def _class_curves(detections: Detections | None) -> list[tuple[str, Markup]]:
+    """Name and plot of the classes whose AP changed most, in the order of the classes."""
+    rows = [row for row in _class_rows(detections) if row["objects"]]
+    shown = sorted(rows, key=lambda row: -abs(row["change"] or 0.0))[:_CURVES]
+    return [
+        (row["name"], Markup(plots.precision_recall_plot(detections.curves, 0.5, row["index"])))
+        for row in rows
+        if row in shown and len(rows) > 1
+    ]
+
+
+def _frequent(detections: Detections | None) -> list[tuple[str, str, list[int]]]:
+    """What is there, what was found, and how often by each model: the most frequent confusions."""
+    if detections is None:
+        return []
+    confusions: list[Confusion] = list(detections.confusions.values())
+    names = confusions[0].classes
+    off = [np.where(np.eye(len(found.counts), dtype=bool), 0, found.counts) for found in confusions]
+    most = np.max(off, axis=0)
+    order = np.argsort(-most, axis=None, kind="stable")[:_LISTED]
+    return [
+        (
+            names[row] if row < len(names) else "nothing",
+            names[column] if column < len(names) else "nothing",
+            [int(found[row, column]) for found in off],
+        )
+        for row, column in zip(*np.unravel_index(order, most.shape))
+        if most[row, column]
+    ]
+
+
+def _worst_layers(layers: Layers | None) -> list[Mapping[str, Any]]:
+    return layers.analysis["layers"][:_WORST_LAYERS] if layers and layers.analysis else []

@@ -1,0 +1,72 @@
+"""Rows for the report from what run.json says of the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from picoquant.report.contents import SizeRow, StageRow
+
+_TIME = "%Y-%m-%dT%H:%M:%S%z"
+_PACKAGED = (".nb", ".onnx")
+
+
+def stage_rows(records: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> list[StageRow]:
+    """A row for each stage, run or not."""
+    total = sum(record.get("seconds", 0.0) for record in records.values()) or 1.0
+    rows = []
+    for name in order:
+        record = records.get(name, {})
+        seconds = record.get("seconds")
+        rows.append(
+            StageRow(
+                name=name,
+                status=str(record.get("status", "not run")),
+                started=str(record.get("started", "")),
+                seconds=seconds,
+                share=(seconds or 0.0) / total,
+                command=str(record.get("command", "")),
+                note=str(record.get("reason") or record.get("error") or ""),
+            )
+        )
+    return rows
+
+
+def finished(record: Mapping[str, Any]) -> float | None:
+    """When a stage was done, seconds since 1970; None: it is not."""
+    if record.get("status") != "done" or "started" not in record:
+        return None
+    return datetime.strptime(record["started"], _TIME).timestamp() + record.get("seconds", 0.0)
+
+
+def size_rows(records: Mapping[str, Mapping[str, Any]]) -> list[SizeRow]:
+    """Bytes of the models of each stage that is done."""
+    rows = []
+    for stage, what in (
+        ("export", "FP32, Paddle"),
+        ("quantize", "INT8, Paddle, weights still stored as float"),
+    ):
+        files = records.get(stage, {}).get("files", {})
+        size = sum(entry["bytes"] for name, entry in files.items() if name.startswith("model."))
+        if size:
+            rows.append(SizeRow(f"{stage}/", what, size))
+    for name, entry in records.get("package", {}).get("files", {}).items():
+        if name.endswith(_PACKAGED) and "/sample/" not in name:
+            what = "Paddle Lite, for the board" if name.endswith(".nb") else "ONNX"
+            rows.append(SizeRow(f"package/{name}", what, entry["bytes"]))
+        elif name.endswith(".tar.gz"):
+            rows.append(SizeRow(f"package/{name}", "the whole package, compressed", entry["bytes"]))
+    return rows
+
+
+def stale_evaluation(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Models that are not those that were evaluated: `fp32`, `int8`."""
+    evaluated = records.get("evaluate", {}).get("settings", {}).get("models", {})
+    found = []
+    for name, stage in (("fp32", "export"), ("int8", "quantize")):
+        files = records.get(stage, {}).get("files", {})
+        now = files.get("model.pdiparams", {}).get("sha256")
+        if now and evaluated and evaluated.get(name, {}).get("params") != now:
+            found.append(name)
+    return found

@@ -38,8 +38,8 @@ def class_ap_plot(classes: Sequence[str], models: Mapping[str, Sequence[float]])
         values = list(models.values())
         if len(values) == 2:
             axes.hlines(rows, *values, color=GRID, linewidth=3)
-        for name, mark in zip(models, "os"):
-            axes.plot(models[name], rows, mark, color=_COLOURS[name], label=name.upper(), markersize=6)
+        for name, mark, size in zip(models, "os", (9, 5)):  # one is seen where it lies under the other
+            axes.plot(models[name], rows, mark, color=_COLOURS[name], label=name.upper(), markersize=size)
         axes.set_yticks(rows, [_short(name) for name in classes])
         for label in axes.get_yticklabels():
             label.set_parse_math(False)

@@ -130,3 +130,16 @@ def test_parts_without_data_say_what_makes_them(evaluated_run, tmp_path):
     assert "/gone" in page and "FP32 mAP" in page and "INT8 mAP" not in page
     for command in ("train", "quantize", "eval"):
         assert f"<code>picoquant {command} --save-dir {run}</code>" in page, command
+
+
+def test_a_run_ends_with_its_report_or_says_how_to_get_it(evaluated_run, tmp_path):
+    run = shutil.copytree(evaluated_run, tmp_path / "run")
+    again = ["run", "-c", run / "config.yml", "--save-dir", run, "--until", "evaluate"]
+    done = picoquant(*again)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == f"`picoquant report --save-dir {run}` puts this run on one page"
+    assert not (run / "report.html").exists()
+    done = picoquant(*again, "--report")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == f"report: {run / 'report.html'}"
+    assert (run / "report.html").is_file()

@@ -29,6 +29,14 @@ from picoquant.cli.options import backend_option, common_options, gather_overrid
     metavar="NAME",
     help="Simulate this NPU's integers, too (repeatable): the INT8 model's mAP before there is a board.",
 )
+@click.option(
+    "--ladder", is_flag=True, help="Evaluate each step of the run, from trained weights to the .nb."
+)
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(0, 1),
+    help="With --ladder: the mAP (0 to 1) that a step may lose (default: 0.01).",
+)
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads (default: all).")
 @click.option(
     "--images", type=click.IntRange(1), metavar="N", help="With --backend: only the first N images."
@@ -49,6 +57,8 @@ def evaluate(
     models,
     backends,
     targets,
+    ladder,
+    max_loss,
     threads,
     images,
     per_class,
@@ -57,16 +67,33 @@ def evaluate(
     """COCO mAP of the run's FP32 and INT8 models, or of weights or models named here.
 
     With --backend or --model the models run on the runtimes named, one row each: mAP, latency, size, the
-    difference from FP32 and how sure it is; results go to backends/ in --save-dir.
+    difference from FP32 and how sure it is; results go to backends/ in --save-dir. With --ladder each step of
+    the run is compared with the one before; a step that loses more than --max-loss ends with exit code 1.
 
     \b
     Examples:  picoquant eval --config quickstart.yaml --save-dir output/
                picoquant eval --backend all --save-dir output/
                picoquant eval --target rv1126 --save-dir output/
+               picoquant eval --ladder --save-dir output/
                picoquant eval --config picodet_s_416_coco_npu.yml --weights best.pdparams --json
     """
     given = {"weights": weights, "model_dir": model_dir}
     texts = gather_overrides(overrides, more_overrides, input_size=input_size, **given)
+    if max_loss is not None and not ladder:
+        raise click.UsageError("--max-loss needs --ladder")
+    if ladder:
+        _ladder(
+            config,
+            texts,
+            save_dir,
+            (device, opt, threads),
+            images,
+            targets,
+            max_loss,
+            as_json,
+            models or backends,
+        )
+        return
     if backends or models or targets:
         from picoquant.runtimes.backends import Machine
         from picoquant.stages.backends import evaluate_backends
@@ -95,3 +122,18 @@ def evaluate(
         results = run.record("evaluate").get("metrics", {})
     if as_json:
         click.echo(json.dumps({"backends": results}, indent=2))
+
+
+def _ladder(config, texts, save_dir, machine, images, targets, max_loss, as_json, others) -> None:
+    from picoquant.errors import PicoquantError
+    from picoquant.runtimes.backends import Machine
+    from picoquant.stages.ladder import MAX_LOSS, evaluate_ladder
+
+    if others:
+        raise click.UsageError("--ladder takes the run's own steps: leave --backend and --model out")
+    device, opt, threads = machine
+    allowed = MAX_LOSS if max_loss is None else max_loss
+    ladder = evaluate_ladder(config, texts, save_dir, Machine(threads, device, opt), images, targets, allowed)
+    click.echo(json.dumps(ladder.to_json(), indent=2) if as_json else ladder.to_text())
+    if ladder.broken:
+        raise PicoquantError(ladder.verdict())

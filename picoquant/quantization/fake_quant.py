@@ -85,7 +85,12 @@ def quantizable_operators(program: Any, settings: QuantAwareSettings) -> tuple[Q
 
 
 def insert_fake_quantisation(
-    program: Any, scope: Any, settings: QuantAwareSettings, training: bool, lsq: bool = False
+    program: Any,
+    scope: Any,
+    settings: QuantAwareSettings,
+    training: bool,
+    lsq: bool = False,
+    operators: tuple[QuantizedOperator, ...] | None = None,
 ) -> tuple[QuantizedOperator, ...]:
     """Quantise a student: its activations' and weights' rounding to INT8 becomes part of the program.
 
@@ -96,10 +101,11 @@ def insert_fake_quantisation(
         training: whether the ranges follow the data or are learnt (else they are only used, and PACT is left
             out: the range that was found behind it clips just so).
         lsq: whether the activations' ranges are parameters of the program, for `range_gradients`.
+        operators: which, in place of all that the settings name.
 
     Returns: the operators that were quantised.
     """
-    operators = quantizable_operators(program, settings)
+    operators = quantizable_operators(program, settings) if operators is None else operators
     block = program.global_block()
     by_output = {operator.output: operator for operator in operators}
     done: dict[str, Any] = {}

@@ -34,6 +34,8 @@ from picoquant.quantization.kept_float import leaving_marked
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
 from picoquant.quantization.places import Places
 from picoquant.quantization.programs import load_model, read_variable
+from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
+from picoquant.quantization.qat_graph import write_qat_graph
 from picoquant.quantization.rate import linear_scale
 from picoquant.quantization.settings import QuantizeSettings
 from picoquant.quantization.simulation import Range, Simulation, rounded_weight
@@ -462,6 +464,7 @@ class QuantizeJob:
         out = self._places.out
         LOG.info("quantize: writing the INT8 model to %s", out)
         write_lite_model(source, executor, out)
+        write_qat_graph(source, executor, out / QAT_GRAPH)
         if self._settings.quant.onnx_format:
             write_onnx_model(source, executor, out / ONNX_FOLDER)
         write_json(out / "quantization.json", _description(source))

@@ -63,7 +63,8 @@ def quantize(
     Args:
         model_dir: folder of the FP32 model; it is not changed. `infer_cfg.yml` is copied from it.
         out_dir: gets `model.pdmodel`, `model.pdiparams` (for Paddle Lite and Paddle's runtime),
-            `infer_cfg.yml`, `quantization.json`, `qat.csv` (of QAT), and where `QuantAware.onnx_format` is true
+            `infer_cfg.yml`, `quantization.json`, `qat.csv` (of QAT), `qat_graph/` (the same network with rounding as
+            operators, see `qat_graph.py`), and where `QuantAware.onnx_format` is true
             `onnx_format/`, the same model with the operators of ONNX.
         work_dir: for checkpoints and temporary files.
         batches: called with the number of steps done, gives an endless iterator of feeds: input name
@@ -89,6 +90,7 @@ def quantize(
         from picoquant.quantization.devices import Devices
         from picoquant.quantization.job import QuantizeJob
         from picoquant.quantization.places import Places
+        from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
         from picoquant.training.fast import fast_convolutions_available, tuned_cpu
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
     copies = Path(work_dir) / "models"
@@ -110,10 +112,11 @@ def quantize(
     if not devices.leads:
         return QuantizeResult(metrics, ())
     with disk_errors(Path(out_dir)):
-        if config is None:
-            shutil.copyfile(folder.path / FILE_NAME, Path(out_dir) / FILE_NAME)
-        else:
-            write_infer_config(config, Path(out_dir))
+        for place in (Path(out_dir), Path(out_dir) / QAT_GRAPH):
+            if config is None:
+                shutil.copyfile(folder.path / FILE_NAME, place / FILE_NAME)
+            else:
+                write_infer_config(config, place)
         if settings.own.method == "qat":
             shutil.copyfile(Path(work_dir) / "qat.csv", Path(out_dir) / "qat.csv")
     metrics.update(_check(Path(out_dir), settings))

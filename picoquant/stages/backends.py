@@ -6,7 +6,7 @@ import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from picoquant.config.recipe import load_recipe
 from picoquant.device import check_device
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
+from picoquant.evaluation.evaluate import Evaluation
 from picoquant.files import write_json, write_text
 from picoquant.packaging.targets import Target, load_targets
 from picoquant.pipeline.run_folder import CONFIG, RunFolder
@@ -191,6 +192,12 @@ def dygraph_on(context: Context, classes: int) -> Iterator[Running]:
     yield Running("dygraph", "fp32", dygraph_predictor(network), decoder, weights.stat().st_size)
 
 
+def evaluation_images(context: Context, limit: int | None) -> Any:
+    """The data set to evaluate on, or its first images."""
+    dataset = datasets.load(context, "EvalDataset")
+    return replace(dataset, records=dataset.records[:limit]) if limit else dataset
+
+
 def evaluate_backends(
     config: str | None,
     overrides: Sequence[str],
@@ -217,13 +224,9 @@ def evaluate_backends(
 
     Raises: `UserError` when a runtime that was asked for by name does not run, or nothing at all does.
     """
-    from dataclasses import replace
-
     chosen = check_backends(backends)
     context = open_context(config, overrides, machine.device, save_dir)
-    dataset = datasets.load(context, "EvalDataset")
-    if limit:
-        dataset = replace(dataset, records=dataset.records[:limit])
+    dataset = evaluation_images(context, limit)
     rows: list[Row] = []
     not_run: dict[str, str] = {}
     with models_of(context, paths) as models:
@@ -293,24 +296,42 @@ def _jobs(
 
 
 def _row(context: Context, ready: Running, model: Model | None, dataset: Any, rows: Sequence[Row]) -> Row:
-    from picoquant.data.reader import EvalReader
-    from picoquant.evaluation.evaluate import evaluate
     from picoquant.runtimes.timing import measure
 
-    settings = reader_settings(context.recipe, "EvalReader")
-    if model is not None:
-        settings = with_model_preprocessing(settings, model.config)
     taken = {row.name for row in rows}
     name = ready.name if ready.name not in taken else f"{ready.name}_{model.name}"
-    with EvalReader(dataset, settings, workers(context.recipe)) as reader:
-        found = evaluate(ready.predict, ready.decoder, dataset, reader, title=name)
-        feeds = single_feeds(reader, ready.predict.input_names, _LATENCY_IMAGES)
+    found, feeds = evaluate_running(context, ready, model, dataset, name, _LATENCY_IMAGES)
     latency = measure(ready.predict, feeds)
-    LOG.info("%s: mAP %.4f, %.1f images/s", name, found.metrics["mAP"], found.images_per_second)
     return Row(
         name, ready.backend, ready.precision, model.name if model else "weights", found,
         latency.median_ms, latency.p90_ms, ready.bytes, ready.note,
     )  # fmt: skip
+
+
+def evaluate_running(
+    context: Context, ready: Running, model: Model | None, dataset: Any, name: str, feeds: int = 0
+) -> tuple[Evaluation, list[Mapping[str, np.ndarray]]]:
+    """Evaluate what is ready to be called, with the model's own preprocessing.
+
+    Args:
+        context: the recipe.
+        ready: see `ready_on`.
+        model: None for the network itself, which has the recipe's preprocessing.
+        dataset: to evaluate on.
+        name: for the progress line.
+        feeds: how many single images to give back, for timing.
+    """
+    from picoquant.data.reader import EvalReader
+    from picoquant.evaluation.evaluate import evaluate
+
+    settings = reader_settings(context.recipe, "EvalReader")
+    if model is not None:
+        settings = with_model_preprocessing(settings, model.config)
+    with EvalReader(dataset, settings, workers(context.recipe)) as reader:
+        found = evaluate(ready.predict, ready.decoder, dataset, reader, title=name)
+        single = single_feeds(reader, ready.predict.input_names, feeds) if feeds else []
+    LOG.info("%s: mAP %.4f, %.1f images/s", name, found.metrics["mAP"], found.images_per_second)
+    return found, single
 
 
 def single_feeds(reader: Any, names: Sequence[str], count: int) -> list[Mapping[str, np.ndarray]]:

@@ -57,8 +57,9 @@ def quantized(small_model, tmp_path_factory):
 
 def test_files_and_metrics(quantized):
     folder, result, _ = quantized
-    expected = ["infer_cfg.yml", "model.pdiparams", "model.pdmodel", "onnx_format/model.pdiparams"]
-    assert list(result.files) == [*expected, "onnx_format/model.pdmodel", "qat.csv", "quantization.json"]
+    model = ["infer_cfg.yml", "model.pdiparams", "model.pdmodel"]
+    expected = [*model, "onnx_format/model.pdiparams", "onnx_format/model.pdmodel", "qat.csv"]
+    assert list(result.files) == [*expected, *(f"qat_graph/{name}" for name in model), "quantization.json"]
     assert result.metrics["evaluations"] == [[0, 0.1], [2, 0.2], [3, 0.3]]
     assert (result.metrics["mAP"], result.metrics["best_step"]) == (0.3, 3)
     with open(folder / "model" / "qat.csv") as stream:

@@ -20,6 +20,18 @@ from tests.packaging.small_int8 import CONFIG, write_small
 IMAGES = 5
 
 
+def same_weights(root: Path) -> None:
+    """Give `export/` the weights that `quantize/` has, in float, and annotate what it finds.
+
+    The INT8 network is then near the float one, as quantisation leaves it.
+    """
+    from picoquant.runtimes.lite_form import write_float_form
+
+    export = ModelFolder.open(root / "export")
+    write_float_form(ModelFolder.open(root / "quantize"), export.model, export.params)
+    _annotate(root, [f"blocks_{number}.png" for number in range(1, IMAGES + 1)], export)
+
+
 def write_run(root: Path) -> Path:
     """`config.yml`, `run.json`, `export/`, `quantize/` and, beside them, `images/` and `val.json`."""
     root.mkdir(parents=True, exist_ok=True)

@@ -73,6 +73,37 @@ def test_weights_and_export_alone_reach_what_the_run_reached(run_dir):
         assert found["mAP"] == pytest.approx(reached["mAP"], abs=1e-4)
 
 
+def test_ladder_has_every_step_of_the_run(run_dir, tmp_path):
+    folder = shutil.copytree(run_dir, tmp_path / "run")
+    done = picoquant("eval", "--ladder", "--target", "rv1126", "--save-dir", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    steps = {step["name"]: step for step in found["ladder"]["steps"]}
+    assert list(steps) == ["dygraph", "export", "qat_graph", "int8", "onnx", "nb", "simulation_rv1126"]
+    before = {name: step["after"] for name, step in steps.items()}
+    assert (
+        before["dygraph"] is None and before["int8"] == "qat_graph" and before["simulation_rv1126"] == "int8"
+    )
+    for name in ("dygraph", "export", "qat_graph", "int8", "onnx", "simulation_rv1126"):
+        assert steps[name]["not_run"] is None and steps[name]["mAP"] == found["backends"][name]["mAP"]
+        assert (folder / f"ladder/detections_{name}.json").is_file()
+    assert "no board" in steps["simulation_rv1126"]["note"]
+    # Two steps of training reach nothing, and the ladder must not say that nothing is lost without saying so.
+    assert found["ladder"]["passed"] and not found["ladder"]["conclusive"]
+    assert json.loads((folder / "ladder/results.json").read_text()) == found
+
+
+def test_the_graph_of_qat_computes_what_the_int8_model_computes(run_dir):
+    from picoquant.evaluation.runtime import open_predictor
+    from picoquant.export.model_folder import ModelFolder
+
+    image = {"image": np.random.default_rng(2).random((1, 3, 64, 64), np.float32)}
+    folders = (run_dir / "quantize", run_dir / "quantize/qat_graph")
+    whole, graph = (open_predictor(ModelFolder.open(folder), threads=1)(image) for folder in folders)
+    for first, second in zip(whole, graph):
+        assert np.median(np.abs(first - second)) < 0.01 * np.abs(second).max()
+
+
 def test_a_model_exported_for_another_input_size_is_refused(run_dir):
     done = picoquant(
         "eval", "-c", run_dir / "config.yml", "--save-dir", run_dir,

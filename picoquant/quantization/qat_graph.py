@@ -1,0 +1,50 @@
+"""The network as it is trained and evaluated in QAT: float weights, with the rounding to INT8 as operators.
+
+Kept beside the INT8 model for the parity ladder of `picoquant eval --ladder`: what the written whole numbers and
+scales must reach again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from picoquant.quantization.fake_quant import insert_fake_quantisation, scale_name
+from picoquant.quantization.int8_model import Int8Source
+from picoquant.quantization.programs import (
+    load_model,
+    save_program,
+    strip_feed_fetch,
+    with_outputs,
+    write_variable,
+)
+
+FOLDER = "qat_graph"
+
+
+def write_qat_graph(source: Int8Source, executor: Any, folder: Path) -> None:
+    """Write a model folder's program and weights; they run in Paddle as they are.
+
+    Args:
+        source: what the INT8 model is written from, too.
+        executor: of Paddle.
+        folder: is made.
+    """
+    scope = paddle.static.Scope()
+    with paddle.static.scope_guard(scope):
+        loaded = load_model(source.folder, executor)
+        program = strip_feed_fetch(loaded.program.clone(for_test=True))
+        block = program.global_block()
+        for name, value in source.weights.items():
+            if block.has_var(name) and block.var(name).persistable:
+                write_variable(scope, name, value)
+        for operator in source.operators:
+            top = np.array([source.ranges[operator.activation]], np.float32)
+            write_variable(scope, scale_name(operator.activation), top)
+        insert_fake_quantisation(program, scope, source.settings, training=False, operators=source.operators)
+        folder.mkdir(parents=True, exist_ok=True)
+        outputs = [variable.name for variable in loaded.fetches]
+        save_program(with_outputs(program, loaded.feeds, outputs), executor, folder)

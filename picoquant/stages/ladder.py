@@ -1,0 +1,245 @@
+"""The parity ladder of a run: the trained network, and everything that was made of it, on the same images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from picoquant.errors import ToolError, UserError, WeightsError
+from picoquant.evaluation.evaluate import Evaluation
+from picoquant.evaluation.ladder import Ladder, Rung
+from picoquant.files import write_json
+from picoquant.packaging.targets import Target, load_targets
+from picoquant.pipeline.stage import Context
+from picoquant.runtimes.backends import MACHINE, SIMULATION, Machine, Running
+from picoquant.runtimes.model import Model, model_of_folder
+from picoquant.stages.backends import (
+    dygraph_on,
+    evaluate_running,
+    evaluation_images,
+    open_context,
+    ready_on,
+    simulated_on,
+)
+from picoquant.stages.exported import fp32_model, int8_model
+from picoquant.stages.model import trained_weights
+
+LOG = logging.getLogger("picoquant")
+
+OUT = "ladder"  # folder of the results, in the run folder
+# Two right INT8 runtimes differ by up to 0.007 on 87 images (docs/evaluation.md); what is wrong costs far more.
+MAX_LOSS = 0.01
+
+Opened = AbstractContextManager[tuple[Running, "Model | None"]]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step that may be there.
+
+    Attributes:
+        name, what: see `Rung`.
+        open: gives, to be entered, what is called, and its model.
+        lacks: why there is nothing to open; empty where there is.
+        after: the steps that it may be compared with, the first that ran counts.
+    """
+
+    name: str
+    what: str
+    open: Callable[[], Opened]
+    lacks: str
+    after: tuple[str, ...]
+
+
+def evaluate_ladder(
+    config: str | None,
+    overrides: Sequence[str],
+    save_dir: str,
+    machine: Machine = MACHINE,
+    limit: int | None = None,
+    targets: Sequence[str] = (),
+    max_loss: float = MAX_LOSS,
+) -> Ladder:
+    """Evaluate each step of a run: same images, same post-processing, each against the step before.
+
+    Writes `results.json` and `detections_<step>.json` into `ladder/` of the run folder.
+
+    Args:
+        config: a recipe; None takes the run folder's own.
+        overrides: `KEY.SUB=VALUE` texts.
+        save_dir: the run folder.
+        machine: threads, device, opt.
+        limit: only the first images.
+        targets: simulated as last steps.
+        max_loss: mAP (0 to 1) that a step may lose.
+
+    Raises: `UserError` when there is no run, or fewer than two steps of it.
+    """
+    context = open_context(config, overrides, machine.device, save_dir)
+    if context.run is None:
+        raise UserError(
+            f"--ladder is of a run, and {save_dir} holds none: run `picoquant run` with that --save-dir"
+        )
+    dataset = evaluation_images(context, limit)
+    done: dict[str, Evaluation] = {}
+    rungs = []
+    for step in _steps(context, machine, dataset.num_classes, load_targets(targets)):
+        rungs.append(_climb(step, context, dataset, done))
+        if rungs[-1].evaluation is not None:
+            done[step.name] = rungs[-1].evaluation
+    if len(done) < 2 and not any(rung.failure for rung in rungs):
+        reasons = "; ".join(f"{rung.name}: {rung.absent}" for rung in rungs if rung.absent)
+        raise UserError(f"--ladder needs at least two steps of a run ({reasons})")
+    ladder = Ladder(tuple(rungs), max_loss, len(dataset))
+    out = Path(save_dir).expanduser() / OUT
+    for name, found in done.items():
+        found.write_detections(out / f"detections_{name}.json")
+    write_json(out / "results.json", ladder.to_json())
+    LOG.info("written: %s", out)
+    return ladder
+
+
+def _climb(step: _Step, context: Context, dataset: Any, done: dict[str, Evaluation]) -> Rung:
+    from picoquant.evaluation.paired import paired
+
+    after = next((name for name in step.after if name in done), "")
+    if step.lacks:
+        LOG.info("%s: not run, %s", step.name, step.lacks)
+        return Rung(step.name, step.what, after, absent=step.lacks)
+    try:
+        with step.open() as (ready, model):
+            found, _ = evaluate_running(context, ready, model, dataset, step.name)
+    except (ToolError, WeightsError) as error:
+        LOG.info("%s: failed, %s", step.name, error)
+        return Rung(step.name, step.what, after, failure=str(error))
+    change = None
+    if after:
+        truth, ids = dataset.ground_truth(), dataset.image_ids
+        change = paired(truth, done[after].detections, found.detections, ids)
+    return Rung(step.name, step.what, after, found, change, note=ready.note)
+
+
+def _steps(context: Context, machine: Machine, classes: int, targets: Sequence[Target]) -> Iterator[_Step]:
+    """All steps, in order; what is not there says so."""
+
+    def running(folder: Any, backend: str) -> Callable[[], Opened]:
+        return lambda: _with_model(
+            (model := folder if isinstance(folder, Model) else model_of_folder(folder)),
+            ready_on(context, model, backend, machine, classes),
+        )
+
+    above: list[str] = []
+
+    def step(
+        name: str, what: str, open_: Callable[[], Opened], lacks: str, after: tuple[str, ...] = ()
+    ) -> _Step:
+        made = _Step(name, what, open_, lacks, after or tuple(reversed(above)))
+        above.append(name)
+        return made
+
+    yield step(
+        "dygraph",
+        "the trained network itself",
+        lambda: _dygraph(context, classes),
+        _lack(trained_weights, context),
+    )
+    fp32, lack = _found(fp32_model, context)
+    yield step("export", "the FP32 export in Paddle's runtime", running(fp32, "paddle"), lack)
+    int8, lack = _found(int8_model, context)
+    graph, no_graph = (None, lack) if int8 is None else _qat_graph(int8)
+    yield step(
+        "qat_graph",
+        "the network of QAT: float weights, rounding as operators",
+        running(graph, "paddle"),
+        no_graph,
+    )
+    yield step("int8", "the INT8 model in Paddle's runtime", running(int8, "paddle"), lack)
+    onnx, made = _onnx(context, int8)
+    yield step("onnx", f"the INT8 ONNX ({made}) in ONNX Runtime", running(onnx, "onnx"), lack)
+    what = "the .nb that opt makes of the INT8 model for x86, its weights in float, in Paddle Lite's runtime"
+    yield step("nb", what, running(int8, "lite"), lack or _no_lite(machine))
+    for target in targets:
+        absent = "" if target.integer_rules else f"{target.name} has no integer rules to simulate"
+        yield step(
+            f"{SIMULATION}_{target.name}",
+            f"SIMULATION of the INT8 model in {target.name}'s integers",
+            lambda target=target: _simulated(context, int8, target, classes),
+            lack or absent,
+            ("int8", "qat_graph", "export", "dygraph"),
+        )
+
+
+@contextmanager
+def _with_model(model: Model, opened: AbstractContextManager[Running]) -> Iterator[tuple[Running, Model]]:
+    with opened as ready:
+        yield ready, model
+
+
+@contextmanager
+def _dygraph(context: Context, classes: int) -> Iterator[tuple[Running, None]]:
+    with dygraph_on(context, classes) as ready:
+        yield ready, None
+
+
+@contextmanager
+def _simulated(context: Context, int8: Any, target: Target, classes: int) -> Iterator[tuple[Running, Model]]:
+    model = model_of_folder(int8)
+    with simulated_on(context, model, target, classes) as ready:
+        yield ready, model
+
+
+def _found(find: Callable[[Context], Any], context: Context) -> tuple[Any, str]:
+    """What is there, or why it is not; what is there and damaged is the user's error."""
+    try:
+        return find(context), ""
+    except WeightsError:
+        raise
+    except UserError as error:
+        return None, str(error)
+
+
+def _lack(find: Callable[[Context], Any], context: Context) -> str:
+    return _found(find, context)[1]
+
+
+def _qat_graph(int8: Any) -> tuple[Any, str]:
+    from picoquant.export.model_folder import ModelFolder
+    from picoquant.quantization.qat_graph import FOLDER
+
+    folder = int8.path / FOLDER
+    if not folder.is_dir():
+        return (
+            None,
+            f"no {folder}: the run was quantised by an older picoquant; run `picoquant quantize --force`",
+        )
+    return ModelFolder.open(folder, config=int8.config), ""
+
+
+def _onnx(context: Context, int8: Any) -> tuple[Model | None, str]:
+    """The packaged ONNX where the run has one, else the model it would be made of; and which it is."""
+    from picoquant.packaging.forms import ONNX
+
+    packaged = sorted(context.run.folder("package").glob(f"*/{ONNX}"))
+    if int8 is None:
+        return None, "none"
+    if packaged:
+        made = "/".join(packaged[0].parts[-3:])
+        return Model(made, "int8", int8.config, onnx=packaged[0]), made
+    return model_of_folder(int8), "made as a package's is"
+
+
+def _no_lite(machine: Machine) -> str:
+    from picoquant.toolchain.lite import find_opt
+    from picoquant.toolchain.lite_runtime import runtime_of
+
+    try:
+        opt = find_opt(machine.opt)
+    except ToolError as error:
+        return str(error)
+    return (
+        "" if runtime_of(opt) else f"{opt.path} has no Python runtime beside it: picoquant toolchain install"
+    )

@@ -106,10 +106,12 @@ def test_a_folder_that_becomes_read_only(tmp_path):
     assert not (run / "train").exists()
 
 
-def test_no_time_of_day_is_read(root):
-    """Durations come from a clock that cannot be set, and no file is judged by its date."""
+def test_no_time_of_day_decides(root):
+    """Durations come from a clock that cannot be set; by a file's date the report warns, nothing else."""
     found = []
     for path in sorted(Path(root, "picoquant").rglob("*.py")):
+        if path == root / "picoquant/stages/report.py":
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
             if name in ("time.time", "time.localtime", "time.gmtime") or name.endswith(

@@ -42,6 +42,7 @@ def make_onnx(quantised: QuantizedProgram, params: Path) -> Any:
     from picoquant.packaging.onnx_kernels import cells_last, pad_input_channels, widen_thin_convolutions
     from picoquant.packaging.onnx_levels import levels_of
     from picoquant.packaging.onnx_simplify import fold_batch_norm, share_constants, simplify
+    from picoquant.packaging.onnx_views import double_by_copying, stem_in_columns
 
     with tempfile.TemporaryDirectory(prefix="picoquant-network-") as scratch:
         network = Path(scratch) / "model.pdmodel"
@@ -62,7 +63,9 @@ def make_onnx(quantised: QuantizedProgram, params: Path) -> Any:
         inserter.weights(weight, [item for item in quantised.operators if item.weight == weight])
     inserter.activations()
     widen_thin_convolutions(graph, graph.shapes)
+    stem_in_columns(graph)
     pad_input_channels(graph)
+    double_by_copying(graph)
     share_constants(graph)
     return checked(graph)
 

@@ -6,12 +6,14 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from picoquant.packaging.onnx_graph import Graph, attribute
+from picoquant.packaging.onnx_views import columns_as_channels, fits_columns, stored_levels
 
 # ONNX Runtime (MLAS, convsym.cpp) convolves uint8 without a copy of the input for each kernel position
 # where there are at least 16 output channels and a multiple of 4 input channels.
 _CHANNELS = 16
 _MULTIPLE = 4
 _WORTH = 2**20  # bytes of such a copy; below, the extra weights cost more than they save
+_WORTH_PAIRS = 2**22  # the same for the weights of two columns at a time
 
 
 def widen_thin_convolutions(graph: Graph, shapes: dict[str, list[int]]) -> list[str]:
@@ -29,17 +31,20 @@ def widen_thin_convolutions(graph: Graph, shapes: dict[str, list[int]]) -> list[
     widened = []
     for node in [node for node in graph.nodes if node.op_type == "Conv" and attribute(node, "group", 1) == 1]:
         follower = _only_follower(graph, node)
-        weight = _levels(graph, node)
+        weight = stored_levels(graph, node)
         if follower is None or weight is None or len(node.input) < 3:
             continue
         out, *rest = weight.shape
         copied = int(np.prod(rest)) * int(np.prod(shapes.get(node.name, [0, 0])[2:]))
         if out >= _CHANNELS or rest[0] % _MULTIPLE or rest[1:] == [1] * len(rest[1:]) or copied < _WORTH:
             continue
-        more = _CHANNELS - out
+        pairs = copied >= _WORTH_PAIRS and 2 * out <= _CHANNELS and fits_columns(graph, node, 2)
+        more = (_CHANNELS // 2 if pairs else _CHANNELS) - out
         for stored in (node.input[1], node.input[2]):
             _pad(graph, stored, 0, more)
         _pad(graph, follower.input[1], 1, more)
+        if pairs:
+            columns_as_channels(graph, node, 2)
         widened.append(node.name)
     return widened
 
@@ -76,7 +81,7 @@ def pad_input_channels(graph: Graph) -> list[str]:
 
 
 def _can_take_more(graph: Graph, node: NodeProto, channels: int) -> bool:
-    weight = _levels(graph, node) if node.op_type == "Conv" else None
+    weight = stored_levels(graph, node) if node.op_type == "Conv" else None
     return weight is not None and weight.shape[0] >= _CHANNELS and weight.shape[1] == channels
 
 
@@ -119,18 +124,12 @@ def _only_follower(graph: Graph, node: NodeProto) -> NodeProto | None:
         if len(users) != 1:
             return None
         if users[0].op_type == "Conv":
-            right = attribute(users[0], "group", 1) == 1 and _levels(graph, users[0]) is not None
+            right = attribute(users[0], "group", 1) == 1 and stored_levels(graph, users[0]) is not None
             return users[0] if right and name != node.output[0] else None
         if users[0].op_type not in ("QuantizeLinear", "Clip", "DequantizeLinear"):
             return None
         name = users[0].output[0]
     return None
-
-
-def _levels(graph: Graph, conv: NodeProto) -> np.ndarray | None:
-    """A convolution's weight in levels; None when it is stored as float."""
-    maker = graph.producer(conv.input[1])
-    return graph.constants.get(maker.input[0]) if maker is not None else None
 
 
 def _pad(graph: Graph, name: str, axis: int, more: int) -> None:

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import click
 
+from picoquant.cli.completion import configs
 from picoquant.cli.options import InputSize, gather_overrides, overrides_option
 
 
 @click.command()
-@click.option("--config", "-c", metavar="FILE", help="A recipe or configuration (default: the run's own).")
+@click.option(
+    "--config", "-c", metavar="FILE", shell_complete=configs,
+    help="A recipe or configuration (default: the run's own).",
+)  # fmt: skip
 @click.option("--save-dir", default="output", show_default=True, metavar="DIR", help="The run folder.")
 @click.option(
     "--model", "model_dir", metavar="DIR", help="A model folder, FP32 or INT8, in place of a run's."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from picoquant.cli.completion import configs
 from picoquant.cli.options import InputSize, gather_overrides, overrides_option
 from picoquant.errors import UserError
 
@@ -14,8 +15,9 @@ from picoquant.errors import UserError
 @click.argument("source", metavar="IN")
 @click.argument("out", metavar="OUT")
 @click.option(
-    "--config", "-c", metavar="FILE", help="For ONNX: the recipe or configuration it was exported from."
-)
+    "--config", "-c", metavar="FILE", shell_complete=configs,
+    help="For ONNX: the recipe or configuration it was exported from.",
+)  # fmt: skip
 @click.option("--input-size", type=InputSize(), help="For ONNX whose input size is open.")
 @overrides_option
 def convert_weights(
@@ -29,9 +31,9 @@ def convert_weights(
     """Weights to weights: .pdparams, .safetensors and .npz in either direction; a float ONNX export in.
 
     \b
-    Example:  picoquant convert-weights picodet.pdparams picodet.safetensors
-              picoquant convert-weights picodet.onnx picodet.pdparams \\
-                --config picodet_s_416_coco_npu.yml --set num_classes=3
+    Examples:  picoquant convert-weights picodet.pdparams picodet.safetensors
+               picoquant convert-weights picodet.onnx picodet.pdparams \\
+                 --config picodet_s_416_coco_npu.yml --set num_classes=3
     """
     if Path(source).suffix == ".onnx":
         if config is None:

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from picoquant.cli import console
+from picoquant.cli import completion, console
 from picoquant.cli.options import backend_option, common_options, gather_overrides
 
 
@@ -27,6 +27,7 @@ from picoquant.cli.options import backend_option, common_options, gather_overrid
     "targets",
     multiple=True,
     metavar="NAME",
+    shell_complete=completion.targets,
     help="Simulate this NPU's integers, too (repeatable): the INT8 model's mAP before there is a board.",
 )
 @click.option(

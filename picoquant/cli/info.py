@@ -6,6 +6,7 @@ import json
 
 import click
 
+from picoquant.cli.completion import configs
 from picoquant.cli.options import InputSize, gather_overrides, overrides_option
 
 
@@ -15,6 +16,7 @@ from picoquant.cli.options import InputSize, gather_overrides, overrides_option
     "-c",
     required=True,
     metavar="FILE",
+    shell_complete=configs,
     help="A recipe or configuration: a path or a shipped name.",
 )
 @click.option("--input-size", type=InputSize(), help="The network's input (default: the configuration's).")

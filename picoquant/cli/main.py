@@ -13,6 +13,7 @@ from picoquant import __version__
 from picoquant.cli import console
 from picoquant.cli.analyze import analyze
 from picoquant.cli.benchmark import benchmark
+from picoquant.cli.completion import VARIABLE, completion, targets_or_all
 from picoquant.cli.convert import convert_weights
 from picoquant.cli.evaluate import evaluate
 from picoquant.cli.info import info
@@ -20,31 +21,14 @@ from picoquant.cli.npu import check, targets
 from picoquant.cli.options import STAGES, common_options, gather_overrides
 from picoquant.cli.predict import predict
 from picoquant.cli.report import report
+from picoquant.cli.tree import finish
 from picoquant.cli.verify import verify
 from picoquant.errors import UserError
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-def _loudness(ctx: click.Context, param: click.Parameter, given: bool) -> None:
-    if given:
-        debug = bool(ctx.find_root().params.get("debug"))
-        console.set_up(param.name == "quiet", param.name == "verbose", debug)
-
-
-class _Commands(click.Group):
-    """Commands that take --quiet and --verbose after their name, too."""
-
-    def add_command(self, command: click.Command, name: str | None = None) -> None:
-        for option, text in (("quiet", "Warnings and errors only."), ("verbose", "More detail.")):
-            more = click.Option(
-                [f"--{option}"], is_flag=True, expose_value=False, callback=_loudness, help=text
-            )
-            command.params.append(more)
-        super().add_command(command, name)
-
-
-@click.group(cls=_Commands, context_settings=_SETTINGS)
+@click.group(context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="picoquant")
 @click.option("--quiet", "-q", is_flag=True, help="Warnings and errors only.")
 @click.option("--verbose", "-v", is_flag=True, help="More detail.")
@@ -53,9 +37,10 @@ class _Commands(click.Group):
 def cli(ctx: click.Context, quiet: bool, verbose: bool, debug: bool) -> None:
     """Train PicoDet, quantise it to INT8 and package it for NPUs that run INT8 only.
 
+    The example is the whole way on a generated data set; the README has your own images.
+
     \b
-    The whole way on a generated data set:  picoquant run --config quickstart.yaml
-    On your own images:                     see the README
+    Example:  picoquant run --config quickstart.yaml
     """
     console.set_up(quiet, verbose, debug)
 
@@ -82,7 +67,13 @@ def _run(
 @common_options
 @click.option("--from", "first", type=click.Choice(STAGES), help="Start at this stage.")
 @click.option("--until", "last", type=click.Choice(STAGES), help="Stop after this stage.")
-@click.option("--target", multiple=True, metavar="NAME", help="NPU target; sets Package.target.")
+@click.option(
+    "--target",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=targets_or_all,
+    help="NPU target; sets Package.target.",
+)
 @click.option("--report", "with_report", is_flag=True, help="At the end, `picoquant report`, too.")
 def run(
     first,
@@ -149,7 +140,10 @@ _stage_command(
 
 @cli.command()
 @common_options
-@click.option("--target", multiple=True, metavar="NAME", help="NPU target (repeatable); sets Package.target.")
+@click.option(
+    "--target", multiple=True, metavar="NAME", shell_complete=targets_or_all,
+    help="NPU target (repeatable); sets Package.target.",
+)  # fmt: skip
 def package(config, save_dir, overrides, more_overrides, input_size, device, force, opt, target):
     """Package the INT8 model for a target: Paddle Lite .nb, ONNX, labels, program for the board, sample.
 
@@ -203,11 +197,16 @@ cli.add_command(targets)
 cli.add_command(convert_weights)
 cli.add_command(verify)
 cli.add_command(check)
+cli.add_command(completion)
 
 
 @cli.group()
 def toolchain() -> None:
-    """Paddle Lite's opt in an environment of its own."""
+    """Paddle Lite's opt in an environment of its own.
+
+    \b
+    Example:  picoquant toolchain install
+    """
 
 
 @toolchain.command()
@@ -223,7 +222,10 @@ def install(python: str | None) -> None:
     click.echo(install_lite(python=python))
 
 
+finish(cli)
+
+
 def main() -> None:
     """Entry point: runs the command and exits with its code."""
     debug = "--debug" in sys.argv
-    sys.exit(console.run_to_exit(lambda: cli(standalone_mode=False), debug))
+    sys.exit(console.run_to_exit(lambda: cli(standalone_mode=False, complete_var=VARIABLE), debug))

@@ -6,6 +6,8 @@ import json
 
 import click
 
+from picoquant.cli import completion
+
 
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
@@ -32,7 +34,7 @@ def targets(ctx: click.Context, as_json: bool) -> None:
 
 
 @targets.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.targets)
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
 def show(name: str, as_json: bool) -> None:
     """Print one target: a shipped name, or the path of a YAML file of your own.
@@ -50,7 +52,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 @targets.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.targets)
 @click.option("--opt", metavar="PATH", help="Paddle Lite's opt (default: found, or the toolchain's own).")
 def refresh(names: tuple[str, ...], opt: str | None) -> None:
     """Write the lists of operators again, from what opt itself prints; all shipped targets by default.
@@ -67,7 +69,10 @@ def refresh(names: tuple[str, ...], opt: str | None) -> None:
 
 
 @click.command()
-@click.option("--target", required=True, metavar="NAME", help="A shipped target or a YAML file of your own.")
+@click.option(
+    "--target", required=True, metavar="NAME", shell_complete=completion.targets,
+    help="A shipped target or a YAML file of your own.",
+)  # fmt: skip
 @click.option("--save-dir", default="output", show_default=True, metavar="DIR", help="The run to check.")
 @click.option("--model", "model_dir", metavar="DIR", help="Check this model folder in place of a run's.")
 @click.option(
@@ -87,8 +92,9 @@ def check(
 ) -> None:
     """Prove what of the INT8 model runs on a target's NPU; exit code 1 when a rule of the target is broken.
 
-    \b
     Beside the picture it writes TARGET.json, and TARGET.partition.txt where such a file leaves fewer pieces.
+
+    \b
     Examples:  picoquant check --target rv1126 --save-dir output/
                picoquant check --target rv1126 --model output/quantize --json
     """

@@ -7,6 +7,8 @@ from typing import Any, Callable
 
 import click
 
+from picoquant.cli.completion import configs
+
 STAGES = ("train", "export", "quantize", "evaluate", "package")
 BACKENDS = ("dygraph", "paddle", "paddle-no-onednn", "onnx", "lite")
 RUNNABLE = BACKENDS[1:]  # all that need no configuration to build a network from
@@ -74,6 +76,7 @@ def common_options(command: Callable) -> Callable:
             "-c",
             "config",
             metavar="FILE",
+            shell_complete=configs,
             help="A recipe or configuration: a path or a shipped name.",
         ),
     ):

@@ -57,14 +57,17 @@ def analyze(
     Examples:  picoquant analyze --save-dir output/
                picoquant analyze --save-dir output/ --of fp32 --map 50
     """
-    from picoquant.analysis.report import as_dict, text_table
     from picoquant.pipeline.order import earlier_config
+
+    chosen = config or earlier_config(save_dir)  # what may be missing is found out before paddle is loaded
+
+    from picoquant.analysis.report import as_dict, text_table
     from picoquant.stages.analyze import AnalyzeOptions
     from picoquant.stages.analyze import analyze as run
 
     texts = gather_overrides(overrides, more_overrides, input_size=input_size, model_dir=model_dir)
     options = AnalyzeOptions(kind, images, map_images or 0, top, Path(out) if out else None)
-    analysis, folder = run(config or earlier_config(save_dir), texts, save_dir, options)
+    analysis, folder = run(chosen, texts, save_dir, options)
     if as_json:
         click.echo(json.dumps(as_dict(analysis), indent=2))
     else:

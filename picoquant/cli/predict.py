@@ -50,16 +50,18 @@ def predict(
     """
     import itertools
 
+    from picoquant.prediction import sources as places
+
+    found = places.find(sources)
+    path = model or model_of_run(save_dir)  # what may be missing is found out before OpenCV is loaded
+
     from picoquant.files import disk_errors
     from picoquant.prediction import predict as library
-    from picoquant.prediction import sources as places
     from picoquant.runtimes.backends import Machine, running
     from picoquant.runtimes.model import open_model
 
-    found = places.find(sources)
     folder = Path(out or Path(save_dir) / "predictions").expanduser()
     lines = Path(json_lines).expanduser() if json_lines else folder / "detections.jsonl"
-    path = model or model_of_run(save_dir)
     still = all(kind == "image" for kind, _ in found)
     with open_model(path) as opened:
         backend = backend or ("onnx" if opened.folder is None else "paddle")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from picoquant.errors import DataError
@@ -24,6 +23,8 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises: `UnreadableImageError` naming the file.
     """
+    import cv2
+
     try:
         data = Path(path).read_bytes()
     except OSError as error:

@@ -14,20 +14,6 @@ import pytest
 from tests.commands import picoquant, refusal
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["package", "--help"]])
-def test_help_loads_nothing_heavy(arguments):
-    code = (
-        "import sys, picoquant.cli.main as m\n"
-        "try: m.cli(sys.argv[1:], standalone_mode=False)\n"
-        "finally:\n"
-        "    heavy = {'paddle', 'onnxruntime', 'cv2', 'numpy', 'yaml'} & set(sys.modules)\n"
-        "    assert not heavy, heavy\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "picoquant" in done.stdout
-
-
 def test_a_recipe_without_its_data_stops_at_once_and_says_how_to_set_it(tmp_path):
     began = time.monotonic()
     done = picoquant("run", "--config", "picodet_s_qat_dis.yaml", "--save-dir", "out", cwd=tmp_path)

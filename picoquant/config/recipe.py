@@ -108,14 +108,19 @@ class CalibrationSettings:
 
     Attributes:
         images: `train` or `val`: the images of TrainDataset or EvalDataset.
-        count: how many of them; None for all.
-        shuffle: draw them in an order fixed by `seed`.
-        seed: of that order.
+        files: a text file that names them, one a line; looked for beside the file of `calib/`, too. None: any.
+        count: how many of them; None for all. QAT is driven by these images, and ranges are measured on all of
+            them that fill batches; None: on 8 batches.
+        choose: which: the `first`, `random` ones, or `balanced`: random ones with all classes alike.
+        shuffle: use them in an order drawn with `seed`; false: in the data set's order.
+        seed: of what is drawn.
         batch_size: images a step; None for the evaluation reader's.
     """
 
     images: str = "train"
+    files: str | None = None
     count: int | None = None
+    choose: str = "first"
     shuffle: bool = True
     seed: int = 0
     batch_size: int | None = None
@@ -123,6 +128,16 @@ class CalibrationSettings:
     def __post_init__(self) -> None:
         if self.images not in ("train", "val"):
             raise ConfigError(f"Calibration.images: expected train or val, found {self.images!r}")
+        if self.choose not in ("first", "random", "balanced"):
+            raise ConfigError(
+                f"Calibration.choose: expected first, random or balanced, found {self.choose!r}"
+            )
+        if self.files is not None and not isinstance(self.files, str):
+            raise ConfigError(f"Calibration.files: expected the path of a text file, found {self.files!r}")
+        if not isinstance(self.shuffle, bool):
+            raise ConfigError(f"Calibration.shuffle: expected true or false, found {self.shuffle!r}")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
+            raise ConfigError(f"Calibration.seed: expected a whole number from 0, found {self.seed!r}")
         for name in ("count", "batch_size"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
@@ -159,7 +174,7 @@ class Recipe:
         """Section `Calibration`: a mapping, a path, or the name of a file in calib/."""
         value = self.document.get("Calibration")
         if isinstance(value, str):
-            return build(CalibrationSettings, load_mapping(find(("calib",), value)), f"Calibration: {value}")
+            return build(CalibrationSettings, _calibration_file(value), f"Calibration: {value}")
         return build(CalibrationSettings, value or {}, "Calibration")
 
     @property
@@ -236,7 +251,11 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             raise ConfigError(f"--set {text}: set Global.input_size=[height,width]; it reaches every reader")
         if key in ACCEPTED:
             LOG.warning("--set %s: accepted, but without effect here%s", text, _instead([key]))
-    apply_overrides(document, overrides, known)
+    for text in overrides:
+        keys, named = parse_override(text)[0], document.get("Calibration")
+        if keys[0] == "Calibration" and len(keys) > 1 and isinstance(named, str):
+            document["Calibration"] = _calibration_file(named)
+        apply_overrides(document, [text], known)
     document["Global"]["config"] = (
         None if document["Global"]["config"] is None else str(document["Global"]["config"])
     )
@@ -246,6 +265,16 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         own_files = [_target_file(path, one) for one in (named if isinstance(named, list) else [named])]
         document["Package"] = {**package, "target": own_files if isinstance(named, list) else own_files[0]}
     return Recipe(document, str(name))
+
+
+def _calibration_file(name: str) -> dict[str, Any]:
+    """A file of `calib/`, the list of images that it names found from the working folder or beside it."""
+    path = find(("calib",), name)
+    values = load_mapping(path)
+    files = values.get("files")
+    if isinstance(files, str) and not Path(files).is_file() and (path.parent / files).is_file():
+        values = {**values, "files": str((path.parent / files).resolve())}
+    return values
 
 
 def _target_file(recipe: Path, name: Any) -> Any:

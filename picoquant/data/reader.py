@@ -5,8 +5,10 @@ N is the number of images of a batch, G the largest number of objects among them
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -189,7 +191,7 @@ class EvalReader(_Reader):
         )
 
     def endless(
-        self, seed: int, start_step: int = 0, shard: tuple[int, int] = (0, 1)
+        self, seed: int, start_step: int = 0, shard: tuple[int, int] = (0, 1), shuffle: bool = True
     ) -> Iterator[dict[str, np.ndarray]]:
         """Full batches without end, in an order drawn anew for each round through the data set.
 
@@ -198,6 +200,7 @@ class EvalReader(_Reader):
             start_step: the first batch's number.
             shard: (rank, world): this device's number, and how many devices share each step. A step's
                 images over all devices are those of one device with `world` times the batch size.
+            shuffle: false: the data set's order, in every round.
 
         Yields: as iterating does. A batch depends on seed, step and shard only.
 
@@ -207,17 +210,23 @@ class EvalReader(_Reader):
         maker = BatchMaker(self.dataset, self.settings, seed, targets=False, strict=False, rank=shard[0])
         reader = _Reader(self.dataset, self.settings, maker, self._workers)
         try:
-            yield from reader._batches(self._endless_tasks(seed, start_step, size, per_round, shard))
+            yield from reader._batches(self._endless_tasks(seed, start_step, size, per_round, shard, shuffle))
         finally:
             reader.close()
 
+    def endless_names(self, seed: int, batches: int, shuffle: bool = True) -> list[str]:
+        """File names of the images in the first batches of `endless`, on one device."""
+        size, per_round = endless_sizes(self.dataset, self.settings.batch_size, 1)
+        tasks = itertools.islice(self._endless_tasks(seed, 0, size, per_round, (0, 1), shuffle), batches)
+        return [Path(self.dataset.records[index].path).name for task in tasks for index in task.indices]
+
     def _endless_tasks(
-        self, seed: int, step: int, size: int, per_round: int, shard: tuple[int, int]
+        self, seed: int, step: int, size: int, per_round: int, shard: tuple[int, int], shuffle: bool
     ) -> Iterator[Task]:
         rank, world = shard
         together = size * world
         while True:
-            order = _order(len(self.dataset), seed, step // per_round, True)
+            order = _order(len(self.dataset), seed, step // per_round, shuffle)
             for part in range(step % per_round, per_round):
                 indices = order[part * together : (part + 1) * together][rank::world]
                 yield _task(step // per_round, part, indices.tolist())

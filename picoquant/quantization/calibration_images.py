@@ -24,11 +24,19 @@ class CalibrationImages:
         batches: feeds; `count` of them are taken.
         count: how many.
         folder: gets the files; whoever made it removes it.
+        names: of the images, in their order, for messages.
 
     Raises: `DataError` when there is no image.
     """
 
-    def __init__(self, batches: Iterable[dict[str, np.ndarray]], count: int, folder: Path) -> None:
+    def __init__(
+        self,
+        batches: Iterable[dict[str, np.ndarray]],
+        count: int,
+        folder: Path,
+        names: Sequence[str] = (),
+    ) -> None:
+        self._names = names
         folder.mkdir(parents=True, exist_ok=True)
         self._files: list[Path] = []
         self.images = 0
@@ -49,6 +57,11 @@ class CalibrationImages:
     def __len__(self) -> int:
         """Number of batches."""
         return len(self._files)
+
+    def label(self, place: int) -> str:
+        """An image (from 1) as a message says it."""
+        name = f", {self._names[place - 1]}," if place <= len(self._names) else ""
+        return f"calibration image {place}{name} (in the order of Calibration)"
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         """The batches."""
@@ -83,9 +96,8 @@ def watch(
                 rows = ~np.isfinite(value.reshape(len(value), -1)).all(1) if len(value) == size else [True]
                 place = before + int(np.argmax(rows)) + 1
                 raise DataError(
-                    f"activation {name} of {makers(name)} is not finite for calibration image {place} (in the "
-                    "order of Calibration): check the model's weights and that the images are prepared as "
-                    "infer_cfg.yml says"
+                    f"activation {name} of {makers(name)} is not finite for {images.label(place)}: check the "
+                    "model's weights and that the images are prepared as infer_cfg.yml says"
                 )
             yield name, value
         before += size

@@ -59,7 +59,8 @@ def quantised_name(variable: str) -> str:
 def quantizable_operators(program: Any, settings: QuantAwareSettings) -> tuple[QuantizedOperator, ...]:
     """The operators of a program that become INT8, in its order.
 
-    Raises: `WeightsError` when there is none, or the program is quantised already.
+    Raises: `WeightsError` when there is none, the program is quantised already, or a convolution's weight is
+        computed.
     """
     block = program.global_block()
     found = []
@@ -76,6 +77,12 @@ def quantizable_operators(program: Any, settings: QuantAwareSettings) -> tuple[Q
         if len(stored) == 1 and len(computed) == 1:
             axis = _channel_axis(op) if settings.weight_quantize_type == "channel_wise_abs_max" else -1
             found.append(QuantizedOperator(op.type, output_names(op)[0], computed[0], stored[0], axis))
+        elif "conv" in op.type and not stored:
+            raise WeightsError(
+                f"{op.type} {output_names(op)[0]} cannot be quantised: its weight {names[-1]} is computed, not "
+                f"stored; export the model with stored weights, or leave {op.type} out of "
+                "QuantAware.quantize_op_types"
+            )
     if not found:
         kinds = ", ".join(settings.quantize_op_types)
         raise WeightsError(

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class QuantizeJob:
         show: makes the line that shows progress.
         devices: the processes that train together; the leading one evaluates and writes the model.
         pieces: counts an INT8 model's NPU pieces, see `mixed_precision.py`.
+        image_names: of the calibration images, in order.
     """
 
     def __init__(
@@ -76,10 +77,11 @@ class QuantizeJob:
         show: Callable[..., Progress],
         devices: Devices,
         pieces: Pieces | None = None,
+        image_names: Sequence[str] = (),
     ) -> None:
         self._devices = devices
         self._places, self._settings, self._evaluate, self._show = places, settings, evaluate, show
-        self._pieces = pieces
+        self._pieces, self._image_names = pieces, image_names
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._all: tuple[QuantizedOperator, ...] = ()
         # What is decided after quantisation does not make it start again.
@@ -183,7 +185,10 @@ class QuantizeJob:
             if not settings.calibration_batches:
                 return None
             return CalibrationImages(
-                self._calibration(calibration), settings.calibration_batches, places.copies / "calibration"
+                self._calibration(calibration),
+                settings.calibration_batches,
+                places.copies / "calibration",
+                self._image_names,
             )
 
         def shown(title: str, count: int) -> Callable[[int], None]:

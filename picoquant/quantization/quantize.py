@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +54,7 @@ def quantize(
     progress: Callable[..., Progress] = Progress,
     calibration: Callable[[], Any] | None = None,
     pieces: Callable[[ModelFolder], Mapping[str, int]] | None = None,
+    image_names: Sequence[str] = (),
 ) -> QuantizeResult:
     """Quantise an exported model as `Quantize.method` says; continues what was interrupted in `work_dir`.
 
@@ -77,6 +78,7 @@ def quantize(
         progress: makes the line that shows progress.
         calibration: gives the feeds that ranges are measured on; None: those of `batches`.
         pieces: counts an INT8 model's pieces on each NPU; for layers in float.
+        image_names: of the images that `calibration` gives, in its order, for messages.
 
     Raises: `WeightsError` for a model that cannot be read or quantised, `ConfigError` for settings that do
         not fit it, `UserError` when the loss is not finite, `PicoquantError` when an operator of the result
@@ -105,7 +107,7 @@ def quantize(
             def counted(path: Path) -> Mapping[str, int]:
                 return pieces(ModelFolder.open(path, config=folder.config)) if pieces else {}
 
-            job = QuantizeJob(places, settings, seed, evaluate, progress, devices, counted)
+            job = QuantizeJob(places, settings, seed, evaluate, progress, devices, counted, image_names)
             metrics = job.run(batches, calibration or partial(batches, 0), began)
     finally:
         shutil.rmtree(copies, ignore_errors=True)

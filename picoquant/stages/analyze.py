@@ -66,7 +66,7 @@ def analyze(
     recipe = load_recipe(config, overrides)
     context = Context(recipe, RunFolder(Path(save_dir)), "cpu")
     folder, kind, float_folder = _models(context, options.kind)
-    datasets.check(context, _section(context))
+    datasets.check(context, datasets.calibration_section(context))
     feeds = _feeds(context, folder, options.images)
     from picoquant.quantization.session import quiet, static_session
 
@@ -94,18 +94,16 @@ def _models(context: Context, wanted: str | None) -> tuple[Any, str, Any]:
     return int8_model(context), "int8", fp32_model(context)
 
 
-def _section(context: Context) -> str:
-    return "TrainDataset" if context.recipe.calibration.images == "train" else "EvalDataset"
-
-
 def _feeds(context: Context, folder: Any, count: int) -> list[Mapping[str, Any]]:
     """The first calibration images, one in each feed."""
     from picoquant.data.reader import EvalReader
     from picoquant.evaluation.evaluate import feed_of
 
-    images = datasets.load(context, _section(context))
+    images = datasets.calibration_images(context)
     if len(images) < count:
-        raise UserError(f"--images {count}, but {images.section} has {len(images)} usable images")
+        raise UserError(
+            f"--images {count}, but the Calibration section gives {len(images)} usable images of {images.section}"
+        )
     settings = with_model_preprocessing(reader_settings(context.recipe, "EvalReader"), folder.config)
     names = [name for name, _ in program_facts(folder.model).inputs]
     with EvalReader(datasets.first(images, count), replace(settings, batch_size=1), 0) as reader:

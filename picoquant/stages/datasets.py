@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from picoquant.config.data import dataset_settings
@@ -79,18 +80,44 @@ def calibration_section(context: Context) -> str:
     return "TrainDataset" if context.recipe.calibration.images == "train" else "EvalDataset"
 
 
-def first(dataset: Any, count: int | None) -> Any:
-    """The data set's first `count` images; all of them for None.
+def calibration_identity(context: Context) -> dict[str, Any]:
+    """Which images calibrate, for a fingerprint; with the list that names them, where there is one."""
+    described = asdict(context.recipe.calibration)
+    if described["files"] and Path(described["files"]).is_file():
+        described["files"] = sha256(Path(described["files"]))
+    return described
 
-    Raises: `DataError` when there are fewer.
+
+def calibration_images(context: Context) -> Any:
+    """The data set's images that the section Calibration chooses.
+
+    Raises: `DataError` when there are fewer than it asks for, or its list names one that is not there.
     """
-    if count is None:
-        return dataset
-    if len(dataset) < count:
-        raise DataError(
-            f"Calibration.count is {count}, but {dataset.section} has {len(dataset)} usable images; lower it, "
-            "or set it to null for all"
+    from picoquant.data.choose import choose, listed
+
+    wanted = context.recipe.calibration
+    dataset = load(context, calibration_section(context))
+    if wanted.files:
+        dataset = listed(dataset, Path(wanted.files).expanduser())
+    return choose(dataset, wanted.count, wanted.choose, wanted.seed)
+
+
+def warn_of_overlap(calibration: Any, held_out: Any) -> None:
+    """Say so when images that are evaluated on are calibrated or trained on, too."""
+    evaluated = {os.path.realpath(record.path) for record in held_out.records}
+    both = [record.path for record in calibration.records if os.path.realpath(record.path) in evaluated]
+    if both:
+        LOG.warning(
+            "quantize: %d of the %d images of Calibration are evaluated on too (%s …): the INT8 model's mAP says "
+            "nothing about other images; Calibration.images and the annotation files say which are used",
+            len(both),
+            len(calibration),
+            os.path.basename(both[0]),
         )
+
+
+def first(dataset: Any, count: int) -> Any:
+    """The data set's first `count` images."""
     return replace(dataset, records=dataset.records[:count])
 
 

@@ -140,14 +140,13 @@ def _calibration(context: Context) -> list[Any]:
     section = datasets.calibration_section(context)
     try:
         datasets.check(context, section)
-        records = datasets.load(context, section).records
+        records = datasets.calibration_images(context).records
     except DataError as error:
         LOG.warning("package: no calibration images: %s", error)
         return []
-    count = min(IMAGES, context.recipe.calibration.count or IMAGES)
     return [
         SampleImage(read_image(record.path), f"{Path(record.path).name} (id {record.image_id})")
-        for record in records[:count]
+        for record in records[:IMAGES]
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Callable
@@ -48,7 +49,6 @@ def settings_of(
 def _inputs(context: Context) -> dict[str, Any]:
     folder = fp32_model(context)
     distillation, quant_aware, training, own = settings_of(context)
-    calibration = context.recipe.calibration
     return {
         "model": sha256(folder.model),
         "params": sha256(folder.params),
@@ -57,7 +57,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         "quant_aware": asdict(quant_aware),
         "training": asdict(training),
         "own": asdict(own),
-        "calibration": asdict(calibration),
+        "calibration": datasets.calibration_identity(context),
         "images": datasets.identity(context, datasets.calibration_section(context)),
         "evaluated on": datasets.identity(context, "EvalDataset"),
         "seed": context.recipe.common.seed,
@@ -88,11 +88,14 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     calibration = recipe.calibration
     reader = with_model_preprocessing(reader_settings(recipe, "EvalReader"), folder.config)
     driving = replace(reader, batch_size=calibration.batch_size or reader.batch_size)
-    images = datasets.first(datasets.load(context, datasets.calibration_section(context)), calibration.count)
-    held_out = datasets.load(context, "EvalDataset")
+    images, held_out = datasets.calibration_images(context), datasets.load(context, "EvalDataset")
+    datasets.warn_of_overlap(images, held_out)
     facts = program_facts(folder.model)
     shard = rank_and_world()
     batch_size, steps_per_epoch = endless_sizes(images, driving.batch_size, shard[1])
+    # No image is measured twice; as many as the user counted, or some of all.
+    round_of_images = endless_sizes(images, driving.batch_size, 1)[1]
+    measured = round_of_images if calibration.count or calibration.files else min(8, round_of_images)
     names = [name for name, _ in facts.inputs]
     decoder = Decoder.of(
         *zip(*facts.outputs), folder.config, parse_detector(recipe.document).head.nms, str(folder.model)
@@ -102,9 +105,10 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
         EvalReader(images, driving, workers(recipe)) as source,
         EvalReader(held_out, reader, workers(recipe)) as target,
     ):
+        drawn = partial(source.endless, calibration.seed, shuffle=calibration.shuffle)
 
         def batches(start: int, part: tuple[int, int] = shard) -> Any:
-            return (feed_of(batch, names) for batch in source.endless(calibration.seed, start, part))
+            return (feed_of(batch, names) for batch in drawn(start, part))
 
         def score(predict: Any) -> float:
             named = _Predictor(predict, tuple(names))
@@ -117,6 +121,7 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             batches,
             QuantizeSettings(
                 *settings_of(context),
+                calibration_batches=measured,
                 steps_per_epoch=steps_per_epoch,
                 batch_size=batch_size,
             ),
@@ -127,6 +132,7 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             config=folder.config,
             calibration=lambda: batches(0, (0, 1)),  # the same images however many processes there are
             pieces=npu_pieces(context),
+            image_names=source.endless_names(calibration.seed, measured, calibration.shuffle),
         )
     return result.metrics
 

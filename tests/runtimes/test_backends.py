@@ -103,7 +103,9 @@ def test_what_is_no_model(tmp_path, small):  # noqa: F811
         open_model(tmp_path / "bare.onnx").__enter__()
     with (
         open_model(tmp_path / "bare.onnx", small.config) as model,
-        pytest.raises(ToolError, match="bare is an ONNX file, which paddle does not run"),
+        pytest.raises(
+            ToolError, match="bare is an ONNX file, which paddle does not take: use --backend onnx"
+        ),
     ):
         running(model, "paddle").__enter__()
 

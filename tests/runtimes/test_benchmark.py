@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-import shlex
 
 import numpy as np
 import pytest
@@ -41,19 +39,3 @@ def test_every_model_runtime_and_batch_is_a_case(run_dir):
 
 def test_without_a_model_it_says_what_to_do(tmp_path):
     assert "holds no exported model" in refusal(picoquant("benchmark", "--save-dir", tmp_path))
-
-
-@pytest.mark.parametrize("command", ["eval", "predict", "benchmark"])
-def test_the_examples_in_the_help_run(command, run_dir):
-    text = picoquant(command, "--help").stdout
-    examples = [
-        line
-        for line in re.findall(rf"picoquant {command} .*", text)
-        if "--config" not in line and "[OPT" not in line
-    ]
-    assert examples
-    (run_dir.parent / "images").symlink_to(run_dir / "images")
-    for example in examples:
-        done = picoquant(*shlex.split(example)[1:], cwd=run_dir.parent)
-        assert done.returncode == 0, (example, done.stderr)
-        assert done.stdout

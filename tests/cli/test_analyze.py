@@ -31,7 +31,7 @@ def test_the_int8_model_of_a_run_is_compared_with_its_fp32_model(run_dir):
     for name in ("analysis.json", "analysis.csv", "tensors.csv", "analysis.png"):
         assert (run_dir / "analyze" / name).stat().st_size > 0, name
     table = refusal(picoquant("analyze", "--save-dir", run_dir, "--images", 500))
-    assert "--images 500, but TrainDataset has 8 usable images" in table
+    assert "--images 500, but the Calibration section gives 8 usable images of TrainDataset" in table
 
 
 def test_a_model_folder_is_analysed_and_map_measured(run_dir, tmp_path):

@@ -144,8 +144,9 @@ def test_an_example_does_what_it_says(text, made, tmp_path, root, request):
 
 def run_example(text, made, tmp_path, root, request):
     words = shlex.split(text)[1:]
+    environment = {}
     if text.removeprefix("picoquant ").startswith(NEEDS_OPT):
-        request.getfixturevalue("opt")
+        environment["PICOQUANT_LITE_OPT"] = str(request.getfixturevalue("opt").path)
     if words[0] == "toolchain" and not any(own_environments()):
         pytest.skip("would fetch Paddle Lite's packages; `make toolchain` does")
     home = tmp_path / "home"
@@ -159,7 +160,7 @@ def run_example(text, made, tmp_path, root, request):
         package = tmp_path / "copy"
         for part in ("picoquant", "configs", "recipes", "calib", "npu_targets"):
             shutil.copytree(root / part, package / part)
-    done = picoquant(*words, cwd=home, PYTHONPATH=str(package))
+    done = picoquant(*words, cwd=home, PYTHONPATH=str(package), **environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout or done.stderr
     if (

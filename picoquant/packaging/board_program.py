@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,7 @@ _NPU_LIBRARIES = {
 def settings(
     config: InferConfig,
     facts: ProgramFacts,
-    model: str,
-    model_sha256: str,
+    models: Sequence[tuple[str, str, str]],
     target: Target,
     partition: str = "",
 ) -> dict[str, Any]:
@@ -45,7 +45,8 @@ def settings(
     Args:
         config: of the model.
         facts: its inputs and outputs.
-        model: name of the `.nb` in the package; model_sha256: its hash, which names its cache.
+        models: precision, name and SHA-256 of each `.nb` in the package, the usual one first; the hash names its
+            cache.
         target: says which device.
         partition: name of the partition file in the package; empty: there is none.
 
@@ -58,8 +59,7 @@ def settings(
         )
     decoder = Decoder.of(*zip(*facts.outputs), config)
     return {
-        "model": model,
-        "model_sha256": model_sha256,
+        "models": [dict(zip(("precision", "file", "sha256"), model)) for model in models],
         "device": target.paddle_lite.device,
         "context_properties": "",
         "partition": partition,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from picoquant.packaging.targets import Target
 
 INT8_NB, FP32_NB, FP16_NB = "model.nb", "model_fp32.nb", "model_fp16.nb"
+PRECISIONS = {"int8": INT8_NB, "fp32": FP32_NB, "fp16": FP16_NB}
 ONNX, FP32_ONNX = "model_int8.onnx", "model_fp32.onnx"
 ONNX_VARIANTS = {"boxes": "model_int8_boxes.onnx", "detections": "model_int8_detections.onnx"}
 PADDLE = "paddle"

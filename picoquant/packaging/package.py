@@ -21,7 +21,17 @@ from picoquant.packaging import expectation, rknn
 from picoquant.packaging.agreement import compare
 from picoquant.packaging.archive import SUFFIX, write_archive
 from picoquant.packaging.board_program import quoted, settings, write_board
-from picoquant.packaging.forms import FP16_NB, FP32_NB, INT8_NB, ONNX, ONNX_VARIANTS, PADDLE, Forms, forms_of
+from picoquant.packaging.forms import (
+    FP16_NB,
+    FP32_NB,
+    INT8_NB,
+    ONNX,
+    ONNX_VARIANTS,
+    PADDLE,
+    PRECISIONS,
+    Forms,
+    forms_of,
+)
 from picoquant.packaging.lite_model import make_nb, other_version
 from picoquant.packaging.manifest import NAME, files_of, versions
 from picoquant.packaging.npu_check import PARTITION, check_for_package
@@ -176,9 +186,10 @@ class _Parts:
             manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
         manifest["sample"] = self._write_sample(folder, shipped)
         if self.forms.lite:
-            nb = INT8_NB if model is self.models.int8 else FP32_NB
             facts = program_facts(shipped.model)
-            values = settings(model.config, facts, nb, sha256(folder / nb), self.target, partition)
+            made = [(precision, name, folder / name) for precision, name in PRECISIONS.items()]
+            nbs = [(precision, name, sha256(path)) for precision, name, path in made if path.is_file()]
+            values = settings(model.config, facts, nbs, self.target, partition)
             write_board(folder, self.target, values)
         platform = rknn.platform_of(self.target)
         if platform:

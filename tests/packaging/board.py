@@ -12,8 +12,10 @@ import numpy as np
 from picoquant.packaging.sample import SampleImage
 
 SETTINGS = {
-    "model": "model.nb",
-    "model_sha256": "0" * 64,
+    "models": [
+        {"precision": "int8", "file": "model.nb", "sha256": "0" * 64},
+        {"precision": "fp16", "file": "model_fp16.nb", "sha256": "1" * 64},
+    ],
     "device": "verisilicon_timvx",
     "context_properties": "",
     "partition": "",

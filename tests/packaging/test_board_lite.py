@@ -58,6 +58,14 @@ def test_light_api_starts_and_says_what_is_wrong(with_stub, tmp_path):
     said = board.run("--image", image, "--cache", tmp_path / "cache", code=2)
     assert "Paddle Lite did not open model.nb" in said
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["0" * 16]  # one a model
+    said = board.run("--image", image, "--model", "fp16", code=2)
+    assert "model_fp16.nb cannot be read" in said
+    (tmp_path / "model_fp16.nb").write_bytes(b"")
+    cached = ("--cache", tmp_path / "cache")
+    assert "did not open model_fp16.nb" in board.run("--image", image, "--model", "fp16", *cached, code=2)
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["0" * 16, "1" * 16]
+    said = board.run("--image", image, "--model", "fp32", code=2)
+    assert "--model: the package has no fp32 model; it has int8, fp16" in said
 
 
 @pytest.mark.slow
@@ -132,6 +140,13 @@ def test_run_script_starts_the_program_on_a_board_that_has_everything(shell):
     assert options == f"--package {package} --cache {shell.board}/cache {expected}"
     assert "may take more than a minute" in done.stderr
     assert shell.run("--runs", "9").stdout.splitlines()[1].endswith("cache --runs 9")
+    # One model alone is compared with what is expected of it.
+    assert shell.run("--model", "fp16").stdout.splitlines()[1].endswith(f"--model fp16 {expected}")
+    (package / "sample").mkdir()
+    (package / "sample/expected_fp32.json").write_text("{}")
+    for precision, name in (("fp16", "expected_fp32.json"), ("int8", "expected.json")):
+        line = shell.run("--model", precision).stdout.splitlines()[1]
+        assert line.endswith(f"--model {precision} --expected {package}/sample/{name}")
 
 
 def test_run_script_names_what_is_missing(shell):

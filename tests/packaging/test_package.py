@@ -213,8 +213,12 @@ def test_cpu_target_holds_three_precisions_and_what_each_should_detect(small, op
     assert check["operators"]["npu"] == 0 and check["rules_broken"] == []
     assert not {"npu_pieces", "conversions", "cpu_operators", "partition_file"} & set(check)
     settings = json.loads((result.folder / "settings.json").read_text())
-    assert (settings["model"], settings["device"]) == ("model.nb", "")
-    assert settings["model_sha256"] == sha256(result.folder / "model.nb")
+    assert settings["device"] == ""
+    precisions = ("int8", "fp32", "fp16")
+    assert settings["models"] == [
+        {"precision": precision, "file": name, "sha256": sha256(result.folder / name)}
+        for precision, name in zip(precisions, names)
+    ]
     assert "TARGET_DRIVER=''" in (result.folder / "board/target.sh").read_text()
 
 
@@ -222,7 +226,8 @@ def test_cpu_target_takes_a_float_model_alone(opt, tmp_path):
     models = Models(fp32=write_small(tmp_path, quantised=False))
     result = package(models, load_target("arm_cpu"), tmp_path / "out", opt)
     assert set(result.bytes) == {"model_fp32.nb", "model_fp16.nb"}
-    assert json.loads((result.folder / "settings.json").read_text())["model"] == "model_fp32.nb"
+    models = json.loads((result.folder / "settings.json").read_text())["models"]
+    assert [model["file"] for model in models] == ["model_fp32.nb", "model_fp16.nb"]
     assert verify(result.archive).holds
 
 

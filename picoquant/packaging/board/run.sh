@@ -3,7 +3,7 @@
 #
 #   ./run.sh [options of the program, see build/detect --help]
 #
-# Without options it runs the sample and compares with the expected detections.
+# Without options, and with --model alone, it runs the sample and compares with the detections expected of that model.
 # PADDLE_LITE_LIBS: folder of Paddle Lite's libraries and the NPU's (default: lib/ beside this script).
 # PROGRAM: the program (default: build/detect beside this script).
 # CACHE: where the NPU's compiled network is kept (default: cache/ beside this script).
@@ -104,7 +104,13 @@ export LD_LIBRARY_PATH="$PADDLE_LITE_LIBS${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 if [ -n "$TARGET_DRIVER" ] && [ ! -d "$CACHE" ]; then
   say "the first run compiles the network for the NPU and may take more than a minute; the result is kept in $CACHE"
 fi
-if [ $# -eq 0 ]; then
-  set -- --expected "$package/sample/expected.json"
+expected=$package/sample/expected.json
+if [ $# -eq 2 ] && [ "$1" = --model ]; then
+  case $2 in
+    fp*) [ ! -f "$package/sample/expected_fp32.json" ] || expected=$package/sample/expected_fp32.json ;;
+  esac
+  set -- "$@" --expected "$expected"
+elif [ $# -eq 0 ]; then
+  set -- --expected "$expected"
 fi
 exec "$PROGRAM" --package "$package" --cache "$CACHE" "$@"

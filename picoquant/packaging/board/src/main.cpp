@@ -73,7 +73,8 @@ void print_times(const Times& times) {
 }
 
 int run(const Options& options) {
-  const Settings settings = read_settings(options.package + "/settings.json");
+  Settings settings = read_settings(options.package + "/settings.json");
+  if (!options.model.empty()) choose_model(&settings, options.model);
   const std::string path = options.image.empty() ? options.package + "/sample/image.ppm" : options.image;
   Tolerance tolerance{};
   std::vector<Detection> expected;
@@ -102,9 +103,10 @@ int run(const Options& options) {
   watch.lap();
   const std::vector<Detection> found = decode(outputs, settings, input.scale_y, input.scale_x);
   times.decode = watch.lap();
-  std::printf("{\n  \"model\": %s,\n  \"device\": %s,\n  \"runtime\": %s,\n  \"image\": %s,\n  \"size\": [%d, %d],\n"
+  std::printf("{\n  \"model\": %s,\n  \"precision\": %s,\n  \"device\": %s,\n  \"runtime\": %s,\n  \"image\": %s,\n  \"size\": [%d, %d],\n"
               "  \"detections\": [",
-              quoted(settings.model).c_str(), quoted(settings.device.empty() ? "cpu" : settings.device).c_str(),
+              quoted(settings.model.file).c_str(), quoted(settings.model.precision).c_str(),
+              quoted(settings.device.empty() ? "cpu" : settings.device).c_str(),
               quoted(network->runtime()).c_str(), quoted(path).c_str(), image.height, image.width);
   print_detections(found, settings.labels, options.min_score);
   std::printf("]");

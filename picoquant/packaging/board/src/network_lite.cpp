@@ -25,7 +25,7 @@ void check_readable(const std::string& path) {
 // The model's own folder in the cache: the driver's compiled network must never meet another model.
 std::string cache_folder(const Settings& settings, const std::string& cache) {
   std::string folder = cache;
-  for (const std::string& part : {std::string(), "/" + settings.model_sha256.substr(0, 16)}) {
+  for (const std::string& part : {std::string(), "/" + settings.model.sha256.substr(0, 16)}) {
     folder += part;
     if (mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST)
       throw BadInput("the cache folder " + folder + " cannot be made: " + std::strerror(errno));
@@ -49,6 +49,8 @@ void set_common(const Settings& settings, const NetworkOptions& options, Config*
 std::shared_ptr<lite::PaddlePredictor> open_model(const Settings& settings, const NetworkOptions& options) {
 #ifdef USE_FULL_API
   lite::CxxConfig config;
+  if (settings.model_chosen)
+    throw BadInput("--model: this program was built with USE_FULL_API and compiles paddle/; build it without for a .nb");
   const std::string model = options.package + "/paddle/model.pdmodel", params = options.package + "/paddle/model.pdiparams";
   check_readable(model);
   check_readable(params);
@@ -71,7 +73,7 @@ std::shared_ptr<lite::PaddlePredictor> open_model(const Settings& settings, cons
   return lite::CreatePaddlePredictor<lite::CxxConfig>(config);
 #else
   lite::MobileConfig config;
-  const std::string model = options.package + "/" + settings.model;
+  const std::string model = options.package + "/" + settings.model.file;
   check_readable(model);
   config.set_model_from_file(model);
   set_common(settings, options, &config);
@@ -102,7 +104,7 @@ Array copied(const lite::Tensor& tensor) {
 class LiteNetwork : public Network {
  public:
   LiteNetwork(const Settings& settings, const NetworkOptions& options) : predictor_(open_model(settings, options)) {
-    if (!predictor_) throw BadInput("Paddle Lite did not open " + settings.model);
+    if (!predictor_) throw BadInput("Paddle Lite did not open " + settings.model.file);
     outputs_ = predictor_->GetOutputNames().size();
   }
 

@@ -10,6 +10,7 @@ namespace board {
 const char kHelp[] =
     "detect [options]: detections of one image, and times, as JSON on stdout\n"
     "  --package DIR       the package (default: the working folder)\n"
+    "  --model PRECISION   which .nb of the package: int8, fp32 or fp16 (default: int8 where there is one)\n"
     "  --image FILE        a binary PPM; with OpenCV any image (default: the package's sample)\n"
     "  --expected FILE     compare with these detections; exit code 1 when they differ too much\n"
     "  --cache DIR         keep the network as the NPU's driver has compiled it\n"
@@ -42,7 +43,8 @@ int whole(const std::string& option, const std::string& text, int least, int mos
 Options read_options(int count, char** texts, bool* help) {
   Options options;
   const std::map<std::string, std::string*> named = {
-      {"--package", &options.package},       {"--image", &options.image},
+      {"--package", &options.package},       {"--model", &options.model},
+      {"--image", &options.image},
       {"--expected", &options.expected},     {"--cache", &options.cache},
       {"--outputs", &options.outputs},       {"--save-input", &options.save_input},
       {"--save-outputs", &options.save_outputs}};

@@ -7,6 +7,7 @@ namespace board {
 
 struct Options {
   std::string package = ".";
+  std::string model;         // precision of the .nb; empty: the package's first
   std::string image;         // empty: the package's sample
   std::string expected;      // empty: no comparison
   std::string cache;         // empty: nothing is kept

@@ -25,11 +25,26 @@ void check(bool good, const std::string& path, const std::string& what) {
 
 }  // namespace
 
+void choose_model(Settings* settings, const std::string& precision) {
+  std::string known;
+  for (const Model& model : settings->models) {
+    if (model.precision == precision) {
+      settings->model = model;
+      settings->model_chosen = true;
+      return;
+    }
+    known += (known.empty() ? "" : ", ") + model.precision;
+  }
+  throw BadInput("--model: the package has no " + precision + " model; it has " + known);
+}
+
 Settings read_settings(const std::string& path) {
   const Json json = Json::read(path);
   Settings result;
-  result.model = json.at("model").text();
-  result.model_sha256 = json.at("model_sha256").text();
+  for (const Json& model : json.at("models").items())
+    result.models.push_back({model.at("precision").text(), model.at("file").text(), model.at("sha256").text()});
+  check(!result.models.empty(), path, "models: at least one expected");
+  result.model = result.models.front();
   result.device = json.at("device").text();
   result.context_properties = json.at("context_properties").text();
   result.partition = json.at("partition").text();

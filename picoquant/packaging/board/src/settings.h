@@ -13,9 +13,16 @@ struct Nms {
   int keep_top_k;         // at most so many detections stay; -1: all
 };
 
+struct Model {
+  std::string precision;  // int8, fp32 or fp16
+  std::string file;       // the .nb, relative to the package
+  std::string sha256;
+};
+
 struct Settings {
-  std::string model;               // the .nb, relative to the package
-  std::string model_sha256;
+  std::vector<Model> models;       // of the package
+  Model model;                     // the one to run: the first, or what choose_model took
+  bool model_chosen = false;
   std::string device;              // NNAdapter's name of the NPU; empty: the CPU
   std::string context_properties;  // for NNAdapter, "KEY=VALUE;"
   std::string partition;           // which operators stay on the CPU; empty: none is forced there
@@ -32,6 +39,9 @@ struct Settings {
   Nms nms;
   std::vector<std::string> labels;
 };
+
+// Makes the model of a precision the one to run. Throws BadInput naming those there are.
+void choose_model(Settings* settings, const std::string& precision);
 
 // Throws BadInput naming the key.
 Settings read_settings(const std::string& path);

@@ -185,17 +185,19 @@ class _Parts:
         if self.quantised:
             manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
         manifest["sample"] = self._write_sample(folder, shipped)
+        nb: dict[str, str] = {}
         if self.forms.lite:
             facts = program_facts(shipped.model)
             made = [(precision, name, folder / name) for precision, name in PRECISIONS.items()]
             nbs = [(precision, name, sha256(path)) for precision, name, path in made if path.is_file()]
+            nb = manifest["model"]["nb"] = {precision: name for precision, name, _ in nbs}
             values = settings(model.config, facts, nbs, self.target, partition)
             write_board(folder, self.target, values)
         platform = rknn.platform_of(self.target)
         if platform:
             manifest["rknn"] = self._write_rknn(folder / rknn.FOLDER, platform)
         has_rknn, int8 = (folder / rknn.FOLDER).is_dir(), self.models.int8 is not None
-        write_text(folder / "README.md", readme(self.target, self.forms, int8, partition, has_rknn))
+        write_text(folder / "README.md", readme(self.target, self.forms, int8, partition, has_rknn, nb))
         return manifest
 
     def _about(self, shipped: ModelFolder) -> dict[str, Any]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from picoquant.packaging.forms import FP16_NB, FP32_NB, INT8_NB, ONNX, Forms
+from collections.abc import Mapping
+
+from picoquant.packaging.forms import ONNX, Forms
 from picoquant.packaging.targets import Target
 
 _TOOLCHAINS = {"armhf": "armhf.cmake", "arm64": "arm64.cmake"}
 
 
-def readme(target: Target, forms: Forms, int8: bool, partition: str = "", rknn: bool = False) -> str:
+def readme(
+    target: Target,
+    forms: Forms,
+    int8: bool,
+    partition: str = "",
+    rknn: bool = False,
+    nb: Mapping[str, str] | None = None,
+) -> str:
     """The text for a package.
 
     Args:
@@ -16,13 +25,14 @@ def readme(target: Target, forms: Forms, int8: bool, partition: str = "", rknn: 
         int8: whether it is of an INT8 model.
         partition: name of its partition file; empty: it has none.
         rknn: whether it has the route for Rockchip's own toolkit.
+        nb: its `.nb`: precision -> file, the usual one first.
     """
-    rows = []
-    if forms.npu_nb:
-        rows.append(f"| `{INT8_NB}` | INT8, for Paddle Lite {target.paddle_lite.opt_version} on the NPU |")
-    if forms.cpu_nb:
-        rows += [f"| `{INT8_NB}` | INT8, for Paddle Lite on the CPU |"] if int8 else []
-        rows += [f"| `{FP32_NB}`, `{FP16_NB}` | float, for Paddle Lite on the CPU |"]
+    nb = nb or {}
+    rows = [
+        f"| `{name}` | {precision.upper()}, for Paddle Lite {target.paddle_lite.opt_version} on the "
+        f"{'NPU' if forms.npu_nb else 'CPU'} |"
+        for precision, name in nb.items()
+    ]
     if int8:
         rows.append(f"| `{ONNX}` | INT8 ONNX with QuantizeLinear and DequantizeLinear |")
         rows.append(
@@ -49,10 +59,10 @@ def readme(target: Target, forms: Forms, int8: bool, partition: str = "", rknn: 
         )
     text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {target.npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
-    return text + (_on_the_board(target, forms) if forms.lite else "")
+    return text + (_on_the_board(target, forms, list(nb)) if forms.lite else "")
 
 
-def _on_the_board(target: Target, forms: Forms) -> str:
+def _on_the_board(target: Target, forms: Forms, precisions: list[str]) -> str:
     toolchain = _TOOLCHAINS.get(target.abi)
     crossed = f" -DCMAKE_TOOLCHAIN_FILE={toolchain}" if toolchain else ""
     text = (
@@ -75,4 +85,7 @@ def _on_the_board(target: Target, forms: Forms) -> str:
             "compiles the network for the NPU, which may take more than a minute; the result is kept in "
             "`board/cache/`.\n"
         )
+    if len(precisions) > 1:
+        others = " or ".join(f"`--model {precision}`" for precision in precisions[1:])
+        text += f"\n`board/run.sh` runs the {precisions[0].upper()} model, with {others} another one.\n"
     return text + "\nNone of this was tried on a board: see docs/package.md of picoquant.\n"

@@ -220,6 +220,11 @@ def test_cpu_target_holds_three_precisions_and_what_each_should_detect(small, op
         for precision, name in zip(precisions, names)
     ]
     assert "TARGET_DRIVER=''" in (result.folder / "board/target.sh").read_text()
+    manifest = json.loads((result.folder / "manifest.json").read_text())
+    assert manifest["model"]["nb"] == dict(zip(precisions, names))
+    text = (result.folder / "README.md").read_text()
+    assert "runs the INT8 model, with `--model fp32` or `--model fp16` another one" in text
+    assert "| `model_fp16.nb` | FP16, for Paddle Lite v2.13-rc on the CPU |" in text
 
 
 def test_cpu_target_takes_a_float_model_alone(opt, tmp_path):

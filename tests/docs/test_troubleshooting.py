@@ -1,0 +1,67 @@
+"""docs/troubleshooting.md quotes picoquant's messages in `text` blocks; each must be in the source."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+HOLE = "\0"  # what a message takes in: a name, a number
+LEAST = 10  # letters of a quotation that are no holes
+
+
+def template(node: ast.expr) -> str | None:
+    """The text of a literal with `HOLE` for each thing that is put in; None for other expressions."""
+    if isinstance(node, ast.Constant):
+        return re.sub(r"%[.\d]*[sdgfr]", HOLE, node.value) if isinstance(node.value, str) else None
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else HOLE for part in node.values)
+    return None
+
+
+@pytest.fixture(scope="module")
+def templates(root):
+    found = set()
+    for path in sorted((root / "picoquant").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = template(node)
+            if text and len(text) >= LEAST:
+                found.add(" ".join(text.split()))
+    return found
+
+
+def occurs(quotation: str, text: str) -> bool:
+    """Whether the parts between `…` are in a message in this order, without a hole in any of them."""
+    parts = [part.strip() for part in quotation.split("…")]
+    pattern = ".*".join(re.escape(part) for part in parts if part)
+    return re.search(pattern, text, re.DOTALL) is not None
+
+
+def quotations(page: str) -> list[str]:
+    blocks = re.findall(r"^```text\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return [" ".join(block.split()) for block in blocks]
+
+
+def test_every_quoted_message_is_in_the_source(root, templates):
+    page = (root / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    quoted = quotations(page)
+    assert len(quoted) > 60
+    assert [text for text in quoted if not any(occurs(text, known) for known in templates)] == []
+
+
+def test_a_quotation_is_long_enough_to_be_found(root):
+    page = (root / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    for text in quotations(page):
+        assert len(re.sub(r"[^a-z]", "", text)) >= LEAST, text
+
+
+def test_what_counts_as_the_same_message():
+    made = template(ast.parse('f"{path}: {count} boxes of {name} are gone"', mode="eval").body)
+    assert occurs("…: … boxes of … are gone", made)
+    assert occurs("boxes of", made)
+    assert not occurs("…: 5 boxes of … are gone", made)
+    assert not occurs("are gone … boxes", made)
+    assert occurs(
+        "going on without … missing", template(ast.parse('"%s: going on without %d missing"').body[0].value)
+    )

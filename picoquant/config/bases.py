@@ -2,7 +2,8 @@
 
 PaddleDetection has bases of the same name and other content: those of 2022, and those of 2021.10 in
 `legacy_model`. So bases that are not beside a file are looked up as if the file stood in one of our
-folders: that of our file of the same name, else the one where most of its bases are.
+folders: that of our file of the same name, else the one where most of its bases are. A shipped recipe is a
+base, too.
 """
 
 from __future__ import annotations
@@ -66,4 +67,5 @@ def _ours(folder: Path, base: str) -> Path | None:
             file = parent.joinpath(*parts[start:])
             if file.is_file():
                 return file
-    return next((file for file in (root / "datasets").glob("*") if parts and file.name == parts[-1]), None)
+    others = [*(root / "datasets").glob("*"), *shipped_folder("recipes").glob("*")]
+    return next((file for file in others if parts and file.name == parts[-1]), None)

@@ -44,6 +44,10 @@ A recipe is YAML: picoquant's own sections, and beside them the keys of a Paddle
 from the file that `Global.config` names and may be overridden in the recipe. `--set Section.key=value` overrides
 both. An unknown key is an error that names the nearest known one. A value in the tables is the default in the code;
 `recipes/picodet_s_qat_dis.yaml`, on which every recipe is laid, sets some of them.
+
+A section of a recipe replaces the shipped recipe's as a whole, but for `Global` and `export`. With
+`_BASE_: picodet_s_qat_dis.yaml` in its first line (a shipped recipe, or a file beside it) it is laid on that one key by
+key.
 """
 _DETECTION = """\
 ## PaddleDetection's keys

@@ -43,7 +43,7 @@ class NpuSimulation:
         if len(graph.split.inputs) != 1:
             raise ToolError(
                 f"{folder.path} takes {', '.join(graph.split.inputs)}: the simulation is of what an NPU runs, so "
-                "export the model as raw (Export.kind: raw)"
+                "export the model as raw (export.post_process: false)"
             )
         self.levels: Mapping[str, Levels] = graph.levels
         self.input_names = graph.split.inputs

@@ -99,3 +99,35 @@ def test_an_unknown_name_lists_what_is_shipped():
 def test_weights_and_model_dir_together_are_refused():
     with pytest.raises(ConfigError, match="both set"):
         _ = load_recipe("picodet_s_qat_dis", ["Global.weights=a", "Global.model_dir=b"]).common
+
+
+def test_a_recipe_of_five_lines_builds_on_a_shipped_one(tmp_path):
+    (tmp_path / "cells.yaml").write_text(
+        "_BASE_: picodet_s_qat_dis.yaml\n"
+        "Global: {weights: best.pdparams, input_size: [320, 320]}\n"
+        "TrainDataset: {dataset_dir: cells, image_dir: images, anno_path: train.json}\n"
+        "EvalDataset: {dataset_dir: cells, image_dir: images, anno_path: val.json}\n"
+        "TrainConfig: {train_iter: 60, learning_rate: {T_max: 60}}\n"
+    )
+    recipe = load_recipe(str(tmp_path / "cells.yaml"))
+    shipped = load_recipe("picodet_s_qat_dis").document
+    assert recipe.common.weights == "best.pdparams" and recipe.common.input_size == (320, 320)
+    assert recipe.document["EvalDataset"] == {
+        **shipped["EvalDataset"],
+        "dataset_dir": "cells",
+        "image_dir": "images",
+        "anno_path": "val.json",
+    }
+    assert recipe.document["EvalDataset"].tag == "COCODataSet"
+    assert recipe.document["TrainConfig"] == {
+        **shipped["TrainConfig"],
+        "train_iter": 60,
+        "learning_rate": {**shipped["TrainConfig"]["learning_rate"], "T_max": 60},
+    }
+    assert recipe.document["Quantize"] == shipped["Quantize"]
+
+
+def test_a_base_of_a_recipes_name_beside_the_file_comes_first(tmp_path):
+    (tmp_path / "quickstart.yaml").write_text("Global: {seed: 5}\n")
+    (tmp_path / "mine.yaml").write_text("_BASE_: quickstart.yaml\n")
+    assert load_recipe(str(tmp_path / "mine.yaml")).common.seed == 5

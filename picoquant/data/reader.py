@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from picoquant.data.batches import BatchMaker, Notes, Task
+from picoquant.data.batches import Batch, BatchMaker, Notes, Task
 from picoquant.data.dataset import Dataset
 from picoquant.data.input_size import with_input_size
 from picoquant.data.pool import WorkerPool
 from picoquant.data.repair import too_many
 from picoquant.data.seeds import ORDER, generator
 from picoquant.data.settings import ReaderSettings
+from picoquant.data.threads import in_threads
 from picoquant.errors import DataError
 
 LOG = logging.getLogger("picoquant")
@@ -48,10 +49,12 @@ class _Reader:
         self.close()
 
     def _batches(self, tasks: Iterable[Task]) -> Iterator[dict[str, np.ndarray]]:
-        made = map(self._maker.make, tasks) if self._pool is None else self._pool.batches(tasks)
-        for batch in made:
+        for batch in self._made(tasks):
             self._tell(batch.notes)
             yield batch.arrays
+
+    def _made(self, tasks: Iterable[Task]) -> Iterator[Batch]:
+        return map(self._maker.make, tasks) if self._pool is None else self._pool.batches(tasks)
 
     def _tell(self, notes: Notes) -> None:
         """Name each unusable image once; stop when they are 1 % of the data set."""
@@ -161,7 +164,8 @@ class EvalReader(_Reader):
     Args:
         dataset: the images.
         settings: transforms and batch size; shuffle and drop_last are not looked at.
-        workers: processes that make batches; 0 makes them in this one.
+        workers: threads that make the batches of an iteration, as starting processes costs more than a small
+            data set takes; processes that make those of `endless`. 0 makes them in the caller's thread.
         input_size: (height, width) of the network, which overrides what the transforms say.
     """
 
@@ -175,8 +179,11 @@ class EvalReader(_Reader):
         if input_size is not None:
             settings = with_input_size(settings, input_size)
         maker = BatchMaker(dataset, settings, 0, targets=False, strict=True)
-        super().__init__(dataset, settings, maker, workers)
+        super().__init__(dataset, settings, maker, workers=0)
         self._workers = workers
+
+    def _made(self, tasks: Iterable[Task]) -> Iterator[Batch]:
+        return in_threads(self._maker.make, tasks, self._workers)
 
     def __len__(self) -> int:
         """Number of batches."""

@@ -1,4 +1,7 @@
-"""Detections to COCO's twelve numbers, computed by pycocotools and nothing else.
+"""Detections to COCO's twelve numbers, as pycocotools computes them.
+
+They come from faster-coco-eval, which counts in C++ what pycocotools counts in Python in ten times as long; tests
+hold each number to pycocotools'.
 
 COCO boxes are `[x, y, width, height]` in image pixels.
 """
@@ -63,13 +66,12 @@ def coco_metrics(
     Returns: `METRICS` by name, 0 to 1, or -1 where pycocotools says so because there is no such
         object (APs without small objects); and the AP of each class by name, None without objects.
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+    from faster_coco_eval import COCO, COCOeval_faster
 
     with contextlib.redirect_stdout(io.StringIO()):
         truth = indexed(COCO(), completed(ground_truth))
         found = indexed(COCO(), as_annotations(ground_truth, results))
-        evaluation = COCOeval(truth, found, "bbox")
+        evaluation = COCOeval_faster(truth, found, "bbox")
         if image_ids is not None:
             evaluation.params.imgIds = sorted(set(image_ids))
         evaluation.evaluate()

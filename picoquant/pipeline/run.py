@@ -22,7 +22,7 @@ LOG = logging.getLogger("picoquant")
 
 _PACKAGES = (
     "paddlepaddle", "paddlepaddle-gpu", "paddleslim", "paddle2onnx", "onnx", "onnxruntime", "pycocotools",
-    "numpy", "opencv-python",
+    "faster-coco-eval", "numpy", "opencv-python",
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from picoquant.data import transport
 from picoquant.data.batches import BatchMaker, Task
 from picoquant.data.coco import load_coco
 from picoquant.data.pool import WorkerPool
-from picoquant.data.reader import EvalReader, TrainReader
+from picoquant.data.reader import TrainReader
 from picoquant.errors import DataError, PicoquantError
 from tests.data.coco_sets import write_set
 from tests.data.test_reader import eval_settings, train_settings
@@ -82,13 +82,13 @@ def test_newer_iterator_ends_an_older_one(dataset):
 
 
 def test_killed_worker_is_noticed(dataset):
-    with EvalReader(dataset, eval_settings(batch_size=1), workers=1) as reader:
-        batches = iter(reader)
+    with TrainReader(dataset, train_settings(batch_size=1), seed=0, workers=1) as reader:
+        batches = reader.epoch(0)
         next(batches)
         os.kill(processes(reader)[0].pid, signal.SIGKILL)
         with pytest.raises(PicoquantError, match="a data worker was killed by signal 9.*worker_num"):
             list(batches)
-        assert len(list(reader)) == 14  # a new round starts new workers
+        assert len(list(reader.epoch(0))) == 14  # a new round starts new workers
 
 
 class FailingMaker(BatchMaker):
@@ -123,12 +123,13 @@ import sys
 sys.path[:] = {path!r}
 from tests.data.coco_sets import write_set
 from picoquant.data.coco import load_coco
-from picoquant.data.reader import EvalReader
-from tests.data.test_reader import eval_settings
+from picoquant.data.reader import TrainReader
+from tests.data.test_reader import train_settings
 from picoquant.data.settings import DatasetSettings
 from pathlib import Path
-reader = EvalReader(load_coco(write_set(Path({root!r}), 14), False), eval_settings(batch_size=1), 2)
-batches = iter(reader)
+dataset = load_coco(write_set(Path({root!r}), 14), True)
+reader = TrainReader(dataset, train_settings(batch_size=1), seed=0, workers=2)
+batches = reader.epoch(0)
 next(batches)
 print(*[process.pid for process in reader._pool._processes], flush=True)
 sys.stdin.read()

@@ -1,8 +1,8 @@
-"""Run the network as it is now, compiled, in a process of its own: for evaluation in the middle of training.
+"""Run a network in a process of its own: for evaluation in the middle of training, FP32 or QAT.
 
 Creating a predictor of paddle 2.6 empties the process's cache of oneDNN's objects, but what the training's
 programs have in it is never freed: each evaluation in the training's own process costs it one more set of
-activations. Exporting there costs some too.
+activations (QAT of PicoDet-S-NPU at 96 x 96, 4 images: 11 MB). Exporting there costs some too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,28 +22,21 @@ import numpy as np
 
 from picoquant.detector.settings import DetectorSettings
 from picoquant.errors import PicoquantError
+from picoquant.export.model_folder import ModelFolder
 
 _ROOT = Path(__file__).parents[2]
 
 
-class ChildPredictor:
-    """A predictor in a child process that starts when first used and ends with this object or this process.
+class _Child:
+    """A process that starts when first asked and ends with this object or this process.
 
-    Takes a feed and gives `boxes [N, L, 4]` in input pixels and `scores [N, C, L]`, as `compiled_predictor`
-    does. The child ends when its input is closed, so also when this process is killed.
-
-    Args:
-        detector: what the network is built from.
-        input_size: height and width of the images.
+    The child ends when its input is closed, so also when this process is killed.
     """
 
-    input_names = ("image",)
-
-    def __init__(self, detector: DetectorSettings, input_size: Sequence[int]) -> None:
-        self._start = (detector, tuple(input_size))
+    def __init__(self) -> None:
         self._child: subprocess.Popen | None = None
 
-    def __enter__(self) -> ChildPredictor:
+    def __enter__(self) -> _Child:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,32 +47,20 @@ class ChildPredictor:
             self._child.wait()
             self._child = None
 
-    def load(self, network: Any) -> None:
-        """Predict with the weights that a network has now.
+    def _start(self) -> None:
+        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "picoquant.evaluation.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
 
-        Raises: `PicoquantError` when the child fails.
-        """
+    def _ask(self, what: str, value: Any) -> Any:
         if self._child is None:
-            path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "picoquant.evaluation.child"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": path},
-            )
-            self._ask(self._start)
-        self._ask({name: value.numpy() for name, value in network.state_dict().items()})
-
-    def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Run a batch of any size.
-
-        Raises: `PicoquantError` when the child fails.
-        """
-        return self._ask(feed["image"])
-
-    def _ask(self, question: Any) -> Any:
+            self._start()
         try:
-            _send(self._child.stdin, question)
+            _send(self._child.stdin, (what, value))
             failure, answer = pickle.load(self._child.stdout)  # our own child's words
         except (BrokenPipeError, EOFError, pickle.UnpicklingError) as error:
             code = self._child.wait()
@@ -87,6 +68,52 @@ class ChildPredictor:
         if failure:
             raise PicoquantError(f"the process that evaluates failed:\n{failure}")
         return answer
+
+
+class ChildPredictor(_Child):
+    """A network that is being trained, compiled, in a child process.
+
+    Takes a feed and gives `boxes [N, L, 4]` in input pixels and `scores [N, C, L]`, as `compiled_predictor`
+    does.
+
+    Args:
+        detector: what the network is built from.
+        input_size: height and width of the images.
+    """
+
+    input_names = ("image",)
+
+    def __init__(self, detector: DetectorSettings, input_size: Sequence[int]) -> None:
+        super().__init__()
+        self._network = (detector, tuple(input_size))
+
+    def load(self, network: Any) -> None:
+        """Predict with the weights that a network has now.
+
+        Raises: `PicoquantError` when the child fails.
+        """
+        if self._child is None:
+            self._ask("network", self._network)
+        self._ask("weights", {name: value.numpy() for name, value in network.state_dict().items()})
+
+    def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Run a batch of any size.
+
+        Raises: `PicoquantError` when the child fails.
+        """
+        return self._ask("run", {"image": feed["image"]})
+
+
+class ChildRuntime(_Child):
+    """Exported models, one after the other, in Paddle's inference runtime in a child process."""
+
+    def open(self, folder: ModelFolder) -> Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]:
+        """What runs a model, as `open_predictor` opens it, until the next one is opened.
+
+        Raises: `PicoquantError` when the child fails.
+        """
+        self._ask("model", folder)
+        return lambda feed: self._ask("run", dict(feed))
 
 
 def _send(stream: BinaryIO, value: Any) -> None:
@@ -100,25 +127,28 @@ def _serve(questions: BinaryIO, answers: BinaryIO) -> None:
 
     from picoquant.detector.build import build_picodet
     from picoquant.evaluation.compiled import compiled_predictor
+    from picoquant.evaluation.runtime import open_predictor
 
     paddle.set_device("cpu")
     model = predict = size = None
     while True:
         try:
-            question = pickle.load(questions)
+            what, value = pickle.load(questions)
         except EOFError:
             return
         answer, failure = None, ""
         try:
-            if isinstance(question, tuple):
-                detector, size = question
+            if what == "network":
+                detector, size = value
                 model = build_picodet(detector)
                 model.eval()
-            elif isinstance(question, dict):
-                model.set_state_dict(question)
+            elif what == "weights":
+                model.set_state_dict(value)
                 predict = compiled_predictor(model, size)
+            elif what == "model":
+                predict = open_predictor(value)
             else:
-                answer = predict({"image": question})
+                answer = predict(value)
         except Exception:  # goes to the parent, which raises it
             failure = traceback.format_exc()
         try:
@@ -128,7 +158,8 @@ def _serve(questions: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; it closes our input
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides; it closes our input
+        signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not come between the answers
     _serve(sys.stdin.buffer, answers)

@@ -33,6 +33,7 @@ class QatProgress:
         watch: the losses, as the divergence guard looks at them.
         rollbacks: every time the guard went back: `step` (from), `to`, `why`.
         gave_up: whether the guard ended training.
+        awaited: of a step that is still to be evaluated, its row in the log; else empty.
     """
 
     step: int = 0
@@ -43,6 +44,7 @@ class QatProgress:
     watch: LossWatch = field(default_factory=LossWatch)
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
     gave_up: bool = False
+    awaited: dict[str, float] = field(default_factory=dict)
 
     @property
     def best(self) -> float | None:

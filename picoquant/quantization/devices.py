@@ -8,6 +8,7 @@ process, as one process would; within a step each process still rounds with its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,8 +83,14 @@ class SharedProgram:
     statistics: tuple[str, ...]
 
     def run(
-        self, devices: Devices, executor: Any, scope: Any, feed: dict[str, np.ndarray], loss: Any, flag: bool
-    ) -> tuple[float, bool]:
+        self,
+        devices: Devices,
+        executor: Any,
+        scope: Any,
+        feed: dict[str, np.ndarray],
+        loss: Any,
+        flags: Sequence[bool],
+    ) -> tuple[Any, ...]:
         """A step.
 
         Args:
@@ -92,22 +99,22 @@ class SharedProgram:
             scope: its variables.
             feed: its share of the images, and the teacher's values.
             loss: the variable that is minimised.
-            flag: anything; whether it is true in any process is given back.
+            flags: anything; whether each is true in any process is given back.
 
-        Returns: the mean loss, and the flag.
+        Returns: the mean loss, and the flags.
         """
         (own,) = executor.run(self.compute, feed=feed, fetch_list=[loss.name])
         values = [read_variable(scope, name) for name in (*self.gradients, *self.statistics)]
         flat = [value.ravel() for value in values]
-        fused = devices.mean(np.concatenate([np.ravel(own)[:1], [float(flag)], *flat]))
-        offset = 2
+        fused = devices.mean(np.concatenate([np.ravel(own)[:1], np.float32(flags), *flat]))
+        offset = 1 + len(flags)
         for name, value in zip((*self.gradients, *self.statistics), values):
             part = fused[offset : offset + value.size]
             write_variable(scope, name, part.reshape(value.shape).astype(np.float32))
             offset += value.size
         executor.run(self.update, fetch_list=[])
         self._share_ranges(devices, scope)
-        return float(fused[0]), bool(fused[1] > 0)
+        return (float(fused[0]), *(bool(value > 0) for value in fused[1 : 1 + len(flags)]))
 
     def _share_ranges(self, devices: Devices, scope: Any) -> None:
         if not self.ranges:

@@ -17,7 +17,7 @@ import paddle
 from picoquant.checkpoints import packed, unpacked
 from picoquant.csv_log import CsvLog
 from picoquant.errors import ConfigError, PicoquantError, UserError
-from picoquant.evaluation.runtime import open_predictor
+from picoquant.evaluation.child import ChildRuntime
 from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.files import write_json
 from picoquant.progress import Progress, duration
@@ -64,6 +64,7 @@ class QuantizeJob:
         evaluate: takes a predictor and gives the mAP, 0 to 1; None: nothing is evaluated.
         show: makes the line that shows progress.
         devices: the processes that train together; the leading one evaluates and writes the model.
+        runtime: runs the models that are evaluated.
         pieces: counts an INT8 model's NPU pieces, see `mixed_precision.py`.
         image_names: of the calibration images, in order.
     """
@@ -76,10 +77,11 @@ class QuantizeJob:
         evaluate: Callable[[Any], float] | None,
         show: Callable[..., Progress],
         devices: Devices,
+        runtime: ChildRuntime,
         pieces: Pieces | None = None,
         image_names: Sequence[str] = (),
     ) -> None:
-        self._devices = devices
+        self._devices, self._runtime = devices, runtime
         self._places, self._settings, self._evaluate, self._show = places, settings, evaluate, show
         self._pieces, self._image_names = pieces, image_names
         self._groups: tuple[tuple[str, ...], ...] = ()
@@ -260,7 +262,7 @@ class QuantizeJob:
         simulation = Simulation(model, executor, limits, weights)
         folder = simulation.save(self._places.copies / "every_tensor", self._places.config)
         simulation.close()
-        value = float(self._evaluate(open_predictor(folder)))
+        value = float(self._evaluate(self._runtime.open(folder)))
         LOG.info("quantize: INT8 mAP %.4f with every tensor in INT8, as an NPU computes (simulated)", value)
         return value
 
@@ -330,7 +332,7 @@ class QuantizeJob:
         return line.update
 
     def _predictor(self, folder: Path) -> Any:
-        return open_predictor(ModelFolder.open(folder, config=self._places.config))
+        return self._runtime.open(ModelFolder.open(folder, config=self._places.config))
 
     def _measure(self, programs: QatPrograms) -> Callable[[dict[str, Any]], float]:
         """Evaluate the very model that would be written: rounding makes any other form differ a little.

@@ -89,6 +89,7 @@ def quantize(
     with quiet():
         import paddle
 
+        from picoquant.evaluation.child import ChildRuntime
         from picoquant.quantization.devices import Devices
         from picoquant.quantization.job import QuantizeJob
         from picoquant.quantization.places import Places
@@ -100,14 +101,16 @@ def quantize(
         devices = Devices()
         _copy_models(folder, settings.distillation, copies)
         fast = tuned_cpu() if fast_convolutions_available() else nullcontext()
-        with fast, static_session(), quiet():
+        with ChildRuntime() as runtime, fast, static_session(), quiet():
             paddle.seed(seed)
             places = Places(copies, Path(out_dir), Path(work_dir), folder.config)
 
             def counted(path: Path) -> Mapping[str, int]:
                 return pieces(ModelFolder.open(path, config=folder.config)) if pieces else {}
 
-            job = QuantizeJob(places, settings, seed, evaluate, progress, devices, counted, image_names)
+            job = QuantizeJob(
+                places, settings, seed, evaluate, progress, devices, runtime, counted, image_names
+            )
             metrics = job.run(batches, calibration or partial(batches, 0), began)
     finally:
         shutil.rmtree(copies, ignore_errors=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.errors import ConfigError
+from picoquant.errors import ConfigError, WeightsError
 from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
@@ -42,6 +42,15 @@ class Teacher:
         self._predictor = open_predictor(ModelFolder.open(folder, config=config))
 
     def __call__(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Values of the variables for a batch, by their name with the prefix `teacher_`."""
+        """Values of the variables for a batch, by their name with the prefix `teacher_`.
+
+        Raises: `WeightsError` naming one that is not finite.
+        """
         values = self._predictor(feed)
+        for name, value in zip(self._names, values):
+            if not np.isfinite(value).all():
+                raise WeightsError(
+                    f"the teacher's {name} holds values that are no finite numbers: check the FP32 model's "
+                    "weights and that the images are prepared as its infer_cfg.yml says"
+                )
         return {PREFIX + name: value for name, value in zip(self._names, values)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ from picoquant.quantization.guard import (
 )
 from picoquant.quantization.programs import read_variable, state_names, write_variable
 from picoquant.quantization.settings import OwnSettings, QatTrainSettings
+from picoquant.training.signals import DeferredSignals
 
 LOG = logging.getLogger("picoquant")
 
@@ -78,6 +79,7 @@ class QatTrainer:
     def __post_init__(self) -> None:
         self._scope = paddle.static.global_scope()
         self._names = state_names(self.programs.train)
+        self._saved = time.monotonic()
         if self.devices.world > 1:
             self._shared = [shared_program(one) for one in (self.programs.train, self.programs.frozen)]
 
@@ -104,6 +106,8 @@ class QatTrainer:
             good: the states to go back to; none of a fresh run.
 
         Returns: `progress`, at its end; the variables in scope are those of its step.
+
+        A SIGINT or SIGTERM waits for the end of a step, whose state is written.
 
         Raises: `UserError` when training diverges and there is no calibrated start to go back to.
         """
@@ -134,39 +138,75 @@ class QatTrainer:
 
     def _train(self, feeds: Any, progress: QatProgress, good: GoodStates) -> None:
         """Train to the end."""
-        frozen_after = frozen_from(self.steps, self.own.freeze_last)
-        saved, began = time.monotonic(), progress.step
+        self._saved, began = time.monotonic(), progress.step
         log = self.log(progress.step)
         line = self.show("quantize", self.steps, start=progress.step)
         try:
-            while not self._over(progress):
-                rate = self.programs.rate()
-                due_by_time = time.monotonic() - saved >= self.every
-                frozen = progress.step >= frozen_after
-                feed = next(feeds)
-                if progress.step == began:  # readers do not start equally fast
-                    self.devices.meet()
-                loss, due_by_time = self._step(feed, frozen, due_by_time)
-                fault = progress.watch.see(loss, self.own.guard_rise)
-                progress.step += 1
-                line.update(progress.step, loss=loss, lr=rate)
-                if fault:
-                    raise _DivergedError(fault)
-                due = self.measure is not None and (
-                    progress.step % self.settings.eval_iter == 0 or progress.step == self.steps
-                )
-                if due:
+            while progress.awaited or not self._over(progress):
+                if progress.awaited:
                     line.close()
-                    self._measure(progress)
-                value = {"mAP": progress.evaluations[-1][1]} if due else {}
-                log.write(step=progress.step, loss=loss, lr=rate, **value)
-                if self._keep(progress, good, due, due_by_time):
-                    saved = time.monotonic()
+                    self._evaluate(progress, good, log)
+                    continue
+                fault = None
+                with DeferredSignals() as signals:
+                    try:
+                        stop = False
+                        while not (stop or progress.awaited or progress.step >= self.steps):
+                            feed = next(feeds)
+                            if progress.step == began:  # readers do not start equally fast
+                                self.devices.meet()
+                            stop = self._advance(feed, progress, good, log, line, signals)
+                    except _DivergedError as error:
+                        fault = error
+                if fault:  # raised here, where a signal that was noted has been dealt with
+                    raise fault
         finally:
             line.close()
 
-    def _step(self, feed: dict[str, np.ndarray], frozen: bool, flag: bool) -> tuple[float, bool]:
-        """The loss, and whether the flag is set in any process."""
+    def _advance(
+        self,
+        feed: dict[str, np.ndarray],
+        progress: QatProgress,
+        good: GoodStates,
+        log: CsvLog,
+        line: Any,
+        signals: DeferredSignals,
+    ) -> bool:
+        """One step; whether any process was asked to stop."""
+        rate = self.programs.rate()
+        due_by_time = time.monotonic() - self._saved >= self.every
+        frozen = progress.step >= frozen_from(self.steps, self.own.freeze_last)
+        loss, due_by_time, stop = self._step(feed, frozen, (due_by_time, signals.stop))
+        fault = progress.watch.see(loss, self.own.guard_rise)
+        progress.step += 1
+        line.update(progress.step, loss=loss, lr=rate)
+        if fault:
+            raise _DivergedError(fault)
+        row = {"step": progress.step, "loss": loss, "lr": rate}
+        if self._evaluation_due(progress):
+            progress.awaited = row
+        else:
+            log.write(**row)
+        self._keep(progress, good, due_by_time or stop)
+        if stop:
+            LOG.info("quantize: stopped after step %d, which is saved", progress.step)
+        return stop
+
+    def _evaluation_due(self, progress: QatProgress) -> bool:
+        last = progress.step == self.steps
+        return self.measure is not None and (progress.step % self.settings.eval_iter == 0 or last)
+
+    def _evaluate(self, progress: QatProgress, good: GoodStates, log: CsvLog) -> None:
+        """Evaluate the step that awaits it, write its row, keep its state."""
+        self._measure(progress)
+        row, progress.awaited = progress.awaited, {}
+        log.write(**row, mAP=progress.evaluations[-1][1])
+        state = self.state()
+        good.add(self._good(progress, state), evaluated=True)
+        self._save(state, progress, good)
+
+    def _step(self, feed: dict[str, np.ndarray], frozen: bool, flags: Sequence[bool]) -> tuple[Any, ...]:
+        """The loss, and of each flag whether it is set in any process."""
         programs = self.programs
         program = programs.frozen if frozen else programs.train
         inputs = {name: feed[name] for name in programs.feeds}
@@ -174,29 +214,32 @@ class QatTrainer:
         programs.rate.set_for_step(self._scope)
         if self.devices.world > 1:
             shared = self._shared[frozen]
-            loss, flag = shared.run(self.devices, programs.executor, self._scope, inputs, programs.loss, flag)
+            loss, *flags = shared.run(
+                self.devices, programs.executor, self._scope, inputs, programs.loss, flags
+            )
         else:
             found = programs.executor.run(program, feed=inputs, fetch_list=[programs.loss])[0]
             loss = float(np.asarray(found).reshape(-1)[0])
         programs.rate.step()
-        return loss, flag
+        return (loss, *flags)
 
-    def _keep(self, progress: QatProgress, good: GoodStates, evaluated: bool, time_is_up: bool) -> bool:
-        """Keep the state where that is due, in memory or on disk; whether it was written."""
-        last = progress.step == self.steps
-        snapshot = evaluated or progress.step % SNAPSHOT_STEPS == 0
-        if not (snapshot or last or time_is_up):
-            return False
+    def _keep(self, progress: QatProgress, good: GoodStates, now: bool) -> None:
+        """Keep the state where that is due, in memory or on disk.
+
+        It is written before an evaluation, which may take long, and once more with the evaluation's result.
+        """
+        write = now or bool(progress.awaited) or progress.step == self.steps
+        snapshot = not progress.awaited and progress.step % SNAPSHOT_STEPS == 0
+        if not (snapshot or write):
+            return
         state = self.state()
         fault = fault_in(state)
         if fault:
             raise _DivergedError(fault)
         if snapshot:
-            good.add(self._good(progress, state), evaluated)
-        if not (evaluated or last or time_is_up):
-            return False
-        self._save(state, progress, good)
-        return True
+            good.add(self._good(progress, state), evaluated=False)
+        if write:
+            self._save(state, progress, good)
 
     def _good(self, progress: QatProgress, state: State) -> GoodState:
         return GoodState.of(progress.step, state, self.programs.rate.state(), progress.watch)
@@ -205,6 +248,7 @@ class QatTrainer:
         progress.rate = self.programs.rate.state()
         if self.devices.leads:
             self.checkpoints.save(state, progress, good)
+        self._saved = time.monotonic()
 
     def _measure(self, progress: QatProgress) -> None:
         """Evaluate; the first evaluation is the start's, and always the best so far."""
@@ -242,7 +286,7 @@ class QatTrainer:
             )
         if not progress.gave_up:
             progress.rollbacks.append({"step": progress.step, "to": target.step, "why": str(fault)})
-        progress.step, progress.watch = target.step, LossWatch(**target.watch)
+        progress.step, progress.watch, progress.awaited = target.step, LossWatch(**target.watch), {}
         progress.evaluations = [pair for pair in progress.evaluations if pair[0] <= target.step]
         progress.rate = dict(target.rate)
         self.restore(target.state, progress)

@@ -12,8 +12,10 @@ from picoquant.config.detector import parse_detector
 from picoquant.config.yaml_files import load_detection_config
 from picoquant.errors import PicoquantError
 from picoquant.evaluation import compiled_predictor
-from picoquant.evaluation.child import ChildPredictor
+from picoquant.evaluation.child import ChildPredictor, ChildRuntime
+from picoquant.evaluation.runtime import open_predictor
 from tests.export.conftest import make_detector
+from tests.packaging.small_int8 import write_small
 
 
 @pytest.fixture
@@ -52,3 +54,17 @@ def test_it_ends_with_its_owner(child):
     process = child._child
     child.__exit__(None, None, None)
     assert process.returncode == 0
+
+
+def test_exported_models_one_after_the_other(tmp_path):
+    image = {"image": np.random.RandomState(1).rand(3, 3, 32, 32).astype(np.float32)}
+    seen = []
+    with ChildRuntime() as runtime:
+        for name, quantised in (("int8", True), ("float", False)):
+            (tmp_path / name).mkdir()
+            folder = write_small(tmp_path / name, quantised)
+            found = runtime.open(folder)(image)
+            for have, want in zip(found, open_predictor(folder)(image)):
+                np.testing.assert_array_equal(have, want)
+            seen.append(found[0])
+    assert np.abs(seen[0] - seen[1]).max() > 1e-3

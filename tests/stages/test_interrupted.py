@@ -120,21 +120,40 @@ def test_a_folder_without_permission_is_named(tmp_path):
     assert "permission denied" in refusal(picoquant(*train_arguments(tmp_path / "closed/out")))
 
 
-def test_a_killed_quantisation_continues_to_the_same_model(undisturbed, tmp_path):
-    def arguments(folder):
-        sets = with_sets([*TWO_EPOCHS, "TrainConfig.train_iter=4", "TrainConfig.eval_iter=2"])
-        return ["run", "-c", "quickstart", "--save-dir", folder, "--until", "quantize", *sets]
+def quantise_arguments(folder):
+    sets = with_sets([*TWO_EPOCHS, "TrainConfig.train_iter=24", "TrainConfig.eval_iter=12"])
+    return ["run", "-c", "quickstart", "--save-dir", folder, "--until", "quantize", *sets]
 
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    shutil.copytree(undisturbed, whole)
-    shutil.copytree(undisturbed, killed)
-    assert picoquant(*arguments(whole)).returncode == 0
-    process = started(arguments(killed), killed / ".work/quantize/keep/qat.csv")
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (killed / "quantize").exists()
-    done = picoquant(*arguments(killed))
+
+@pytest.fixture(scope="module")
+def quantised(undisturbed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quantised") / "whole"
+    shutil.copytree(undisturbed, folder)
+    done = picoquant(*quantise_arguments(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_quantisation_continues_to_the_same_model(undisturbed, quantised, tmp_path, sent):
+    stopped = tmp_path / "stopped"
+    shutil.copytree(undisturbed, stopped)
+    log = stopped / ".work/quantize/keep/qat.csv"
+    process = started(quantise_arguments(stopped), log)
+    while len(log.read_text().splitlines()) < 4:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(sent)
+    stderr = process.communicate()[1]
+    assert not (stopped / "quantize").exists()
+    if sent == signal.SIGTERM:
+        assert process.returncode == 143
+        step = int(log.read_text().splitlines()[-1].split(",")[0])
+        assert f"quantize: stopped after step {step}, which is saved" in stderr
+    done = picoquant(*quantise_arguments(stopped))
     assert done.returncode == 0, done.stderr
     assert "train: skipped, done before" in done.stderr
+    if sent == signal.SIGTERM:
+        assert f"quantize: continuing after step {step} of an interrupted run" in done.stderr
     for name in ("model.pdiparams", "model.pdmodel", "qat.csv"):
-        assert sha256(killed / "quantize" / name) == sha256(whole / "quantize" / name), name
+        assert sha256(stopped / "quantize" / name) == sha256(quantised / "quantize" / name), name

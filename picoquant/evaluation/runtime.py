@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import WeightsError
+from picoquant.evaluation.finite import require_finite_params
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
 from picoquant.export.program import ProgramFacts, program_facts
@@ -81,11 +82,12 @@ def open_predictor(
         threads: CPU threads; 0 for as many as this process may use.
         onednn: whether the CPU computes with oneDNN, many times faster than without.
 
-    Raises: `WeightsError` when program and weights are damaged or do not belong together.
+    Raises: `WeightsError` when program and weights are damaged, not finite, or do not belong together.
     """
     from paddle import inference
 
     facts = program_facts(folder.model)  # paddle would crash on a damaged program
+    require_finite_params(folder)
     config = inference.Config(str(folder.model), str(folder.params))
     config.disable_glog_info()
     config.switch_ir_optim(True)
@@ -103,7 +105,7 @@ def open_predictor(
         config.enable_use_gpu(_GPU_MEMORY, device_ids(device)[0])
     try:
         runtime = inference.create_predictor(config)
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, MemoryError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise WeightsError(
             f"{folder.params} does not fit {folder.model.name}: export both again ({reason})"

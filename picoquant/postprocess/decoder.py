@@ -36,6 +36,8 @@ class Decoder:
         input_size: height and width of the network's input, pixels; needed by `raw`.
         strides: pixels per cell, a level each; needed by `raw`.
         raw_outputs: what the class outputs of `raw` are: `scores`, 0 to 1, or `logits`.
+        names: of the outputs, for messages.
+        model: what messages call the model.
     """
 
     def __init__(
@@ -45,9 +47,12 @@ class Decoder:
         input_size: Sequence[int] = (),
         strides: Sequence[int] = (),
         raw_outputs: str = "scores",
+        names: Sequence[str] = (),
+        model: str = "the model",
     ) -> None:
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is none of {KINDS}")
+        self._names, self._model = tuple(names), model
         self.kind, self.nms, self.raw_outputs = kind, nms, raw_outputs
         self._levels = len(strides)
         if kind == "raw":
@@ -83,7 +88,7 @@ class Decoder:
             )
         aligned = len(shapes) == 3 * len(config.strides)  # with alignment they can only be logits
         raw_outputs = "logits" if aligned else config.raw_outputs
-        return cls(kind, nms or config.nms, config.input_size, config.strides, raw_outputs)
+        return cls(kind, nms or config.nms, config.input_size, config.strides, raw_outputs, names, model)
 
     def decode(self, outputs: Sequence[np.ndarray], scale_factor: np.ndarray) -> list[Detections]:
         """Detections of a batch.
@@ -93,7 +98,10 @@ class Decoder:
             scale_factor: `[N, 2]` float32, input size / image size, y then x.
 
         Returns: `N` `Detections`, in image pixels.
+
+        Raises: `WeightsError` naming an output that is not finite: it would give no detections, silently.
         """
+        self._require_finite(outputs)
         if self.kind == "detections":
             return _split_images(outputs[0], outputs[1])
         scale = np.asarray(scale_factor, np.float32)[:, None, [1, 0, 1, 0]]
@@ -107,6 +115,15 @@ class Decoder:
         return [
             self._decode_raw([part[image] for part in parts], scale[image]) for image in range(len(parts[0]))
         ]
+
+    def _require_finite(self, outputs: Sequence[np.ndarray]) -> None:
+        for place, value in enumerate(outputs):
+            if not np.isfinite(value).all():
+                name = self._names[place] if place < len(self._names) else place + 1
+                raise WeightsError(
+                    f"{self._model}: output {name} holds values that are no finite numbers: the weights or the "
+                    "preparation of the images (infer_cfg.yml) are wrong"
+                )
 
     def _decode_raw(self, parts: Sequence[np.ndarray], scale: np.ndarray) -> Detections:
         """One image: `[L, C]`, perhaps `[L, 1]`, `[L, 4 * (R + 1)]`; only promising points are decoded."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +26,15 @@ class OnnxPredictor:
         path: the `.onnx`.
         threads: CPU threads; 0 for as many as ONNX Runtime takes.
 
-    Raises: `ToolError` when ONNX Runtime does not take it.
+    Raises: `ToolError` when ONNX Runtime does not take it, `WeightsError` when its weights are not finite.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         import onnxruntime
 
+        from picoquant.evaluation.finite import require_finite_constants
+
+        require_finite_constants(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -38,7 +42,7 @@ class OnnxPredictor:
         self.path = Path(path)
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             raise self._refusal(error) from error
@@ -75,11 +79,18 @@ def is_quantised(path: Path) -> bool:
 
     Raises: `ToolError` when it is no ONNX model.
     """
+    return any(node.op_type in _INTEGER for node in read_onnx(path).graph.node)
+
+
+def read_onnx(path: Path) -> Any:
+    """The `ModelProto` of a file, without values that stand in other files.
+
+    Raises: `ToolError` when it is no ONNX model.
+    """
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(path, load_external_data=False)
+        return onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
         raise ToolError(f"{path} is no ONNX model or is damaged: export it again") from error
-    return any(node.op_type in _INTEGER for node in model.graph.node)

@@ -102,6 +102,17 @@ class FastLayers:
             for layer, name, _ in self._parts:
                 delattr(layer, name)
 
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Within the block, inside of an `on` one, layers run one by one again."""
+        for layer, name, _ in self._parts:
+            delattr(layer, name)
+        try:
+            yield
+        finally:
+            for layer, name, traced in self._parts:
+                setattr(layer, name, traced)
+
 
 class _Traced:
     """A method of a layer, traced once for images of any size and number."""

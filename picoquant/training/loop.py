@@ -21,6 +21,7 @@ from picoquant.errors import PicoquantError
 from picoquant.progress import Progress
 from picoquant.training.errors import DivergedError
 from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
+from picoquant.training.finite import first_not_finite
 from picoquant.training.freezing import freeze, train_mode
 from picoquant.training.group import Group, synchronised
 from picoquant.training.linear_rule import by_linear_rule
@@ -115,6 +116,7 @@ class _Training:
         self._scalars_folder, self._scalars = scalars, None
         self._saved = time.monotonic()
         self._images, self._seconds, self._speed = 0, 0.0, 0.0
+        self._layers: FastLayers | None = None
 
     def run(self) -> TrainResult:
         """Train to the end."""
@@ -128,8 +130,8 @@ class _Training:
         )
         self._line = Progress("train", self._total, start=position.step)
         self._line.update(position.step)
-        fast = self._settings.fast_convolutions and fast_convolutions_available()
-        layers = FastLayers(self._model) if fast else None
+        if self._settings.fast_convolutions and fast_convolutions_available():
+            self._layers = FastLayers(self._model)
         with ExitStack() as stack:
             stack.callback(self._line.close)
             if self._scalars_folder and self._group.leads:
@@ -145,7 +147,7 @@ class _Training:
                     self._snapshot()
                     self._save()
                 else:
-                    self._train_epoch(layers)
+                    self._train_epoch()
         return self._result()
 
     def _resume(self) -> Position:
@@ -184,7 +186,7 @@ class _Training:
             return False
         return epoch % self._settings.snapshot_epoch == 0 or epoch == self._settings.epochs
 
-    def _train_epoch(self, layers: FastLayers | None) -> None:
+    def _train_epoch(self) -> None:
         position = self._state.position
         epoch, start = divmod(position.step, self._per_epoch)
         train_mode(self._model, self._settings)
@@ -194,7 +196,7 @@ class _Training:
                 updates = self._updates_after(index)
                 if index == start:  # after an evaluation, and with data read
                     self._group.meet()
-                with layers.on() if layers else nullcontext():
+                with self._layers.on() if self._layers else nullcontext():
                     values, rate, stop = self._step(batch, epoch, updates, signals.stop)
                 position.step += 1
                 now = time.monotonic()
@@ -221,7 +223,8 @@ class _Training:
         *means, stopping = self._group.mean([float(value.item()) for value in losses.values()] + [stop])
         values = dict(zip(losses, means))
         if not all(math.isfinite(value) for value in values.values()):
-            raise self._diverged(", ".join(f"{name} {value:g}" for name, value in values.items()), rate)
+            said = ", ".join(f"{name} {value:g}" for name, value in values.items())
+            raise self._diverged(said, rate, self._first_not_finite(batch))
         precision = self._state.precision
         precision.backward(losses["loss"] / settings.accumulate_steps)
         if updates:
@@ -237,14 +240,18 @@ class _Training:
             with self._state.precision.forward():
                 return self._model.loss(*inputs, epoch)
         except ValueError as error:  # paddle's binary cross-entropy refuses scores that are no numbers
-            with paddle.no_grad():
-                outputs = [value for level in self._model.raw(inputs[0]) for value in level]
-            if all(bool(paddle.isfinite(value).all()) for value in outputs):
+            found = self._first_not_finite(batch)
+            if found is None:
                 raise
-            raise self._diverged("the network's outputs are no finite numbers", rate) from error
+            raise self._diverged("the network's outputs are no finite numbers", rate, found) from error
 
-    def _diverged(self, what: str, rate: float) -> DivergedError:
+    def _first_not_finite(self, batch: Mapping[str, np.ndarray]) -> str | None:
+        with self._layers.off() if self._layers else nullcontext():
+            return first_not_finite(self._model, paddle.to_tensor(batch["image"]))
+
+    def _diverged(self, what: str, rate: float, where: str | None) -> DivergedError:
         base = self._settings.learning_rate.base_lr
+        what = f"{what}; first in {where}" if where else what
         return DivergedError(
             f"training diverged at step {self._state.position.step + 1} with learning rate {rate:g} ({what}); "
             f"lower LearningRate.base_lr (it is {base:g}; try {base / 10:g}) and run again; the last good "

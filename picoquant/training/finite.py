@@ -1,0 +1,52 @@
+"""Where in a network values stop being finite numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import paddle
+from paddle import Tensor, nn
+
+
+@paddle.no_grad()
+def first_not_finite(model: nn.Layer, images: Tensor) -> str | None:
+    """The first parameter, or else the first layer's result, that is not finite; None: all are.
+
+    Args:
+        model: a `PicoDet`, its layers not traced.
+        images: `[N, 3, H, W]`, the batch.
+    """
+    for name, value in model.named_parameters():
+        # Statistics of batch-norm are no cause: they have followed the batch already.
+        if not value.stop_gradient and not _finite(value):
+            return f"the weights {name}"
+    if not _finite(images):
+        return "the images"
+    found: list[str] = []
+
+    def watch(name: str) -> Any:
+        def note(layer: nn.Layer, inputs: Any, outputs: Any) -> None:
+            if not found and not all(map(_finite, _tensors(outputs))):
+                found.append(f"the result of layer {name}")
+
+        return note
+
+    hooks = [layer.register_forward_post_hook(watch(name)) for name, layer in model.named_sublayers()]
+    try:
+        outputs = model.raw(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not found and not all(map(_finite, _tensors(outputs))):
+        return "the network's outputs"
+    return found[0] if found else None
+
+
+def _finite(value: Tensor) -> bool:
+    return bool(paddle.isfinite(value).all())
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for part in value for tensor in _tensors(part)] if isinstance(value, (list, tuple)) else []

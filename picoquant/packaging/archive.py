@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import stat
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -14,7 +16,10 @@ from picoquant.errors import UserError
 from picoquant.files import whole_file
 
 SUFFIX = ".tar.gz"
-_MOST_BYTES = 1 << 30  # of an archive's files together: what a package never reaches
+# What a package never reaches: bytes of its files together, files, bytes of a header.
+_MOST_BYTES = 1 << 30
+_MOST_FILES = 10_000
+_LONGEST_READ = 1 << 20
 
 
 def write_archive(folder: Path, path: Path, name: str | None = None) -> None:
@@ -60,15 +65,48 @@ def extract(path: Path, folder: Path) -> Path:
         then.
     """
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with (
+            gzip.open(path) as content,
+            tarfile.open(fileobj=_Bounded(content), mode="r:") as archive,
+        ):
             top = _checked(archive, path)
             for member in archive.getmembers():
                 if member.isfile():
                     _write(archive, member, folder)
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except (
+        tarfile.TarError,
+        zlib.error,
+        EOFError,
+        OSError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"{path} cannot be unpacked in {folder}: the disk is full; free some space, or set TMPDIR to a "
+                "folder on another disk"
+            ) from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(f"{path} is no readable .tar.gz archive: {reason}") from error
     return folder / top
+
+
+class _Bounded:
+    """What `tarfile` reads from: it takes the size of a header from the header, and reads all of it at once."""
+
+    def __init__(self, content: gzip.GzipFile) -> None:
+        self._content = content
+        self.seek, self.tell = content.seek, content.tell
+
+    def read(self, size: int) -> bytes:
+        """As a file's.
+
+        Raises: `tarfile.ReadError` when more is wanted than any header of a package has.
+        """
+        if not 0 <= size <= _LONGEST_READ:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._content.read(size)
 
 
 def _checked(members: Iterable[tarfile.TarInfo], path: Path) -> str:
@@ -78,16 +116,18 @@ def _checked(members: Iterable[tarfile.TarInfo], path: Path) -> str:
         place = PurePosixPath(member.name)
         if place.is_absolute() or ".." in place.parts or "\\" in member.name or not place.parts:
             raise UserError(f"{path} is refused: {member.name!r} would leave its folder")
-        if not (member.isfile() or member.isdir()):
-            raise UserError(f"{path} is refused: {member.name!r} is a link or a device")
+        if not (member.isfile() or member.isdir()) or member.issparse():
+            raise UserError(f"{path} is refused: {member.name!r} is a link or a device, or sparse")
         if place in seen:
             raise UserError(f"{path} is refused: {member.name!r} is in it twice")
         if member.isfile() and len(place.parts) < 2:
             raise UserError(f"{path} is no package: {member.name!r} lies outside the package's folder")
+        if len(seen) == _MOST_FILES:
+            raise UserError(f"{path} is refused: it holds over {_MOST_FILES} files, no package has so many")
         seen.add(place)
         tops.add(place.parts[0])
         size += member.size
-        if size > _MOST_BYTES:
+        if member.size < 0 or size > _MOST_BYTES:
             raise UserError(
                 f"{path} is refused: it holds over {_MOST_BYTES >> 20} MiB, no package is so large"
             )

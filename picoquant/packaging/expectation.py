@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,10 @@ class Tolerance:
     min_score: float = 0.5
     score: float = 0.2
     iou: float = 0.6
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in astuple(self)):
+            raise ValueError("a tolerance is no finite number")
 
 
 def as_json(found: Detections, labels: Sequence[str], tolerance: Tolerance, made_by: str) -> dict[str, Any]:
@@ -67,8 +72,10 @@ def from_json(values: Any, where: str) -> tuple[Detections, Tolerance]:
             np.array([row["score"] for row in rows], np.float32),
             np.array([row["box"] for row in rows], np.float32).reshape(-1, 4),
         )
+        if found.classes.shape != found.scores.shape or len(found.classes) != len(found.boxes):
+            raise ValueError("classes, scores and boxes are not equally many")
         return found, Tolerance(**values["tolerance"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WeightsError(f"{where} holds no expected detections: package the model again") from error
 
 

@@ -23,10 +23,12 @@ class Kind:
     Attributes:
         cases: strategy of bad inputs.
         run: takes an empty folder and a case.
+        own_process: whether each case has a process of its own.
     """
 
     cases: st.SearchStrategy
     run: Callable[[Path, Any], None]
+    own_process: bool = False
 
 
 COCO = {
@@ -188,6 +190,7 @@ _SETS = st.lists(
 def kinds() -> dict[str, Kind]:
     """All kinds by name."""
     from tests.fuzz.images import IMAGES, run_image
+    from tests.fuzz.packages import bombs, packages, run_package
 
     def documents(base: list[Any], write: Callable[[Any], bytes]) -> st.SearchStrategy:
         good = [write(document) for document in base]
@@ -209,4 +212,6 @@ def kinds() -> dict[str, Kind]:
         "overrides": Kind(_SETS, run_override),
         "profiles": Kind(documents(_profiles(), as_yaml), run_profile),
         "weights": Kind(st.builds(edited_bytes, st.sampled_from(_weights()), BYTE_EDITS), run_weights),
+        "packages": Kind(st.deferred(packages), run_package, own_process=True),
+        "bombs": Kind(st.deferred(bombs), run_package, own_process=True),
     }

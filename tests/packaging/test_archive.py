@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -51,10 +52,10 @@ def member(name, kind=tarfile.REGTYPE, link=""):
 ESCAPING = {
     "parent": ([member("a/../../evil")], "'a/../../evil' would leave its folder"),
     "absolute": ([member("/evil")], "'/evil' would leave its folder"),
-    "link": ([member("a/x", tarfile.SYMTYPE, "/etc")], "'a/x' is a link or a device"),
-    "hard link": ([member("a/x", tarfile.LNKTYPE, "../y")], "'a/x' is a link or a device"),
-    "device": ([member("a/x", tarfile.CHRTYPE)], "'a/x' is a link or a device"),
-    "pipe": ([member("a/x", tarfile.FIFOTYPE)], "'a/x' is a link or a device"),
+    "link": ([member("a/x", tarfile.SYMTYPE, "/etc")], "'a/x' is a link or a device, or sparse"),
+    "hard link": ([member("a/x", tarfile.LNKTYPE, "../y")], "'a/x' is a link or a device, or sparse"),
+    "device": ([member("a/x", tarfile.CHRTYPE)], "'a/x' is a link or a device, or sparse"),
+    "pipe": ([member("a/x", tarfile.FIFOTYPE)], "'a/x' is a link or a device, or sparse"),
     "twice": ([member("a/x"), member("a/./x")], "'a/./x' is in it twice"),
     "two folders": ([member("a/x"), member("b/x")], "it holds 2 folders"),
     "no folder": ([member("x")], "'x' lies outside"),
@@ -89,3 +90,25 @@ def test_archives_too_large_damaged_or_none(folder, tmp_path):
     for name in ("cut", "text", "none"):
         with pytest.raises(UserError, match=rf"{name}\.tar\.gz is no readable .tar.gz archive"):
             extract(tmp_path / f"{name}.tar.gz", tmp_path / "out")
+
+
+def header(kind, size):
+    info = tarfile.TarInfo("a/x")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def test_headers_without_end_and_files_without_number(tmp_path):
+    hostile = {
+        "long": (header(tarfile.XHDTYPE, 1 << 33), "a header of 8589934592 bytes"),
+        "backwards": (header(tarfile.GNUTYPE_LONGNAME, -512), "a header of -"),
+        "nested": (header(tarfile.XHDTYPE, 0) * 3000, "is no readable .tar.gz archive"),
+        "negative": (header(tarfile.REGTYPE, -1024), "is refused"),
+        "many": (b"".join(member(f"a/{n}", tarfile.DIRTYPE).tobuf() for n in range(10_001)), "over 10000 files"),
+    }  # fmt: skip
+    for name, (content, said) in hostile.items():
+        path = tmp_path / f"{name}.tar.gz"
+        path.write_bytes(gzip.compress(content + bytes(1024)))
+        with pytest.raises(UserError, match=f"{name}.tar.gz .*{said}"):
+            extract(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -14,13 +14,19 @@ from picoquant.export.model_folder import ModelFolder
 def require_finite_params(folder: ModelFolder) -> None:
     """Look at the stored values of an exported model.
 
-    Raises: `WeightsError` naming the first one that is not finite; or when the file is damaged, on which
-        paddle itself might crash.
+    Raises: `WeightsError` naming the first one that is not finite; or when the file is damaged or another
+        program's, on which paddle itself might crash.
     """
     from picoquant.export.program import read_program
     from picoquant.packaging.program_edit import read_params
 
-    _require(read_params(read_program(folder.model), folder.params), folder.params)
+    try:
+        values = read_params(read_program(folder.model), folder.params)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{folder.params} does not fit {folder.model.name}: export both again ({error})"
+        ) from error
+    _require(values, folder.params)
 
 
 def require_finite_constants(path: Path) -> None:

@@ -128,7 +128,7 @@ class _Sample:
         """Run the sample and compare."""
         try:
             found = detect(predict, self.decoder, self.feed)
-        except ToolError as error:
+        except UserError as error:
             return Check(name, False, (str(error),))
         labels = self.model.config.labels
         wrong = expectation.differences(self.expected, found, self.tolerance, labels)
@@ -143,7 +143,10 @@ def _on_the_sample(folder: Path, opt: OptTool | None) -> list[Check]:
     facts = program_facts(sample.model.model)
     names = tuple(name for name, _ in facts.inputs)
     LOG.info("verify: the sample in Paddle's inference runtime")
-    checks = [sample.check("paddle", open_predictor(sample.model, threads=1))]
+    try:
+        checks = [sample.check("paddle", open_predictor(sample.model, threads=1))]
+    except UserError as error:
+        checks = [Check("paddle", False, (str(error),))]
     onnx = folder / ONNX
     if onnx.is_file():
         LOG.info("verify: the sample in ONNX Runtime")
@@ -159,7 +162,7 @@ def _in_onnx(sample: _Sample, path: Path) -> Check:
 
     try:
         predict = OnnxPredictor(path, threads=1)
-    except ToolError as error:
+    except UserError as error:
         return Check("onnx", False, (str(error),))
     return sample.check("onnx", predict)
 

@@ -71,7 +71,7 @@ def refresh(names: tuple[str, ...], opt: str | None) -> None:
 @click.command()
 @click.option(
     "--target", required=True, metavar="NAME", shell_complete=completion.targets,
-    help="A shipped target or a YAML file of your own.",
+    help="A shipped target, a YAML file of your own, or the name of one that the run was made for.",
 )  # fmt: skip
 @click.option("--save-dir", default="output", show_default=True, metavar="DIR", help="The run to check.")
 @click.option("--model", "model_dir", metavar="DIR", help="Check this model folder in place of a run's.")
@@ -101,10 +101,10 @@ def check(
     from picoquant.npu.check import check_model
     from picoquant.npu.files import model_of, write_files
     from picoquant.npu.report import text_report
-    from picoquant.packaging.targets import load_target
+    from picoquant.stages.target_rules import target_of_run
     from picoquant.toolchain.lite import find_opt
 
-    profile = load_target(target)
+    profile = target_of_run(target, save_dir)
     model = model_of(save_dir, model_dir)
     result = check_model(model, profile, find_opt(opt))
     written = write_files(result, save_dir, picture)

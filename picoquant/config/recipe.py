@@ -183,6 +183,20 @@ class Recipe:
         target = self.section("Package", PackageSettings).target
         return [str(name) for name in (target if isinstance(target, (list, tuple)) else [target])]
 
+    def target_file(self, name: str) -> str:
+        """A target named elsewhere than in the recipe, as `Package.target` would take it.
+
+        Args:
+            name: of a shipped target, of one's own profile that `targets` holds or that lies beside the recipe or
+                in the working folder, or a path.
+
+        Returns: the name, or the profile's path.
+        """
+        own = {Path(path).stem: path for path in self.targets if Path(path).suffix in (".yaml", ".yml")}
+        if name in own and name not in shipped_names("npu_targets"):
+            return own[name]
+        return str(_target_file(Path(self.source), name))
+
 
 def build(settings: type[T], values: Mapping[str, Any], where: str) -> T:
     """A settings dataclass from a mapping.

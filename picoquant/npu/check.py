@@ -221,11 +221,19 @@ def _result(
         weight_types=dict(sorted(kinds.items())),
         activation_bytes=activation_bytes(split if target.on_npu else source),
         macs={NPU: work, CPU: macs(source, source.operators) - work},
-        latency=estimate(target.latency_ms, weights, elements(split, on_npu) / 1e6),
+        latency=_latency(split, target, weights),
         findings=tuple(lint(split, target)),
         partition=partition,
         pieces_with_partition=fewest,
     )
+
+
+def _latency(split: Split, target: Target, weights: str) -> Latency:
+    if not target.on_npu:
+        return Latency(None, None, f"no estimate: {target.name} has no NPU, and estimates are of NPU times")
+    if not split.pieces:
+        return Latency(None, None, "no estimate: nothing of the network runs on the NPU")
+    return estimate(target.latency_ms, weights, elements(split, split.at(NPU)) / 1e6)
 
 
 def _why(split: Split, op: Operator, target: Target) -> str:

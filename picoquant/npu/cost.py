@@ -123,14 +123,10 @@ def estimate(latencies: Mapping[str, Mapping[str, Any]], weights: str, million_e
         weights: `per_channel` or `per_tensor`.
         million_elements: results of convolutions and matrix products on the NPU, in millions.
     """
-    rates = [
-        row["npu"] / PUBLISHED[name].elements
-        for name, row in latencies.items()
-        if name in PUBLISHED and PUBLISHED[name].weights == weights and row.get("npu")
-    ]
+    rates = _rates(latencies, weights)
     called = weights.replace("_", "-")
     if not rates:
-        return Latency(None, None, f"no published NPU time of a model with {called} weights on this target")
+        return Latency(None, None, _why_none(latencies, weights, million_elements))
     rate = math.exp(float(np.mean(np.log(rates))))
     error = None
     if len(rates) > 1:
@@ -141,3 +137,26 @@ def estimate(latencies: Mapping[str, Mapping[str, Any]], weights: str, million_e
         f"published model{'s' if len(rates) > 1 else ''} with {called} weights on this target; NPU part only"
     )
     return Latency(rate * million_elements, error, method)
+
+
+def _rates(latencies: Mapping[str, Mapping[str, Any]], weights: str) -> list[float]:
+    """Milliseconds a million results, of each published model with weights of this granularity."""
+    return [
+        row["npu"] / PUBLISHED[name].elements
+        for name, row in latencies.items()
+        if name in PUBLISHED and PUBLISHED[name].weights == weights and row.get("npu")
+    ]
+
+
+def _why_none(latencies: Mapping[str, Mapping[str, Any]], weights: str, million_elements: float) -> str:
+    called = weights.replace("_", "-")
+    reason = f"no estimate: no NPU time of a model with {called} weights is published for this target"
+    if weights == "per_channel" and _rates(latencies, "per_tensor"):
+        other = estimate(latencies, "per_tensor", million_elements)
+        reason += (
+            f"; with per-tensor weights (QuantAware.weight_quantize_type=abs_max) {other.milliseconds:.3g} ms"
+        )
+        reason += (
+            f" is estimated, off by up to {other.error:.0%} on the published table" if other.error else ""
+        )
+    return reason

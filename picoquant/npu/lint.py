@@ -77,7 +77,12 @@ def _pieces(split: Split, target: Target) -> Iterator[Finding]:
         yield Finding("one_piece", "", message, "quantise it, and check with opt of the profile's version")
     if count > 1:
         first = split.at(CPU)[0] if split.at(CPU) else None
-        mend = _POST if left and set(left) & set(_POST_KINDS) else "replace what has no NPU converter"
+        if set(left) & set(_POST_KINDS):
+            mend = _POST
+        elif all(weight_type(split, op) == "float32" for op in split.at(CPU)):
+            mend = "quantise these layers, too: leave Quantize.keep_float and Quantize.max_drop out"
+        else:
+            mend = "replace what has no NPU converter"
         message = f"{count} NPU pieces instead of one, between operators on the CPU: {', '.join(left)}"
         yield Finding("one_piece", first.name if first else "", message, mend)
     ends, found = len(split.inputs) + len(split.outputs), len(split.at("conversion"))

@@ -33,11 +33,9 @@ def text_report(result: CheckResult) -> str:
         lines += _cpu_lines(result)
     lines += _findings(result, True, "rules broken") + _findings(result, False, "advice")
     if result.partition:
-        count = len(result.partition.splitlines())
-        lines += [
-            "",
-            f"partition file: {count} operators to the CPU leave {result.pieces_with_partition} NPU pieces",
-        ]
+        count, pieces = len(result.partition.splitlines()), result.pieces_with_partition
+        left = f"{pieces} NPU piece{'s' * (pieces != 1)}"
+        lines += ["", f"partition file: {count} operators to the CPU leave {left}"]
     if not result.rules_broken:
         lines += ["", f"every rule of {result.target} is kept"]
     return "\n".join(lines)

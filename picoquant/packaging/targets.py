@@ -177,7 +177,9 @@ def profile_path(name: str | Path) -> Path:
         if path.is_file():
             return path
         raise ConfigError(f"no such target file: {name}; shipped targets: {_listing(path.stem)}")
-    raise ConfigError(f"unknown target {name}; known, the nearest first: {_listing(name)}")
+    raise ConfigError(
+        f"unknown target {name}; known, the nearest first: {_listing(name)}; or name a YAML file of your own"
+    )
 
 
 def _listing(name: str) -> str:

@@ -235,7 +235,12 @@ def evaluate_backends(
                 f"no model: {save_dir} holds none yet; run `picoquant export`, or give --model PATH"
             )
         for name, opened in _jobs(
-            context, models, chosen, machine, dataset.num_classes, load_targets(targets)
+            context,
+            models,
+            chosen,
+            machine,
+            dataset.num_classes,
+            load_targets(map(context.recipe.target_file, targets)),
         ):
             try:
                 with opened as (ready, model):

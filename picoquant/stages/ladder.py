@@ -87,7 +87,9 @@ def evaluate_ladder(
     dataset = evaluation_images(context, limit)
     done: dict[str, Evaluation] = {}
     rungs = []
-    for step in _steps(context, machine, dataset.num_classes, load_targets(targets)):
+    for step in _steps(
+        context, machine, dataset.num_classes, load_targets(map(context.recipe.target_file, targets))
+    ):
         rungs.append(_climb(step, context, dataset, done))
         if rungs[-1].evaluation is not None:
             done[step.name] = rungs[-1].evaluation

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from picoquant.config.recipe import Recipe
+from picoquant.config.recipe import Recipe, load_recipe
 from picoquant.errors import ConfigError
-from picoquant.packaging.targets import load_targets
+from picoquant.packaging.targets import Target, known_targets, load_target, load_targets
+from picoquant.pipeline.run_folder import CONFIG
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
 
 LOG = logging.getLogger("picoquant")
 
 _WEIGHT_TYPES = {"per_channel": "channel_wise_abs_max", "per_tensor": "abs_max"}
+
+
+def target_of_run(name: str, save_dir: str) -> Target:
+    """The profile of a name: a shipped one, a YAML file, or one's own that the run in a folder was made for.
+
+    Raises: as `load_target`.
+    """
+    config = Path(save_dir).expanduser() / CONFIG
+    if name not in known_targets() and Path(name).suffix == "" and config.is_file():
+        name = load_recipe(str(config)).target_file(name)
+    return load_target(name)
 
 
 def rules_of_targets(recipe: Recipe) -> dict[str, Any]:

@@ -34,13 +34,16 @@ def exported(config: str, folder: Path, size: int = 64, kind: str = "raw") -> Mo
     return export_model(model, folder, kind, (size, size), settings)
 
 
-def quick_int8(model: ModelFolder, folder: Path, images: np.ndarray | None = None, **quant) -> ModelFolder:
+def quick_int8(
+    model: ModelFolder, folder: Path, images: np.ndarray | None = None, kept: tuple[int, ...] = (), **quant
+) -> ModelFolder:
     """Quantise an exported model by the ranges of one batch.
 
     Args:
         model: exported.
         folder: to write.
         images: the batch, `[N, 3, H, W]`; None: one of noise.
+        kept: which of the quantisable operators stay in float, in the network's order.
         quant: keys of section QuantAware.
     """
     import paddle
@@ -63,6 +66,9 @@ def quick_int8(model: ModelFolder, folder: Path, images: np.ndarray | None = Non
         loaded = load_model(model.path, executor)
         ranges = observe_ranges(loaded, executor, [batch], lambda count: None)
         operators = quantizable_operators(strip_feed_fetch(loaded.program.clone(for_test=True)), settings)
-        write_lite_model(Int8Source(model.path, {}, ranges, operators, settings), executor, folder)
+        floats = frozenset(operators[index].output for index in kept)
+        operators = tuple(operator for operator in operators if operator.output not in floats)
+        source = Int8Source(model.path, {}, ranges, operators, settings, kept_float=floats)
+        write_lite_model(source, executor, folder)
     write_infer_config(model.config, folder)
     return ModelFolder.open(folder)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
-from picoquant.errors import UserError, WeightsError
+from picoquant.errors import ConfigError, UserError, WeightsError
 from picoquant.npu.check import check_model
 from picoquant.npu.picture import draw
 from picoquant.npu.report import text_report
@@ -85,6 +86,7 @@ def test_boards_without_npu_take_any_model(checked, opt, tmp_path):
     result = checked("arm_cpu")
     assert result.npu_pieces == 0 and result.rules_broken == () and len(result.cpu_operators) > 100
     assert result.macs["cpu"] == checked("rv1126").macs["npu"] and result.latency.milliseconds is None
+    assert result.latency.method.startswith("no estimate: arm_cpu has no NPU")
     float_model = check_model(exported("picodet_s_416_coco_npu.yml", tmp_path), load_target("arm_cpu"), opt)
     assert float_model.rules_broken == () and set(float_model.weight_types) == {"float32 without scales"}
 
@@ -123,6 +125,18 @@ def test_a_convolution_left_in_float_is_named(models, opt):
     assert finding.message.startswith("depthwise_conv2d: its weight is float32")
 
 
+def test_layers_kept_in_float_go_to_the_cpu_by_a_partition_file(checked):
+    result = checked(kept=(0, 40))
+    names = ["conv2d_0.tmp_0", "conv2d_26.tmp_0"]
+    assert [(row["operator"], row["why"].split(",")[0]) for row in result.cpu_operators] == [
+        (name, "it is kept in float (Quantize.keep_float or max_drop)") for name in names
+    ]
+    assert result.partition == "".join(f"conv2d::{name}\n" for name in names)
+    assert (result.npu_pieces, result.pieces_with_partition) == (2, 2)  # the first layer splits nothing
+    assert rules(result) == {"one_piece", "conversions"}
+    assert "quantise these layers, too" in result.rules_broken[0].mend
+
+
 def test_json_table_and_picture(checked):
     result = checked(kind="boxes")
     values = json.loads(json.dumps(result.to_json()))
@@ -144,8 +158,6 @@ def test_json_table_and_picture(checked):
 @pytest.fixture(scope="module")
 def run(models, tmp_path_factory):
     """A run folder with a model that keeps the rules, and one that breaks them."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("run")
     shutil.copytree(models().path, folder / "good" / "quantize")
     shutil.copytree(models(kind="boxes").path, folder / "bad" / "quantize")
@@ -164,5 +176,23 @@ def test_command(run):
     assert (run / "bad/check/rv1126.partition.txt").read_text().startswith("reshape2::")
     unknown = refusal(picoquant("check", "--target", "rv1162", "--save-dir", run / "good"))
     assert "unknown target rv1162; known, the nearest first: rv1126" in unknown
+    assert unknown.endswith("or name a YAML file of your own")
     missing = refusal(picoquant("check", "--target", "rv1126", "--save-dir", run / "none"))
     assert "no INT8 model in" in missing and "picoquant quantize" in missing
+
+
+def test_own_profile_that_the_run_was_made_for(run, tmp_path):
+    """A profile beside the recipe is found by its name: the run's own configuration says where it is."""
+    from picoquant.config.locate import shipped
+    from picoquant.stages.target_rules import target_of_run
+
+    profile = tmp_path / "my_board.yaml"
+    text = shipped("npu_targets", "rv1126").read_text()
+    profile.write_text(text.replace("weights: per_channel", "weights: per_tensor"))
+    shutil.copyfile(profile, tmp_path / "rv1126.yaml")
+    named = f"Package: {{target: [{profile}, {tmp_path}/rv1126.yaml]}}\n"
+    (run / "good" / "config.yml").write_text("Global: {config: picodet_s_416_coco_npu.yml}\n" + named)
+    assert target_of_run("my_board", run / "good").quantization.weights == "per_tensor"
+    assert target_of_run("rv1126", run / "good").quantization.weights == "per_channel"  # the shipped one
+    with pytest.raises(ConfigError, match="unknown target my_bord"):
+        target_of_run("my_bord", run / "good")

@@ -39,7 +39,7 @@ def with_stub(tmp_path_factory):
         pytest.skip("cmake and a C++ compiler are not installed")
     folder = tmp_path_factory.mktemp("lite")
     library = stub(folder / "cxx", "c++")
-    return build(BOARD, folder / "build", f"-DPADDLE_LITE_DIR={library}")
+    return build(BOARD, folder / "build", f"-DPADDLE_LITE_DIR={library}", "-DCMAKE_BUILD_TYPE=Debug")
 
 
 def test_light_api_starts_and_says_what_is_wrong(with_stub, tmp_path):

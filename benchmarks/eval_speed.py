@@ -4,10 +4,11 @@
         --anno instances_val.json --weights ../shared/weights/picodet_s_npu_bccd.pdparams
 
 PaddleDetection is measured where `import ppdet` works (`pip install --no-deps paddledet`, and what it
-asks for). Each contender runs in a process of its own: reading, network, NMS and COCO's numbers of all
-images. A first pass is not counted, nor is the time until the network is ready to be called, which is
-printed apart. The median pass is printed, with CPU seconds, which other work on the machine disturbs less. The
-mAP of both shows that the same work was done.
+asks for). Each contender has a process of its own, and they take turns, pass by pass, so that a machine whose
+speed drifts does so for both: reading, network, NMS and COCO's numbers of all images. A first pass is not
+counted, nor is the time until the network is ready to be called, which is printed apart. Printed are the
+median pass, with CPU seconds, and the median of the ratios of neighbouring passes. The mAP of both shows that
+the same work was done.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import json
 import os
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
-from train_speed import ROOT, measured_apart
+from train_speed import ROOT
 
 CONTENDERS = ("PaddleDetection", "picoquant")
 
@@ -38,47 +41,87 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that read images")
     parser.add_argument("--passes", type=int, default=3, help="evaluations to measure")
-    parser.add_argument("--only", choices=CONTENDERS, help="measure one and print JSON")
+    parser.add_argument("--only", choices=CONTENDERS, help="be one, told what to do on stdin")
     options = parser.parse_args()
     if options.only:
-        print(json.dumps(measure(options)))
+        answer(options)
         return
     print(f"{options.config}, batches of {options.batch} images of {options.size} pixels")
-    walls, cpus = [], []
-    for name in CONTENDERS:
-        found = measured_apart(name, __file__)
-        if "failed" in found:
-            print(f"{name:16} not measured: {found['failed']}", flush=True)
-            continue
-        walls.append(found["wall"])
-        cpus.append(found["cpu"])
+    contenders, rounds = [Contender(name) for name in CONTENDERS], []
+    contenders = [one for one in contenders if one.is_ready()]
+    for number in range(1 + options.passes):
+        passes = [one.run() for one in contenders]
+        if number:
+            rounds.append(passes)
+    with open(os.path.join(options.dataset_dir, options.anno), encoding="utf-8") as stream:
+        images = len(json.load(stream)["images"])
+    for one, passes in zip(contenders, zip(*rounds)):
+        wall, cpu = (statistics.median(entry[kind] for entry in passes) for kind in ("wall", "cpu"))
         print(
-            f"{name:16} {found['images'] / walls[-1]:7.2f} images/s: {found['images']} images in "
-            f"{walls[-1]:.2f} s ({cpus[-1]:.2f} s of CPU), ready after {found['ready']:.1f} s  "
-            f"mAP {found['mAP']:.4f}",
-            flush=True,
+            f"{one.name:16} {images / wall:7.2f} images/s: {images} images in {wall:.2f} s ({cpu:.2f} s of CPU), "
+            f"ready after {one.ready:.1f} s  mAP {passes[-1]['mAP']:.4f}"
         )
-    if len(walls) == len(CONTENDERS):
-        print(f"ratio {walls[0] / walls[1]:.2f} by the clock, {cpus[0] / cpus[1]:.2f} by CPU seconds")
+    if len(contenders) == len(CONTENDERS):
+        ratios = {kind: [theirs[kind] / ours[kind] for theirs, ours in rounds] for kind in ("wall", "cpu")}
+        wall, cpu = (statistics.median(found) for found in ratios.values())
+        low, high = min(ratios["wall"]), max(ratios["wall"])
+        print(f"ratio {wall:.2f} by the clock ({low:.2f} to {high:.2f}), {cpu:.2f} by CPU seconds")
 
 
-def measure(options: argparse.Namespace) -> dict[str, float]:
-    """Images, median wall and CPU seconds of a pass, seconds until the network was ready, and mAP."""
+class Contender:
+    """A process that evaluates when it is told to."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.ready = name, 0.0
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, *sys.argv[1:], "--only", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+
+    def is_ready(self) -> bool:
+        """Wait until it can begin; False, with the reason printed, when it cannot."""
+        try:
+            self.ready = self._heard()["ready"]
+        except ChildProcessError as error:
+            print(f"{self.name:16} not measured: {error}", flush=True)
+            return False
+        return True
+
+    def run(self) -> dict[str, float]:
+        """One pass: `wall` and `cpu` seconds, `mAP`."""
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return self._heard()
+
+    def _heard(self) -> dict[str, float]:
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        self._process.wait()
+        self._errors.seek(0)
+        raise ChildProcessError((self._errors.read().strip() or "it said nothing").splitlines()[-1])
+
+
+def answer(options: argparse.Namespace) -> None:
+    """Be a contender: a pass for each line of stdin, its figures as a line of stdout."""
     import picoquant  # noqa: F401  zlib before paddle
 
+    said = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print is no answer
     began = time.perf_counter()
     prepare = paddledetection_pass if options.only == "PaddleDetection" else picoquant_pass
     with tempfile.TemporaryDirectory() as folder:
         run = prepare(options, folder)
-        ready, taken = time.perf_counter() - began, []
-        for _ in range(1 + options.passes):
+        print(json.dumps({"ready": time.perf_counter() - began}), file=said)
+        for _ in sys.stdin:
             began, used = time.perf_counter(), cpu_seconds()
             accuracy = run()
-            taken.append((time.perf_counter() - began, cpu_seconds() - used))
-    wall, cpu = (statistics.median(column) for column in zip(*taken[1:]))
-    with open(os.path.join(options.dataset_dir, options.anno), encoding="utf-8") as stream:
-        images = len(json.load(stream)["images"])
-    return {"images": images, "wall": wall, "cpu": cpu, "ready": ready, "mAP": accuracy}
+            taken = {"wall": time.perf_counter() - began, "cpu": cpu_seconds() - used}
+            print(json.dumps({**taken, "mAP": accuracy}), file=said)
 
 
 def cpu_seconds() -> float:

@@ -48,6 +48,7 @@ def render(report: Report) -> str:
         class_curves=_class_curves(report.detections),
         classes=_class_rows(report.detections),
         matrix_limit=_MATRIX,
+        class_limit=_CLASSES,
         confusions=_frequent(report.detections),
         worst_layers=_worst_layers(report.layers),
         boards=[(board, Markup(board.picture)) for board in report.boards],
@@ -94,9 +95,9 @@ def _plots(report: Report) -> dict[str, str]:
         curves = report.detections.curves
         made["pr_50"] = plots.precision_recall_plot(curves, 0.5)
         made["pr_75"] = plots.precision_recall_plot(curves, 0.75)
-        rows = _class_rows(report.detections)
+        rows = [row for row in _class_rows(report.detections) if row["objects"]]
         shown = sorted(rows, key=lambda row: -abs(row["change"] or 0.0))[:_CLASSES]
-        shown = [row for row in rows if row in shown and row["objects"]]
+        shown = [row for row in rows if row in shown]
         if shown:
             values = {name: [row["ap"][name] for row in shown] for name in curves}
             made["class_ap"] = plots.class_ap_plot([row["name"] for row in shown], values)

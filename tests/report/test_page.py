@@ -16,7 +16,9 @@ from picoquant.report.run_record import size_rows, stage_rows, stale_evaluation
 HOSTILE = "<script>alert(1)</script>"
 
 
-def report_of(names, **parts):
+def report_of(names, objects=None, **parts):
+    """A page of one image with an object of each class, or of the first `objects`; FP32 finds all but the last."""
+    objects = len(names) if objects is None else objects
     truth = {
         "images": [{"id": 1, "width": 100, "height": 100}],
         "categories": [{"id": number, "name": name} for number, name in enumerate(names, 1)],
@@ -29,12 +31,12 @@ def report_of(names, **parts):
                 "iscrowd": 0,
                 "area": 81.0,
             }
-            for n in range(1, len(names) + 1)
+            for n in range(1, objects + 1)
         ],
     }
     found = [
         {"image_id": 1, "category_id": n, "bbox": [10.0 * n, 0.0, 9.0, 9.0], "score": 0.9}
-        for n in range(1, len(names))
+        for n in range(1, objects)
     ]
     results = {"fp32": found, "int8": found[:-1]}
     detections = Detections(
@@ -108,6 +110,20 @@ def test_many_classes(classes):
     assert (missed in page) == (classes > 20)
     assert page.count(", IoU 0.5</figcaption>") == 1 + 9  # all, and the nine that changed most
     assert f">class {classes - 2}</text>" in page  # in the plot of APs
+
+
+def test_the_table_has_the_classes_that_have_objects():
+    page = render(report_of([f"class {number}" for number in range(80)], objects=35))
+    for number in range(80):
+        assert (f"<tr><td>class {number}</td><td>1</td>" in page) == (number < 35)
+    plot = page[page.index('id="classes"') :].split("</svg>")[0]
+    assert plot.count(">class ") == 30
+    assert (
+        "The 30 classes whose AP changed most; the table has all that have objects in these images, 35 of 80."
+        in page
+    )
+    page = render(report_of([f"class {number}" for number in range(80)], objects=3))
+    assert "3 of 80 classes have objects in these images." in page
 
 
 def test_the_most_frequent_confusions_come_first():

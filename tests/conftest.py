@@ -43,6 +43,17 @@ def opt():
 
 
 @pytest.fixture(scope="session")
+def evaluated_run(tmp_path_factory):
+    """A small run up to the evaluation, with what it said in stderr.txt; to be copied, not changed."""
+    from tests.commands import small_run
+
+    folder = tmp_path_factory.mktemp("evaluated")
+    done = small_run(folder, "evaluate")
+    (folder / "stderr.txt").write_text(done.stderr)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     """Headless Chromium; without it the test is skipped."""
     from tests.report.browser import CHROMIUM, Browser

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
-from tests.commands import picoquant, refusal, small_run, with_sets
+from tests.commands import picoquant, refusal, with_sets
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory):
-    """A run up to its INT8 model."""
-    folder = tmp_path_factory.mktemp("run")
-    small_run(folder, "quantize")
-    return folder
+def run_dir(evaluated_run, tmp_path_factory):
+    """A run with its INT8 model."""
+    return shutil.copytree(evaluated_run, tmp_path_factory.mktemp("run") / "run")
 
 
 def test_the_int8_model_of_a_run_is_compared_with_its_fp32_model(run_dir):

@@ -57,13 +57,15 @@ def readme(
             f"| `{partition}` | operators kept on the CPU, so that the NPU's pieces are fewer; the `.nb` was made "
             "with it |"
         )
-    text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {target.npu}.\n\n"
+    npu = "no NPU" if target.npu == "none" else target.npu
+    text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
     return text + (_on_the_board(target, forms, list(nb)) if forms.lite else "")
 
 
 def _on_the_board(target: Target, forms: Forms, precisions: list[str]) -> str:
     toolchain = _TOOLCHAINS.get(target.abi)
+    checked = "CPU, libraries and driver" if forms.npu_nb else "CPU and libraries"
     crossed = f" -DCMAKE_TOOLCHAIN_FILE={toolchain}" if toolchain else ""
     text = (
         "\n## On the board\n\n"
@@ -76,7 +78,7 @@ def _on_the_board(target: Target, forms: Forms, precisions: list[str]) -> str:
         f"       cmake -S . -B build -DPADDLE_LITE_DIR=/path/to/cxx{crossed}\n"
         "       cmake --build build\n\n"
         "3. Copy the package to the board, put the libraries into `board/lib/`, and run `board/run.sh`. It checks "
-        "CPU, libraries and driver, runs the sample, prints detections and times as JSON, and ends with exit "
+        f"{checked}, runs the sample, prints detections and times as JSON, and ends with exit "
         "code 0 when the detections are as expected, 1 when not, 2 when something is missing.\n"
     )
     if forms.npu_nb:

@@ -155,7 +155,10 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     from picoquant.packaging.prepared import Prepared
 
     opt, models = _opt(context), _models(context)
-    facts = Facts(_accuracy(context), context.run.record("quantize").get("settings", {}))
+    accuracy = _accuracy(context)
+    if not accuracy:
+        LOG.info("package: the manifest says no mAP, for the run has none: `picoquant eval` measures it")
+    facts = Facts(accuracy, context.run.record("quantize").get("settings", {}))
     sample = _sample(context, models)
     calibration, prepared = _calibration(context), Prepared(models)
     results = {}

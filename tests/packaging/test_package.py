@@ -223,6 +223,8 @@ def test_cpu_target_holds_three_precisions_and_what_each_should_detect(small, op
     manifest = json.loads((result.folder / "manifest.json").read_text())
     assert manifest["model"]["nb"] == dict(zip(precisions, names))
     text = (result.folder / "README.md").read_text()
+    assert text.startswith("# Package for arm_cpu\n\nany ARM CPU: ARMv7 or ARMv8; no NPU.\n")
+    assert "It checks CPU and libraries, runs the sample" in text
     assert "runs the INT8 model, with `--model fp32` or `--model fp16` another one" in text
     assert "| `model_fp16.nb` | FP16, for Paddle Lite v2.13-rc on the CPU |" in text
 

@@ -171,7 +171,12 @@ def _frequent(detections: Detections | None) -> list[tuple[str, str, list[int]]]
     names = confusions[0].classes
     off = [np.where(np.eye(len(found.counts), dtype=bool), 0, found.counts) for found in confusions]
     most = np.max(off, axis=0)
-    order = np.argsort(-most, axis=None, kind="stable")[:_LISTED]
+    inside = np.zeros(most.shape, bool)
+    inside[:-1, :-1] = True  # of two classes; missed objects are far more and would leave no room for these
+    shown = np.zeros(most.size, bool)
+    for kind in (inside, ~inside):
+        shown[np.argsort(-np.where(kind, most, 0), axis=None, kind="stable")[: _LISTED // 2]] = True
+    order = [place for place in np.argsort(-most, axis=None, kind="stable") if shown[place]]
     return [
         (
             names[row] if row < len(names) else "nothing",

@@ -139,6 +139,18 @@ def test_the_most_frequent_confusions_come_first():
     assert '<td>c5</td><td class="text">c5</td>' not in page
 
 
+def test_missed_objects_leave_room_for_confusions_of_classes():
+    names = [f"c{number}" for number in range(30)]
+    counts = np.zeros((31, 31), np.int64)
+    counts[:30, 30] = np.arange(100, 130)
+    counts[3, 4] = 1
+    made = report_of(names)
+    both = {name: Confusion(tuple(names), counts, 0.5, 0.5) for name in ("fp32", "int8")}
+    page = render(report_of(names, detections=Detections(1, made.detections.curves, both)))
+    assert '<td>c3</td><td class="text">c4</td><td>1</td><td>1</td>' in page
+    assert page.count('<td class="text">nothing</td>') == 10
+
+
 def test_rows_of_the_manifest():
     records = {
         "export": {

@@ -31,6 +31,19 @@ def with_sets(texts):
     return [part for text in texts for part in ("--set", text)]
 
 
+def data_sets(folder):
+    """Settings that name the training and validation images of a generated data set."""
+    return [
+        f"{section}.{key}={value}"
+        for section, split in (("TrainDataset", "train"), ("EvalDataset", "val"))
+        for key, value in (
+            ("dataset_dir", folder),
+            ("image_dir", split),
+            ("anno_path", f"annotations/instances_{split}.json"),
+        )
+    ]
+
+
 def refusal(done, code=2):
     """The last line of stderr, after checking the exit code and that no traceback came with it."""
     assert done.returncode == code, done.stderr

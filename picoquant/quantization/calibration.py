@@ -19,8 +19,8 @@ from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
 from picoquant.quantization.observe import observe_ranges
 from picoquant.quantization.pact import limit_name
 from picoquant.quantization.programs import write_variable
+from picoquant.quantization.ranges import SMALLEST_RANGE
 from picoquant.quantization.settings import QuantAwareSettings
-from picoquant.quantization.student import SMALLEST_RANGE
 
 LOG = logging.getLogger("picoquant")
 

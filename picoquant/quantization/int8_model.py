@@ -22,6 +22,7 @@ import paddle
 from picoquant.export.program import KEPT_FLOAT
 from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
 from picoquant.quantization.programs import (
+    InferenceModel,
     Inserter,
     is_activation,
     load_model,
@@ -84,17 +85,23 @@ def write_onnx_model(source: Int8Source, executor: Any, folder: Path) -> None:
     _write(source, executor, folder, _OnnxForm)
 
 
+def load_source(source: Int8Source, executor: Any) -> InferenceModel:
+    """Load the float network with the trained weights into the current scope."""
+    loaded = load_model(source.folder, executor)
+    block = loaded.program.global_block()
+    for name, value in source.weights.items():
+        if block.has_var(name) and block.var(name).persistable:
+            write_variable(paddle.static.global_scope(), name, value)
+    return loaded
+
+
 def _write(source: Int8Source, executor: Any, folder: Path, form: type) -> None:
     scope = paddle.static.Scope()
     with paddle.static.scope_guard(scope):
-        loaded = load_model(source.folder, executor)
-        block = loaded.program.global_block()
-        for name, value in source.weights.items():
-            if block.has_var(name) and block.var(name).persistable:
-                write_variable(scope, name, value)
-        form(source, scope, block).apply()
-        loaded.program._sync_with_cpp()
-        save_program(loaded.program, executor, folder)
+        program = load_source(source, executor).program
+        form(source, scope, program.global_block()).apply()
+        program._sync_with_cpp()
+        save_program(program, executor, folder)
 
 
 class _Form(ABC):

@@ -26,31 +26,28 @@ from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms, StudentFirstCompression
 from picoquant.quantization.devices import Devices
+from picoquant.quantization.every_tensor import write_every_tensor_model
 from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.guard import GoodStates
-from picoquant.quantization.int8_model import Int8Source, write_lite_model, write_onnx_model
+from picoquant.quantization.int8_model import Int8Source, write_lite_model
 from picoquant.quantization.kept_float import leaving_marked
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
 from picoquant.quantization.places import Places
-from picoquant.quantization.programs import load_model, read_variable
-from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
-from picoquant.quantization.qat_graph import write_qat_graph
+from picoquant.quantization.programs import load_model
+from picoquant.quantization.ranges import without_zeros
 from picoquant.quantization.rate import linear_scale
-from picoquant.quantization.settings import QuantizeSettings
-from picoquant.quantization.simulation import Range, Simulation, rounded_weight
+from picoquant.quantization.settings import NO_EVALUATION, QuantizeSettings
 from picoquant.quantization.student import Student, make_ready
 from picoquant.quantization.tensors import target_tensors
 from picoquant.quantization.training import QatTrainer, close_batches
+from picoquant.quantization.written import DESCRIPTION, write_model
 
 LOG = logging.getLogger("picoquant")
 
-ONNX_FOLDER = "onnx_format"
 _LOG_FIELDS = ("step", "loss", "lr", "mAP")
 # PaddleSlim refuses a model whose mAP is further than this from origin_metric.
 _ORIGIN_TOLERANCE = 0.05
-# For a result that is 0 throughout: a range of 0 would be divided by.
-_SMALLEST_RANGE = 1e-6
 _RANKED_ON = 4  # images on which layers are ranked
 
 
@@ -223,10 +220,9 @@ class QuantizeJob:
         if not student.ranges:
             raise UserError("Quantize.method: ptq needs calibration images, and none are used")
         executor = paddle.static.Executor(paddle.CPUPlace())
-        model = load_model(self._places.student, executor)
-        operators = quantizable_operators(model.program, self._settings.quant)
+        operators = self._operators()
         source = Int8Source(self._places.student, {}, student.ranges, operators, self._settings.quant)
-        self._write_model(source, executor)
+        write_model(source, executor, self._places.out)
         metrics: dict[str, Any] = {
             "method": "ptq",
             "quantized_operators": len(operators),
@@ -239,29 +235,14 @@ class QuantizeJob:
         mixed, source = self._mixed(source, executor, calibration, metrics.get("mAP"), student.as_float)
         metrics.update(mixed)
         if self._evaluate:
-            metrics["every_tensor_mAP"] = self._every_tensor(model, executor, source)
+            metrics["every_tensor_mAP"] = self._every_tensor(source, executor)
         metrics["seconds"] = round(time.monotonic() - began, 1)
         return metrics
 
-    def _every_tensor(self, model: Any, executor: Any, source: Int8Source) -> float:
-        """mAP with every tensor in INT8, as an NPU computes that runs nothing else.
-
-        Of layers in float the weights are as they were; what goes in and comes out is still rounded.
-        """
-        names = target_tensors(model.program, model.feeds).names
-        scope = paddle.static.global_scope()
-        weights: dict[str, Any] = dict(source.weights)
-        rounded = {
-            operator.weight: rounded_weight(
-                read_variable(scope, operator.weight), operator, self._settings.quant.weight_bits
-            )
-            for operator in source.operators
-        }
-        weights.update(rounded)
-        limits = {name: Range.symmetric(source.ranges[name]) for name in names}
-        simulation = Simulation(model, executor, limits, weights)
-        folder = simulation.save(self._places.copies / "every_tensor", self._places.config)
-        simulation.close()
+    def _every_tensor(self, source: Int8Source, executor: Any) -> float:
+        """mAP with every tensor in INT8, see `every_tensor.py`."""
+        places = self._places
+        folder = write_every_tensor_model(source, executor, places.copies / "every_tensor", places.config)
         value = float(self._evaluate(self._runtime.open(folder)))
         LOG.info("quantize: INT8 mAP %.4f with every tensor in INT8, as an NPU computes (simulated)", value)
         return value
@@ -368,30 +349,21 @@ class QuantizeJob:
         calibration: Callable[[], Any],
         best: float | None,
     ) -> dict[str, Any]:
-        """The INT8 model and a description, from the variables in scope; returns metrics of layers in float."""
-        ranges = deployed_ranges(programs, self._calibration(calibration), self._shown)
-        silent = sorted(name for name, value in ranges.items() if value <= 0)
-        if silent:
-            LOG.warning(
-                "quantize: %d results are 0 for all calibration images (%s …); their range is set to %g",
-                len(silent),
-                silent[0],
-                _SMALLEST_RANGE,
-            )
-            ranges.update(dict.fromkeys(silent, _SMALLEST_RANGE))
+        """The INT8 model and a description, from the variables in scope; returns what is known of the files."""
+        ranges = without_zeros(deployed_ranges(programs, self._calibration(calibration), self._shown))
         source = self._source(programs, trainer.state(), ranges)
-        self._write_model(source, programs.executor)
-        return self._mixed(source, programs.executor, calibration, best, {})[0]
+        write_model(source, programs.executor, self._places.out)
+        metrics, source = self._mixed(source, programs.executor, calibration, best, {})
+        if self._evaluate:
+            metrics["every_tensor_mAP"] = self._every_tensor(source, programs.executor)
+        return metrics
 
     def _keep_fp32(self) -> None:
         """Keep the FP32 files where their mAP is wanted at the end: the student's are replaced."""
         own, places = self._settings.own, self._places
         if own.max_drop is not None:
             if self._evaluate is None:
-                raise ConfigError(
-                    "Quantize.max_drop needs the mAP of the evaluation images: set Global.Evaluation to true, "
-                    "or name layers in Quantize.keep_float"
-                )
+                raise ConfigError(NO_EVALUATION)
             shutil.copytree(places.student, places.fp32)
 
     def _operators(self) -> tuple[QuantizedOperator, ...]:
@@ -448,11 +420,11 @@ class QuantizeJob:
             noted["max_drop"] = mixed.as_dict()
             if mixed.layers:
                 source = chosen
-                self._write_model(source, executor)
+                write_model(source, executor, self._places.out)
                 int8 = next(trial.mAP for trial in mixed.trials if trial.layers == len(mixed.layers))
         if not noted:
             return {}, source
-        path = places.out / "quantization.json"
+        path = places.out / DESCRIPTION
         described = json.loads(path.read_text(encoding="utf-8"))
         write_json(path, {**described, "mixed_precision": noted})
         metrics = {"mixed_precision": noted, "quantized_operators": len(source.operators)}
@@ -466,33 +438,3 @@ class QuantizeJob:
             if sum(len(next(iter(feed.values()))) for feed in few) >= _RANKED_ON:
                 break
         return few
-
-    def _write_model(self, source: Int8Source, executor: Any) -> None:
-        out = self._places.out
-        LOG.info("quantize: writing the INT8 model to %s", out)
-        write_lite_model(source, executor, out)
-        write_qat_graph(source, executor, out / QAT_GRAPH)
-        if self._settings.quant.onnx_format:
-            write_onnx_model(source, executor, out / ONNX_FOLDER)
-        write_json(out / "quantization.json", _description(source))
-
-
-def _description(source: Int8Source) -> dict[str, Any]:
-    """What is in INT8 and all ranges, for a reader without Paddle."""
-    quant = source.settings
-    return {
-        "weight_bits": quant.weight_bits,
-        "activation_bits": quant.activation_bits,
-        "operators": [
-            {
-                "type": operator.kind,
-                "output": operator.output,
-                "activation": operator.activation,
-                "activation_range": source.ranges[operator.activation],
-                "weight": operator.weight,
-                "weight_axis": operator.axis,
-            }
-            for operator in source.operators
-        ],
-        "ranges": dict(source.ranges),
-    }

@@ -19,9 +19,9 @@ import paddle
 from picoquant.export.infer_config import InferConfig
 from picoquant.quantization.fake_quant import QuantizedOperator
 from picoquant.quantization.folding import stored_bias
-from picoquant.quantization.int8_model import Int8Source
+from picoquant.quantization.int8_model import Int8Source, load_source
 from picoquant.quantization.kept_float import layer_names, with_same_weight
-from picoquant.quantization.programs import load_model, output_names, read_variable, write_variable
+from picoquant.quantization.programs import load_model, output_names, read_variable
 from picoquant.quantization.simulation import Range, rounded_weight
 from picoquant.quantization.tensors import target_tensors
 
@@ -152,12 +152,7 @@ def rank(
     from picoquant.analysis.quantities import picodet_quantities
 
     with paddle.static.scope_guard(paddle.static.Scope()):
-        loaded = load_model(source.folder, executor)
-        scope, block = paddle.static.global_scope(), loaded.program.global_block()
-        for name, value in source.weights.items():
-            if block.has_var(name) and block.var(name).persistable:
-                write_variable(scope, name, value)
-        model = before_nms(loaded)
+        model, scope = before_nms(load_source(source, executor)), paddle.static.global_scope()
         tensors = target_tensors(model.program, model.feeds)
         layers = find_layers(model.program, source.operators, tensors)
         bits = source.settings.weight_bits

@@ -13,14 +13,8 @@ import numpy as np
 import paddle
 
 from picoquant.quantization.fake_quant import insert_fake_quantisation, scale_name
-from picoquant.quantization.int8_model import Int8Source
-from picoquant.quantization.programs import (
-    load_model,
-    save_program,
-    strip_feed_fetch,
-    with_outputs,
-    write_variable,
-)
+from picoquant.quantization.int8_model import Int8Source, load_source
+from picoquant.quantization.programs import save_program, strip_feed_fetch, with_outputs, write_variable
 
 FOLDER = "qat_graph"
 
@@ -35,12 +29,8 @@ def write_qat_graph(source: Int8Source, executor: Any, folder: Path) -> None:
     """
     scope = paddle.static.Scope()
     with paddle.static.scope_guard(scope):
-        loaded = load_model(source.folder, executor)
+        loaded = load_source(source, executor)
         program = strip_feed_fetch(loaded.program.clone(for_test=True))
-        block = program.global_block()
-        for name, value in source.weights.items():
-            if block.has_var(name) and block.var(name).persistable:
-                write_variable(scope, name, value)
         for operator in source.operators:
             top = np.array([source.ranges[operator.activation]], np.float32)
             write_variable(scope, scale_name(operator.activation), top)

@@ -22,8 +22,6 @@ from picoquant.quantization.settings import DistillationSettings, QuantizeSettin
 
 LOG = logging.getLogger("picoquant")
 
-DESCRIPTION = "quantization.json"
-
 
 @dataclass(frozen=True)
 class QuantizeResult:
@@ -135,6 +133,7 @@ def _check(out: Path, settings: QuantizeSettings) -> dict[str, Any]:
     Raises: `PicoquantError` naming what is not.
     """
     from picoquant.quantization.full_check import check_int8_model, require_whole
+    from picoquant.quantization.written import DESCRIPTION
 
     quant = settings.quant
     if (quant.weight_bits, quant.activation_bits) != (8, 8):

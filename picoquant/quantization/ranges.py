@@ -7,6 +7,7 @@ the values below -3 are all the same, so a range that clips them loses nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,7 +15,11 @@ import numpy as np
 from picoquant.quantization.activations import Function
 from picoquant.quantization.histograms import Histogram
 
+LOG = logging.getLogger("picoquant")
+
 LEVELS = 127
+# For a tensor that is 0 throughout: a range of 0 would be divided by.
+SMALLEST_RANGE = 1e-6
 # Ranges that are tried: from the largest value down, this many to each halving, over so many halvings.
 _PER_HALVING = 12
 _HALVINGS = 10
@@ -152,3 +157,16 @@ def choose_ranges(
         value = choose_range([(histograms[n], functions.get(n)) for n in group], method, percentile)
         ranges.update(dict.fromkeys(group, value))
     return ranges
+
+
+def without_zeros(ranges: Mapping[str, float]) -> dict[str, float]:
+    """The ranges, with the smallest that can be divided by for tensors that are always 0, which are named."""
+    silent = sorted(name for name, value in ranges.items() if value <= 0)
+    if silent:
+        LOG.warning(
+            "quantize: %d tensors are 0 for all calibration images (%s …); their range is set to %g",
+            len(silent),
+            silent[0],
+            SMALLEST_RANGE,
+        )
+    return {**ranges, **dict.fromkeys(silent, SMALLEST_RANGE)}

@@ -19,6 +19,10 @@ WEIGHT_TYPES = ("channel_wise_abs_max", "abs_max")
 METHODS = ("qat", "ptq")
 ROUNDINGS = ("nearest", "reconstructed")
 RANGES = ("min_max", "percentile", "mse", "kl", "histogram")
+NO_EVALUATION = (
+    "Quantize.max_drop needs the mAP of the evaluation images: set Global.Evaluation to true, or name layers in "
+    "Quantize.keep_float"
+)
 OPERATOR_TYPES = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "mul", "matmul", "matmul_v2")
 
 
@@ -350,11 +354,19 @@ class QuantizeSettings:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.own.learned_ranges == "lsq" and self.quant.use_pact:
-            raise ConfigError(
-                "Quantize.learned_ranges: lsq and QuantAware.use_pact: true both learn the ranges; set "
-                "QuantAware.use_pact to false, or Quantize.learned_ranges to none"
-            )
+        check_together(self.quant, self.own)
+
+
+def check_together(quant: QuantAwareSettings, own: OwnSettings) -> None:
+    """Refuse values of two sections that contradict each other.
+
+    Raises: `ConfigError` naming both keys.
+    """
+    if own.learned_ranges == "lsq" and quant.use_pact:
+        raise ConfigError(
+            "Quantize.learned_ranges: lsq and QuantAware.use_pact: true both learn the ranges; set "
+            "QuantAware.use_pact to false, or Quantize.learned_ranges to none"
+        )
 
 
 def _whole(where: str, value: Any) -> None:

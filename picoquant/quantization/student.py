@@ -34,7 +34,7 @@ from picoquant.quantization.programs import (
     save_program,
     write_variable,
 )
-from picoquant.quantization.ranges import choose_ranges
+from picoquant.quantization.ranges import choose_ranges, without_zeros
 from picoquant.quantization.reconstruction import Moments, reconstruct
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
 from picoquant.quantization.simulation import Simulation
@@ -42,8 +42,6 @@ from picoquant.quantization.tensors import target_tensors
 
 LOG = logging.getLogger("picoquant")
 
-# For a tensor that is 0 throughout: a range of 0 would be divided by.
-SMALLEST_RANGE = 1e-6
 _FACTS = "student.json"
 _AS_FLOAT = "as_float.npz"
 
@@ -159,16 +157,7 @@ def _prepare(
     histograms, means, inner = _statistics(model, executor, seen, names, list(tensors.fused), inputs, shown)
     functions = {name: function_behind(model.program, name) for name in tensors.names}
     ranges = choose_ranges(tensors.groups, histograms, functions, settings.ranges, settings.percentile)
-    ranges.update(inner)
-    silent = sorted(name for name, value in ranges.items() if value <= 0)
-    if silent:
-        LOG.warning(
-            "quantize: %d tensors are 0 for all calibration images (%s …); their range is set to %g",
-            len(silent),
-            silent[0],
-            SMALLEST_RANGE,
-        )
-        ranges.update(dict.fromkeys(silent, SMALLEST_RANGE))
+    ranges = without_zeros({**ranges, **inner})
     as_float: dict[str, np.ndarray] = {}
     if settings.rounding == "reconstructed":
         as_float = _round_weights(model, executor, scope, seen, operators, ranges, quant, shown)

@@ -21,6 +21,7 @@ from picoquant.quantization.settings import (
     OwnSettings,
     QatTrainSettings,
     QuantAwareSettings,
+    check_together,
 )
 from picoquant.stages import datasets
 from picoquant.stages.exported import fp32_model
@@ -38,11 +39,13 @@ def settings_of(
     Raises: `ConfigError` naming section and key.
     """
     recipe = context.recipe
+    quant, own = quant_aware_for_targets(recipe), own_settings(recipe)
+    check_together(quant, own)
     return (
         recipe.section("Distillation", DistillationSettings),
-        quant_aware_for_targets(recipe),
+        quant,
         recipe.section("TrainConfig", QatTrainSettings),
-        own_settings(recipe),
+        own,
     )
 
 

@@ -11,7 +11,7 @@ from picoquant.config.recipe import Recipe, load_recipe
 from picoquant.errors import ConfigError
 from picoquant.packaging.targets import Target, known_targets, load_target, load_targets
 from picoquant.pipeline.run_folder import CONFIG
-from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
+from picoquant.quantization.settings import NO_EVALUATION, OwnSettings, QuantAwareSettings
 
 LOG = logging.getLogger("picoquant")
 
@@ -61,10 +61,12 @@ def quant_aware_for_targets(recipe: Recipe) -> QuantAwareSettings:
 def own_settings(recipe: Recipe) -> OwnSettings:
     """Section `Quantize`.
 
-    Raises: `ConfigError` naming section and key, and for layers in float where a target takes INT8 only and
-        the recipe does not insist.
+    Raises: `ConfigError` naming section and key; for `max_drop` without evaluation; for layers in float where a
+        target takes INT8 only and the recipe does not insist.
     """
     own = recipe.section("Quantize", OwnSettings)
+    if own.max_drop is not None and not recipe.common.Evaluation:
+        raise ConfigError(NO_EVALUATION)
     asked = [f"Quantize.{key}" for key in ("keep_float", "max_drop") if getattr(own, key) not in ((), None)]
     only = [target.name for target in load_targets(recipe.targets) if not target.quantization.mixed_precision]
     if asked and only and not own.allow_float:

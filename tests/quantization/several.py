@@ -26,7 +26,8 @@ from picoquant.quantization.settings import OwnSettings
 from tests.quantization.small_net import CONFIG, SIZE, settings
 
 STEPS, IMAGES = 12, 4
-MAPS = [0.3, 0.31, 0.1, 0.32, 0.33, 0.34]  # of steps 0, 3, 6 (collapsed: back to 3), 6 again, 9, 12
+# Of steps 0, 3, 6 (collapsed: back to 3), 6 again, 9, 12; of every tensor in INT8.
+MAPS = [0.3, 0.31, 0.1, 0.32, 0.33, 0.34, 0.34]
 
 
 class Keeper(Progress):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import paddle
 from paddle import nn
 
 from picoquant.export.infer_config import InferConfig
+from picoquant.quantization.folding import fold_batch_norm
+from picoquant.quantization.programs import load_model
 from picoquant.quantization.settings import (
     DistillationSettings,
     QatTrainSettings,
@@ -55,6 +58,29 @@ def export_small(folder, batch_size=None, seed: int = 3) -> None:
         network.eval()
         spec = [paddle.static.InputSpec([batch_size, 3, SIZE, SIZE], "float32", "image")]
         paddle.jit.save(network, str(folder / "model"), input_spec=spec)
+
+
+def loaded_and_folded(make: Callable[[], nn.Layer], folder: Path, shape: Sequence[int]) -> tuple:
+    """A network exported and loaded again with its batch-norm folded; inside a static session.
+
+    Args:
+        make: gives the network.
+        folder: for the files.
+        shape: of an image, `C, H, W`.
+
+    Returns: the loaded model, and an executor.
+    """
+    paddle.disable_static()
+    network = make()
+    network.eval()
+    spec = [paddle.static.InputSpec([-1, *shape], "float32", "image")]
+    with paddle.utils.unique_name.guard():
+        paddle.jit.save(network, str(folder / "model"), input_spec=spec)
+    paddle.enable_static()
+    executor = paddle.static.Executor(paddle.CPUPlace())
+    model = load_model(folder, executor)
+    fold_batch_norm(model.program, paddle.static.global_scope())
+    return model, executor
 
 
 def batches(start: int) -> Iterator[dict[str, np.ndarray]]:

@@ -11,12 +11,12 @@ from picoquant.quantization.activations import felt_from
 from picoquant.quantization.bias_correction import correct_biases
 from picoquant.quantization.equalisation import equalise
 from picoquant.quantization.fake_quant import quantizable_operators
-from picoquant.quantization.folding import fold_batch_norm
-from picoquant.quantization.programs import load_model, read_variable
+from picoquant.quantization.programs import read_variable
 from picoquant.quantization.session import static_session
 from picoquant.quantization.settings import QuantAwareSettings
 from picoquant.quantization.simulation import Range, Simulation, rounded_weight
 from picoquant.quantization.tensors import target_tensors
+from tests.quantization.small_net import loaded_and_folded
 
 CHANNELS = np.array([1000.0, 1.0, 10.0, 100.0], np.float32)
 
@@ -58,16 +58,7 @@ def opened(tmp_path):
     """Gives a function: arguments of the network -> loaded and folded model, executor, feed, its outputs."""
 
     def open_network(*arguments, **changes):
-        paddle.disable_static()
-        network = Uneven(*arguments, **changes)
-        network.eval()
-        spec = [paddle.static.InputSpec([-1, 3, 8, 8], "float32", "image")]
-        with paddle.utils.unique_name.guard():
-            paddle.jit.save(network, str(tmp_path / "model"), input_spec=spec)
-        paddle.enable_static()
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        model = load_model(tmp_path, executor)
-        fold_batch_norm(model.program, paddle.static.global_scope())
+        model, executor = loaded_and_folded(lambda: Uneven(*arguments, **changes), tmp_path, (3, 8, 8))
         feed = {"image": np.random.RandomState(1).rand(2, 3, 8, 8).astype("float32")}
         return model, executor, feed, Simulation(model, executor, {})(feed)[0]
 

@@ -94,7 +94,7 @@ def test_without_evaluation_the_last_good_state_is_kept(small_model, tmp_path):
     result = run(small_model, tmp_path / "diverged", settings(30, learning_rate=1e30))
     assert (result.metrics["steps"], result.metrics["gave_up"]) == (0, True)
     got = predictions(tmp_path / "diverged/model", next(batches(100)))
-    start = Recorder([0.1, 0.1])
+    start = Recorder([0.1, 0.1, 0.1])
     run(small_model, tmp_path / "start", settings(1), evaluate=start)
     for value, expected in zip(got, start.seen[0]):
         np.testing.assert_array_equal(value, expected)
@@ -124,8 +124,8 @@ def rows(folder):
 
 
 def test_a_collapsed_map_goes_back_with_a_lower_rate(small_model, tmp_path):
-    # Evaluations of the steps 0, 2, 4 (collapsed: back to 2), 4 again, 6.
-    values = [0.3, 0.31, 0.1, 0.32, 0.33]
+    # Evaluations of the steps 0, 2, 4 (collapsed: back to 2), 4 again, 6; then with every tensor in INT8.
+    values = [0.3, 0.31, 0.1, 0.32, 0.33, 0.33]
     result = run(small_model, tmp_path, settings(6, learning_rate=1e-4), evaluate=collapsing(values))
     assert result.metrics["evaluations"] == [[0, 0.3], [2, 0.31], [4, 0.32], [6, 0.33]]
     assert result.metrics["rollbacks"] == [{"step": 4, "to": 2, "why": "mAP fell to 0.1000 from 0.3100"}]
@@ -138,7 +138,7 @@ def test_a_collapsed_map_goes_back_with_a_lower_rate(small_model, tmp_path):
 def test_a_run_killed_after_going_back_ends_as_an_undisturbed_one(small_model, tmp_path):
     rate = {"type": "CosineAnnealingDecay", "learning_rate": 1e-2, "T_max": 6}
     wanted = settings(6, {"use_pact": True}, learning_rate=rate)
-    values = [0.3, 0.31, 0.1, 0.32, 0.33]
+    values = [0.3, 0.31, 0.1, 0.32, 0.33, 0.33]
     whole = run(small_model, tmp_path / "whole", wanted, evaluate=collapsing(list(values)))
     asked = []
 
@@ -160,7 +160,7 @@ def test_a_run_killed_after_going_back_ends_as_an_undisturbed_one(small_model, t
             config=CONFIG,
             evaluate=collapsing(rest),
         )
-    assert asked == [0, 0, 2] and rest == [0.32, 0.33]
+    assert asked == [0, 0, 2] and rest == [0.32, 0.33, 0.33]
     resumed = run(small_model, folder, wanted, evaluate=collapsing(rest))
     for name in ("model.pdmodel", "model.pdiparams", "qat.csv"):
         assert (folder / "model" / name).read_bytes() == (tmp_path / "whole/model" / name).read_bytes()

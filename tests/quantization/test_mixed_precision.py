@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import paddle
 import pytest
 
+from picoquant.checkpoints import Checkpoints
 from picoquant.errors import ConfigError
 from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.model_folder import ModelFolder
 from picoquant.export.program import read_program
 from picoquant.packaging.program_edit import read_params
 from picoquant.quantization.fake_quant import QuantizedOperator
+from picoquant.quantization.folding import fold_model
 from picoquant.quantization.full_check import check_int8_model
 from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.kept_float import choose, layer_names
 from picoquant.quantization.mixed_precision import fewest_in_float
 from picoquant.quantization.quantize import quantize
+from picoquant.quantization.session import static_session
 from picoquant.quantization.settings import OwnSettings
 from tests.quantization.small_net import CONFIG, SIZE, Small, batches, settings
 
@@ -134,14 +138,41 @@ def test_a_layer_in_float_keeps_the_weight_and_bias_it_had(bad_layer, tmp_path, 
         metrics, _ = run(bad_layer, folder, likeness_to(bad_layer), PER_TENSOR, max_drop=0.01, **own)
         layers = {row["layer"] for row in metrics["mixed_precision"]["max_drop"]["layers"]}
         assert "conv2d_1" in layers and len(layers) < 5
-        out = folder / "out"
-        values = read_params(read_program(out / "model.pdmodel"), out / "model.pdiparams")
         found[bool(own)] = {
-            name: value for name, value in values.items() if name.startswith(("batch_norm_1", "conv2d_1.w_0"))
+            name: value
+            for name, value in files_of(folder / "out").items()
+            if name.startswith(("batch_norm_1", "conv2d_1.w_0"))
         }
     assert len(found[True]) > 1 and found[True].keys() == found[False].keys()
     for name, value in found[True].items():
         np.testing.assert_array_equal(value, found[False][name])
+
+
+@pytest.mark.parametrize("method", ["ptq", "qat"])
+def test_a_named_layers_weight_is_the_float_one(small_model, tmp_path, method):
+    """PTQ: the folded weight and bias to the last bit, whatever is done to the others. QAT: what training left."""
+    own = {"rounding": "reconstructed", "bias_correction": True, "fold_batch_norm": method == "ptq"}
+    run(small_model, tmp_path, method=method, keep_float=["conv2d_1"], **own)
+    found = files_of(tmp_path / "out")
+    if method == "qat":
+        expected = Checkpoints(tmp_path / "work/checkpoints").newest().arrays["last"]
+        names = ["conv2d_1.w_0"]
+        assert not np.array_equal(expected[names[0]], files_of(small_model)[names[0]])  # it was trained
+    else:
+        shutil.copytree(small_model, tmp_path / "folded")
+        with static_session():
+            fold_model(tmp_path / "folded", paddle.static.Executor(paddle.CPUPlace()))
+        expected = files_of(tmp_path / "folded")
+        names = ["conv2d_1.w_0", *(name for name in expected if name.startswith("batch_norm_1."))]
+        assert len(names) == 2
+    for name in names:
+        np.testing.assert_array_equal(found[name], expected[name])
+    assert (found["conv2d_0.w_0"] == np.rint(found["conv2d_0.w_0"])).all()
+
+
+def files_of(folder):
+    """Stored values of a model folder."""
+    return read_params(read_program(folder / "model.pdmodel"), folder / "model.pdiparams")
 
 
 def operators(*weights):

@@ -34,7 +34,10 @@ def predictions(folder, feed):
 
 
 class Recorder:
-    """An evaluation that keeps what the program predicted and gives mAPs from a list."""
+    """An evaluation that keeps what the program predicted and gives mAPs from a list.
+
+    The last one is of the written model with every tensor in INT8.
+    """
 
     def __init__(self, values):
         self.values, self.seen = list(values), []
@@ -46,10 +49,10 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def quantized(small_model, tmp_path_factory):
-    """A quantisation of three steps, evaluated before, after step 2 and at the end."""
+    """A quantisation of three steps, evaluated before, after step 2 and at the end, and every tensor in INT8."""
     folder = tmp_path_factory.mktemp("quantized")
     before = {path.name: path.read_bytes() for path in small_model.iterdir()}
-    recorder = Recorder([0.1, 0.2, 0.3])
+    recorder = Recorder([0.1, 0.2, 0.3, 0.25])
     result = run(small_model, folder, settings(quant={"onnx_format": True}), evaluate=recorder)
     assert {path.name: path.read_bytes() for path in small_model.iterdir()} == before
     return folder, result, recorder
@@ -62,6 +65,7 @@ def test_files_and_metrics(quantized):
     assert list(result.files) == [*expected, *(f"qat_graph/{name}" for name in model), "quantization.json"]
     assert result.metrics["evaluations"] == [[0, 0.1], [2, 0.2], [3, 0.3]]
     assert (result.metrics["mAP"], result.metrics["best_step"]) == (0.3, 3)
+    assert result.metrics["every_tensor_mAP"] == 0.25
     with open(folder / "model" / "qat.csv") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["step"] for row in rows] == ["1", "2", "3"]
@@ -85,8 +89,14 @@ def test_every_convolution_has_a_sound_range(quantized):
 
 def test_the_model_written_is_the_one_evaluated(quantized):
     folder, _, recorder = quantized
-    for expected, got in zip(recorder.seen[-1], predictions(folder / "model", next(batches(100)))):
+    for expected, got in zip(recorder.seen[2], predictions(folder / "model", next(batches(100)))):
         np.testing.assert_array_equal(got, expected)
+
+
+def test_every_tensor_in_int8_is_near_the_model_written(quantized):
+    _, _, recorder = quantized
+    for written, every in zip(recorder.seen[2], recorder.seen[3]):
+        assert 0 < np.abs(every - written).max() < 0.05 * np.abs(written).max()
 
 
 @pytest.mark.parametrize(
@@ -116,7 +126,7 @@ def test_int8_model_predicts_what_the_fake_quantised_program_does(small_model, t
 def test_onnx_form_differs_by_rounding_only(quantized):
     folder, _, recorder = quantized
     got = predictions(folder / "model" / "onnx_format", next(batches(100)))
-    for expected, value in zip(recorder.seen[-1], got):
+    for expected, value in zip(recorder.seen[2], got):
         # Halves are rounded to even there, so single values are off by one of 255 levels.
         assert np.abs(value - expected).mean() < 0.01 * np.abs(expected).max()
 
@@ -143,26 +153,24 @@ def test_dynamic_mode_is_back(quantized):
 
 
 @pytest.mark.parametrize("use_pact", [False, True])
-def test_interrupted_run_ends_as_an_undisturbed_one(small_model, tmp_path, use_pact):
+def test_a_run_interrupted_after_each_step_ends_as_an_undisturbed_one(small_model, tmp_path, use_pact):
     rate = {"type": "CosineAnnealingDecay", "learning_rate": 1e-2, "T_max": 4}
     wanted = settings(4, {"use_pact": use_pact}, learning_rate=rate)
     run(small_model, tmp_path / "whole", wanted)
+    asked = []
 
-    def stopped(start):
-        for number, feed in enumerate(batches(start)):
-            # Two for calibration; then two of the four steps.
-            if number == 2 and stopped.calls:
-                raise KeyboardInterrupt
-            yield feed
-        stopped.calls += 1
-
-    def once(start):
-        stopped.calls = getattr(stopped, "calls", -1) + 1
-        return stopped(start)
+    def a_step_at_a_time(start):
+        asked.append(start)
+        yield next(feeds := batches(start))
+        if len(asked) == 1:  # calibration
+            yield from feeds
+        raise KeyboardInterrupt
 
     folder = tmp_path / "killed"
-    with pytest.raises(KeyboardInterrupt):
-        quantize(small_model, folder / "model", folder / "work", once, wanted, config=CONFIG)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            quantize(small_model, folder / "model", folder / "work", a_step_at_a_time, wanted, config=CONFIG)
+    assert asked == [0, 0, 1, 2]
     run(small_model, folder, wanted)
     for name in ("model.pdmodel", "model.pdiparams", "qat.csv"):
         whole, killed = (path / "model" / name for path in (tmp_path / "whole", folder))
@@ -170,7 +178,7 @@ def test_interrupted_run_ends_as_an_undisturbed_one(small_model, tmp_path, use_p
 
 
 def test_the_best_evaluation_is_kept(small_model, tmp_path):
-    recorder = Recorder([0.1, 0.4, 0.2])
+    recorder = Recorder([0.1, 0.4, 0.2, 0.4])
     result = run(small_model, tmp_path, settings(learning_rate=0.05), evaluate=recorder)
     assert (result.metrics["mAP"], result.metrics["best_step"]) == (0.4, 2)
     got = predictions(tmp_path / "model", next(batches(100)))
@@ -179,14 +187,14 @@ def test_the_best_evaluation_is_kept(small_model, tmp_path):
 
 
 def test_target_metric_ends_training(small_model, tmp_path):
-    recorder = Recorder([0.1, 0.5])
+    recorder = Recorder([0.1, 0.5, 0.5])
     result = run(small_model, tmp_path, settings(9, target_metric=0.4), evaluate=recorder)
     assert result.metrics["steps"] == 2
 
 
 def test_patience_ends_training_with_the_best_kept(small_model, tmp_path):
     # Step 0 is the best; steps 2 and 4 are not better, so step 6 is not reached.
-    recorder = Recorder([0.5, 0.5, 0.4])
+    recorder = Recorder([0.5, 0.5, 0.4, 0.5])
     wanted = replace(settings(9, learning_rate=0.05), own=OwnSettings(patience=2))
     result = run(small_model, tmp_path, wanted, evaluate=recorder)
     assert (result.metrics["steps"], result.metrics["best_step"], result.metrics["mAP"]) == (4, 0, 0.5)

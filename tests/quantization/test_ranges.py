@@ -43,6 +43,24 @@ def test_a_percentile_cuts_what_it_says():
     assert choose_range([(seen(values), None)], "percentile", 99.5) == pytest.approx(50, abs=0.01)
 
 
+def test_the_histograms_part_is_99_999_percent():
+    # 1 of 200,000 values may be cut, 4 may not.
+    few = np.linspace(0, 1, 199_999)
+    assert choose_range([(seen(few, [50.0]), None)], "histogram") == pytest.approx(1.0, abs=0.01)
+    assert choose_range([(seen(few[3:], [50.0] * 4), None)], "histogram") == pytest.approx(50.0, abs=0.01)
+
+
+def test_divergence_gives_up_rare_values_far_out_and_keeps_frequent_ones():
+    """A normal distribution and a value 4 times as large: one of 100,000, or each tenth."""
+    normal = np.random.RandomState(0).randn(100_000)
+    far = 4 * np.abs(normal).max()
+    assert choose_range([(seen(normal, [far]), None)], "min_max") == pytest.approx(far, rel=1e-3)
+    rare = choose_range([(seen(normal, [far]), None)], "kl")
+    assert 2.5 < rare < 1.3 * np.abs(normal).max()
+    often = choose_range([(seen(normal, np.full(10_000, far)), None)], "kl")
+    assert often == pytest.approx(far, rel=0.05)
+
+
 def test_least_squares_is_what_trying_every_range_gives():
     values = np.random.RandomState(0).laplace(size=200_000).astype(np.float32)
     tops = np.linspace(1, np.abs(values).max(), 400)

@@ -12,15 +12,14 @@ import pytest
 from picoquant.export.program import read_program
 from picoquant.packaging.program_edit import read_params
 from picoquant.quantization.fake_quant import quantizable_operators
-from picoquant.quantization.folding import fold_batch_norm
 from picoquant.quantization.int8_model import quantise_weight
-from picoquant.quantization.programs import load_model, read_variable
+from picoquant.quantization.programs import read_variable
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.reconstruction import Moments, best_levels, reconstruct
 from picoquant.quantization.session import static_session
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
 from picoquant.quantization.simulation import Simulation, rounded_weight
-from tests.quantization.small_net import CONFIG, batches, settings
+from tests.quantization.small_net import CONFIG, batches, loaded_and_folded, settings
 
 NONE = np.zeros((1, 1, 1), bool)
 
@@ -93,16 +92,10 @@ def opened(tmp_path):
     """Gives a function: layers -> loaded and folded model, executor, its operators."""
 
     def open_layers(*layers, shape=(4, 9, 10)):
-        paddle.disable_static()
-        network = paddle.nn.Sequential(*[layer() for layer in layers])
-        network.eval()
-        spec = [paddle.static.InputSpec([-1, *shape], "float32", "image")]
-        with paddle.utils.unique_name.guard():
-            paddle.jit.save(network, str(tmp_path / "model"), input_spec=spec)
-        paddle.enable_static()
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        model = load_model(tmp_path, executor)
-        fold_batch_norm(model.program, paddle.static.global_scope())
+        def network():
+            return paddle.nn.Sequential(*[layer() for layer in layers])
+
+        model, executor = loaded_and_folded(network, tmp_path, shape)
         return model, executor, quantizable_operators(model.program, QuantAwareSettings())
 
     with static_session():
@@ -196,7 +189,7 @@ def test_training_starts_from_the_rounded_weights(small_model, ptq, tmp_path):
     own = OwnSettings(rounding="reconstructed", bias_correction=False)
     chosen = replace(settings(1, eval_iter=1), own=own)
     places = small_model, tmp_path / "out", tmp_path / "work"
-    scores = iter([0.5, 0.4])  # the start stays the best
+    scores = iter([0.5, 0.4, 0.5])  # the start stays the best; every tensor in INT8
     result = quantize(*places, batches, chosen, lambda predict: next(scores), config=CONFIG)
     assert result.metrics["best_step"] == 0
     expected = weights_in(ptq["reconstructed"][0])

@@ -18,7 +18,7 @@ from picoquant.quantization.programs import (
     write_variable,
 )
 from picoquant.quantization.session import static_session
-from tests.commands import SMALL, picoquant, refusal, with_sets
+from tests.commands import SMALL, data_sets, picoquant, refusal, with_sets
 
 SETTINGS = [text for text in SMALL if not text.startswith("Synthetic")]
 
@@ -39,20 +39,11 @@ def data(exported, tmp_path):
 
 
 def quantised(exported, data, out, *sets, method="ptq", model=None):
-    sections = [
-        f"{section}.{key}={value}"
-        for section, split in (("TrainDataset", "train"), ("EvalDataset", "val"))
-        for key, value in (
-            ("dataset_dir", data),
-            ("image_dir", split),
-            ("anno_path", f"annotations/instances_{split}.json"),
-        )
-    ]
     model = f"Global.model_dir={model or exported / 'export'}"
     own = [f"Quantize.method={method}", model, "Global.include_nms=false", "Global.Evaluation=false"]
     return picoquant(
         "run", "-c", "picodet_s_qat_dis", "--save-dir", out, "--until", "quantize",
-        *with_sets([*SETTINGS, *sections, *own, *sets]),
+        *with_sets([*SETTINGS, *data_sets(data), *own, *sets]),
     )  # fmt: skip
 
 
@@ -161,3 +152,27 @@ def test_a_distillation_node_that_does_not_exist(exported, data, tmp_path):
     own = ["Distillation.node=[batch_norm_1.tmp_99]"]
     line = refusal(quantised(exported, data, tmp_path / "out", *own, method="qat"))
     assert "batch_norm_1.tmp_99" in line and "batch_norm_1" in line.replace("batch_norm_1.tmp_99", "")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("Quantize.rounding=adaround", "'adaround' is not supported; known: nearest, reconstructed"),
+        ("Quantize.ranges=percentil", "'percentil' is not supported (did you mean percentile?)"),
+        ("Quantize.max_dropp=0.01", "unknown key max_dropp (did you mean max_drop?)"),
+        ("Quantize.keep_float=[3]", "Quantize.keep_float: expected names of layers, found 3"),
+        ("Quantize.learned_ranges=lsq", "lsq and QuantAware.use_pact: true both learn the ranges"),
+        ("Quantize.freeze_last=1.5", "Quantize.freeze_last: expected a number between 0 and 1, found 1.5"),
+        ("Distillation.loss=l1", "Distillation.loss: 'l1' is not supported (did you mean l2?)"),
+    ],
+)
+def test_settings_that_cannot_be_honoured_stop_the_run_before_training(tmp_path, setting, message):
+    done = picoquant("run", "-c", "quickstart", "--save-dir", tmp_path, *with_sets([*SMALL, setting]))
+    assert message in refusal(done)
+    assert not (tmp_path / "train").exists()
+
+
+def test_max_drop_without_evaluation_stops_the_run_before_training(tmp_path):
+    sets = [*SMALL, "Quantize.max_drop=0.01", "Global.Evaluation=false", "Package.target=arm_cpu"]
+    done = picoquant("run", "-c", "quickstart", "--save-dir", tmp_path, *with_sets(sets))
+    assert "Quantize.max_drop needs the mAP" in refusal(done) and not (tmp_path / "train").exists()

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from picoquant.data.synthetic import SyntheticSet, write_synthetic
-from tests.commands import SMALL, picoquant, refusal, with_sets
+from tests.commands import SMALL, data_sets, picoquant, refusal, with_sets
 
 SETTINGS = [text for text in SMALL if not text.startswith("Synthetic")]
 
@@ -27,18 +27,9 @@ def data(whole, tmp_path):
 
 
 def train(data, tmp_path, *more):
-    sections = [
-        f"{section}.{key}={value}"
-        for section, split in (("TrainDataset", "train"), ("EvalDataset", "val"))
-        for key, value in (
-            ("dataset_dir", data),
-            ("image_dir", split),
-            ("anno_path", f"annotations/instances_{split}.json"),
-        )
-    ]
     return picoquant(
         "train", "-c", "picodet_s_416_coco_npu", "--save-dir", tmp_path / "out",
-        *with_sets([*SETTINGS, *sections, "pretrain_weights=null", *more]),
+        *with_sets([*SETTINGS, *data_sets(data), "pretrain_weights=null", *more]),
     )  # fmt: skip
 
 

@@ -1,0 +1,45 @@
+"""The INT8 network as an NPU computes it that runs nothing else: every tensor in INT8, simulated.
+
+Paddle's INT8 model rounds the inputs of convolutions only, so its mAP says nothing about the ranges of all
+other tensors. `picoquant/npu_simulation` computes in a target's own integers; this rounds values, and is faster.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import paddle
+
+from picoquant.export.infer_config import InferConfig
+from picoquant.export.model_folder import ModelFolder
+from picoquant.quantization.int8_model import Int8Source, load_source
+from picoquant.quantization.programs import read_variable
+from picoquant.quantization.simulation import Range, Simulation, rounded_weight
+from picoquant.quantization.tensors import target_tensors
+
+
+def write_every_tensor_model(
+    source: Int8Source, executor: Any, folder: Path, config: InferConfig
+) -> ModelFolder:
+    """Write the simulation as a model folder.
+
+    Of layers in float the weights are as they are in the source; what goes in and comes out is still rounded.
+
+    Args:
+        source: what the INT8 model is made from; it has a range for every tensor of `target_tensors`.
+        executor: of Paddle.
+        folder: is made.
+        config: of the model folder.
+    """
+    with paddle.static.scope_guard(paddle.static.Scope()):
+        model, scope = load_source(source, executor), paddle.static.global_scope()
+        rounded = {
+            operator.weight: rounded_weight(
+                read_variable(scope, operator.weight), operator, source.settings.weight_bits
+            )
+            for operator in source.operators
+        }
+        names = target_tensors(model.program, model.feeds).names
+        limits = {name: Range.symmetric(source.ranges[name]) for name in names}
+        return Simulation(model, executor, limits, rounded).save(folder, config)

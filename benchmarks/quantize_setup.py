@@ -2,7 +2,8 @@
 
     python benchmarks/quantize_setup.py --size 416 --batch 8 --limit 1200
 
-A step is measured in seconds on the clock and of CPU, memory as the largest resident size of the process.
+A step is measured in seconds on the clock and of CPU, memory as the largest resident size of the process. The last
+line is PaddleSlim's figures over picoquant's.
 
 Set-up is everything from an exported model on disk to the first step (the import of PaddleSlim included);
 picoquant's calibration of ranges is left out of it, as PaddleSlim has none. Each contender runs in a process of
@@ -49,8 +50,9 @@ def main() -> None:
         if not options.model:
             options.model = folder
             subprocess.run([sys.executable, "-c", export_script(options)], check=True, capture_output=True)
+        results = {}
         for name in CONTENDERS:
-            found = measured_apart(name, options)
+            found = results[name] = measured_apart(name, options)
             if "failed" in found:
                 print(f"{name:12} {found['failed']}", flush=True)
                 continue
@@ -60,6 +62,18 @@ def main() -> None:
                 f"at most {found['megabytes']:.0f} MB",
                 flush=True,
             )
+        print(ratios(*(results[name] for name in CONTENDERS)))
+
+
+def ratios(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    """How many times PaddleSlim needs what picoquant needs; at least, where it was stopped at its limit."""
+    if "failed" in ours or ("failed" in theirs and "seconds" not in theirs):
+        return "no ratio: one of them was not measured"
+    if "failed" in theirs:
+        return f"PaddleSlim / picoquant: all of it more than {theirs['seconds'] / ours['seconds']:.1f}"
+    names = {"setup": "set-up", "step": "step", "cpu": "CPU of a step", "megabytes": "largest memory"}
+    parts = [f"{title} {theirs[key] / ours[key]:.2f}" for key, title in names.items() if ours[key]]
+    return f"PaddleSlim / picoquant: {', '.join(parts)}"
 
 
 def export_script(options: argparse.Namespace) -> str:
@@ -89,7 +103,7 @@ def measured_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=options.limit, check=False)
     except subprocess.TimeoutExpired:
-        return {"failed": f"not at its first step after {options.limit:.0f} s"}
+        return {"failed": f"not at its end after {options.limit:.0f} s", "seconds": options.limit}
     if done.returncode:
         return {"failed": f"not measured: {done.stderr.strip().splitlines()[-1]}"}
     return json.loads(done.stdout.splitlines()[-1])
@@ -133,6 +147,7 @@ def timed_steps(step: Callable[[], Any], steps: int, began: float) -> dict[str, 
         seconds.append(time.perf_counter() - start)
         cpu.append(time.process_time() - used)
     return {
+        "seconds": time.perf_counter() - began,
         "setup": setup,
         "loss": loss,
         "step": statistics.median(seconds) if seconds else 0.0,

@@ -12,12 +12,13 @@ PaddleDetection's) carry `use_global_stats`, so it normalises by its running sta
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import paddle
 from paddleslim.auto_compression import AutoCompression
 from paddleslim.auto_compression.create_compressed_program import (
@@ -50,6 +51,7 @@ from picoquant.quantization.settings import (
     QuantAwareSettings,
 )
 from picoquant.quantization.teacher import PREFIX, Teacher
+from picoquant.quantization.weight_rates import at_own_rates, learns, read_scales
 from picoquant.training.fast import fast_convolutions_available
 
 
@@ -86,7 +88,8 @@ class StudentFirstCompression(AutoCompression):
     """AutoCompression for QAT with distillation.
 
     Args:
-        folder: the student's, with `model.pdmodel` and `model.pdiparams`.
+        folder: the student's, with `model.pdmodel` and `model.pdiparams`; where it was equalised, with the factors
+            of `weight_rates.py`.
         teacher: the teacher's, the same files.
         work_dir: for the teacher's files and whatever AutoCompression writes.
         config: what is known about the models' input.
@@ -165,7 +168,8 @@ class StudentFirstCompression(AutoCompression):
                 add_range_gradients, operators=operators, bits=self._quant.activation_bits, lsq=self._lsq
             )
             learn = ranges if self._lsq is not None or self._quant.use_pact else lambda program: []
-            loss, rate = _add_training(program, startup, pairs, config, train_config, learn)
+            scales = read_scales(self._folder)
+            loss, rate = _add_training(program, startup, pairs, config, train_config, learn, scales)
         rate.scale = self._rate_scale
         self._exe.run(startup)
         fetches = [test.global_block().var(variable.name) for variable in original.fetches]
@@ -229,6 +233,7 @@ def _add_training(
     config: dict,
     train_config: dict,
     learn: Callable[[Any], list[tuple[Any, Any]]],
+    scales: Mapping[str, np.ndarray],
 ) -> tuple[Any, LearningRate]:
     """Add loss, backward and optimisers."""
     with paddle.utils.unique_name.guard("merge"):
@@ -236,11 +241,12 @@ def _add_training(
         loss = paddle.mean(distillation_loss(pairs, config["loss"], config["alpha"]))
         loss.stop_gradient = False
         weights = [variable for variable in program.all_parameters() if is_trainable(variable)]
-        weights = [variable for variable in weights if not is_range(variable.name)]
+        weights = [one for one in weights if not is_range(one.name) and learns(one.name, scales)]
         gradients = optimizer.backward(loss, startup, weights)
         cheaper_gradients(program)
         learned = learn(program)
         limits = [pair for pair in learned if is_limit(pair[0].name)]
+        gradients = at_own_rates(program, paddle.static.global_scope(), gradients, scales)
         optimizer.apply_gradients(gradients + [pair for pair in learned if not is_limit(pair[0].name)])
         fixed = {}
         if limits:

@@ -16,8 +16,8 @@ for each output channel and lose nothing), and whoever uses it next multiplies i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,11 +44,14 @@ class Equalised:
         name: of the convolution's result.
         activation: type of the activation behind it; empty for none.
         gain: expected noise before over after.
+        scales: what stored variables were multiplied by, in a shape that broadcasts to theirs; 0 for the constants
+            of a hard-swish that was written out.
     """
 
     name: str
     activation: str
     gain: float
+    scales: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class _Obstacle(Exception):  # noqa: N818  not an error: this tensor stays as it is
@@ -136,14 +139,23 @@ def _equalise(
     wanted = max(others, default=ranges[result].max()) or 1.0
     times = 6.0 if kind == "hard_swish" else 1.0
     factor = factor * (times * (ranges[result] / factor).max() / wanted)
-    _divide_producer(block, scope, raw, name, factor)
-    path.apply(factor / times)
+    scales = _divide_producer(block, scope, raw, name, factor)
+    scales.update(path.apply(factor / times))
     ranges[result] = ranges[result] * times / factor
     if name != result:
         _rename(block, name)
     if kind == "hard_swish":
-        _write_out_hard_swish(block, scope, activation, factor)
-    return Equalised(name, kind, gain)
+        scales.update(_write_out_hard_swish(block, scope, activation, factor))
+    return Equalised(name, kind, gain, scales)
+
+
+def weight_scales(done: Sequence[Equalised]) -> dict[str, np.ndarray]:
+    """What each stored variable was multiplied by in all, see `Equalised.scales`."""
+    total: dict[str, np.ndarray] = {}
+    for item in done:
+        for name, scale in item.scales.items():
+            total[name] = total.get(name, np.float32(1)) * scale.astype(np.float32)
+    return total
 
 
 class _Path:
@@ -221,16 +233,18 @@ class _Path:
             np.maximum.at(felt, sources.reshape(-1), weight.reshape(-1))
         return felt[1:]
 
-    def apply(self, factor: np.ndarray) -> None:
-        """Multiply the users' weights, and give every tensor on the way another name."""
+    def apply(self, factor: np.ndarray) -> dict[str, np.ndarray]:
+        """Multiply the users' weights, and give every tensor on the way another name; gives the factors."""
         table = np.concatenate([[1.0], factor])
+        scales = {}
         for op, column in self._taken:
             name = op.input("Filter")[0]
             weight = read_variable(self._scope, name)
-            rows = table[_rows(op, weight, column)]
-            write_variable(self._scope, name, (weight * rows[:, :, None, None]).astype(np.float32))
+            scales[name] = table[_rows(op, weight, column)][:, :, None, None]
+            write_variable(self._scope, name, (weight * scales[name]).astype(np.float32))
         for name in self._sources:
             _rename(self._block, name)
+        return scales
 
 
 def _rows(op: Any, weight: np.ndarray, column: np.ndarray) -> np.ndarray:
@@ -239,7 +253,10 @@ def _rows(op: Any, weight: np.ndarray, column: np.ndarray) -> np.ndarray:
     return np.repeat(column.reshape(groups, weight.shape[1]), weight.shape[0] // groups, axis=0)
 
 
-def _divide_producer(block: Any, scope: Any, raw: str, name: str, factor: np.ndarray) -> None:
+def _divide_producer(
+    block: Any, scope: Any, raw: str, name: str, factor: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Divide weight and bias; gives what they were multiplied by."""
     weight, bias = _producer(block, raw).input("Filter")[0], _producer(block, name).input("Y")[0]
     value = read_variable(scope, weight) / factor[:, None, None, None]
     write_variable(scope, weight, value.astype(np.float32))
@@ -249,10 +266,11 @@ def _divide_producer(block: Any, scope: Any, raw: str, name: str, factor: np.nda
         _producer(block, name)._rename_input(bias, own.name)
         bias = own.name
     write_variable(scope, bias, value)
+    return {weight: 1 / factor[:, None, None, None], bias: 1 / factor}
 
 
-def _write_out_hard_swish(block: Any, scope: Any, op: Any, factor: np.ndarray) -> None:
-    """`6 * hard_swish(s * x) / s` as `x * relu6(s * x + 3)`."""
+def _write_out_hard_swish(block: Any, scope: Any, op: Any, factor: np.ndarray) -> dict[str, np.ndarray]:
+    """`6 * hard_swish(s * x) / s` as `x * relu6(s * x + 3)`; gives 0 for the two constants."""
     name, result = op.input("X")[0], op.output("Out")[0]
     index = next(i for i, other in enumerate(block.ops) if other is op)
     inserter, source, channels = Inserter(block, index), block.var(name), len(factor)
@@ -279,12 +297,14 @@ def _write_out_hard_swish(block: Any, scope: Any, op: Any, factor: np.ndarray) -
         },
     )
     three = stored("three", np.full(channels, 3.0))
+    constants = (f"{result}.factor", three.name)
     inputs = {"X": tensor("multiplied"), "Y": three}
     inserter.operator("elementwise_add", inputs, {"Out": tensor("shifted")}, {"axis": 1})
     inserter.operator("relu6", {"X": tensor("shifted")}, {"Out": tensor("gate")}, {"threshold": 6.0})
     inputs = {"X": source, "Y": tensor("gate")}
     inserter.operator("elementwise_mul", inputs, {"Out": block.var(result)}, {"axis": -1})
     block._remove_op(next(i for i, other in enumerate(block.ops) if other is op), sync=False)
+    return dict.fromkeys(constants, np.zeros(1))
 
 
 def _rename(block: Any, name: str) -> None:

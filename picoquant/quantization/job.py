@@ -18,7 +18,7 @@ from picoquant.checkpoints import packed, unpacked
 from picoquant.csv_log import CsvLog
 from picoquant.errors import ConfigError, PicoquantError, UserError
 from picoquant.evaluation.child import ChildRuntime
-from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.export.model_folder import ModelFolder
 from picoquant.files import write_json
 from picoquant.progress import Progress, duration
 from picoquant.quantization.calibration import calibrate, deployed_ranges, trained_ranges
@@ -38,7 +38,7 @@ from picoquant.quantization.programs import load_model
 from picoquant.quantization.ranges import without_zeros
 from picoquant.quantization.rate import linear_scale
 from picoquant.quantization.settings import NO_EVALUATION, QuantizeSettings
-from picoquant.quantization.student import Student, make_ready
+from picoquant.quantization.student import FILES, Student, make_ready
 from picoquant.quantization.tensors import target_tensors
 from picoquant.quantization.training import QatTrainer, close_batches
 from picoquant.quantization.written import DESCRIPTION, write_model
@@ -209,7 +209,7 @@ class QuantizeJob:
         """Give the files of the leading process's student to the others."""
         if self._devices.world == 1:
             return
-        for name in (MODEL, PARAMS):
+        for name in FILES:
             file = self._places.student / name
             content = self._devices.share(file.read_bytes() if self._devices.leads else None)
             if not self._devices.leads:

@@ -22,7 +22,7 @@ from picoquant.files import whole_file, write_json
 from picoquant.quantization.activations import felt_from, function_behind
 from picoquant.quantization.bias_correction import correct_biases
 from picoquant.quantization.calibration_images import CalibrationImages, maker_of, watch
-from picoquant.quantization.equalisation import equalise
+from picoquant.quantization.equalisation import equalise, weight_scales
 from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.folding import fold_batch_norm
 from picoquant.quantization.histograms import Histogram
@@ -39,9 +39,12 @@ from picoquant.quantization.reconstruction import Moments, reconstruct
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
 from picoquant.quantization.simulation import Simulation
 from picoquant.quantization.tensors import target_tensors
+from picoquant.quantization.weight_rates import FILE as SCALES
+from picoquant.quantization.weight_rates import write_scales
 
 LOG = logging.getLogger("picoquant")
 
+FILES = (MODEL, PARAMS, SCALES)  # a student's
 _FACTS = "student.json"
 _AS_FLOAT = "as_float.npz"
 
@@ -81,7 +84,7 @@ def make_ready(
     """Make the FP32 model in a folder ready to be quantised; its files are replaced.
 
     Args:
-        folder: the student's.
+        folder: the student's; gets `FILES`.
         kept: a folder between runs: what was made ready with the same fingerprint is taken from there.
         fingerprint: of models, settings and seed.
         images: called once at most; None: nothing that needs images is done.
@@ -93,7 +96,7 @@ def make_ready(
     """
     found = _found(kept, fingerprint)
     if found is not None:
-        for name in (MODEL, PARAMS):
+        for name in FILES:
             shutil.copyfile(kept / name, folder / name)
         return found
     executor = paddle.static.Executor(paddle.CPUPlace())
@@ -101,11 +104,12 @@ def make_ready(
     with paddle.static.scope_guard(scope):
         model = load_model(folder, executor)
         quantizable_operators(model.program, quant)
-        student = _prepare(model, executor, scope, images, settings, quant, shown)
+        student, scales = _prepare(model, executor, scope, images, settings, quant, shown)
         save_program(model.program, executor, folder)
+    write_scales(folder, scales)
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)
-    for name in (MODEL, PARAMS):
+    for name in FILES:
         shutil.copyfile(folder / name, kept / name)
     with whole_file(kept / _AS_FLOAT, "wb") as stream:
         np.savez(stream, **student.as_float)
@@ -123,7 +127,8 @@ def _prepare(
     settings: OwnSettings,
     quant: QuantAwareSettings,
     shown: Shown,
-) -> Student:
+) -> tuple[Student, dict[str, np.ndarray]]:
+    """The student, and what equalisation multiplied its stored variables by."""
     folded, equalised, ranges = 0, [], {}
     if settings.fold_batch_norm:
         report = fold_batch_norm(model.program, scope)
@@ -137,7 +142,7 @@ def _prepare(
         quant = leaving_marked(quant)
     seen = images()
     if seen is None:
-        return Student(folded, (), 0, {})
+        return Student(folded, (), 0, {}), {}
     if settings.cross_layer_equalisation and settings.fold_batch_norm:
 
         def channels(names: list[str]) -> dict[str, np.ndarray]:
@@ -166,7 +171,7 @@ def _prepare(
             correct_biases(model.program, scope, operators, means, quant.weight_bits, exact=as_float)
         )
     names = tuple(item.name for item in equalised)
-    return Student(folded, names, seen.images, ranges, as_float)
+    return Student(folded, names, seen.images, ranges, as_float), weight_scales(equalised)
 
 
 def _round_weights(
@@ -239,7 +244,8 @@ def _statistics(
 def _found(kept: Path, fingerprint: str) -> Student | None:
     try:
         facts = json.loads((kept / _FACTS).read_text(encoding="utf-8"))
-        if facts.pop("fingerprint", None) != fingerprint:
+        whole = all((kept / name).is_file() for name in FILES)
+        if facts.pop("fingerprint", None) != fingerprint or not whole:
             return None
         with np.load(kept / _AS_FLOAT) as arrays:
             facts["as_float"] = dict(arrays)

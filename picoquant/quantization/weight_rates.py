@@ -1,0 +1,78 @@
+"""Training of an equalised network at the rates of the network it was made from.
+
+Equalisation multiplies a weight by `s` (`equalisation.py`), and so its gradient by `1 / s`: a step of SGD then
+moves what the weight stands for by `1 / s^2` of what it would have been, and `s` goes from a thousandth to a
+thousand. Here gradients are multiplied by `s^2`, which makes a step of SGD (with momentum and weight decay, too)
+the same as without equalisation. The constants of a hard-swish that was written out do not learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from picoquant.files import whole_file
+from picoquant.quantization.programs import write_variable
+
+FILE = "weight_scales.npz"
+_BACKWARD = 1  # op_role
+
+
+def write_scales(folder: Path, scales: Mapping[str, np.ndarray]) -> None:
+    """Keep the factors of stored variables beside a student's files."""
+    with whole_file(folder / FILE, "wb") as stream:
+        np.savez(stream, **scales)
+
+
+def read_scales(folder: Path) -> dict[str, np.ndarray]:
+    """The factors of stored variables of a student; none for a network that is as it was exported."""
+    if not (folder / FILE).is_file():
+        return {}
+    with np.load(folder / FILE) as arrays:
+        return dict(arrays)
+
+
+def learns(name: str, scales: Mapping[str, np.ndarray]) -> bool:
+    """Whether a stored variable is a weight, and no constant."""
+    return name not in scales or bool(scales[name].any())
+
+
+def at_own_rates(
+    program: Any, scope: Any, gradients: list[tuple[Any, Any]], scales: Mapping[str, np.ndarray]
+) -> list[tuple[Any, Any]]:
+    """Multiply the gradients of equalised weights.
+
+    Args:
+        program: with backward, before its optimiser.
+        scope: gets the factors.
+        gradients: weights and their gradients.
+        scales: what each stored variable was multiplied by; broadcasts to its shape.
+
+    Returns: weights and the gradients for the optimiser.
+    """
+    block, found = program.global_block(), []
+    for weight, gradient in gradients:
+        scale = scales.get(weight.name)
+        if scale is None:
+            found.append((weight, gradient))
+            continue
+        value = np.broadcast_to(scale.astype(np.float32) ** 2, weight.shape)
+        rate = block.create_var(
+            name=f"{weight.name}@rate", shape=value.shape, dtype=weight.dtype, persistable=True
+        )
+        rate.stop_gradient = True
+        write_variable(scope, rate.name, value)
+        result = block.create_var(
+            name=f"{weight.name}@GRAD.at_rate", shape=weight.shape, dtype=weight.dtype, persistable=False
+        )
+        block.append_op(
+            type="elementwise_mul",
+            inputs={"X": gradient, "Y": rate},
+            outputs={"Out": result},
+            attrs={"axis": -1, "op_role": _BACKWARD},
+        )
+        found.append((weight, result))
+    return found

@@ -226,5 +226,11 @@ def test_operator_that_paddle2onnx_dislikes_is_named(small):
 
 def test_model_that_onnxruntime_dislikes(tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
-    with pytest.raises(ToolError, match=r"ONNX Runtime does not run bad\.onnx"):
+    with pytest.raises(ToolError, match=r"bad\.onnx is no ONNX model or is damaged"):
         run_onnx(tmp_path / "bad.onnx", {})
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Unheard", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", 13)]
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opsets), tmp_path / "odd.onnx")
+    with pytest.raises(ToolError, match=r"ONNX Runtime does not run odd\.onnx: .*Unheard"):
+        run_onnx(tmp_path / "odd.onnx", {})

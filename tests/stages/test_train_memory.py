@@ -49,10 +49,8 @@ def memory_after_evaluations(folder, epochs, size, images, batch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(
-    "epochs, size, images, batch",
-    [(4, 96, 8, 4), pytest.param(10, 160, 32, 8, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs, size, images, batch", [(4, 96, 8, 4), (10, 160, 32, 8)])
 def test_memory_stays_within_5_percent_after_the_second_epoch(tmp_path, epochs, size, images, batch):
     memory = memory_after_evaluations(tmp_path, epochs, size, images, batch)
     assert len(memory) == epochs

@@ -88,12 +88,14 @@ def quantize(
         import paddle
 
         from picoquant.evaluation.child import ChildRuntime
+        from picoquant.evaluation.finite import require_finite_params
         from picoquant.quantization.devices import Devices
         from picoquant.quantization.job import QuantizeJob
         from picoquant.quantization.places import Places
         from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
         from picoquant.training.fast import fast_convolutions_available, tuned_cpu
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
+    require_finite_params(folder)
     copies = Path(work_dir) / "models"
     try:
         devices = Devices()

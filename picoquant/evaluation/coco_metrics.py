@@ -18,6 +18,8 @@ import numpy as np
 
 from picoquant.postprocess import Detections
 
+MOST = 100  # detections an image, as mAP counts
+
 # The order in which pycocotools puts them.
 METRICS = (
     "mAP",
@@ -79,6 +81,30 @@ def coco_metrics(
         evaluation.summarize()
     metrics = {name: float(value) for name, value in zip(METRICS, evaluation.stats)}
     return metrics, _per_class(truth, evaluation)
+
+
+def counted_in_any_size(
+    ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], image_ids: Sequence[int]
+):
+    """pycocotools' `COCOeval` of objects of any size, evaluated and accumulated: its matches, image by image.
+
+    Args:
+        ground_truth, results: as in `coco_metrics`.
+        image_ids: images to count, ascending; at most `MOST` detections of each count.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = indexed(COCO(), completed(ground_truth))
+        found = indexed(COCO(), as_annotations(ground_truth, results))
+        evaluation = COCOeval(truth, found, "bbox")
+        params = evaluation.params
+        params.imgIds, params.maxDets = list(image_ids), [MOST]
+        params.areaRng, params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation
 
 
 def indexed(coco, content: Mapping[str, Any]):

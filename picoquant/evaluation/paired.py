@@ -7,18 +7,15 @@ done once; each resampling only counts anew, with an image's matches taken as of
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from picoquant.evaluation.coco_metrics import as_annotations, completed, indexed
+from picoquant.evaluation.coco_metrics import counted_in_any_size
 
 DRAWS, SEED = 1000, 0
-_MOST = 100  # detections an image, as mAP counts
 
 
 @dataclass(frozen=True)
@@ -118,18 +115,8 @@ class _Class:
 def _matches(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], ids: list[int]
 ) -> list[_Class]:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = indexed(COCO(), completed(ground_truth))
-        found = indexed(COCO(), as_annotations(ground_truth, results))
-        evaluation = COCOeval(truth, found, "bbox")
-        params = evaluation.params
-        params.imgIds, params.maxDets = ids, [_MOST]
-        params.areaRng, params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
-        evaluation.evaluate()
-    count = len(ids)
+    evaluation = counted_in_any_size(ground_truth, results, ids)
+    params, count = evaluation.params, len(ids)
     return [
         _one_class(evaluation.evalImgs[start : start + count], len(params.iouThrs))
         for start in range(0, len(evaluation.evalImgs), count)

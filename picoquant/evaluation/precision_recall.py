@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.evaluation.coco_metrics import as_annotations, completed, indexed
-
-_MOST = 100  # detections an image, as mAP counts
+from picoquant.evaluation.coco_metrics import counted_in_any_size
 
 
 @dataclass(frozen=True)
@@ -63,20 +59,9 @@ def precision_recall(
         results: entries of a COCO results file; there may be none.
         image_ids: images to count.
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     ids = sorted(set(image_ids))
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = indexed(COCO(), completed(ground_truth))
-        found = indexed(COCO(), as_annotations(ground_truth, results))
-        evaluation = COCOeval(truth, found, "bbox")
-        params = evaluation.params
-        params.imgIds, params.maxDets = ids, [_MOST]
-        params.areaRng, params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    params = evaluation.params
+    evaluation = counted_in_any_size(ground_truth, results, ids)
+    truth, params = evaluation.cocoGt, evaluation.params
     precision = evaluation.eval["precision"][:, :, :, 0, 0]
     counted = set(ids)
     objects = Counter(

@@ -13,8 +13,6 @@ from picoquant.data.dataset import Dataset, Record
 from picoquant.data.seeds import CHOICE, generator
 from picoquant.errors import DataError
 
-WAYS = ("first", "random", "balanced")
-
 
 def choose(dataset: Dataset, count: int | None, how: str, seed: int) -> Dataset:
     """So many images of a data set, in its order; all of them for None.

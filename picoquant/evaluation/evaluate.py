@@ -13,7 +13,6 @@ import numpy as np
 
 from picoquant.errors import WeightsError
 from picoquant.evaluation.coco_metrics import coco_metrics, coco_results
-from picoquant.evaluation.prefetch import prefetched
 from picoquant.files import whole_file
 from picoquant.postprocess import Decoder
 from picoquant.progress import Progress
@@ -73,7 +72,7 @@ def evaluate(
     detections: list[dict[str, Any]] = []
     done, began = 0, time.monotonic()
     try:
-        for batch in prefetched(reader, depth=2):
+        for batch in reader:
             outputs = predict(feed_of(batch, predict.input_names))
             for image_id, found in zip(batch["image_id"], decoder.decode(outputs, batch["scale_factor"])):
                 detections += coco_results(image_id, found, dataset.category_ids)

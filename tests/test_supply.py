@@ -14,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.commands import SMALL, with_sets
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -55,7 +57,7 @@ try:
 except ImportError:
     pass
 from picoquant.cli.main import cli
-for command in (["info", "-c", "picodet_s_416_coco_npu.yml", "--input-size", "64"], ["doctor"]):
+for command in (["info", "-c", "picodet_s_416_coco_npu.yml", "--input-size", "64"], ["doctor"], ["targets"]):
     try:
         cli(command, standalone_mode=False)
     except Exception as error:
@@ -89,6 +91,33 @@ def test_native_code_reaches_out_neither(tmp_path):
     if "Operation not permitted" in done.stderr:
         pytest.skip("strace may not watch processes here")
     assert "[array([1.]" in done.stdout, done.stderr
+    assert "AF_INET" not in trace.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace, to see what native code does")
+def test_a_run_of_all_stages_needs_no_network_and_looks_for_none(tmp_path):
+    trace = tmp_path / "trace"
+    alone = ["unshare", "-n"]  # nothing but itself can be reached
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        alone = []
+    watch = ["strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", str(trace)]
+    command = [
+        sys.executable,
+        "-m",
+        "picoquant",
+        "run",
+        "-c",
+        "quickstart",
+        "--save-dir",
+        str(tmp_path / "run"),
+    ]
+    sets = with_sets([*SMALL, "Package.target=generic_onnx"])
+    done = subprocess.run([*alone, *watch, *command, *sets], capture_output=True, text=True, check=False)
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("strace may not watch processes here")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/package/generic_onnx.tar.gz").is_file()
     assert "AF_INET" not in trace.read_text()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import resource
 import select
@@ -19,6 +20,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -115,8 +117,11 @@ def place(error: BaseException) -> str:
     return f"{type(error).__name__} at {where}"
 
 
-def fuzz(kind: Kind, cases: int, start: int) -> tuple[Counter, dict[str, tuple[str, str]]]:
-    """Counts by outcome, and for each finding its message and smallest case."""
+def fuzz(
+    kind: Kind, cases: int, start: int, minutes: float = math.inf
+) -> tuple[Counter, dict[str, tuple[str, str]]]:
+    """Counts by outcome, and for each finding its message and smallest case; none is begun after `minutes`."""
+    end = time.monotonic() + 60 * minutes
     counts: Counter = Counter()
     findings: dict[str, tuple[str, str]] = {}
 
@@ -124,6 +129,8 @@ def fuzz(kind: Kind, cases: int, start: int) -> tuple[Counter, dict[str, tuple[s
     @settings(max_examples=cases, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @given(kind.cases)
     def run(case: Any) -> None:
+        if time.monotonic() > end:
+            return
         try:
             counts[outcome(kind, case)] += 1
         except Exception as error:
@@ -144,6 +151,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=list(known), action="append", help="default: all")
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="of each kind; default: no end")
     options = parser.parse_args()
     logging.getLogger("picoquant").setLevel(logging.CRITICAL)
     bad = 0
@@ -152,7 +160,7 @@ def main() -> int:
             resource.RLIM_INFINITY if known[name].own_process else MEMORY
         )  # paddle's address space is larger
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-        counts, findings = fuzz(known[name], options.cases, options.seed)
+        counts, findings = fuzz(known[name], options.cases, options.seed, options.minutes)
         bad += len(findings)
         whose = resource.RUSAGE_CHILDREN if known[name].own_process else resource.RUSAGE_SELF
         peak = resource.getrusage(whose).ru_maxrss >> 10

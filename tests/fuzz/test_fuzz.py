@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -32,3 +34,14 @@ def test_bad_input_ends_in_a_result_or_one_line(name):
     assert not findings
     assert counts["refused"] > 0
     assert sum(counts.values()) >= CASES[name] / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "cases"), [("packages", 20), pytest.param("bombs", 10, marks=pytest.mark.slow)]
+)
+def test_bad_packages_end_in_a_result_or_one_line(root, name, cases):
+    """Each case is a fork; of a process of its own, as threads of earlier tests do not outlive a fork."""
+    command = [sys.executable, "-m", "tests.fuzz.fuzz", "--kind", name, "--cases", str(cases)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert f"{name}: " in done.stdout and "'refused'" in done.stdout

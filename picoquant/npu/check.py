@@ -25,6 +25,7 @@ from picoquant.npu.lint import (
 )
 from picoquant.npu.partition import float_text, partition_text
 from picoquant.packaging.program_edit import batch_of_one, smaller_for_opt, write_program
+from picoquant.packaging.quantised import files_without_rounding
 from picoquant.packaging.targets import Target
 from picoquant.toolchain.opt_tool import OptTool
 
@@ -147,14 +148,22 @@ def check_model(model: ModelFolder, target: Target, opt: OptTool) -> CheckResult
         for var in block.vars
         if var.type.HasField("lod_tensor")
     }
-    split = _split(program, shapes, model.params, target, opt)
+    with tempfile.TemporaryDirectory(prefix="picoquant-check-") as scratch:
+        program, params = files_without_rounding(program, model.params, Path(scratch) / "model.pdiparams")
+        return _checked(program, shapes, params, target, opt)
+
+
+def _checked(
+    program: Any, shapes: Mapping[str, tuple[int, ...]], params: Path, target: Target, opt: OptTool
+) -> CheckResult:
+    split = _split(program, shapes, params, target, opt)
     given = float_text(split, _kept_float(program)) if target.on_npu else ""
     if given:
-        split = _split(program, shapes, model.params, target, opt, given)
+        split = _split(program, shapes, params, target, opt, given)
     partition, fewest = given, len(split.pieces)
     if target.on_npu and fewest > 1 and partition_text(split):
         partition = given + partition_text(split)
-        fewest = len(_split(program, shapes, model.params, target, opt, partition).pieces)
+        fewest = len(_split(program, shapes, params, target, opt, partition).pieces)
         if fewest >= len(split.pieces):
             partition, fewest = given, len(split.pieces)
     return _result(split, source_split(program), target, opt.version, partition, fewest)

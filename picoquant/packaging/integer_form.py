@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.packaging.quantised import QuantizedProgram
+from picoquant.packaging.quantised import QuantizedProgram, without_rounding
 
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 _GONE = ""  # type of an operator that is to be dropped
@@ -40,7 +40,7 @@ def integer_form(
         return None
     if any(op.type == "batch_norm" for op in program.blocks[0].ops):
         return None
-    program = type(program).FromString(program.SerializeToString())
+    program = without_rounding(program)
     values, block = dict(params), program.blocks[0]
     makers = {name: op for op in block.ops for slot in op.outputs for name in slot.arguments}
     convolutions = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from picoquant.packaging.integer_form import integer_form
 from picoquant.packaging.program_edit import read_params, smaller_for_opt, write_params, write_program
-from picoquant.packaging.quantised import read_quantised
+from picoquant.packaging.quantised import files_without_rounding, read_quantised
 from picoquant.packaging.targets import Target
 from picoquant.toolchain.opt_tool import OptTool
 
@@ -56,10 +56,11 @@ def make_nb(
     if said:
         LOG.warning("%s", said)
     with tempfile.TemporaryDirectory(prefix="picoquant-nb-") as scratch:
-        model = Path(scratch) / "model.pdmodel"
+        model, values = Path(scratch) / "model.pdmodel", Path(scratch) / "model.pdiparams"
+        if target.on_npu and not partition:
+            program, params = _integers(program, params, values)
+        program, params = files_without_rounding(program, params, values)
         if target.on_npu:
-            if not partition:
-                program, params = _integers(program, params, Path(scratch) / "model.pdiparams")
             program = smaller_for_opt(program)
         write_program(program, model)
         opt.run(model, params, out, target.paddle_lite.valid_targets, partition=partition, fp16=fp16)

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import ToolError
+from picoquant.packaging.bias_units import with_exact_bias, with_room_for_bias
 from picoquant.packaging.onnx_float import paddle_to_onnx
 from picoquant.packaging.program_edit import write_program
 from picoquant.packaging.quantised import QuantizedOperator, QuantizedProgram
 
 _PASSED_THROUGH = ("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity")
 _SMALLEST = 1e-12  # scale of a channel that is all zero; ONNX wants scales above 0
-_FELT = 0.25  # of a level of the result: what the bias may lose in rounding
-_LARGEST_BIAS = 2.0**30  # half of what int32 holds, so that sums on top of it fit
 
 
 def make_onnx(quantised: QuantizedProgram, params: Path) -> Any:
@@ -149,10 +148,10 @@ class _Inserter:
             levels, scales = with_factor(levels, scales, self._factors.get(node.name), operator.axis)
         if bias is not None and computed in self._levels:
             step = float(np.float32(self._levels[computed].read_scale))
-            levels, scales = with_room_for_bias(levels, scales, bias, step)
+            wanted = with_room_for_bias(scales, bias, step)
             if node.output[0] in self._levels:
-                result = self._levels[node.output[0]].scale
-                levels, scales = with_exact_bias(levels, scales, bias, step, result)
+                wanted = with_exact_bias(wanted, bias, step, self._levels[node.output[0]].scale)
+            levels, scales = in_other_scales(levels, scales, wanted), wanted
             scales = scales.astype(np.float32).astype(np.float64)
             together = np.broadcast_to(scales * step, bias.shape)
             rounded = np.rint(bias.astype(np.float64) / together).astype(np.int32)
@@ -259,51 +258,12 @@ def with_factor(
     return levels * signs, np.maximum(scales * np.abs(factor), _SMALLEST)
 
 
-def with_room_for_bias(
-    levels: np.ndarray, scales: np.ndarray, bias: np.ndarray, activation_scale: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coarser weights for the (dead) channels whose bias would not fit int32 otherwise.
+def in_other_scales(levels: np.ndarray, scales: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The levels, int8, that stand for the same weight where each is worth `wanted` in place of `scales`.
 
     Args:
         levels: int8, output channels on axis 0.
-        scales: `[out channels]` or `[1]`.
-        bias: `[out channels]`.
-        activation_scale: value of one level of the input.
+        scales, wanted: `[channels]` or `[1]`; what does not fit is limited.
     """
-    needed = np.abs(bias.astype(np.float64)) / (_LARGEST_BIAS * activation_scale)
-    if len(scales) == 1:
-        needed = needed.max(keepdims=True)
-    wider = np.maximum(scales, needed)
-    ratio = (scales / wider).reshape([-1] + [1] * (levels.ndim - 1))
-    return np.rint(levels * ratio).astype(np.int8), wider
-
-
-def with_exact_bias(
-    levels: np.ndarray, scales: np.ndarray, bias: np.ndarray, activation_scale: float, result_scale: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Other scales for the channels whose bias would be rounded so that it is felt.
-
-    The bias is stored in units of weight level times input level. In a channel whose inputs are almost
-    always zero, batch-norm divides by a variance of almost nothing, and that unit may be many levels of
-    the result. The weights there are stored a little coarser, so that the bias is a whole number of units;
-    where it is less than one unit, the unit becomes at most two levels of the result, and weights that no
-    longer fit are limited: one level of input still moves the result through all of its levels.
-
-    Args:
-        levels: int8, output channels on axis 0.
-        scales: `[out channels]`; one scale for all is left as it is.
-        bias: `[out channels]`.
-        activation_scale: value of one level of the input.
-        result_scale: value of one level of the result.
-    """
-    if len(scales) == 1:
-        return levels, scales
-    size = np.abs(bias.astype(np.float64))
-    unit = scales * activation_scale
-    felt = np.abs(size - np.rint(size / unit) * unit) > _FELT * result_scale
-    limited = np.where(felt & (size < unit), np.minimum(unit, 2 * result_scale), unit)
-    count = np.floor(size / limited)
-    exact = np.where(felt & (count >= 1), size / np.maximum(count, 1), limited)
-    ratio = (unit / exact).reshape([-1] + [1] * (levels.ndim - 1))
-    changed = np.clip(np.rint(levels * ratio), -127, 127).astype(np.int8)
-    return changed, np.where(exact == unit, scales, exact / activation_scale)
+    ratio = (scales / wanted).reshape([-1] + [1] * (levels.ndim - 1))
+    return np.clip(np.rint(levels * ratio), -127, 127).astype(np.int8)

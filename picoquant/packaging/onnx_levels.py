@@ -143,7 +143,10 @@ def _of_result(
     if node.op_type in MOVES and attribute(node, "mode", b"nearest") in (b"nearest", "nearest"):
         return found.get(node.input[0])
     if name in units:
-        return Levels.saturating(1.0 / units[name], units[name])
+        unit = units[name]
+        if name not in ranges:
+            return Levels.saturating(1.0 / unit, unit)
+        return replace(Levels.up_to(min(ranges[name], 1.0) / unit, signed=False, highest=127), unit=unit)
     limit = limited.get(name)
     top = ranges.get(name, limit.top if limit else 0.0)
     if limit:

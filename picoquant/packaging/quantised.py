@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import WeightsError
+from picoquant.packaging.program_edit import read_params, write_params
 
 _BITS = 8
 _LARGEST = 2 ** (_BITS - 1) - 1
 _QUANTISE = ("fake_quantize_moving_average_abs_max", "fake_quantize_range_abs_max")
+# Rounds a tensor that no operator takes in levels; opt drops it.
+ROUNDING = "fake_quantize_dequantize_moving_average_abs_max"
 _DEQUANTISE = ("fake_channel_wise_dequantize_max_abs", "fake_dequantize_max_abs")
 
 
@@ -80,8 +83,7 @@ def read_quantised(program: Any, params: Mapping[str, np.ndarray], path: Path) -
 
     Raises: `WeightsError` for a float model, one in the `onnx_format`, or one with other than 8 bits.
     """
-    network = type(program)()
-    network.CopyFrom(program)
+    network = without_rounding(program)
     block = network.blocks[0]
     kinds = {op.type for op in block.ops}
     if kinds & {"quantize_linear", "dequantize_linear"}:
@@ -104,6 +106,45 @@ def read_quantised(program: Any, params: Mapping[str, np.ndarray], path: Path) -
     del block.ops[:]
     block.ops.extend(kept)
     return QuantizedProgram(network, tuple(op for _, op in taken), _measured(block))
+
+
+def without_rounding(program: Any) -> Any:
+    """A copy of a program in which no tensor is rounded that no operator takes in levels.
+
+    Their ranges are known from what the operators carry (`out_threshold`). The variables stay.
+    """
+    network = type(program)()
+    network.CopyFrom(program)
+    block = network.blocks[0]
+    sources = {_name(op.outputs, "Out"): _name(op.inputs, "X") for op in block.ops if op.type == ROUNDING}
+    kept = [_copy(op) for op in block.ops if op.type != ROUNDING]
+    _rename(kept, sources, {})
+    del block.ops[:]
+    block.ops.extend(kept)
+    return network
+
+
+def files_without_rounding(program: Any, params: Path, place: Path) -> tuple[Any, Path]:
+    """A program and its values for opt, which leaves marks on operators behind such rounding.
+
+    Args:
+        program: float or INT8.
+        params: its `.pdiparams`.
+        place: where values are written if need be.
+
+    Returns: the program without rounding, and where its values are; what was given if it has none.
+    """
+    scales = {_name(op.inputs, "InScale") for op in program.blocks[0].ops if op.type == ROUNDING}
+    if not scales:
+        return program, params
+    values, network = read_params(program, params), without_rounding(program)
+    block = network.blocks[0]
+    used = {name for op in block.ops for slot in op.inputs for name in slot.arguments}
+    kept = [_copy(variable) for variable in block.vars if variable.name not in scales - used]
+    del block.vars[:]
+    block.vars.extend(kept)
+    write_params(network, values, place)
+    return network, place
 
 
 def _measured(block: Any) -> dict[str, float]:

@@ -16,7 +16,6 @@ import paddle
 from picoquant.errors import UserError
 from picoquant.quantization.compressor import QatPrograms
 from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
-from picoquant.quantization.observe import observe_ranges
 from picoquant.quantization.pact import limit_name
 from picoquant.quantization.programs import write_variable
 from picoquant.quantization.ranges import SMALLEST_RANGE
@@ -63,28 +62,16 @@ def trained_ranges(
 ) -> dict[str, float]:
     """The ranges of the quantised operators' inputs, by variable.
 
+    One that follows the data is 0 when its tensor has become 0 for every image: any range will do then.
+
     Raises: `UserError` when training has made one useless.
     """
     ranges = {}
     for operator in operators:
-        value = float(state[scale_name(operator.activation)][0])
-        if not np.isfinite(value) or value <= 0:
+        value = float(state[scale_name(operator.activation)][0]) or SMALLEST_RANGE
+        if not np.isfinite(value) or value < 0:
             raise UserError(
                 f"the trained range of {operator.activation} is {value}: lower TrainConfig.learning_rate"
             )
         ranges[operator.activation] = value
     return ranges
-
-
-def deployed_ranges(
-    programs: QatPrograms, batches: Iterable[dict[str, np.ndarray]], shown: Shown
-) -> dict[str, float]:
-    """The range of every activation but the quantised operators' inputs, in the quantised network.
-
-    Args:
-        programs: their scope is the current one.
-        batches: feeds.
-        shown: given a title, gives what to call with the number of batches done.
-    """
-    title = "quantize: measuring the ranges of all results"
-    return observe_ranges(programs.test, programs.executor, batches, shown(title))

@@ -1,7 +1,7 @@
 """The INT8 network as an NPU computes it that runs nothing else: every tensor in INT8, simulated.
 
-Paddle's INT8 model rounds the inputs of convolutions only, so its mAP says nothing about the ranges of all
-other tensors. `picoquant/npu_simulation` computes in a target's own integers; this rounds values, and is faster.
+The INT8 model leaves what follows the last convolutions in float (`tensors.rounded_tensors`); an NPU that runs INT8
+only does not. `picoquant/npu_simulation` computes in a target's own integers; this rounds values, and is faster.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import paddle
 
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
-from picoquant.quantization.int8_model import Int8Source, load_source
-from picoquant.quantization.programs import read_variable
-from picoquant.quantization.simulation import Range, Simulation, rounded_weight
+from picoquant.quantization.int8_model import Int8Source, float_values, load_source
+from picoquant.quantization.simulation import Range, Simulation
 from picoquant.quantization.tensors import target_tensors
 
 
@@ -33,13 +32,8 @@ def write_every_tensor_model(
         config: of the model folder.
     """
     with paddle.static.scope_guard(paddle.static.Scope()):
-        model, scope = load_source(source, executor), paddle.static.global_scope()
-        rounded = {
-            operator.weight: rounded_weight(
-                read_variable(scope, operator.weight), operator, source.settings.weight_bits
-            )
-            for operator in source.operators
-        }
+        model = load_source(source, executor)
+        rounded = float_values(source, model)
         names = target_tensors(model.program, model.feeds).names
         limits = {name: Range.symmetric(source.ranges[name]) for name in names}
         return Simulation(model, executor, limits, rounded).save(folder, config)

@@ -6,6 +6,10 @@ Two forms of one network, as PaddleSlim's `convert` writes them:
   `fake_quantize_moving_average_abs_max`, a result scaled back by `fake_channel_wise_dequantize_max_abs`;
   every operator carries the range of its result as `out_threshold`;
 - for ONNX (`onnx_format`): `quantize_linear` and `dequantize_linear` before each input, weights int8.
+
+Biases are whole numbers of units in both (`whole_biases.py`). In the first form every other tensor on the way to an
+operator with weights is rounded, too (`ROUNDING`; `tensors.rounded_tensors`), so that Paddle's runtime computes what
+integer runtimes compute. opt takes these operators for marks of a range and drops them.
 """
 
 from __future__ import annotations
@@ -20,10 +24,12 @@ import numpy as np
 import paddle
 
 from picoquant.export.program import KEPT_FLOAT
+from picoquant.packaging.quantised import ROUNDING
 from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
 from picoquant.quantization.programs import (
     InferenceModel,
     Inserter,
+    free_variables,
     is_activation,
     load_model,
     output_names,
@@ -31,9 +37,8 @@ from picoquant.quantization.programs import (
     write_variable,
 )
 from picoquant.quantization.settings import QuantAwareSettings
-
-# A channel of zeros has no range; PaddleSlim divides by this instead.
-_SMALLEST = 1e-8
+from picoquant.quantization.tensors import rounded_tensors
+from picoquant.quantization.whole_biases import QuantisedWeight, quantise_operator
 
 
 @dataclass(frozen=True)
@@ -57,24 +62,6 @@ class Int8Source:
     kept_float: frozenset[str] = frozenset()
 
 
-def quantise_weight(weight: np.ndarray, axis: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Round a weight to whole numbers.
-
-    Args:
-        weight: float32, any shape.
-        axis: the axis with a range for each index; -1: one range.
-        bits: of a number; 8 gives -127 to 127.
-
-    Returns: the numbers as int8, and the ranges (largest absolute values), one for each index.
-    """
-    largest = float(2 ** (bits - 1) - 1)
-    other = tuple(i for i in range(weight.ndim) if i != axis) if axis >= 0 else None
-    scale = np.maximum(np.abs(weight).max(axis=other), np.float32(_SMALLEST)).astype(np.float32)
-    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    levels = weight / scale.reshape(shape if axis >= 0 else ()) * np.float32(largest)
-    return np.clip(np.rint(levels), -largest, largest).astype(np.int8), scale.reshape(-1)
-
-
 def write_lite_model(source: Int8Source, executor: Any, folder: Path) -> None:
     """Write the form that Paddle Lite's opt and Paddle's inference runtime read."""
     _write(source, executor, folder, _LiteForm)
@@ -95,22 +82,54 @@ def load_source(source: Int8Source, executor: Any) -> InferenceModel:
     return loaded
 
 
+def quantised_weights(source: Int8Source, model: InferenceModel) -> dict[str, QuantisedWeight]:
+    """What each operator's weight and bias become, by the operator's output.
+
+    Args:
+        source: of the INT8 model.
+        model: the float network as `load_source` has loaded it into the current scope.
+    """
+    block, scope = model.program.global_block(), paddle.static.global_scope()
+    bits = source.settings.weight_bits, source.settings.activation_bits
+    return {
+        operator.output: quantise_operator(block, scope, operator, source.ranges, bits)
+        for operator in source.operators
+    }
+
+
+def float_values(source: Int8Source, model: InferenceModel) -> dict[str, np.ndarray]:
+    """The same in float: by stored variable, the values of the rounded weights and biases."""
+    values = {}
+    weights, top = quantised_weights(source, model), 2 ** (source.settings.weight_bits - 1) - 1
+    for operator in source.operators:
+        weight = weights[operator.output]
+        shape = [-1 if axis == operator.axis else 1 for axis in range(weight.levels.ndim)]
+        step = (weight.largest / top).reshape(shape if operator.axis >= 0 else ())
+        values[operator.weight] = (weight.levels * step).astype(np.float32)
+        if weight.bias is not None:
+            values[weight.bias] = weight.bias_value
+    return values
+
+
 def _write(source: Int8Source, executor: Any, folder: Path, form: type) -> None:
     scope = paddle.static.Scope()
     with paddle.static.scope_guard(scope):
-        program = load_source(source, executor).program
-        form(source, scope, program.global_block()).apply()
+        loaded = load_source(source, executor)
+        program = loaded.program
+        form(source, scope, loaded).apply()
         program._sync_with_cpp()
         save_program(program, executor, folder)
+        free_variables(program, scope)
 
 
 class _Form(ABC):
     """Walks a block and rewrites each operator that runs in INT8."""
 
-    def __init__(self, source: Int8Source, scope: Any, block: Any) -> None:
-        self.source, self.scope, self.block = source, scope, block
+    def __init__(self, source: Int8Source, scope: Any, model: InferenceModel) -> None:
+        self.source, self.scope, self.block = source, scope, model.program.global_block()
         self.done: dict[str, Any] = {}
         self.weight_scales: dict[str, np.ndarray] = {}
+        self.weights = quantised_weights(source, model)
 
     def apply(self) -> None:
         by_output = {operator.output: operator for operator in self.source.operators}
@@ -149,12 +168,19 @@ class _Form(ABC):
         return self.stored(inserter, scale_name(name), value, self.block.var(name))
 
     def levels(self, operator: QuantizedOperator) -> tuple[np.ndarray, np.ndarray]:
-        """A weight's whole numbers and ranges."""
-        value = np.array(self.scope.find_var(operator.weight).get_tensor())
-        return quantise_weight(value, operator.axis, self.source.settings.weight_bits)
+        """A weight's whole numbers and ranges; a bias behind it becomes whole."""
+        weight = self.weights[operator.output]
+        if weight.bias is not None:
+            write_variable(self.scope, weight.bias, weight.bias_value)
+        return weight.levels, weight.largest
 
 
 class _LiteForm(_Form):
+    def __init__(self, source: Int8Source, scope: Any, model: InferenceModel) -> None:
+        super().__init__(source, scope, model)
+        names = rounded_tensors(model.program, model.feeds, source.operators)
+        self.rounded = {name for name in names if name in source.ranges}
+
     def every(self, op: Any) -> None:
         if output_names(op)[:1] and output_names(op)[0] in self.source.kept_float:
             op._set_attr("op_namescope", f"/{KEPT_FLOAT}/")
@@ -194,8 +220,45 @@ class _LiteForm(_Form):
         op._rename_output(operator.output, raw.name)
 
     def after(self, inserter: Inserter, op: Any, operator: QuantizedOperator | None) -> None:
-        if operator is None or op.type != operator.kind:
+        if operator is not None and op.type == operator.kind:
+            self._scale_back(inserter, operator)
+            results = [operator.output]
+        else:
+            results = output_names(op)
+        for name in results:
+            if name in self.rounded:
+                self._round(inserter, name)
+
+    def _round(self, inserter: Inserter, name: str) -> None:
+        """Round a tensor for those that do not round it themselves."""
+        users = [
+            op
+            for op in self.block.ops[inserter.index :]
+            if name in op.input_arg_names and not self._rounds(op)
+        ]
+        if not users:
             return
+        source, top = self.block.var(name), np.array([self.source.ranges[name]], np.float32)
+        scale = self.stored(inserter, f"{name}.rounded@scale", top, source)  # opt drops it with the operator
+        result = inserter.variable(f"{name}.rounded", source)
+        inserter.operator(
+            ROUNDING,
+            {"X": source, "InScale": scale},
+            {"Out": result, "OutScale": scale},
+            {
+                "bit_length": self.source.settings.activation_bits,
+                "moving_rate": self.source.settings.moving_rate,
+                "is_test": True,
+            },
+        )
+        for op in users:
+            op._rename_input(name, result.name)
+
+    def _rounds(self, op: Any) -> bool:
+        """Whether an operator that comes later will be given levels of its input."""
+        return any(one.kind == op.type and one.output in op.output_arg_names for one in self.source.operators)
+
+    def _scale_back(self, inserter: Inserter, operator: QuantizedOperator) -> None:
         settings = self.source.settings
         raw = self.block.var(f"{operator.output}.quantized")
         result = self.block.var(operator.output)

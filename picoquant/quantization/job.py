@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import shutil
@@ -17,11 +16,11 @@ import paddle
 from picoquant.checkpoints import packed, unpacked
 from picoquant.csv_log import CsvLog
 from picoquant.errors import ConfigError, PicoquantError, UserError
-from picoquant.evaluation.child import ChildRuntime
+from picoquant.evaluation.child import ChildRuntime, OwnRuntime
 from picoquant.export.model_folder import ModelFolder
 from picoquant.files import write_json
 from picoquant.progress import Progress, duration
-from picoquant.quantization.calibration import calibrate, deployed_ranges, trained_ranges
+from picoquant.quantization.calibration import calibrate, trained_ranges
 from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms, StudentFirstCompression
@@ -33,6 +32,7 @@ from picoquant.quantization.guard import GoodStates
 from picoquant.quantization.int8_model import Int8Source, write_lite_model
 from picoquant.quantization.kept_float import leaving_marked
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
+from picoquant.quantization.observe import NotFiniteError, observe_ranges
 from picoquant.quantization.places import Places
 from picoquant.quantization.programs import load_model
 from picoquant.quantization.ranges import without_zeros
@@ -62,6 +62,7 @@ class QuantizeJob:
         show: makes the line that shows progress.
         devices: the processes that train together; the leading one evaluates and writes the model.
         runtime: runs the models that are evaluated.
+        calibration: gives the feeds that ranges are measured on; called once.
         pieces: counts an INT8 model's NPU pieces, see `mixed_precision.py`.
         image_names: of the calibration images, in order.
     """
@@ -74,33 +75,32 @@ class QuantizeJob:
         evaluate: Callable[[Any], float] | None,
         show: Callable[..., Progress],
         devices: Devices,
-        runtime: ChildRuntime,
+        runtime: ChildRuntime | OwnRuntime,
+        calibration: Callable[[], Any],
         pieces: Pieces | None = None,
         image_names: Sequence[str] = (),
     ) -> None:
         self._devices, self._runtime = devices, runtime
         self._places, self._settings, self._evaluate, self._show = places, settings, evaluate, show
         self._pieces, self._image_names = pieces, image_names
+        self._calibration, self._images = calibration, None
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._all: tuple[QuantizedOperator, ...] = ()
         # What is decided after quantisation does not make it start again.
         own = replace(settings.own, max_drop=None, allow_float=False)
         self._fingerprint = places.fingerprint(replace(settings, own=own), seed)
 
-    def run(
-        self, batches: Callable[[int], Any], calibration: Callable[[], Any], began: float
-    ) -> dict[str, Any]:
+    def run(self, batches: Callable[[int], Any], began: float) -> dict[str, Any]:
         """All of it.
 
         Args:
             batches: called with the number of steps done, gives an endless iterator of feeds.
-            calibration: gives the feeds that ranges are measured on.
             began: `time.monotonic()` of the start, for the set-up's seconds.
 
         Returns: the metrics; none in a process that does not lead.
         """
         self._keep_fp32()
-        student = self._make_ready(calibration) if self._devices.leads else None
+        student = self._make_ready() if self._devices.leads else None
         if self._settings.own.method == "ptq" and student is None:
             return {}
         if self._settings.own.method != "ptq":
@@ -110,7 +110,7 @@ class QuantizeJob:
             self._settings = replace(self._settings, quant=leaving_marked(self._settings.quant))
         self._groups = self._find_groups()
         if self._settings.own.method == "ptq":
-            return self._calibrated(student, calibration, began)
+            return self._calibrated(student, began)
         programs = self._build()
         trainer, progress, good = self._prepare(programs, student)
         setup = time.monotonic() - began
@@ -125,7 +125,7 @@ class QuantizeJob:
         if not self._devices.leads:
             return {}
         self._take_best(trainer, progress)
-        mixed = self._write(programs, trainer, calibration, progress.best if progress.evaluations else None)
+        mixed = self._write(programs, trainer, progress.best if progress.evaluations else None)
         metrics: dict[str, Any] = {
             "steps": progress.step,
             "quantized_operators": len(programs.operators),
@@ -176,19 +176,14 @@ class QuantizeJob:
         )
         return compression.build(lambda what: LOG.info("quantize: %s", what))
 
-    def _make_ready(self, calibration: Callable[[], Any]) -> Student:
+    def _make_ready(self) -> Student:
         """Fold, equalise and calibrate the student; the teacher stays the model as it was given."""
         settings, places = self._settings, self._places
 
         def images() -> CalibrationImages | None:
             if not settings.calibration_batches:
                 return None
-            return CalibrationImages(
-                self._calibration(calibration),
-                settings.calibration_batches,
-                places.copies / "calibration",
-                self._image_names,
-            )
+            return self._calibration_images()
 
         def shown(title: str, count: int) -> Callable[[int], None]:
             line = self._show(title, count, unit="batch")
@@ -215,7 +210,7 @@ class QuantizeJob:
             if not self._devices.leads:
                 file.write_bytes(content)
 
-    def _calibrated(self, student: Student, calibration: Callable[[], Any], began: float) -> dict[str, Any]:
+    def _calibrated(self, student: Student, began: float) -> dict[str, Any]:
         """Post-training quantisation: write and evaluate what calibration found."""
         if not student.ranges:
             raise UserError("Quantize.method: ptq needs calibration images, and none are used")
@@ -231,8 +226,8 @@ class QuantizeJob:
         }
         if self._evaluate:
             metrics["mAP"] = float(self._evaluate(self._predictor(self._places.out)))
-            LOG.info("quantize: INT8 mAP %.4f with the inputs of convolutions in INT8", metrics["mAP"])
-        mixed, source = self._mixed(source, executor, calibration, metrics.get("mAP"), student.as_float)
+            LOG.info("quantize: INT8 mAP %.4f", metrics["mAP"])
+        mixed, source = self._mixed(source, executor, metrics.get("mAP"), student.as_float)
         metrics.update(mixed)
         if self._evaluate:
             metrics["every_tensor_mAP"] = self._every_tensor(source, executor)
@@ -299,12 +294,17 @@ class QuantizeJob:
             )
         return value
 
-    def _calibration(self, calibration: Callable[[], Any]) -> Any:
-        source = calibration()
-        try:
-            yield from itertools.islice(source, max(self._settings.calibration_batches, 1))
-        finally:
-            close_batches(source)
+    def _calibration_images(self) -> CalibrationImages:
+        """The calibration batches, at least one; read at the first use."""
+        if self._images is None:
+            source = self._calibration()
+            count = max(self._settings.calibration_batches, 1)
+            try:
+                folder = self._places.copies / "calibration"
+                self._images = CalibrationImages(source, count, folder, self._image_names)
+            finally:
+                close_batches(source)
+        return self._images
 
     def _shown(self, what: str) -> Callable[[int], None]:
         """Progress over the calibration batches, started under the name of what is done."""
@@ -330,10 +330,22 @@ class QuantizeJob:
 
         def measured(state: dict[str, Any]) -> float:
             folder = self._places.copies / "int8"
-            write_lite_model(self._source(programs, state, {}), programs.executor, folder)
+            try:
+                ranges = without_zeros(self._ranges(programs), say=False)
+            except NotFiniteError as error:
+                LOG.warning("quantize: %s; its mAP counts as 0", error)
+                return 0.0
+            source = self._source(programs, state, ranges)
+            write_lite_model(source, programs.executor, folder)
             return float(self._evaluate(self._predictor(folder)))
 
         return measure
+
+    def _ranges(self, programs: QatPrograms) -> dict[str, float]:
+        """The range of every activation in the quantised network as it is now."""
+        shown = self._shown("quantize: measuring the ranges of all results")
+        executor = paddle.static.Executor(paddle.CPUPlace())  # which keeps what it ran
+        return observe_ranges(programs.test, executor, self._calibration_images(), shown)
 
     def _source(self, programs: QatPrograms, state: dict[str, Any], ranges: dict[str, float]) -> Int8Source:
         ranges = {**ranges, **trained_ranges(programs.operators, state)}
@@ -346,14 +358,13 @@ class QuantizeJob:
         self,
         programs: QatPrograms,
         trainer: QatTrainer,
-        calibration: Callable[[], Any],
         best: float | None,
     ) -> dict[str, Any]:
         """The INT8 model and a description, from the variables in scope; returns what is known of the files."""
-        ranges = without_zeros(deployed_ranges(programs, self._calibration(calibration), self._shown))
+        ranges = without_zeros(self._ranges(programs))
         source = self._source(programs, trainer.state(), ranges)
         write_model(source, programs.executor, self._places.out)
-        metrics, source = self._mixed(source, programs.executor, calibration, best, {})
+        metrics, source = self._mixed(source, programs.executor, best, {})
         if self._evaluate:
             metrics["every_tensor_mAP"] = self._every_tensor(source, programs.executor)
         return metrics
@@ -383,7 +394,6 @@ class QuantizeJob:
         self,
         source: Int8Source,
         executor: Any,
-        calibration: Callable[[], Any],
         int8: float | None,
         as_float: Mapping[str, Any],
     ) -> tuple[dict[str, Any], Int8Source]:
@@ -392,7 +402,6 @@ class QuantizeJob:
         Args:
             source: what the model was written from; where more layers stay in float it is written again.
             executor: of Paddle.
-            calibration: images for the ranking.
             int8: mAP of the model written, where measured.
             as_float: see `student.Student`.
         """
@@ -414,9 +423,7 @@ class QuantizeJob:
             int8 = evaluate(places.out) if int8 is None else int8
             LOG.info("quantize: evaluating the FP32 model, which Quantize.max_drop is counted from")
             fp32 = evaluate(places.fp32)
-            mixed, chosen = reach_max_drop(
-                source, tools, lambda: self._few(calibration), own.max_drop, fp32, int8, as_float
-            )
+            mixed, chosen = reach_max_drop(source, tools, self._few, own.max_drop, fp32, int8, as_float)
             noted["max_drop"] = mixed.as_dict()
             if mixed.layers:
                 source = chosen
@@ -430,10 +437,10 @@ class QuantizeJob:
         metrics = {"mixed_precision": noted, "quantized_operators": len(source.operators)}
         return {**metrics, **({} if int8 is None else {"mAP": int8})}, source
 
-    def _few(self, calibration: Callable[[], Any]) -> list[Any]:
+    def _few(self) -> list[Any]:
         """Calibration batches with a few images."""
         few: list[Any] = []
-        for batch in self._calibration(calibration):
+        for batch in self._calibration_images():
             few.append(batch)
             if sum(len(next(iter(feed.values()))) for feed in few) >= _RANKED_ON:
                 break

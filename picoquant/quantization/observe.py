@@ -23,6 +23,10 @@ _SUFFIX = "@observed"
 _PARTS = ("scale", "state", "accum")
 
 
+class NotFiniteError(DataError):
+    """An activation is infinite or no number."""
+
+
 def observe_ranges(
     model: InferenceModel,
     executor: Any,
@@ -39,7 +43,7 @@ def observe_ranges(
 
     Returns: range by variable, inputs of the network included.
 
-    Raises: `DataError` naming the first variable that is not finite and the batch.
+    Raises: `NotFiniteError` naming the first such variable and the batch; `DataError` without an image.
     """
     program = strip_feed_fetch(model.program.clone(for_test=True))
     names = _insert_observers(program, model.feeds)
@@ -104,7 +108,7 @@ def _insert_observers(program: Any, feeds: tuple[str, ...]) -> list[str]:
 def _check_finite(scope: Any, names: list[str], batch: int) -> None:
     for name in names:
         if not np.isfinite(read_variable(scope, f"{name}{_SUFFIX}.scale")).all():
-            raise DataError(
+            raise NotFiniteError(
                 f"activation {name} is not finite in calibration batch {batch}: check the model's "
                 "weights and that the images are prepared as infer_cfg.yml says"
             )

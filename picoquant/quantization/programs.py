@@ -16,6 +16,7 @@ from picoquant.export.model_folder import MODEL, PARAMS
 from picoquant.export.program import complete_program, read_program
 from picoquant.files import whole_file
 
+_SERIALISED = "serialised."
 _FLOATS = (paddle.float32,)
 
 
@@ -55,7 +56,10 @@ def load_model(folder: Path, executor: Any) -> InferenceModel:
 def save_program(program: Any, executor: Any, folder: Path) -> None:
     """Write a program (feed and fetch operators included) and the weights it uses into a folder."""
     stripped = program._remove_training_info(clip_extra=False)
-    weights = paddle.static.io._serialize_persistables(stripped, executor)
+    with paddle.utils.unique_name.guard(
+        _SERIALISED
+    ):  # Paddle leaves the bytes in the scope, always a new name
+        weights = paddle.static.io._serialize_persistables(stripped, executor)
     with whole_file(Path(folder) / PARAMS, "wb") as stream:
         stream.write(weights)
     with whole_file(Path(folder) / MODEL, "wb") as stream:
@@ -97,6 +101,11 @@ def read_variable(scope: Any, name: str) -> np.ndarray:
 def write_variable(scope: Any, name: str, value: np.ndarray) -> None:
     """Set a variable, making it where it is not there."""
     scope.var(name).get_tensor().set(np.ascontiguousarray(value), paddle.CPUPlace())
+
+
+def free_variables(program: Any, scope: Any) -> None:
+    """Free what a program that was loaded, and saved, holds in a scope of its own: Paddle keeps every scope."""
+    scope.erase([*state_names(program), f"{_SERIALISED}out_var_0"])
 
 
 def state_names(program: Any) -> list[str]:

@@ -1,4 +1,5 @@
-"""The network as it is trained and evaluated in QAT: float weights, with the rounding to INT8 as operators.
+"""The network as QAT trains it, float weights with the rounding to INT8 as operators, and as it is evaluated:
+what else integer runtimes round (`tensors.rounded_tensors`) is rounded, too.
 
 Kept beside the INT8 model for the parity ladder of `picoquant eval --ladder`: what the written whole numbers and
 scales must reach again.
@@ -15,6 +16,8 @@ import paddle
 from picoquant.quantization.fake_quant import insert_fake_quantisation, scale_name
 from picoquant.quantization.int8_model import Int8Source, load_source
 from picoquant.quantization.programs import save_program, strip_feed_fetch, with_outputs, write_variable
+from picoquant.quantization.simulation import Range, round_tensors
+from picoquant.quantization.tensors import rounded_tensors
 
 FOLDER = "qat_graph"
 
@@ -34,7 +37,12 @@ def write_qat_graph(source: Int8Source, executor: Any, folder: Path) -> None:
         for operator in source.operators:
             top = np.array([source.ranges[operator.activation]], np.float32)
             write_variable(scope, scale_name(operator.activation), top)
+        names = rounded_tensors(program, loaded.feeds, source.operators)
         insert_fake_quantisation(program, scope, source.settings, training=False, operators=source.operators)
+        limits = {name: Range.symmetric(source.ranges[name]) for name in names if name in source.ranges}
+        renamed = round_tensors(
+            program.global_block(), scope, limits, loaded.feeds, source.settings.activation_bits
+        )
         folder.mkdir(parents=True, exist_ok=True)
-        outputs = [variable.name for variable in loaded.fetches]
+        outputs = [renamed.get(variable.name, variable.name) for variable in loaded.fetches]
         save_program(with_outputs(program, loaded.feeds, outputs), executor, folder)

@@ -87,7 +87,7 @@ def quantize(
     with quiet():
         import paddle
 
-        from picoquant.evaluation.child import ChildRuntime
+        from picoquant.evaluation.child import ChildRuntime, OwnRuntime
         from picoquant.evaluation.finite import require_finite_params
         from picoquant.quantization.devices import Devices
         from picoquant.quantization.job import QuantizeJob
@@ -101,7 +101,13 @@ def quantize(
         devices = Devices()
         _copy_models(folder, settings.distillation, copies)
         fast = tuned_cpu() if fast_convolutions_available() else nullcontext()
-        with ChildRuntime() as runtime, fast, static_session(), quiet():
+        trained = settings.own.method == "qat"
+        with (
+            ChildRuntime() if trained else nullcontext(OwnRuntime()) as runtime,
+            fast,
+            static_session(),
+            quiet(),
+        ):
             paddle.seed(seed)
             places = Places(copies, Path(out_dir), Path(work_dir), folder.config)
 
@@ -109,9 +115,18 @@ def quantize(
                 return pieces(ModelFolder.open(path, config=folder.config)) if pieces else {}
 
             job = QuantizeJob(
-                places, settings, seed, evaluate, progress, devices, runtime, counted, image_names
+                places,
+                settings,
+                seed,
+                evaluate,
+                progress,
+                devices,
+                runtime,
+                calibration or partial(batches, 0),
+                counted,
+                image_names,
             )
-            metrics = job.run(batches, calibration or partial(batches, 0), began)
+            metrics = job.run(batches, began)
     finally:
         shutil.rmtree(copies, ignore_errors=True)
     if not devices.leads:

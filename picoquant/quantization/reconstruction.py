@@ -18,7 +18,7 @@ import numpy as np
 
 from picoquant.quantization.fake_quant import QuantizedOperator
 from picoquant.quantization.folding import CONVOLUTIONS
-from picoquant.quantization.int8_model import quantise_weight
+from picoquant.quantization.whole_biases import quantise_weight
 
 _SWEEPS = 20
 _DAMPING = 0.01

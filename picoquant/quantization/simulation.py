@@ -19,7 +19,6 @@ from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
 from picoquant.quantization.fake_quant import QuantizedOperator
 from picoquant.quantization.folding import CONVOLUTIONS
-from picoquant.quantization.int8_model import quantise_weight
 from picoquant.quantization.programs import (
     InferenceModel,
     Inserter,
@@ -29,6 +28,7 @@ from picoquant.quantization.programs import (
     with_outputs,
     write_variable,
 )
+from picoquant.quantization.whole_biases import quantise_weight
 
 _LEVELS = 127
 
@@ -105,7 +105,7 @@ class Simulation:
         program = strip_feed_fetch(model.program.clone(for_test=True))
         block = program.global_block()
         self._weights = _replace_weights(block, self._scope, weights or {})
-        renamed = _round_tensors(block, self._scope, ranges, model.feeds)
+        renamed = round_tensors(block, self._scope, ranges, model.feeds)
         if onednn:
             for op in block.ops:
                 if op.type in CONVOLUTIONS:
@@ -147,17 +147,27 @@ def _replace_weights(block: Any, scope: Any, weights: Mapping[str, np.ndarray]) 
     return names
 
 
-def _round_tensors(
-    block: Any, scope: Any, ranges: Mapping[str, Range], feeds: Sequence[str]
+def round_tensors(
+    block: Any, scope: Any, ranges: Mapping[str, Range], feeds: Sequence[str], bits: int = 8
 ) -> dict[str, str]:
-    """Insert rounding behind each tensor that has a range; returns the rounded tensors' names."""
+    """Insert rounding behind each tensor that has a range.
+
+    Args:
+        block: changed in place.
+        scope: gets the ranges.
+        ranges: tensor -> what it is rounded to.
+        feeds: inputs of the network.
+        bits: of symmetric numbers.
+
+    Returns: the rounded tensors' names.
+    """
     renamed: dict[str, str] = {}
     index, fresh = 0, list(feeds)
     while True:
         inserter = Inserter(block, index)
         for name in fresh:
             if name in ranges and name not in renamed:
-                renamed[name] = _round(inserter, block, scope, name, ranges[name])
+                renamed[name] = _round(inserter, block, scope, name, ranges[name], bits)
         index = inserter.index
         if index >= len(block.ops):
             break
@@ -172,7 +182,7 @@ def _round_tensors(
     return renamed
 
 
-def _round(inserter: Inserter, block: Any, scope: Any, name: str, limits: Range) -> str:
+def _round(inserter: Inserter, block: Any, scope: Any, name: str, limits: Range, bits: int) -> str:
     source = block.var(name)
     if limits.is_symmetric:
         scale = inserter.variable(f"{name}@simulated.scale", source, persistable=True, shape=[1])
@@ -183,7 +193,7 @@ def _round(inserter: Inserter, block: Any, scope: Any, name: str, limits: Range)
             "fake_quantize_dequantize_moving_average_abs_max",
             {"X": source, "InScale": scale},
             {"Out": result, "OutScale": scale},
-            {"bit_length": 8, "moving_rate": 0.9, "is_test": True},
+            {"bit_length": bits, "moving_rate": 0.9, "is_test": True},
         )
         return result.name
     step, zero = limits.step_and_zero()

@@ -1,6 +1,6 @@
 """Which tensors an NPU holds in INT8, and which of them must have one range.
 
-Paddle's INT8 model rounds the inputs of convolutions only. An NPU that runs INT8 only holds every tensor in
+PaddleSlim's INT8 model rounds the inputs of convolutions only. An NPU that runs INT8 only holds every tensor in
 INT8, so each needs a range, but for those that never exist there: the sum of a convolution before its bias
 is added, and before a ReLU or ReLU6 that follows alone (Paddle Lite's NNAdapter fuses both; source:
 `fuse_conv2d_add_into_conv2d.cc`, `fuse_conv2d_activation_into_conv2d.cc`).
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from picoquant.quantization.fake_quant import QuantizedOperator
 from picoquant.quantization.folding import CONVOLUTIONS, stored_bias
 from picoquant.quantization.programs import is_activation, output_names
 
@@ -72,6 +73,40 @@ def target_tensors(program: Any, feeds: Sequence[str]) -> TargetTensors:
     for name in names:
         groups.setdefault(_find(leader, name), []).append(name)
     return TargetTensors(tuple(names), tuple(map(tuple, groups.values())), fused)
+
+
+def rounded_tensors(
+    program: Any, feeds: Sequence[str], operators: Sequence[QuantizedOperator]
+) -> tuple[str, ...]:
+    """Tensors that integer runtimes hold in INT8 without fail: what leads to operators in INT8, and their results.
+
+    Not among them: what follows the last of these. An NPU has it in INT8, too; ONNX Runtime and CPUs do not, and
+    eight bits of a score hold nothing of the low ones. Nor what a layer in float gives to layers in float only.
+
+    Args:
+        program: see `target_tensors`.
+        feeds: its inputs.
+        operators: what runs in INT8.
+    """
+    tensors = target_tensors(program, feeds)
+    block, int8 = program.global_block(), {operator.output for operator in operators}
+    ends = {tensors.fused.get(name, name): name for name in _convolved(block)}
+    wanted = {tensors.fused.get(operator.output, operator.output) for operator in operators}
+    for op in reversed(block.ops):
+        if op.type not in ("feed", "fetch") and wanted & set(op.output_arg_names):
+            wanted.update(op.input_arg_names)
+
+    def stays(name: str) -> bool:
+        users = [op for op in block.ops if name in op.input_arg_names]
+        floats = all(op.type in CONVOLUTIONS and op.output("Output")[0] not in int8 for op in users)
+        return name in ends and ends[name] not in int8 and floats
+
+    return tuple(name for name in tensors.names if name in wanted and not stays(name))
+
+
+def _convolved(block: Any) -> list[str]:
+    """Results of the convolutions."""
+    return [op.output("Output")[0] for op in block.ops if op.type in CONVOLUTIONS]
 
 
 def _fused(block: Any, ops: list[Any], users: dict[str, list[Any]], fetched: set[str]) -> dict[str, str]:

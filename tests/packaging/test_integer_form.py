@@ -18,7 +18,7 @@ from picoquant.packaging.program_edit import (
     write_params,
     write_program,
 )
-from picoquant.packaging.quantised import read_quantised
+from picoquant.packaging.quantised import files_without_rounding, read_quantised
 from picoquant.packaging.targets import load_target
 from tests.npu.quick_int8 import exported, quick_int8
 from tests.npu.test_check import FAMILIES
@@ -69,10 +69,11 @@ def apart(model: ModelFolder):
 
 def both(model: ModelFolder, opt, folder):
     program, values, quantised = apart(model)
+    plain = files_without_rounding(program, model.params, folder / "values")
     made = integer_form(program, values, quantised)
     write_params(*made, folder / "params")
     return (
-        by_opt(opt, program, model.params, folder / "plain"),
+        by_opt(opt, *plain, folder / "plain"),
         by_opt(opt, made[0], folder / "params", folder / "integer"),
     )
 

@@ -17,6 +17,7 @@ from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.model_folder import ModelFolder
 from picoquant.quantization.folding import fold_model
 from picoquant.quantization.programs import load_model, read_variable, state_names, write_variable
+from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.session import quiet, static_session
 from picoquant.quantization.settings import OwnSettings
@@ -93,17 +94,21 @@ def test_the_model_written_is_the_one_evaluated(quantized):
         np.testing.assert_array_equal(got, expected)
 
 
-def test_every_tensor_in_int8_is_near_the_model_written(quantized):
-    _, _, recorder = quantized
-    for written, every in zip(recorder.seen[2], recorder.seen[3]):
-        assert 0 < np.abs(every - written).max() < 0.05 * np.abs(written).max()
+def test_every_tensor_in_int8_rounds_the_scores_more(quantized):
+    """The scores' sigmoid is behind the last convolution: the model written has it in float."""
+    folder, _, recorder = quantized
+    described = json.loads((folder / "model" / "quantization.json").read_text())
+    (scores, boxes), (every_score, every_box) = recorder.seen[2:4]
+    largest = next(value for name, value in described["ranges"].items() if name.startswith("sigmoid"))
+    assert 0 < np.abs(every_score - scores).max() <= 0.5001 * largest / 127
+    np.testing.assert_array_equal(every_box, boxes)
 
 
 @pytest.mark.parametrize(
     "quant",
     [{}, {"use_pact": True}, {"weight_quantize_type": "abs_max"}, {"weight_bits": 5, "activation_bits": 6}],
 )
-def test_int8_model_predicts_what_the_fake_quantised_program_does(small_model, tmp_path, quant):
+def test_model_written_predicts_what_the_fake_quantised_program_does(small_model, tmp_path, quant):
     with quiet():
         from picoquant.quantization.compressor import StudentFirstCompression
     wanted, feed = settings(2, quant), next(batches(100))
@@ -119,8 +124,12 @@ def test_int8_model_predicts_what_the_fake_quantised_program_does(small_model, t
         test = programs.test
         inputs = {"image": feed["image"]}
         outputs = programs.executor.run(test.program, feed=inputs, fetch_list=list(test.fetches))
-    for expected, got in zip(outputs, predictions(tmp_path / "model", feed)):
-        np.testing.assert_allclose(got, expected, atol=1e-4)
+    graph, written = (predictions(tmp_path / "model" / part, feed) for part in (QAT_GRAPH, ""))
+    level = 1 / (2 ** (wanted.quant.activation_bits - 1) - 1)
+    for trained, same, rounded in zip(outputs, graph, written):
+        # Training does not round results; the graph's biases are not whole.
+        assert np.abs(same - trained).mean() < level * np.abs(trained).max()
+        assert np.abs(rounded - same).mean() < 0.3 * level * np.abs(trained).max()
 
 
 def test_onnx_form_differs_by_rounding_only(quantized):

@@ -1,0 +1,110 @@
+"""Weights in INT8 whose biases are whole numbers, as integer hardware adds them.
+
+A convolution on integers adds its bias in INT32, in units of one level of the weight times one of the input
+(`packaging.bias_units`). Paddle's runtime adds biases in float; with whole ones it computes what integer runtimes
+compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from picoquant.packaging.bias_units import with_exact_bias, with_room_for_bias
+from picoquant.quantization.fake_quant import QuantizedOperator
+from picoquant.quantization.folding import CONVOLUTIONS, stored_bias
+from picoquant.quantization.programs import read_variable
+
+_SMALLEST = 1e-8  # range of a channel of zeros; PaddleSlim divides by this, too
+
+
+@dataclass(frozen=True)
+class QuantisedWeight:
+    """A weight as INT8 holds it, and the bias behind it.
+
+    Attributes:
+        levels: whole numbers as int8, in Paddle's layout.
+        largest: the value of the largest level (127), float32, one for each channel or `[1]`.
+        bias: name of the stored bias that is added to the result; None where there is none.
+        bias_value: what it becomes, float32.
+    """
+
+    levels: np.ndarray
+    largest: np.ndarray
+    bias: str | None = None
+    bias_value: np.ndarray | None = None
+
+
+def quantise_weight(
+    weight: np.ndarray, axis: int, bits: int, largest: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Round a weight to whole numbers.
+
+    Args:
+        weight: float32, any shape.
+        axis: the axis with a range for each index; -1: one range.
+        bits: of a number; 8 gives -127 to 127.
+        largest: the ranges, one for each index; None: the largest absolute values.
+
+    Returns: the numbers as int8, and the ranges.
+    """
+    top = float(2 ** (bits - 1) - 1)
+    if largest is None:
+        other = tuple(i for i in range(weight.ndim) if i != axis) if axis >= 0 else None
+        largest = np.maximum(np.abs(weight).max(axis=other), np.float32(_SMALLEST)).astype(np.float32)
+    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+    levels = weight / largest.reshape(shape if axis >= 0 else ()) * np.float32(top)
+    return np.clip(np.rint(levels), -top, top).astype(np.int8), largest.reshape(-1)
+
+
+def quantise_operator(
+    block: Any, scope: Any, operator: QuantizedOperator, ranges: Mapping[str, float], bits: tuple[int, int]
+) -> QuantisedWeight:
+    """Round an operator's weight, and its bias to whole numbers of units.
+
+    Args:
+        block: of the float program, in which a bias follows its convolution (`folding.stored_bias`).
+        scope: its variables.
+        operator: what is to run in INT8. A weight that several operators take, and one with a single range,
+            keep their range; so does what a bias does not follow.
+        ranges: largest absolute value of each activation.
+        bits: of weights and of activations.
+    """
+    weight = read_variable(scope, operator.weight)
+    levels, largest = quantise_weight(weight, operator.axis, bits[0])
+    found = _bias(block, operator)
+    if found is None:
+        return QuantisedWeight(levels, largest)
+    name, result = found
+    bias = read_variable(scope, name)
+    levels_up = [2 ** (width - 1) - 1 for width in bits]
+    input_step = ranges[operator.activation] / levels_up[1]
+    scales = with_room_for_bias(largest / levels_up[0], bias, input_step)
+    if result in ranges:
+        scales = with_exact_bias(scales, bias, input_step, ranges[result] / levels_up[1])
+    if (scales * levels_up[0] != largest).any():
+        largest = (scales * levels_up[0]).astype(np.float32)
+        levels, largest = quantise_weight(weight, operator.axis, bits[0], largest)
+    unit = largest.astype(np.float64) / levels_up[0] * input_step
+    return QuantisedWeight(levels, largest, name, (np.rint(bias / unit) * unit).astype(np.float32))
+
+
+def _bias(block: Any, operator: QuantizedOperator) -> tuple[str, str] | None:
+    """Names of the bias that only this operator's result gets, and of the tensor that leaves the layer."""
+    if operator.kind not in CONVOLUTIONS or operator.axis != 0:
+        return None
+    users = [op for op in block.ops if operator.output in op.input_arg_names]
+    name = stored_bias(block, users[0]) if len(users) == 1 else None
+    alone = all(
+        sum(each in op.input_arg_names for op in block.ops) == 1 for each in (name, operator.weight) if each
+    )
+    if name is None or not alone:
+        return None
+    result = users[0].output("Out")[0]
+    after = [op for op in block.ops if result in op.input_arg_names]
+    if len(after) == 1 and after[0].type in ("relu", "relu6"):
+        result = after[0].output("Out")[0]
+    return name, result

@@ -62,16 +62,16 @@ def trained_ranges(
 ) -> dict[str, float]:
     """The ranges of the quantised operators' inputs, by variable.
 
-    One that follows the data is 0 when its tensor has become 0 for every image: any range will do then.
+    One that follows the data falls to 0 when its tensor has become 0 for every image: any range will do then.
 
     Raises: `UserError` when training has made one useless.
     """
     ranges = {}
     for operator in operators:
-        value = float(state[scale_name(operator.activation)][0]) or SMALLEST_RANGE
+        value = float(state[scale_name(operator.activation)][0])
         if not np.isfinite(value) or value < 0:
             raise UserError(
                 f"the trained range of {operator.activation} is {value}: lower TrainConfig.learning_rate"
             )
-        ranges[operator.activation] = value
+        ranges[operator.activation] = max(value, SMALLEST_RANGE)
     return ranges

@@ -34,7 +34,7 @@ from picoquant.quantization.kept_float import leaving_marked
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
 from picoquant.quantization.observe import NotFiniteError, observe_ranges
 from picoquant.quantization.places import Places
-from picoquant.quantization.programs import load_model
+from picoquant.quantization.programs import free_variables, load_model
 from picoquant.quantization.ranges import without_zeros
 from picoquant.quantization.rate import linear_scale
 from picoquant.quantization.settings import NO_EVALUATION, QuantizeSettings
@@ -84,6 +84,8 @@ class QuantizeJob:
         self._places, self._settings, self._evaluate, self._show = places, settings, evaluate, show
         self._pieces, self._image_names = pieces, image_names
         self._calibration, self._images = calibration, None
+        self._student: Student | None = None
+        self._largest: dict[str, float] = {}
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._all: tuple[QuantizedOperator, ...] = ()
         # What is decided after quantisation does not make it start again.
@@ -100,7 +102,7 @@ class QuantizeJob:
         Returns: the metrics; none in a process that does not lead.
         """
         self._keep_fp32()
-        student = self._make_ready() if self._devices.leads else None
+        student = self._student = self._make_ready() if self._devices.leads else None
         if self._settings.own.method == "ptq" and student is None:
             return {}
         if self._settings.own.method != "ptq":
@@ -342,10 +344,28 @@ class QuantizeJob:
         return measure
 
     def _ranges(self, programs: QatPrograms) -> dict[str, float]:
-        """The range of every activation in the quantised network as it is now."""
-        shown = self._shown("quantize: measuring the ranges of all results")
+        """The range of every activation in the quantised network as it is now.
+
+        Where calibration chose less than the largest value, the same part of what is the largest now.
+        """
+        title = "quantize: measuring the ranges of all results"
         executor = paddle.static.Executor(paddle.CPUPlace())  # which keeps what it ran
-        return observe_ranges(programs.test, executor, self._calibration_images(), shown)
+        now = observe_ranges(programs.test, executor, self._calibration_images(), self._shown(title))
+        chosen = self._student.ranges
+        if chosen and not self._largest:
+            self._largest = self._largest_of_student()
+        part = {name: chosen[name] / top for name, top in self._largest.items() if top > 0 and name in chosen}
+        return {name: value * part.get(name, 1.0) for name, value in now.items()}
+
+    def _largest_of_student(self) -> dict[str, float]:
+        """The largest absolute value of every activation of the student in float, averaged over batches."""
+        scope, executor = paddle.static.Scope(), paddle.static.Executor(paddle.CPUPlace())
+        with paddle.static.scope_guard(scope):
+            model = load_model(self._places.student, executor)
+            shown = self._shown("quantize: measuring the FP32 model's ranges")
+            found = observe_ranges(model, executor, self._calibration_images(), shown)
+            free_variables(model.program, scope)
+        return found
 
     def _source(self, programs: QatPrograms, state: dict[str, Any], ranges: dict[str, float]) -> Int8Source:
         ranges = {**ranges, **trained_ranges(programs.operators, state)}

@@ -161,7 +161,7 @@ def choose_ranges(
 
 def without_zeros(ranges: Mapping[str, float], say: bool = True) -> dict[str, float]:
     """The ranges, with the smallest that can be divided by for tensors that are always 0, which are named."""
-    silent = sorted(name for name, value in ranges.items() if value <= 0)
+    silent = sorted(name for name, value in ranges.items() if value < SMALLEST_RANGE)
     if silent and say:
         LOG.warning(
             "quantize: %d tensors are 0 for all calibration images (%s …); their range is set to %g",

@@ -8,7 +8,10 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.errors import ConfigError
+from picoquant.errors import ConfigError, UserError
+from picoquant.quantization.calibration import trained_ranges
+from picoquant.quantization.fake_quant import QuantizedOperator
+from picoquant.quantization.ranges import SMALLEST_RANGE
 from picoquant.quantization.session import quiet, static_session
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
 from tests.quantization.small_net import batches, settings
@@ -127,3 +130,12 @@ def test_interrupted_lsq_run_ends_as_an_undisturbed_one(small_model, tmp_path):
 def test_both_ways_to_learn_ranges_are_refused():
     with pytest.raises(ConfigError, match=r"lsq and QuantAware.use_pact: true both learn"):
         replace(settings(1, {"use_pact": True}), own=OwnSettings(learned_ranges="lsq"))
+
+
+@pytest.mark.parametrize("found", [0.0, 1e-40])
+def test_a_range_that_fell_to_nothing_is_the_smallest(found):
+    """Of a tensor that has become 0 for every image; shrinking by a tenth a step it passes by 1e-40."""
+    operator = QuantizedOperator("conv2d", "y", "x", "w", 0)
+    assert trained_ranges([operator], {"x@scale": np.float32([found])}) == {"x": SMALLEST_RANGE}
+    with pytest.raises(UserError, match="trained range of x is -1"):
+        trained_ranges([operator], {"x@scale": np.float32([-1.0])})

@@ -68,8 +68,9 @@ def quantise_operator(
     Args:
         block: of the float program, in which a bias follows its convolution (`folding.stored_bias`).
         scope: its variables.
-        operator: what is to run in INT8. A weight that several operators take, and one with a single range,
-            keep their range; so does what a bias does not follow.
+        operator: what is to run in INT8. A weight that several operators take keeps its range, and so does one
+            that no bias follows. One with a single range for all channels changes it only where a bias would
+            not fit.
         ranges: largest absolute value of each activation.
         bits: of weights and of activations.
     """
@@ -80,21 +81,21 @@ def quantise_operator(
         return QuantisedWeight(levels, largest)
     name, result = found
     bias = read_variable(scope, name)
-    levels_up = [2 ** (width - 1) - 1 for width in bits]
-    input_step = ranges[operator.activation] / levels_up[1]
-    scales = with_room_for_bias(largest / levels_up[0], bias, input_step)
+    tops = [2 ** (width - 1) - 1 for width in bits]
+    input_step = ranges[operator.activation] / tops[1]
+    scales = with_room_for_bias(largest / tops[0], bias, input_step)
     if result in ranges:
-        scales = with_exact_bias(scales, bias, input_step, ranges[result] / levels_up[1])
-    if (scales * levels_up[0] != largest).any():
-        largest = (scales * levels_up[0]).astype(np.float32)
+        scales = with_exact_bias(scales, bias, input_step, ranges[result] / tops[1])
+    if (scales * tops[0] != largest).any():
+        largest = (scales * tops[0]).astype(np.float32)
         levels, largest = quantise_weight(weight, operator.axis, bits[0], largest)
-    unit = largest.astype(np.float64) / levels_up[0] * input_step
+    unit = largest.astype(np.float64) / tops[0] * input_step
     return QuantisedWeight(levels, largest, name, (np.rint(bias / unit) * unit).astype(np.float32))
 
 
 def _bias(block: Any, operator: QuantizedOperator) -> tuple[str, str] | None:
     """Names of the bias that only this operator's result gets, and of the tensor that leaves the layer."""
-    if operator.kind not in CONVOLUTIONS or operator.axis != 0:
+    if operator.kind not in CONVOLUTIONS or operator.axis not in (0, -1):
         return None
     users = [op for op in block.ops if operator.output in op.input_arg_names]
     name = stored_bias(block, users[0]) if len(users) == 1 else None

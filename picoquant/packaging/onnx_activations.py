@@ -18,7 +18,6 @@ from onnx import NodeProto, helper
 from picoquant.packaging.onnx_graph import Graph, attribute
 
 _SIXTH = 1.0 / 6.0
-_FEW = 4096  # elements of a tensor for which a Clip of its bytes costs nothing
 _CLOSE = 1e-4  # paddle writes slopes as 0.1666667 or 0.16666666
 
 
@@ -28,7 +27,7 @@ class Limit:
 
     Attributes:
         top: the largest value; infinite for a Relu.
-        reach: how large its input was measured to be; infinite when nobody did, and where a Clip is cheap anyway.
+        reach: how large its input was measured to be; infinite when nobody did.
     """
 
     top: float
@@ -139,8 +138,7 @@ def drop_clips(graph: Graph, ranges: Mapping[str, float]) -> dict[str, Limit]:
             continue
         maker.output[list(maker.output).index(source)] = output
         graph.remove(node)
-        few = 0 < math.prod(graph.shapes.get(output, (0,))) <= _FEW
-        limited[output] = Limit(highest, math.inf if few else ranges.get(source, math.inf))
+        limited[output] = Limit(highest, ranges.get(source, math.inf))
     return limited
 
 

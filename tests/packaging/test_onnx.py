@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from picoquant.errors import ToolError
-from picoquant.packaging import onnx_activations
 from picoquant.packaging.agreement import compare, feed_of, run_onnx, sample_image
 from picoquant.packaging.bias_units import with_exact_bias, with_room_for_bias
 from picoquant.packaging.onnx_float import paddle_to_onnx
@@ -68,8 +67,7 @@ def test_onnxruntime_uses_integer_kernels_only(integer_file, tmp_path):
     }
 
 
-def test_clip_only_where_values_reach_above_the_top(small, taken_apart, monkeypatch):
-    monkeypatch.setattr(onnx_activations, "_FEW", 0)  # of so small tensors each would have one
+def test_clip_only_where_values_reach_above_the_top(small, taken_apart):
     quantised = taken_apart[2]
     names = [variable.name for variable in quantised.network.blocks[0].vars]
     clips = {}

@@ -98,8 +98,11 @@ def levels_of(
     for node in graph.nodes:
         if _cannot_be_negative(node, graph, positive):
             positive.update(node.output)
+        weighted = node.op_type in _WITH_WEIGHTS
+        if node.op_type == "Conv" and node.input[1] not in quantised:
+            continue  # a layer in float gives floats
         for name in node.output:
-            if name in inner or node.op_type in _WITH_WEIGHTS:
+            if name in inner or weighted:
                 levels = _of_result(node, name, found, ranges, limited, units, signed=name not in positive)
                 if levels is not None:
                     found[name] = levels

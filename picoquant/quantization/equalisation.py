@@ -212,7 +212,7 @@ class _Path:
             axis = op.attr("axis") - 1
             cuts = np.cumsum([shape[axis] for shape in shapes])[:-1]
             return dict(zip(outputs, np.split(given[0], cuts, axis)))
-        if op.type == "reshape2":
+        if op.type == "reshape2" and given[0].size == np.prod(shapes[0]):  # else values move between images
             return {outputs[0]: given[0].reshape(shapes[0])}
         if op.type == "transpose2" and op.attr("axis")[0] == 0:
             return {outputs[0]: given[0].transpose([axis - 1 for axis in op.attr("axis")[1:]])}

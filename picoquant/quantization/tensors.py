@@ -2,8 +2,8 @@
 
 PaddleSlim's INT8 model rounds the inputs of convolutions only. An NPU that runs INT8 only holds every tensor in
 INT8, so each needs a range, but for those that never exist there: the sum of a convolution before its bias
-is added, and before a ReLU or ReLU6 that follows alone (Paddle Lite's NNAdapter fuses both; source:
-`fuse_conv2d_add_into_conv2d.cc`, `fuse_conv2d_activation_into_conv2d.cc`).
+is added, before a batch-norm, and before a ReLU or ReLU6 that follows alone (Paddle Lite's NNAdapter fuses all; source:
+`fuse_conv2d_add_into_conv2d.cc`, `fuse_conv2d_batch_norm_into_conv2d.cc`, `fuse_conv2d_activation_into_conv2d.cc`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _SAME_RANGE = (
     "nearest_interp_v2", "nearest_interp", "squeeze2", "unsqueeze2", "flatten_contiguous_range",
     "channel_shuffle", "assign", "pad3d", "stack", "unstack", "gather", "tile", "expand_v2",
 )  # fmt: skip
+_NORM = "batch_norm"
 _FUSED_ACTIVATIONS = ("relu", "relu6")
 _NOT_COMPUTED = ("feed", "fetch", "shape")
 
@@ -81,7 +82,7 @@ def rounded_tensors(
     """Tensors that integer runtimes hold in INT8 without fail: what leads to operators in INT8, and their results.
 
     Not among them: what follows the last of these. An NPU has it in INT8, too; ONNX Runtime and CPUs do not, and
-    eight bits of a score hold nothing of the low ones. Nor what a layer in float gives to layers in float only.
+    eight bits of a score hold nothing of the low ones. Nor what a layer in float gives, or takes alone.
 
     Args:
         program: see `target_tensors`.
@@ -96,10 +97,12 @@ def rounded_tensors(
         if op.type not in ("feed", "fetch") and wanted & set(op.output_arg_names):
             wanted.update(op.input_arg_names)
 
+    def in_float(op: Any) -> bool:
+        return op.type in CONVOLUTIONS and op.output("Output")[0] not in int8
+
     def stays(name: str) -> bool:
-        users = [op for op in block.ops if name in op.input_arg_names]
-        floats = all(op.type in CONVOLUTIONS and op.output("Output")[0] not in int8 for op in users)
-        return name in ends and ends[name] not in int8 and floats
+        given = name in ends and ends[name] not in int8
+        return given or all(in_float(op) for op in block.ops if name in op.input_arg_names)
 
     return tuple(name for name in tensors.names if name in wanted and not stays(name))
 
@@ -116,13 +119,17 @@ def _fused(block: Any, ops: list[Any], users: dict[str, list[Any]], fetched: set
         if op.type not in CONVOLUTIONS:
             continue
         name, inside = op.output("Output")[0], []
-        for wanted in (stored_bias, _fused_activation):
+        for wanted in (stored_bias, _batch_norm, _fused_activation):
             after = users.get(name, [])
             if len(after) == 1 and name not in fetched and wanted(block, after[0]):
                 inside.append(name)
-                name = after[0].output("Out")[0]
+                name = after[0].output("Y" if after[0].type == _NORM else "Out")[0]
         fused.update(dict.fromkeys(inside, name))
     return fused
+
+
+def _batch_norm(block: Any, op: Any) -> bool:
+    return op.type == _NORM
 
 
 def _fused_activation(block: Any, op: Any) -> bool:

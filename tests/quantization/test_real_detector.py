@@ -31,7 +31,7 @@ def batches(start):
     ("kind", "use_pact"),
     [
         ("raw", True),
-        pytest.param("boxes", False, marks=pytest.mark.slow),
+        ("boxes", False),
         pytest.param("detections", False, marks=pytest.mark.slow),
     ],
 )

@@ -134,7 +134,7 @@ def quantised(undisturbed, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_stopped_quantisation_continues_to_the_same_model(undisturbed, quantised, tmp_path, sent):
     stopped = tmp_path / "stopped"
     shutil.copytree(undisturbed, stopped)

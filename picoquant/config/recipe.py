@@ -247,11 +247,11 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     defaults = {key: value for key, value in sections.items() if key != "export"}
     defaults["Global"] = {**sections["Global"], "config": None}
     document = {**defaults, **document}
-    document["Global"] = {**defaults["Global"], **(own.get("Global") or {})}
+    document["Global"] = {**defaults["Global"], **_section(own, "Global", path)}
     document["export"] = {
-        **document.get("export", {}),
+        **_section(document, "export", path),
         **sections["export"],
-        **(top.get("export") or {}),
+        **_section(top, "export", path),
     }
     known = schema()
     check_keys(document, known, str(path))
@@ -270,9 +270,12 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         if keys[0] == "Calibration" and len(keys) > 1 and isinstance(named, str):
             document["Calibration"] = _calibration_file(named)
         apply_overrides(document, [text], known)
-    document["Global"]["config"] = (
-        None if document["Global"]["config"] is None else str(document["Global"]["config"])
-    )
+    own_global = {
+        "config": None,
+        **_section(document, "Global", path),
+    }  # it may have been set to something else
+    chosen = own_global["config"]
+    document["Global"] = {**own_global, "config": None if chosen is None else str(chosen)}
     package = document.get("Package")
     if isinstance(package, dict) and package.get("target") is not None:
         named = package["target"]
@@ -311,16 +314,21 @@ def _instead(keys: Sequence[str]) -> str:
     return "; " + ", ".join(known) if known else ""
 
 
+def _section(values: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """A section of a file; empty where it is not there or null."""
+    section = values.get(name) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{path}: {name}: expected keys and values, found {section!r}")
+    return section
+
+
 def _on_its_detector(own: dict[str, Any], path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """A recipe laid on the detector's configuration that its Global section names.
 
     A resolved recipe (`config.yml` of a run folder) holds all of that already, and stays as it is: the file
     it came from may be gone, or named from another folder.
     """
-    section = own.get("Global") or {}
-    if not isinstance(section, dict):
-        raise ConfigError(f"{path}: Global: expected keys and values, found {section!r}")
-    set_now = {}
+    section, set_now = _section(own, "Global", path), {}
     for text in overrides:
         keys, value = parse_override(text)
         if keys[:1] == ["Global"] and keys[1:] in (["config"], ["reader_config"]):
@@ -328,6 +336,9 @@ def _on_its_detector(own: dict[str, Any], path: Path, overrides: Sequence[str]) 
     if "architecture" in own and not set_now:
         return own
     named = {"config": None, "reader_config": None, **section, **set_now}
+    for key in ("config", "reader_config"):
+        if named[key] and not isinstance(named[key], str):
+            raise ConfigError(f"{path}: Global.{key}: expected a file's name, found {named[key]!r}")
     detector = load_with_bases(_beside(path, named["config"] or DEFAULT_DETECTOR))
     if named["reader_config"]:
         detector = merge(detector, load_with_bases(_beside(path, named["reader_config"])))

@@ -142,6 +142,9 @@ def _optimizer(values: Mapping[str, Any]) -> OptimizerSettings:
         if key not in known:
             raise unknown_key("OptimizerBuilder", str(key), known)
     given = {key: values[key] for key in known[2:] if key in values}
+    for key in known[:2]:
+        if values.get(key) and not isinstance(values[key], Mapping):
+            raise ConfigError(f"OptimizerBuilder.{key}: expected keys and values, found {values[key]!r}")
     regularizer = values.get("regularizer") or {"type": "L2", "factor": 0.0}
     if regularizer.get("type", "L2") != "L2":
         raise ConfigError(f"OptimizerBuilder.regularizer.type: {regularizer['type']} is not known, only L2")

@@ -114,7 +114,11 @@ class InferConfig:
 
         Raises: `WeightsError` that names the file and the key.
         """
-        steps = {step.get("type"): step for step in _get(values, "Preprocess", list, where)}
+        listed = _get(values, "Preprocess", list, where)
+        for step in listed:
+            if not isinstance(step, dict) or not isinstance(step.get("type"), str):
+                raise WeightsError(f"{where}: Preprocess: expected steps with a type, found {step!r}")
+        steps = {step["type"]: step for step in listed}
         unknown = set(steps) - {"Resize", "NormalizeImage", "Permute", "PadStride"}
         if unknown:
             raise WeightsError(f"{where}: Preprocess has steps unknown here: {sorted(unknown)}")

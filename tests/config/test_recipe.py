@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from picoquant.config.recipe import load_recipe
+from picoquant.config.training import train_settings
 from picoquant.config.yaml_files import dump_yaml
 from picoquant.errors import ConfigError
 
@@ -131,3 +132,35 @@ def test_a_base_of_a_recipes_name_beside_the_file_comes_first(tmp_path):
     (tmp_path / "quickstart.yaml").write_text("Global: {seed: 5}\n")
     (tmp_path / "mine.yaml").write_text("_BASE_: quickstart.yaml\n")
     assert load_recipe(str(tmp_path / "mine.yaml")).common.seed == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("export: [1]", "export: expected keys and values, found [1]"),
+        ("Global: {config: [a]}", "Global.config: expected a file's name, found ['a']"),
+        ("Global: {reader_config: {a: 1}}", "Global.reader_config: expected a file's name, found {'a': 1}"),
+    ],
+)
+def test_a_section_of_another_kind_is_named(tmp_path, text, message):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"_BASE_: picodet_s_qat_dis.yaml\n{text}\n")
+    with pytest.raises(ConfigError) as raised:
+        load_recipe(str(file))
+    assert message in str(raised.value)
+
+
+def test_null_sections_are_empty_ones(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("_BASE_: picodet_s_qat_dis.yaml\nexport: null\n")
+    assert load_recipe(str(file)).document["export"] == {"post_process": False, "nms": False}
+    assert load_recipe(str(file), ["Global=null"]).document["Global"] == {"config": None}
+    with pytest.raises(ConfigError, match="Global: expected keys and values, found 'x'"):
+        load_recipe(str(file), ["Global=x"])
+
+
+@pytest.mark.parametrize("key", ["optimizer", "regularizer"])
+def test_an_optimizer_of_another_kind_is_named(key):
+    recipe = load_recipe("picodet_s_320_coco", [f"OptimizerBuilder.{key}=[0]"])
+    with pytest.raises(ConfigError, match=rf"OptimizerBuilder.{key}: expected keys and values, found \[0\]"):
+        train_settings(recipe)

@@ -92,6 +92,8 @@ def test_a_folder_without_it_is_told_what_is_needed(tmp_path):
     [
         ({"Preprocess": [{"type": "Permute"}]}, "no Resize"),
         ({"Preprocess": [{"type": "WarpAffine"}]}, "WarpAffine"),
+        ({"Preprocess": [{"type": {}}]}, "steps with a type, found {'type': {}}"),
+        ({"Preprocess": ["Resize"]}, "steps with a type, found 'Resize'"),
         ({"Preprocess": [{"type": "Resize"}]}, "target_size is missing"),
         ({"Preprocess": [{"type": "Resize", "target_size": [0, 3]}]}, r"target_size is \[0, 3\]"),
         ({"label_list": None}, "label_list is missing"),

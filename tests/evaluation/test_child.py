@@ -11,6 +11,7 @@ import pytest
 from picoquant.config.detector import parse_detector
 from picoquant.config.yaml_files import load_detection_config
 from picoquant.errors import PicoquantError
+from picoquant.evaluation import child as child_module
 from picoquant.evaluation import compiled_predictor
 from picoquant.evaluation.child import ChildPredictor, ChildRuntime
 from picoquant.evaluation.runtime import open_predictor
@@ -68,3 +69,18 @@ def test_exported_models_one_after_the_other(tmp_path):
                 np.testing.assert_array_equal(have, want)
             seen.append(found[0])
     assert np.abs(seen[0] - seen[1]).max() > 1e-3
+
+
+def test_a_child_opens_so_many_models_and_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(child_module, "_MODELS", 2)
+    image = {"image": np.random.RandomState(1).rand(1, 3, 32, 32).astype(np.float32)}
+    model = write_small(tmp_path)
+    processes, results = [], []
+    with ChildRuntime() as runtime:
+        for _ in range(3):
+            results.append(runtime.open(model)(image)[0])
+            processes.append(runtime._child)
+    assert processes[0] is processes[1] is not processes[2]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])

@@ -358,13 +358,22 @@ class QuantizeJob:
         return {name: value * part.get(name, 1.0) for name, value in now.items()}
 
     def _largest_of_student(self) -> dict[str, float]:
-        """The largest absolute value of every activation of the student in float, averaged over batches."""
+        """The largest absolute value of every activation of the student in float, averaged over batches.
+
+        Kept for a run that continues: measured again, their last bits may differ.
+        """
+        kept = self._places.work / "largest.json"
+        if kept.is_file():
+            found = json.loads(kept.read_text(encoding="utf-8"))
+            if found["fingerprint"] == self._fingerprint:
+                return found["largest"]
         scope, executor = paddle.static.Scope(), paddle.static.Executor(paddle.CPUPlace())
         with paddle.static.scope_guard(scope):
             model = load_model(self._places.student, executor)
             shown = self._shown("quantize: measuring the FP32 model's ranges")
             found = observe_ranges(model, executor, self._calibration_images(), shown)
             free_variables(model.program, scope)
+        write_json(kept, {"fingerprint": self._fingerprint, "largest": found})
         return found
 
     def _source(self, programs: QatPrograms, state: dict[str, Any], ranges: dict[str, float]) -> Int8Source:

@@ -270,12 +270,9 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         if keys[0] == "Calibration" and len(keys) > 1 and isinstance(named, str):
             document["Calibration"] = _calibration_file(named)
         apply_overrides(document, [text], known)
-    own_global = {
-        "config": None,
-        **_section(document, "Global", path),
-    }  # it may have been set to something else
-    chosen = own_global["config"]
-    document["Global"] = {**own_global, "config": None if chosen is None else str(chosen)}
+    document["Global"] = {**defaults["Global"], **_section(document, "Global", path)}
+    named = document["Global"]["config"]
+    document["Global"]["config"] = None if named is None else str(named)
     package = document.get("Package")
     if isinstance(package, dict) and package.get("target") is not None:
         named = package["target"]

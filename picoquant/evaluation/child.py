@@ -132,16 +132,6 @@ class ChildRuntime(_Child):
         return lambda feed: self._ask("run", dict(feed))
 
 
-class OwnRuntime:
-    """The same in this process, where nothing is trained."""
-
-    def open(self, folder: ModelFolder) -> Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]:
-        """What runs a model."""
-        from picoquant.evaluation.runtime import open_predictor
-
-        return open_predictor(folder)
-
-
 def _send(stream: BinaryIO, value: Any) -> None:
     pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
     stream.flush()

@@ -16,7 +16,6 @@ import paddle
 from picoquant.checkpoints import packed, unpacked
 from picoquant.csv_log import CsvLog
 from picoquant.errors import ConfigError, PicoquantError, UserError
-from picoquant.evaluation.child import ChildRuntime, OwnRuntime
 from picoquant.export.model_folder import ModelFolder
 from picoquant.files import write_json
 from picoquant.progress import Progress, duration
@@ -61,7 +60,7 @@ class QuantizeJob:
         evaluate: takes a predictor and gives the mAP, 0 to 1; None: nothing is evaluated.
         show: makes the line that shows progress.
         devices: the processes that train together; the leading one evaluates and writes the model.
-        runtime: runs the models that are evaluated.
+        open_model: gives what runs a model that is evaluated, as `evaluation.runtime.open_predictor` does.
         calibration: gives the feeds that ranges are measured on; called once.
         pieces: counts an INT8 model's NPU pieces, see `mixed_precision.py`.
         image_names: of the calibration images, in order.
@@ -75,12 +74,12 @@ class QuantizeJob:
         evaluate: Callable[[Any], float] | None,
         show: Callable[..., Progress],
         devices: Devices,
-        runtime: ChildRuntime | OwnRuntime,
+        open_model: Callable[[ModelFolder], Any],
         calibration: Callable[[], Any],
         pieces: Pieces | None = None,
         image_names: Sequence[str] = (),
     ) -> None:
-        self._devices, self._runtime = devices, runtime
+        self._devices, self._open = devices, open_model
         self._places, self._settings, self._evaluate, self._show = places, settings, evaluate, show
         self._pieces, self._image_names = pieces, image_names
         self._calibration, self._images = calibration, None
@@ -240,7 +239,7 @@ class QuantizeJob:
         """mAP with every tensor in INT8, see `every_tensor.py`."""
         places = self._places
         folder = write_every_tensor_model(source, executor, places.copies / "every_tensor", places.config)
-        value = float(self._evaluate(self._runtime.open(folder)))
+        value = float(self._evaluate(self._open(folder)))
         LOG.info("quantize: INT8 mAP %.4f with every tensor in INT8, as an NPU computes (simulated)", value)
         return value
 
@@ -315,7 +314,7 @@ class QuantizeJob:
         return line.update
 
     def _predictor(self, folder: Path) -> Any:
-        return self._runtime.open(ModelFolder.open(folder, config=self._places.config))
+        return self._open(ModelFolder.open(folder, config=self._places.config))
 
     def _measure(self, programs: QatPrograms) -> Callable[[dict[str, Any]], float]:
         """Evaluate the very model that would be written: rounding makes any other form differ a little.

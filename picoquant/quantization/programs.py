@@ -56,9 +56,8 @@ def load_model(folder: Path, executor: Any) -> InferenceModel:
 def save_program(program: Any, executor: Any, folder: Path) -> None:
     """Write a program (feed and fetch operators included) and the weights it uses into a folder."""
     stripped = program._remove_training_info(clip_extra=False)
-    with paddle.utils.unique_name.guard(
-        _SERIALISED
-    ):  # Paddle leaves the bytes in the scope, always a new name
+    # Paddle leaves the bytes in the scope under a name of their own: here always the same.
+    with paddle.utils.unique_name.guard(_SERIALISED):
         weights = paddle.static.io._serialize_persistables(stripped, executor)
     with whole_file(Path(folder) / PARAMS, "wb") as stream:
         stream.write(weights)

@@ -87,8 +87,9 @@ def quantize(
     with quiet():
         import paddle
 
-        from picoquant.evaluation.child import ChildRuntime, OwnRuntime
+        from picoquant.evaluation.child import ChildRuntime
         from picoquant.evaluation.finite import require_finite_params
+        from picoquant.evaluation.runtime import open_predictor
         from picoquant.quantization.devices import Devices
         from picoquant.quantization.job import QuantizeJob
         from picoquant.quantization.places import Places
@@ -101,13 +102,8 @@ def quantize(
         devices = Devices()
         _copy_models(folder, settings.distillation, copies)
         fast = tuned_cpu() if fast_convolutions_available() else nullcontext()
-        trained = settings.own.method == "qat"
-        with (
-            ChildRuntime() if trained else nullcontext(OwnRuntime()) as runtime,
-            fast,
-            static_session(),
-            quiet(),
-        ):
+        trained = settings.own.method == "qat"  # without training a predictor costs nothing here
+        with ChildRuntime() as child, fast, static_session(), quiet():
             paddle.seed(seed)
             places = Places(copies, Path(out_dir), Path(work_dir), folder.config)
 
@@ -121,7 +117,7 @@ def quantize(
                 evaluate,
                 progress,
                 devices,
-                runtime,
+                child.open if trained else open_predictor,
                 calibration or partial(batches, 0),
                 counted,
                 image_names,

@@ -154,7 +154,8 @@ def test_null_sections_are_empty_ones(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("_BASE_: picodet_s_qat_dis.yaml\nexport: null\n")
     assert load_recipe(str(file)).document["export"] == {"post_process": False, "nms": False}
-    assert load_recipe(str(file), ["Global=null"]).document["Global"] == {"config": None}
+    defaults = load_recipe("picodet_s_qat_dis.yaml").document["Global"]
+    assert load_recipe(str(file), ["Global=null"]).document["Global"] == {**defaults, "config": None}
     with pytest.raises(ConfigError, match="Global: expected keys and values, found 'x'"):
         load_recipe(str(file), ["Global=x"])
 

@@ -1,16 +1,14 @@
 """Write activations so that ONNX Runtime computes them on integers.
 
 A quantiser saturates: with zero point 0, uint8 holds nothing below 0, so relu needs no node of its own, nor
-does the lower end of relu6; its upper end is a Clip of bytes where values reach above it. A hard sigmoid,
-clip(slope * x + offset, 0, 1), is a sum whose quantiser saturates at both ends: folded into the convolution
-before it where it alone uses the result, else one QLinearAdd. A hard-swish is that sum times x.
+does the lower end of relu6; its upper end is a Clip of bytes. A hard sigmoid,
+clip(slope * x + offset, 0, 1), is a sum whose quantiser saturates at both ends: one QLinearAdd, or part of the
+convolution before it where nothing rounds that one's result. A hard-swish is that sum times x.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from onnx import NodeProto, helper
@@ -19,19 +17,6 @@ from picoquant.packaging.onnx_graph import Graph, attribute
 
 _SIXTH = 1.0 / 6.0
 _CLOSE = 1e-4  # paddle writes slopes as 0.1666667 or 0.16666666
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A dropped clip from 0 on.
-
-    Attributes:
-        top: the largest value; infinite for a Relu.
-        reach: how large its input was measured to be; infinite when nobody did.
-    """
-
-    top: float
-    reach: float
 
 
 def split_hard_swish(graph: Graph) -> None:
@@ -81,14 +66,17 @@ def _set_swish(graph: Graph, last: NodeProto, x: str, old: list[NodeProto]) -> N
 
 
 def hard_sigmoids(
-    graph: Graph, factors: dict[str, np.ndarray], quantised: Container[str]
+    graph: Graph, factors: dict[str, np.ndarray], quantised: Container[str], ranges: Container[str]
 ) -> dict[str, float]:
     """Make sums of hard sigmoids; the results' quantiser must hold 0 to 1 and saturate.
+
+    Where the input has a range, Paddle rounds it before: it stays, so that the result is Paddle's.
 
     Args:
         graph: changed in place.
         factors: of each convolution's output channels, by its name; takes the slope of those folded.
         quantised: weights in levels; only their convolutions take a slope.
+        ranges: tensors that are rounded.
 
     Returns: by the name of each result, the value of one: a bare sum is in units of the slope.
     """
@@ -98,7 +86,8 @@ def hard_sigmoids(
         source, output = node.input[0], node.output[0]
         conv = graph.producer(source)
         alone = len(graph.users(source)) == 1 and source not in graph.outputs
-        if conv is not None and conv.op_type == "Conv" and alone and conv.input[1] in quantised:
+        inside = alone and source not in ranges
+        if inside and conv is not None and conv.op_type == "Conv" and conv.input[1] in quantised:
             channels = graph.constants[conv.input[1]].shape[0]
             bias = graph.constants[conv.input[2]] if len(conv.input) > 2 else np.zeros(channels)
             graph.constants[f"{output}.bias"] = (bias.astype(np.float64) * slope + offset).astype(np.float32)
@@ -117,16 +106,17 @@ def hard_sigmoids(
     return units
 
 
-def drop_clips(graph: Graph, ranges: Mapping[str, float]) -> dict[str, Limit]:
+def drop_clips(graph: Graph, ranges: Mapping[str, float]) -> dict[str, float]:
     """Take out Relu and Clip from 0 on whose result's range is known and whose input nothing else uses.
 
     Args:
         graph: changed in place.
         ranges: largest absolute values, by tensor.
 
-    Returns: what was dropped, by the tensor that must be limited by its levels now.
+    Returns: the largest value of what was dropped, by the tensor that must be limited by its levels now; infinite for
+        a Relu.
     """
-    limited = {}
+    limits = {}
     for node in [node for node in graph.nodes if node.op_type in ("Relu", "Clip")]:
         lowest, highest = _bounds(graph, node)
         source, output = node.input[0], node.output[0]
@@ -138,8 +128,8 @@ def drop_clips(graph: Graph, ranges: Mapping[str, float]) -> dict[str, Limit]:
             continue
         maker.output[list(maker.output).index(source)] = output
         graph.remove(node)
-        limited[output] = Limit(highest, ranges.get(source, math.inf))
-    return limited
+        limits[output] = highest
+    return limits
 
 
 def _bounds(graph: Graph, node: NodeProto) -> tuple[float, float]:

@@ -52,11 +52,11 @@ def make_onnx(quantised: QuantizedProgram, params: Path) -> Any:
     factors = fold_batch_norm(graph)
     split_hard_swish(graph)
     weights = {operator.weight: operator for operator in quantised.operators}
-    units = hard_sigmoids(graph, factors, weights)
     measured, learnt = quantised.ranges, quantised.learnt_ranges
-    limited = drop_clips(graph, {**measured, **learnt})
+    units = hard_sigmoids(graph, factors, weights, {**measured, **learnt})
+    limits = drop_clips(graph, {**measured, **learnt})
     scale_float_weights(graph, factors, weights)
-    levels = levels_of(graph, measured, learnt, limited, units, weights)
+    levels = levels_of(graph, measured, learnt, limits, units, weights)
     inserter = _Inserter(graph, factors, levels)
     for weight in weights:
         inserter.weights(weight, [item for item in quantised.operators if item.weight == weight])
@@ -183,12 +183,12 @@ class _Inserter:
         scaling = self._scaling(name, levels.scale, levels.zero_point)
         reading = self._scaling(f"{name}.read", levels.read_scale, levels.zero_point)
         stored, new = f"{name}.uint8", []
-        rounded = stored if levels.highest == 255 else f"{name}.rounded"
+        rounded = f"{name}.rounded" if levels.clipped else stored
         new.append(helper.make_node("QuantizeLinear", [source, *scaling], [rounded], rounded))
-        if rounded != stored:
-            graph.constants[f"{name}.highest"] = np.array(levels.highest, np.uint8)
-            limits = [scaling[1], f"{name}.highest"]  # from level 0, where the zero point is
-            new.append(helper.make_node("Clip", [rounded, *limits], [stored], stored))
+        if levels.clipped:
+            ends = [f"{name}.lowest", f"{name}.highest"]
+            graph.constants.update(zip(ends, map(np.uint8, levels.ends)))
+            new.append(helper.make_node("Clip", [rounded, *ends], [stored], stored))
         new.append(helper.make_node("DequantizeLinear", [stored, *reading], [back], back))
         for user in users:
             _replace(user, name, back)

@@ -1,9 +1,11 @@
 """Which tensors of a network are uint8, and what their levels mean.
 
 The levels are Paddle's: 127 up to the largest value, from zero point 0 for what cannot be below 0, to both
-sides of zero point 128 otherwise. A network as narrow as PicoDet-S-NPU amplifies every other rounding: with
-255 levels up to the largest value it is a little quicker and as exact as before, but its mAP is another.
-uint8 activations and int8 weights is the pair for which ONNX Runtime has its fastest kernels on x86.
+sides of zero point 128 otherwise; what uint8 holds beyond them, Paddle limits, and so does a Clip of bytes.
+A network as narrow as PicoDet-S-NPU amplifies every other rounding: with 255 levels up to the largest value it
+is a little quicker and as exact as before, but its mAP is another; without the Clips its mAP on bccd fell from
+0.350 to 0.194 (docs/onnx.md). uint8 activations and int8 weights is the pair for which ONNX Runtime has its
+fastest kernels on x86.
 """
 
 from __future__ import annotations
@@ -14,17 +16,14 @@ from dataclasses import dataclass, replace
 
 from onnx import NodeProto
 
-from picoquant.packaging.onnx_activations import Limit
 from picoquant.packaging.onnx_graph import Graph, attribute
 
 # Their result has the levels of their input: ONNX Runtime then moves bytes.
 MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "MaxPool", "Resize")
 _KEEP_SIGN = (*MOVES, "Concat", "Add", "Mul", "GlobalAveragePool", "AveragePool", "ReduceMean", "Identity")
 _NOT_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Sqrt", "Softmax", "Exp")
-# Of what Paddle limits at a largest value, outliers up to this multiple are let through: a Clip for each of
-# 104 tensors costs a tenth of the time, those beyond 1.1 less than half of that. With all of them let through
-# PicoDet-S-NPU's mAP on bccd fell from 0.350 to 0.194 (docs/onnx.md).
-_REACH = 1.1
+_MEANS = ("GlobalAveragePool", "AveragePool")
+_SAME = 1.003  # of two largest values: less than half a level of 127
 _WITH_WEIGHTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
@@ -35,14 +34,19 @@ class Levels:
     Attributes:
         scale: value of one level where the tensor is made.
         zero_point: the level of 0.
-        highest: no level is above this one.
+        clipped: whether the tensor may leave the levels that Paddle has, see `ends`, so that it must be limited.
         unit: of the tensor; the value of a level where it is read is `scale * unit`.
     """
 
     scale: float
     zero_point: int
-    highest: int = 255
+    clipped: bool = False
     unit: float = 1.0
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The lowest and the highest level that Paddle has: 127 on each side of the zero point, none below level 0."""
+        return max(self.zero_point - 127, 0), self.zero_point + 127
 
     @property
     def read_scale(self) -> float:
@@ -55,21 +59,21 @@ class Levels:
         return self.scale * 127
 
     @classmethod
-    def up_to(cls, top: float, signed: bool, highest: int = 255) -> Levels:
+    def up_to(cls, top: float, signed: bool, clipped: bool = True) -> Levels:
         """Levels of which 127 reach from 0 to `top`."""
-        return cls(top / 127, 128 if signed else 0, highest)
+        return cls(top / 127, 128 if signed else 0, clipped)
 
     @classmethod
     def saturating(cls, top: float, unit: float = 1.0) -> Levels:
         """Levels from 0 to `top`, all 255, so that nothing else need limit the tensor."""
-        return cls(top / 255, 0, 255, unit)
+        return cls(top / 255, 0, False, unit)
 
 
 def levels_of(
     graph: Graph,
     measured: Mapping[str, float],
     learnt: Mapping[str, float],
-    limited: Mapping[str, Limit],
+    limits: Mapping[str, float],
     units: Mapping[str, float],
     quantised: Container[str],
 ) -> dict[str, Levels]:
@@ -82,7 +86,7 @@ def levels_of(
         graph: simplified.
         measured: largest absolute values.
         learnt: those of tensors that Paddle quantises, which count first; a tensor in neither stays float.
-        limited: the clips that were dropped, by tensor.
+        limits: largest values of the clips that were dropped, by tensor.
         units: of `hard_sigmoids`.
         quantised: names of the weights in levels.
 
@@ -90,11 +94,11 @@ def levels_of(
     """
     ranges = {**measured, **learnt}
     inner = _inner(graph, quantised)
-    positive = set(limited) | set(units)
+    positive = set(limits) | set(units)
     found: dict[str, Levels] = {}
     for name in graph.inputs:
         if name in inner and name in ranges:
-            found[name] = Levels.up_to(ranges[name], signed=True)
+            found[name] = Levels.up_to(ranges[name], signed=True, clipped=False)
     for node in graph.nodes:
         if _cannot_be_negative(node, graph, positive):
             positive.update(node.output)
@@ -103,16 +107,19 @@ def levels_of(
             continue  # a layer in float gives floats
         for name in node.output:
             if name in inner or weighted:
-                levels = _of_result(node, name, found, ranges, limited, units, signed=name not in positive)
+                levels = _of_result(node, name, found, ranges, limits, units, signed=name not in positive)
                 if levels is not None:
                     found[name] = levels
-    _share_with_concat(graph, found, learnt, limited)
+    _share_with_concat(graph, found, learnt)
+    for node in graph.nodes:
+        if node.op_type in ("Concat", *_MEANS) and node.output[0] in found:
+            levels = found[node.output[0]]
+            if all(_within(found.get(name), levels) for name in node.input):
+                found[node.output[0]] = replace(levels, clipped=False)
     return found
 
 
-def _share_with_concat(
-    graph: Graph, found: dict[str, Levels], learnt: Container[str], limited: Mapping[str, Limit]
-) -> None:
+def _share_with_concat(graph: Graph, found: dict[str, Levels], learnt: Container[str]) -> None:
     """Give what only a Concat takes the levels of its result, as Paddle rounds it: bytes are then moved."""
     for concat in [node for node in reversed(graph.nodes) if node.op_type == "Concat"]:
         levels = found.get(concat.output[0])
@@ -125,13 +132,13 @@ def _share_with_concat(
                 for one in chain
             )
             if private and found[name].zero_point == levels.zero_point:
-                highest = _highest(limited.get(chain[-1]), levels.top)
-                found.update(dict.fromkeys(chain, replace(levels, highest=highest)))
+                found.update({one: replace(levels, clipped=found[one].clipped) for one in chain})
 
 
-def _highest(limit: Limit | None, top: float) -> int:
-    """127 where the values reach far enough above `top`, the largest that counts, to matter; else 255."""
-    return 127 if limit is not None and limit.reach > _REACH * top else 255
+def _within(source: Levels | None, result: Levels) -> bool:
+    """Whether values in the levels of one tensor are within those of another, too."""
+    same = source is not None and source.zero_point == result.zero_point
+    return same and source.scale * source.unit < _SAME * result.scale
 
 
 def _of_result(
@@ -139,22 +146,20 @@ def _of_result(
     name: str,
     found: Mapping[str, Levels],
     ranges: Mapping[str, float],
-    limited: Mapping[str, Limit],
+    limits: Mapping[str, float],
     units: Mapping[str, float],
     signed: bool,
 ) -> Levels | None:
     if node.op_type in MOVES and attribute(node, "mode", b"nearest") in (b"nearest", "nearest"):
-        return found.get(node.input[0])
+        source = found.get(node.input[0])
+        return None if source is None else replace(source, clipped=False)
     if name in units:
         unit = units[name]
         if name not in ranges:
             return Levels.saturating(1.0 / unit, unit)
-        return replace(Levels.up_to(min(ranges[name], 1.0) / unit, signed=False, highest=127), unit=unit)
-    limit = limited.get(name)
-    top = ranges.get(name, limit.top if limit else 0.0)
-    if limit:
-        top = min(top, limit.top)
-    return Levels.up_to(top, signed, _highest(limit, top)) if 0 < top < math.inf else None
+        return replace(Levels.up_to(min(ranges[name], 1.0) / unit, signed=False), unit=unit)
+    top = min(ranges.get(name, math.inf), limits.get(name, math.inf))
+    return Levels.up_to(top, signed) if 0 < top < math.inf else None
 
 
 def _inner(graph: Graph, quantised: Container[str]) -> set[str]:

@@ -39,6 +39,7 @@ from picoquant.quantization.rate import linear_scale
 from picoquant.quantization.settings import NO_EVALUATION, QuantizeSettings
 from picoquant.quantization.student import FILES, Student, make_ready
 from picoquant.quantization.tensors import target_tensors
+from picoquant.quantization.tie_free import Product, products_of, tie_free_ranges
 from picoquant.quantization.training import QatTrainer, close_batches
 from picoquant.quantization.written import DESCRIPTION, write_model
 
@@ -86,6 +87,7 @@ class QuantizeJob:
         self._student: Student | None = None
         self._largest: dict[str, float] = {}
         self._groups: tuple[tuple[str, ...], ...] = ()
+        self._products: tuple[Product, ...] = ()
         self._all: tuple[QuantizedOperator, ...] = ()
         # What is decided after quantisation does not make it start again.
         own = replace(settings.own, max_drop=None, allow_float=False)
@@ -109,7 +111,7 @@ class QuantizeJob:
         if self._settings.own.keep_float:
             self._all = self._operators()
             self._settings = replace(self._settings, quant=leaving_marked(self._settings.quant))
-        self._groups = self._find_groups()
+        self._groups, self._products = self._find_groups()
         if self._settings.own.method == "ptq":
             return self._calibrated(student, began)
         programs = self._build()
@@ -217,7 +219,8 @@ class QuantizeJob:
             raise UserError("Quantize.method: ptq needs calibration images, and none are used")
         executor = paddle.static.Executor(paddle.CPUPlace())
         operators = self._operators()
-        source = Int8Source(self._places.student, {}, student.ranges, operators, self._settings.quant)
+        ranges = self._tie_free(student.ranges)
+        source = Int8Source(self._places.student, {}, ranges, operators, self._settings.quant)
         write_model(source, executor, self._places.out)
         metrics: dict[str, Any] = {
             "method": "ptq",
@@ -379,6 +382,7 @@ class QuantizeJob:
         ranges = {**ranges, **trained_ranges(programs.operators, state)}
         learnt = {operator.activation for operator in programs.operators}
         ranges = one_range_a_group(ranges, self._groups, learnt)
+        ranges = self._tie_free(ranges)
         operators, quant = programs.operators, self._settings.quant
         return Int8Source(self._places.student, state, ranges, operators, quant)
 
@@ -412,11 +416,14 @@ class QuantizeJob:
             program = load_model(self._places.student, executor).program
             return quantizable_operators(program, self._settings.quant)
 
-    def _find_groups(self) -> tuple[tuple[str, ...], ...]:
-        """Tensors of the student that must have one range."""
+    def _find_groups(self) -> tuple[tuple[tuple[str, ...], ...], tuple[Product, ...]]:
+        """Tensors of the student that must have one range, and the products and means between them."""
         with paddle.static.scope_guard(paddle.static.Scope()):
             model = load_model(self._places.student, paddle.static.Executor(paddle.CPUPlace()))
-            return target_tensors(model.program, model.feeds).groups
+            return target_tensors(model.program, model.feeds).groups, products_of(model.program)
+
+    def _tie_free(self, ranges: Mapping[str, float]) -> dict[str, float]:
+        return tie_free_ranges(ranges, self._products, self._groups, self._settings.quant.activation_bits)
 
     def _mixed(
         self,

@@ -17,6 +17,7 @@ from picoquant.packaging.bias_units import with_exact_bias, with_room_for_bias
 from picoquant.quantization.fake_quant import QuantizedOperator
 from picoquant.quantization.folding import CONVOLUTIONS, stored_bias
 from picoquant.quantization.programs import read_variable
+from picoquant.quantization.tie_free import tie_free_scales
 
 _SMALLEST = 1e-8  # range of a channel of zeros; PaddleSlim divides by this, too
 
@@ -63,49 +64,70 @@ def quantise_weight(
 def quantise_operator(
     block: Any, scope: Any, operator: QuantizedOperator, ranges: Mapping[str, float], bits: tuple[int, int]
 ) -> QuantisedWeight:
-    """Round an operator's weight, and its bias to whole numbers of units.
+    """Round an operator's weight, and its bias to whole numbers of units; the scales are tie-free (`tie_free.py`).
 
     Args:
         block: of the float program, in which a bias follows its convolution (`folding.stored_bias`).
         scope: its variables.
-        operator: what is to run in INT8. A weight that several operators take keeps its range, and so does one
-            that no bias follows. One with a single range for all channels changes it only where a bias would
-            not fit.
+        operator: what is to run in INT8. A weight that several operators take keeps its range.
         ranges: largest absolute value of each activation.
         bits: of weights and of activations.
     """
     weight = read_variable(scope, operator.weight)
     levels, largest = quantise_weight(weight, operator.axis, bits[0])
-    found = _bias(block, operator)
-    if found is None:
+    layer = _layer(block, operator)
+    if layer is None:
         return QuantisedWeight(levels, largest)
-    name, result = found
-    bias = read_variable(scope, name)
     tops = [2 ** (width - 1) - 1 for width in bits]
-    input_step = ranges[operator.activation] / tops[1]
-    scales = with_room_for_bias(largest / tops[0], bias, input_step)
-    if result in ranges:
-        scales = with_exact_bias(scales, bias, input_step, ranges[result] / tops[1])
+    input_step, scales = ranges[operator.activation] / tops[1], largest / tops[0]
+    result_step = ranges.get(layer.result, 0.0) / tops[1]
+    bias = None if layer.bias is None else read_variable(scope, layer.bias)
+    if bias is not None:
+        scales = with_room_for_bias(scales, bias, input_step)
+        if result_step:
+            scales = with_exact_bias(scales, bias, input_step, result_step)
     if (scales * tops[0] != largest).any():
         largest = (scales * tops[0]).astype(np.float32)
         levels, largest = quantise_weight(weight, operator.axis, bits[0], largest)
+    if result_step:  # the levels stay: they are what training, or calibration, has found
+        scales = tie_free_scales(largest / tops[0], input_step, result_step)
+        largest = (scales * tops[0]).astype(np.float32)
+    if bias is None:
+        return QuantisedWeight(levels, largest)
     unit = largest.astype(np.float64) / tops[0] * input_step
-    return QuantisedWeight(levels, largest, name, (np.rint(bias / unit) * unit).astype(np.float32))
+    return QuantisedWeight(levels, largest, layer.bias, (np.rint(bias / unit) * unit).astype(np.float32))
 
 
-def _bias(block: Any, operator: QuantizedOperator) -> tuple[str, str] | None:
-    """Names of the bias that only this operator's result gets, and of the tensor that leaves the layer."""
+@dataclass(frozen=True)
+class _Layer:
+    """A convolution with what is computed with it.
+
+    Attributes:
+        bias: the stored bias that only this operator's result gets.
+        result: the tensor that leaves the layer.
+    """
+
+    bias: str | None
+    result: str
+
+
+def _layer(block: Any, operator: QuantizedOperator) -> _Layer | None:
+    """None where the weight or the bias has other users, and for what is no convolution."""
     if operator.kind not in CONVOLUTIONS or operator.axis not in (0, -1):
         return None
-    users = [op for op in block.ops if operator.output in op.input_arg_names]
-    name = stored_bias(block, users[0]) if len(users) == 1 else None
-    alone = all(
-        sum(each in op.input_arg_names for op in block.ops) == 1 for each in (name, operator.weight) if each
-    )
-    if name is None or not alone:
+    if len(_users(block, operator.weight)) > 1:
         return None
-    result = users[0].output("Out")[0]
-    after = [op for op in block.ops if result in op.input_arg_names]
+    result, after = operator.output, _users(block, operator.output)
+    bias = stored_bias(block, after[0]) if len(after) == 1 else None
+    if bias is not None:
+        if len(_users(block, bias)) > 1:
+            return None
+        result = after[0].output("Out")[0]
+        after = _users(block, result)
     if len(after) == 1 and after[0].type in ("relu", "relu6"):
         result = after[0].output("Out")[0]
-    return name, result
+    return _Layer(bias, result)
+
+
+def _users(block: Any, name: str) -> list[Any]:
+    return [op for op in block.ops if name in op.input_arg_names]

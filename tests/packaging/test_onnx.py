@@ -62,20 +62,24 @@ def test_onnxruntime_uses_integer_kernels_only(integer_file, tmp_path):
     assert {kind: count for kind, count in kinds.items() if kind not in moves} == {
         "QLinearConv": 7,
         "QLinearMul": 1,
-        "Clip": 3,  # of bytes
+        "Clip": 8,  # of bytes: what uint8 holds beyond Paddle's levels
         **ends,
     }
 
 
-def test_clip_only_where_values_reach_above_the_top(small, taken_apart):
-    quantised = taken_apart[2]
-    names = [variable.name for variable in quantised.network.blocks[0].vars]
-    clips = {}
-    for reach in (6.5, 6.7):  # of what relu6 takes; 6 of it count, and 1.1 times that is let through
-        whole = replace(quantised, ranges=dict.fromkeys(names, reach))
-        model = make_onnx(whole, small.params)
-        clips[reach] = [node.op_type for node in model.graph.node].count("Clip")
-    assert clips == {6.5: 0, 6.7: 3}
+def test_bytes_are_limited_to_paddles_levels(integer_file):
+    model = onnx.load(integer_file)
+    stored = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    maker = {node.output[0]: node for node in model.graph.node}
+    ends: Counter = Counter()
+    for node in model.graph.node:
+        if node.op_type == "Clip":
+            lowest, highest = (int(stored[name]) for name in node.input[1:])
+            zero = int(stored[maker[node.input[0]].input[2]])
+            assert (lowest, highest) == (max(zero - 127, 0), zero + 127)
+            ends[zero] += 1
+    # relu6 three times and its first result times a constant; the heads' four results have both signs.
+    assert ends == {0: 4, 128: 4}
 
 
 def test_scales_are_those_of_the_paddle_program(integer_file, taken_apart):

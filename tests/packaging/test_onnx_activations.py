@@ -46,7 +46,7 @@ def test_hard_swish_becomes_a_sum_and_a_product(form):
     graph = Graph(made)
     split_hard_swish(graph)
     assert [node.op_type for node in graph.nodes] == ["HardSigmoid", "Mul"]
-    units = hard_sigmoids(graph, {}, ())
+    units = hard_sigmoids(graph, {}, (), ())
     assert [node.op_type for node in graph.nodes] == ["Add", "Mul"]
     # The sum is in units of the slope: limited to 0 and 6 by its levels, a sixth of it is the gate.
     ((gate, unit),) = units.items()
@@ -68,11 +68,16 @@ def test_hard_sigmoid_goes_into_its_convolution():
     nodes = [("Conv", ["x", "w", "b"], ["c"]), ("HardSigmoid", ["c"], ["y"], {"alpha": 0.25, "beta": 0.5})]
     graph = Graph(model(nodes, constants, [1, 1, 1, 1]))
     factors: dict = {}
-    assert hard_sigmoids(graph, factors, {"w"}) == {"y": 1.0}
+    assert hard_sigmoids(graph, factors, {"w"}, {"y"}) == {"y": 1.0}
     (conv,) = graph.nodes
     # clip(0.25 * (2 x + 1) + 0.5, 0, 1): weight times 0.25, bias 0.25 + 0.5.
     assert list(conv.output) == ["y"] and factors["c"].tolist() == [0.25]
     assert graph.constants[conv.input[2]].tolist() == [0.75]
+    # What the convolution gives is rounded before: a sum, 4 times the result.
+    graph = Graph(model(nodes, constants, [1, 1, 1, 1]))
+    assert hard_sigmoids(graph, {}, {"w"}, {"c"}) == {"y": 0.25}
+    assert [node.op_type for node in graph.nodes] == ["Conv", "Add"]
+    assert graph.constants["y.offset"].tolist() == [2.0]
 
 
 def test_clip_that_others_see_stays():

@@ -43,9 +43,21 @@ def set_up(quiet: bool, verbose: bool, debug: bool) -> None:
 
 def log_to_file(path: Path) -> None:
     """Also append every line, with its time, to a file."""
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     LOG.addHandler(handler)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file; where it can no longer be written (the disk is full), one line says so and work goes on without."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        LOG.removeHandler(self)
+        LOG.warning("%s is not written any more: %s", self.baseFilename, error.strerror)
 
 
 def _terminate(signum: int, frame: object) -> None:

@@ -191,3 +191,21 @@ def test_bash_itself_takes_the_script(tmp_path):
 def test_what_is_completed_is_what_ships():
     assert {"quickstart", "picodet_s_qat_dis"} <= set(shipped_names("recipes"))
     assert len(complete(["targets", "show", "_"])) == 1
+
+
+def test_a_log_file_that_cannot_be_written_is_told_once():
+    """/dev/full takes nothing, as a full disk does."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from picoquant.cli import console\nfrom pathlib import Path\n"
+         "console.set_up(False, False, False)\nconsole.log_to_file(Path('/dev/full'))\n"
+         "[console.LOG.info('line %d', n) for n in range(3)]\nconsole._say('error: the end')"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.splitlines() == [
+        "line 0",
+        "/dev/full is not written any more: No space left on device",
+        "line 1",
+        "line 2",
+        "picoquant: error: the end",
+    ]

@@ -9,6 +9,8 @@ SAVE_DIR := output/
 PYTHON := $(shell for p in python3.11 python3.12 python3.10 python3.9 python3; do \
   $$p -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
+# Processes that run the tests side by side, one thread and about 2 GB each; `make JOBS=4 test` where there are more cores.
+JOBS := 2
 
 .PHONY: run test test-slow lint env toolchain clean
 
@@ -16,7 +18,7 @@ run: env toolchain
 	$(BIN)/picoquant run --config quickstart.yaml --save-dir $(SAVE_DIR)
 
 test: env toolchain
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: env toolchain
 	$(BIN)/python -m pytest -m slow

@@ -1,9 +1,9 @@
 """Write activations so that ONNX Runtime computes them on integers.
 
 A quantiser saturates: with zero point 0, uint8 holds nothing below 0, so relu needs no node of its own, nor
-does the lower end of relu6; its upper end is a Clip of bytes. A hard sigmoid,
-clip(slope * x + offset, 0, 1), is a sum whose quantiser saturates at both ends: one QLinearAdd, or part of the
-convolution before it where nothing rounds that one's result. A hard-swish is that sum times x.
+does the lower end of relu6; its upper end is a Clip of bytes. A hard sigmoid, clip(slope * x + offset, 0, 1),
+is a sum whose quantiser saturates at both ends: one QLinearAdd, or part of the convolution before it where
+nothing rounds that one's result. A hard-swish is that sum times x.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def hard_sigmoids(
 ) -> dict[str, float]:
     """Make sums of hard sigmoids; the results' quantiser must hold 0 to 1 and saturate.
 
-    Where the input has a range, Paddle rounds it before: it stays, so that the result is Paddle's.
+    Paddle rounds an input that has a range, so it stays a tensor of its own: the results are then Paddle's.
 
     Args:
         graph: changed in place.

@@ -53,11 +53,6 @@ class Levels:
         """Value of one level where the tensor is read."""
         return self.scale * self.unit
 
-    @property
-    def top(self) -> float:
-        """The value that 127 levels make, where the tensor is made."""
-        return self.scale * 127
-
     @classmethod
     def up_to(cls, top: float, signed: bool, clipped: bool = True) -> Levels:
         """Levels of which 127 reach from 0 to `top`."""

@@ -18,7 +18,7 @@ import paddle
 
 from picoquant.analysis.layers import Layer
 from picoquant.analysis.network import Network
-from picoquant.quantization.folding import CONVOLUTIONS
+from picoquant.quantization.onednn import use_onednn
 from picoquant.quantization.programs import (
     InferenceModel,
     Inserter,
@@ -186,9 +186,7 @@ class _Part:
             for op in block.ops[inserter.index :]:
                 op._rename_input(layer.output, result.name)
             self.moves[layer.name], renamed[layer.output] = name, result.name
-        for op in block.ops:
-            if op.type in CONVOLUTIONS:
-                op._set_attr("use_mkldnn", True)
+        use_onednn(self.program)
         self.program._sync_with_cpp()
         self.fetches = [renamed.get(v.name, v.name) for v in network.model.fetches]
         made = {name for op in block.ops for name in op.output_arg_names}

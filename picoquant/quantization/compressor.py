@@ -41,6 +41,7 @@ from picoquant.quantization.fake_quant import (
 )
 from picoquant.quantization.final_nodes import final_nodes
 from picoquant.quantization.frozen import frozen_copy
+from picoquant.quantization.onednn import read_weights_each_time, use_onednn
 from picoquant.quantization.pact import is_limit, limit_optimizer
 from picoquant.quantization.programs import InferenceModel, load_model, strip_feed_fetch
 from picoquant.quantization.range_gradients import add_range_gradients, cheaper_gradients
@@ -151,11 +152,12 @@ class StudentFirstCompression(AutoCompression):
         announce("quantising the student")
         original = self._load()
         if self._onednn:
-            _use_onednn(original.program)
+            use_onednn(original.program)
         startup = paddle.static.Program()
         program = recover_inference_program(original.program.clone(), startup)
         pairs = self._node_pairs(program, config)
         test = strip_feed_fetch(original.program.clone(for_test=True))
+        read_weights_each_time(test)
         operators = insert_fake_quantisation(test, scope, self._quant, training=False)
         program = strip_feed_fetch(program._prune(_get_target_node(pairs)))
         startup = paddle.static.Program()
@@ -211,13 +213,6 @@ class StudentFirstCompression(AutoCompression):
                 variable = paddle.static.data(PREFIX + name, [-1, *like.shape[1:]], like.dtype)
                 variable.stop_gradient = True
         return teacher
-
-
-def _use_onednn(program: Any) -> None:
-    """Mark the convolutions; their gradients inherit it. (Batch-norm was slower through oneDNN.)"""
-    for op in program.global_block().ops:
-        if op.type in ("conv2d", "depthwise_conv2d"):
-            op._set_attr("use_mkldnn", True)
 
 
 def _check_readable(folder: Path) -> None:

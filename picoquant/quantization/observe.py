@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 
 from picoquant.errors import DataError
+from picoquant.quantization.onednn import read_weights_each_time
 from picoquant.quantization.programs import (
     InferenceModel,
     Inserter,
@@ -46,6 +47,7 @@ def observe_ranges(
     Raises: `NotFiniteError` naming the first such variable and the batch; `DataError` without an image.
     """
     program = strip_feed_fetch(model.program.clone(for_test=True))
+    read_weights_each_time(program)
     names = _insert_observers(program, model.feeds)
     scope = paddle.static.global_scope()
     for name in names:

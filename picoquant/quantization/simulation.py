@@ -18,7 +18,7 @@ from picoquant.errors import PicoquantError
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
 from picoquant.quantization.fake_quant import QuantizedOperator
-from picoquant.quantization.folding import CONVOLUTIONS
+from picoquant.quantization.onednn import use_onednn
 from picoquant.quantization.programs import (
     InferenceModel,
     Inserter,
@@ -107,9 +107,7 @@ class Simulation:
         self._weights = _replace_weights(block, self._scope, weights or {})
         renamed = round_tensors(block, self._scope, ranges, model.feeds)
         if onednn:
-            for op in block.ops:
-                if op.type in CONVOLUTIONS:
-                    op._set_attr("use_mkldnn", True)
+            use_onednn(program)
         program._sync_with_cpp()
         wanted = [variable.name for variable in model.fetches] if outputs is None else list(outputs)
         self._fetches = [renamed.get(name, name) for name in wanted]

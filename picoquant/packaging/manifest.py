@@ -53,6 +53,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         isinstance(facts, dict) and isinstance(facts.get("sha256"), str) for facts in files.values()
     ):
         raise UserError(f"{path} lists no files with their hashes: package the model again")
+    if not isinstance(manifest.get("target", {}), dict):
+        raise UserError(f"{path} does not say what target it is for: package the model again")
     for name in files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise UserError(f"{path} is refused: {name!r} would lie outside the package")

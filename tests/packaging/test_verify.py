@@ -120,6 +120,9 @@ def test_what_is_no_package(copy, tmp_path):
     (tmp_path / "empty/manifest.json").write_text("[]")
     with pytest.raises(UserError, match="lists no files"):
         verify(tmp_path / "empty")
+    (tmp_path / "empty/manifest.json").write_text('{"files": {}, "target": []}')
+    with pytest.raises(UserError, match=r"manifest\.json does not say what target it is for"):
+        verify(tmp_path / "empty")
     (tmp_path / "empty/manifest.json").write_text('{"files": {"../x": {"sha256": ""}}}')
     with pytest.raises(UserError, match="'../x' would lie outside"):
         verify(tmp_path / "empty")

@@ -23,7 +23,7 @@ from picoquant.quantization.session import static_session
 from picoquant.quantization.tensors import TargetTensors, target_tensors
 
 _LARGEST = 127
-_SAME = 1e-3  # relative; a mean's range may differ by half of it (`tie_free.py`)
+_SAME = 1e-3  # relative; a mean's range may differ by less (`tie_free.py`)
 _FLOAT, _LOD_TENSOR = 5, 7  # VarType of framework.proto
 _NAMED = 5  # operators that a message names
 

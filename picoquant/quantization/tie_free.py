@@ -6,8 +6,9 @@ decide, so that runtimes that are all correct give different levels, and a netwo
 many of a few.
 
 With `M = m / d` and an odd d that cannot happen: `n * m / d = k + 1/2` means `2 * n * m = d * (2 * k + 1)`, where the
-left side is even and the right one odd. What is nearest to a middle is `1 / (2 * d)` of a level away from it, ten times
-and more what float32 loses. Scales change by less than 1 in 1,300 for it.
+left side is even and the right one odd. What is nearest to a middle is `1 / (2 * d)` of a level away from it: with a d
+of 2,048 ten times what float32 loses of 127 levels, less in channels with a far smaller M, which are almost dead.
+Scales change by less than 1 in 1,300 for it.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def tie_free_ranges(
     free, levels = dict(ranges), 2 ** (bits - 1) - 1
     group_of = {name: group for group in groups for name in group}
     for product in products:
-        if not all(name in free for name in (product.result, *product.factors)):
+        if not all(free.get(name, 0.0) > 0 for name in (product.result, *product.factors)):
             continue
         exact = np.prod([free[name] / levels for name in product.factors]) / product.count
         top = float(exact / tie_free_factor(exact / (free[product.result] / levels)) * levels)

@@ -63,6 +63,8 @@ def test_ranges_of_means_and_products():
     # 6 * 1 / (127 * 5) is 19.35 / 2048 -> 19 / 2011, which is in lowest terms and odd.
     assert 6.0 / (127 * free["scaled"]) == pytest.approx(19 / 2011, rel=1e-9)
     assert free["beside"] == free["scaled"] != 5.0
+    dead = {**ranges, "gate": 0.0, "mean": 0.0}
+    assert tie_free_ranges(dead, products, []) == dead
 
 
 def test_products_and_means_of_a_program(tmp_path):

@@ -7,6 +7,7 @@ takes and gives in `input_names` and `outputs`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,9 @@ from picoquant.export.program import ProgramFacts, program_facts
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.runtimes.batches import in_batches
 
+# What Paddle raises (its `PyExc` by the type of the error) where native code refuses a program.
+_PADDLE_ERRORS = (RuntimeError, ValueError, OSError, MemoryError, IndexError, TypeError, ArithmeticError)
+_SUMMARY = re.compile(r"\((?:[A-Z][a-z]+)+\) ")  # "(InvalidArgument) The size of ..."
 _GPU_MEMORY = 256  # MB that the runtime takes at first; it grows
 
 
@@ -42,16 +46,24 @@ class PaddlePredictor:
         self.outputs = facts.outputs
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Run a batch of any size; a model made for a fixed batch runs several times."""
+        """Run a batch of any size; a model made for a fixed batch runs several times.
+
+        Raises: `WeightsError` when Paddle refuses to run the model.
+        """
         return in_batches(self._run, feed, self._fixed_batch)
 
     def _run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        for name in self.input_names:
-            handle = self._runtime.get_input_handle(name)
-            handle.copy_from_cpu(np.ascontiguousarray(feed[name], np.float32))
-        self._runtime.run()
-        names = self._runtime.get_output_names()
-        return [self._runtime.get_output_handle(name).copy_to_cpu() for name in names]
+        given = {name: np.ascontiguousarray(feed[name], np.float32) for name in self.input_names}
+        try:
+            for name, value in given.items():
+                self._runtime.get_input_handle(name).copy_from_cpu(value)
+            self._runtime.run()
+            names = self._runtime.get_output_names()
+            return [self._runtime.get_output_handle(name).copy_to_cpu() for name in names]
+        except _PADDLE_ERRORS as error:
+            raise WeightsError(
+                f"Paddle does not run {self.path}: {_reason(error)}; export it again"
+            ) from error
 
 
 class DygraphPredictor:
@@ -82,11 +94,13 @@ def open_predictor(
         threads: CPU threads; 0 for as many as this process may use.
         onednn: whether the CPU computes with oneDNN, many times faster than without.
 
+    Native code may crash on programs that look sound: try a model from elsewhere first, `evaluation/trial.py`.
+
     Raises: `WeightsError` when program and weights are damaged, not finite, or do not belong together.
     """
     from paddle import inference
 
-    facts = program_facts(folder.model)  # paddle would crash on a damaged program
+    facts = program_facts(folder.model)
     require_finite_params(folder)
     config = inference.Config(str(folder.model), str(folder.params))
     config.disable_glog_info()
@@ -105,12 +119,17 @@ def open_predictor(
         config.enable_use_gpu(_GPU_MEMORY, device_ids(device)[0])
     try:
         runtime = inference.create_predictor(config)
-    except (RuntimeError, ValueError, OSError, MemoryError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+    except _PADDLE_ERRORS as error:
         raise WeightsError(
-            f"{folder.params} does not fit {folder.model.name}: export both again ({reason})"
+            f"{folder.params} does not fit {folder.model.name}: export both again ({_reason(error)})"
         ) from error
     return PaddlePredictor(runtime, folder)
+
+
+def _reason(error: Exception) -> str:
+    """The line of Paddle's message that says what was wrong, without the C++ stack before it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return next((line for line in lines if _SUMMARY.match(line)), lines[-1]).strip()
 
 
 def _fixed_batch(facts: ProgramFacts) -> int:

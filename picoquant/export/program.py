@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from picoquant.errors import WeightsError
+from picoquant.export.soundness import require_sound
 from picoquant.files import whole_file
 
 # Operators that quantise or dequantise in paddle 2.6, old and new (`onnx_format`) style.
@@ -66,9 +67,11 @@ def read_program(path: Path):
 def program_facts(path: Path) -> ProgramFacts:
     """Inputs, outputs and operators of a saved program.
 
-    Raises: `WeightsError` when the file is no program.
+    Raises: `WeightsError` when the file is no program, or one on which Paddle's native code would crash.
     """
-    block = read_program(path).blocks[0]
+    program = read_program(path)
+    require_sound(program, path)
+    block = program.blocks[0]
     shapes = {
         var.name: tuple(var.type.lod_tensor.tensor.dims)
         for var in block.vars
@@ -88,7 +91,7 @@ def program_facts(path: Path) -> ProgramFacts:
 
 
 def _column(op) -> int:
-    return next(attribute.i for attribute in op.attrs if attribute.name == "col")
+    return next((attribute.i for attribute in op.attrs if attribute.name == "col"), 0)  # its default
 
 
 def _names(slots) -> list[str]:

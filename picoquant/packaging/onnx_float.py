@@ -16,8 +16,9 @@ from picoquant.toolchain.processes import run_program
 OPSET = 13  # the first with a scale for each channel
 
 _CODE = """
-import sys, zlib
-import paddle2onnx
+import sys
+import paddle, paddle2onnx
+paddle.disable_signal_handler()  # a crash within malloc would hang in it
 model, params, out, opset, upgrade = sys.argv[1:]
 paddle2onnx.export(
     model, params, out, opset_version=int(opset), auto_upgrade_opset=upgrade == "upgrade", verbose=True,
@@ -53,7 +54,8 @@ def paddle_to_onnx(model: Path, params: Path, opset: int | None = None) -> Any:
         )
         if outcome.code or not out.is_file() or not out.stat().st_size:
             said = _PREFIX.sub("", _complaint(outcome.text)).strip(" ,") or "no message"
-            raise ToolError(f"paddle2onnx did not convert {model} ({outcome.ended}): {said}")
+            # The program is often a temporary one made of the user's; the weights are always the user's.
+            raise ToolError(f"paddle2onnx did not convert the network of {params} ({outcome.ended}): {said}")
         return onnx.load(out)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from picoquant.errors import WeightsError
 from picoquant.export.program import KEPT_FLOAT, read_program
+from picoquant.export.soundness import require_sound
 
 # What Paddle notes of building, training and its own CPU and GPU kernels: nothing that Paddle Lite or Paddle's
 # CPU runtime needs, but up to a third of a `.nb`. op_callstack holds folder names.
@@ -37,7 +38,7 @@ def batch_of_one(path: Path, input_size: Sequence[int]) -> Any:
     """
     from paddle.base import core
 
-    read_program(path)  # paddle itself would crash on a file that is no program
+    require_sound(read_program(path), path)  # paddle itself would crash on it
     try:
         program = core.ProgramDesc(Path(path).read_bytes())
     except ValueError as error:
@@ -47,17 +48,17 @@ def batch_of_one(path: Path, input_size: Sequence[int]) -> Any:
         op = block.op(index)
         if op.type() == "fetch":
             continue
-        if op.type() == "feed":
-            variable = block.find_var(op.output("Out")[0].encode())
-            variable.set_shape(_one_image(list(variable.shape()), input_size))
-            continue
         try:
-            op.check_attrs()
-            op.infer_shape(block)
-        except (RuntimeError, ValueError) as error:
+            if op.type() == "feed":
+                variable = block.find_var(op.output("Out")[0].encode())
+                variable.set_shape(_one_image(list(variable.shape()), input_size))
+            else:
+                op.check_attrs()
+                op.infer_shape(block)
+        except (RuntimeError, ValueError, IndexError, AttributeError) as error:
             reason = " ".join(str(error).split())[-300:]
             raise WeightsError(
-                f"{path}: {op.type()} (result {op.output_arg_names()[0]}) cannot take one image of "
+                f"{path}: {op.type()} (result {', '.join(op.output_arg_names()[:1])}) cannot take one image of "
                 f"{input_size[0]}x{input_size[1]}: {reason}"
             ) from error
     message = type(read_program(path)).FromString(program.serialize_to_string())

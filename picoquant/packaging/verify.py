@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.errors import ToolError, UserError
+from picoquant.errors import UserError
 from picoquant.export.model_folder import ModelFolder
 from picoquant.export.program import program_facts
 from picoquant.packaging import expectation
@@ -138,12 +138,14 @@ class _Sample:
 
 def _on_the_sample(folder: Path, opt: OptTool | None) -> list[Check]:
     from picoquant.evaluation.runtime import open_predictor
+    from picoquant.evaluation.trial import require_survives
 
     sample = _Sample.read(folder)
     facts = program_facts(sample.model.model)
     names = tuple(name for name, _ in facts.inputs)
     LOG.info("verify: the sample in Paddle's inference runtime")
     try:
+        require_survives(sample.model)
         checks = [sample.check("paddle", open_predictor(sample.model, threads=1))]
     except UserError as error:
         checks = [Check("paddle", False, (str(error),))]
@@ -179,10 +181,10 @@ def _in_lite(sample: _Sample, names: tuple[str, ...], outputs: int, opt: OptTool
     LOG.info("verify: the sample in Paddle Lite's x86 runtime")
     with tempfile.TemporaryDirectory(prefix="picoquant-float-") as scratch:
         model, params = Path(scratch) / "model.pdmodel", Path(scratch) / "model.pdiparams"
-        write_float_form(sample.model, model, params)
         try:
+            write_float_form(sample.model, model, params)
             predict = X86Predictor(python, opt, model, params, names, outputs)
-        except ToolError as error:
+        except UserError as error:
             return Check(name, False, (str(error),))
         with predict:
             return sample.check(name, predict)

@@ -14,6 +14,7 @@ from paddle.static.quantization.quant_config import SUPPORT_QUANTIZATION_OP_DICT
 from picoquant.errors import WeightsError
 from picoquant.export.model_folder import MODEL, PARAMS
 from picoquant.export.program import complete_program, read_program
+from picoquant.export.soundness import require_sound
 from picoquant.files import whole_file
 
 _SERIALISED = "serialised."
@@ -41,7 +42,7 @@ def load_model(folder: Path, executor: Any) -> InferenceModel:
     Raises: `WeightsError` when Paddle cannot read the files.
     """
     model, params = Path(folder) / MODEL, Path(folder) / PARAMS
-    read_program(model)
+    require_sound(read_program(model), model)
     try:
         program, feeds, fetches = paddle.static.load_inference_model(str(model.with_suffix("")), executor)
     except (ValueError, RuntimeError, TypeError) as error:

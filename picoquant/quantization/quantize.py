@@ -175,11 +175,17 @@ def _check(out: Path, settings: QuantizeSettings) -> dict[str, Any]:
 
 
 def _copy_models(folder: ModelFolder, distillation: DistillationSettings, copies: Path) -> None:
-    """Work on copies, `student` and `teacher`, whose files have the usual names."""
+    """Work on copies, `student` and `teacher`, whose files have the usual names.
+
+    Raises: `WeightsError` when there is no such teacher or Paddle crashes on it.
+    """
+    from picoquant.evaluation.trial import require_tried
+
     teacher = folder
     if distillation.teacher_model_dir is not None:
         names = distillation.teacher_model_filename, distillation.teacher_params_filename
         teacher = ModelFolder.open(Path(distillation.teacher_model_dir), *names, folder.config)
+        require_tried(teacher)
     with disk_errors(copies):
         for name, source in (("student", folder), ("teacher", teacher)):
             (copies / name).mkdir(parents=True, exist_ok=True)

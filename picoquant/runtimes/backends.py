@@ -136,11 +136,14 @@ def _facts(model: Model) -> Any:
 
 def _paddle(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:
     from picoquant.evaluation.runtime import open_predictor
+    from picoquant.evaluation.trial import require_tried
 
     folder = _folder(model, backend)
     if backend == "paddle-no-onednn" and machine.device != "cpu":
         raise ToolError("paddle-no-onednn is about the CPU: leave --device out")
-    predict = open_predictor(folder, machine.device, machine.threads, onednn=backend == "paddle")
+    onednn = backend == "paddle"
+    require_tried(folder, onednn)
+    predict = open_predictor(folder, machine.device, machine.threads, onednn)
     return predict, _size([folder.model, folder.params]), ""
 
 

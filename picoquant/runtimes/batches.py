@@ -7,14 +7,23 @@ from typing import Callable
 
 import numpy as np
 
+from picoquant.errors import WeightsError
+
+_LARGEST = 256  # images in one batch of a model; more is a damaged number, and would take gigabytes
+
 Run = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 
 
 def in_batches(run: Run, feed: Mapping[str, np.ndarray], size: int) -> list[np.ndarray]:
-    """Run a batch in parts of `size` images, the last one filled up; -1: a model that takes any number."""
+    """Run a batch in parts of `size` images, the last one filled up; -1: a model that takes any number.
+
+    Raises: `WeightsError` for a size that no model has.
+    """
     count = len(next(iter(feed.values())))
     if size in (-1, count):
         return list(run(feed))
+    if not 1 <= size <= _LARGEST:
+        raise WeightsError(f"the model takes {size} images at a time, not 1 to {_LARGEST}: export it again")
     parts = []
     for start in range(0, count, size):
         part = {name: value[start : start + size] for name, value in feed.items()}

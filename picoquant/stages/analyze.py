@@ -63,9 +63,12 @@ def analyze(
 
     Raises: `UserError` for a model that is not there or images that are not enough.
     """
+    from picoquant.evaluation.trial import require_tried
+
     recipe = load_recipe(config, overrides)
     context = Context(recipe, RunFolder(Path(save_dir)), "cpu")
     folder, kind, float_folder = _models(context, options.kind)
+    require_tried(folder)
     datasets.check(context, datasets.calibration_section(context))
     feeds = _feeds(context, folder, options.images)
     from picoquant.quantization.session import quiet, static_session

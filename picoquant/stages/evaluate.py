@@ -81,12 +81,14 @@ def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str) ->
     from picoquant.data.reader import EvalReader
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.evaluation.runtime import decoder_for, open_predictor
+    from picoquant.evaluation.trial import require_tried
 
     if len(folder.config.labels) != len(dataset.class_names):
         raise UserError(
             f"{folder.path} knows {len(folder.config.labels)} classes, {dataset.annotation_file} has "
             f"{len(dataset.class_names)}; evaluate it on the data set it was made for"
         )
+    require_tried(folder)
     predictor = open_predictor(folder, context.device)
     nms = parse_detector(context.recipe.document).head.nms
     decoder = decoder_for(predictor, folder.config, nms)

@@ -82,6 +82,7 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     from picoquant.data.reader import EvalReader, endless_sizes
     from picoquant.device import use_device
     from picoquant.evaluation.evaluate import evaluate, feed_of
+    from picoquant.evaluation.trial import require_tried
     from picoquant.postprocess.decoder import Decoder
     from picoquant.quantization.quantize import QuantizeSettings, quantize
 
@@ -94,6 +95,7 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     images, held_out = datasets.calibration_images(context), datasets.load(context, "EvalDataset")
     datasets.warn_of_overlap(images, held_out)
     facts = program_facts(folder.model)
+    require_tried(folder)
     shard = rank_and_world()
     batch_size, steps_per_epoch = endless_sizes(images, driving.batch_size, shard[1])
     # No image is measured twice; as many as the user counted, or some of all.

@@ -20,7 +20,11 @@ LOG = logging.getLogger("picoquant")
 
 # `[F 11/21 5:04:52.610 …/cpp_op_desc.cc:51 GetAttr] message`, glog's and Paddle Lite's form.
 _LOG_LINE = re.compile(r"^\[?\s*([FEWIV\d])\s*\d[^\]]*\]\s*(.*)$")
-_NOISE = re.compile(r"(^\s*\*\*\*|backtrace|stack trace|^\s*@\s|core dumped|terminate called)", re.I)
+_NOISE = re.compile(
+    r"^\s*\*\*\*|backtrace|stack trace|^\s*@\s|core dumped|terminate called|^-+$|C\+\+ Traceback|^\d+ {2,}\S"
+    r"|Error Message Summary|\[(Signal|Time)Info:",
+    re.I,
+)
 _PASS = re.compile(r"== Running pass: (\w+)")
 _VERSION = re.compile(r"\bv?\d+\.\d+[\w.\-]*")
 

@@ -1,10 +1,10 @@
 """Run many bad inputs of a kind and say what each came to.
 
-    python -m tests.fuzz.fuzz --kind coco --cases 3000 --seed 1
+    python -m tests.fuzz.fuzz --kind coco --cases 3000 --seed 1 --keep findings/
 
 Every case must end in a result or in one line with exit code 2, within 20 s and 2 GB: of address space, or
 of memory where a case has a process of its own, as native code may crash. What does not is listed once for
-each place in the code, with the smallest input found.
+each place in the code, with the smallest input found, which `--keep` writes to a file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import os
+import re
 import resource
 import select
 import shutil
@@ -119,11 +120,11 @@ def place(error: BaseException) -> str:
 
 def fuzz(
     kind: Kind, cases: int, start: int, minutes: float = math.inf
-) -> tuple[Counter, dict[str, tuple[str, str]]]:
+) -> tuple[Counter, dict[str, tuple[str, Any]]]:
     """Counts by outcome, and for each finding its message and smallest case; none is begun after `minutes`."""
     end = time.monotonic() + 60 * minutes
     counts: Counter = Counter()
-    findings: dict[str, tuple[str, str]] = {}
+    findings: dict[str, tuple[str, Any]] = {}
 
     @seed(start)
     @settings(max_examples=cases, database=None, deadline=None, suppress_health_check=list(HealthCheck))
@@ -135,13 +136,20 @@ def fuzz(
             counts[outcome(kind, case)] += 1
         except Exception as error:
             counts["failed"] += 1
-            found, shown = place(error), repr(case)
-            if found not in findings or len(shown) < len(findings[found][1]):
-                findings[found] = str(error)[:300], shown
+            found = place(error)
+            if found not in findings or len(repr(case)) < len(repr(findings[found][1])):
+                findings[found] = str(error)[:300], case
 
     signal.signal(signal.SIGALRM, _hang)
     run()
     return counts, findings
+
+
+def _keep(folder: Path, name: str, case: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / re.sub(r"[^\w.]+", "_", name)
+    path.write_bytes(case if isinstance(case, bytes) else repr(case).encode("utf-8", "surrogatepass"))
+    return path
 
 
 def main() -> int:
@@ -152,6 +160,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=math.inf, help="of each kind; default: no end")
+    parser.add_argument("--keep", type=Path, help="folder for the inputs that failed; default: none is kept")
     options = parser.parse_args()
     logging.getLogger("picoquant").setLevel(logging.CRITICAL)
     bad = 0
@@ -166,7 +175,9 @@ def main() -> int:
         peak = resource.getrusage(whose).ru_maxrss >> 10
         print(f"{name}: {sum(counts.values())} cases, {dict(counts)}, peak so far {peak} MiB", flush=True)
         for found, (message, case) in findings.items():
-            print(f"  {found}: {message}\n    {case[:1500]}")
+            print(f"  {found}: {message}\n    {repr(case)[:1500]}")
+            if options.keep:
+                print(f"    whole: {_keep(options.keep, f'{name} {found}', case)}")
     return int(bad > 0)
 
 

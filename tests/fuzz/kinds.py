@@ -190,6 +190,7 @@ _SETS = st.lists(
 def kinds() -> dict[str, Kind]:
     """All kinds by name."""
     from tests.fuzz.images import IMAGES, run_image
+    from tests.fuzz.models import models, run_model, run_program
     from tests.fuzz.packages import bombs, packages, run_package
 
     def documents(base: list[Any], write: Callable[[Any], bytes]) -> st.SearchStrategy:
@@ -213,5 +214,8 @@ def kinds() -> dict[str, Kind]:
         "profiles": Kind(documents(_profiles(), as_yaml), run_profile),
         "weights": Kind(st.builds(edited_bytes, st.sampled_from(_weights()), BYTE_EDITS), run_weights),
         "packages": Kind(st.deferred(packages), run_package, own_process=True),
+        "paddle": Kind(st.deferred(lambda: models("model.pdmodel")), run_model, own_process=True),
+        "programs": Kind(st.deferred(lambda: models("model.pdmodel")), run_program, own_process=True),
+        "onnx": Kind(st.deferred(lambda: models("model.onnx")), run_model, own_process=True),
         "bombs": Kind(st.deferred(bombs), run_package, own_process=True),
     }

@@ -36,10 +36,20 @@ def test_bad_input_ends_in_a_result_or_one_line(name):
     assert sum(counts.values()) >= CASES[name] / 2
 
 
+_SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
-    ("name", "cases"), [("packages", 20), pytest.param("bombs", 10, marks=pytest.mark.slow)]
+    ("name", "cases"),
+    [
+        ("packages", 20),
+        ("paddle", 20),
+        pytest.param("bombs", 10, marks=_SLOW),
+        pytest.param("onnx", 200, marks=_SLOW),
+        pytest.param("programs", 60, marks=_SLOW),
+    ],
 )
-def test_bad_packages_end_in_a_result_or_one_line(root, name, cases):
+def test_bad_packages_and_models_end_in_a_result_or_one_line(root, name, cases):
     """Each case is a fork; of a process of its own, as threads of earlier tests do not outlive a fork."""
     command = [sys.executable, "-m", "tests.fuzz.fuzz", "--kind", name, "--cases", str(cases)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)

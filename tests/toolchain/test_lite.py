@@ -95,6 +95,20 @@ def test_blame_takes_the_first_fatal_line_then_the_last_error_then_the_last_line
     assert blame("\n".join(line for line in text.splitlines() if "[F" not in line)) == "odd"
     assert blame("first\nsecond\n*** Aborted at 1\n") == "second"
     assert blame("") == ""
+    crash = """------------------
+C++ Traceback (most recent call last):
+------------------
+0   paddle2onnx::export(char const*)
+1   paddle2onnx::Parser::Init()
+
+----------------------
+Error Message Summary:
+----------------------
+FatalError: `Segmentation fault` is detected by the operating system.
+  [TimeInfo: *** Aborted at 1 (unix time) try "date -d @1" if you are using GNU date ***]
+  [SignalInfo: *** SIGSEGV (@0x0) received by PID 1 (TID 0x1) from PID 0 ***]
+"""
+    assert blame(crash) == "FatalError: `Segmentation fault` is detected by the operating system."
 
 
 def test_real_opt_names_what_it_dislikes_and_leaves_nothing(opt: OptTool, tmp_path):

@@ -1,0 +1,105 @@
+"""Run a model from elsewhere once in a process of its own, before this process loads it.
+
+`export/soundness.py` refuses what Paddle's native code is known to crash on. What is left is rare: 2 of 3,000
+programs with one to three fields changed (paddle 2.6.2). But a crash cannot be caught where it happens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from picoquant.errors import PicoquantError, WeightsError
+from picoquant.export.model_folder import ModelFolder
+from picoquant.files import sha256
+from picoquant.pipeline.run_folder import MANIFEST
+from picoquant.toolchain.processes import Outcome
+
+_ROOT = Path(__file__).parents[2]
+_SECONDS = 120
+
+
+def made_by_a_run(folder: ModelFolder) -> bool:
+    """Whether the run folder that a model lies in says that these are the bytes it made there."""
+    path = folder.path.absolute()
+    for root in path.parents[:3]:  # run/quantize, run/quantize/qat_graph, run/package/rv1126/paddle
+        if not (root / MANIFEST).is_file():
+            continue
+        stage = root / path.relative_to(root).parts[0]
+        try:
+            files = json.loads((root / MANIFEST).read_text(encoding="utf-8"))["stages"][stage.name]["files"]
+            known = [
+                (files[(path / file.name).relative_to(stage).as_posix()]["sha256"], sha256(file))
+                for file in (folder.model, folder.params)
+            ]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return all(noted == found for noted, found in known)
+    return False
+
+
+def require_tried(folder: ModelFolder, onednn: bool = True) -> None:
+    """Let a model survive once in another process, unless a run here has made it.
+
+    Args and raises: as `require_survives`.
+    """
+    if not made_by_a_run(folder):
+        require_survives(folder, onednn)
+
+
+def require_survives(folder: ModelFolder, onednn: bool = True) -> None:
+    """Run a model on one made-up image on the CPU in another process.
+
+    An error that Paddle raises there is not looked at: whoever loads the model meets it, too.
+
+    Args:
+        folder: the model.
+        onednn: as for `open_predictor`.
+
+    Raises: `WeightsError` when Paddle's native code crashes or does not end, `PicoquantError` when the model
+        could not be tried.
+    """
+    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "picoquant.evaluation.trial"],
+            input=pickle.dumps((folder, onednn)),
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": path},
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise WeightsError(
+            f"{folder.model}: Paddle took more than {_SECONDS} s for one image, so it is damaged or too large"
+        ) from error
+    if done.returncode < 0:
+        raise WeightsError(
+            f"{folder.model}: Paddle's native code crashed on it ({Outcome(done.returncode, '').ended}), so it is "
+            "damaged: make it again"
+        )
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise PicoquantError(f"{folder.model} could not be tried: {said[-1] if said else 'no message'}")
+
+
+def _main() -> None:
+    import paddle
+
+    from picoquant.evaluation.runtime import open_predictor
+    from picoquant.packaging.agreement import feed_of, sample_image
+
+    paddle.disable_signal_handler()
+    folder, onednn = pickle.load(sys.stdin.buffer)  # our parent's words
+    with suppress(Exception):  # the parent meets it, too, and says it
+        predict = open_predictor(folder, threads=1, onednn=onednn)
+        predict(feed_of(sample_image(*folder.config.input_size), predict.input_names, folder.config))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,127 @@
+"""Programs on which Paddle's native code crashes although they look sound: a process of their own finds out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from picoquant.errors import WeightsError
+from picoquant.evaluation import trial
+from picoquant.evaluation.runtime import open_predictor
+from picoquant.evaluation.trial import made_by_a_run, require_survives, require_tried
+from picoquant.export.infer_config import write_infer_config
+from picoquant.export.program import program_facts, read_program
+from picoquant.files import sha256
+from picoquant.packaging.package import Models, package
+from picoquant.packaging.program_edit import write_program
+from picoquant.packaging.targets import load_target
+from picoquant.packaging.verify import verify
+from picoquant.runtimes.backends import running
+from picoquant.runtimes.model import open_model
+from tests.commands import SMALL, picoquant, refusal, with_sets
+from tests.packaging.small_int8 import CONFIG, write_small
+
+CRASH = "model.pdmodel: Paddle's native code crashed on it (SIGSEGV), so it is damaged: make it again"
+
+
+def edited(model, edit):
+    program = read_program(model)
+    edit(program.blocks[0])
+    write_program(program, model)
+
+
+def as_in_training(block):
+    """A quantiser that wants to write its state, for which it has no variable: Paddle 2.6.2 writes to address 0."""
+    quantiser = next(op for op in block.ops if op.type == "fake_quantize_moving_average_abs_max")
+    next(attribute for attribute in quantiser.attrs if attribute.name == "is_test").b = False
+
+
+def with_wrong_groups(block):
+    conv = next(op for op in block.ops if op.type == "conv2d")
+    next(attribute for attribute in conv.attrs if attribute.name == "groups").i = 2
+
+
+@pytest.fixture
+def crashing(tmp_path):
+    """A package whose manifest agrees with a program that crashes."""
+    (tmp_path / "model").mkdir()
+    made = package(
+        Models(write_small(tmp_path / "model")), load_target("generic_onnx"), tmp_path / "out"
+    ).folder
+    model = made / "paddle/model.pdmodel"
+    edited(model, as_in_training)
+    manifest = json.loads((made / "manifest.json").read_text())
+    manifest["files"]["paddle/model.pdmodel"].update(sha256=sha256(model), bytes=model.stat().st_size)
+    (made / "manifest.json").write_text(json.dumps(manifest))
+    return made
+
+
+def test_whole_models_survive_and_what_paddle_refuses_is_said_where_it_is_loaded(tmp_path):
+    folder = write_small(tmp_path)
+    require_survives(folder)
+    edited(folder.model, with_wrong_groups)
+    require_survives(folder)
+    predict = open_predictor(folder, threads=1)
+    with pytest.raises(
+        WeightsError, match=r"Paddle does not run .*model.pdmodel: \(InvalidArgument\) The number"
+    ):
+        predict({"image": np.zeros((1, 3, 32, 32), np.float32)})
+
+
+def test_a_model_that_does_not_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "_SECONDS", 0.01)
+    with pytest.raises(WeightsError, match="more than 0.01 s"):
+        require_survives(write_small(tmp_path))
+
+
+def test_verify_says_it_and_goes_on_with_the_other_runtimes(crashing, opt):
+    program_facts(crashing / "paddle/model.pdmodel")  # nothing to be seen
+    checks = {check.name: check for check in verify(crashing, opt).checks}
+    assert checks["paddle"].said == (f"{crashing}/paddle/{CRASH}",)
+    assert [checks[name].holds for name in ("files", "paddle", "onnx")] == [True, False, True]
+    assert checks["paddle_lite_x86"].holds is not None  # tried; its form in float is whole
+
+
+@pytest.mark.parametrize("command", ["predict", "eval", "quantize", "analyze"])
+def test_commands_refuse_it_in_one_line(tmp_path, command):
+    """The network is for 32 x 32 pixels and 3 classes, its description says what the quickstart has."""
+    (tmp_path / "model").mkdir()
+    folder = write_small(tmp_path / "model")
+    edited(folder.model, as_in_training)
+    write_infer_config(replace(CONFIG, input_size=(64, 64), labels=tuple("abcde")), folder.path)
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (40, 30)).save(picture)
+    settings = ["-c", "quickstart", *with_sets([*SMALL, f"Global.model_dir={folder.path}"])]
+    arguments = [picture, "--model", folder.path] if command == "predict" else settings
+    done = picoquant(command, *arguments, "--save-dir", tmp_path / "out")
+    assert CRASH in refusal(done)
+
+
+def test_a_package_as_a_model_is_refused(crashing):
+    with (
+        open_model(crashing) as model,
+        pytest.raises(WeightsError, match="native code crashed"),
+        running(model, "paddle"),
+    ):
+        pass
+
+
+def test_what_a_run_has_made_is_not_tried_again(tmp_path, monkeypatch):
+    (tmp_path / "export").mkdir()
+    folder = write_small(tmp_path / "export")
+    monkeypatch.setattr(trial, "_SECONDS", 0)  # none would survive
+    with pytest.raises(WeightsError, match="more than 0 s"):
+        require_tried(folder)
+    files = {path.name: {"sha256": sha256(path)} for path in (folder.model, folder.params)}
+    (tmp_path / "run.json").write_text(json.dumps({"stages": {"export": {"files": files}}}))
+    require_tried(folder)
+    edited(folder.model, as_in_training)
+    with pytest.raises(WeightsError, match="more than 0 s"):
+        require_tried(folder)
+    for text in ("", "[]", '{"stages": {"export": null}}'):
+        (tmp_path / "run.json").write_text(text)
+        assert not made_by_a_run(folder)

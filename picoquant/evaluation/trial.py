@@ -1,6 +1,6 @@
 """Run a model from elsewhere once in a process of its own, before this process loads it.
 
-`export/soundness.py` refuses what Paddle's native code is known to crash on. What is left is rare: 2 of 3,000
+`export/soundness.py` refuses what Paddle's native code is known to crash on. What is left is rare: 2 of 5,000
 programs with one to three fields changed (paddle 2.6.2). But a crash cannot be caught where it happens.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from picoquant.errors import UserError
+from picoquant.evaluation.trial import require_tried
 from picoquant.export.model_folder import ModelFolder
 from picoquant.files import disk_errors, write_json, write_text
 from picoquant.npu.check import CheckResult
@@ -16,10 +17,12 @@ FOLDER = "check"
 def model_of(save_dir: str, model_dir: str | None) -> ModelFolder:
     """The model folder named, or the INT8 model of a run.
 
-    Raises: `UserError` saying how to get one.
+    Raises: `UserError` saying how to get one, `WeightsError` for one that Paddle crashes on.
     """
     if model_dir:
-        return ModelFolder.open(Path(model_dir).expanduser())
+        folder = ModelFolder.open(Path(model_dir).expanduser())
+        require_tried(folder)
+        return folder
     folder = Path(save_dir).expanduser() / "quantize"
     if not folder.is_dir():
         raise UserError(

@@ -123,8 +123,12 @@ def simulating(model: Model, target: Target, nms: NmsSettings | None = None) -> 
 
 
 def _folder(model: Model, backend: str) -> Any:
+    """The Paddle form, on which Paddle's native code does not crash."""
+    from picoquant.evaluation.trial import require_tried
+
     if model.folder is None:
         raise ToolError(f"{model.name} is an ONNX file, which {backend} does not take: use --backend onnx")
+    require_tried(model.folder, onednn=backend != "paddle-no-onednn")
     return model.folder
 
 
@@ -136,14 +140,11 @@ def _facts(model: Model) -> Any:
 
 def _paddle(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:
     from picoquant.evaluation.runtime import open_predictor
-    from picoquant.evaluation.trial import require_tried
 
     folder = _folder(model, backend)
     if backend == "paddle-no-onednn" and machine.device != "cpu":
         raise ToolError("paddle-no-onednn is about the CPU: leave --device out")
-    onednn = backend == "paddle"
-    require_tried(folder, onednn)
-    predict = open_predictor(folder, machine.device, machine.threads, onednn)
+    predict = open_predictor(folder, machine.device, machine.threads, onednn=backend == "paddle")
     return predict, _size([folder.model, folder.params]), ""
 
 
@@ -155,7 +156,7 @@ def _onnx(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tup
     if path is None:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="picoquant-onnx-"))
         path = Path(scratch) / f"{model.precision}.onnx"
-        write_onnx_form(model.folder, path)
+        write_onnx_form(_folder(model, backend), path)
     return OnnxPredictor(path, machine.threads), _size([path]), ""
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-# How a field is changed: another one's value, an edge value, taken out, a second time, an element moved.
-_CHANGES = st.sampled_from(["other", "edge", "gone", "twice", "move"])
+# How a field is changed: another one's value, an edge value, taken out, emptied, a second time, an element moved.
+_CHANGES = st.sampled_from(["other", "edge", "gone", "empty", "twice", "move"])
 _EDGES = {
     int: (0, 1, -1, 2, 7, 255, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63)),
     float: (0.0, -1.0, 1e38, float("nan"), float("inf")),
@@ -57,13 +57,17 @@ def _edit(message: Any, place: list[int], change: str, number: int, others: dict
         repeated = hasattr(value, "extend")
         index = (place.pop(0) if place else 0) % len(value) if repeated else 0
         inner = value[index] if repeated else value
-        if field.message_type and place and not (change in ("twice", "move", "gone") and len(place) < 2):
+        if (
+            field.message_type
+            and place
+            and not (change in ("twice", "move", "gone", "empty") and len(place) < 2)
+        ):
             message = inner
             continue
         break
-    if change == "gone":
+    if change in ("gone", "empty"):
         if repeated:
-            del value[index]
+            del value[index if change == "gone" else slice(None)]
         else:
             message.ClearField(field.name)
     elif change in ("twice", "move") and repeated:
@@ -124,6 +128,7 @@ def run_model(folder: Path, case: tuple[str, bytes]) -> None:
 def run_program(folder: Path, case: tuple[str, bytes]) -> None:
     """A changed program where picoquant reads it itself: `check`, the way to ONNX, the float form."""
     from picoquant.errors import UserError
+    from picoquant.evaluation.trial import require_tried
     from picoquant.export.model_folder import ModelFolder
     from picoquant.npu.check import check_model
     from picoquant.packaging.targets import load_target
@@ -135,6 +140,7 @@ def run_program(folder: Path, case: tuple[str, bytes]) -> None:
         (folder / name).write_bytes(content)
     tempfile.tempdir = str(folder)
     model, target = ModelFolder.open(folder), load_target("rv1126")
+    require_tried(model)  # as the commands do
     refused: UserError | None = None
     for use in (
         lambda: check_model(model, target, find_opt(None)).to_json(),

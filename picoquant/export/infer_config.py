@@ -6,7 +6,7 @@ programs of PaddleDetection and Paddle Lite read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,8 @@ def _given(values: dict[str, Any], where: str) -> dict[str, Any]:
     if "fpn_stride" in values:
         given["strides"] = tuple(_get(values, "fpn_stride", list, where))
     if values.get("NMS"):
-        nms = {key: value for key, value in values["NMS"].items() if hasattr(NmsSettings, key)}
+        named = _get(values, "NMS", dict, where)
+        nms = {one.name: named[one.name] for one in fields(NmsSettings) if one.name in named}
         try:
             given["nms"] = NmsSettings(**nms)
         except ConfigError as error:
@@ -164,8 +165,15 @@ def _normalisation(steps: dict[str, Any], where: str) -> tuple[tuple[float, ...]
     if step is None or step.get("norm_type") == "none":
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     where = f"{where}: Preprocess NormalizeImage"
-    mean = _get(step, "mean", list, where)
-    return tuple(map(float, mean)), tuple(map(float, _get(step, "std", list, where)))
+    return _numbers(step, "mean", where), _numbers(step, "std", where)
+
+
+def _numbers(values: dict[str, Any], key: str, where: str) -> tuple[float, ...]:
+    listed = _get(values, key, list, where)
+    try:
+        return tuple(map(float, listed))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WeightsError(f"{where}: {key} is {listed!r}: numbers expected") from error
 
 
 def _get(values: dict[str, Any], key: str, kind: type, where: str) -> Any:

@@ -100,6 +100,16 @@ def test_a_folder_without_it_is_told_what_is_needed(tmp_path):
         ({"label_list": []}, "label_list is empty"),
         ({"fpn_stride": 8}, "fpn_stride is missing or no list"),
         ({"NMS": {"nms_threshold": 3}}, "nms_threshold is 3"),
+        ({"NMS": ["MultiClassNMS"]}, "NMS is missing or no dict"),
+        (
+            {
+                "Preprocess": [
+                    {"type": "Resize", "target_size": [320, 320]},
+                    {"type": "NormalizeImage", "mean": ["0.0 .", 0, 0], "std": [1, 1, 1]},
+                ]
+            },
+            r"Preprocess NormalizeImage: mean is \['0.0 .', 0, 0\]: numbers expected",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, change, message):

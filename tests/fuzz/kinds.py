@@ -170,6 +170,22 @@ def _profiles() -> list[Any]:
     return [load_mapping(shipped("npu_targets", name)) for name in ("rv1126", "a311d", "generic_onnx")]
 
 
+def run_infer_config(folder: Path, content: bytes) -> None:
+    """The description beside an exported model, up to an image prepared by it."""
+    from picoquant.export.infer_config import read_infer_config
+    from picoquant.packaging.sample import feed_of_image
+
+    (folder / "infer_cfg.yml").write_bytes(content)
+    feed_of_image(np.full((40, 50, 3), 90, np.uint8), read_infer_config(folder))
+
+
+def _infer_configs() -> list[Any]:
+    from picoquant.export.infer_config import InferConfig
+
+    plain = InferConfig((64, 64), ("a", "b"))
+    return [plain.to_mapping(), InferConfig((32, 64), ("a",), keep_ratio=True, pad_stride=32).to_mapping()]
+
+
 def run_override(folder: Path, texts: list[str]) -> None:
     """`--set` texts."""
     from picoquant.config.recipe import load_recipe
@@ -212,6 +228,7 @@ def kinds() -> dict[str, Kind]:
         "recipes": Kind(documents(_recipes(), as_yaml), run_recipe),
         "overrides": Kind(_SETS, run_override),
         "profiles": Kind(documents(_profiles(), as_yaml), run_profile),
+        "infer_cfg": Kind(documents(_infer_configs(), as_yaml), run_infer_config),
         "weights": Kind(st.builds(edited_bytes, st.sampled_from(_weights()), BYTE_EDITS), run_weights),
         "packages": Kind(st.deferred(packages), run_package, own_process=True),
         "paddle": Kind(st.deferred(lambda: models("model.pdmodel")), run_model, own_process=True),

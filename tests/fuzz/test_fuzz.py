@@ -18,6 +18,7 @@ CASES = {
     "recipes": 25,
     "overrides": 15,
     "profiles": 40,
+    "infer_cfg": 150,
     "weights": 150,
 }
 

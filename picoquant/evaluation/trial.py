@@ -27,7 +27,7 @@ _SECONDS = 120
 def made_by_a_run(folder: ModelFolder) -> bool:
     """Whether the run folder that a model lies in says that these are the bytes it made there."""
     path = folder.path.absolute()
-    for root in path.parents[:3]:  # run/quantize, run/quantize/qat_graph, run/package/rv1126/paddle
+    for root in list(path.parents)[:3]:  # run/quantize, run/quantize/qat_graph, run/package/rv1126/paddle
         if not (root / MANIFEST).is_file():
             continue
         stage = root / path.relative_to(root).parts[0]

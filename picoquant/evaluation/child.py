@@ -15,7 +15,6 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,8 +22,8 @@ import numpy as np
 from picoquant.detector.settings import DetectorSettings
 from picoquant.errors import PicoquantError
 from picoquant.export.model_folder import ModelFolder
+from picoquant.toolchain.processes import own_environment
 
-_ROOT = Path(__file__).parents[2]
 _MODELS = 16  # that one child opens
 
 
@@ -53,12 +52,11 @@ class _Child:
             self._child = None
 
     def _start(self) -> None:
-        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
         self._child = subprocess.Popen(
             [sys.executable, "-m", "picoquant.evaluation.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env=own_environment(),
         )
 
     def _ask(self, what: str, value: Any) -> Any:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ from picoquant.export.program import ProgramFacts, program_facts
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.runtimes.batches import in_batches
 
-# What Paddle raises (its `PyExc` by the type of the error) where native code refuses a program.
-_PADDLE_ERRORS = (RuntimeError, ValueError, OSError, MemoryError, IndexError, TypeError, ArithmeticError)
+# What Paddle raises where its native code refuses something. Source: its `paddle/fluid/pybind/exception.cc`.
+_PADDLE_ERRORS = (RuntimeError, ValueError, IndexError, MemoryError, SystemError, OSError)
 _SUMMARY = re.compile(r"\((?:[A-Z][a-z]+)+\) ")  # "(InvalidArgument) The size of ..."
 _GPU_MEMORY = 256  # MB that the runtime takes at first; it grows
 
@@ -37,11 +38,10 @@ class PaddlePredictor:
         path: the model's file.
     """
 
-    def __init__(self, runtime: Any, folder: ModelFolder) -> None:
-        facts = program_facts(folder.model)
+    def __init__(self, runtime: Any, path: Path, facts: ProgramFacts) -> None:
         self._runtime = runtime
         self._fixed_batch = _fixed_batch(facts)
-        self.path = folder.model
+        self.path = path
         self.input_names = tuple(name for name, _ in facts.inputs)
         self.outputs = facts.outputs
 
@@ -123,7 +123,7 @@ def open_predictor(
         raise WeightsError(
             f"{folder.params} does not fit {folder.model.name}: export both again ({_reason(error)})"
         ) from error
-    return PaddlePredictor(runtime, folder)
+    return PaddlePredictor(runtime, folder.model, facts)
 
 
 def _reason(error: Exception) -> str:

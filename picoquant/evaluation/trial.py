@@ -7,21 +7,21 @@ programs with one to three fields changed (paddle 2.6.2). But a crash cannot be 
 from __future__ import annotations
 
 import json
-import os
 import pickle
+import signal
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 from picoquant.errors import PicoquantError, WeightsError
 from picoquant.export.model_folder import ModelFolder
 from picoquant.files import sha256
 from picoquant.pipeline.run_folder import MANIFEST
-from picoquant.toolchain.processes import Outcome
+from picoquant.toolchain.processes import Outcome, own_environment
 
-_ROOT = Path(__file__).parents[2]
 _SECONDS = 120
+# Native code's own ends; others, as SIGKILL for want of memory, say nothing of the model.
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
 
 
 def made_by_a_run(folder: ModelFolder) -> bool:
@@ -64,13 +64,12 @@ def require_survives(folder: ModelFolder, onednn: bool = True) -> None:
     Raises: `WeightsError` when Paddle's native code crashes or does not end, `PicoquantError` when the model
         could not be tried.
     """
-    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
             [sys.executable, "-m", "picoquant.evaluation.trial"],
             input=pickle.dumps((folder, onednn)),
             capture_output=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env=own_environment(),
             timeout=_SECONDS,
             check=False,
         )
@@ -78,14 +77,14 @@ def require_survives(folder: ModelFolder, onednn: bool = True) -> None:
         raise WeightsError(
             f"{folder.model}: Paddle took more than {_SECONDS} s for one image, so it is damaged or too large"
         ) from error
-    if done.returncode < 0:
+    outcome = Outcome(done.returncode, done.stderr.decode("utf-8", "replace"))
+    if -outcome.code in _CRASHES:
         raise WeightsError(
-            f"{folder.model}: Paddle's native code crashed on it ({Outcome(done.returncode, '').ended}), so it is "
-            "damaged: make it again"
+            f"{folder.model}: Paddle's native code crashed on it ({outcome.ended}), so it is damaged: make it again"
         )
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise PicoquantError(f"{folder.model} could not be tried: {said[-1] if said else 'no message'}")
+    if outcome.code:
+        said = (outcome.text.strip().splitlines() or ["no message"])[-1]
+        raise PicoquantError(f"{folder.model} could not be tried ({outcome.ended}): {said}")
 
 
 def _main() -> None:

@@ -19,6 +19,7 @@ LOG = logging.getLogger("picoquant")
 
 # Settings of the calling interpreter and its pip that would lead another interpreter astray.
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
+_ROOT = Path(__file__).parents[2]
 _SAY_EVERY = 10.0  # seconds between two "still at it" lines
 
 
@@ -48,6 +49,12 @@ class Outcome:
 def clean_environment() -> dict[str, str]:
     """This process's environment without what only its own Python should see."""
     return {key: value for key, value in os.environ.items() if key not in _OURS}
+
+
+def own_environment() -> dict[str, str]:
+    """This process's environment, in which `python -m picoquant...` is this picoquant, installed or not."""
+    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def run_program(

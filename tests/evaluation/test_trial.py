@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from picoquant.errors import WeightsError
+from picoquant.errors import PicoquantError, WeightsError
 from picoquant.evaluation import trial
 from picoquant.evaluation.runtime import open_predictor
 from picoquant.evaluation.trial import made_by_a_run, require_survives, require_tried
@@ -82,6 +82,22 @@ def test_a_model_that_does_not_end_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "_SECONDS", 0.01)
     with pytest.raises(WeightsError, match="more than 0.01 s"):
         require_survives(write_small(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("program", "ended"),
+    [("echo no paddle here >&2; exit 1", "exit code 1"), ("echo no paddle here >&2; kill -9 $$", "SIGKILL")],
+)
+def test_what_says_nothing_of_the_model_is_not_blamed_on_it(tmp_path, monkeypatch, program, ended):
+    folder = write_small(tmp_path)
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f"#!/bin/sh\n{program}\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(trial.sys, "executable", str(interpreter))
+    with pytest.raises(PicoquantError) as error:
+        require_survives(folder)
+    assert error.value.exit_code == 1
+    assert str(error.value) == f"{folder.model} could not be tried ({ended}): no paddle here"
 
 
 def test_verify_says_it_and_goes_on_with_the_other_runtimes(crashing, opt):

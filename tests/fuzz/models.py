@@ -35,13 +35,13 @@ def _whole() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(Path(scratch).iterdir())}
 
 
-def _values(message: Any, field: Any, found: dict) -> None:
+def _values(message: Any, found: dict) -> None:
     """Values of each sort in a message, for `other`."""
     for known, value in message.ListFields():
         repeated = hasattr(value, "extend")
         for one in value if repeated else [value]:
             if known.message_type:
-                _values(one, known, found)
+                _values(one, found)
             else:
                 found.setdefault(type(one), {})[one] = None
 
@@ -97,7 +97,7 @@ def _edited(name: str, edits: list) -> bytes:
     kind = onnx.ModelProto if name.endswith("onnx") else framework_pb2.ProgramDesc
     message = kind.FromString(_whole()[name])
     others: dict = {}
-    _values(message, None, others)
+    _values(message, others)
     for place, change, number in edits:
         _edit(message, place, change, number, others)
     return message.SerializePartialToString()

@@ -241,20 +241,21 @@ def _copy(work: Workshop, name: str, purpose: str) -> str:
     return copy
 
 
+QUESTIONS = {
+    "check": _check,
+    "simulation": _simulation,
+    "analyze": _analyze,
+    "backends": _backends,
+    "ladder": _ladder,
+}
 SCENARIOS: dict[str, Callable[[Workshop, Items], None]] = {
     "help": _help,
     "read_operators": _read_operators,
     **{name: partial(_run, name) for name in RUNS},
     **{
-        f"{name}_{kind}": partial(function, name)
-        for name in ASKED
-        for kind, function in (
-            ("check", _check),
-            ("simulation", _simulation),
-            ("analyze", _analyze),
-            ("backends", _backends),
-            ("ladder", _ladder),
-        )
+        f"{name}_{question}": partial(QUESTIONS[question], name)
+        for name, questions in ASKED.items()
+        for question in questions
     },
 }
 

@@ -98,5 +98,8 @@ RUNS = {
     "npu_max_drop": Run("npu", (*PTQ, *PER_TENSOR, *FLOAT_TAKEN, "Quantize.max_drop=0.15")),
 }  # fmt: skip
 
-# Runs of which the targets, the simulation, the analysis and the tables of evaluation are recorded.
-ASKED = ("npu_ptq", "esnet_ptq")
+# What else is asked of a run's INT8 model; see `record.QUESTIONS`.
+ASKED = {
+    "npu_ptq": ("check", "simulation", "analyze", "backends"),
+    "esnet_ptq": ("check", "simulation", "analyze", "ladder"),
+}

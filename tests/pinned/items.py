@@ -18,8 +18,8 @@ SCORES = ("mAP", "fp32", "int8", "every_tensor_mAP")
 # Of the run folder's own record: times, the machine, and what repeats the files' hashes.
 _RUN_DROPPED = ("command", "seconds", "started", "files")
 _MANIFEST_DROPPED = ("versions", "files")
-# Times of this machine, and sizes of intermediate files with paths in them.
-_MEASURED = ("latency_ms", "latency_p90_ms", "images_per_second", "seconds")
+# Times.
+_MEASURED = ("latency_ms", "latency_p90_ms", "images_per_second", "seconds", "setup_seconds")
 _COUNTED = ("expected",)  # detections above a score
 _WHOLE_FOLDERS = ("board", "images")  # one hash for all files of such a folder of a package
 _UNRECORDED = (".lock", "run.log", ".png", ".svg", ".tar.gz")
@@ -32,10 +32,10 @@ class Items:
     bytes: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
 
-    def document(self, name: str, found: Any, structure: bool = True) -> None:
-        """A JSON document: one hash a top-level key, and with `structure` one of its structure."""
+    def document(self, name: str, found: Any, structure: bool = True, parted: bool = True) -> None:
+        """A JSON document without times: its hash (with `parted` one a top-level key), and one of its structure."""
         found = without(found, _MEASURED)
-        parts = found.items() if isinstance(found, dict) else [("", found)]
+        parts = found.items() if parted and isinstance(found, dict) else [("", found)]
         for key, value in parts:
             self.bytes[f"{name}#{key}" if key else name] = hashed(value)
         if structure:

@@ -224,10 +224,11 @@ def _ladder(name: str, work: Workshop, items: Items) -> None:
 
 
 def _rows(items: Items, found: dict[str, Any], folder: Path) -> None:
+    rows = found.pop("backends")
     items.document("results", found, structure=False)
-    items.values["rows"] = sorted(found["backends"])
-    for row, numbers in found["backends"].items():
-        items.document(f"row {row}", numbers, structure=False)
+    items.values["rows"] = sorted(rows)
+    for row, numbers in rows.items():
+        items.document(f"row {row}", numbers, structure=False, parted=False)
         if "onnx_int8" not in row and row != "onnx":  # saturates on CPUs without VNNI, docs/onnx.md
             items.values[f"{row}#mAP"] = numbers["mAP"]
     for path in sorted(folder.glob("detections_*.json")):

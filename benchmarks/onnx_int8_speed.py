@@ -60,9 +60,9 @@ def contenders(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
     """The models by name, FP32 first."""
     import onnx
 
+    from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
+    from picoquant.backends.onnx.qdq import make_onnx, write_onnx
     from picoquant.export.model_folder import ModelFolder
-    from picoquant.packaging.onnx_float import paddle_to_onnx
-    from picoquant.packaging.onnx_int8 import make_onnx, write_onnx
     from picoquant.packaging.program_edit import batch_of_one, read_params, write_program
     from picoquant.packaging.quantised import read_quantised
 

@@ -45,7 +45,7 @@ def read_convs(model: Any, path: Path) -> list[Conv]:
 
     Raises: `WeightsError` when there are none, or when they are quantised.
     """
-    from picoquant.packaging.onnx_graph import Graph
+    from picoquant.backends.onnx.graph import Graph
 
     graph = Graph(model)
     producers = {name: node for node in graph.nodes for name in node.output}

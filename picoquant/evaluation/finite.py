@@ -36,7 +36,7 @@ def require_finite_constants(path: Path) -> None:
     """
     from onnx import TensorProto, numpy_helper
 
-    from picoquant.runtimes.onnx_runtime import read_onnx
+    from picoquant.backends.onnx.runtime import read_onnx
 
     graph = read_onnx(path).graph
     stored = {value.name: value for value in graph.initializer}

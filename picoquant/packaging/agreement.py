@@ -65,7 +65,7 @@ def run_onnx(path: Path, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 
     Raises: `ToolError` when ONNX Runtime does not take it.
     """
-    from picoquant.runtimes.onnx_runtime import OnnxPredictor
+    from picoquant.backends.onnx.runtime import OnnxPredictor
 
     return OnnxPredictor(path, threads=1)(feed)
 

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.onnx.paddle2onnx import OPSET
+from picoquant.backends.onnx.qdq import write_onnx
 from picoquant.config.yaml_files import dump_yaml
 from picoquant.errors import UserError
 from picoquant.export.infer_config import write_infer_config
@@ -35,8 +37,6 @@ from picoquant.packaging.forms import (
 from picoquant.packaging.lite_model import make_nb, other_version
 from picoquant.packaging.manifest import NAME, files_of, versions
 from picoquant.packaging.npu_check import PARTITION, check_for_package
-from picoquant.packaging.onnx_float import OPSET
-from picoquant.packaging.onnx_int8 import write_onnx
 from picoquant.packaging.prepared import Models, Prepared
 from picoquant.packaging.preprocess import description
 from picoquant.packaging.program_edit import write_program
@@ -234,7 +234,7 @@ class _Parts:
 
     def _write_onnx(self, folder: Path, shipped: ModelFolder) -> dict[str, Any]:
         """The INT8 ONNX and its variants with post-processing; returns how well it and Paddle agree."""
-        from picoquant.packaging.onnx_outputs import with_outputs
+        from picoquant.backends.onnx.postprocessing import with_outputs
 
         LOG.info("package %s: %s by paddle2onnx", self.target.name, ONNX)
         onnx_model = self.prepared.int8_onnx

@@ -63,7 +63,7 @@ class Prepared:
     @cached_property
     def int8_onnx(self) -> Any:
         """The INT8 model as `onnx.ModelProto`, see `onnx_int8.make_onnx`."""
-        from picoquant.packaging.onnx_int8 import make_onnx
+        from picoquant.backends.onnx.qdq import make_onnx
 
         return make_onnx(self.quantised, self.models.int8.params)
 

@@ -47,10 +47,10 @@ def float_onnx(program: Any, model: ModelFolder) -> Any:
 
     Raises: `ToolError` when paddle2onnx has no such form of an operator.
     """
-    from picoquant.packaging.onnx_float import paddle_to_onnx
-    from picoquant.packaging.onnx_graph import Graph
-    from picoquant.packaging.onnx_int8 import checked, scale_float_weights
-    from picoquant.packaging.onnx_simplify import fold_batch_norm, simplify
+    from picoquant.backends.onnx.graph import Graph
+    from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
+    from picoquant.backends.onnx.qdq import checked, scale_float_weights
+    from picoquant.backends.onnx.simplify import fold_batch_norm, simplify
 
     with tempfile.TemporaryDirectory(prefix="picoquant-rknn-") as scratch:
         network = Path(scratch) / "model.pdmodel"
@@ -82,7 +82,7 @@ def write_rknn(
 
     Returns: what the manifest says of it.
     """
-    from picoquant.packaging.onnx_int8 import write_onnx
+    from picoquant.backends.onnx.qdq import write_onnx
 
     folder.mkdir()
     write_onnx(onnx_model, folder / ONNX_NAME)

@@ -174,7 +174,7 @@ def _in_paddle(sample: _Sample) -> Check:
 
 
 def _in_onnx(sample: _Sample, path: Path) -> Check:
-    from picoquant.runtimes.onnx_runtime import OnnxPredictor
+    from picoquant.backends.onnx.runtime import OnnxPredictor
 
     try:
         predict = OnnxPredictor(path, threads=1)

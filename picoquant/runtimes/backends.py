@@ -149,8 +149,8 @@ def _paddle(model: Model, backend: str, machine: Machine, stack: ExitStack) -> t
 
 
 def _onnx(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:
-    from picoquant.runtimes.onnx_form import write_onnx_form
-    from picoquant.runtimes.onnx_runtime import OnnxPredictor
+    from picoquant.backends.onnx.export import write_onnx_form
+    from picoquant.backends.onnx.runtime import OnnxPredictor
 
     path = model.onnx
     if path is None:

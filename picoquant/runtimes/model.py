@@ -76,8 +76,8 @@ def open_model(
 
 
 def _onnx_file(path: Path, config: InferConfig | None) -> Model:
+    from picoquant.backends.onnx.runtime import is_quantised
     from picoquant.packaging.forms import PADDLE
-    from picoquant.runtimes.onnx_runtime import is_quantised
 
     precision = "int8" if is_quantised(path) else "fp32"
     for place in (path.parent, path.parent / PADDLE):

@@ -173,9 +173,9 @@ def write_onnx(home):
     import onnx
 
     from picoquant import build_detector
+    from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
     from picoquant.export import InferConfig
     from picoquant.export.paddle_export import export_model
-    from picoquant.packaging.onnx_float import paddle_to_onnx
 
     model = build_detector(str(home / "picodet_s_416_coco_npu.yml"), num_classes=3)
     model.eval()

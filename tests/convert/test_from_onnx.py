@@ -8,13 +8,13 @@ import paddle
 import pytest
 
 import picoquant
+from picoquant.backends.onnx.graph import Graph
+from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
+from picoquant.backends.onnx.simplify import fold_batch_norm
 from picoquant.convert.from_onnx import TOLERANCE, load_onnx
 from picoquant.errors import WeightsError
 from picoquant.export import InferConfig
 from picoquant.export.paddle_export import export_model
-from picoquant.packaging.onnx_float import paddle_to_onnx
-from picoquant.packaging.onnx_graph import Graph
-from picoquant.packaging.onnx_simplify import fold_batch_norm
 
 SIZE = (64, 96)
 

@@ -26,7 +26,7 @@ EDITS = st.lists(st.tuples(_PLACE, _CHANGES, st.integers(0, 500)), min_size=1, m
 @functools.lru_cache(None)
 def _whole() -> dict[str, bytes]:
     """Files of a small INT8 model, Paddle's and ONNX."""
-    from picoquant.runtimes.onnx_form import write_onnx_form
+    from picoquant.backends.onnx.export import write_onnx_form
     from tests.packaging.small_int8 import write_small
 
     with tempfile.TemporaryDirectory(prefix="picoquant-fuzz-") as scratch:
@@ -127,13 +127,13 @@ def run_model(folder: Path, case: tuple[str, bytes]) -> None:
 
 def run_program(folder: Path, case: tuple[str, bytes]) -> None:
     """A changed program where picoquant reads it itself: `check`, the way to ONNX, the float form."""
+    from picoquant.backends.onnx.export import write_onnx_form
     from picoquant.errors import UserError
     from picoquant.evaluation.trial import require_tried
     from picoquant.export.model_folder import ModelFolder
     from picoquant.npu.check import check_model
     from picoquant.packaging.targets import load_target
     from picoquant.runtimes.lite_form import write_float_form
-    from picoquant.runtimes.onnx_form import write_onnx_form
     from picoquant.toolchain.lite import find_opt
 
     for name, content in (*_whole().items(), case):

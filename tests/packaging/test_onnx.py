@@ -12,13 +12,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from picoquant.backends.onnx.graph import Graph
+from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
+from picoquant.backends.onnx.qdq import in_other_scales, make_onnx, with_factor
+from picoquant.backends.onnx.simplify import fold_batch_norm
 from picoquant.errors import ToolError
 from picoquant.packaging.agreement import compare, feed_of, run_onnx, sample_image
 from picoquant.packaging.bias_units import with_exact_bias, with_room_for_bias
-from picoquant.packaging.onnx_float import paddle_to_onnx
-from picoquant.packaging.onnx_graph import Graph
-from picoquant.packaging.onnx_int8 import in_other_scales, make_onnx, with_factor
-from picoquant.packaging.onnx_simplify import fold_batch_norm
 from picoquant.packaging.program_edit import batch_of_one, read_params
 from picoquant.packaging.quantised import read_quantised
 from tests.packaging.small_int8 import CONFIG, write_small

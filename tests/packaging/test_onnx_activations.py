@@ -7,12 +7,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, split_hard_swish
+from picoquant.backends.onnx.graph import Graph
+from picoquant.backends.onnx.ort_kernels import cells_last, pad_input_channels, widen_thin_convolutions
+from picoquant.backends.onnx.qdq import write_onnx
+from picoquant.backends.onnx.simplify import simplify
 from picoquant.packaging.agreement import run_onnx
-from picoquant.packaging.onnx_activations import drop_clips, hard_sigmoids, split_hard_swish
-from picoquant.packaging.onnx_graph import Graph
-from picoquant.packaging.onnx_int8 import write_onnx
-from picoquant.packaging.onnx_kernels import cells_last, pad_input_channels, widen_thin_convolutions
-from picoquant.packaging.onnx_simplify import simplify
 
 
 def model(nodes, constants, shape, opset=14):

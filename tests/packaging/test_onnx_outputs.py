@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from picoquant.backends.onnx.postprocessing import with_outputs
+from picoquant.backends.onnx.qdq import make_onnx, write_onnx
 from picoquant.packaging.agreement import feed_of, run_onnx, sample_image
-from picoquant.packaging.onnx_int8 import make_onnx, write_onnx
-from picoquant.packaging.onnx_outputs import with_outputs
 from picoquant.postprocess import Decoder, NmsSettings
 from tests.packaging.small_int8 import CONFIG
 

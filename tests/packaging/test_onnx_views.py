@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from picoquant.packaging.agreement import run_onnx
-from picoquant.packaging.onnx_graph import Graph
-from picoquant.packaging.onnx_int8 import write_onnx
-from picoquant.packaging.onnx_kernels import widen_thin_convolutions
-from picoquant.packaging.onnx_views import (
+from picoquant.backends.onnx.graph import Graph
+from picoquant.backends.onnx.ort_kernels import widen_thin_convolutions
+from picoquant.backends.onnx.ort_layout import (
     columns_as_channels,
     double_by_copying,
     fits_columns,
     stem_in_columns,
 )
+from picoquant.backends.onnx.qdq import write_onnx
+from picoquant.packaging.agreement import run_onnx
 from tests.packaging.test_onnx_activations import model
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 import pytest
 
+from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.export.model_folder import ModelFolder
 from picoquant.quantization.fake_quant import quantizable_operators
 from picoquant.quantization.folding import fold_model
@@ -25,7 +26,6 @@ from picoquant.quantization.tie_free import (
     tie_free_ranges,
     tie_free_scales,
 )
-from picoquant.runtimes.onnx_form import write_onnx_form
 from tests.npu.quick_int8 import exported
 
 

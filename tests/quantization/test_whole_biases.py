@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 import pytest
 
+from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.export.model_folder import ModelFolder
 from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.folding import fold_model
@@ -22,7 +23,6 @@ from picoquant.quantization.session import static_session
 from picoquant.quantization.settings import QuantAwareSettings
 from picoquant.quantization.tensors import rounded_tensors
 from picoquant.quantization.whole_biases import quantise_weight
-from picoquant.runtimes.onnx_form import write_onnx_form
 from tests.quantization.small_net import CONFIG, batches, export_small
 
 

@@ -68,7 +68,7 @@ def test_paddle_lite_is_the_last_step(run_dir, opt):
 
 def packaged_onnx(run_dir):
     """The run's INT8 ONNX, where a package has it."""
-    from picoquant.runtimes.onnx_form import write_onnx_form
+    from picoquant.backends.onnx.export import write_onnx_form
 
     path = run_dir / "package/rv1126/model_int8.onnx"
     path.parent.mkdir(parents=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto, helper
 
-from picoquant.packaging.onnx_graph import Graph, attribute
+from picoquant.backends.onnx.graph import Graph, attribute
 
 _LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]  # channels
 

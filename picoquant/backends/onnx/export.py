@@ -13,8 +13,8 @@ def write_onnx_form(folder: ModelFolder, path: Path) -> None:
 
     Raises: `ToolError` when paddle2onnx refuses the network.
     """
-    from picoquant.packaging.onnx_float import paddle_to_onnx
-    from picoquant.packaging.onnx_int8 import make_onnx, write_onnx
+    from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
+    from picoquant.backends.onnx.qdq import make_onnx, write_onnx
     from picoquant.packaging.program_edit import batch_of_one, read_params, write_program
     from picoquant.packaging.quantised import read_quantised
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.errors import ToolError
 from picoquant.packaging.bias_units import with_exact_bias, with_room_for_bias
-from picoquant.packaging.onnx_float import paddle_to_onnx
 from picoquant.packaging.program_edit import write_program
 from picoquant.packaging.quantised import QuantizedOperator, QuantizedProgram
 
@@ -36,12 +36,12 @@ def make_onnx(quantised: QuantizedProgram, params: Path) -> Any:
 
     Raises: `ToolError` when paddle2onnx refuses the network or has left out a quantised operator.
     """
-    from picoquant.packaging.onnx_activations import drop_clips, hard_sigmoids, split_hard_swish
-    from picoquant.packaging.onnx_graph import Graph
-    from picoquant.packaging.onnx_kernels import cells_last, pad_input_channels, widen_thin_convolutions
-    from picoquant.packaging.onnx_levels import levels_of
-    from picoquant.packaging.onnx_simplify import fold_batch_norm, share_constants, simplify
-    from picoquant.packaging.onnx_views import double_by_copying, stem_in_columns
+    from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, split_hard_swish
+    from picoquant.backends.onnx.graph import Graph
+    from picoquant.backends.onnx.ort_kernels import cells_last, pad_input_channels, widen_thin_convolutions
+    from picoquant.backends.onnx.ort_layout import double_by_copying, stem_in_columns
+    from picoquant.backends.onnx.quant_params import levels_of
+    from picoquant.backends.onnx.simplify import fold_batch_norm, share_constants, simplify
 
     with tempfile.TemporaryDirectory(prefix="picoquant-network-") as scratch:
         network = Path(scratch) / "model.pdmodel"
@@ -199,7 +199,7 @@ class _Inserter:
         """Store a constant in levels of its own."""
         from onnx import helper
 
-        from picoquant.packaging.onnx_levels import Levels
+        from picoquant.backends.onnx.quant_params import Levels
 
         value = self._graph.constants[name].astype(np.float64)
         levels = Levels.up_to(float(np.abs(value).max()) or 1.0, signed=bool((value < 0).any()))

@@ -13,7 +13,7 @@ from collections.abc import Container, Mapping
 import numpy as np
 from onnx import NodeProto, helper
 
-from picoquant.packaging.onnx_graph import Graph, attribute
+from picoquant.backends.onnx.graph import Graph, attribute
 
 _SIXTH = 1.0 / 6.0
 _CLOSE = 1e-4  # paddle writes slopes as 0.1666667 or 0.16666666

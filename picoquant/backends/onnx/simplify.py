@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from picoquant.packaging.onnx_graph import Graph, attribute
+from picoquant.backends.onnx.graph import Graph, attribute
 
 
 def simplify(graph: Graph, known: Container[str]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto, helper
 
-from picoquant.packaging.onnx_graph import Graph, attribute
-from picoquant.packaging.onnx_views import columns_as_channels, fits_columns, stored_levels
+from picoquant.backends.onnx.graph import Graph, attribute
+from picoquant.backends.onnx.ort_layout import columns_as_channels, fits_columns, stored_levels
 
 # ONNX Runtime (MLAS, convsym.cpp) convolves uint8 without a copy of the input for each kernel position
 # where there are at least 16 output channels and a multiple of 4 input channels.

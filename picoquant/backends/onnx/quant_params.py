@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from onnx import NodeProto
 
-from picoquant.packaging.onnx_graph import Graph, attribute
+from picoquant.backends.onnx.graph import Graph, attribute
 
 # Their result has the levels of their input: ONNX Runtime then moves bytes.
 MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "MaxPool", "Resize")

@@ -1,0 +1,1 @@
+"""ONNX: the float and the INT8 file, and ONNX Runtime."""

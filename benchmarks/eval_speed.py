@@ -176,13 +176,13 @@ def paddledetection_pass(options: argparse.Namespace, folder: str) -> Callable[[
 
 def picoquant_pass(options: argparse.Namespace, folder: str) -> Callable[[], float]:
     """picoquant's evaluation of a training: network compiled for Paddle's inference runtime."""
+    from picoquant.backends.paddle.compiled import compiled_predictor
     from picoquant.config.data import reader_settings
     from picoquant.config.detector import parse_detector
     from picoquant.config.recipe import load_recipe
     from picoquant.data.load import load_dataset
     from picoquant.data.reader import EvalReader
     from picoquant.data.settings import DatasetSettings
-    from picoquant.evaluation.compiled import compiled_predictor
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder
     from picoquant.stages.model import load_trained

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.paddle.runtime import evaluation_mode
 from picoquant.convert.conv_graph import Conv, colours, read_convs
 from picoquant.errors import WeightsError
-from picoquant.evaluation.runtime import evaluation_mode
 
 TOLERANCE = 1e-3  # of the largest magnitude of an output
 _LARGEST = 512 << 20

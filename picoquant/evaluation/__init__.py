@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from picoquant.backends.paddle.compiled import compiled_predictor
+from picoquant.backends.paddle.runtime import decoder_for, dygraph_predictor, open_predictor
 from picoquant.evaluation.coco_metrics import METRICS, coco_metrics, coco_results
-from picoquant.evaluation.compiled import compiled_predictor
 from picoquant.evaluation.evaluate import Evaluation, evaluate
-from picoquant.evaluation.runtime import decoder_for, dygraph_predictor, open_predictor
 
 __all__ = [
     "METRICS",

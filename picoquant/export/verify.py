@@ -31,7 +31,7 @@ def verify_export(detector: Any, folder: ModelFolder, images: np.ndarray) -> flo
 
     Raises: `PicoquantError` saying which output differs and by how much.
     """
-    from picoquant.evaluation.runtime import decoder_for, dygraph_predictor, open_predictor
+    from picoquant.backends.paddle.runtime import decoder_for, dygraph_predictor, open_predictor
 
     predictor = open_predictor(folder)
     decoder = decoder_for(predictor, folder.config)
@@ -49,7 +49,7 @@ def verify_export(detector: Any, folder: ModelFolder, images: np.ndarray) -> flo
 def _raw(detector: Any, images: np.ndarray) -> list[np.ndarray]:
     import paddle
 
-    from picoquant.evaluation.runtime import evaluation_mode
+    from picoquant.backends.paddle.runtime import evaluation_mode
 
     with evaluation_mode(detector), paddle.no_grad():
         return [level.numpy() for level in detector.logits(paddle.to_tensor(images))]

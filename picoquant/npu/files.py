@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.errors import UserError
-from picoquant.evaluation.trial import require_tried
 from picoquant.export.model_folder import ModelFolder
 from picoquant.files import disk_errors, write_json, write_text
 from picoquant.npu.check import CheckResult

@@ -83,7 +83,7 @@ def compare(folder: ModelFolder, onnx_model: Path, kind: str, image: np.ndarray)
 
     Raises: `ToolError` when they differ so grossly that they cannot be the same network.
     """
-    from picoquant.evaluation.runtime import open_predictor
+    from picoquant.backends.paddle.runtime import open_predictor
 
     predict = open_predictor(folder, threads=1)
     feed = feed_of(image, predict.input_names, folder.config)

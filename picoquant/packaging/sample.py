@@ -125,7 +125,7 @@ def detect(predict: Any, decoder: Any, feed: dict[str, np.ndarray]) -> Detection
 
 def expected_detections(folder: ModelFolder, image: np.ndarray) -> Detections:
     """What an exported model finds in an image, through Paddle's inference runtime, one thread."""
-    from picoquant.evaluation.runtime import decoder_for, open_predictor
+    from picoquant.backends.paddle.runtime import decoder_for, open_predictor
 
     predict = open_predictor(folder, threads=1)
     return detect(predict, decoder_for(predict, folder.config), feed_of_image(image, folder.config))

@@ -137,7 +137,7 @@ class _Sample:
 
 
 def _on_the_sample(folder: Path, opt: OptTool | None) -> list[Check]:
-    from picoquant.evaluation.trial import require_survives
+    from picoquant.backends.paddle.smoke_test import require_survives
 
     sample = _Sample.read(folder)
     facts = program_facts(sample.model.model)
@@ -164,7 +164,7 @@ def _on_the_sample(folder: Path, opt: OptTool | None) -> list[Check]:
 
 
 def _in_paddle(sample: _Sample) -> Check:
-    from picoquant.evaluation.runtime import open_predictor
+    from picoquant.backends.paddle.runtime import open_predictor
 
     try:
         predict = open_predictor(sample.model, threads=1)

@@ -61,7 +61,7 @@ class QuantizeJob:
         evaluate: takes a predictor and gives the mAP, 0 to 1; None: nothing is evaluated.
         show: makes the line that shows progress.
         devices: the processes that train together; the leading one evaluates and writes the model.
-        open_model: gives what runs a model that is evaluated, as `evaluation.runtime.open_predictor` does.
+        open_model: gives what runs a model that is evaluated, as `backends.paddle.runtime.open_predictor` does.
         calibration: gives the feeds that ranges are measured on; called once.
         pieces: counts an INT8 model's NPU pieces, see `mixed_precision.py`.
         image_names: of the calibration images, in order.

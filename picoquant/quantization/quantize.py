@@ -87,9 +87,9 @@ def quantize(
     with quiet():
         import paddle
 
-        from picoquant.evaluation.child import ChildRuntime
+        from picoquant.backends.paddle.child_process import ChildRuntime
+        from picoquant.backends.paddle.runtime import open_predictor
         from picoquant.evaluation.finite import require_finite_params
-        from picoquant.evaluation.runtime import open_predictor
         from picoquant.quantization.devices import Devices
         from picoquant.quantization.job import QuantizeJob
         from picoquant.quantization.places import Places
@@ -179,7 +179,7 @@ def _copy_models(folder: ModelFolder, distillation: DistillationSettings, copies
 
     Raises: `WeightsError` when there is no such teacher or Paddle crashes on it.
     """
-    from picoquant.evaluation.trial import require_tried
+    from picoquant.backends.paddle.smoke_test import require_tried
 
     teacher = folder
     if distillation.teacher_model_dir is not None:

@@ -121,7 +121,7 @@ class Simulation:
         return self._executor.run(self.program, feed=feed, fetch_list=self._fetches)
 
     def save(self, folder: Path, config: InferConfig) -> ModelFolder:
-        """Write the simulation as a model folder, for `evaluation.runtime.open_predictor`."""
+        """Write the simulation as a model folder, for `backends.paddle.runtime.open_predictor`."""
         folder.mkdir(parents=True, exist_ok=True)
         save_program(self.program, self._executor, folder)
         return ModelFolder.open(folder, config=config)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError, WeightsError
-from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
 from picoquant.quantization.programs import InferenceModel, save_program, with_outputs

@@ -124,7 +124,7 @@ def simulating(model: Model, target: Target, nms: NmsSettings | None = None) -> 
 
 def _folder(model: Model, backend: str) -> Any:
     """The Paddle form, on which Paddle's native code does not crash."""
-    from picoquant.evaluation.trial import require_tried
+    from picoquant.backends.paddle.smoke_test import require_tried
 
     if model.folder is None:
         raise ToolError(f"{model.name} is an ONNX file, which {backend} does not take: use --backend onnx")
@@ -139,7 +139,7 @@ def _facts(model: Model) -> Any:
 
 
 def _paddle(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:
-    from picoquant.evaluation.runtime import open_predictor
+    from picoquant.backends.paddle.runtime import open_predictor
 
     folder = _folder(model, backend)
     if backend == "paddle-no-onednn" and machine.device != "cpu":

@@ -63,7 +63,7 @@ def analyze(
 
     Raises: `UserError` for a model that is not there or images that are not enough.
     """
-    from picoquant.evaluation.trial import require_tried
+    from picoquant.backends.paddle.smoke_test import require_tried
 
     recipe = load_recipe(config, overrides)
     context = Context(recipe, RunFolder(Path(save_dir)), "cpu")

@@ -177,8 +177,8 @@ def dygraph_on(context: Context, classes: int) -> Iterator[Running]:
 
     Raises: `UserError` when there are no weights.
     """
+    from picoquant.backends.paddle.runtime import dygraph_predictor
     from picoquant.device import use_device
-    from picoquant.evaluation.runtime import dygraph_predictor
     from picoquant.postprocess import Decoder
     from picoquant.stages.model import trained_weights
 

@@ -78,10 +78,10 @@ def _main(metrics: dict[str, float]) -> list[float]:
 
 def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str) -> Any:
     """One exported model over a data set, through the Paddle inference runtime."""
+    from picoquant.backends.paddle.runtime import decoder_for, open_predictor
+    from picoquant.backends.paddle.smoke_test import require_tried
     from picoquant.data.reader import EvalReader
     from picoquant.evaluation.evaluate import evaluate
-    from picoquant.evaluation.runtime import decoder_for, open_predictor
-    from picoquant.evaluation.trial import require_tried
 
     if len(folder.config.labels) != len(dataset.class_names):
         raise UserError(
@@ -126,10 +126,10 @@ def evaluate_alone(config: str, overrides: Sequence[str], device: str, save_dir:
 
 def _evaluate_weights(context: Context, dataset: Any) -> Any:
     """Trained weights over a data set, through the dygraph network."""
+    from picoquant.backends.paddle.runtime import dygraph_predictor
     from picoquant.data.reader import EvalReader
     from picoquant.device import use_device
     from picoquant.evaluation.evaluate import evaluate
-    from picoquant.evaluation.runtime import dygraph_predictor
     from picoquant.postprocess.decoder import Decoder
 
     use_device(context.device)

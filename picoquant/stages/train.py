@@ -59,10 +59,10 @@ def _train(context: Context, keep: Path) -> Any:
     import paddle
 
     from picoquant import build_detector
+    from picoquant.backends.paddle.child_process import ChildPredictor
+    from picoquant.backends.paddle.compiled import compiled_predictor
     from picoquant.data.reader import EvalReader, TrainReader
     from picoquant.device import use_device
-    from picoquant.evaluation.child import ChildPredictor
-    from picoquant.evaluation.compiled import compiled_predictor
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder
     from picoquant.training.linear_rule import hint_at_reference

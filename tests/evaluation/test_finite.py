@@ -9,8 +9,8 @@ from onnx import numpy_helper
 
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.backends.onnx.runtime import OnnxPredictor
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import WeightsError
-from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.program import read_program
 from picoquant.packaging.program_edit import read_params, write_params
 from picoquant.postprocess import Decoder, NmsSettings

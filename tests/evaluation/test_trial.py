@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from picoquant.backends.paddle import smoke_test as trial
+from picoquant.backends.paddle.runtime import open_predictor
+from picoquant.backends.paddle.smoke_test import made_by_a_run, require_survives, require_tried
 from picoquant.errors import PicoquantError, WeightsError
-from picoquant.evaluation import trial
-from picoquant.evaluation.runtime import open_predictor
-from picoquant.evaluation.trial import made_by_a_run, require_survives, require_tried
 from picoquant.export.infer_config import write_infer_config
 from picoquant.export.program import program_facts, read_program
 from picoquant.files import sha256

@@ -128,8 +128,8 @@ def run_model(folder: Path, case: tuple[str, bytes]) -> None:
 def run_program(folder: Path, case: tuple[str, bytes]) -> None:
     """A changed program where picoquant reads it itself: `check`, the way to ONNX, the float form."""
     from picoquant.backends.onnx.export import write_onnx_form
+    from picoquant.backends.paddle.smoke_test import require_tried
     from picoquant.errors import UserError
-    from picoquant.evaluation.trial import require_tried
     from picoquant.export.model_folder import ModelFolder
     from picoquant.npu.check import check_model
     from picoquant.packaging.targets import load_target

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ToolError
-from picoquant.evaluation.runtime import open_predictor
 from picoquant.npu_simulation.rules import Arithmetic, Rules
 from picoquant.npu_simulation.simulation import NpuSimulation
 from picoquant.packaging.targets import load_target

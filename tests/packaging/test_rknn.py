@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.data.images import read_image
-from picoquant.evaluation.runtime import open_predictor
 from picoquant.packaging.agreement import run_onnx
 from picoquant.packaging.package import Models, package
 from picoquant.packaging.preprocess import normalisation

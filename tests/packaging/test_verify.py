@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import UserError
-from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.model_folder import ModelFolder
 from picoquant.files import sha256
 from picoquant.packaging.archive import write_archive

@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 from picoquant import build_detector
-from picoquant.evaluation.runtime import open_predictor
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
 from picoquant.export.paddle_export import export_model

@@ -10,9 +10,9 @@ import numpy as np
 import paddle
 import pytest
 
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.checkpoints import Checkpoints
 from picoquant.errors import ConfigError
-from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.model_folder import ModelFolder
 from picoquant.export.program import read_program
 from picoquant.packaging.program_edit import read_params

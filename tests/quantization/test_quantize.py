@@ -11,9 +11,9 @@ import numpy as np
 import paddle
 import pytest
 
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.checkpoints import Checkpoints
 from picoquant.errors import ConfigError, DataError, UserError, WeightsError
-from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.model_folder import ModelFolder
 from picoquant.quantization.folding import fold_model
 from picoquant.quantization.programs import load_model, read_variable, state_names, write_variable

@@ -9,8 +9,8 @@ import paddle
 import pytest
 
 from picoquant import build_detector
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import PicoquantError
-from picoquant.evaluation.runtime import open_predictor
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.paddle_export import export_model
 from picoquant.quantization.fake_quant import quantizable_operators

@@ -92,7 +92,7 @@ def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path):
     """
     import onnxruntime
 
-    from picoquant.evaluation.runtime import open_predictor
+    from picoquant.backends.paddle.runtime import open_predictor
 
     model = exported("picodet_s_416_coco_npu.yml", tmp_path / "fp32")
     random = np.random.RandomState(1)

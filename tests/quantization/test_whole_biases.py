@@ -97,7 +97,7 @@ def test_paddle_gives_what_onnxruntimes_integer_kernels_give(source, tmp_path):
     """To the bit but for halves, which ONNX Runtime rounds to even and Paddle away from 0."""
     import onnxruntime
 
-    from picoquant.evaluation.runtime import open_predictor
+    from picoquant.backends.paddle.runtime import open_predictor
 
     source, executor = source
     write_lite_model(source, executor, tmp_path / "int8")

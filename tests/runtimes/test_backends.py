@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from picoquant.backends.onnx.export import write_onnx_form
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ToolError, UserError
-from picoquant.evaluation.runtime import open_predictor
 from picoquant.packaging.package import Models, package
 from picoquant.packaging.targets import load_target
 from picoquant.runtimes.backends import Machine, check_backends, running

@@ -53,7 +53,7 @@ class _Child:
 
     def _start(self) -> None:
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "picoquant.evaluation.child"],
+            [sys.executable, "-m", "picoquant.backends.paddle.child_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=own_environment(),
@@ -139,9 +139,9 @@ def _serve(questions: BinaryIO, answers: BinaryIO) -> None:
     """Answer what `ChildPredictor` asks until it asks no more."""
     import paddle
 
+    from picoquant.backends.paddle.compiled import compiled_predictor
+    from picoquant.backends.paddle.runtime import open_predictor
     from picoquant.detector.build import build_picodet
-    from picoquant.evaluation.compiled import compiled_predictor
-    from picoquant.evaluation.runtime import open_predictor
 
     paddle.set_device("cpu")
     model = predict = size = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from picoquant.evaluation.runtime import PaddlePredictor, open_predictor
+from picoquant.backends.paddle.runtime import PaddlePredictor, open_predictor
 from picoquant.export.infer_config import InferConfig
 
 

@@ -66,7 +66,7 @@ def require_survives(folder: ModelFolder, onednn: bool = True) -> None:
     """
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "picoquant.evaluation.trial"],
+            [sys.executable, "-m", "picoquant.backends.paddle.smoke_test"],
             input=pickle.dumps((folder, onednn)),
             capture_output=True,
             env=own_environment(),
@@ -90,7 +90,7 @@ def require_survives(folder: ModelFolder, onednn: bool = True) -> None:
 def _main() -> None:
     import paddle
 
-    from picoquant.evaluation.runtime import open_predictor
+    from picoquant.backends.paddle.runtime import open_predictor
     from picoquant.packaging.agreement import feed_of, sample_image
 
     paddle.disable_signal_handler()

@@ -33,8 +33,8 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def opt():
     """Paddle Lite's opt; without it the test is skipped with what to do."""
+    from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.errors import ToolError
-    from picoquant.toolchain.lite import find_opt
 
     try:
         return find_opt()

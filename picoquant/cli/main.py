@@ -217,7 +217,7 @@ def install(python: str | None) -> None:
     \b
     Example:  picoquant toolchain install
     """
-    from picoquant.toolchain.lite import install_lite
+    from picoquant.backends.paddle_lite.find_opt import install_lite
 
     click.echo(install_lite(python=python))
 

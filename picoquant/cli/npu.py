@@ -60,9 +60,9 @@ def refresh(names: tuple[str, ...], opt: str | None) -> None:
     \b
     Example:  picoquant targets refresh
     """
+    from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.packaging.refresh import refresh_operators
     from picoquant.packaging.targets import known_targets
-    from picoquant.toolchain.lite import find_opt
 
     for line in refresh_operators(names or tuple(known_targets()), find_opt(opt)):
         click.echo(line)
@@ -98,11 +98,11 @@ def check(
     Examples:  picoquant check --target rv1126 --save-dir output/
                picoquant check --target rv1126 --model output/quantize --json
     """
+    from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.npu.check import check_model
     from picoquant.npu.files import model_of, write_files
     from picoquant.npu.report import text_report
     from picoquant.stages.target_rules import target_of_run
-    from picoquant.toolchain.lite import find_opt
 
     profile = target_of_run(target, save_dir)
     model = model_of(save_dir, model_dir)

@@ -23,8 +23,8 @@ def verify(package: str, opt: str | None, as_json: bool) -> None:
     """
     from pathlib import Path
 
+    from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.packaging.verify import verify as verify_package
-    from picoquant.toolchain.lite import find_opt
 
     try:
         tool = find_opt(opt)

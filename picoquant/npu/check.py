@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import UserError, WeightsError
 from picoquant.export.model_folder import ModelFolder
 from picoquant.export.program import KEPT_FLOAT, program_facts
@@ -27,7 +28,6 @@ from picoquant.npu.partition import float_text, partition_text
 from picoquant.packaging.program_edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.packaging.quantised import files_without_rounding
 from picoquant.packaging.targets import Target
-from picoquant.toolchain.opt_tool import OptTool
 
 LOG = logging.getLogger("picoquant")
 

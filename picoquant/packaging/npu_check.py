@@ -6,10 +6,10 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.export.model_folder import ModelFolder
 from picoquant.npu.check import check_model
 from picoquant.packaging.targets import Target
-from picoquant.toolchain.opt_tool import OptTool
 
 LOG = logging.getLogger("picoquant")
 

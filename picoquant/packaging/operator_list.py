@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.config.locate import shipped_folder
 from picoquant.errors import ConfigError, ToolError
-from picoquant.toolchain.opt_tool import OptTool
 
 FOLDER = "operators"
 _VERSION_LINE = "# opt "

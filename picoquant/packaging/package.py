@@ -13,6 +13,8 @@ from typing import Any
 
 from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.qdq import write_onnx
+from picoquant.backends.paddle_lite.export import make_nb, other_version
+from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.config.yaml_files import dump_yaml
 from picoquant.errors import UserError
 from picoquant.export.infer_config import write_infer_config
@@ -34,7 +36,6 @@ from picoquant.packaging.forms import (
     Forms,
     forms_of,
 )
-from picoquant.packaging.lite_model import make_nb, other_version
 from picoquant.packaging.manifest import NAME, files_of, versions
 from picoquant.packaging.npu_check import PARTITION, check_for_package
 from picoquant.packaging.prepared import Models, Prepared
@@ -43,7 +44,6 @@ from picoquant.packaging.program_edit import write_program
 from picoquant.packaging.readme import readme
 from picoquant.packaging.sample import SampleImage, expected_detections, made_sample, write_sample
 from picoquant.packaging.targets import Target
-from picoquant.toolchain.opt_tool import OptTool
 
 LOG = logging.getLogger("picoquant")
 
@@ -98,7 +98,7 @@ def package(
         models: what to package.
         target: what to package for.
         out_dir: folder of all packages.
-        opt: Paddle Lite's opt, see `toolchain.lite.find_opt`; not needed for a target without Paddle Lite.
+        opt: Paddle Lite's opt, see `backends.paddle_lite.find_opt.find_opt`; not needed for a target without Paddle Lite.
         facts: for the manifest.
         sample: an image to try the package on; by default a picture made from a seed.
         calibration: images of the run's calibration, for a toolkit that quantises by itself, see `rknn`.

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.paddle_lite.opt_tool import OptTool
+from picoquant.backends.paddle_lite.x86_form import write_float_form
 from picoquant.errors import UserError
 from picoquant.export.model_folder import ModelFolder
 from picoquant.export.program import program_facts
@@ -22,8 +24,6 @@ from picoquant.packaging.forms import ONNX, PADDLE
 from picoquant.packaging.manifest import NAME, changed_files, read_manifest
 from picoquant.packaging.sample import detect, feed_of_image, read_ppm
 from picoquant.postprocess import Decoder
-from picoquant.runtimes.lite_form import write_float_form
-from picoquant.toolchain.opt_tool import OptTool
 
 LOG = logging.getLogger("picoquant")
 
@@ -184,7 +184,7 @@ def _in_onnx(sample: _Sample, path: Path) -> Check:
 
 
 def _in_lite(sample: _Sample, names: tuple[str, ...], outputs: int, opt: OptTool | None) -> Check:
-    from picoquant.toolchain.lite_runtime import X86Predictor, runtime_of
+    from picoquant.backends.paddle_lite.runtime import X86Predictor, runtime_of
 
     name = "paddle_lite_x86"
     if opt is None:

@@ -161,9 +161,9 @@ def _onnx(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tup
 
 
 def _lite(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:
-    from picoquant.runtimes.lite_form import write_float_form
-    from picoquant.toolchain.lite import find_opt
-    from picoquant.toolchain.lite_runtime import X86Predictor, runtime_of
+    from picoquant.backends.paddle_lite.find_opt import find_opt
+    from picoquant.backends.paddle_lite.runtime import X86Predictor, runtime_of
+    from picoquant.backends.paddle_lite.x86_form import write_float_form
 
     folder = _folder(model, backend)
     opt = find_opt(machine.opt)

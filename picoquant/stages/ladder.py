@@ -235,8 +235,8 @@ def _onnx(context: Context, int8: Any) -> tuple[Model | None, str]:
 
 
 def _no_lite(machine: Machine) -> str:
-    from picoquant.toolchain.lite import find_opt
-    from picoquant.toolchain.lite_runtime import runtime_of
+    from picoquant.backends.paddle_lite.find_opt import find_opt
+    from picoquant.backends.paddle_lite.runtime import runtime_of
 
     try:
         opt = find_opt(machine.opt)

@@ -33,8 +33,8 @@ def _opt(context: Context) -> Any:
 
     Raises: `ToolError` saying how to get it.
     """
+    from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.packaging.forms import forms_of
-    from picoquant.toolchain.lite import find_opt
 
     if not any(forms_of(target).lite for target in targets_of(context)):
         return None

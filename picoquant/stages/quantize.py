@@ -144,9 +144,9 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
 
 def npu_pieces(context: Context) -> Callable[[Any], dict[str, int]]:
     """What counts an INT8 model's pieces on each NPU of the recipe; without opt it counts nothing."""
+    from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.npu.check import check_model
     from picoquant.packaging.targets import load_targets
-    from picoquant.toolchain.lite import find_opt
 
     targets = [target for target in load_targets(context.recipe.targets) if target.on_npu]
 

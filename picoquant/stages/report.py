@@ -277,11 +277,11 @@ def _layers(run: RunFolder, absent: dict[str, str], warnings: list[str], where: 
 
 
 def _boards(context: Context, absent: dict[str, str], where: str) -> list[Board]:
+    from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.npu.check import check_model
     from picoquant.npu.picture import draw
     from picoquant.packaging.targets import load_target
     from picoquant.stages.exported import int8_model
-    from picoquant.toolchain.lite import find_opt
 
     run = context.run
     if run.record("quantize").get("status") != "done":

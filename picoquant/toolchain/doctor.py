@@ -15,8 +15,8 @@ from typing import Callable
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from picoquant.backends.paddle_lite.find_opt import find_opt
 from picoquant.errors import ToolError
-from picoquant.toolchain.lite import find_opt
 from picoquant.toolchain.processes import run_program
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 9), (3, 12)

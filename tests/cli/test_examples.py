@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from picoquant.backends.paddle_lite.find_opt import find_opt
+from picoquant.backends.paddle_lite.install import own_environments
 from picoquant.cli.main import cli
 from picoquant.cli.tree import commands
 from picoquant.config.locate import shipped
 from picoquant.errors import ToolError
-from picoquant.toolchain.install import own_environments
-from picoquant.toolchain.lite import find_opt
 from picoquant.weight_files.files import write_weights
 from tests.commands import picoquant
 

@@ -129,12 +129,12 @@ def run_program(folder: Path, case: tuple[str, bytes]) -> None:
     """A changed program where picoquant reads it itself: `check`, the way to ONNX, the float form."""
     from picoquant.backends.onnx.export import write_onnx_form
     from picoquant.backends.paddle.smoke_test import require_tried
+    from picoquant.backends.paddle_lite.find_opt import find_opt
+    from picoquant.backends.paddle_lite.x86_form import write_float_form
     from picoquant.errors import UserError
     from picoquant.export.model_folder import ModelFolder
     from picoquant.npu.check import check_model
     from picoquant.packaging.targets import load_target
-    from picoquant.runtimes.lite_form import write_float_form
-    from picoquant.toolchain.lite import find_opt
 
     for name, content in (*_whole().items(), case):
         (folder / name).write_bytes(content)

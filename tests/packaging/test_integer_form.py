@@ -5,12 +5,12 @@ from __future__ import annotations
 import paddle
 import pytest
 
+from picoquant.backends.paddle_lite.export import make_nb
+from picoquant.backends.paddle_lite.integer_form import integer_form
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
 from picoquant.export.program import read_program
 from picoquant.npu.graph import CPU, NPU, read_split
-from picoquant.packaging.integer_form import integer_form
-from picoquant.packaging.lite_model import make_nb
 from picoquant.packaging.program_edit import (
     batch_of_one,
     read_params,

@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 import yaml
 
+from picoquant.backends.paddle_lite.export import make_nb
+from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.export.model_folder import ModelFolder
 from picoquant.files import sha256
 from picoquant.npu.graph import read_split
 from picoquant.packaging.forms import ONNX_VARIANTS
-from picoquant.packaging.lite_model import make_nb
 from picoquant.packaging.package import Facts, Models, package
 from picoquant.packaging.prepared import Prepared
 from picoquant.packaging.preprocess import normalisation
 from picoquant.packaging.program_edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.packaging.targets import load_target
 from picoquant.packaging.verify import verify
-from picoquant.toolchain.opt_tool import OptTool
 from tests.npu.quick_int8 import exported, quick_int8
 from tests.packaging.board import blocks
 from tests.packaging.small_int8 import CONFIG, write_small
@@ -40,10 +40,10 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from picoquant.export.model_folder import ModelFolder
-from picoquant.packaging.lite_model import make_nb
+from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.packaging.package import Models, package
 from picoquant.packaging.targets import load_target
-from picoquant.toolchain.opt_tool import OptTool
+from picoquant.backends.paddle_lite.opt_tool import OptTool
 
 model, out, opt = map(Path, sys.argv[1:])
 rename = os.replace
@@ -252,7 +252,7 @@ def test_target_without_paddle_lite_needs_no_opt(small, tmp_path):
 
 @pytest.mark.parametrize("name", [*(name for name in SOCS if name != "rv1126"), "arm_cpu"])
 def test_every_shipped_target(name, taken_apart, small, opt, tmp_path):
-    from picoquant.packaging.lite_model import make_nb
+    from picoquant.backends.paddle_lite.export import make_nb
 
     make_nb(taken_apart[0], small.params, tmp_path / "model.nb", load_target(name), opt)
     assert (tmp_path / "model.nb").stat().st_size > 10_000

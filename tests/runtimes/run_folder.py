@@ -25,7 +25,7 @@ def same_weights(root: Path) -> None:
 
     The INT8 network is then near the float one, as quantisation leaves it.
     """
-    from picoquant.runtimes.lite_form import write_float_form
+    from picoquant.backends.paddle_lite.x86_form import write_float_form
 
     export = ModelFolder.open(root / "export")
     write_float_form(ModelFolder.open(root / "quantize"), export.model, export.params)

@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
+from picoquant.backends.paddle_lite.runtime import runtime_of
 from picoquant.evaluation.coco_metrics import coco_metrics
-from picoquant.toolchain.lite_runtime import runtime_of
 from tests.commands import picoquant, refusal
 
 

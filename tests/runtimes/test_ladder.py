@@ -55,7 +55,7 @@ def test_a_sound_run_passes_and_says_what_was_not_there(run_dir):
 
 
 def test_paddle_lite_is_the_last_step(run_dir, opt):
-    from picoquant.toolchain.lite_runtime import runtime_of
+    from picoquant.backends.paddle_lite.runtime import runtime_of
 
     if runtime_of(opt) is None:
         pytest.skip("Paddle Lite's Python runtime is not beside opt")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from picoquant.backends.paddle_lite import find_opt as lite
+from picoquant.backends.paddle_lite import install
+from picoquant.backends.paddle_lite.opt_tool import OptTool, blame
 from picoquant.errors import ToolError
-from picoquant.toolchain import install, lite
-from picoquant.toolchain.opt_tool import OptTool, blame
 from picoquant.toolchain.processes import run_program
 
 

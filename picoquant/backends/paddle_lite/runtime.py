@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from picoquant.backends.paddle_lite.opt_tool import OptTool, blame
 from picoquant.errors import ToolError
 from picoquant.runtimes.batches import in_batches
-from picoquant.toolchain.opt_tool import OptTool, blame
 from picoquant.toolchain.processes import Outcome, clean_environment, run_program
 
 X86 = "x86"
-_WORKER = Path(__file__).with_name("lite_worker.py")
+_WORKER = Path(__file__).with_name("runtime_worker.py")
 
 
 def runtime_of(opt: OptTool) -> Path | None:

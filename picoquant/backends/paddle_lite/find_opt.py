@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from picoquant.backends.paddle_lite.install import install_lite, own_environments
+from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError
-from picoquant.toolchain.install import install_lite, own_environments
-from picoquant.toolchain.opt_tool import OptTool
 
 __all__ = ["find_opt", "install_lite"]
 

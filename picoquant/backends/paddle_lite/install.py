@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError
 from picoquant.files import disk_errors, write_json
-from picoquant.toolchain.opt_tool import OptTool
 from picoquant.toolchain.processes import run_program
 
 LOG = logging.getLogger("picoquant")
@@ -36,7 +36,7 @@ def _homes() -> list[Path]:
     homes = []
     if os.environ.get(HOME_VARIABLE):
         homes.append(Path(os.environ[HOME_VARIABLE]).expanduser() / "toolchain")
-    checkout = Path(__file__).resolve().parents[2]
+    checkout = Path(__file__).resolve().parents[3]
     if (checkout / "setup.cfg").is_file():
         homes.append(checkout / ".toolchain")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"

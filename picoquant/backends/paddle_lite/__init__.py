@@ -1,0 +1,1 @@
+"""Paddle Lite: opt, the .nb, the runtime on x86."""

@@ -96,8 +96,8 @@ def evaluate(
         )
         return
     if backends or models or targets:
+        from picoquant.commands.compare_runtimes import evaluate_backends
         from picoquant.runtimes.backends import Machine
-        from picoquant.stages.backends import evaluate_backends
 
         machine = Machine(threads, device, opt)
         chosen = backends or ("paddle",)
@@ -126,9 +126,9 @@ def evaluate(
 
 
 def _ladder(config, texts, save_dir, machine, images, targets, max_loss, as_json, others) -> None:
+    from picoquant.commands.parity_ladder import MAX_LOSS, evaluate_ladder
     from picoquant.errors import PicoquantError
     from picoquant.runtimes.backends import Machine
-    from picoquant.stages.ladder import MAX_LOSS, evaluate_ladder
 
     if others:
         raise click.UsageError("--ladder takes the run's own steps: leave --backend and --model out")

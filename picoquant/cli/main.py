@@ -101,7 +101,7 @@ def run(
     texts = gather_overrides(overrides, more_overrides, input_size=input_size, target=_targets(target))
     _run(first, last, config, save_dir, texts, device, force, opt)
     if with_report:
-        from picoquant.stages.report import report as write_report
+        from picoquant.commands.report import report as write_report
 
         console.LOG.info("report: %s", write_report(save_dir, opt=opt))
     elif last in (None, "evaluate", "package"):
@@ -172,7 +172,7 @@ def doctor(save_dir: str, as_json: bool) -> None:
     \b
     Example:  picoquant doctor
     """
-    from picoquant.toolchain.doctor import checks
+    from picoquant.commands.doctor import checks
 
     found = checks(save_dir)
     if as_json:

@@ -99,8 +99,8 @@ def check(
                picoquant check --target rv1126 --model output/quantize --json
     """
     from picoquant.backends.paddle_lite.find_opt import find_opt
+    from picoquant.commands.check import model_of, write_files
     from picoquant.npu.check import check_model
-    from picoquant.npu.files import model_of, write_files
     from picoquant.npu.report import text_report
     from picoquant.stages.target_rules import target_of_run
 

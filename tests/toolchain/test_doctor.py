@@ -7,7 +7,7 @@ import sys
 
 from packaging.requirements import Requirement
 
-from picoquant.toolchain import doctor
+from picoquant.commands import doctor
 
 
 def by_name(report):
@@ -42,7 +42,7 @@ def test_save_dir_that_is_a_file(tmp_path):
 
 
 def test_nothing_heavy_is_imported():
-    code = "import sys; from picoquant.toolchain.doctor import checks; checks(); "
+    code = "import sys; from picoquant.commands.doctor import checks; checks(); "
     code += "print({'paddle', 'onnx', 'cv2'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"

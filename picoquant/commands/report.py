@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from picoquant.commands.analyze import FOLDER as ANALYZE
+from picoquant.commands.compare_runtimes import OUT as BACKENDS
 from picoquant.config.recipe import load_recipe
 from picoquant.csv_log import read_rows
 from picoquant.errors import DataError, PicoquantError, ToolError, UserError
@@ -19,8 +21,6 @@ from picoquant.pipeline.stage import Context
 from picoquant.report.contents import Board, Detections, Layers, Report, Training
 from picoquant.report.run_record import finished, size_rows, stage_rows, stale_evaluation
 from picoquant.stages import datasets
-from picoquant.stages.analyze import FOLDER as ANALYZE
-from picoquant.stages.backends import OUT as BACKENDS
 
 LOG = logging.getLogger("picoquant")
 

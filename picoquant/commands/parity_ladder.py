@@ -9,6 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from picoquant.commands.compare_runtimes import (
+    dygraph_on,
+    evaluate_running,
+    evaluation_images,
+    open_context,
+    ready_on,
+    simulated_on,
+)
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.ladder import Ladder, Rung
@@ -17,14 +25,6 @@ from picoquant.packaging.targets import Target, load_targets
 from picoquant.pipeline.stage import Context
 from picoquant.runtimes.backends import MACHINE, SIMULATION, Machine, Running
 from picoquant.runtimes.model import Model, model_of_folder
-from picoquant.stages.backends import (
-    dygraph_on,
-    evaluate_running,
-    evaluation_images,
-    open_context,
-    ready_on,
-    simulated_on,
-)
 from picoquant.stages.exported import fp32_model, int8_model
 from picoquant.stages.model import trained_weights
 

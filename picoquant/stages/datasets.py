@@ -93,7 +93,7 @@ def calibration_images(context: Context) -> Any:
 
     Raises: `DataError` when there are fewer than it asks for, or its list names one that is not there.
     """
-    from picoquant.data.choose import choose, listed
+    from picoquant.data.subset import choose, listed
 
     wanted = context.recipe.calibration
     dataset = load(context, calibration_section(context))

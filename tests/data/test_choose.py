@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from picoquant.data.choose import choose, listed
 from picoquant.data.dataset import Dataset, Record
+from picoquant.data.subset import choose, listed
 from picoquant.errors import DataError
 
 

@@ -76,7 +76,7 @@ class Dataset:
         mAP is the one anybody computes from that file.
         """
         if self.format == "coco":
-            from picoquant.data.coco import read_annotations
+            from picoquant.data.formats.coco import read_annotations
 
             return read_annotations(self.annotation_file, self.section)
         images, annotations = [], []

@@ -14,9 +14,9 @@ import numpy as np
 
 from picoquant.data.batches import Batch, BatchMaker, Notes, Task
 from picoquant.data.dataset import Dataset
+from picoquant.data.formats.repair import too_many
 from picoquant.data.input_size import with_input_size
 from picoquant.data.pool import WorkerPool
-from picoquant.data.repair import too_many
 from picoquant.data.seeds import ORDER, generator
 from picoquant.data.settings import ReaderSettings
 from picoquant.data.threads import in_threads

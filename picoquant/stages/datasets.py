@@ -24,7 +24,7 @@ def settings_of(context: Context, section: str) -> DatasetSettings:
     if context.recipe.document.get("Synthetic") is None:
         return dataset_settings(context.recipe, section)
     if "Synthetic" not in context.loaded:
-        from picoquant.data.synthetic import SyntheticSet, write_synthetic
+        from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 
         wanted = asdict(context.recipe.section("Synthetic", SyntheticSettings))
         made = write_synthetic(
@@ -53,7 +53,7 @@ def load(context: Context, section: str) -> Any:
 
     Raises: `DataError` naming file, key and image.
     """
-    from picoquant.data.load import load_dataset
+    from picoquant.data.formats.load import load_dataset
 
     if section not in context.loaded:
         settings = settings_of(context, section)

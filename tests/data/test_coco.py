@@ -8,7 +8,7 @@ import logging
 import numpy as np
 import pytest
 
-from picoquant.data.coco import load_coco
+from picoquant.data.formats.coco import load_coco
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 from tests.data.coco_sets import annotation, coco_content, write_images, write_set

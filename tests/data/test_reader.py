@@ -9,7 +9,7 @@ import pickle
 import numpy as np
 import pytest
 
-from picoquant.data.coco import load_coco
+from picoquant.data.formats.coco import load_coco
 from picoquant.data.reader import EvalReader, TrainReader, endless_sizes
 from picoquant.data.settings import ReaderSettings
 from picoquant.errors import ConfigError, DataError

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from picoquant.data import synthetic
-from picoquant.data.coco import load_coco
-from picoquant.data.shapes import CLASS_NAMES, draw_image
-from picoquant.data.synthetic import SyntheticSet, write_synthetic
+from picoquant.data.formats import synthetic
+from picoquant.data.formats.coco import load_coco
+from picoquant.data.formats.shapes import CLASS_NAMES, draw_image
+from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.errors import ConfigError, DataError
 
 SMALL = SyntheticSet(seed=5, train_images=12, val_images=6, image_size=96)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from picoquant.data.coco import load_coco
 from picoquant.data.folder import load_folder
-from picoquant.data.load import load_dataset
+from picoquant.data.formats.coco import load_coco
+from picoquant.data.formats.load import load_dataset
+from picoquant.data.formats.voc import VOC_CLASSES, load_voc
 from picoquant.data.settings import DatasetSettings
-from picoquant.data.voc import VOC_CLASSES, load_voc
 from picoquant.errors import ConfigError, DataError
 from tests.data.coco_sets import write_images
 

@@ -13,7 +13,7 @@ import pytest
 
 from picoquant.data import transport
 from picoquant.data.batches import BatchMaker, Task
-from picoquant.data.coco import load_coco
+from picoquant.data.formats.coco import load_coco
 from picoquant.data.pool import WorkerPool
 from picoquant.data.reader import TrainReader
 from picoquant.errors import DataError, PicoquantError
@@ -122,7 +122,7 @@ _PARENT = """
 import sys
 sys.path[:] = {path!r}
 from tests.data.coco_sets import write_set
-from picoquant.data.coco import load_coco
+from picoquant.data.formats.coco import load_coco
 from picoquant.data.reader import TrainReader
 from tests.data.test_reader import train_settings
 from picoquant.data.settings import DatasetSettings

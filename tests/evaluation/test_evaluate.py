@@ -8,7 +8,7 @@ import logging
 import numpy as np
 import pytest
 
-from picoquant.data.coco import load_coco
+from picoquant.data.formats.coco import load_coco
 from picoquant.data.reader import EvalReader
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import WeightsError

@@ -59,7 +59,7 @@ def _settings(kind: str, folder: Path, **more: Any) -> Any:
 
 def _load(settings: Any) -> None:
     """Load for evaluation and for training; the former's refusal is no reason not to try the latter."""
-    from picoquant.data.load import load_dataset
+    from picoquant.data.formats.load import load_dataset
 
     refused = None
     for training in (False, True):

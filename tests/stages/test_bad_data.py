@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from picoquant.data.synthetic import SyntheticSet, write_synthetic
+from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from tests.commands import SMALL, data_sets, picoquant, refusal, with_sets
 
 SETTINGS = [text for text in SMALL if not text.startswith("Synthetic")]

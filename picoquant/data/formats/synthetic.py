@@ -126,7 +126,7 @@ def _write_split(
     """Images and annotations of one half; `done` images are there already."""
     import cv2
 
-    from picoquant.data.shapes import CLASS_NAMES, draw_image
+    from picoquant.data.formats.shapes import CLASS_NAMES, draw_image
 
     (root / split).mkdir(parents=True)
     images, annotations = [], []

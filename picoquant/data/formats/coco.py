@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.data.dataset import Dataset, Record, Repairs
-from picoquant.data.repair import SMALLEST_SIDE, check_files, choose, clip, no_annotations, report
+from picoquant.data.formats.repair import SMALLEST_SIDE, check_files, choose, clip, no_annotations, report
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 

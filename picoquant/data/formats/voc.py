@@ -15,8 +15,8 @@ import numpy as np
 
 from picoquant.config.nearest import suggestion
 from picoquant.data.dataset import Dataset, Record, Repairs
+from picoquant.data.formats.repair import LOG, check_files, choose, clip, no_annotations, report
 from picoquant.data.images import SUFFIXES
-from picoquant.data.repair import LOG, check_files, choose, clip, no_annotations, report
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from picoquant.data.coco import load_coco
 from picoquant.data.dataset import Dataset
+from picoquant.data.formats.coco import load_coco
+from picoquant.data.formats.voc import load_voc
 from picoquant.data.settings import DatasetSettings
-from picoquant.data.voc import load_voc
 from picoquant.errors import ConfigError
 
 

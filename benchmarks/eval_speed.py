@@ -181,7 +181,7 @@ def picoquant_pass(options: argparse.Namespace, folder: str) -> Callable[[], flo
     from picoquant.config.detector import parse_detector
     from picoquant.config.recipe import load_recipe
     from picoquant.data.formats.load import load_dataset
-    from picoquant.data.reader import EvalReader
+    from picoquant.data.readers.reader import EvalReader
     from picoquant.data.settings import DatasetSettings
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder

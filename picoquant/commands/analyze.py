@@ -99,7 +99,7 @@ def _models(context: Context, wanted: str | None) -> tuple[Any, str, Any]:
 
 def _feeds(context: Context, folder: Any, count: int) -> list[Mapping[str, Any]]:
     """The first calibration images, one in each feed."""
-    from picoquant.data.reader import EvalReader
+    from picoquant.data.readers.reader import EvalReader
     from picoquant.evaluation.evaluate import feed_of
 
     images = datasets.calibration_images(context)
@@ -187,7 +187,7 @@ def _evaluation(
     context: Context, folder: Any, names: Sequence[str], shapes: Sequence[Any], count: int
 ) -> Iterator[tuple[Callable[[Any], float], int]]:
     """What gives the mAP of a predictor on the first evaluation images, and how many they are."""
-    from picoquant.data.reader import EvalReader
+    from picoquant.data.readers.reader import EvalReader
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder
 

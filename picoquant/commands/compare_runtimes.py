@@ -326,7 +326,7 @@ def evaluate_running(
         name: for the progress line.
         feeds: how many single images to give back, for timing.
     """
-    from picoquant.data.reader import EvalReader
+    from picoquant.data.readers.reader import EvalReader
     from picoquant.evaluation.evaluate import evaluate
 
     settings = reader_settings(context.recipe, "EvalReader")

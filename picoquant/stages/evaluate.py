@@ -80,7 +80,7 @@ def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str) ->
     """One exported model over a data set, through the Paddle inference runtime."""
     from picoquant.backends.paddle.runtime import decoder_for, open_predictor
     from picoquant.backends.paddle.smoke_test import require_tried
-    from picoquant.data.reader import EvalReader
+    from picoquant.data.readers.reader import EvalReader
     from picoquant.evaluation.evaluate import evaluate
 
     if len(folder.config.labels) != len(dataset.class_names):
@@ -127,7 +127,7 @@ def evaluate_alone(config: str, overrides: Sequence[str], device: str, save_dir:
 def _evaluate_weights(context: Context, dataset: Any) -> Any:
     """Trained weights over a data set, through the dygraph network."""
     from picoquant.backends.paddle.runtime import dygraph_predictor
-    from picoquant.data.reader import EvalReader
+    from picoquant.data.readers.reader import EvalReader
     from picoquant.device import use_device
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder

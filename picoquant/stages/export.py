@@ -47,7 +47,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     import paddle
 
     from picoquant.config.data import reader_settings
-    from picoquant.data.reader import EvalReader
+    from picoquant.data.readers.reader import EvalReader
     from picoquant.device import use_device
     from picoquant.export.infer_config import InferConfig
     from picoquant.export.paddle_export import export_model

@@ -80,7 +80,7 @@ def _help(context: Context) -> None:
 def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     """This process's part of the quantisation; the metrics in the first process."""
     from picoquant.backends.paddle.smoke_test import require_tried
-    from picoquant.data.reader import EvalReader, endless_sizes
+    from picoquant.data.readers.reader import EvalReader, endless_sizes
     from picoquant.device import use_device
     from picoquant.evaluation.evaluate import evaluate, feed_of
     from picoquant.postprocess.decoder import Decoder

@@ -61,7 +61,7 @@ def _train(context: Context, keep: Path) -> Any:
     from picoquant import build_detector
     from picoquant.backends.paddle.child_process import ChildPredictor
     from picoquant.backends.paddle.compiled import compiled_predictor
-    from picoquant.data.reader import EvalReader, TrainReader
+    from picoquant.data.readers.reader import EvalReader, TrainReader
     from picoquant.device import use_device
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder

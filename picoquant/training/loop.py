@@ -45,7 +45,7 @@ _SMOOTHING = 0.9  # of the speed that is shown
 
 
 class Reader(Protocol):
-    """What gives the batches; `picoquant.data.reader.TrainReader` does."""
+    """What gives the batches; `picoquant.data.readers.reader.TrainReader` does."""
 
     batch_size: int
     steps_per_epoch: int

@@ -19,7 +19,7 @@ _CODE = """
 import resource, sys, time
 import picoquant
 from picoquant.data.formats.load import load_dataset
-from picoquant.data.reader import TrainReader
+from picoquant.data.readers.reader import TrainReader
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.config.data import reader_settings, workers
 from picoquant.config.recipe import load_recipe

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from picoquant.data.formats.coco import load_coco
-from picoquant.data.reader import EvalReader, TrainReader, endless_sizes
+from picoquant.data.readers.reader import EvalReader, TrainReader, endless_sizes
 from picoquant.data.settings import ReaderSettings
 from picoquant.errors import ConfigError, DataError
 from tests.data.coco_sets import write_set

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from picoquant.data.threads import in_threads
+from picoquant.data.readers.threads import in_threads
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

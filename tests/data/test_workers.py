@@ -11,11 +11,11 @@ import time
 
 import pytest
 
-from picoquant.data import transport
-from picoquant.data.batches import BatchMaker, Task
 from picoquant.data.formats.coco import load_coco
-from picoquant.data.pool import WorkerPool
-from picoquant.data.reader import TrainReader
+from picoquant.data.readers import transport
+from picoquant.data.readers.batches import BatchMaker, Task
+from picoquant.data.readers.pool import WorkerPool
+from picoquant.data.readers.reader import TrainReader
 from picoquant.errors import DataError, PicoquantError
 from tests.data.coco_sets import write_set
 from tests.data.test_reader import eval_settings, train_settings
@@ -123,7 +123,7 @@ import sys
 sys.path[:] = {path!r}
 from tests.data.coco_sets import write_set
 from picoquant.data.formats.coco import load_coco
-from picoquant.data.reader import TrainReader
+from picoquant.data.readers.reader import TrainReader
 from tests.data.test_reader import train_settings
 from picoquant.data.settings import DatasetSettings
 from pathlib import Path

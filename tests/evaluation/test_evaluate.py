@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from picoquant.data.formats.coco import load_coco
-from picoquant.data.reader import EvalReader
+from picoquant.data.readers.reader import EvalReader
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import WeightsError
 from picoquant.evaluation import decoder_for, dygraph_predictor, evaluate, open_predictor

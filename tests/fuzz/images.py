@@ -84,7 +84,7 @@ def run_image(folder: Path, case: tuple[bytes, str]) -> None:
     """Read it, train on it, evaluate on it."""
     from picoquant.data.dataset import Dataset, Record
     from picoquant.data.images import read_image
-    from picoquant.data.reader import EvalReader, TrainReader
+    from picoquant.data.readers.reader import EvalReader, TrainReader
 
     path = folder / f"a{case[1]}"
     path.write_bytes(case[0])

@@ -16,7 +16,7 @@ import paddle
 from picoquant.backends.paddle.runtime import dygraph_predictor
 from picoquant.data.formats.load import load_dataset
 from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
-from picoquant.data.reader import EvalReader, TrainReader
+from picoquant.data.readers.reader import EvalReader, TrainReader
 from picoquant.data.settings import ReaderSettings
 from picoquant.evaluation.evaluate import evaluate
 from picoquant.postprocess import Decoder

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from picoquant.data.batches import Batch, BatchMaker, Notes, Task
 from picoquant.data.dataset import Dataset
 from picoquant.data.formats.repair import too_many
 from picoquant.data.input_size import with_input_size
-from picoquant.data.pool import WorkerPool
+from picoquant.data.readers.batches import Batch, BatchMaker, Notes, Task
+from picoquant.data.readers.pool import WorkerPool
+from picoquant.data.readers.threads import in_threads
 from picoquant.data.seeds import ORDER, generator
 from picoquant.data.settings import ReaderSettings
-from picoquant.data.threads import in_threads
 from picoquant.errors import DataError
 
 LOG = logging.getLogger("picoquant")

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from itertools import cycle
 
 from picoquant import errors
-from picoquant.data import transport, worker
-from picoquant.data.batches import Batch, BatchMaker, Task
 from picoquant.data.images import UnreadableImageError
+from picoquant.data.readers import transport, worker
+from picoquant.data.readers.batches import Batch, BatchMaker, Task
 from picoquant.errors import DataError, PicoquantError
 
 LOG = logging.getLogger("picoquant")
@@ -25,7 +25,7 @@ _AHEAD = 2  # tasks that a worker has: one being made or waiting to be taken, on
 _PATIENCE = 5.0  # seconds that a worker gets to end before it is killed
 _START = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is the parent's
-    "sys.path[:] = {path!r}; from picoquant.data.worker import main; main({handle})"
+    "sys.path[:] = {path!r}; from picoquant.data.readers.worker import main; main({handle})"
 )
 
 

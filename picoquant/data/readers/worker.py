@@ -10,8 +10,8 @@ import logging
 import socket
 import traceback
 
-from picoquant.data import transport
-from picoquant.data.batches import Batch, BatchMaker, Task
+from picoquant.data.readers import transport
+from picoquant.data.readers.batches import Batch, BatchMaker, Task
 
 BATCH, ERROR = "batch", "error"  # first part of an answer's head
 

@@ -19,7 +19,7 @@ from picoquant.commands.compare_runtimes import (
 )
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
-from picoquant.evaluation.ladder import Ladder, Rung
+from picoquant.evaluation.parity import Ladder, Rung
 from picoquant.files import write_json
 from picoquant.packaging.targets import Target, load_targets
 from picoquant.pipeline.stage import Context

@@ -21,9 +21,9 @@ from picoquant.config.training import train_settings
 from picoquant.config.yaml_files import load_detection_config
 from picoquant.detector.picodet import PicoDet
 from picoquant.detector.settings import DetectorSettings
+from picoquant.evaluation.export_parity import verify_export
 from picoquant.export import InferConfig
 from picoquant.export.paddle_export import export_model
-from picoquant.export.verify import verify_export
 
 NAMES = list(shipped_files("configs"))
 

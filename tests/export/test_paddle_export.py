@@ -10,9 +10,9 @@ import pytest
 
 from picoquant.errors import ConfigError, PicoquantError, UserError, WeightsError
 from picoquant.evaluation import decoder_for, dygraph_predictor, open_predictor
+from picoquant.evaluation.export_parity import verify_export
 from picoquant.export.paddle_export import export_model
 from picoquant.export.program import complete_program, program_facts, read_program
-from picoquant.export.verify import verify_export
 from picoquant.postprocess import Decoder
 from tests.export.conftest import SIZE, make_detector
 

@@ -10,8 +10,8 @@ import pytest
 from onnx import numpy_helper
 
 from picoquant.evaluation.evaluate import Evaluation
-from picoquant.evaluation.ladder import Ladder, Rung
 from picoquant.evaluation.paired import Paired
+from picoquant.evaluation.parity import Ladder, Rung
 from picoquant.export.model_folder import ModelFolder
 from tests.commands import picoquant, refusal
 from tests.runtimes.run_folder import same_weights

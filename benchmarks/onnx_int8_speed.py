@@ -63,8 +63,8 @@ def contenders(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
     from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
     from picoquant.backends.onnx.qdq import make_onnx, write_onnx
     from picoquant.export.model_folder import ModelFolder
+    from picoquant.int8.paddle_reader import read_quantised
     from picoquant.packaging.program_edit import batch_of_one, read_params, write_program
-    from picoquant.packaging.quantised import read_quantised
 
     models = {}
     fp32 = ModelFolder.open(options.run / "export")

@@ -10,11 +10,11 @@ import numpy as np
 import paddle
 
 from picoquant.analysis.analyse import Analysis
-from picoquant.analysis.layers import Layer
 from picoquant.analysis.network import Network
 from picoquant.analysis.variants import with_own_inputs
+from picoquant.int8.fake_quant_run import Simulation
+from picoquant.int8.layers import Layer
 from picoquant.quantization.programs import InferenceModel, Inserter, write_variable
-from picoquant.quantization.simulation import Simulation
 
 Evaluate = Callable[[Any], float]
 

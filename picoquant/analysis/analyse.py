@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.analysis.layers import Layer
 from picoquant.analysis.network import Network, min_max_ranges, observe
 from picoquant.analysis.noise import Noise
 from picoquant.analysis.quantities import Quantities, plain_outputs
 from picoquant.analysis.statistics import Saturation, Values
 from picoquant.analysis.variants import FORMS, LocalForms, RestOfNetwork
 from picoquant.errors import DataError
-from picoquant.quantization.simulation import Range, Simulation
+from picoquant.int8.fake_quant_run import Range, Simulation
+from picoquant.int8.layers import Layer
 
 Feeds = Sequence[Mapping[str, np.ndarray]]
 

@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.analysis.layers import Layer, find_layers
 from picoquant.analysis.statistics import Values, Watch
 from picoquant.errors import DataError
 from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.export.program import read_program
 from picoquant.files import whole_file
+from picoquant.int8.activations import TargetTensors, target_tensors
+from picoquant.int8.fake_quant_run import Range, Simulation, rounded_weight
+from picoquant.int8.layers import Layer, find_layers
+from picoquant.int8.paddle_reader import QuantizedProgram, read_quantised
 from picoquant.packaging.program_edit import read_params, write_program
-from picoquant.packaging.quantised import QuantizedProgram, read_quantised
 from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.folding import fold_model
 from picoquant.quantization.programs import (
@@ -33,8 +35,6 @@ from picoquant.quantization.programs import (
     write_variable,
 )
 from picoquant.quantization.settings import QuantAwareSettings
-from picoquant.quantization.simulation import Range, Simulation, rounded_weight
-from picoquant.quantization.tensors import TargetTensors, target_tensors
 
 _LARGEST = 127
 _NMS = "multiclass_nms3"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from picoquant.quantization.simulation import Range
+from picoquant.int8.fake_quant_run import Range
 
 _SAMPLED = 100_000  # values of an image that percentiles are counted on
 _PERCENTILES = (99.0, 99.9, 99.99)

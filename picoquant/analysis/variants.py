@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.analysis.layers import Layer
 from picoquant.analysis.network import Network
+from picoquant.int8.fake_quant_run import Range, Simulation
+from picoquant.int8.layers import Layer
 from picoquant.quantization.onednn import use_onednn
 from picoquant.quantization.programs import (
     InferenceModel,
@@ -26,7 +27,6 @@ from picoquant.quantization.programs import (
     strip_feed_fetch,
     write_variable,
 )
-from picoquant.quantization.simulation import Range, Simulation
 
 # What is rounded: (input and result, weight).
 FORMS = {"both": (True, True), "weights": (False, True), "activations": (True, False)}

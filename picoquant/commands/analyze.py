@@ -164,7 +164,7 @@ def _reference(folder: Any, scratch: Path, network: Any, quant: Any) -> Callable
     import paddle
 
     from picoquant.analysis.network import load_float
-    from picoquant.quantization.simulation import Simulation
+    from picoquant.int8.fake_quant_run import Simulation
 
     executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
     with paddle.static.scope_guard(scope):

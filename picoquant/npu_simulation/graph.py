@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from picoquant.errors import ToolError
+from picoquant.int8.paddle_reader import QuantizedOperator, QuantizedProgram
 from picoquant.npu.graph import BORDER, Operator, Split, source_split
 from picoquant.npu_simulation.arithmetic import Levels
 from picoquant.npu_simulation.rules import Rules
-from picoquant.packaging.quantised import QuantizedOperator, QuantizedProgram
 
 _NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid")
 _KEEP_SIGN = (
@@ -59,8 +59,8 @@ def build_graph(
     """
     from paddle.static import Program
 
+    from picoquant.int8.activations import target_tensors
     from picoquant.quantization.session import static_session
-    from picoquant.quantization.tensors import target_tensors
 
     split = source_split(quantised.network)
     with static_session():

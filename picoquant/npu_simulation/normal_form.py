@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import ToolError
-from picoquant.packaging.quantised import QuantizedOperator, QuantizedProgram
+from picoquant.int8.paddle_reader import QuantizedOperator, QuantizedProgram
 
 _INT = 0  # framework.proto's AttrType
 

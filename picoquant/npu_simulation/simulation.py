@@ -33,8 +33,8 @@ class NpuSimulation:
     """
 
     def __init__(self, folder: ModelFolder, rules: Rules) -> None:
+        from picoquant.int8.paddle_reader import read_quantised
         from picoquant.packaging.program_edit import batch_of_one, read_params
-        from picoquant.packaging.quantised import read_quantised
 
         program = batch_of_one(folder.model, folder.config.input_size)
         params = read_params(program, folder.params)

@@ -8,8 +8,8 @@ from typing import Any
 
 from picoquant.errors import UserError
 from picoquant.export.model_folder import ModelFolder
+from picoquant.int8.paddle_reader import QuantizedProgram, read_quantised
 from picoquant.packaging.program_edit import batch_of_one, read_params
-from picoquant.packaging.quantised import QuantizedProgram, read_quantised
 
 
 @dataclass(frozen=True)

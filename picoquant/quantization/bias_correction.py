@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.int8.fake_quant_run import rounded_weight
 from picoquant.quantization.fake_quant import QuantizedOperator
 from picoquant.quantization.folding import CONVOLUTIONS, stored_bias
 from picoquant.quantization.programs import read_variable, write_variable
-from picoquant.quantization.simulation import rounded_weight
 
 
 def correct_biases(

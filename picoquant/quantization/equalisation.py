@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.int8.activations import target_tensors
 from picoquant.quantization.folding import CONVOLUTIONS, stored_bias
 from picoquant.quantization.programs import InferenceModel, Inserter, read_variable, write_variable
-from picoquant.quantization.tensors import target_tensors
 
 LOG = logging.getLogger("picoquant")
 

@@ -13,9 +13,9 @@ import paddle
 
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
-from picoquant.quantization.int8_model import Int8Source, float_values, load_source
-from picoquant.quantization.simulation import Range, Simulation
-from picoquant.quantization.tensors import target_tensors
+from picoquant.int8.activations import target_tensors
+from picoquant.int8.fake_quant_run import Range, Simulation
+from picoquant.int8.paddle_writer import Int8Source, float_values, load_source
 
 
 def write_every_tensor_model(

@@ -18,6 +18,10 @@ from picoquant.csv_log import CsvLog
 from picoquant.errors import ConfigError, PicoquantError, UserError
 from picoquant.export.model_folder import ModelFolder
 from picoquant.files import write_json
+from picoquant.int8.activations import target_tensors
+from picoquant.int8.ignored_layers import leaving_marked
+from picoquant.int8.paddle_writer import Int8Source, write_lite_model
+from picoquant.int8.tie_avoidance import Product, products_of, tie_free_ranges
 from picoquant.progress import Progress, duration
 from picoquant.quantization.calibration import calibrate, trained_ranges
 from picoquant.quantization.calibration_images import CalibrationImages
@@ -28,8 +32,6 @@ from picoquant.quantization.every_tensor import write_every_tensor_model
 from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.guard import GoodStates
-from picoquant.quantization.int8_model import Int8Source, write_lite_model
-from picoquant.quantization.kept_float import leaving_marked
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
 from picoquant.quantization.observe import NotFiniteError, observe_ranges
 from picoquant.quantization.places import Places
@@ -38,8 +40,6 @@ from picoquant.quantization.ranges import without_zeros
 from picoquant.quantization.rate import linear_scale
 from picoquant.quantization.settings import NO_EVALUATION, QuantizeSettings
 from picoquant.quantization.student import FILES, Student, make_ready
-from picoquant.quantization.tensors import target_tensors
-from picoquant.quantization.tie_free import Product, products_of, tie_free_ranges
 from picoquant.quantization.training import QatTrainer, close_batches
 from picoquant.quantization.written import DESCRIPTION, write_model
 

@@ -17,13 +17,13 @@ import numpy as np
 import paddle
 
 from picoquant.export.infer_config import InferConfig
+from picoquant.int8.activations import target_tensors
+from picoquant.int8.fake_quant_run import Range, rounded_weight
+from picoquant.int8.ignored_layers import layer_names, with_same_weight
+from picoquant.int8.paddle_writer import Int8Source, load_source
 from picoquant.quantization.fake_quant import QuantizedOperator
 from picoquant.quantization.folding import stored_bias
-from picoquant.quantization.int8_model import Int8Source, load_source
-from picoquant.quantization.kept_float import layer_names, with_same_weight
 from picoquant.quantization.programs import load_model, output_names, read_variable
-from picoquant.quantization.simulation import Range, rounded_weight
-from picoquant.quantization.tensors import target_tensors
 
 LOG = logging.getLogger("picoquant")
 
@@ -147,9 +147,9 @@ def rank(
         config: of the model folder.
     """
     from picoquant.analysis.analyse import analyse
-    from picoquant.analysis.layers import find_layers
     from picoquant.analysis.network import Network, before_nms
     from picoquant.analysis.quantities import picodet_quantities
+    from picoquant.int8.layers import find_layers
 
     with paddle.static.scope_guard(paddle.static.Scope()):
         model, scope = before_nms(load_source(source, executor)), paddle.static.global_scope()

@@ -145,7 +145,7 @@ def _check(out: Path, settings: QuantizeSettings) -> dict[str, Any]:
 
     Raises: `PicoquantError` naming what is not.
     """
-    from picoquant.quantization.full_check import check_int8_model, require_whole
+    from picoquant.int8.completeness import check_int8_model, require_whole
     from picoquant.quantization.written import DESCRIPTION
 
     quant = settings.quant

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.int8.weights import quantise_weight
 from picoquant.quantization.fake_quant import QuantizedOperator
 from picoquant.quantization.folding import CONVOLUTIONS
-from picoquant.quantization.whole_biases import quantise_weight
 
 _SWEEPS = 20
 _DAMPING = 0.01

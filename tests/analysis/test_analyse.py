@@ -17,8 +17,9 @@ from picoquant.analysis.report import as_dict, text_table, write_picture, write_
 from picoquant.errors import WeightsError
 from picoquant.export.infer_config import write_infer_config
 from picoquant.export.model_folder import ModelFolder
+from picoquant.int8.fake_quant_run import Range
+from picoquant.int8.paddle_writer import Int8Source, write_lite_model
 from picoquant.quantization.fake_quant import quantizable_operators
-from picoquant.quantization.int8_model import Int8Source, write_lite_model
 from picoquant.quantization.programs import (
     load_model,
     read_variable,
@@ -28,7 +29,6 @@ from picoquant.quantization.programs import (
 )
 from picoquant.quantization.session import static_session
 from picoquant.quantization.settings import QuantAwareSettings
-from picoquant.quantization.simulation import Range
 from tests.quantization.small_net import CONFIG, batches
 
 QUANT = QuantAwareSettings()

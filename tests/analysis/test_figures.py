@@ -9,7 +9,7 @@ import pytest
 
 from picoquant.analysis.noise import Noise, plain
 from picoquant.analysis.statistics import Saturation, Watch
-from picoquant.quantization.simulation import Range
+from picoquant.int8.fake_quant_run import Range
 
 
 def test_signal_to_noise_adds_up_over_images():

@@ -59,8 +59,8 @@ def quick_int8(
     """
     import paddle
 
+    from picoquant.int8.paddle_writer import Int8Source, write_lite_model
     from picoquant.quantization.fake_quant import quantizable_operators
-    from picoquant.quantization.int8_model import Int8Source, write_lite_model
     from picoquant.quantization.observe import observe_ranges
     from picoquant.quantization.programs import load_model, strip_feed_fetch
     from picoquant.quantization.session import static_session

@@ -10,6 +10,7 @@ from picoquant.backends.paddle_lite.integer_form import integer_form
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
 from picoquant.export.program import read_program
+from picoquant.int8.paddle_reader import files_without_rounding, read_quantised
 from picoquant.npu.graph import CPU, NPU, read_split
 from picoquant.packaging.program_edit import (
     batch_of_one,
@@ -18,7 +19,6 @@ from picoquant.packaging.program_edit import (
     write_params,
     write_program,
 )
-from picoquant.packaging.quantised import files_without_rounding, read_quantised
 from picoquant.packaging.targets import load_target
 from tests.npu.quick_int8 import exported, quick_int8
 from tests.npu.test_check import FAMILIES

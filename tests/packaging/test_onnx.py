@@ -17,10 +17,10 @@ from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.backends.onnx.qdq import in_other_scales, make_onnx, with_factor
 from picoquant.backends.onnx.simplify import fold_batch_norm
 from picoquant.errors import ToolError
+from picoquant.int8.int32_bias import with_exact_bias, with_room_for_bias
+from picoquant.int8.paddle_reader import read_quantised
 from picoquant.packaging.agreement import compare, feed_of, run_onnx, sample_image
-from picoquant.packaging.bias_units import with_exact_bias, with_room_for_bias
 from picoquant.packaging.program_edit import batch_of_one, read_params
-from picoquant.packaging.quantised import read_quantised
 from tests.packaging.small_int8 import CONFIG, write_small
 
 

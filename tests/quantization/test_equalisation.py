@@ -7,6 +7,8 @@ import paddle
 import pytest
 from paddle import nn
 
+from picoquant.int8.activations import target_tensors
+from picoquant.int8.fake_quant_run import Range, Simulation, rounded_weight
 from picoquant.quantization.activations import felt_from
 from picoquant.quantization.bias_correction import correct_biases
 from picoquant.quantization.equalisation import equalise
@@ -14,8 +16,6 @@ from picoquant.quantization.fake_quant import quantizable_operators
 from picoquant.quantization.programs import read_variable
 from picoquant.quantization.session import static_session
 from picoquant.quantization.settings import QuantAwareSettings
-from picoquant.quantization.simulation import Range, Simulation, rounded_weight
-from picoquant.quantization.tensors import target_tensors
 from tests.quantization.small_net import loaded_and_folded
 
 CHANNELS = np.array([1000.0, 1.0, 10.0, 100.0], np.float32)

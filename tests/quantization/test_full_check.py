@@ -10,8 +10,8 @@ import pytest
 
 from picoquant.errors import PicoquantError, WeightsError
 from picoquant.export.program import read_program
+from picoquant.int8.completeness import check_int8_model, require_whole
 from picoquant.packaging.program_edit import write_program
-from picoquant.quantization.full_check import check_int8_model, require_whole
 from picoquant.quantization.programs import load_model, save_program, write_variable
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.session import static_session

@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 import pytest
 
+from picoquant.int8.fake_quant_run import Simulation
 from picoquant.quantization.observe import observe_ranges
 from picoquant.quantization.onednn import use_onednn
 from picoquant.quantization.programs import (
@@ -16,7 +17,6 @@ from picoquant.quantization.programs import (
     write_variable,
 )
 from picoquant.quantization.session import static_session
-from picoquant.quantization.simulation import Simulation
 from tests.quantization.small_net import batches, export_small
 
 

@@ -10,6 +10,8 @@ import paddle
 import pytest
 
 from picoquant.export.program import read_program
+from picoquant.int8.fake_quant_run import Simulation, rounded_weight
+from picoquant.int8.weights import quantise_weight
 from picoquant.packaging.program_edit import read_params
 from picoquant.quantization.fake_quant import quantizable_operators
 from picoquant.quantization.programs import read_variable
@@ -17,8 +19,6 @@ from picoquant.quantization.quantize import quantize
 from picoquant.quantization.reconstruction import Moments, best_levels, reconstruct
 from picoquant.quantization.session import static_session
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
-from picoquant.quantization.simulation import Simulation, rounded_weight
-from picoquant.quantization.whole_biases import quantise_weight
 from tests.quantization.small_net import CONFIG, batches, loaded_and_folded, settings
 
 NONE = np.zeros((1, 1, 1), bool)

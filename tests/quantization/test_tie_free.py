@@ -10,22 +10,22 @@ import pytest
 
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.export.model_folder import ModelFolder
-from picoquant.quantization.fake_quant import quantizable_operators
-from picoquant.quantization.folding import fold_model
-from picoquant.quantization.groups import one_range_a_group
-from picoquant.quantization.int8_model import Int8Source, write_lite_model
-from picoquant.quantization.observe import observe_ranges
-from picoquant.quantization.programs import load_model
-from picoquant.quantization.session import static_session
-from picoquant.quantization.settings import QuantAwareSettings
-from picoquant.quantization.tensors import target_tensors
-from picoquant.quantization.tie_free import (
+from picoquant.int8.activations import target_tensors
+from picoquant.int8.paddle_writer import Int8Source, write_lite_model
+from picoquant.int8.tie_avoidance import (
     Product,
     products_of,
     tie_free_factor,
     tie_free_ranges,
     tie_free_scales,
 )
+from picoquant.quantization.fake_quant import quantizable_operators
+from picoquant.quantization.folding import fold_model
+from picoquant.quantization.groups import one_range_a_group
+from picoquant.quantization.observe import observe_ranges
+from picoquant.quantization.programs import load_model
+from picoquant.quantization.session import static_session
+from picoquant.quantization.settings import QuantAwareSettings
 from tests.npu.quick_int8 import exported
 
 

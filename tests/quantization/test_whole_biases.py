@@ -8,21 +8,21 @@ import pytest
 
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.export.model_folder import ModelFolder
-from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
-from picoquant.quantization.folding import fold_model
-from picoquant.quantization.int8_model import (
+from picoquant.int8.activations import rounded_tensors
+from picoquant.int8.paddle_writer import (
     Int8Source,
     float_values,
     load_source,
     quantised_weights,
     write_lite_model,
 )
+from picoquant.int8.weights import quantise_weight
+from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
+from picoquant.quantization.folding import fold_model
 from picoquant.quantization.observe import observe_ranges
 from picoquant.quantization.programs import load_model
 from picoquant.quantization.session import static_session
 from picoquant.quantization.settings import QuantAwareSettings
-from picoquant.quantization.tensors import rounded_tensors
-from picoquant.quantization.whole_biases import quantise_weight
 from tests.quantization.small_net import CONFIG, batches, export_small
 
 

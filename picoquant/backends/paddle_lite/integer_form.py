@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.packaging.quantised import QuantizedProgram, without_rounding
+from picoquant.int8.paddle_reader import QuantizedProgram, without_rounding
 
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 _GONE = ""  # type of an operator that is to be dropped

@@ -18,8 +18,8 @@ def write_float_form(folder: ModelFolder, model: Path, params: Path) -> None:
         folder: a float or an INT8 model.
         model, params: files to write.
     """
+    from picoquant.int8.paddle_reader import float_weights, read_quantised
     from picoquant.packaging.program_edit import batch_of_one, read_params, write_params, write_program
-    from picoquant.packaging.quantised import float_weights, read_quantised
 
     program = batch_of_one(folder.model, folder.config.input_size)
     values = read_params(program, folder.params)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from picoquant.int8.activations import TargetTensors
+from picoquant.int8.ignored_layers import layer_names
 from picoquant.quantization.fake_quant import QuantizedOperator
-from picoquant.quantization.kept_float import layer_names
 from picoquant.quantization.programs import output_names
-from picoquant.quantization.tensors import TargetTensors
 
 _LAYOUT = ("feed", "fetch")
 

@@ -17,6 +17,7 @@ import paddle
 from picoquant.errors import PicoquantError
 from picoquant.export.infer_config import InferConfig
 from picoquant.export.model_folder import ModelFolder
+from picoquant.int8.weights import quantise_weight
 from picoquant.quantization.fake_quant import QuantizedOperator
 from picoquant.quantization.onednn import use_onednn
 from picoquant.quantization.programs import (
@@ -28,7 +29,6 @@ from picoquant.quantization.programs import (
     with_outputs,
     write_variable,
 )
-from picoquant.quantization.whole_biases import quantise_weight
 
 _LEVELS = 127
 

@@ -24,7 +24,9 @@ import numpy as np
 import paddle
 
 from picoquant.export.program import KEPT_FLOAT
-from picoquant.packaging.quantised import ROUNDING
+from picoquant.int8.activations import rounded_tensors
+from picoquant.int8.paddle_reader import ROUNDING
+from picoquant.int8.weights import QuantisedWeight, quantise_operator
 from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
 from picoquant.quantization.programs import (
     InferenceModel,
@@ -37,8 +39,6 @@ from picoquant.quantization.programs import (
     write_variable,
 )
 from picoquant.quantization.settings import QuantAwareSettings
-from picoquant.quantization.tensors import rounded_tensors
-from picoquant.quantization.whole_biases import QuantisedWeight, quantise_operator
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Weights in INT8 whose biases are whole numbers, as integer hardware adds them.
 
 A convolution on integers adds its bias in INT32, in units of one level of the weight times one of the input
-(`packaging.bias_units`). Paddle's runtime adds biases in float; with whole ones it computes what integer runtimes
+(`int8.int32_bias`). Paddle's runtime adds biases in float; with whole ones it computes what integer runtimes
 compute.
 """
 
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.packaging.bias_units import with_exact_bias, with_room_for_bias
+from picoquant.int8.int32_bias import with_exact_bias, with_room_for_bias
+from picoquant.int8.tie_avoidance import tie_free_scales
 from picoquant.quantization.fake_quant import QuantizedOperator
 from picoquant.quantization.folding import CONVOLUTIONS, stored_bias
 from picoquant.quantization.programs import read_variable
-from picoquant.quantization.tie_free import tie_free_scales
 
 _SMALLEST = 1e-8  # range of a channel of zeros; PaddleSlim divides by this, too
 

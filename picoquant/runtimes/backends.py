@@ -107,7 +107,7 @@ def simulating(model: Model, target: Target, nms: NmsSettings | None = None) -> 
 
     Raises: `ToolError` or `WeightsError` saying why it cannot be simulated.
     """
-    from picoquant.npu_simulation.simulation import NpuSimulation
+    from picoquant.npu.simulation.simulation import NpuSimulation
 
     rules = target.integer_rules
     if rules is None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from picoquant.npu_simulation import operators
-from picoquant.npu_simulation.arithmetic import Levels, Requantiser, table
-from picoquant.npu_simulation.convolution import Geometry, convolve, exact_type
+from picoquant.npu.simulation import operators
+from picoquant.npu.simulation.arithmetic import Levels, Requantiser, table
+from picoquant.npu.simulation.convolution import Geometry, convolve, exact_type
 from picoquant.npu_simulation.rules import Arithmetic, Rules
 from tests.npu_simulation.onnx_kernels import onnx_runtime
 
@@ -211,7 +211,7 @@ def test_sigmoid_and_leaky_relu_are_tables():
 
 @pytest.mark.parametrize("function", ["hard_sigmoid", "hard_swish"])
 def test_piecewise_tables_by_hand(function):
-    from picoquant.npu_simulation.steps import _FUNCTIONS
+    from picoquant.npu.simulation.steps import _FUNCTIONS
 
     source, result = Levels.of(127 / 16, FIXED), Levels.of(1.27, FIXED)  # a sixteenth, and a hundredth
     values = {"slope": 1 / 6, "offset": 0.5} if function == "hard_sigmoid" else {}
@@ -244,7 +244,7 @@ def test_largest_sums_saturate_without_overflow():
 
 @pytest.mark.parametrize("bits", [15, 31])
 def test_a_multiplier_is_the_factor_to_its_bits(bits):
-    from picoquant.npu_simulation.arithmetic import Multiplier
+    from picoquant.npu.simulation.arithmetic import Multiplier
 
     factors = np.array([0.7, 1e-4, 0.99999999999, 1.5, 2.0**-20])
     made = Multiplier.of(factors, bits)

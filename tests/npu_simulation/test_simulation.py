@@ -7,8 +7,8 @@ import pytest
 
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ToolError
+from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.npu_simulation.rules import Arithmetic, Rules
-from picoquant.npu_simulation.simulation import NpuSimulation
 from picoquant.packaging.targets import load_target
 from picoquant.runtimes.backends import simulating
 from picoquant.runtimes.model import model_of_folder

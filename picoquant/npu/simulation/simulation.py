@@ -8,11 +8,11 @@ import numpy as np
 
 from picoquant.errors import PicoquantError, ToolError
 from picoquant.export.model_folder import ModelFolder
-from picoquant.npu_simulation.arithmetic import Levels
-from picoquant.npu_simulation.graph import build_graph
-from picoquant.npu_simulation.normal_form import in_normal_form
+from picoquant.npu.simulation.arithmetic import Levels
+from picoquant.npu.simulation.graph import build_graph
+from picoquant.npu.simulation.normal_form import in_normal_form
+from picoquant.npu.simulation.steps import make_steps
 from picoquant.npu_simulation.rules import Rules
-from picoquant.npu_simulation.steps import make_steps
 from picoquant.runtimes.batches import in_batches
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from picoquant.npu_simulation.arithmetic import Levels, Multiplier, Requantiser, rounded, shifted
-from picoquant.npu_simulation.convolution import Geometry, padded, windows_of
+from picoquant.npu.simulation.arithmetic import Levels, Multiplier, Requantiser, rounded, shifted
+from picoquant.npu.simulation.convolution import Geometry, padded, windows_of
 from picoquant.npu_simulation.rules import Rules
 
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from picoquant.errors import ToolError
 from picoquant.npu.graph import BOOKKEEPING, Operator
-from picoquant.npu_simulation import operators
-from picoquant.npu_simulation.arithmetic import INT32, Levels, Requantiser, rounded, table
-from picoquant.npu_simulation.convolution import Geometry, convolve, exact_type
-from picoquant.npu_simulation.graph import SimulatedGraph
+from picoquant.npu.simulation import operators
+from picoquant.npu.simulation.arithmetic import INT32, Levels, Requantiser, rounded, table
+from picoquant.npu.simulation.convolution import Geometry, convolve, exact_type
+from picoquant.npu.simulation.graph import SimulatedGraph
 from picoquant.npu_simulation.rules import Rules
 
 Arrays = Sequence[np.ndarray]

@@ -62,9 +62,9 @@ def contenders(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
 
     from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
     from picoquant.backends.onnx.qdq import make_onnx, write_onnx
-    from picoquant.export.model_folder import ModelFolder
     from picoquant.int8.paddle_reader import read_quantised
-    from picoquant.packaging.program_edit import batch_of_one, read_params, write_program
+    from picoquant.paddle_program.edit import batch_of_one, read_params, write_program
+    from picoquant.paddle_program.model_folder import ModelFolder
 
     models = {}
     fp32 = ModelFolder.open(options.run / "export")
@@ -91,7 +91,7 @@ def contenders(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
 
 def read_config(run: Path) -> Any:
     """How the run's images are prepared."""
-    from picoquant.export.infer_config import read_infer_config
+    from picoquant.paddle_program.infer_config import read_infer_config
 
     return read_infer_config(run / "export")
 
@@ -141,7 +141,7 @@ def export_by_paddle2onnx(folder: Path, out: Path, size: Any, scratch: Path) -> 
     """paddle2onnx's own export of the model with quantize_linear."""
     import sys
 
-    from picoquant.packaging.program_edit import batch_of_one, write_program
+    from picoquant.paddle_program.edit import batch_of_one, write_program
     from picoquant.toolchain.processes import run_program
 
     write_program(batch_of_one(folder / "model.pdmodel", size), scratch / "qdq.pdmodel")

@@ -82,7 +82,7 @@ def export_script(options: argparse.Namespace) -> str:
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from picoquant import build_detector
-from picoquant.export.infer_config import InferConfig
+from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.export.paddle_export import export_model
 import numpy as np
 size = ({options.size}, {options.size})
@@ -158,8 +158,8 @@ def timed_steps(step: Callable[[], Any], steps: int, began: float) -> dict[str, 
 
 def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, steps: int) -> dict:
     """picoquant's set-up, and its steps with the teacher's part."""
-    from picoquant.export.infer_config import read_infer_config
-    from picoquant.quantization.session import quiet, static_session
+    from picoquant.paddle_program.infer_config import read_infer_config
+    from picoquant.paddle_program.session import quiet, static_session
 
     with quiet():
         from picoquant.quantization.compressor import StudentFirstCompression

@@ -14,7 +14,7 @@ from picoquant.analysis.network import Network
 from picoquant.analysis.variants import with_own_inputs
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.layers import Layer
-from picoquant.quantization.programs import InferenceModel, Inserter, write_variable
+from picoquant.paddle_program.static import InferenceModel, Inserter, write_variable
 
 Evaluate = Callable[[Any], float]
 

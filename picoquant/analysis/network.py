@@ -17,23 +17,23 @@ import paddle
 
 from picoquant.analysis.statistics import Values, Watch
 from picoquant.errors import DataError
-from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.export.program import read_program
 from picoquant.files import whole_file
 from picoquant.int8.activations import TargetTensors, target_tensors
 from picoquant.int8.fake_quant_run import Range, Simulation, rounded_weight
 from picoquant.int8.layers import Layer, find_layers
 from picoquant.int8.paddle_reader import QuantizedProgram, read_quantised
-from picoquant.packaging.program_edit import read_params, write_program
-from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
-from picoquant.quantization.folding import fold_model
-from picoquant.quantization.programs import (
+from picoquant.paddle_program.batch_norm_folding import fold_model
+from picoquant.paddle_program.edit import read_params, write_program
+from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.program import read_program
+from picoquant.paddle_program.static import (
     InferenceModel,
     load_model,
     read_variable,
     with_outputs,
     write_variable,
 )
+from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.settings import QuantAwareSettings
 
 _LARGEST = 127

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from picoquant.export.infer_config import InferConfig
+from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.postprocess.decode import scores_of_logits
 
 Quantities = Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]

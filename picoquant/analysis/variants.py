@@ -19,8 +19,8 @@ import paddle
 from picoquant.analysis.network import Network
 from picoquant.int8.fake_quant_run import Range, Simulation
 from picoquant.int8.layers import Layer
-from picoquant.quantization.onednn import use_onednn
-from picoquant.quantization.programs import (
+from picoquant.paddle_program.onednn import use_onednn
+from picoquant.paddle_program.static import (
     InferenceModel,
     Inserter,
     output_names,

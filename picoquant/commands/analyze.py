@@ -15,7 +15,7 @@ from picoquant.config.data import reader_settings, with_model_preprocessing, wor
 from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import load_recipe
 from picoquant.errors import UserError
-from picoquant.export.program import program_facts
+from picoquant.paddle_program.program import program_facts
 from picoquant.pipeline.run_folder import RunFolder
 from picoquant.pipeline.stage import Context
 from picoquant.stages import datasets
@@ -71,7 +71,7 @@ def analyze(
     require_tried(folder)
     datasets.check(context, datasets.calibration_section(context))
     feeds = _feeds(context, folder, options.images)
-    from picoquant.quantization.session import quiet, static_session
+    from picoquant.paddle_program.session import quiet, static_session
 
     with quiet():
         from picoquant.analysis.report import write_picture, write_report

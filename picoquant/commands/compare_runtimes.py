@@ -117,7 +117,7 @@ def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
 
 def _config(context: Context, path: str) -> Any:
     """Preprocessing for a model that has no `infer_cfg.yml`; read only where that is so."""
-    from picoquant.export.infer_config import FILE_NAME
+    from picoquant.paddle_program.infer_config import FILE_NAME
 
     place = Path(path).expanduser()
     if place.suffix == ".onnx":
@@ -128,7 +128,7 @@ def _config(context: Context, path: str) -> Any:
 
 
 def _of_run(context: Context) -> list[Model]:
-    from picoquant.export.model_folder import ModelFolder
+    from picoquant.paddle_program.model_folder import ModelFolder
 
     found = []
     if context.run is not None:

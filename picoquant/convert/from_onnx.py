@@ -122,8 +122,8 @@ def _own_convs(
 ) -> tuple[list[Conv], list[str]]:
     """The convolutions of the network's own export, and the name of each; the weights are as before."""
     from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
-    from picoquant.export.infer_config import InferConfig
     from picoquant.export.paddle_export import export_model
+    from picoquant.paddle_program.infer_config import InferConfig
 
     kept = {name: value.numpy() for name, value in model.state_dict().items()}
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import PicoquantError
-from picoquant.export.model_folder import ModelFolder
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.postprocess import Detections, multiclass_nms
 
 # Of an output's largest value, at least of 1: scores to 1e-4, boxes to 1e-4 of the input size.

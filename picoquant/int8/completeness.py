@@ -16,11 +16,11 @@ import numpy as np
 import paddle
 
 from picoquant.errors import PicoquantError
-from picoquant.export.program import read_program
 from picoquant.int8.activations import TargetTensors, target_tensors
 from picoquant.int8.paddle_reader import QuantizedOperator, read_quantised
-from picoquant.packaging.program_edit import read_params
-from picoquant.quantization.session import static_session
+from picoquant.paddle_program.edit import read_params
+from picoquant.paddle_program.program import read_program
+from picoquant.paddle_program.session import static_session
 
 _LARGEST = 127
 _SAME = 1e-3  # relative; a mean's range may differ by less (`tie_free.py`)

@@ -15,12 +15,11 @@ import numpy as np
 import paddle
 
 from picoquant.errors import PicoquantError
-from picoquant.export.infer_config import InferConfig
-from picoquant.export.model_folder import ModelFolder
 from picoquant.int8.weights import quantise_weight
-from picoquant.quantization.fake_quant import QuantizedOperator
-from picoquant.quantization.onednn import use_onednn
-from picoquant.quantization.programs import (
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.onednn import use_onednn
+from picoquant.paddle_program.static import (
     InferenceModel,
     Inserter,
     output_names,
@@ -29,6 +28,7 @@ from picoquant.quantization.programs import (
     with_outputs,
     write_variable,
 )
+from picoquant.quantization.fake_quant import QuantizedOperator
 
 _LEVELS = 127
 

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from picoquant.errors import ConfigError
-from picoquant.export.program import KEPT_FLOAT
+from picoquant.paddle_program.program import KEPT_FLOAT
 from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.settings import QuantAwareSettings
 

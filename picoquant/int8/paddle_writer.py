@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.export.program import KEPT_FLOAT
 from picoquant.int8.activations import rounded_tensors
 from picoquant.int8.paddle_reader import ROUNDING
 from picoquant.int8.weights import QuantisedWeight, quantise_operator
-from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
-from picoquant.quantization.programs import (
+from picoquant.paddle_program.program import KEPT_FLOAT
+from picoquant.paddle_program.static import (
     InferenceModel,
     Inserter,
     free_variables,
@@ -38,6 +37,7 @@ from picoquant.quantization.programs import (
     save_program,
     write_variable,
 )
+from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
 from picoquant.quantization.settings import QuantAwareSettings
 
 

@@ -12,11 +12,8 @@ from typing import Any
 
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import UserError, WeightsError
-from picoquant.export.model_folder import ModelFolder
-from picoquant.export.program import KEPT_FLOAT, program_facts
 from picoquant.int8.paddle_reader import files_without_rounding
 from picoquant.npu.cost import Latency, activation_bytes, elements, estimate, macs
-from picoquant.npu.graph import CONVERSION, CPU, NPU, Operator, Split, plain_name, read_split, source_split
 from picoquant.npu.lint import (
     Finding,
     granularity,
@@ -26,8 +23,20 @@ from picoquant.npu.lint import (
     why_on_cpu,
 )
 from picoquant.npu.partition import float_text, partition_text
-from picoquant.packaging.program_edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.packaging.targets import Target
+from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
+from picoquant.paddle_program.graph import (
+    CONVERSION,
+    CPU,
+    NPU,
+    Operator,
+    Split,
+    plain_name,
+    read_split,
+    source_split,
+)
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import KEPT_FLOAT, program_facts
 
 LOG = logging.getLogger("picoquant")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.npu.graph import BOOKKEEPING, NPU, Operator, Split
+from picoquant.paddle_program.graph import BOOKKEEPING, NPU, Operator, Split
 
 CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 _MATRIX = ("fc", "mul", "matmul", "matmul_v2")

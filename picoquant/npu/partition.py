@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from picoquant.npu.cost import macs
-from picoquant.npu.graph import Operator, Split
+from picoquant.paddle_program.graph import Operator, Split
 
 # A piece with less than this share of the multiply-accumulates is cheaper on the CPU than its conversions.
 _WORTH = 0.01

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
-from picoquant.npu.graph import BOOKKEEPING, BORDER, CONVERSION, CPU, NPU, Operator, Split
+from picoquant.paddle_program.graph import BOOKKEEPING, BORDER, CONVERSION, CPU, NPU, Operator, Split
 
 _COLOURS = {NPU: "#7fc97f", CPU: "#f4765b", CONVERSION: "#f9c74f", BORDER: "#d9d9d9"}
 _PIECES = ("#7fc97f", "#7fb3d5", "#b39ddb", "#80cbc4", "#c5e1a5", "#9fa8da")  # in turn

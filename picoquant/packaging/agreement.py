@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import ToolError, WeightsError
-from picoquant.export.infer_config import InferConfig
-from picoquant.export.model_folder import ModelFolder
 from picoquant.packaging.preprocess import normalisation
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import ModelFolder
 
 # Rounding of one level in 127 that falls the other way in an early layer grows on the way through the
 # network: two correct implementations (Paddle's own two INT8 forms) were 22 to 34 dB apart on PicoDet-S-NPU,

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import WeightsError
-from picoquant.export.infer_config import InferConfig
-from picoquant.export.program import ProgramFacts
 from picoquant.files import write_json, write_text
 from picoquant.packaging.targets import Target
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.program import ProgramFacts
 from picoquant.postprocess import Decoder
 from picoquant.postprocess.decode import CELL_OFFSET
 

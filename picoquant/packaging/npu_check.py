@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from picoquant.backends.paddle_lite.opt_tool import OptTool
-from picoquant.export.model_folder import ModelFolder
 from picoquant.npu.check import check_model
 from picoquant.packaging.targets import Target
+from picoquant.paddle_program.model_folder import ModelFolder
 
 LOG = logging.getLogger("picoquant")
 

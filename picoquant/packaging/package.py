@@ -17,9 +17,6 @@ from picoquant.backends.paddle_lite.export import make_nb, other_version
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.config.yaml_files import dump_yaml
 from picoquant.errors import UserError
-from picoquant.export.infer_config import write_infer_config
-from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.export.program import program_facts
 from picoquant.files import disk_errors, recover_folder, replace_folder, sha256, write_json, write_text
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.agreement import compare
@@ -40,10 +37,13 @@ from picoquant.packaging.manifest import NAME, files_of, versions
 from picoquant.packaging.npu_check import PARTITION, check_for_package
 from picoquant.packaging.prepared import Models, Prepared
 from picoquant.packaging.preprocess import description
-from picoquant.packaging.program_edit import write_program
 from picoquant.packaging.readme import readme
 from picoquant.packaging.sample import SampleImage, expected_detections, made_sample, write_sample
 from picoquant.packaging.targets import Target
+from picoquant.paddle_program.edit import write_program
+from picoquant.paddle_program.infer_config import write_infer_config
+from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.program import program_facts
 
 LOG = logging.getLogger("picoquant")
 

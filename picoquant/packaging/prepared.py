@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from picoquant.errors import UserError
-from picoquant.export.model_folder import ModelFolder
 from picoquant.int8.paddle_reader import QuantizedProgram, read_quantised
-from picoquant.packaging.program_edit import batch_of_one, read_params
+from picoquant.paddle_program.edit import batch_of_one, read_params
+from picoquant.paddle_program.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from picoquant.export.infer_config import InferConfig
+from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.postprocess import Decoder
 from picoquant.postprocess.decode import CELL_OFFSET
 

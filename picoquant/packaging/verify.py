@@ -16,13 +16,13 @@ import numpy as np
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.backends.paddle_lite.x86_form import write_float_form
 from picoquant.errors import UserError
-from picoquant.export.model_folder import ModelFolder
-from picoquant.export.program import program_facts
 from picoquant.packaging import expectation
 from picoquant.packaging.archive import SUFFIX, extract
 from picoquant.packaging.forms import ONNX, PADDLE
 from picoquant.packaging.manifest import NAME, changed_files, read_manifest
 from picoquant.packaging.sample import detect, feed_of_image, read_ppm
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import program_facts
 from picoquant.postprocess import Decoder
 
 LOG = logging.getLogger("picoquant")

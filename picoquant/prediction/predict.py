@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import DataError
-from picoquant.export.infer_config import InferConfig
 from picoquant.files import whole_file
+from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.postprocess import Detections
 from picoquant.prediction.sources import Frame
 from picoquant.progress import Progress

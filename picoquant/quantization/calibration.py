@@ -14,10 +14,10 @@ import numpy as np
 import paddle
 
 from picoquant.errors import UserError
+from picoquant.paddle_program.static import write_variable
 from picoquant.quantization.compressor import QatPrograms
 from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
 from picoquant.quantization.pact import limit_name
-from picoquant.quantization.programs import write_variable
 from picoquant.quantization.ranges import SMALLEST_RANGE
 from picoquant.quantization.settings import QuantAwareSettings
 

@@ -30,8 +30,10 @@ from paddleslim.common.recover_program import recover_inference_program
 
 from picoquant.config.nearest import suggestion
 from picoquant.errors import ConfigError
-from picoquant.export.infer_config import InferConfig
-from picoquant.export.model_folder import MODEL, PARAMS
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import MODEL, PARAMS
+from picoquant.paddle_program.onednn import read_weights_each_time, use_onednn
+from picoquant.paddle_program.static import InferenceModel, load_model, strip_feed_fetch
 from picoquant.quantization.distillation import distillation_loss
 from picoquant.quantization.fake_quant import (
     QuantizedOperator,
@@ -41,9 +43,7 @@ from picoquant.quantization.fake_quant import (
 )
 from picoquant.quantization.final_nodes import final_nodes
 from picoquant.quantization.frozen import frozen_copy
-from picoquant.quantization.onednn import read_weights_each_time, use_onednn
 from picoquant.quantization.pact import is_limit, limit_optimizer
-from picoquant.quantization.programs import InferenceModel, load_model, strip_feed_fetch
 from picoquant.quantization.range_gradients import add_range_gradients, cheaper_gradients
 from picoquant.quantization.rate import LearningRate
 from picoquant.quantization.settings import (

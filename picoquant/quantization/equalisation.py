@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from picoquant.int8.activations import target_tensors
-from picoquant.quantization.folding import CONVOLUTIONS, stored_bias
-from picoquant.quantization.programs import InferenceModel, Inserter, read_variable, write_variable
+from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS, stored_bias
+from picoquant.paddle_program.static import InferenceModel, Inserter, read_variable, write_variable
 
 LOG = logging.getLogger("picoquant")
 

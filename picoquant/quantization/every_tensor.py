@@ -11,11 +11,11 @@ from typing import Any
 
 import paddle
 
-from picoquant.export.infer_config import InferConfig
-from picoquant.export.model_folder import ModelFolder
 from picoquant.int8.activations import target_tensors
 from picoquant.int8.fake_quant_run import Range, Simulation
 from picoquant.int8.paddle_writer import Int8Source, float_values, load_source
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import ModelFolder
 
 
 def write_every_tensor_model(

@@ -16,9 +16,9 @@ import numpy as np
 import paddle
 
 from picoquant.errors import WeightsError
+from picoquant.paddle_program.static import Inserter, input_names, output_names, write_variable
 from picoquant.quantization.lsq import learned_range
 from picoquant.quantization.pact import insert_pact_average
-from picoquant.quantization.programs import Inserter, input_names, output_names, write_variable
 from picoquant.quantization.settings import QuantAwareSettings
 
 # PaddleSlim's start of a moving average: range, and the weight and sum of what went into it.

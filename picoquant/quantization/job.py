@@ -16,12 +16,13 @@ import paddle
 from picoquant.checkpoints import packed, unpacked
 from picoquant.csv_log import CsvLog
 from picoquant.errors import ConfigError, PicoquantError, UserError
-from picoquant.export.model_folder import ModelFolder
 from picoquant.files import write_json
 from picoquant.int8.activations import target_tensors
 from picoquant.int8.ignored_layers import leaving_marked
 from picoquant.int8.paddle_writer import Int8Source, write_lite_model
 from picoquant.int8.tie_avoidance import Product, products_of, tie_free_ranges
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.static import free_variables, load_model
 from picoquant.progress import Progress, duration
 from picoquant.quantization.calibration import calibrate, trained_ranges
 from picoquant.quantization.calibration_images import CalibrationImages
@@ -35,7 +36,6 @@ from picoquant.quantization.guard import GoodStates
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
 from picoquant.quantization.observe import NotFiniteError, observe_ranges
 from picoquant.quantization.places import Places
-from picoquant.quantization.programs import free_variables, load_model
 from picoquant.quantization.ranges import without_zeros
 from picoquant.quantization.rate import linear_scale
 from picoquant.quantization.settings import NO_EVALUATION, QuantizeSettings

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.export.infer_config import InferConfig
 from picoquant.int8.activations import target_tensors
 from picoquant.int8.fake_quant_run import Range, rounded_weight
 from picoquant.int8.ignored_layers import layer_names, with_same_weight
 from picoquant.int8.paddle_writer import Int8Source, load_source
+from picoquant.paddle_program.batch_norm_folding import stored_bias
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.static import load_model, output_names, read_variable
 from picoquant.quantization.fake_quant import QuantizedOperator
-from picoquant.quantization.folding import stored_bias
-from picoquant.quantization.programs import load_model, output_names, read_variable
 
 LOG = logging.getLogger("picoquant")
 

@@ -9,8 +9,8 @@ import numpy as np
 import paddle
 
 from picoquant.errors import DataError
-from picoquant.quantization.onednn import read_weights_each_time
-from picoquant.quantization.programs import (
+from picoquant.paddle_program.onednn import read_weights_each_time
+from picoquant.paddle_program.static import (
     InferenceModel,
     Inserter,
     is_activation,

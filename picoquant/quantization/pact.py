@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.quantization.programs import Inserter, write_variable
+from picoquant.paddle_program.static import Inserter, write_variable
 
 # PaddleSlim's values (`paddleslim/quant/quanter.py`, `pact` and `get_pact_optimizer`).
 START = 20.0

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.export.infer_config import InferConfig
-from picoquant.export.model_folder import MODEL, PARAMS
 from picoquant.files import sha256
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import MODEL, PARAMS
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from picoquant.export.infer_config import FILE_NAME, InferConfig, write_infer_config
-from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.files import disk_errors, write_json
+from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, write_infer_config
+from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.session import quiet, static_session
 from picoquant.progress import Progress
-from picoquant.quantization.session import quiet, static_session
 from picoquant.quantization.settings import DistillationSettings, QuantizeSettings
 
 LOG = logging.getLogger("picoquant")
@@ -89,7 +89,7 @@ def quantize(
 
         from picoquant.backends.paddle.child_process import ChildRuntime
         from picoquant.backends.paddle.runtime import open_predictor
-        from picoquant.evaluation.finite import require_finite_params
+        from picoquant.paddle_program.finite import require_finite_params
         from picoquant.quantization.devices import Devices
         from picoquant.quantization.job import QuantizeJob
         from picoquant.quantization.places import Places

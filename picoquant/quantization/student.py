@@ -17,25 +17,25 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.export.model_folder import MODEL, PARAMS
 from picoquant.files import whole_file, write_json
 from picoquant.int8.activations import target_tensors
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.ignored_layers import leaving_marked, mark_kept
-from picoquant.quantization.activations import felt_from, function_behind
-from picoquant.quantization.bias_correction import correct_biases
-from picoquant.quantization.calibration_images import CalibrationImages, maker_of, watch
-from picoquant.quantization.equalisation import equalise, weight_scales
-from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
-from picoquant.quantization.folding import fold_batch_norm
-from picoquant.quantization.histograms import Histogram
-from picoquant.quantization.programs import (
+from picoquant.paddle_program.batch_norm_folding import fold_batch_norm
+from picoquant.paddle_program.model_folder import MODEL, PARAMS
+from picoquant.paddle_program.static import (
     InferenceModel,
     load_model,
     read_variable,
     save_program,
     write_variable,
 )
+from picoquant.quantization.activations import felt_from, function_behind
+from picoquant.quantization.bias_correction import correct_biases
+from picoquant.quantization.calibration_images import CalibrationImages, maker_of, watch
+from picoquant.quantization.equalisation import equalise, weight_scales
+from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
+from picoquant.quantization.histograms import Histogram
 from picoquant.quantization.ranges import choose_ranges, without_zeros
 from picoquant.quantization.reconstruction import Moments, reconstruct
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings

@@ -13,6 +13,7 @@ import paddle
 
 from picoquant.csv_log import CsvLog
 from picoquant.errors import UserError
+from picoquant.paddle_program.static import read_variable, state_names, write_variable
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms
 from picoquant.quantization.devices import Devices, shared_program
@@ -26,7 +27,6 @@ from picoquant.quantization.guard import (
     collapsed,
     fault_in,
 )
-from picoquant.quantization.programs import read_variable, state_names, write_variable
 from picoquant.quantization.settings import OwnSettings, QatTrainSettings
 from picoquant.training.signals import DeferredSignals
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.files import whole_file
-from picoquant.quantization.programs import write_variable
+from picoquant.paddle_program.static import write_variable
 
 FILE = "weight_scales.npz"
 _BACKWARD = 1  # op_role

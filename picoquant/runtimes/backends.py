@@ -133,7 +133,7 @@ def _folder(model: Model, backend: str) -> Any:
 
 
 def _facts(model: Model) -> Any:
-    from picoquant.export.program import program_facts
+    from picoquant.paddle_program.program import program_facts
 
     return program_facts(model.folder.model)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from picoquant.errors import UserError, WeightsError
-from picoquant.export.infer_config import FILE_NAME, InferConfig, read_infer_config
-from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, read_infer_config
+from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Model:
 
 def model_of_folder(folder: ModelFolder, name: str = "") -> Model:
     """A model folder as a `Model`."""
-    from picoquant.export.program import program_facts
+    from picoquant.paddle_program.program import program_facts
 
     quantised = program_facts(folder.model).quantised
     return Model(name or folder.path.name, "int8" if quantised else "fp32", folder.config, folder)
@@ -92,9 +92,9 @@ def _onnx_file(path: Path, config: InferConfig | None) -> Model:
 
 
 def _package(folder: Path, named: Path) -> Model:
-    from picoquant.export.program import program_facts
     from picoquant.packaging.forms import ONNX, PADDLE
     from picoquant.packaging.manifest import changed_files, read_manifest
+    from picoquant.paddle_program.program import program_facts
 
     wrong = changed_files(folder, read_manifest(folder))
     if wrong:

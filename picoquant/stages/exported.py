@@ -20,8 +20,8 @@ def fp32_model(context: Context) -> Any:
 
     Raises: `UserError` saying which command makes it; `WeightsError` naming a missing file.
     """
-    from picoquant.export.infer_config import FILE_NAME
-    from picoquant.export.model_folder import ModelFolder
+    from picoquant.paddle_program.infer_config import FILE_NAME
+    from picoquant.paddle_program.model_folder import ModelFolder
 
     common = context.recipe.common
     if not common.model_dir:
@@ -51,7 +51,7 @@ def int8_model(context: Context) -> Any:
 
     Raises: `UserError` saying which command makes it.
     """
-    from picoquant.export.model_folder import ModelFolder
+    from picoquant.paddle_program.model_folder import ModelFolder
 
     folder = context.run.folder("quantize")
     if not folder.is_dir():
@@ -62,7 +62,7 @@ def int8_model(context: Context) -> Any:
 def config_of(context: Context) -> Any:
     """`InferConfig` from the recipe, for a model that has no infer_cfg.yml."""
     from picoquant.config.detector import parse_detector
-    from picoquant.export.infer_config import InferConfig
+    from picoquant.paddle_program.infer_config import InferConfig
     from picoquant.stages import datasets
 
     settings = parse_detector(context.recipe.document)

@@ -13,8 +13,8 @@ from picoquant.config.data import reader_settings, with_model_preprocessing, wor
 from picoquant.config.detector import parse_detector
 from picoquant.device import rank_and_world
 from picoquant.errors import ToolError
-from picoquant.export.program import program_facts
 from picoquant.files import sha256
+from picoquant.paddle_program.program import program_facts
 from picoquant.pipeline.stage import Context, Stage
 from picoquant.quantization.settings import (
     DistillationSettings,

@@ -15,19 +15,19 @@ from picoquant.analysis.network import load_float, load_int8
 from picoquant.analysis.noise import Noise
 from picoquant.analysis.report import as_dict, text_table, write_picture, write_report
 from picoquant.errors import WeightsError
-from picoquant.export.infer_config import write_infer_config
-from picoquant.export.model_folder import ModelFolder
 from picoquant.int8.fake_quant_run import Range
 from picoquant.int8.paddle_writer import Int8Source, write_lite_model
-from picoquant.quantization.fake_quant import quantizable_operators
-from picoquant.quantization.programs import (
+from picoquant.paddle_program.infer_config import write_infer_config
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.session import static_session
+from picoquant.paddle_program.static import (
     load_model,
     read_variable,
     save_program,
     with_outputs,
     write_variable,
 )
-from picoquant.quantization.session import static_session
+from picoquant.quantization.fake_quant import quantizable_operators
 from picoquant.quantization.settings import QuantAwareSettings
 from tests.quantization.small_net import CONFIG, batches
 
@@ -185,8 +185,8 @@ def test_the_files_hold_every_layer_and_tensor(network, tmp_path):
 
 def test_a_programs_model_with_suppression_ends_before_it(tmp_path, session):
     from picoquant import build_detector
-    from picoquant.export.infer_config import InferConfig
     from picoquant.export.paddle_export import export_model
+    from picoquant.paddle_program.infer_config import InferConfig
 
     config = InferConfig((64, 64), ("ball", "box"))
     paddle.disable_static()

@@ -10,7 +10,7 @@ import pytest
 
 from picoquant.evaluation import compiled_predictor, dygraph_predictor, open_predictor
 from picoquant.export import InferConfig, ModelFolder
-from picoquant.export.program import program_facts
+from picoquant.paddle_program.program import program_facts
 from tests.export.conftest import make_detector
 
 CONFIG = InferConfig((32, 32), ("a",))

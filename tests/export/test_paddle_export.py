@@ -12,7 +12,7 @@ from picoquant.errors import ConfigError, PicoquantError, UserError, WeightsErro
 from picoquant.evaluation import decoder_for, dygraph_predictor, open_predictor
 from picoquant.evaluation.export_parity import verify_export
 from picoquant.export.paddle_export import export_model
-from picoquant.export.program import complete_program, program_facts, read_program
+from picoquant.paddle_program.program import complete_program, program_facts, read_program
 from picoquant.postprocess import Decoder
 from tests.export.conftest import SIZE, make_detector
 

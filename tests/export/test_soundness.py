@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from picoquant.errors import WeightsError
-from picoquant.export.infer_config import write_infer_config
-from picoquant.export.program import program_facts, read_program
+from picoquant.paddle_program.infer_config import write_infer_config
+from picoquant.paddle_program.program import program_facts, read_program
 from tests.commands import SMALL, picoquant, refusal, with_sets
 from tests.packaging.small_int8 import CONFIG, write_small
 

@@ -172,15 +172,15 @@ def _profiles() -> list[Any]:
 
 def run_infer_config(folder: Path, content: bytes) -> None:
     """The description beside an exported model, up to an image prepared by it."""
-    from picoquant.export.infer_config import read_infer_config
     from picoquant.packaging.sample import feed_of_image
+    from picoquant.paddle_program.infer_config import read_infer_config
 
     (folder / "infer_cfg.yml").write_bytes(content)
     feed_of_image(np.full((40, 50, 3), 90, np.uint8), read_infer_config(folder))
 
 
 def _infer_configs() -> list[Any]:
-    from picoquant.export.infer_config import InferConfig
+    from picoquant.paddle_program.infer_config import InferConfig
 
     plain = InferConfig((64, 64), ("a", "b"))
     return [plain.to_mapping(), InferConfig((32, 64), ("a",), keep_ratio=True, pad_stride=32).to_mapping()]

@@ -132,9 +132,9 @@ def run_program(folder: Path, case: tuple[str, bytes]) -> None:
     from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.backends.paddle_lite.x86_form import write_float_form
     from picoquant.errors import UserError
-    from picoquant.export.model_folder import ModelFolder
     from picoquant.npu.check import check_model
     from picoquant.packaging.targets import load_target
+    from picoquant.paddle_program.model_folder import ModelFolder
 
     for name, content in (*_whole().items(), case):
         (folder / name).write_bytes(content)

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from picoquant.export.infer_config import InferConfig, write_infer_config
-from picoquant.export.model_folder import ModelFolder
+from picoquant.paddle_program.infer_config import InferConfig, write_infer_config
+from picoquant.paddle_program.model_folder import ModelFolder
 
 LABELS = ("one", "two", "three")
 
@@ -60,10 +60,10 @@ def quick_int8(
     import paddle
 
     from picoquant.int8.paddle_writer import Int8Source, write_lite_model
+    from picoquant.paddle_program.session import static_session
+    from picoquant.paddle_program.static import load_model, strip_feed_fetch
     from picoquant.quantization.fake_quant import quantizable_operators
     from picoquant.quantization.observe import observe_ranges
-    from picoquant.quantization.programs import load_model, strip_feed_fetch
-    from picoquant.quantization.session import static_session
     from picoquant.quantization.settings import QuantAwareSettings
 
     height, width = model.config.input_size

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from picoquant.npu.graph import source_split
+from picoquant.paddle_program.graph import source_split
 
 
 def test_attributes_of_every_type(tmp_path):
     """Against Paddle's own reading of the same program."""
     import paddle
 
-    from picoquant.export.program import read_program
+    from picoquant.paddle_program.program import read_program
 
     paddle.enable_static()
     try:

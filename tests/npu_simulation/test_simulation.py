@@ -39,8 +39,8 @@ def test_each_convolution_is_the_float_one_of_its_own_input(model, image):
     """Convolution, bias and batch-norm as the program has them, in float64, of the levels that went in: the
     rounded result is the simulation's but next to halves."""
     from picoquant.int8.paddle_reader import float_weights, read_quantised
-    from picoquant.npu.graph import source_split
-    from picoquant.packaging.program_edit import batch_of_one, read_params
+    from picoquant.paddle_program.edit import batch_of_one, read_params
+    from picoquant.paddle_program.graph import source_split
 
     program = batch_of_one(model.model, (SIZE, SIZE))
     quantised = read_quantised(program, read_params(program, model.params), model.model)
@@ -170,8 +170,8 @@ def test_real_model_on_real_images(shared, tmp_path):
     import picoquant
     from picoquant.data.images import read_image
     from picoquant.detector.weights import load_weights
-    from picoquant.export.infer_config import InferConfig
     from picoquant.export.paddle_export import export_model
+    from picoquant.paddle_program.infer_config import InferConfig
 
     network = picoquant.build_detector("picodet_s_416_coco_npu.yml", num_classes=3)
     load_weights(network, shared / "weights" / "picodet_s_npu_bccd.pdparams")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from picoquant.export.infer_config import InferConfig, write_infer_config
-from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.infer_config import InferConfig, write_infer_config
+from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 
 CHANNELS = 6
 CLASSES = 3

@@ -7,19 +7,19 @@ import pytest
 
 from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.backends.paddle_lite.integer_form import integer_form
-from picoquant.export.infer_config import InferConfig
-from picoquant.export.model_folder import ModelFolder
-from picoquant.export.program import read_program
 from picoquant.int8.paddle_reader import files_without_rounding, read_quantised
-from picoquant.npu.graph import CPU, NPU, read_split
-from picoquant.packaging.program_edit import (
+from picoquant.packaging.targets import load_target
+from picoquant.paddle_program.edit import (
     batch_of_one,
     read_params,
     smaller_for_opt,
     write_params,
     write_program,
 )
-from picoquant.packaging.targets import load_target
+from picoquant.paddle_program.graph import CPU, NPU, read_split
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import read_program
 from tests.npu.quick_int8 import exported, quick_int8
 from tests.npu.test_check import FAMILIES
 
@@ -42,8 +42,8 @@ def bccd(shared, tmp_path_factory):
 
 
 def folded(model):
-    from picoquant.quantization.folding import fold_model
-    from picoquant.quantization.session import static_session
+    from picoquant.paddle_program.batch_norm_folding import fold_model
+    from picoquant.paddle_program.session import static_session
 
     with static_session():
         fold_model(model.path, paddle.static.Executor(paddle.CPUPlace()))

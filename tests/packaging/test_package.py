@@ -16,16 +16,16 @@ import yaml
 from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError, UserError, WeightsError
-from picoquant.export.model_folder import ModelFolder
 from picoquant.files import sha256
-from picoquant.npu.graph import read_split
 from picoquant.packaging.forms import ONNX_VARIANTS
 from picoquant.packaging.package import Facts, Models, package
 from picoquant.packaging.prepared import Prepared
 from picoquant.packaging.preprocess import normalisation
-from picoquant.packaging.program_edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.packaging.targets import load_target
 from picoquant.packaging.verify import verify
+from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
+from picoquant.paddle_program.graph import read_split
+from picoquant.paddle_program.model_folder import ModelFolder
 from tests.npu.quick_int8 import exported, quick_int8
 from tests.packaging.board import blocks
 from tests.packaging.small_int8 import CONFIG, write_small
@@ -39,7 +39,7 @@ FACTS = Facts({"fp32": 0.34, "int8": 0.33}, {"seed": 0})
 KILLED = """
 import os, sys
 from pathlib import Path
-from picoquant.export.model_folder import ModelFolder
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.packaging.package import Models, package
 from picoquant.packaging.targets import load_target

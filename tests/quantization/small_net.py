@@ -9,9 +9,9 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from picoquant.export.infer_config import InferConfig
-from picoquant.quantization.folding import fold_batch_norm
-from picoquant.quantization.programs import load_model
+from picoquant.paddle_program.batch_norm_folding import fold_batch_norm
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.static import load_model
 from picoquant.quantization.settings import (
     DistillationSettings,
     QatTrainSettings,

@@ -9,12 +9,12 @@ import paddle
 import pytest
 
 from picoquant.errors import PicoquantError, WeightsError
-from picoquant.export.program import read_program
 from picoquant.int8.completeness import check_int8_model, require_whole
-from picoquant.packaging.program_edit import write_program
-from picoquant.quantization.programs import load_model, save_program, write_variable
+from picoquant.paddle_program.edit import write_program
+from picoquant.paddle_program.program import read_program
+from picoquant.paddle_program.session import static_session
+from picoquant.paddle_program.static import load_model, save_program, write_variable
 from picoquant.quantization.quantize import quantize
-from picoquant.quantization.session import static_session
 from tests.quantization.small_net import CONFIG, batches, settings
 
 

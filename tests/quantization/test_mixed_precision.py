@@ -13,17 +13,17 @@ import pytest
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.checkpoints import Checkpoints
 from picoquant.errors import ConfigError
-from picoquant.export.model_folder import ModelFolder
-from picoquant.export.program import read_program
 from picoquant.int8.completeness import check_int8_model
 from picoquant.int8.ignored_layers import choose, layer_names
-from picoquant.packaging.program_edit import read_params
+from picoquant.paddle_program.batch_norm_folding import fold_model
+from picoquant.paddle_program.edit import read_params
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import read_program
+from picoquant.paddle_program.session import static_session
 from picoquant.quantization.fake_quant import QuantizedOperator
-from picoquant.quantization.folding import fold_model
 from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.mixed_precision import fewest_in_float
 from picoquant.quantization.quantize import quantize
-from picoquant.quantization.session import static_session
 from picoquant.quantization.settings import OwnSettings
 from tests.quantization.small_net import CONFIG, SIZE, Small, batches, settings
 

@@ -7,16 +7,16 @@ import paddle
 import pytest
 
 from picoquant.int8.fake_quant_run import Simulation
-from picoquant.quantization.observe import observe_ranges
-from picoquant.quantization.onednn import use_onednn
-from picoquant.quantization.programs import (
+from picoquant.paddle_program.onednn import use_onednn
+from picoquant.paddle_program.session import static_session
+from picoquant.paddle_program.static import (
     InferenceModel,
     load_model,
     read_variable,
     state_names,
     write_variable,
 )
-from picoquant.quantization.session import static_session
+from picoquant.quantization.observe import observe_ranges
 from tests.quantization.small_net import batches, export_small
 
 

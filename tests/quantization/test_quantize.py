@@ -14,12 +14,12 @@ import pytest
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.checkpoints import Checkpoints
 from picoquant.errors import ConfigError, DataError, UserError, WeightsError
-from picoquant.export.model_folder import ModelFolder
-from picoquant.quantization.folding import fold_model
-from picoquant.quantization.programs import load_model, read_variable, state_names, write_variable
+from picoquant.paddle_program.batch_norm_folding import fold_model
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.session import quiet, static_session
+from picoquant.paddle_program.static import load_model, read_variable, state_names, write_variable
 from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
 from picoquant.quantization.quantize import quantize
-from picoquant.quantization.session import quiet, static_session
 from picoquant.quantization.settings import OwnSettings
 from tests.quantization.small_net import CONFIG, batches, export_small, settings
 

@@ -9,15 +9,15 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.export.program import read_program
 from picoquant.int8.fake_quant_run import Simulation, rounded_weight
 from picoquant.int8.weights import quantise_weight
-from picoquant.packaging.program_edit import read_params
+from picoquant.paddle_program.edit import read_params
+from picoquant.paddle_program.program import read_program
+from picoquant.paddle_program.session import static_session
+from picoquant.paddle_program.static import read_variable
 from picoquant.quantization.fake_quant import quantizable_operators
-from picoquant.quantization.programs import read_variable
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.reconstruction import Moments, best_levels, reconstruct
-from picoquant.quantization.session import static_session
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
 from tests.quantization.small_net import CONFIG, batches, loaded_and_folded, settings
 

@@ -9,7 +9,6 @@ import paddle
 import pytest
 
 from picoquant.backends.onnx.export import write_onnx_form
-from picoquant.export.model_folder import ModelFolder
 from picoquant.int8.activations import target_tensors
 from picoquant.int8.paddle_writer import Int8Source, write_lite_model
 from picoquant.int8.tie_avoidance import (
@@ -19,12 +18,13 @@ from picoquant.int8.tie_avoidance import (
     tie_free_ranges,
     tie_free_scales,
 )
+from picoquant.paddle_program.batch_norm_folding import fold_model
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.session import static_session
+from picoquant.paddle_program.static import load_model
 from picoquant.quantization.fake_quant import quantizable_operators
-from picoquant.quantization.folding import fold_model
 from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.observe import observe_ranges
-from picoquant.quantization.programs import load_model
-from picoquant.quantization.session import static_session
 from picoquant.quantization.settings import QuantAwareSettings
 from tests.npu.quick_int8 import exported
 

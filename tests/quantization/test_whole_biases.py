@@ -7,7 +7,6 @@ import paddle
 import pytest
 
 from picoquant.backends.onnx.export import write_onnx_form
-from picoquant.export.model_folder import ModelFolder
 from picoquant.int8.activations import rounded_tensors
 from picoquant.int8.paddle_writer import (
     Int8Source,
@@ -17,11 +16,12 @@ from picoquant.int8.paddle_writer import (
     write_lite_model,
 )
 from picoquant.int8.weights import quantise_weight
+from picoquant.paddle_program.batch_norm_folding import fold_model
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.session import static_session
+from picoquant.paddle_program.static import load_model
 from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
-from picoquant.quantization.folding import fold_model
 from picoquant.quantization.observe import observe_ranges
-from picoquant.quantization.programs import load_model
-from picoquant.quantization.session import static_session
 from picoquant.quantization.settings import QuantAwareSettings
 from tests.quantization.small_net import CONFIG, batches, export_small
 

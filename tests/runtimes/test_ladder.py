@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import Paired
 from picoquant.evaluation.parity import Ladder, Rung
-from picoquant.export.model_folder import ModelFolder
+from picoquant.paddle_program.model_folder import ModelFolder
 from tests.commands import picoquant, refusal
 from tests.runtimes.run_folder import same_weights
 
@@ -101,8 +101,8 @@ def test_onnx_that_does_not_load_is_named(run_dir):
 
 
 def test_damaged_scales_of_the_int8_model_are_named(run_dir):
-    from picoquant.export.program import read_program
-    from picoquant.packaging.program_edit import read_params, write_params
+    from picoquant.paddle_program.edit import read_params, write_params
+    from picoquant.paddle_program.program import read_program
 
     folder = run_dir / "quantize"
     program = read_program(folder / "model.pdmodel")

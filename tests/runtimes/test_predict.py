@@ -10,8 +10,8 @@ import pytest
 
 from picoquant.data.images import read_image
 from picoquant.errors import UserError
-from picoquant.export.model_folder import ModelFolder
 from picoquant.packaging.sample import expected_detections
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.postprocess import Detections
 from picoquant.prediction.draw import colour, draw
 from picoquant.prediction.sources import find, frames

@@ -95,7 +95,7 @@ def test_ladder_has_every_step_of_the_run(run_dir, tmp_path):
 
 def test_the_graph_of_qat_computes_what_the_int8_model_computes(run_dir):
     from picoquant.backends.paddle.runtime import open_predictor
-    from picoquant.export.model_folder import ModelFolder
+    from picoquant.paddle_program.model_folder import ModelFolder
 
     image = {"image": np.random.default_rng(2).random((1, 3, 64, 64), np.float32)}
     folders = (run_dir / "quantize", run_dir / "quantize/qat_graph")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from picoquant.export.model_folder import ModelFolder
-from picoquant.export.program import program_facts
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import program_facts
 
 
 def write_onnx_form(folder: ModelFolder, path: Path) -> None:
@@ -16,7 +16,7 @@ def write_onnx_form(folder: ModelFolder, path: Path) -> None:
     from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
     from picoquant.backends.onnx.qdq import make_onnx, write_onnx
     from picoquant.int8.paddle_reader import read_quantised
-    from picoquant.packaging.program_edit import batch_of_one, read_params, write_program
+    from picoquant.paddle_program.edit import batch_of_one, read_params, write_program
 
     facts = program_facts(folder.model)
     inside = len(facts.outputs[0][1]) == 2  # NMS: paddle2onnx's form of it is for one image

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from picoquant.export.infer_config import InferConfig
+from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.postprocess.decode import SCORE_EPS, anchor_points
 

@@ -19,7 +19,7 @@ from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.errors import ToolError
 from picoquant.int8.int32_bias import with_exact_bias, with_room_for_bias
 from picoquant.int8.paddle_reader import QuantizedOperator, QuantizedProgram
-from picoquant.packaging.program_edit import write_program
+from picoquant.paddle_program.edit import write_program
 
 _PASSED_THROUGH = ("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity")
 _SMALLEST = 1e-12  # scale of a channel that is all zero; ONNX wants scales above 0

@@ -32,7 +32,7 @@ class OnnxPredictor:
     def __init__(self, path: Path, threads: int = 0) -> None:
         import onnxruntime
 
-        from picoquant.evaluation.finite import require_finite_constants
+        from picoquant.paddle_program.finite import require_finite_constants
 
         require_finite_constants(path)
         options = onnxruntime.SessionOptions()

@@ -21,7 +21,7 @@ import numpy as np
 
 from picoquant.detector.settings import DetectorSettings
 from picoquant.errors import PicoquantError
-from picoquant.export.model_folder import ModelFolder
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.toolchain.processes import own_environment
 
 _MODELS = 16  # that one child opens

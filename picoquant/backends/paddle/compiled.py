@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.backends.paddle.runtime import PaddlePredictor, open_predictor
-from picoquant.export.infer_config import InferConfig
+from picoquant.paddle_program.infer_config import InferConfig
 
 
 def compiled_predictor(

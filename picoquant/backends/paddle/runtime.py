@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import WeightsError
-from picoquant.evaluation.finite import require_finite_params
-from picoquant.export.infer_config import InferConfig
-from picoquant.export.model_folder import ModelFolder
-from picoquant.export.program import ProgramFacts, program_facts
+from picoquant.paddle_program.finite import require_finite_params
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import ProgramFacts, program_facts
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.runtimes.batches import in_batches
 

@@ -1,6 +1,6 @@
 """Run a model from elsewhere once in a process of its own, before this process loads it.
 
-`export/soundness.py` refuses what Paddle's native code is known to crash on. What is left is rare: 2 of 5,000
+`paddle_program/validate.py` refuses what Paddle's native code is known to crash on. What is left is rare: 2 of 5,000
 programs with one to three fields changed (paddle 2.6.2). But a crash cannot be caught where it happens.
 """
 
@@ -14,8 +14,8 @@ import sys
 from contextlib import suppress
 
 from picoquant.errors import PicoquantError, WeightsError
-from picoquant.export.model_folder import ModelFolder
 from picoquant.files import sha256
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.pipeline.run_folder import MANIFEST
 from picoquant.toolchain.processes import Outcome, own_environment
 

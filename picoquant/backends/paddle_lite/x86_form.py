@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from picoquant.export.model_folder import ModelFolder
-from picoquant.export.program import program_facts
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import program_facts
 
 
 def write_float_form(folder: ModelFolder, model: Path, params: Path) -> None:
@@ -19,7 +19,7 @@ def write_float_form(folder: ModelFolder, model: Path, params: Path) -> None:
         model, params: files to write.
     """
     from picoquant.int8.paddle_reader import float_weights, read_quantised
-    from picoquant.packaging.program_edit import batch_of_one, read_params, write_params, write_program
+    from picoquant.paddle_program.edit import batch_of_one, read_params, write_params, write_program
 
     program = batch_of_one(folder.model, folder.config.input_size)
     values = read_params(program, folder.params)

@@ -9,9 +9,9 @@ import numpy as np
 
 from picoquant.errors import ToolError
 from picoquant.int8.paddle_reader import QuantizedOperator, QuantizedProgram
-from picoquant.npu.graph import BORDER, Operator, Split, source_split
 from picoquant.npu.simulation.arithmetic import Levels
 from picoquant.npu_simulation.rules import Rules
+from picoquant.paddle_program.graph import BORDER, Operator, Split, source_split
 
 _NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid")
 _KEEP_SIGN = (
@@ -60,7 +60,7 @@ def build_graph(
     from paddle.static import Program
 
     from picoquant.int8.activations import target_tensors
-    from picoquant.quantization.session import static_session
+    from picoquant.paddle_program.session import static_session
 
     split = source_split(quantised.network)
     with static_session():

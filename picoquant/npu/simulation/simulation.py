@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from picoquant.errors import PicoquantError, ToolError
-from picoquant.export.model_folder import ModelFolder
 from picoquant.npu.simulation.arithmetic import Levels
 from picoquant.npu.simulation.graph import build_graph
 from picoquant.npu.simulation.normal_form import in_normal_form
 from picoquant.npu.simulation.steps import make_steps
 from picoquant.npu_simulation.rules import Rules
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.batches import in_batches
 
 
@@ -34,7 +34,7 @@ class NpuSimulation:
 
     def __init__(self, folder: ModelFolder, rules: Rules) -> None:
         from picoquant.int8.paddle_reader import read_quantised
-        from picoquant.packaging.program_edit import batch_of_one, read_params
+        from picoquant.paddle_program.edit import batch_of_one, read_params
 
         program = batch_of_one(folder.model, folder.config.input_size)
         params = read_params(program, folder.params)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from picoquant.errors import WeightsError
-from picoquant.export.model_folder import ModelFolder
+from picoquant.paddle_program.model_folder import ModelFolder
 
 
 def require_finite_params(folder: ModelFolder) -> None:
@@ -17,8 +17,8 @@ def require_finite_params(folder: ModelFolder) -> None:
     Raises: `WeightsError` naming the first one that is not finite; or when the file is damaged or another
         program's, on which paddle itself might crash.
     """
-    from picoquant.export.program import read_program
-    from picoquant.packaging.program_edit import read_params
+    from picoquant.paddle_program.edit import read_params
+    from picoquant.paddle_program.program import read_program
 
     try:
         values = read_params(read_program(folder.model), folder.params)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import WeightsError
-from picoquant.export.program import KEPT_FLOAT, read_program
-from picoquant.export.soundness import require_sound
+from picoquant.paddle_program.program import KEPT_FLOAT, read_program
+from picoquant.paddle_program.validate import require_sound
 
 # What Paddle notes of building, training and its own CPU and GPU kernels: nothing that Paddle Lite or Paddle's
 # CPU runtime needs, but up to a third of a `.nb`. op_callstack holds folder names.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from picoquant.errors import WeightsError
-from picoquant.export.infer_config import InferConfig, read_infer_config
+from picoquant.paddle_program.infer_config import InferConfig, read_infer_config
 
 MODEL = "model.pdmodel"
 PARAMS = "model.pdiparams"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.quantization.programs import (
+from picoquant.paddle_program.static import (
     Inserter,
     load_model,
     read_variable,

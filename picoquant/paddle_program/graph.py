@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import ToolError
-from picoquant.export.program import read_program
+from picoquant.paddle_program.program import read_program
 
 NPU, CPU, CONVERSION, BORDER = "npu", "cpu", "conversion", "border"
 _CONVERSIONS = ("calib", "io_copy", "layout")

@@ -1,0 +1,1 @@
+"""Paddle inference programs: read, check, edit, run, write."""

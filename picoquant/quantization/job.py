@@ -35,13 +35,13 @@ from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.guard import GoodStates
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
 from picoquant.quantization.observe import NotFiniteError, observe_ranges
-from picoquant.quantization.places import Places
+from picoquant.quantization.paths import Places
 from picoquant.quantization.ranges import without_zeros
 from picoquant.quantization.rate import linear_scale
+from picoquant.quantization.save import DESCRIPTION, write_model
 from picoquant.quantization.settings import NO_EVALUATION, QuantizeSettings
 from picoquant.quantization.student import FILES, Student, make_ready
 from picoquant.quantization.training import QatTrainer, close_batches
-from picoquant.quantization.written import DESCRIPTION, write_model
 
 LOG = logging.getLogger("picoquant")
 

@@ -92,7 +92,7 @@ def quantize(
         from picoquant.paddle_program.finite import require_finite_params
         from picoquant.quantization.devices import Devices
         from picoquant.quantization.job import QuantizeJob
-        from picoquant.quantization.places import Places
+        from picoquant.quantization.paths import Places
         from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
         from picoquant.training.fast import fast_convolutions_available, tuned_cpu
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
@@ -146,7 +146,7 @@ def _check(out: Path, settings: QuantizeSettings) -> dict[str, Any]:
     Raises: `PicoquantError` naming what is not.
     """
     from picoquant.int8.completeness import check_int8_model, require_whole
-    from picoquant.quantization.written import DESCRIPTION
+    from picoquant.quantization.save import DESCRIPTION
 
     quant = settings.quant
     if (quant.weight_bits, quant.activation_bits) != (8, 8):

@@ -59,7 +59,7 @@ def analyze(
         save_dir: the run folder.
         options: see there.
 
-    Returns: the `picoquant.analysis.analyse.Analysis`, and the folder.
+    Returns: the `picoquant.quantization.analysis.analyse.Analysis`, and the folder.
 
     Raises: `UserError` for a model that is not there or images that are not enough.
     """
@@ -74,7 +74,7 @@ def analyze(
     from picoquant.paddle_program.session import quiet, static_session
 
     with quiet():
-        from picoquant.analysis.report import write_picture, write_report
+        from picoquant.quantization.analysis.report import write_picture, write_report
     with tempfile.TemporaryDirectory(prefix="picoquant-analyze-") as scratch, quiet(), static_session():
         analysis = _analyse(context, folder, kind, float_folder, feeds, options, Path(scratch))
     out = options.out or context.run.folder(FOLDER)
@@ -124,11 +124,11 @@ def _analyse(
 ) -> Any:
     import paddle
 
-    from picoquant.analysis.accuracy import with_accuracy
-    from picoquant.analysis.analyse import analyse, steps_of, with_min_max_ranges
-    from picoquant.analysis.network import load_float, load_int8
-    from picoquant.analysis.quantities import picodet_quantities
     from picoquant.progress import Progress
+    from picoquant.quantization.analysis.accuracy import with_accuracy
+    from picoquant.quantization.analysis.analyse import analyse, steps_of, with_min_max_ranges
+    from picoquant.quantization.analysis.network import load_float, load_int8
+    from picoquant.quantization.analysis.quantities import picodet_quantities
 
     executor = paddle.static.Executor(paddle.CPUPlace())
     LOG.info("analyze: %s (%s), %d images", folder.path, kind, len(feeds))
@@ -163,8 +163,8 @@ def _reference(folder: Any, scratch: Path, network: Any, quant: Any) -> Callable
     """The FP32 network of the run: for a feed its tensors, the outputs under the INT8 model's names."""
     import paddle
 
-    from picoquant.analysis.network import load_float
     from picoquant.int8.fake_quant_run import Simulation
+    from picoquant.quantization.analysis.network import load_float
 
     executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
     with paddle.static.scope_guard(scope):

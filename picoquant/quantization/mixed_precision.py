@@ -146,10 +146,10 @@ def rank(
         feeds: images, one in each feed where the model takes any number.
         config: of the model folder.
     """
-    from picoquant.analysis.analyse import analyse
-    from picoquant.analysis.network import Network, before_nms
-    from picoquant.analysis.quantities import picodet_quantities
     from picoquant.int8.layers import find_layers
+    from picoquant.quantization.analysis.analyse import analyse
+    from picoquant.quantization.analysis.network import Network, before_nms
+    from picoquant.quantization.analysis.quantities import picodet_quantities
 
     with paddle.static.scope_guard(paddle.static.Scope()):
         model, scope = before_nms(load_source(source, executor)), paddle.static.global_scope()

@@ -9,11 +9,6 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.analysis.accuracy import outputs_alone, with_accuracy
-from picoquant.analysis.analyse import FORMS, analyse, with_min_max_ranges
-from picoquant.analysis.network import load_float, load_int8
-from picoquant.analysis.noise import Noise
-from picoquant.analysis.report import as_dict, text_table, write_picture, write_report
 from picoquant.errors import WeightsError
 from picoquant.int8.fake_quant_run import Range
 from picoquant.int8.paddle_writer import Int8Source, write_lite_model
@@ -27,6 +22,11 @@ from picoquant.paddle_program.static import (
     with_outputs,
     write_variable,
 )
+from picoquant.quantization.analysis.accuracy import outputs_alone, with_accuracy
+from picoquant.quantization.analysis.analyse import FORMS, analyse, with_min_max_ranges
+from picoquant.quantization.analysis.network import load_float, load_int8
+from picoquant.quantization.analysis.noise import Noise
+from picoquant.quantization.analysis.report import as_dict, text_table, write_picture, write_report
 from picoquant.quantization.fake_quant import quantizable_operators
 from picoquant.quantization.settings import QuantAwareSettings
 from tests.quantization.small_net import CONFIG, batches

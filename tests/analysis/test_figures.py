@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from picoquant.analysis.noise import Noise, plain
-from picoquant.analysis.statistics import Saturation, Watch
 from picoquant.int8.fake_quant_run import Range
+from picoquant.quantization.analysis.noise import Noise, plain
+from picoquant.quantization.analysis.statistics import Saturation, Watch
 
 
 def test_signal_to_noise_adds_up_over_images():

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.analysis.network import Network
 from picoquant.int8.fake_quant_run import Range, Simulation
 from picoquant.int8.layers import Layer
 from picoquant.paddle_program.onednn import use_onednn
@@ -27,6 +26,7 @@ from picoquant.paddle_program.static import (
     strip_feed_fetch,
     write_variable,
 )
+from picoquant.quantization.analysis.network import Network
 
 # What is rounded: (input and result, weight).
 FORMS = {"both": (True, True), "weights": (False, True), "activations": (True, False)}

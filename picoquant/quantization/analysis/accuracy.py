@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.analysis.analyse import Analysis
-from picoquant.analysis.network import Network
-from picoquant.analysis.variants import with_own_inputs
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.layers import Layer
 from picoquant.paddle_program.static import InferenceModel, Inserter, write_variable
+from picoquant.quantization.analysis.analyse import Analysis
+from picoquant.quantization.analysis.network import Network
+from picoquant.quantization.analysis.variants import with_own_inputs
 
 Evaluate = Callable[[Any], float]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.analysis.network import Network, min_max_ranges, observe
-from picoquant.analysis.noise import Noise
-from picoquant.analysis.quantities import Quantities, plain_outputs
-from picoquant.analysis.statistics import Saturation, Values
-from picoquant.analysis.variants import FORMS, LocalForms, RestOfNetwork
 from picoquant.errors import DataError
 from picoquant.int8.fake_quant_run import Range, Simulation
 from picoquant.int8.layers import Layer
+from picoquant.quantization.analysis.network import Network, min_max_ranges, observe
+from picoquant.quantization.analysis.noise import Noise
+from picoquant.quantization.analysis.quantities import Quantities, plain_outputs
+from picoquant.quantization.analysis.statistics import Saturation, Values
+from picoquant.quantization.analysis.variants import FORMS, LocalForms, RestOfNetwork
 
 Feeds = Sequence[Mapping[str, np.ndarray]]
 

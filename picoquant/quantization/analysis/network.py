@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.analysis.statistics import Values, Watch
 from picoquant.errors import DataError
 from picoquant.files import whole_file
 from picoquant.int8.activations import TargetTensors, target_tensors
@@ -33,6 +32,7 @@ from picoquant.paddle_program.static import (
     with_outputs,
     write_variable,
 )
+from picoquant.quantization.analysis.statistics import Values, Watch
 from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.settings import QuantAwareSettings
 

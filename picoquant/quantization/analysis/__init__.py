@@ -1,0 +1,1 @@
+"""What INT8 costs: each layer alone, built up, each tensor."""

@@ -18,7 +18,7 @@ from picoquant.paddle_program.static import write_variable
 from picoquant.quantization.compressor import QatPrograms
 from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
 from picoquant.quantization.pact import limit_name
-from picoquant.quantization.ranges import SMALLEST_RANGE
+from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
 from picoquant.quantization.settings import QuantAwareSettings
 
 LOG = logging.getLogger("picoquant")

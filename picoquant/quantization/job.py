@@ -25,7 +25,6 @@ from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.static import free_variables, load_model
 from picoquant.progress import Progress, duration
 from picoquant.quantization.calibration import calibrate, trained_ranges
-from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.compressor import QatPrograms, StudentFirstCompression
 from picoquant.quantization.devices import Devices
@@ -34,13 +33,14 @@ from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_ope
 from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.guard import GoodStates
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
-from picoquant.quantization.observe import NotFiniteError, observe_ranges
 from picoquant.quantization.paths import Places
-from picoquant.quantization.ranges import without_zeros
+from picoquant.quantization.ptq.calibration_images import CalibrationImages
+from picoquant.quantization.ptq.observers import NotFiniteError, observe_ranges
+from picoquant.quantization.ptq.prepare import FILES, Student, make_ready
+from picoquant.quantization.ptq.range_search import without_zeros
 from picoquant.quantization.rate import linear_scale
 from picoquant.quantization.save import DESCRIPTION, write_model
 from picoquant.quantization.settings import NO_EVALUATION, QuantizeSettings
-from picoquant.quantization.student import FILES, Student, make_ready
 from picoquant.quantization.training import QatTrainer, close_batches
 
 LOG = logging.getLogger("picoquant")

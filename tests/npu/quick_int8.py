@@ -63,7 +63,7 @@ def quick_int8(
     from picoquant.paddle_program.session import static_session
     from picoquant.paddle_program.static import load_model, strip_feed_fetch
     from picoquant.quantization.fake_quant import quantizable_operators
-    from picoquant.quantization.observe import observe_ranges
+    from picoquant.quantization.ptq.observers import observe_ranges
     from picoquant.quantization.settings import QuantAwareSettings
 
     height, width = model.config.input_size

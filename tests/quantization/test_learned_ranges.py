@@ -12,7 +12,7 @@ from picoquant.errors import ConfigError, UserError
 from picoquant.paddle_program.session import quiet, static_session
 from picoquant.quantization.calibration import trained_ranges
 from picoquant.quantization.fake_quant import QuantizedOperator
-from picoquant.quantization.ranges import SMALLEST_RANGE
+from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
 from tests.quantization.small_net import batches, settings
 from tests.quantization.test_quantize import predictions, run

@@ -16,7 +16,7 @@ from picoquant.paddle_program.static import (
     state_names,
     write_variable,
 )
-from picoquant.quantization.observe import observe_ranges
+from picoquant.quantization.ptq.observers import observe_ranges
 from tests.quantization.small_net import batches, export_small
 
 

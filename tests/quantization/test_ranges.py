@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from picoquant.quantization.histograms import Histogram
-from picoquant.quantization.ranges import choose_range
+from picoquant.quantization.ptq.histograms import Histogram
+from picoquant.quantization.ptq.range_search import choose_range
 
 METHODS = ("min_max", "percentile", "mse", "kl", "histogram")
 

@@ -21,7 +21,7 @@ from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import load_model
 from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
-from picoquant.quantization.observe import observe_ranges
+from picoquant.quantization.ptq.observers import observe_ranges
 from picoquant.quantization.settings import QuantAwareSettings
 from tests.quantization.small_net import CONFIG, batches, export_small
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from picoquant.quantization.activations import Function
-from picoquant.quantization.histograms import Histogram
+from picoquant.quantization.ptq.activation_functions import Function
+from picoquant.quantization.ptq.histograms import Histogram
 
 LOG = logging.getLogger("picoquant")
 

@@ -30,14 +30,14 @@ from picoquant.paddle_program.static import (
     save_program,
     write_variable,
 )
-from picoquant.quantization.activations import felt_from, function_behind
-from picoquant.quantization.bias_correction import correct_biases
-from picoquant.quantization.calibration_images import CalibrationImages, maker_of, watch
-from picoquant.quantization.equalisation import equalise, weight_scales
 from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
-from picoquant.quantization.histograms import Histogram
-from picoquant.quantization.ranges import choose_ranges, without_zeros
-from picoquant.quantization.reconstruction import Moments, reconstruct
+from picoquant.quantization.ptq.activation_functions import felt_from, function_behind
+from picoquant.quantization.ptq.adaptive_rounding import Moments, reconstruct
+from picoquant.quantization.ptq.bias_correction import correct_biases
+from picoquant.quantization.ptq.calibration_images import CalibrationImages, maker_of, watch
+from picoquant.quantization.ptq.equalisation import equalise, weight_scales
+from picoquant.quantization.ptq.histograms import Histogram
+from picoquant.quantization.ptq.range_search import choose_ranges, without_zeros
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
 from picoquant.quantization.weight_rates import FILE as SCALES
 from picoquant.quantization.weight_rates import write_scales

@@ -162,7 +162,7 @@ def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, s
     from picoquant.paddle_program.session import quiet, static_session
 
     with quiet():
-        from picoquant.quantization.compressor import StudentFirstCompression
+        from picoquant.quantization.qat.programs import StudentFirstCompression
     from picoquant.training.fast import tuned_cpu
 
     with tuned_cpu(), static_session(), quiet():

@@ -14,7 +14,7 @@ from typing import Any
 
 from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS, stored_bias
 from picoquant.paddle_program.static import is_activation, output_names
-from picoquant.quantization.fake_quant import QuantizedOperator
+from picoquant.quantization.qat.fake_quant import QuantizedOperator
 
 # Operators that only move or select values: what goes in and what comes out has one range.
 _SAME_RANGE = (

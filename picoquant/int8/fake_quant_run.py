@@ -28,7 +28,7 @@ from picoquant.paddle_program.static import (
     with_outputs,
     write_variable,
 )
-from picoquant.quantization.fake_quant import QuantizedOperator
+from picoquant.quantization.qat.fake_quant import QuantizedOperator
 
 _LEVELS = 127
 

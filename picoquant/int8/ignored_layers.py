@@ -16,7 +16,7 @@ from typing import Any
 
 from picoquant.errors import ConfigError
 from picoquant.paddle_program.program import KEPT_FLOAT
-from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
+from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.settings import QuantAwareSettings
 
 LOG = logging.getLogger("picoquant")

@@ -37,7 +37,7 @@ from picoquant.paddle_program.static import (
     save_program,
     write_variable,
 )
-from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
+from picoquant.quantization.qat.fake_quant import QuantizedOperator, scale_name
 from picoquant.quantization.settings import QuantAwareSettings
 
 

@@ -24,24 +24,24 @@ from picoquant.int8.tie_avoidance import Product, products_of, tie_free_ranges
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.static import free_variables, load_model
 from picoquant.progress import Progress, duration
-from picoquant.quantization.calibration import calibrate, trained_ranges
-from picoquant.quantization.checkpoint import Checkpoints, QatProgress
-from picoquant.quantization.compressor import QatPrograms, StudentFirstCompression
-from picoquant.quantization.devices import Devices
 from picoquant.quantization.every_tensor import write_every_tensor_model
-from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.groups import one_range_a_group
-from picoquant.quantization.guard import GoodStates
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
 from picoquant.quantization.paths import Places
 from picoquant.quantization.ptq.calibration_images import CalibrationImages
 from picoquant.quantization.ptq.observers import NotFiniteError, observe_ranges
 from picoquant.quantization.ptq.prepare import FILES, Student, make_ready
 from picoquant.quantization.ptq.range_search import without_zeros
-from picoquant.quantization.rate import linear_scale
+from picoquant.quantization.qat.checkpoint import Checkpoints, QatProgress
+from picoquant.quantization.qat.distributed import Devices
+from picoquant.quantization.qat.divergence_guard import GoodStates
+from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
+from picoquant.quantization.qat.learning_rate import linear_scale
+from picoquant.quantization.qat.programs import QatPrograms, StudentFirstCompression
+from picoquant.quantization.qat.range_init import calibrate, trained_ranges
+from picoquant.quantization.qat.trainer import QatTrainer, close_batches
 from picoquant.quantization.save import DESCRIPTION, write_model
 from picoquant.quantization.settings import NO_EVALUATION, QuantizeSettings
-from picoquant.quantization.training import QatTrainer, close_batches
 
 LOG = logging.getLogger("picoquant")
 

@@ -23,7 +23,7 @@ from picoquant.int8.paddle_writer import Int8Source, load_source
 from picoquant.paddle_program.batch_norm_folding import stored_bias
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.static import load_model, output_names, read_variable
-from picoquant.quantization.fake_quant import QuantizedOperator
+from picoquant.quantization.qat.fake_quant import QuantizedOperator
 
 LOG = logging.getLogger("picoquant")
 

@@ -90,10 +90,10 @@ def quantize(
         from picoquant.backends.paddle.child_process import ChildRuntime
         from picoquant.backends.paddle.runtime import open_predictor
         from picoquant.paddle_program.finite import require_finite_params
-        from picoquant.quantization.devices import Devices
         from picoquant.quantization.job import QuantizeJob
         from picoquant.quantization.paths import Places
-        from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
+        from picoquant.quantization.qat.distributed import Devices
+        from picoquant.quantization.qat.qat_graph import FOLDER as QAT_GRAPH
         from picoquant.training.fast import fast_convolutions_available, tuned_cpu
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
     require_finite_params(folder)

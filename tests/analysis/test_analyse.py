@@ -27,7 +27,7 @@ from picoquant.quantization.analysis.analyse import FORMS, analyse, with_min_max
 from picoquant.quantization.analysis.network import load_float, load_int8
 from picoquant.quantization.analysis.noise import Noise
 from picoquant.quantization.analysis.report import as_dict, text_table, write_picture, write_report
-from picoquant.quantization.fake_quant import quantizable_operators
+from picoquant.quantization.qat.fake_quant import quantizable_operators
 from picoquant.quantization.settings import QuantAwareSettings
 from tests.quantization.small_net import CONFIG, batches
 

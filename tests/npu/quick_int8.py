@@ -62,8 +62,8 @@ def quick_int8(
     from picoquant.int8.paddle_writer import Int8Source, write_lite_model
     from picoquant.paddle_program.session import static_session
     from picoquant.paddle_program.static import load_model, strip_feed_fetch
-    from picoquant.quantization.fake_quant import quantizable_operators
     from picoquant.quantization.ptq.observers import observe_ranges
+    from picoquant.quantization.qat.fake_quant import quantizable_operators
     from picoquant.quantization.settings import QuantAwareSettings
 
     height, width = model.config.input_size

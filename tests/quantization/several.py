@@ -20,7 +20,7 @@ from picoquant.device import rank_and_world
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.static import read_variable
 from picoquant.progress import Progress
-from picoquant.quantization.fake_quant import scale_name
+from picoquant.quantization.qat.fake_quant import scale_name
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings
 from tests.quantization.small_net import CONFIG, SIZE, settings

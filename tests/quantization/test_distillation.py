@@ -18,7 +18,7 @@ SOFT_LABEL = ((1 / 4 + 1 / 2) * np.log(4) + 1 / 4 * np.log(2) + 1 / 2 * np.log(4
 
 def loss_of(pairs, losses, alphas):
     with quiet():
-        from picoquant.quantization.distillation import distillation_loss
+        from picoquant.quantization.qat.distillation import distillation_loss
     with static_session():
         main = paddle.static.Program()
         with paddle.static.program_guard(main):

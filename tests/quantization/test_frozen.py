@@ -11,7 +11,7 @@ import pytest
 from picoquant.checkpoints import Checkpoints
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable, write_variable
-from picoquant.quantization.frozen import frozen_copy, frozen_from
+from picoquant.quantization.qat.freeze import frozen_copy, frozen_from
 from picoquant.quantization.settings import OwnSettings
 from tests.quantization.small_net import settings
 from tests.quantization.test_quantize import run

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from picoquant.errors import ConfigError, UserError
-from picoquant.quantization.guard import GoodState, GoodStates, LossWatch, collapsed
+from picoquant.quantization.qat.divergence_guard import GoodState, GoodStates, LossWatch, collapsed
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings
 from tests.quantization.small_net import CONFIG, batches, settings

@@ -10,9 +10,9 @@ import pytest
 
 from picoquant.errors import ConfigError, UserError
 from picoquant.paddle_program.session import quiet, static_session
-from picoquant.quantization.calibration import trained_ranges
-from picoquant.quantization.fake_quant import QuantizedOperator
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
+from picoquant.quantization.qat.fake_quant import QuantizedOperator
+from picoquant.quantization.qat.range_init import trained_ranges
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
 from tests.quantization.small_net import batches, settings
 from tests.quantization.test_quantize import predictions, run
@@ -27,8 +27,8 @@ def gradients(lsq: bool, rectified: bool = False) -> tuple[float, np.ndarray]:
     """Gradients of the range and of the values, behind a convolution with the weight 1, range 2."""
     with quiet():
         from picoquant.paddle_program.static import write_variable
-        from picoquant.quantization.fake_quant import insert_fake_quantisation, scale_name
         from picoquant.quantization.pact import limit_name
+        from picoquant.quantization.qat.fake_quant import insert_fake_quantisation, scale_name
         from picoquant.quantization.range_gradients import add_range_gradients
     with static_session() as scope:
         main, startup = paddle.static.Program(), paddle.static.Program()

@@ -20,9 +20,9 @@ from picoquant.paddle_program.edit import read_params
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.session import static_session
-from picoquant.quantization.fake_quant import QuantizedOperator
 from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.mixed_precision import fewest_in_float
+from picoquant.quantization.qat.fake_quant import QuantizedOperator
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings
 from tests.quantization.small_net import CONFIG, SIZE, Small, batches, settings

@@ -15,8 +15,8 @@ from picoquant.paddle_program.edit import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable
-from picoquant.quantization.fake_quant import quantizable_operators
 from picoquant.quantization.ptq.adaptive_rounding import Moments, best_levels, reconstruct
+from picoquant.quantization.qat.fake_quant import quantizable_operators
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
 from tests.quantization.small_net import CONFIG, batches, loaded_and_folded, settings

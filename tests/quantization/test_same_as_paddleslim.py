@@ -56,7 +56,7 @@ def of_paddleslim(model, folder, wanted, monkeypatch):
 def of_picoquant(model, folder, wanted, onednn=False):
     """The same of ours, by default with Paddle's own convolutions, as PaddleSlim's."""
     with quiet():
-        from picoquant.quantization.compressor import StudentFirstCompression
+        from picoquant.quantization.qat.programs import StudentFirstCompression
 
     shutil.copytree(model, folder / "student")
     with static_session() as scope:

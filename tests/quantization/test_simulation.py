@@ -18,7 +18,7 @@ from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import load_model, read_variable
-from picoquant.quantization.fake_quant import quantizable_operators
+from picoquant.quantization.qat.fake_quant import quantizable_operators
 from picoquant.quantization.settings import QuantAwareSettings
 from tests.quantization.small_net import CONFIG, batches
 

@@ -22,9 +22,9 @@ from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import load_model
-from picoquant.quantization.fake_quant import quantizable_operators
 from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.ptq.observers import observe_ranges
+from picoquant.quantization.qat.fake_quant import quantizable_operators
 from picoquant.quantization.settings import QuantAwareSettings
 from tests.npu.quick_int8 import exported
 

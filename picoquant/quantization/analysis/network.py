@@ -33,7 +33,7 @@ from picoquant.paddle_program.static import (
     write_variable,
 )
 from picoquant.quantization.analysis.statistics import Values, Watch
-from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
+from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.settings import QuantAwareSettings
 
 _LARGEST = 127

@@ -30,7 +30,6 @@ from picoquant.paddle_program.static import (
     save_program,
     write_variable,
 )
-from picoquant.quantization.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.ptq.activation_functions import felt_from, function_behind
 from picoquant.quantization.ptq.adaptive_rounding import Moments, reconstruct
 from picoquant.quantization.ptq.bias_correction import correct_biases
@@ -38,9 +37,10 @@ from picoquant.quantization.ptq.calibration_images import CalibrationImages, mak
 from picoquant.quantization.ptq.equalisation import equalise, weight_scales
 from picoquant.quantization.ptq.histograms import Histogram
 from picoquant.quantization.ptq.range_search import choose_ranges, without_zeros
+from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
+from picoquant.quantization.qat.gradient_scaling import FILE as SCALES
+from picoquant.quantization.qat.gradient_scaling import write_scales
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
-from picoquant.quantization.weight_rates import FILE as SCALES
-from picoquant.quantization.weight_rates import write_scales
 
 LOG = logging.getLogger("picoquant")
 

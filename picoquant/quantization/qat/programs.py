@@ -34,25 +34,25 @@ from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.onednn import read_weights_each_time, use_onednn
 from picoquant.paddle_program.static import InferenceModel, load_model, strip_feed_fetch
-from picoquant.quantization.distillation import distillation_loss
-from picoquant.quantization.fake_quant import (
+from picoquant.quantization.final_nodes import final_nodes
+from picoquant.quantization.pact import is_limit, limit_optimizer
+from picoquant.quantization.qat.distillation import distillation_loss
+from picoquant.quantization.qat.fake_quant import (
     QuantizedOperator,
     insert_fake_quantisation,
     is_trainable,
     scale_name,
 )
-from picoquant.quantization.final_nodes import final_nodes
-from picoquant.quantization.frozen import frozen_copy
-from picoquant.quantization.pact import is_limit, limit_optimizer
+from picoquant.quantization.qat.freeze import frozen_copy
+from picoquant.quantization.qat.gradient_scaling import at_own_rates, learns, read_scales
+from picoquant.quantization.qat.learning_rate import LearningRate
+from picoquant.quantization.qat.teacher import PREFIX, Teacher
 from picoquant.quantization.range_gradients import add_range_gradients, cheaper_gradients
-from picoquant.quantization.rate import LearningRate
 from picoquant.quantization.settings import (
     DistillationSettings,
     QatTrainSettings,
     QuantAwareSettings,
 )
-from picoquant.quantization.teacher import PREFIX, Teacher
-from picoquant.quantization.weight_rates import at_own_rates, learns, read_scales
 from picoquant.training.fast import fast_convolutions_available
 
 

@@ -15,10 +15,10 @@ import paddle
 
 from picoquant.errors import UserError
 from picoquant.paddle_program.static import write_variable
-from picoquant.quantization.compressor import QatPrograms
-from picoquant.quantization.fake_quant import QuantizedOperator, scale_name
 from picoquant.quantization.pact import limit_name
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
+from picoquant.quantization.qat.fake_quant import QuantizedOperator, scale_name
+from picoquant.quantization.qat.programs import QatPrograms
 from picoquant.quantization.settings import QuantAwareSettings
 
 LOG = logging.getLogger("picoquant")

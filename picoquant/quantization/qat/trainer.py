@@ -14,11 +14,9 @@ import paddle
 from picoquant.csv_log import CsvLog
 from picoquant.errors import UserError
 from picoquant.paddle_program.static import read_variable, state_names, write_variable
-from picoquant.quantization.checkpoint import Checkpoints, QatProgress
-from picoquant.quantization.compressor import QatPrograms
-from picoquant.quantization.devices import Devices, shared_program
-from picoquant.quantization.frozen import frozen_from
-from picoquant.quantization.guard import (
+from picoquant.quantization.qat.checkpoint import Checkpoints, QatProgress
+from picoquant.quantization.qat.distributed import Devices, shared_program
+from picoquant.quantization.qat.divergence_guard import (
     SNAPSHOT_STEPS,
     GoodState,
     GoodStates,
@@ -27,6 +25,8 @@ from picoquant.quantization.guard import (
     collapsed,
     fault_in,
 )
+from picoquant.quantization.qat.freeze import frozen_from
+from picoquant.quantization.qat.programs import QatPrograms
 from picoquant.quantization.settings import OwnSettings, QatTrainSettings
 from picoquant.training.signals import DeferredSignals
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from picoquant import checkpoints
 from picoquant.checkpoints import Checkpoint, DamagedCheckpointError, read_checkpoint, write_checkpoint
-from picoquant.quantization.guard import GoodState, GoodStates, LossWatch
+from picoquant.quantization.qat.divergence_guard import GoodState, GoodStates, LossWatch
 
 LOG = logging.getLogger("picoquant")
 

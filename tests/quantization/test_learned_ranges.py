@@ -27,9 +27,9 @@ def gradients(lsq: bool, rectified: bool = False) -> tuple[float, np.ndarray]:
     """Gradients of the range and of the values, behind a convolution with the weight 1, range 2."""
     with quiet():
         from picoquant.paddle_program.static import write_variable
-        from picoquant.quantization.pact import limit_name
         from picoquant.quantization.qat.fake_quant import insert_fake_quantisation, scale_name
-        from picoquant.quantization.range_gradients import add_range_gradients
+        from picoquant.quantization.qat.learned_ranges.gradients import add_range_gradients
+        from picoquant.quantization.qat.learned_ranges.pact import limit_name
     with static_session() as scope:
         main, startup = paddle.static.Program(), paddle.static.Program()
         with paddle.static.program_guard(main, startup):

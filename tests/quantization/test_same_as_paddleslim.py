@@ -99,7 +99,7 @@ def stored(program, scope):
 @pytest.mark.parametrize(("use_pact", "steps"), [(False, 4), (True, 1)])
 def test_losses_operators_ranges_and_weights(request, tmp_path, monkeypatch, model, count, use_pact, steps):
     # With PACT the first step only: PaddleSlim's weight gradients then depend on the order in which it
-    # happens to find operators (see `picoquant/quantization/pact.py`).
+    # happens to find operators (see `picoquant/quantization/qat/learned_ranges/pact.py`).
     small_model = request.getfixturevalue(model)
     wanted = settings(steps, {"use_pact": use_pact}, learning_rate=1e-2)
     for name in ("theirs", "ours"):

@@ -17,8 +17,8 @@ import paddle
 
 from picoquant.errors import WeightsError
 from picoquant.paddle_program.static import Inserter, input_names, output_names, write_variable
-from picoquant.quantization.lsq import learned_range
-from picoquant.quantization.pact import insert_pact_average
+from picoquant.quantization.qat.learned_ranges.lsq import learned_range
+from picoquant.quantization.qat.learned_ranges.pact import insert_pact_average
 from picoquant.quantization.settings import QuantAwareSettings
 
 # PaddleSlim's start of a moving average: range, and the weight and sum of what went into it.

@@ -35,7 +35,6 @@ from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.onednn import read_weights_each_time, use_onednn
 from picoquant.paddle_program.static import InferenceModel, load_model, strip_feed_fetch
 from picoquant.quantization.final_nodes import final_nodes
-from picoquant.quantization.pact import is_limit, limit_optimizer
 from picoquant.quantization.qat.distillation import distillation_loss
 from picoquant.quantization.qat.fake_quant import (
     QuantizedOperator,
@@ -45,9 +44,10 @@ from picoquant.quantization.qat.fake_quant import (
 )
 from picoquant.quantization.qat.freeze import frozen_copy
 from picoquant.quantization.qat.gradient_scaling import at_own_rates, learns, read_scales
+from picoquant.quantization.qat.learned_ranges.gradients import add_range_gradients, cheaper_gradients
+from picoquant.quantization.qat.learned_ranges.pact import is_limit, limit_optimizer
 from picoquant.quantization.qat.learning_rate import LearningRate
 from picoquant.quantization.qat.teacher import PREFIX, Teacher
-from picoquant.quantization.range_gradients import add_range_gradients, cheaper_gradients
 from picoquant.quantization.settings import (
     DistillationSettings,
     QatTrainSettings,

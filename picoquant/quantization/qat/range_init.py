@@ -15,9 +15,9 @@ import paddle
 
 from picoquant.errors import UserError
 from picoquant.paddle_program.static import write_variable
-from picoquant.quantization.pact import limit_name
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
 from picoquant.quantization.qat.fake_quant import QuantizedOperator, scale_name
+from picoquant.quantization.qat.learned_ranges.pact import limit_name
 from picoquant.quantization.qat.programs import QatPrograms
 from picoquant.quantization.settings import QuantAwareSettings
 

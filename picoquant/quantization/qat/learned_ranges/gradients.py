@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from picoquant.paddle_program.static import Inserter
-from picoquant.quantization.lsq import gradient_factor
-from picoquant.quantization.pact import limit_name
 from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantised_name, scale_name
+from picoquant.quantization.qat.learned_ranges.lsq import gradient_factor
+from picoquant.quantization.qat.learned_ranges.pact import limit_name
 
 STRAIGHT_THROUGH = "stright_throuth_estimator_grad"  # so spelt in Paddle
 _BACKWARD = 1  # op_role

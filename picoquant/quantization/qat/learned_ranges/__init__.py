@@ -1,0 +1,1 @@
+"""Activation ranges that training learns."""

@@ -57,7 +57,7 @@ def analyze(
     Examples:  picoquant analyze --save-dir output/
                picoquant analyze --save-dir output/ --of fp32 --map 50
     """
-    from picoquant.pipeline.order import earlier_config
+    from picoquant.stages.order import earlier_config
 
     chosen = config or earlier_config(save_dir)  # what may be missing is found out before paddle is loaded
 

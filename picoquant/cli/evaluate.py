@@ -115,7 +115,7 @@ def evaluate(
             raise click.UsageError("--config is needed: it says which data set to evaluate on")
         results = evaluate_alone(config, texts, device, save_dir)
     else:
-        from picoquant.pipeline.order import run_recipe
+        from picoquant.stages.order import run_recipe
 
         run = run_recipe(
             config, save_dir, texts, "evaluate", "evaluate", device, force, opt, console.log_to_file

@@ -55,7 +55,7 @@ def _run(
     force: bool,
     opt: str | None,
 ) -> Any:
-    from picoquant.pipeline.order import run_recipe
+    from picoquant.stages.order import run_recipe
 
     return run_recipe(
         config, save_dir, overrides, first=first, last=last, device=device, force=force, opt=opt,

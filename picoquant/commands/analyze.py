@@ -17,9 +17,9 @@ from picoquant.config.recipe import load_recipe
 from picoquant.errors import UserError
 from picoquant.paddle_program.program import program_facts
 from picoquant.pipeline.run_folder import RunFolder
-from picoquant.pipeline.stage import Context
 from picoquant.stages import datasets
-from picoquant.stages.exported import fp32_model, int8_model
+from picoquant.stages.run_models import fp32_model, int8_model
+from picoquant.stages.stage import Context
 from picoquant.stages.target_rules import quant_aware_for_targets, rules_are_symmetric
 
 LOG = logging.getLogger("picoquant")

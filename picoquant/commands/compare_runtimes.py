@@ -22,7 +22,6 @@ from picoquant.evaluation.evaluate import Evaluation
 from picoquant.files import write_json, write_text
 from picoquant.packaging.targets import Target, load_targets
 from picoquant.pipeline.run_folder import CONFIG, RunFolder
-from picoquant.pipeline.stage import Context
 from picoquant.runtimes.backends import (
     MACHINE,
     SIMULATION,
@@ -34,8 +33,9 @@ from picoquant.runtimes.backends import (
 )
 from picoquant.runtimes.model import Model, model_of_folder, open_model
 from picoquant.stages import datasets
-from picoquant.stages.exported import config_of, int8_model
 from picoquant.stages.model import BEST_WEIGHTS, load_trained
+from picoquant.stages.run_models import config_of, int8_model
+from picoquant.stages.stage import Context
 
 LOG = logging.getLogger("picoquant")
 

@@ -22,11 +22,11 @@ from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.parity import Ladder, Rung
 from picoquant.files import write_json
 from picoquant.packaging.targets import Target, load_targets
-from picoquant.pipeline.stage import Context
 from picoquant.runtimes.backends import MACHINE, SIMULATION, Machine, Running
 from picoquant.runtimes.model import Model, model_of_folder
-from picoquant.stages.exported import fp32_model, int8_model
 from picoquant.stages.model import trained_weights
+from picoquant.stages.run_models import fp32_model, int8_model
+from picoquant.stages.stage import Context
 
 LOG = logging.getLogger("picoquant")
 

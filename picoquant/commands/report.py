@@ -17,10 +17,10 @@ from picoquant.csv_log import read_rows
 from picoquant.errors import DataError, PicoquantError, ToolError, UserError
 from picoquant.files import write_text
 from picoquant.pipeline.run_folder import CONFIG, MANIFEST, RunFolder
-from picoquant.pipeline.stage import Context
 from picoquant.report.contents import Board, Detections, Layers, Report, Training
 from picoquant.report.run_record import finished, size_rows, stage_rows, stale_evaluation
 from picoquant.stages import datasets
+from picoquant.stages.stage import Context
 
 LOG = logging.getLogger("picoquant")
 
@@ -281,7 +281,7 @@ def _boards(context: Context, absent: dict[str, str], where: str) -> list[Board]
     from picoquant.npu.check import check_model
     from picoquant.npu.picture import draw
     from picoquant.packaging.targets import load_target
-    from picoquant.stages.exported import int8_model
+    from picoquant.stages.run_models import int8_model
 
     run = context.run
     if run.record("quantize").get("status") != "done":

@@ -14,7 +14,7 @@ from picoquant.config.recipe import SyntheticSettings
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 from picoquant.files import sha256
-from picoquant.pipeline.stage import Context
+from picoquant.stages.stage import Context
 
 LOG = logging.getLogger("picoquant")
 

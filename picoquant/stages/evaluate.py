@@ -15,10 +15,10 @@ from picoquant.device import check_device
 from picoquant.errors import UserError
 from picoquant.files import sha256
 from picoquant.pipeline.run_folder import RunFolder
-from picoquant.pipeline.stage import Context, Stage
 from picoquant.stages import datasets
-from picoquant.stages.exported import fp32_model, int8_model
 from picoquant.stages.model import load_trained, say_classes, trained_weights
+from picoquant.stages.run_models import fp32_model, int8_model
+from picoquant.stages.stage import Context, Stage
 
 LOG = logging.getLogger("picoquant")
 

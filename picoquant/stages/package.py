@@ -9,9 +9,9 @@ from typing import Any
 
 from picoquant.errors import DataError, UserError
 from picoquant.files import sha256
-from picoquant.pipeline.stage import Context, Stage
 from picoquant.stages import datasets
-from picoquant.stages.exported import fp32_model, int8_model
+from picoquant.stages.run_models import fp32_model, int8_model
+from picoquant.stages.stage import Context, Stage
 
 LOG = logging.getLogger("picoquant")
 

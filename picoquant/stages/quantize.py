@@ -15,7 +15,6 @@ from picoquant.device import rank_and_world
 from picoquant.errors import ToolError
 from picoquant.files import sha256
 from picoquant.paddle_program.program import program_facts
-from picoquant.pipeline.stage import Context, Stage
 from picoquant.quantization.settings import (
     DistillationSettings,
     OwnSettings,
@@ -24,8 +23,9 @@ from picoquant.quantization.settings import (
     check_together,
 )
 from picoquant.stages import datasets
-from picoquant.stages.exported import fp32_model
-from picoquant.stages.helpers import call_helpers
+from picoquant.stages.ranks import call_helpers
+from picoquant.stages.run_models import fp32_model
+from picoquant.stages.stage import Context, Stage
 from picoquant.stages.target_rules import own_settings, quant_aware_for_targets, say_origin
 
 LOG = logging.getLogger("picoquant")

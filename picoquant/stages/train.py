@@ -11,10 +11,10 @@ from picoquant.config.data import input_size, reader_settings, workers
 from picoquant.config.detector import parse_detector
 from picoquant.config.training import published_rate, scalar_folder, train_settings
 from picoquant.device import rank_and_world
-from picoquant.pipeline.stage import Context, Stage
 from picoquant.stages import datasets
-from picoquant.stages.helpers import call_helpers
 from picoquant.stages.model import load_start, say_classes, start_weights
+from picoquant.stages.ranks import call_helpers
+from picoquant.stages.stage import Context, Stage
 from picoquant.training.settings import check_precision
 
 LOG = logging.getLogger("picoquant")

@@ -13,9 +13,9 @@ import pytest
 
 from picoquant.config.recipe import Recipe
 from picoquant.errors import ConfigError, PicoquantError, UserError
-from picoquant.pipeline.run import run_stages, select
 from picoquant.pipeline.run_folder import RunFolder, fingerprint
-from picoquant.pipeline.stage import Context, Stage
+from picoquant.stages.run import run_stages, select
+from picoquant.stages.stage import Context, Stage
 
 
 def copying_stage(name, value, needed=True):

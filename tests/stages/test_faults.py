@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from picoquant.files import sha256
-from picoquant.pipeline import order
+from picoquant.stages import order
 from tests.commands import SMALL, picoquant, refusal, with_sets
 
 STAGES = [stage.name for stage in order.STAGES]

@@ -8,7 +8,7 @@ from typing import Any
 
 from picoquant.config.data import preprocessing
 from picoquant.errors import UserError
-from picoquant.pipeline.stage import Context
+from picoquant.stages.stage import Context
 
 LOG = logging.getLogger("picoquant")
 

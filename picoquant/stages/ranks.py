@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from picoquant.device import rank_and_world, use_device
-from picoquant.pipeline.stage import Context
+from picoquant.stages.stage import Context
 
 LOG = logging.getLogger("picoquant")
 

@@ -15,8 +15,8 @@ from picoquant import __version__
 from picoquant.config.yaml_files import dump_yaml
 from picoquant.errors import ConfigError
 from picoquant.pipeline.run_folder import fingerprint
-from picoquant.pipeline.stage import Context, Stage
 from picoquant.progress import duration
+from picoquant.stages.stage import Context, Stage
 
 LOG = logging.getLogger("picoquant")
 

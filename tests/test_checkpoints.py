@@ -11,14 +11,14 @@ import time
 import numpy as np
 import pytest
 
-from picoquant.checkpoints import (
+from picoquant.errors import UserError
+from picoquant.storage.checkpoints import (
     Checkpoint,
     Checkpoints,
     DamagedCheckpointError,
     array_bytes,
     read_checkpoint,
 )
-from picoquant.errors import UserError
 
 
 def checkpoint(value: float) -> Checkpoint:
@@ -84,7 +84,7 @@ def test_room_is_asked_for_before(tmp_path):
 def test_a_killed_writer_leaves_the_checkpoint_before_it(tmp_path):
     """Killed 20 times at moments drawn from a seed, while it writes without pause."""
     code = (
-        "import sys; import numpy as np; from picoquant.checkpoints import Checkpoint, Checkpoints\n"
+        "import sys; import numpy as np; from picoquant.storage.checkpoints import Checkpoint, Checkpoints\n"
         "store = Checkpoints(sys.argv[1])\n"
         "found = store.newest(); step = found.progress['step'] if found else 0\n"
         "while True:\n"

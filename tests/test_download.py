@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from picoquant import download
 from picoquant.errors import UserError
+from picoquant.storage import download
 from picoquant.weight_files.files import read_weights
 
 CONTENT = pickle.dumps({"a": np.arange(50_000, dtype=np.float32)})
@@ -240,9 +240,7 @@ def test_addresses_that_are_not_taken(address, message):
 
 
 def test_two_runs_share_one_fetch(server):
-    code = (
-        "import sys; from picoquant.download import fetched; print(fetched(sys.argv[1], 'pretrain_weights'))"
-    )
+    code = "import sys; from picoquant.storage.download import fetched; print(fetched(sys.argv[1], 'pretrain_weights'))"
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", code, f"{server.address}/good/a.pdparams"],

@@ -16,11 +16,11 @@ from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import load_recipe
 from picoquant.errors import UserError
 from picoquant.paddle_program.program import program_facts
-from picoquant.pipeline.run_folder import RunFolder
 from picoquant.stages import datasets
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context
 from picoquant.stages.target_rules import quant_aware_for_targets, rules_are_symmetric
+from picoquant.storage.run_folder import RunFolder
 
 LOG = logging.getLogger("picoquant")
 

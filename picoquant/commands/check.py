@@ -6,10 +6,10 @@ from pathlib import Path
 
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.errors import UserError
-from picoquant.files import disk_errors, write_json, write_text
 from picoquant.npu.check import CheckResult
 from picoquant.npu.picture import draw
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.storage.files import disk_errors, write_json, write_text
 
 FOLDER = "check"
 

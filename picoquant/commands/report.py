@@ -13,14 +13,14 @@ from typing import Any
 from picoquant.commands.analyze import FOLDER as ANALYZE
 from picoquant.commands.compare_runtimes import OUT as BACKENDS
 from picoquant.config.recipe import load_recipe
-from picoquant.csv_log import read_rows
 from picoquant.errors import DataError, PicoquantError, ToolError, UserError
-from picoquant.files import write_text
-from picoquant.pipeline.run_folder import CONFIG, MANIFEST, RunFolder
 from picoquant.report.contents import Board, Detections, Layers, Report, Training
 from picoquant.report.run_record import finished, size_rows, stage_rows, stale_evaluation
 from picoquant.stages import datasets
 from picoquant.stages.stage import Context
+from picoquant.storage.csv_log import read_rows
+from picoquant.storage.files import write_text
+from picoquant.storage.run_folder import CONFIG, MANIFEST, RunFolder
 
 LOG = logging.getLogger("picoquant")
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from picoquant.errors import WeightsError
 from picoquant.evaluation.coco_metrics import coco_metrics, coco_results
-from picoquant.files import whole_file
 from picoquant.postprocess import Decoder
 from picoquant.progress import Progress
+from picoquant.storage.files import whole_file
 
 Predict = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 

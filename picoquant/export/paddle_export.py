@@ -15,11 +15,11 @@ from paddle.static import InputSpec
 
 from picoquant.errors import ConfigError
 from picoquant.export.nms_operator import multiclass_nms3
-from picoquant.files import disk_errors
 from picoquant.paddle_program.infer_config import InferConfig, write_infer_config
 from picoquant.paddle_program.model_folder import MODEL, ModelFolder
 from picoquant.paddle_program.program import complete_program
 from picoquant.postprocess.settings import NmsSettings
+from picoquant.storage.files import disk_errors
 
 
 class RawForm(nn.Layer):

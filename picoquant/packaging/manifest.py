@@ -10,7 +10,7 @@ from typing import Any
 
 import picoquant
 from picoquant.errors import UserError
-from picoquant.files import sha256
+from picoquant.storage.files import sha256
 
 NAME = "manifest.json"
 _TOOLS = ("paddlepaddle", "paddlepaddle-gpu", "paddleslim", "paddle2onnx", "onnx", "onnxruntime", "numpy")

@@ -17,7 +17,6 @@ from picoquant.backends.paddle_lite.export import make_nb, other_version
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.config.yaml_files import dump_yaml
 from picoquant.errors import UserError
-from picoquant.files import disk_errors, recover_folder, replace_folder, sha256, write_json, write_text
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.agreement import compare
 from picoquant.packaging.archive import SUFFIX, write_archive
@@ -44,6 +43,14 @@ from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.program import program_facts
+from picoquant.storage.files import (
+    disk_errors,
+    recover_folder,
+    replace_folder,
+    sha256,
+    write_json,
+    write_text,
+)
 
 LOG = logging.getLogger("picoquant")
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import DataError
-from picoquant.files import whole_file
 from picoquant.packaging.agreement import sample_image
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.postprocess import Detections
+from picoquant.storage.files import whole_file
 
 LARGEST = 640  # longer side of the image in a package, pixels
 

@@ -212,7 +212,7 @@ def read_infer_config(folder: Path) -> InferConfig:
 def write_infer_config(config: InferConfig, folder: Path) -> Path:
     """Write `infer_cfg.yml` into a model folder and return its path."""
     from picoquant.config.yaml_files import dump_yaml
-    from picoquant.files import write_text
+    from picoquant.storage.files import write_text
 
     path = Path(folder) / FILE_NAME
     write_text(path, dump_yaml(config.to_mapping()))

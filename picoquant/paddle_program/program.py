@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from picoquant.errors import WeightsError
-from picoquant.files import whole_file
 from picoquant.paddle_program.validate import require_sound
+from picoquant.storage.files import whole_file
 
 # Operators that quantise or dequantise in paddle 2.6, old and new (`onnx_format`) style.
 _QUANTISING = ("quantize", "dequantize")

@@ -12,10 +12,10 @@ import paddle
 from paddle.static.quantization.quant_config import SUPPORT_QUANTIZATION_OP_DICT
 
 from picoquant.errors import WeightsError
-from picoquant.files import whole_file
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.program import complete_program, read_program
 from picoquant.paddle_program.validate import require_sound
+from picoquant.storage.files import whole_file
 
 _SERIALISED = "serialised."
 _FLOATS = (paddle.float32,)

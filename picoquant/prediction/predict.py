@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import DataError
-from picoquant.files import whole_file
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.postprocess import Detections
 from picoquant.prediction.sources import Frame
 from picoquant.progress import Progress
 from picoquant.runtimes.backends import Running
+from picoquant.storage.files import whole_file
 
 
 @dataclass(frozen=True)

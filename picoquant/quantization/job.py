@@ -13,10 +13,7 @@ from typing import Any
 
 import paddle
 
-from picoquant.checkpoints import packed, unpacked
-from picoquant.csv_log import CsvLog
 from picoquant.errors import ConfigError, PicoquantError, UserError
-from picoquant.files import write_json
 from picoquant.int8.activations import target_tensors
 from picoquant.int8.ignored_layers import leaving_marked
 from picoquant.int8.paddle_writer import Int8Source, write_lite_model
@@ -42,6 +39,9 @@ from picoquant.quantization.qat.range_init import calibrate, trained_ranges
 from picoquant.quantization.qat.trainer import QatTrainer, close_batches
 from picoquant.quantization.save import DESCRIPTION, write_model
 from picoquant.quantization.settings import NO_EVALUATION, QuantizeSettings
+from picoquant.storage.checkpoints import packed, unpacked
+from picoquant.storage.csv_log import CsvLog
+from picoquant.storage.files import write_json
 
 LOG = logging.getLogger("picoquant")
 

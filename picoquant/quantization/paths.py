@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.files import sha256
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
+from picoquant.storage.files import sha256
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from picoquant.config.data import dataset_settings
 from picoquant.config.recipe import SyntheticSettings
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
-from picoquant.files import sha256
 from picoquant.stages.stage import Context
+from picoquant.storage.files import sha256
 
 LOG = logging.getLogger("picoquant")
 

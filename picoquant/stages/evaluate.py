@@ -13,12 +13,12 @@ from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import load_recipe
 from picoquant.device import check_device
 from picoquant.errors import UserError
-from picoquant.files import sha256
-from picoquant.pipeline.run_folder import RunFolder
 from picoquant.stages import datasets
 from picoquant.stages.model import load_trained, say_classes, trained_weights
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context, Stage
+from picoquant.storage.files import sha256
+from picoquant.storage.run_folder import RunFolder
 
 LOG = logging.getLogger("picoquant")
 
@@ -54,7 +54,7 @@ def _inputs(context: Context) -> dict[str, Any]:
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    from picoquant.csv_log import CsvLog
+    from picoquant.storage.csv_log import CsvLog
 
     dataset = datasets.load(context, "EvalDataset")
     metrics = {}

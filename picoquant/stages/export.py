@@ -8,10 +8,10 @@ from typing import Any
 
 from picoquant.config.data import preprocessing
 from picoquant.config.detector import parse_detector
-from picoquant.files import sha256
 from picoquant.stages import datasets
 from picoquant.stages.model import load_trained, say_classes, trained_weights
 from picoquant.stages.stage import Context, Stage
+from picoquant.storage.files import sha256
 
 CHECKED_IMAGES = 2  # real images on which export and network are compared
 

@@ -77,7 +77,7 @@ def start_weights(recipe: Recipe) -> Path | None:
 
     Raises: `UserError` when it is not there, or cannot be fetched.
     """
-    from picoquant.download import fetched
+    from picoquant.storage.download import fetched
     from picoquant.weight_files.files import read_weights
 
     named = recipe.document.get("pretrain_weights")

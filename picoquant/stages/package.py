@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import DataError, UserError
-from picoquant.files import sha256
 from picoquant.stages import datasets
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context, Stage
+from picoquant.storage.files import sha256
 
 LOG = logging.getLogger("picoquant")
 

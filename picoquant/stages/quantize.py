@@ -13,7 +13,6 @@ from picoquant.config.data import reader_settings, with_model_preprocessing, wor
 from picoquant.config.detector import parse_detector
 from picoquant.device import rank_and_world
 from picoquant.errors import ToolError
-from picoquant.files import sha256
 from picoquant.paddle_program.program import program_facts
 from picoquant.quantization.settings import (
     DistillationSettings,
@@ -27,6 +26,7 @@ from picoquant.stages.ranks import call_helpers
 from picoquant.stages.run_models import fp32_model
 from picoquant.stages.stage import Context, Stage
 from picoquant.stages.target_rules import own_settings, quant_aware_for_targets, say_origin
+from picoquant.storage.files import sha256
 
 LOG = logging.getLogger("picoquant")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from picoquant.config.recipe import Recipe
-from picoquant.pipeline.run_folder import RunFolder
+from picoquant.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

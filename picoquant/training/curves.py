@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.csv_log import read_rows
-from picoquant.files import whole_file
+from picoquant.storage.csv_log import read_rows
+from picoquant.storage.files import whole_file
 
 _NOT_LOSSES = ("step", "epoch", "lr", "images_per_second")
 _ACCURACY = ("mAP", "AP50")

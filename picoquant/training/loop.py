@@ -14,11 +14,11 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from picoquant.checkpoints import Checkpoint, Checkpoints, array_bytes, packed, unpacked
-from picoquant.csv_log import CsvLog
 from picoquant.detector.weights import save_weights
 from picoquant.errors import PicoquantError
 from picoquant.progress import Progress
+from picoquant.storage.checkpoints import Checkpoint, Checkpoints, array_bytes, packed, unpacked
+from picoquant.storage.csv_log import CsvLog
 from picoquant.training.errors import DivergedError
 from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
 from picoquant.training.finite import first_not_finite

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from picoquant.csv_log import read_rows
 from picoquant.errors import ConfigError
-from picoquant.files import disk_errors
+from picoquant.storage.csv_log import read_rows
+from picoquant.storage.files import disk_errors
 
 FILE = "vdlrecords.picoquant.log"  # VisualDL finds files by "vdlrecords" in their names
 FOLDER = "vdl"  # in the folder of a training

@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from picoquant.checkpoints import Checkpoint
+from picoquant.storage.checkpoints import Checkpoint
 from picoquant.training.ema import Ema
 from picoquant.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
 from picoquant.training.precision import Precision

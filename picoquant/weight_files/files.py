@@ -16,7 +16,7 @@ from typing import Any, Callable, Union
 import numpy as np
 
 from picoquant.errors import UserError, WeightsError
-from picoquant.files import whole_file
+from picoquant.storage.files import whole_file
 from picoquant.weight_files.pickles import RefusedError, restricted_load
 
 State = dict[str, np.ndarray]

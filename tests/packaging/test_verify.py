@@ -12,13 +12,13 @@ from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.backends.paddle_lite.runtime import X86Predictor, runtime_of
 from picoquant.backends.paddle_lite.x86_form import write_float_form
 from picoquant.errors import UserError
-from picoquant.files import sha256
 from picoquant.packaging.archive import write_archive
 from picoquant.packaging.package import Models, package
 from picoquant.packaging.sample import feed_of_image, read_ppm
 from picoquant.packaging.targets import load_target
 from picoquant.packaging.verify import verify
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.storage.files import sha256
 from tests.commands import picoquant, refusal
 from tests.packaging.board import blocks
 

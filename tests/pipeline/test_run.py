@@ -13,9 +13,9 @@ import pytest
 
 from picoquant.config.recipe import Recipe
 from picoquant.errors import ConfigError, PicoquantError, UserError
-from picoquant.pipeline.run_folder import RunFolder, fingerprint
 from picoquant.stages.run import run_stages, select
 from picoquant.stages.stage import Context, Stage
+from picoquant.storage.run_folder import RunFolder, fingerprint
 
 
 def copying_stage(name, value, needed=True):
@@ -107,7 +107,7 @@ def test_what_a_stage_keeps_survives_a_kill_and_goes_with_other_inputs(tmp_path)
         """
         import os, signal, sys
         from pathlib import Path
-        from picoquant.pipeline.run_folder import RunFolder
+        from picoquant.storage.run_folder import RunFolder
         run = RunFolder(Path(sys.argv[1]))
         with run.locked():
             out, keep = run.work("train", "inputs", fresh=False)

@@ -8,11 +8,11 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.checkpoints import Checkpoints
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable, write_variable
 from picoquant.quantization.qat.freeze import frozen_copy, frozen_from
 from picoquant.quantization.settings import OwnSettings
+from picoquant.storage.checkpoints import Checkpoints
 from tests.quantization.small_net import settings
 from tests.quantization.test_quantize import run
 

@@ -11,7 +11,6 @@ import paddle
 import pytest
 
 from picoquant.backends.paddle.runtime import open_predictor
-from picoquant.checkpoints import Checkpoints
 from picoquant.errors import ConfigError
 from picoquant.int8.completeness import check_int8_model
 from picoquant.int8.ignored_layers import choose, layer_names
@@ -25,6 +24,7 @@ from picoquant.quantization.mixed_precision import fewest_in_float
 from picoquant.quantization.qat.fake_quant import QuantizedOperator
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings
+from picoquant.storage.checkpoints import Checkpoints
 from tests.quantization.small_net import CONFIG, SIZE, Small, batches, settings
 
 # Nothing that would mend a bad layer, and one range for a whole weight.

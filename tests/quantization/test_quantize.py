@@ -12,7 +12,6 @@ import paddle
 import pytest
 
 from picoquant.backends.paddle.runtime import open_predictor
-from picoquant.checkpoints import Checkpoints
 from picoquant.errors import ConfigError, DataError, UserError, WeightsError
 from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -21,6 +20,7 @@ from picoquant.paddle_program.static import load_model, read_variable, state_nam
 from picoquant.quantization.qat.qat_graph import FOLDER as QAT_GRAPH
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings
+from picoquant.storage.checkpoints import Checkpoints
 from tests.quantization.small_net import CONFIG, batches, export_small, settings
 
 

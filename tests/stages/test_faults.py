@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from picoquant.files import sha256
 from picoquant.stages import order
+from picoquant.storage.files import sha256
 from tests.commands import SMALL, picoquant, refusal, with_sets
 
 STAGES = [stage.name for stage in order.STAGES]

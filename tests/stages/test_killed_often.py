@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from picoquant.files import sha256
+from picoquant.storage.files import sha256
 from tests.commands import SMALL, picoquant, with_sets
 
 KILLS = 50

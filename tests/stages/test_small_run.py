@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from picoquant.files import sha256
+from picoquant.storage.files import sha256
 from tests.commands import picoquant, refusal, with_sets
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.checkpoints import Checkpoints, read_checkpoint
 from picoquant.detector.weights import read_weights
+from picoquant.storage.checkpoints import Checkpoints, read_checkpoint
 from picoquant.training.errors import DivergedError
 from picoquant.training.loop import train
 from picoquant.training.state import arrays_of

@@ -14,9 +14,9 @@ import sys
 from contextlib import suppress
 
 from picoquant.errors import PicoquantError, WeightsError
-from picoquant.files import sha256
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.pipeline.run_folder import MANIFEST
+from picoquant.storage.files import sha256
+from picoquant.storage.run_folder import MANIFEST
 from picoquant.toolchain.processes import Outcome, own_environment
 
 _SECONDS = 120

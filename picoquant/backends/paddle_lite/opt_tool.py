@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from picoquant.errors import ToolError
-from picoquant.files import disk_errors
+from picoquant.storage.files import disk_errors
 from picoquant.toolchain.processes import Outcome, run_program
 
 LOG = logging.getLogger("picoquant")

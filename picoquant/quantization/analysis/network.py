@@ -16,7 +16,6 @@ import numpy as np
 import paddle
 
 from picoquant.errors import DataError
-from picoquant.files import whole_file
 from picoquant.int8.activations import TargetTensors, target_tensors
 from picoquant.int8.fake_quant_run import Range, Simulation, rounded_weight
 from picoquant.int8.layers import Layer, find_layers
@@ -35,6 +34,7 @@ from picoquant.paddle_program.static import (
 from picoquant.quantization.analysis.statistics import Values, Watch
 from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.settings import QuantAwareSettings
+from picoquant.storage.files import whole_file
 
 _LARGEST = 127
 _NMS = "multiclass_nms3"

@@ -7,10 +7,10 @@ import io
 from pathlib import Path
 from typing import Any
 
-from picoquant.files import whole_file, write_json, write_text
 from picoquant.quantization.analysis.analyse import Analysis, LayerCost, TensorCost
 from picoquant.quantization.analysis.noise import plain
 from picoquant.quantization.analysis.variants import FORMS
+from picoquant.storage.files import whole_file, write_json, write_text
 
 CSV, JSON = "analysis.csv", "analysis.json"
 TENSORS = "tensors.csv"

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.files import whole_file, write_json
 from picoquant.int8.activations import target_tensors
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.ignored_layers import leaving_marked, mark_kept
@@ -41,6 +40,7 @@ from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable
 from picoquant.quantization.qat.gradient_scaling import FILE as SCALES
 from picoquant.quantization.qat.gradient_scaling import write_scales
 from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
+from picoquant.storage.files import whole_file, write_json
 
 LOG = logging.getLogger("picoquant")
 

@@ -10,9 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from picoquant import checkpoints
-from picoquant.checkpoints import Checkpoint, DamagedCheckpointError, read_checkpoint, write_checkpoint
 from picoquant.quantization.qat.divergence_guard import GoodState, GoodStates, LossWatch
+from picoquant.storage import checkpoints
+from picoquant.storage.checkpoints import (
+    Checkpoint,
+    DamagedCheckpointError,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 LOG = logging.getLogger("picoquant")
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.files import whole_file
 from picoquant.paddle_program.static import write_variable
+from picoquant.storage.files import whole_file
 
 FILE = "weight_scales.npz"
 _BACKWARD = 1  # op_role

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.csv_log import CsvLog
 from picoquant.errors import UserError
 from picoquant.paddle_program.static import read_variable, state_names, write_variable
 from picoquant.quantization.qat.checkpoint import Checkpoints, QatProgress
@@ -28,6 +27,7 @@ from picoquant.quantization.qat.divergence_guard import (
 from picoquant.quantization.qat.freeze import frozen_from
 from picoquant.quantization.qat.programs import QatPrograms
 from picoquant.quantization.settings import OwnSettings, QatTrainSettings
+from picoquant.storage.csv_log import CsvLog
 from picoquant.training.signals import DeferredSignals
 
 LOG = logging.getLogger("picoquant")

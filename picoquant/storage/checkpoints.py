@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import PicoquantError, UserError
-from picoquant.files import disk_errors, whole_file
+from picoquant.storage.files import disk_errors, whole_file
 
 LOG = logging.getLogger("picoquant")
 

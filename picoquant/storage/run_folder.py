@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import PicoquantError, UserError
-from picoquant.files import (
+from picoquant.storage.files import (
     disk_errors,
     recover_folder,
     replace_folder,

@@ -20,7 +20,7 @@ from typing import Any, Callable
 from urllib.parse import urlsplit, urlunsplit
 
 from picoquant.errors import UserError
-from picoquant.files import disk_errors, sha256, write_json
+from picoquant.storage.files import disk_errors, sha256, write_json
 
 LOG = logging.getLogger("picoquant")
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from picoquant.files import disk_errors, write_text
+from picoquant.storage.files import disk_errors, write_text
 
 
 class CsvLog:

@@ -23,8 +23,8 @@ def targets(ctx: click.Context, as_json: bool) -> None:
         return
     from dataclasses import asdict
 
-    from picoquant.packaging.target_table import listing
-    from picoquant.packaging.targets import known_targets, load_target
+    from picoquant.targets.profiles import known_targets, load_target
+    from picoquant.targets.table import listing
 
     loaded = [load_target(name) for name in known_targets()]
     if as_json:
@@ -44,8 +44,8 @@ def show(name: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from picoquant.packaging.target_table import described
-    from picoquant.packaging.targets import load_target
+    from picoquant.targets.profiles import load_target
+    from picoquant.targets.table import described
 
     target = load_target(name)
     click.echo(json.dumps(asdict(target), indent=2) if as_json else described(target))
@@ -62,7 +62,7 @@ def refresh(names: tuple[str, ...], opt: str | None) -> None:
     """
     from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.packaging.refresh import refresh_operators
-    from picoquant.packaging.targets import known_targets
+    from picoquant.targets.profiles import known_targets
 
     for line in refresh_operators(names or tuple(known_targets()), find_opt(opt)):
         click.echo(line)

@@ -19,7 +19,6 @@ from picoquant.device import check_device
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
 from picoquant.evaluation.evaluate import Evaluation
-from picoquant.packaging.targets import Target, load_targets
 from picoquant.runtimes.backends import (
     MACHINE,
     SIMULATION,
@@ -36,6 +35,7 @@ from picoquant.stages.run_models import config_of, int8_model
 from picoquant.stages.stage import Context
 from picoquant.storage.files import write_json, write_text
 from picoquant.storage.run_folder import CONFIG, RunFolder
+from picoquant.targets.profiles import Target, load_targets
 
 LOG = logging.getLogger("picoquant")
 

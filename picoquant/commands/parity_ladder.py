@@ -20,13 +20,13 @@ from picoquant.commands.compare_runtimes import (
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.parity import Ladder, Rung
-from picoquant.packaging.targets import Target, load_targets
 from picoquant.runtimes.backends import MACHINE, SIMULATION, Machine, Running
 from picoquant.runtimes.model import Model, model_of_folder
 from picoquant.stages.model import trained_weights
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context
 from picoquant.storage.files import write_json
+from picoquant.targets.profiles import Target, load_targets
 
 LOG = logging.getLogger("picoquant")
 

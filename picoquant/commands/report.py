@@ -280,8 +280,8 @@ def _boards(context: Context, absent: dict[str, str], where: str) -> list[Board]
     from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.npu.check import check_model
     from picoquant.npu.picture import draw
-    from picoquant.packaging.targets import load_target
     from picoquant.stages.run_models import int8_model
+    from picoquant.targets.profiles import load_target
 
     run = context.run
     if run.record("quantize").get("status") != "done":

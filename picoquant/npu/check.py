@@ -23,7 +23,6 @@ from picoquant.npu.lint import (
     why_on_cpu,
 )
 from picoquant.npu.partition import float_text, partition_text
-from picoquant.packaging.targets import Target
 from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.paddle_program.graph import (
     CONVERSION,
@@ -37,6 +36,7 @@ from picoquant.paddle_program.graph import (
 )
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import KEPT_FLOAT, program_facts
+from picoquant.targets.profiles import Target
 
 LOG = logging.getLogger("picoquant")
 

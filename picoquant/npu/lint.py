@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from picoquant.npu.cost import CONVOLUTIONS
-from picoquant.packaging.targets import Target
 from picoquant.paddle_program.graph import BOOKKEEPING, CPU, NPU, Operator, Split, plain_name
+from picoquant.targets.profiles import Target
 
 _FLOATS = ("float32", "float16", "int8", "")
 _POST = "export without post-processing (export.post_process: false); the host does it, see docs/npu.md"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from picoquant.packaging.targets import Target
+from picoquant.targets.profiles import Target
 
 INT8_NB, FP32_NB, FP16_NB = "model.nb", "model_fp32.nb", "model_fp16.nb"
 PRECISIONS = {"int8": INT8_NB, "fp32": FP32_NB, "fp16": FP16_NB}

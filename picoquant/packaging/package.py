@@ -38,7 +38,6 @@ from picoquant.packaging.prepared import Models, Prepared
 from picoquant.packaging.preprocess import description
 from picoquant.packaging.readme import readme
 from picoquant.packaging.sample import SampleImage, expected_detections, made_sample, write_sample
-from picoquant.packaging.targets import Target
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
@@ -51,6 +50,7 @@ from picoquant.storage.files import (
     write_json,
     write_text,
 )
+from picoquant.targets.profiles import Target
 
 LOG = logging.getLogger("picoquant")
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import ToolError, UserError
-from picoquant.packaging.targets import Target
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.runtimes.model import Model
+from picoquant.targets.profiles import Target
 
 BACKENDS = ("dygraph", "paddle", "paddle-no-onednn", "onnx", "lite")
 

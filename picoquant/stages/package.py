@@ -19,11 +19,11 @@ _TRIED = 8  # evaluation images that the sample is chosen from
 
 
 def targets_of(context: Context) -> list[Any]:
-    """The profiles to package for, as `picoquant.packaging.targets.Target`; `all` is every shipped one.
+    """The profiles to package for, as `picoquant.targets.profiles.Target`; `all` is every shipped one.
 
     Raises: `ConfigError` for an unknown target, listing the known ones.
     """
-    from picoquant.packaging.targets import load_targets
+    from picoquant.targets.profiles import load_targets
 
     return load_targets(context.recipe.targets)
 

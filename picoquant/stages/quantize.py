@@ -146,7 +146,7 @@ def npu_pieces(context: Context) -> Callable[[Any], dict[str, int]]:
     """What counts an INT8 model's pieces on each NPU of the recipe; without opt it counts nothing."""
     from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.npu.check import check_model
-    from picoquant.packaging.targets import load_targets
+    from picoquant.targets.profiles import load_targets
 
     targets = [target for target in load_targets(context.recipe.targets) if target.on_npu]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from picoquant.config.recipe import Recipe, load_recipe
 from picoquant.errors import ConfigError
-from picoquant.packaging.targets import Target, known_targets, load_target, load_targets
 from picoquant.quantization.settings import NO_EVALUATION, OwnSettings, QuantAwareSettings
 from picoquant.storage.run_folder import CONFIG
+from picoquant.targets.profiles import Target, known_targets, load_target, load_targets
 
 LOG = logging.getLogger("picoquant")
 

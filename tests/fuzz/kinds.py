@@ -157,7 +157,7 @@ def as_yaml(value: Any) -> bytes:
 
 def run_profile(folder: Path, content: bytes) -> None:
     """An NPU target's profile."""
-    from picoquant.packaging.targets import load_target
+    from picoquant.targets.profiles import load_target
 
     (folder / "a.yaml").write_bytes(content)
     load_target(folder / "a.yaml")

@@ -133,8 +133,8 @@ def run_program(folder: Path, case: tuple[str, bytes]) -> None:
     from picoquant.backends.paddle_lite.x86_form import write_float_form
     from picoquant.errors import UserError
     from picoquant.npu.check import check_model
-    from picoquant.packaging.targets import load_target
     from picoquant.paddle_program.model_folder import ModelFolder
+    from picoquant.targets.profiles import load_target
 
     for name, content in (*_whole().items(), case):
         (folder / name).write_bytes(content)

@@ -54,7 +54,7 @@ _BOMBS = st.sampled_from(["long file", "long header", "long name", "many members
 def package_files() -> dict[str, bytes]:
     """A whole package of a small network, by name."""
     from picoquant.packaging.package import Models, package
-    from picoquant.packaging.targets import load_target
+    from picoquant.targets.profiles import load_target
     from tests.packaging.small_int8 import write_small
 
     with tempfile.TemporaryDirectory(prefix="picoquant-fuzz-") as scratch:

@@ -26,7 +26,7 @@ def models(tmp_path_factory):
 def checked(models, opt):
     """`checked(target, configuration, kind)`: the `CheckResult`."""
     from picoquant.npu.check import check_model
-    from picoquant.packaging.targets import load_target
+    from picoquant.targets.profiles import load_target
 
     made = {}
 

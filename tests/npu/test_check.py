@@ -13,7 +13,7 @@ from picoquant.errors import ConfigError, UserError, WeightsError
 from picoquant.npu.check import check_model
 from picoquant.npu.picture import draw
 from picoquant.npu.report import text_report
-from picoquant.packaging.targets import load_target
+from picoquant.targets.profiles import load_target
 from tests.npu.quick_int8 import exported
 from tests.packaging.test_targets import SOCS
 

@@ -10,8 +10,8 @@ import pytest
 from picoquant.npu.cost import estimate
 from picoquant.npu.lint import lint
 from picoquant.npu.partition import partition_text
-from picoquant.packaging.targets import load_target
 from picoquant.paddle_program.graph import BORDER, CPU, NPU, Operator, Split, Tensor
+from picoquant.targets.profiles import load_target
 
 SCALES = {"X0_scale": (0.1,), "Out0_scale": (0.1,)}
 

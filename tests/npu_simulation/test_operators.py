@@ -12,7 +12,7 @@ import pytest
 from picoquant.npu.simulation import operators
 from picoquant.npu.simulation.arithmetic import Levels, Requantiser, table
 from picoquant.npu.simulation.convolution import Geometry, convolve, exact_type
-from picoquant.npu_simulation.rules import Arithmetic, Rules
+from picoquant.targets.integer_rules import Arithmetic, Rules
 from tests.npu_simulation.onnx_kernels import onnx_runtime
 
 FLOAT = Rules(Arithmetic("uint8", "half_to_even", 0))

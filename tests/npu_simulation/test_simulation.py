@@ -8,10 +8,10 @@ import pytest
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ToolError
 from picoquant.npu.simulation.simulation import NpuSimulation
-from picoquant.npu_simulation.rules import Arithmetic, Rules
-from picoquant.packaging.targets import load_target
 from picoquant.runtimes.backends import simulating
 from picoquant.runtimes.model import model_of_folder
+from picoquant.targets.integer_rules import Arithmetic, Rules
+from picoquant.targets.profiles import load_target
 from tests.npu.quick_int8 import exported, quick_int8
 from tests.packaging.small_int8 import write_small
 

@@ -9,10 +9,10 @@ import yaml
 
 from picoquant.config.locate import shipped
 from picoquant.errors import ConfigError
-from picoquant.packaging.operator_list import ask_opt
 from picoquant.packaging.refresh import refresh_operators
-from picoquant.packaging.target_table import described, listing
-from picoquant.packaging.targets import known_targets, load_target
+from picoquant.targets.operator_list import ask_opt
+from picoquant.targets.profiles import known_targets, load_target
+from picoquant.targets.table import described, listing
 
 
 @pytest.mark.parametrize("name", ["rv1126", "arm_cpu"])

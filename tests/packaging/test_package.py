@@ -20,12 +20,12 @@ from picoquant.packaging.forms import ONNX_VARIANTS
 from picoquant.packaging.package import Facts, Models, package
 from picoquant.packaging.prepared import Prepared
 from picoquant.packaging.preprocess import normalisation
-from picoquant.packaging.targets import load_target
 from picoquant.packaging.verify import verify
 from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.paddle_program.graph import read_split
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.storage.files import sha256
+from picoquant.targets.profiles import load_target
 from tests.npu.quick_int8 import exported, quick_int8
 from tests.packaging.board import blocks
 from tests.packaging.small_int8 import CONFIG, write_small
@@ -42,7 +42,7 @@ from pathlib import Path
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.packaging.package import Models, package
-from picoquant.packaging.targets import load_target
+from picoquant.targets.profiles import load_target
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 
 model, out, opt = map(Path, sys.argv[1:])

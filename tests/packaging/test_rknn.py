@@ -19,8 +19,8 @@ from picoquant.packaging.package import Models, package
 from picoquant.packaging.preprocess import normalisation
 from picoquant.packaging.rknn import float_onnx, platform_of, script
 from picoquant.packaging.sample import SampleImage
-from picoquant.packaging.targets import known_targets, load_target
 from picoquant.paddle_program.edit import batch_of_one
+from picoquant.targets.profiles import known_targets, load_target
 from tests.npu.quick_int8 import exported
 from tests.packaging.small_int8 import CONFIG
 

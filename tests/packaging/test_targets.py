@@ -10,7 +10,7 @@ import yaml
 
 from picoquant.config.locate import shipped
 from picoquant.errors import ConfigError
-from picoquant.packaging.targets import known_targets, load_target, load_targets
+from picoquant.targets.profiles import known_targets, load_target, load_targets
 
 SOCS = ["a311d", "c308x", "imx8mp", "rk1808", "rv1109", "rv1126", "s905d3"]
 

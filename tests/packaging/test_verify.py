@@ -15,10 +15,10 @@ from picoquant.errors import UserError
 from picoquant.packaging.archive import write_archive
 from picoquant.packaging.package import Models, package
 from picoquant.packaging.sample import feed_of_image, read_ppm
-from picoquant.packaging.targets import load_target
 from picoquant.packaging.verify import verify
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.storage.files import sha256
+from picoquant.targets.profiles import load_target
 from tests.commands import picoquant, refusal
 from tests.packaging.board import blocks
 

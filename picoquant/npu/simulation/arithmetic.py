@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from picoquant.npu_simulation.rules import Rules
+from picoquant.targets.integer_rules import Rules
 
 INT32 = (-(2**31), 2**31 - 1)
 

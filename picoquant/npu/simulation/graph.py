@@ -10,8 +10,8 @@ import numpy as np
 from picoquant.errors import ToolError
 from picoquant.int8.paddle_reader import QuantizedOperator, QuantizedProgram
 from picoquant.npu.simulation.arithmetic import Levels
-from picoquant.npu_simulation.rules import Rules
 from picoquant.paddle_program.graph import BORDER, Operator, Split, source_split
+from picoquant.targets.integer_rules import Rules
 
 _NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid")
 _KEEP_SIGN = (

@@ -8,7 +8,7 @@ import numpy as np
 
 from picoquant.npu.simulation.arithmetic import Levels, Multiplier, Requantiser, rounded, shifted
 from picoquant.npu.simulation.convolution import Geometry, padded, windows_of
-from picoquant.npu_simulation.rules import Rules
+from picoquant.targets.integer_rules import Rules
 
 
 def add(

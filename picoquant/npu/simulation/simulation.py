@@ -11,9 +11,9 @@ from picoquant.npu.simulation.arithmetic import Levels
 from picoquant.npu.simulation.graph import build_graph
 from picoquant.npu.simulation.normal_form import in_normal_form
 from picoquant.npu.simulation.steps import make_steps
-from picoquant.npu_simulation.rules import Rules
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.batches import in_batches
+from picoquant.targets.integer_rules import Rules
 
 
 class NpuSimulation:

@@ -13,8 +13,8 @@ from picoquant.npu.simulation import operators
 from picoquant.npu.simulation.arithmetic import INT32, Levels, Requantiser, rounded, table
 from picoquant.npu.simulation.convolution import Geometry, convolve, exact_type
 from picoquant.npu.simulation.graph import SimulatedGraph
-from picoquant.npu_simulation.rules import Rules
 from picoquant.paddle_program.graph import BOOKKEEPING, Operator
+from picoquant.targets.integer_rules import Rules
 
 Arrays = Sequence[np.ndarray]
 

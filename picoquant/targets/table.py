@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from picoquant.packaging.targets import Target
+from picoquant.targets.profiles import Target
 
 _PUBLISHED = "picodet_relu6_int8_416"
 

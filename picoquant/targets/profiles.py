@@ -17,8 +17,8 @@ from picoquant.config.locate import shipped, shipped_names
 from picoquant.config.nearest import unknown_key
 from picoquant.config.yaml_files import load_mapping
 from picoquant.errors import ConfigError
-from picoquant.npu_simulation.rules import MULTIPLIER_BITS, NUMBERS, ROUNDINGS, Arithmetic, Rules
-from picoquant.packaging.operator_list import OperatorList, load_operators
+from picoquant.targets.integer_rules import MULTIPLIER_BITS, NUMBERS, ROUNDINGS, Arithmetic, Rules
+from picoquant.targets.operator_list import OperatorList, load_operators
 
 LOG = logging.getLogger("picoquant")
 

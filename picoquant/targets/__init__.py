@@ -1,0 +1,1 @@
+"""Target profiles and what they list."""

@@ -142,7 +142,7 @@ def export_by_paddle2onnx(folder: Path, out: Path, size: Any, scratch: Path) -> 
     import sys
 
     from picoquant.paddle_program.edit import batch_of_one, write_program
-    from picoquant.toolchain.processes import run_program
+    from picoquant.utils.subprocesses import run_program
 
     write_program(batch_of_one(folder / "model.pdmodel", size), scratch / "qdq.pdmodel")
     code = (

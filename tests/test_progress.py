@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from picoquant import progress
-from picoquant.progress import Progress, duration
+from picoquant.utils import progress
+from picoquant.utils.progress import Progress, duration
 
 
 @pytest.mark.parametrize(

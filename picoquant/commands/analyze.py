@@ -124,11 +124,11 @@ def _analyse(
 ) -> Any:
     import paddle
 
-    from picoquant.progress import Progress
     from picoquant.quantization.analysis.accuracy import with_accuracy
     from picoquant.quantization.analysis.analyse import analyse, steps_of, with_min_max_ranges
     from picoquant.quantization.analysis.network import load_float, load_int8
     from picoquant.quantization.analysis.quantities import picodet_quantities
+    from picoquant.utils.progress import Progress
 
     executor = paddle.static.Executor(paddle.CPUPlace())
     LOG.info("analyze: %s (%s), %d images", folder.path, kind, len(feeds))

@@ -15,7 +15,6 @@ import numpy as np
 from picoquant.config.data import reader_settings, with_model_preprocessing, workers
 from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import load_recipe
-from picoquant.device import check_device
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
 from picoquant.evaluation.evaluate import Evaluation
@@ -36,6 +35,7 @@ from picoquant.stages.stage import Context
 from picoquant.storage.files import write_json, write_text
 from picoquant.storage.run_folder import CONFIG, RunFolder
 from picoquant.targets.profiles import Target, load_targets
+from picoquant.utils.device import check_device
 
 LOG = logging.getLogger("picoquant")
 
@@ -178,9 +178,9 @@ def dygraph_on(context: Context, classes: int) -> Iterator[Running]:
     Raises: `UserError` when there are no weights.
     """
     from picoquant.backends.paddle.runtime import dygraph_predictor
-    from picoquant.device import use_device
     from picoquant.postprocess import Decoder
     from picoquant.stages.model import trained_weights
+    from picoquant.utils.device import use_device
 
     recipe = context.recipe
     if context.run is None and not recipe.common.weights:

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from picoquant.backends.paddle_lite.find_opt import find_opt
 from picoquant.errors import ToolError
-from picoquant.toolchain.processes import run_program
+from picoquant.utils.subprocesses import run_program
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 9), (3, 12)
 _FREE_GB = 2.0  # a run on a small data set takes about 0.5 GB: checkpoints, exports, packages

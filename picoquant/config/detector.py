@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Union
 
-from picoquant.config.nearest import suggestion, unknown_key
 from picoquant.detector import settings as s
 from picoquant.errors import ConfigError
 from picoquant.postprocess.settings import NmsSettings
+from picoquant.utils.suggest import suggestion, unknown_key
 
 if TYPE_CHECKING:
     from pathlib import Path

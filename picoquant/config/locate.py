@@ -80,6 +80,6 @@ def _shipped(kind: str, name: str) -> Path | None:
 
 def _known(name: str, names: list[str]) -> str:
     """For the end of a message: the nearest of `names`, or all of them."""
-    from picoquant.config.nearest import suggestion
+    from picoquant.utils.suggest import suggestion
 
     return suggestion(name, names) or f"; shipped: {', '.join(names)}"

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from picoquant.config.locate import find, shipped, shipped_names
-from picoquant.config.nearest import unknown_key
 from picoquant.config.overrides import apply_overrides, check_keys, parse_override
 from picoquant.config.yaml_files import load_mapping, load_with_bases, merge
 from picoquant.errors import ConfigError
+from picoquant.utils.suggest import unknown_key
 
 LOG = logging.getLogger("picoquant")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.config.locate import shipped_files
-from picoquant.config.nearest import suggestion, unknown_key
 from picoquant.config.recipe import Recipe, build
 from picoquant.config.yaml_files import Tagged, load_with_bases
 from picoquant.errors import ConfigError
@@ -23,6 +22,7 @@ from picoquant.training.settings import (
     PiecewiseDecay,
     TrainSettings,
 )
+from picoquant.utils.suggest import suggestion, unknown_key
 
 _SCHEDULERS = {kind.__name__: kind for kind in (CosineDecay, PiecewiseDecay, LinearWarmup, ExpWarmup)}
 # Configuration key -> field of `EmaSettings`.

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from picoquant.config.nearest import suggestion, unknown_key
 from picoquant.data import checks
 from picoquant.errors import ConfigError
+from picoquant.utils.suggest import suggestion, unknown_key
 
 FORMATS = {"COCODataSet": "coco", "VOCDataSet": "voc", "ImageFolder": "folder"}  # tag -> format
 

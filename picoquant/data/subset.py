@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from picoquant.config.nearest import suggestion
 from picoquant.data.dataset import Dataset, Record
 from picoquant.data.seeds import CHOICE, generator
 from picoquant.errors import DataError
+from picoquant.utils.suggest import suggestion
 
 
 def choose(dataset: Dataset, count: int | None, how: str, seed: int) -> Dataset:

@@ -14,8 +14,8 @@ import numpy as np
 from picoquant.errors import WeightsError
 from picoquant.evaluation.coco_metrics import coco_metrics, coco_results
 from picoquant.postprocess import Decoder
-from picoquant.progress import Progress
 from picoquant.storage.files import whole_file
+from picoquant.utils.progress import Progress
 
 Predict = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 

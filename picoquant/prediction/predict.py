@@ -13,9 +13,9 @@ from picoquant.errors import DataError
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.postprocess import Detections
 from picoquant.prediction.sources import Frame
-from picoquant.progress import Progress
 from picoquant.runtimes.backends import Running
 from picoquant.storage.files import whole_file
+from picoquant.utils.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from picoquant.int8.paddle_writer import Int8Source, write_lite_model
 from picoquant.int8.tie_avoidance import Product, products_of, tie_free_ranges
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.static import free_variables, load_model
-from picoquant.progress import Progress, duration
 from picoquant.quantization.every_tensor import write_every_tensor_model
 from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
@@ -42,6 +41,7 @@ from picoquant.quantization.settings import NO_EVALUATION, QuantizeSettings
 from picoquant.storage.checkpoints import packed, unpacked
 from picoquant.storage.csv_log import CsvLog
 from picoquant.storage.files import write_json
+from picoquant.utils.progress import Progress, duration
 
 LOG = logging.getLogger("picoquant")
 

@@ -16,9 +16,9 @@ from typing import Any
 from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, write_infer_config
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.session import quiet, static_session
-from picoquant.progress import Progress
 from picoquant.quantization.settings import DistillationSettings, QuantizeSettings
 from picoquant.storage.files import disk_errors, write_json
+from picoquant.utils.progress import Progress
 
 LOG = logging.getLogger("picoquant")
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-from picoquant.config.nearest import suggestion
 from picoquant.errors import ConfigError
+from picoquant.utils.suggest import suggestion
 
 LOSSES = ("l2", "soft_label", "dkd", "skd")
 WEIGHT_TYPES = ("channel_wise_abs_max", "abs_max")

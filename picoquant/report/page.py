@@ -11,9 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from picoquant.evaluation.confusion import Confusion
-from picoquant.progress import duration
 from picoquant.report import plots
 from picoquant.report.contents import Detections, Layers, Report, Training
+from picoquant.utils.progress import duration
 
 _MATRIX = 20  # classes in a confusion matrix; with more, the most frequent confusions are listed
 _LISTED = 20

@@ -13,10 +13,10 @@ import numpy as np
 
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import columns
-from picoquant.progress import Progress
 from picoquant.runtimes.backends import Machine, running
 from picoquant.runtimes.model import Model
 from picoquant.runtimes.timing import Latency, measure
+from picoquant.utils.progress import Progress
 
 LOG = logging.getLogger("picoquant")
 

@@ -11,7 +11,6 @@ from typing import Any
 from picoquant.config.data import reader_settings, with_model_preprocessing, workers
 from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import load_recipe
-from picoquant.device import check_device
 from picoquant.errors import UserError
 from picoquant.stages import datasets
 from picoquant.stages.model import load_trained, say_classes, trained_weights
@@ -19,6 +18,7 @@ from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
 from picoquant.storage.run_folder import RunFolder
+from picoquant.utils.device import check_device
 
 LOG = logging.getLogger("picoquant")
 
@@ -128,9 +128,9 @@ def _evaluate_weights(context: Context, dataset: Any) -> Any:
     """Trained weights over a data set, through the dygraph network."""
     from picoquant.backends.paddle.runtime import dygraph_predictor
     from picoquant.data.readers.reader import EvalReader
-    from picoquant.device import use_device
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder
+    from picoquant.utils.device import use_device
 
     use_device(context.device)
     recipe = context.recipe

@@ -48,10 +48,10 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
 
     from picoquant.config.data import reader_settings
     from picoquant.data.readers.reader import EvalReader
-    from picoquant.device import use_device
     from picoquant.evaluation.export_parity import verify_export
     from picoquant.export.paddle_export import export_model
     from picoquant.paddle_program.infer_config import InferConfig
+    from picoquant.utils.device import use_device
 
     use_device(context.device)
     recipe = context.recipe

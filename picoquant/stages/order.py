@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Callable
 
 from picoquant.config.recipe import load_recipe
-from picoquant.device import check_device, rank_and_world
 from picoquant.errors import ConfigError
 from picoquant.stages import datasets, evaluate, export, package, quantize, train
 from picoquant.stages import ranks as helpers
 from picoquant.stages.run import run_stages, select
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.run_folder import CONFIG, LOG_FILE, RunFolder
+from picoquant.utils.device import check_device, rank_and_world
 
 STAGES = (train.STAGE, export.STAGE, quantize.STAGE, evaluate.STAGE, package.STAGE)
 

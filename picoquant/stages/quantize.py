@@ -11,7 +11,6 @@ from typing import Any, Callable
 
 from picoquant.config.data import reader_settings, with_model_preprocessing, workers
 from picoquant.config.detector import parse_detector
-from picoquant.device import rank_and_world
 from picoquant.errors import ToolError
 from picoquant.paddle_program.program import program_facts
 from picoquant.quantization.settings import (
@@ -27,6 +26,7 @@ from picoquant.stages.run_models import fp32_model
 from picoquant.stages.stage import Context, Stage
 from picoquant.stages.target_rules import own_settings, quant_aware_for_targets, say_origin
 from picoquant.storage.files import sha256
+from picoquant.utils.device import rank_and_world
 
 LOG = logging.getLogger("picoquant")
 
@@ -81,10 +81,10 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     """This process's part of the quantisation; the metrics in the first process."""
     from picoquant.backends.paddle.smoke_test import require_tried
     from picoquant.data.readers.reader import EvalReader, endless_sizes
-    from picoquant.device import use_device
     from picoquant.evaluation.evaluate import evaluate, feed_of
     from picoquant.postprocess.decoder import Decoder
     from picoquant.quantization.quantize import QuantizeSettings, quantize
+    from picoquant.utils.device import use_device
 
     use_device(context.device)
     recipe, folder = context.recipe, fp32_model(context)

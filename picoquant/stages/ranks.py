@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 
-from picoquant.device import rank_and_world, use_device
 from picoquant.stages.stage import Context
+from picoquant.utils.device import rank_and_world, use_device
 
 LOG = logging.getLogger("picoquant")
 
@@ -18,7 +18,7 @@ def call_helpers(context: Context, needed: bool) -> None:
     """Tell the other processes, if there are any, whether there is something to do."""
     if rank_and_world()[1] == 1:
         return
-    from picoquant.training.group import Group
+    from picoquant.utils.process_group import Group
 
     use_device(context.device)
     group = Group()
@@ -28,7 +28,7 @@ def call_helpers(context: Context, needed: bool) -> None:
 
 def called(context: Context) -> bool:
     """Wait for the first process's call; whether there is something to do. From now on only warnings are logged."""
-    from picoquant.training.group import Group
+    from picoquant.utils.process_group import Group
 
     LOG.setLevel(max(LOG.level, logging.WARNING))
     use_device(context.device)

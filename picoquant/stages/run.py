@@ -14,9 +14,9 @@ from importlib import metadata
 from picoquant import __version__
 from picoquant.config.yaml_files import dump_yaml
 from picoquant.errors import ConfigError
-from picoquant.progress import duration
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.run_folder import fingerprint
+from picoquant.utils.progress import duration
 
 LOG = logging.getLogger("picoquant")
 

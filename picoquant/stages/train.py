@@ -10,12 +10,12 @@ from typing import Any
 from picoquant.config.data import input_size, reader_settings, workers
 from picoquant.config.detector import parse_detector
 from picoquant.config.training import published_rate, scalar_folder, train_settings
-from picoquant.device import rank_and_world
 from picoquant.stages import datasets
 from picoquant.stages.model import load_start, say_classes, start_weights
 from picoquant.stages.ranks import call_helpers
 from picoquant.stages.stage import Context, Stage
 from picoquant.training.settings import check_precision
+from picoquant.utils.device import rank_and_world
 
 LOG = logging.getLogger("picoquant")
 
@@ -62,12 +62,12 @@ def _train(context: Context, keep: Path) -> Any:
     from picoquant.backends.paddle.child_process import ChildPredictor
     from picoquant.backends.paddle.compiled import compiled_predictor
     from picoquant.data.readers.reader import EvalReader, TrainReader
-    from picoquant.device import use_device
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder
     from picoquant.training.linear_rule import hint_at_reference
     from picoquant.training.loop import train
     from picoquant.training.scalar_log import FOLDER
+    from picoquant.utils.device import use_device
 
     use_device(context.device)
     recipe = context.recipe

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.config.locate import shipped, shipped_names
-from picoquant.config.nearest import unknown_key
 from picoquant.config.yaml_files import load_mapping
 from picoquant.errors import ConfigError
 from picoquant.targets.integer_rules import MULTIPLIER_BITS, NUMBERS, ROUNDINGS, Arithmetic, Rules
 from picoquant.targets.operator_list import OperatorList, load_operators
+from picoquant.utils.suggest import unknown_key
 
 LOG = logging.getLogger("picoquant")
 

@@ -16,22 +16,22 @@ from paddle import nn
 
 from picoquant.detector.weights import save_weights
 from picoquant.errors import PicoquantError
-from picoquant.progress import Progress
 from picoquant.storage.checkpoints import Checkpoint, Checkpoints, array_bytes, packed, unpacked
 from picoquant.storage.csv_log import CsvLog
 from picoquant.training.errors import DivergedError
 from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
 from picoquant.training.finite import first_not_finite
 from picoquant.training.freezing import freeze, train_mode
-from picoquant.training.group import Group, synchronised
 from picoquant.training.linear_rule import by_linear_rule
 from picoquant.training.optimizer import optimizer_step
 from picoquant.training.result import BEST, EVALUATIONS, LAST, METRICS, TrainResult
 from picoquant.training.scalar_log import ScalarLog
 from picoquant.training.schedule import learning_rate
 from picoquant.training.settings import TrainSettings, check_precision
-from picoquant.training.signals import DeferredSignals
 from picoquant.training.state import Position, TrainState, arrays_of, assign
+from picoquant.utils.process_group import Group, synchronised
+from picoquant.utils.progress import Progress
+from picoquant.utils.signals import DeferredSignals
 
 LOG = logging.getLogger("picoquant")
 

@@ -16,13 +16,13 @@ import picoquant  # noqa: F401  isort: skip  (zlib before paddle)
 import numpy as np
 import paddle
 
-from picoquant.device import rank_and_world
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.static import read_variable
-from picoquant.progress import Progress
 from picoquant.quantization.qat.fake_quant import scale_name
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings
+from picoquant.utils.device import rank_and_world
+from picoquant.utils.progress import Progress
 from tests.quantization.small_net import CONFIG, SIZE, settings
 
 STEPS, IMAGES = 12, 4

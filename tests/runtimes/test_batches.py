@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from picoquant.errors import WeightsError
-from picoquant.runtimes.batches import in_batches
+from picoquant.utils.batching import in_batches
 
 
 def test_parts_are_filled_up_and_the_filling_dropped():

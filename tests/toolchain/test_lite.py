@@ -12,7 +12,7 @@ from picoquant.backends.paddle_lite import find_opt as lite
 from picoquant.backends.paddle_lite import install
 from picoquant.backends.paddle_lite.opt_tool import OptTool, blame
 from picoquant.errors import ToolError
-from picoquant.toolchain.processes import run_program
+from picoquant.utils.subprocesses import run_program
 
 
 def script(path: Path, lines: str) -> Path:

@@ -17,8 +17,8 @@ from picoquant.data.formats.load import load_dataset
 from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.data.readers.reader import TrainReader
 from picoquant.data.settings import ReaderSettings
-from picoquant.device import rank_and_world
 from picoquant.training.loop import train
+from picoquant.utils.device import rank_and_world
 from tests.training import tiny
 
 IMAGES, EPOCHS = 24, 4

@@ -11,7 +11,7 @@ from typing import Any
 
 from picoquant.backends.paddle_lite.opt_tool import blame
 from picoquant.errors import ToolError
-from picoquant.toolchain.processes import run_program
+from picoquant.utils.subprocesses import run_program
 
 OPSET = 13  # the first with a scale for each channel
 

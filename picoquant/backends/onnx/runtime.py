@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import ToolError
-from picoquant.runtimes.batches import in_batches
+from picoquant.utils.batching import in_batches
 
 _INTEGER = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
 

@@ -22,7 +22,7 @@ import numpy as np
 from picoquant.detector.settings import DetectorSettings
 from picoquant.errors import PicoquantError
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.toolchain.processes import own_environment
+from picoquant.utils.subprocesses import own_environment
 
 _MODELS = 16  # that one child opens
 

@@ -21,7 +21,7 @@ from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import ProgramFacts, program_facts
 from picoquant.postprocess import Decoder, NmsSettings
-from picoquant.runtimes.batches import in_batches
+from picoquant.utils.batching import in_batches
 
 # What Paddle raises where its native code refuses something. Source: its `paddle/fluid/pybind/exception.cc`.
 _PADDLE_ERRORS = (RuntimeError, ValueError, IndexError, MemoryError, SystemError, OSError)
@@ -114,7 +114,7 @@ def open_predictor(
         else:
             config.disable_mkldnn()  # it is on by default in some builds of paddle
     else:
-        from picoquant.device import device_ids
+        from picoquant.utils.device import device_ids
 
         config.enable_use_gpu(_GPU_MEMORY, device_ids(device)[0])
     try:

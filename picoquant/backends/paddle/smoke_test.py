@@ -17,7 +17,7 @@ from picoquant.errors import PicoquantError, WeightsError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.storage.files import sha256
 from picoquant.storage.run_folder import MANIFEST
-from picoquant.toolchain.processes import Outcome, own_environment
+from picoquant.utils.subprocesses import Outcome, own_environment
 
 _SECONDS = 120
 # Native code's own ends; others, as SIGKILL for want of memory, say nothing of the model.

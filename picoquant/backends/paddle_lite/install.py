@@ -16,7 +16,7 @@ from pathlib import Path
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError
 from picoquant.storage.files import disk_errors, write_json
-from picoquant.toolchain.processes import run_program
+from picoquant.utils.subprocesses import run_program
 
 LOG = logging.getLogger("picoquant")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from picoquant.errors import ToolError
 from picoquant.storage.files import disk_errors
-from picoquant.toolchain.processes import Outcome, run_program
+from picoquant.utils.subprocesses import Outcome, run_program
 
 LOG = logging.getLogger("picoquant")
 

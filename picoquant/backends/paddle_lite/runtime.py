@@ -12,8 +12,8 @@ import numpy as np
 
 from picoquant.backends.paddle_lite.opt_tool import OptTool, blame
 from picoquant.errors import ToolError
-from picoquant.runtimes.batches import in_batches
-from picoquant.toolchain.processes import Outcome, clean_environment, run_program
+from picoquant.utils.batching import in_batches
+from picoquant.utils.subprocesses import Outcome, clean_environment, run_program
 
 X86 = "x86"
 _WORKER = Path(__file__).with_name("runtime_worker.py")

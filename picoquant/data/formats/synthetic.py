@@ -13,8 +13,8 @@ from picoquant.data import checks
 from picoquant.data.seeds import SHAPES, generator
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import ConfigError, DataError
-from picoquant.progress import Progress
 from picoquant.storage.files import disk_errors, recover_folder, replace_folder, write_json
+from picoquant.utils.progress import Progress
 
 LOG = logging.getLogger("picoquant")
 

@@ -13,12 +13,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from picoquant.config.nearest import suggestion
 from picoquant.data.dataset import Dataset, Record, Repairs
 from picoquant.data.formats.repair import LOG, check_files, choose, clip, no_annotations, report
 from picoquant.data.images import SUFFIXES
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
+from picoquant.utils.suggest import suggestion
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

@@ -12,8 +12,8 @@ from picoquant.npu.simulation.graph import build_graph
 from picoquant.npu.simulation.normal_form import in_normal_form
 from picoquant.npu.simulation.steps import make_steps
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.runtimes.batches import in_batches
 from picoquant.targets.integer_rules import Rules
+from picoquant.utils.batching import in_batches
 
 
 class NpuSimulation:

@@ -28,7 +28,6 @@ from paddleslim.auto_compression.create_compressed_program import (
 )
 from paddleslim.common.recover_program import recover_inference_program
 
-from picoquant.config.nearest import suggestion
 from picoquant.errors import ConfigError
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
@@ -54,6 +53,7 @@ from picoquant.quantization.settings import (
     QuantAwareSettings,
 )
 from picoquant.training.fast import fast_convolutions_available
+from picoquant.utils.suggest import suggestion
 
 
 @dataclass(frozen=True)

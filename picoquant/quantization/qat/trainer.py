@@ -28,7 +28,7 @@ from picoquant.quantization.qat.freeze import frozen_from
 from picoquant.quantization.qat.programs import QatPrograms
 from picoquant.quantization.settings import OwnSettings, QatTrainSettings
 from picoquant.storage.csv_log import CsvLog
-from picoquant.training.signals import DeferredSignals
+from picoquant.utils.signals import DeferredSignals
 
 LOG = logging.getLogger("picoquant")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from picoquant.errors import ToolError
-from picoquant.progress import duration
+from picoquant.utils.progress import duration
 
 LOG = logging.getLogger("picoquant")
 

@@ -16,7 +16,7 @@ import paddle.distributed as dist
 from paddle import Tensor, nn
 from paddle.distributed import collective
 
-from picoquant.device import rank_and_world
+from picoquant.utils.device import rank_and_world
 
 LOG = logging.getLogger("picoquant")
 

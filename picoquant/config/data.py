@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from picoquant.config.recipe import Recipe
-from picoquant.config.yaml_files import Tagged
 from picoquant.data.input_size import with_input_size
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import ConfigError
+from picoquant.yaml_files.load import Tagged
 
 
 def dataset_settings(recipe: Recipe, section: str) -> DatasetSettings:

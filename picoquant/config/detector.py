@@ -162,8 +162,8 @@ def load_detector(config: Union[str, Path, Mapping[str, Any]], num_classes: int 
 
     Raises: `ConfigError` when it does not describe a detector.
     """
-    from picoquant.config.yaml_files import load_detection_config
     from picoquant.detector.build import build_picodet
+    from picoquant.yaml_files.load import load_detection_config
 
     mapping = config if isinstance(config, Mapping) else load_detection_config(str(config))
     return build_picodet(parse_detector(mapping, num_classes))

@@ -12,11 +12,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from picoquant.config.locate import find, shipped, shipped_names
-from picoquant.config.overrides import apply_overrides, check_keys, parse_override
-from picoquant.config.yaml_files import load_mapping, load_with_bases, merge
 from picoquant.errors import ConfigError
 from picoquant.utils.suggest import unknown_key
+from picoquant.yaml_files.load import load_mapping, load_with_bases, merge
+from picoquant.yaml_files.locate import find, shipped, shipped_names
+from picoquant.yaml_files.overrides import apply_overrides, check_keys, parse_override
 
 LOG = logging.getLogger("picoquant")
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.locate import shipped_files
 from picoquant.config.recipe import Recipe, build
-from picoquant.config.yaml_files import Tagged, load_with_bases
 from picoquant.errors import ConfigError
 from picoquant.training.scalar_log import require_visualdl
 from picoquant.training.settings import (
@@ -23,6 +21,8 @@ from picoquant.training.settings import (
     TrainSettings,
 )
 from picoquant.utils.suggest import suggestion, unknown_key
+from picoquant.yaml_files.load import Tagged, load_with_bases
+from picoquant.yaml_files.locate import shipped_files
 
 _SCHEDULERS = {kind.__name__: kind for kind in (CosineDecay, PiecewiseDecay, LinearWarmup, ExpWarmup)}
 # Configuration key -> field of `EmaSettings`.

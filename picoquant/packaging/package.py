@@ -15,7 +15,6 @@ from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.qdq import write_onnx
 from picoquant.backends.paddle_lite.export import make_nb, other_version
 from picoquant.backends.paddle_lite.opt_tool import OptTool
-from picoquant.config.yaml_files import dump_yaml
 from picoquant.errors import UserError
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.agreement import compare
@@ -51,6 +50,7 @@ from picoquant.storage.files import (
     write_text,
 )
 from picoquant.targets.profiles import Target
+from picoquant.yaml_files.load import dump_yaml
 
 LOG = logging.getLogger("picoquant")
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from picoquant.backends.paddle_lite.opt_tool import OptTool
-from picoquant.config.locate import shipped_folder
 from picoquant.errors import ConfigError
 from picoquant.storage.files import disk_errors, write_text
 from picoquant.targets.operator_list import FOLDER, ask_opt, load_operators, operators_text
 from picoquant.targets.profiles import profile_path, read_profile
+from picoquant.yaml_files.locate import shipped_folder
 
 
 def refresh_operators(names: Sequence[str], opt: OptTool) -> list[str]:

@@ -195,7 +195,7 @@ def read_infer_config(folder: Path) -> InferConfig:
 
     Raises: `WeightsError` when it is absent (which settings would have been in it) or unusable.
     """
-    from picoquant.config.yaml_files import load_mapping
+    from picoquant.yaml_files.load import load_mapping
 
     path = Path(folder) / FILE_NAME
     if not path.is_file():
@@ -211,8 +211,8 @@ def read_infer_config(folder: Path) -> InferConfig:
 
 def write_infer_config(config: InferConfig, folder: Path) -> Path:
     """Write `infer_cfg.yml` into a model folder and return its path."""
-    from picoquant.config.yaml_files import dump_yaml
     from picoquant.storage.files import write_text
+    from picoquant.yaml_files.load import dump_yaml
 
     path = Path(folder) / FILE_NAME
     write_text(path, dump_yaml(config.to_mapping()))

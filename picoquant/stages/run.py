@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from picoquant import __version__
-from picoquant.config.yaml_files import dump_yaml
 from picoquant.errors import ConfigError
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.run_folder import fingerprint
 from picoquant.utils.progress import duration
+from picoquant.yaml_files.load import dump_yaml
 
 LOG = logging.getLogger("picoquant")
 

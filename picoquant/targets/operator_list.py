@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from picoquant.backends.paddle_lite.opt_tool import OptTool
-from picoquant.config.locate import shipped_folder
 from picoquant.errors import ConfigError, ToolError
+from picoquant.yaml_files.locate import shipped_folder
 
 FOLDER = "operators"
 _VERSION_LINE = "# opt "

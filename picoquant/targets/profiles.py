@@ -13,12 +13,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.locate import shipped, shipped_names
-from picoquant.config.yaml_files import load_mapping
 from picoquant.errors import ConfigError
 from picoquant.targets.integer_rules import MULTIPLIER_BITS, NUMBERS, ROUNDINGS, Arithmetic, Rules
 from picoquant.targets.operator_list import OperatorList, load_operators
 from picoquant.utils.suggest import unknown_key
+from picoquant.yaml_files.load import load_mapping
+from picoquant.yaml_files.locate import shipped, shipped_names
 
 LOG = logging.getLogger("picoquant")
 

@@ -95,7 +95,7 @@ def test_a_wheel_holds_recipes_configurations_and_targets(tmp_path, root):
     subprocess.run(list(map(str, install)), check=True, capture_output=True)
     code = (
         "from picoquant.config.recipe import load_recipe\n"
-        "from picoquant.config.locate import shipped_names\n"
+        "from picoquant.yaml_files.locate import shipped_names\n"
         "import picoquant; print(picoquant.__file__)\n"
         "print(load_recipe('quickstart').document['architecture'], load_recipe('quickstart').calibration.images)\n"
         "assert 'rv1126' in shipped_names('npu_targets')\n"

@@ -18,9 +18,9 @@ from picoquant.backends.paddle_lite.find_opt import find_opt
 from picoquant.backends.paddle_lite.install import own_environments
 from picoquant.cli.main import cli
 from picoquant.cli.tree import commands
-from picoquant.config.locate import shipped
 from picoquant.errors import ToolError
 from picoquant.weight_files.files import write_weights
+from picoquant.yaml_files.locate import shipped
 from tests.commands import picoquant
 
 SMALL = """

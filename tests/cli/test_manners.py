@@ -15,7 +15,7 @@ import pytest
 from picoquant.cli.main import cli
 from picoquant.cli.options import BACKENDS
 from picoquant.cli.tree import commands
-from picoquant.config.locate import shipped_names
+from picoquant.yaml_files.locate import shipped_names
 from tests.commands import picoquant
 
 HEAVY = "{'paddle', 'onnxruntime', 'onnx', 'cv2', 'matplotlib', 'pycocotools', 'paddleslim', 'scipy'}"

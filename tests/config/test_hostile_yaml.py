@@ -53,7 +53,7 @@ FILES = {
 _CODE = """
 import resource, sys, time
 from pathlib import Path
-from picoquant.config.yaml_files import load_with_bases
+from picoquant.yaml_files.load import load_with_bases
 from picoquant.errors import ConfigError
 limit = 200 << 20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -4,8 +4,8 @@ import pytest
 
 from picoquant.config.recipe import load_recipe
 from picoquant.config.training import train_settings
-from picoquant.config.yaml_files import dump_yaml
 from picoquant.errors import ConfigError
+from picoquant.yaml_files.load import dump_yaml
 
 
 def test_the_shipped_recipe_has_paddledetections_values():

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from picoquant.config.yaml_files import (
+from picoquant.errors import ConfigError
+from picoquant.yaml_files.load import (
     Tagged,
     dump_yaml,
     load_detection_config,
@@ -10,7 +11,6 @@ from picoquant.config.yaml_files import (
     merge,
     parse_yaml,
 )
-from picoquant.errors import ConfigError
 
 
 def test_a_tagged_mapping_keeps_its_tag_through_writing_and_reading():

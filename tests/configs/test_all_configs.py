@@ -15,15 +15,15 @@ import pytest
 
 from picoquant.config.data import dataset_settings, input_size, reader_settings
 from picoquant.config.detector import load_detector, parse_detector
-from picoquant.config.locate import shipped_files
 from picoquant.config.recipe import Recipe, load_recipe
 from picoquant.config.training import train_settings
-from picoquant.config.yaml_files import load_detection_config
 from picoquant.detector.picodet import PicoDet
 from picoquant.detector.settings import DetectorSettings
 from picoquant.evaluation.export_parity import verify_export
 from picoquant.export import InferConfig
 from picoquant.export.paddle_export import export_model
+from picoquant.yaml_files.load import load_detection_config
+from picoquant.yaml_files.locate import shipped_files
 
 NAMES = list(shipped_files("configs"))
 

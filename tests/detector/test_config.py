@@ -6,9 +6,9 @@ import paddle
 import pytest
 
 from picoquant.config.detector import load_detector, parse_detector
-from picoquant.config.yaml_files import Tagged
 from picoquant.detector import settings as s
 from picoquant.errors import ConfigError
+from picoquant.yaml_files.load import Tagged
 
 
 def test_absent_keys_take_paddledetections_defaults(small):

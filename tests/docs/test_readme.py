@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from picoquant.cli.main import cli
 from picoquant.cli.tree import commands
-from picoquant.config.locate import shipped
 from picoquant.config.recipe import load_recipe
+from picoquant.yaml_files.locate import shipped
 from tests.commands import picoquant
 
 LANGUAGES = ("README.md", "README_cn.md")

@@ -12,9 +12,9 @@ from picoquant.backends.paddle import child_process as child_module
 from picoquant.backends.paddle.child_process import ChildPredictor, ChildRuntime
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.config.detector import parse_detector
-from picoquant.config.yaml_files import load_detection_config
 from picoquant.errors import PicoquantError
 from picoquant.evaluation import compiled_predictor
+from picoquant.yaml_files.load import load_detection_config
 from tests.export.conftest import make_detector
 from tests.packaging.small_int8 import write_small
 

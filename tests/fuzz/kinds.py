@@ -133,9 +133,9 @@ def run_recipe(folder: Path, content: bytes) -> None:
 
 
 def _recipes() -> list[Any]:
-    from picoquant.config.locate import shipped
     from picoquant.config.recipe import load_recipe
-    from picoquant.config.yaml_files import load_mapping
+    from picoquant.yaml_files.load import load_mapping
+    from picoquant.yaml_files.locate import shipped
 
     whole = dict(load_recipe("picodet_s_qat_dis", []).document)
     return [
@@ -147,7 +147,7 @@ def _recipes() -> list[Any]:
 
 def as_yaml(value: Any) -> bytes:
     """YAML of a document, tags kept; what YAML cannot say becomes its text."""
-    from picoquant.config.yaml_files import dump_yaml
+    from picoquant.yaml_files.load import dump_yaml
 
     try:
         return dump_yaml(value).encode("utf-8", "surrogatepass")
@@ -164,8 +164,8 @@ def run_profile(folder: Path, content: bytes) -> None:
 
 
 def _profiles() -> list[Any]:
-    from picoquant.config.locate import shipped
-    from picoquant.config.yaml_files import load_mapping
+    from picoquant.yaml_files.load import load_mapping
+    from picoquant.yaml_files.locate import shipped
 
     return [load_mapping(shipped("npu_targets", name)) for name in ("rv1126", "a311d", "generic_onnx")]
 

@@ -102,7 +102,7 @@ def _with(name: str, content: bytes) -> bytes:
 
 def _document(name: str, edits: list) -> bytes:
     """A YAML or JSON file with entries edited."""
-    from picoquant.config.yaml_files import parse_yaml
+    from picoquant.yaml_files.load import parse_yaml
     from tests.fuzz.kinds import as_yaml
 
     text = package_files()[name].decode()

@@ -183,8 +183,8 @@ def test_command(run):
 
 def test_own_profile_that_the_run_was_made_for(run, tmp_path):
     """A profile beside the recipe is found by its name: the run's own configuration says where it is."""
-    from picoquant.config.locate import shipped
     from picoquant.stages.target_rules import target_of_run
+    from picoquant.yaml_files.locate import shipped
 
     profile = tmp_path / "my_board.yaml"
     text = shipped("npu_targets", "rv1126").read_text()

@@ -7,12 +7,12 @@ import shutil
 import pytest
 import yaml
 
-from picoquant.config.locate import shipped
 from picoquant.errors import ConfigError
 from picoquant.packaging.refresh import refresh_operators
 from picoquant.targets.operator_list import ask_opt
 from picoquant.targets.profiles import known_targets, load_target
 from picoquant.targets.table import described, listing
+from picoquant.yaml_files.locate import shipped
 
 
 @pytest.mark.parametrize("name", ["rv1126", "arm_cpu"])

@@ -8,9 +8,9 @@ from dataclasses import asdict
 import pytest
 import yaml
 
-from picoquant.config.locate import shipped
 from picoquant.errors import ConfigError
 from picoquant.targets.profiles import known_targets, load_target, load_targets
+from picoquant.yaml_files.locate import shipped
 
 SOCS = ["a311d", "c308x", "imx8mp", "rk1808", "rv1109", "rv1126", "s905d3"]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from picoquant.config.recipe import load_recipe
-from picoquant.config.yaml_files import dump_yaml
 from picoquant.data.images import read_image
 from picoquant.packaging.sample import expected_detections
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.yaml_files.load import dump_yaml
 from tests.packaging.small_int8 import CONFIG, write_small
 
 IMAGES = 5

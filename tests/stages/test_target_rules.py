@@ -8,10 +8,10 @@ import shutil
 import pytest
 import yaml
 
-from picoquant.config.locate import shipped
 from picoquant.config.recipe import load_recipe
 from picoquant.errors import ConfigError
 from picoquant.stages.target_rules import own_settings, quant_aware_for_targets, say_origin
+from picoquant.yaml_files.locate import shipped
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from picoquant.config.yaml_files import parse_yaml
 from picoquant.errors import ConfigError
 from picoquant.utils.suggest import unknown_key
+from picoquant.yaml_files.load import parse_yaml
 
 # A schema says which keys a mapping may have: a dict of key -> schema below it; None ends the
 # checking (a plain value, or a mapping whose keys are free).

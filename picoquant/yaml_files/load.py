@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from picoquant.config.bases import base_files
-from picoquant.config.locate import find
 from picoquant.errors import ConfigError
+from picoquant.yaml_files.bases import base_files
+from picoquant.yaml_files.locate import find
 
 # PaddleDetection's largest configuration, resolved, has 8 KiB and 1,000 nodes; PyYAML reads 50,000 a second.
 _MAX_BYTES = 256 << 10

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from picoquant.config.locate import shipped_files, shipped_folder
 from picoquant.errors import ConfigError
+from picoquant.yaml_files.locate import shipped_files, shipped_folder
 
 LOG = logging.getLogger("picoquant")
 

@@ -1,0 +1,1 @@
+"""YAML files: bases, overrides, places, hints."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from picoquant import __version__
 from picoquant.cli import console
 from picoquant.cli.analyze import analyze
 from picoquant.cli.benchmark import benchmark
@@ -24,6 +23,7 @@ from picoquant.cli.report import report
 from picoquant.cli.tree import finish
 from picoquant.cli.verify import verify
 from picoquant.errors import UserError
+from picoquant.version import __version__
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

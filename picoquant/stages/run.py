@@ -11,11 +11,11 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 
-from picoquant import __version__
 from picoquant.errors import ConfigError
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.run_folder import fingerprint
 from picoquant.utils.progress import duration
+from picoquant.version import __version__
 from picoquant.yaml_files.load import dump_yaml
 
 LOG = logging.getLogger("picoquant")

@@ -63,8 +63,9 @@ def contenders(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
     from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
     from picoquant.backends.onnx.qdq import make_onnx, write_onnx
     from picoquant.int8.paddle_reader import read_quantised
-    from picoquant.paddle_program.edit import batch_of_one, read_params, write_program
+    from picoquant.paddle_program.edit import batch_of_one, write_program
     from picoquant.paddle_program.model_folder import ModelFolder
+    from picoquant.paddle_program.params import read_params
 
     models = {}
     fp32 = ModelFolder.open(options.run / "export")

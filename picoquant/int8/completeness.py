@@ -18,7 +18,7 @@ import paddle
 from picoquant.errors import PicoquantError
 from picoquant.int8.activations import TargetTensors, target_tensors
 from picoquant.int8.paddle_reader import QuantizedOperator, read_quantised
-from picoquant.paddle_program.edit import read_params
+from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.session import static_session
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import WeightsError
-from picoquant.paddle_program.edit import read_params, write_params
+from picoquant.paddle_program.params import read_params, write_params
 
 _BITS = 8
 _LARGEST = 2 ** (_BITS - 1) - 1

@@ -8,8 +8,9 @@ from typing import Any
 
 from picoquant.errors import UserError
 from picoquant.int8.paddle_reader import QuantizedProgram, read_quantised
-from picoquant.paddle_program.edit import batch_of_one, read_params
+from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.params import read_params
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def require_finite_params(folder: ModelFolder) -> None:
     Raises: `WeightsError` naming the first one that is not finite; or when the file is damaged or another
         program's, on which paddle itself might crash.
     """
-    from picoquant.paddle_program.edit import read_params
+    from picoquant.paddle_program.params import read_params
     from picoquant.paddle_program.program import read_program
 
     try:

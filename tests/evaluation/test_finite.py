@@ -11,7 +11,7 @@ from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.backends.onnx.runtime import OnnxPredictor
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import WeightsError
-from picoquant.paddle_program.edit import read_params, write_params
+from picoquant.paddle_program.params import read_params, write_params
 from picoquant.paddle_program.program import read_program
 from picoquant.postprocess import Decoder, NmsSettings
 from tests.packaging.small_int8 import write_small

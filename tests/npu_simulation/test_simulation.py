@@ -39,8 +39,9 @@ def test_each_convolution_is_the_float_one_of_its_own_input(model, image):
     """Convolution, bias and batch-norm as the program has them, in float64, of the levels that went in: the
     rounded result is the simulation's but next to halves."""
     from picoquant.int8.paddle_reader import float_weights, read_quantised
-    from picoquant.paddle_program.edit import batch_of_one, read_params
+    from picoquant.paddle_program.edit import batch_of_one
     from picoquant.paddle_program.graph import source_split
+    from picoquant.paddle_program.params import read_params
 
     program = batch_of_one(model.model, (SIZE, SIZE))
     quantised = read_quantised(program, read_params(program, model.params), model.model)

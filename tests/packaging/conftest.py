@@ -17,7 +17,8 @@ def small(tmp_path_factory):
 def taken_apart(small):
     """Its program for one image, its stored values, and what `read_quantised` makes of them."""
     from picoquant.int8.paddle_reader import read_quantised
-    from picoquant.paddle_program.edit import batch_of_one, read_params
+    from picoquant.paddle_program.edit import batch_of_one
+    from picoquant.paddle_program.params import read_params
 
     program = batch_of_one(small.model, (32, 32))
     params = read_params(program, small.params)

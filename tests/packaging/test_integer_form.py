@@ -8,16 +8,11 @@ import pytest
 from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.backends.paddle_lite.integer_form import integer_form
 from picoquant.int8.paddle_reader import files_without_rounding, read_quantised
-from picoquant.paddle_program.edit import (
-    batch_of_one,
-    read_params,
-    smaller_for_opt,
-    write_params,
-    write_program,
-)
+from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.paddle_program.graph import CPU, NPU, read_split
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.params import read_params, write_params
 from picoquant.paddle_program.program import read_program
 from picoquant.targets.profiles import load_target
 from tests.npu.quick_int8 import exported, quick_int8

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from picoquant.errors import WeightsError
-from picoquant.paddle_program.edit import batch_of_one, read_params, stored_variables, write_params
+from picoquant.paddle_program.edit import batch_of_one
+from picoquant.paddle_program.params import read_params, stored_variables, write_params
 
 
 def shapes(program):

@@ -7,7 +7,8 @@ import pytest
 
 from picoquant.errors import WeightsError
 from picoquant.int8.paddle_reader import float_weights, read_quantised
-from picoquant.paddle_program.edit import batch_of_one, read_params
+from picoquant.paddle_program.edit import batch_of_one
+from picoquant.paddle_program.params import read_params
 from tests.packaging.small_int8 import write_small
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from picoquant.int8.fake_quant_run import Simulation, rounded_weight
 from picoquant.int8.weights import quantise_weight
-from picoquant.paddle_program.edit import read_params
+from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable

@@ -101,7 +101,7 @@ def test_onnx_that_does_not_load_is_named(run_dir):
 
 
 def test_damaged_scales_of_the_int8_model_are_named(run_dir):
-    from picoquant.paddle_program.edit import read_params, write_params
+    from picoquant.paddle_program.params import read_params, write_params
     from picoquant.paddle_program.program import read_program
 
     folder = run_dir / "quantize"

@@ -16,7 +16,8 @@ def write_onnx_form(folder: ModelFolder, path: Path) -> None:
     from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
     from picoquant.backends.onnx.qdq import make_onnx, write_onnx
     from picoquant.int8.paddle_reader import read_quantised
-    from picoquant.paddle_program.edit import batch_of_one, read_params, write_program
+    from picoquant.paddle_program.edit import batch_of_one, write_program
+    from picoquant.paddle_program.params import read_params
 
     facts = program_facts(folder.model)
     inside = len(facts.outputs[0][1]) == 2  # NMS: paddle2onnx's form of it is for one image

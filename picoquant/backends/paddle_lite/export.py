@@ -10,7 +10,8 @@ from typing import Any
 from picoquant.backends.paddle_lite.integer_form import integer_form
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.int8.paddle_reader import files_without_rounding, read_quantised
-from picoquant.paddle_program.edit import read_params, smaller_for_opt, write_params, write_program
+from picoquant.paddle_program.edit import smaller_for_opt, write_program
+from picoquant.paddle_program.params import read_params, write_params
 from picoquant.targets.profiles import Target
 
 LOG = logging.getLogger("picoquant")

@@ -19,7 +19,8 @@ def write_float_form(folder: ModelFolder, model: Path, params: Path) -> None:
         model, params: files to write.
     """
     from picoquant.int8.paddle_reader import float_weights, read_quantised
-    from picoquant.paddle_program.edit import batch_of_one, read_params, write_params, write_program
+    from picoquant.paddle_program.edit import batch_of_one, write_program
+    from picoquant.paddle_program.params import read_params, write_params
 
     program = batch_of_one(folder.model, folder.config.input_size)
     values = read_params(program, folder.params)

@@ -34,7 +34,8 @@ class NpuSimulation:
 
     def __init__(self, folder: ModelFolder, rules: Rules) -> None:
         from picoquant.int8.paddle_reader import read_quantised
-        from picoquant.paddle_program.edit import batch_of_one, read_params
+        from picoquant.paddle_program.edit import batch_of_one
+        from picoquant.paddle_program.params import read_params
 
         program = batch_of_one(folder.model, folder.config.input_size)
         params = read_params(program, folder.params)

@@ -21,8 +21,9 @@ from picoquant.int8.fake_quant_run import Range, Simulation, rounded_weight
 from picoquant.int8.layers import Layer, find_layers
 from picoquant.int8.paddle_reader import QuantizedProgram, read_quantised
 from picoquant.paddle_program.batch_norm_folding import fold_model
-from picoquant.paddle_program.edit import read_params, write_program
+from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.static import (
     InferenceModel,

@@ -61,7 +61,7 @@ def refresh(names: tuple[str, ...], opt: str | None) -> None:
     Example:  picoquant targets refresh
     """
     from picoquant.backends.paddle_lite.find_opt import find_opt
-    from picoquant.packaging.refresh import refresh_operators
+    from picoquant.backends.paddle_lite.supported_operators import refresh_operators
     from picoquant.targets.profiles import known_targets
 
     for line in refresh_operators(names or tuple(known_targets()), find_opt(opt)):

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from picoquant.backends.paddle_lite.opt_tool import OptTool
-from picoquant.errors import ConfigError, ToolError
+from picoquant.errors import ConfigError
 from picoquant.yaml_files.locate import shipped_folder
 
 FOLDER = "operators"
@@ -70,24 +69,3 @@ def operators_text(names: tuple[str, ...], version: str, device: str) -> str:
         f"{_VERSION_LINE}{version}",
     ]
     return "\n".join([*head, *sorted(names)]) + "\n"
-
-
-def ask_opt(opt: OptTool, device: str, valid_targets: str) -> tuple[str, ...]:
-    """The operators that opt says a device takes; for a CPU (no device) those of its own kernels and the host's.
-
-    Raises: `ToolError` when opt's answer is no table with the device in it.
-    """
-    target = device or valid_targets
-    rows = [line.rstrip() for line in opt.supported_operators(target).splitlines()]
-    header = next((row for row in rows if "OP_name" in row), "")
-    wanted = [device] if device else ["kARM", "kHost"]
-    ends = {name: header.find(name) + len(name) for name in header.split() if name != "OP_name"}
-    if not header or not any(name in ends for name in wanted):
-        raise ToolError(f"{opt.path} printed no table of operators for {target}: is it another version?")
-    found = set()
-    for row in rows[rows.index(header) + 1 :]:
-        words = row.split()
-        marks = {end for end in ends.values() if row[end - 1 : end] == "Y"}
-        if words and marks & {ends[name] for name in wanted if name in ends}:
-            found.add(words[0])
-    return tuple(sorted(found))

@@ -7,9 +7,8 @@ import shutil
 import pytest
 import yaml
 
+from picoquant.backends.paddle_lite.supported_operators import ask_opt, refresh_operators
 from picoquant.errors import ConfigError
-from picoquant.packaging.refresh import refresh_operators
-from picoquant.targets.operator_list import ask_opt
 from picoquant.targets.profiles import known_targets, load_target
 from picoquant.targets.table import described, listing
 from picoquant.yaml_files.locate import shipped

@@ -13,7 +13,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from picoquant.config import detector, schema, training
-from picoquant.config.recipe import CalibrationSettings, GlobalSettings, PackageSettings, SyntheticSettings
+from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings, SyntheticSettings
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.quantization import settings as quantization
 from picoquant.training.settings import EmaSettings, OptimizerSettings, TrainSettings

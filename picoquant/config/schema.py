@@ -61,8 +61,7 @@ def without_effect(values: Mapping[str, Any]) -> list[str]:
 
 def schema() -> dict[str, Any]:
     """Known keys: section -> keys below it (None: free, checked by the component's own settings)."""
-    from picoquant.config.recipe import GlobalSettings, PackageSettings, SyntheticSettings
-    from picoquant.config.training import TrainSection
+    from picoquant.config.sections import GlobalSettings, PackageSettings, SyntheticSettings, TrainSection
     from picoquant.quantization.settings import (
         DistillationSettings,
         OwnSettings,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.config.data import dataset_settings
-from picoquant.config.recipe import SyntheticSettings
+from picoquant.config.sections import SyntheticSettings
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 from picoquant.stages.stage import Context

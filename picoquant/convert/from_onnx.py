@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.backends.paddle.runtime import evaluation_mode
 from picoquant.convert.conv_graph import Conv, colours, read_convs
+from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import WeightsError
 
 TOLERANCE = 1e-3  # of the largest magnitude of an output

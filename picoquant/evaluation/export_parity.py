@@ -49,7 +49,7 @@ def verify_export(detector: Any, folder: ModelFolder, images: np.ndarray) -> flo
 def _raw(detector: Any, images: np.ndarray) -> list[np.ndarray]:
     import paddle
 
-    from picoquant.backends.paddle.runtime import evaluation_mode
+    from picoquant.detector.modes import evaluation_mode
 
     with evaluation_mode(detector), paddle.no_grad():
         return [level.numpy() for level in detector.logits(paddle.to_tensor(images))]

@@ -96,7 +96,7 @@ def export_model(
     Raises: `ConfigError` for an unknown kind or a size that does not fit, `UserError` when the disk
         refuses.
     """
-    from picoquant.backends.paddle.runtime import evaluation_mode
+    from picoquant.detector.modes import evaluation_mode
 
     if tuple(infer_config.input_size) != tuple(input_size):
         raise ConfigError(

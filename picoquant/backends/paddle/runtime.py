@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import WeightsError
 from picoquant.paddle_program.finite import require_finite_params
 from picoquant.paddle_program.infer_config import InferConfig
@@ -169,18 +169,6 @@ def _use_onednn(config: Any, quantised: bool) -> None:
         for name in config.pass_builder().all_passes():
             if name != "mkldnn_placement_pass":
                 config.delete_pass(name)
-
-
-@contextmanager
-def evaluation_mode(model: Any) -> Iterator[None]:
-    """Put a network into evaluation mode and, afterwards, back into the mode it was in."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        if training:
-            model.train()
 
 
 def available_cpus() -> int:

@@ -116,11 +116,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     import numpy as np
 
     import picoquant  # noqa: F401  zlib before paddle
-    from picoquant.quantization.settings import (
-        DistillationSettings,
-        QatTrainSettings,
-        QuantAwareSettings,
-    )
+    from picoquant.int8.scheme import QuantAwareSettings
+    from picoquant.quantization.settings import DistillationSettings, QatTrainSettings
 
     sections = (
         DistillationSettings(),

@@ -62,12 +62,8 @@ def without_effect(values: Mapping[str, Any]) -> list[str]:
 def schema() -> dict[str, Any]:
     """Known keys: section -> keys below it (None: free, checked by the component's own settings)."""
     from picoquant.config.sections import GlobalSettings, PackageSettings, SyntheticSettings, TrainSection
-    from picoquant.quantization.settings import (
-        DistillationSettings,
-        OwnSettings,
-        QatTrainSettings,
-        QuantAwareSettings,
-    )
+    from picoquant.int8.scheme import QuantAwareSettings
+    from picoquant.quantization.settings import DistillationSettings, OwnSettings, QatTrainSettings
 
     def keys(settings: type, *more: str) -> dict[str, None]:
         return {field.name: None for field in fields(settings)} | dict.fromkeys(more)

@@ -25,6 +25,7 @@ import paddle
 
 from picoquant.int8.activations import rounded_tensors
 from picoquant.int8.paddle_reader import ROUNDING
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.weights import QuantisedWeight, quantise_operator
 from picoquant.paddle_program.program import KEPT_FLOAT
 from picoquant.paddle_program.static import (
@@ -38,7 +39,6 @@ from picoquant.paddle_program.static import (
     write_variable,
 )
 from picoquant.quantization.qat.fake_quant import QuantizedOperator, scale_name
-from picoquant.quantization.settings import QuantAwareSettings
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import Any, Callable
 from picoquant.config.data import reader_settings, with_model_preprocessing, workers
 from picoquant.config.detector import parse_detector
 from picoquant.errors import ToolError
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.program import program_facts
 from picoquant.quantization.settings import (
     DistillationSettings,
     OwnSettings,
     QatTrainSettings,
-    QuantAwareSettings,
     check_together,
 )
 from picoquant.stages import datasets

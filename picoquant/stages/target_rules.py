@@ -9,7 +9,8 @@ from typing import Any
 
 from picoquant.config.recipe import Recipe, load_recipe
 from picoquant.errors import ConfigError
-from picoquant.quantization.settings import NO_EVALUATION, OwnSettings, QuantAwareSettings
+from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.quantization.settings import NO_EVALUATION, OwnSettings
 from picoquant.storage.run_folder import CONFIG
 from picoquant.targets.profiles import Target, known_targets, load_target, load_targets
 

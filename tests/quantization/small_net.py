@@ -9,15 +9,11 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.batch_norm_folding import fold_batch_norm
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.static import load_model
-from picoquant.quantization.settings import (
-    DistillationSettings,
-    QatTrainSettings,
-    QuantAwareSettings,
-    QuantizeSettings,
-)
+from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizeSettings
 
 SIZE = 32
 CONFIG = InferConfig((SIZE, SIZE), ("ball", "box"))

@@ -9,11 +9,12 @@ import paddle
 import pytest
 
 from picoquant.errors import ConfigError, UserError
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.session import quiet, static_session
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
 from picoquant.quantization.qat.fake_quant import QuantizedOperator
 from picoquant.quantization.qat.range_init import trained_ranges
-from picoquant.quantization.settings import OwnSettings, QuantAwareSettings
+from picoquant.quantization.settings import OwnSettings
 from tests.quantization.small_net import batches, settings
 from tests.quantization.test_quantize import predictions, run
 

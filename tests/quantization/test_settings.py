@@ -6,12 +6,8 @@ import pytest
 
 from picoquant.config.recipe import load_recipe
 from picoquant.errors import ConfigError
-from picoquant.quantization.settings import (
-    DistillationSettings,
-    OwnSettings,
-    QatTrainSettings,
-    QuantAwareSettings,
-)
+from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.quantization.settings import DistillationSettings, OwnSettings, QatTrainSettings
 
 SECTIONS = {
     "Distillation": DistillationSettings,

@@ -11,6 +11,7 @@ import pytest
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.int8.activations import target_tensors
 from picoquant.int8.paddle_writer import Int8Source, write_lite_model
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.tie_avoidance import (
     Product,
     products_of,
@@ -25,7 +26,6 @@ from picoquant.paddle_program.static import load_model
 from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.ptq.observers import observe_ranges
 from picoquant.quantization.qat.fake_quant import quantizable_operators
-from picoquant.quantization.settings import QuantAwareSettings
 from tests.npu.quick_int8 import exported
 
 

@@ -15,6 +15,7 @@ from picoquant.int8.paddle_writer import (
     quantised_weights,
     write_lite_model,
 )
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.weights import quantise_weight
 from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -22,7 +23,6 @@ from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import load_model
 from picoquant.quantization.ptq.observers import observe_ranges
 from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
-from picoquant.quantization.settings import QuantAwareSettings
 from tests.quantization.small_net import CONFIG, batches, export_small
 
 

@@ -20,6 +20,7 @@ from picoquant.int8.activations import TargetTensors, target_tensors
 from picoquant.int8.fake_quant_run import Range, Simulation, rounded_weight
 from picoquant.int8.layers import Layer, find_layers
 from picoquant.int8.paddle_reader import QuantizedProgram, read_quantised
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
@@ -34,7 +35,6 @@ from picoquant.paddle_program.static import (
 )
 from picoquant.quantization.analysis.statistics import Values, Watch
 from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
-from picoquant.quantization.settings import QuantAwareSettings
 from picoquant.storage.files import whole_file
 
 _LARGEST = 127

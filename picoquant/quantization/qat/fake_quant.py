@@ -16,10 +16,10 @@ import numpy as np
 import paddle
 
 from picoquant.errors import WeightsError
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.static import Inserter, input_names, output_names, write_variable
 from picoquant.quantization.qat.learned_ranges.lsq import learned_range
 from picoquant.quantization.qat.learned_ranges.pact import insert_pact_average
-from picoquant.quantization.settings import QuantAwareSettings
 
 # PaddleSlim's start of a moving average: range, and the weight and sum of what went into it.
 _START = {"scale": 0.001, "state": 1.0, "accum": 1.0}

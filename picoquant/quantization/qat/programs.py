@@ -29,6 +29,7 @@ from paddleslim.auto_compression.create_compressed_program import (
 from paddleslim.common.recover_program import recover_inference_program
 
 from picoquant.errors import ConfigError
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.onednn import read_weights_each_time, use_onednn
@@ -47,11 +48,7 @@ from picoquant.quantization.qat.learned_ranges.gradients import add_range_gradie
 from picoquant.quantization.qat.learned_ranges.pact import is_limit, limit_optimizer
 from picoquant.quantization.qat.learning_rate import LearningRate
 from picoquant.quantization.qat.teacher import PREFIX, Teacher
-from picoquant.quantization.settings import (
-    DistillationSettings,
-    QatTrainSettings,
-    QuantAwareSettings,
-)
+from picoquant.quantization.settings import DistillationSettings, QatTrainSettings
 from picoquant.training.fast import fast_convolutions_available
 from picoquant.utils.suggest import suggestion
 

@@ -35,11 +35,11 @@ from picoquant.quantization.ptq.adaptive_rounding import Moments, reconstruct
 from picoquant.quantization.ptq.bias_correction import correct_biases
 from picoquant.quantization.ptq.calibration_images import CalibrationImages, maker_of, watch
 from picoquant.quantization.ptq.equalisation import equalise, weight_scales
+from picoquant.quantization.ptq.equalisation_scales import FILE as SCALES
+from picoquant.quantization.ptq.equalisation_scales import write_scales
 from picoquant.quantization.ptq.histograms import Histogram
 from picoquant.quantization.ptq.range_search import choose_ranges, without_zeros
 from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
-from picoquant.quantization.qat.gradient_scaling import FILE as SCALES
-from picoquant.quantization.qat.gradient_scaling import write_scales
 from picoquant.quantization.settings import OwnSettings
 from picoquant.storage.files import whole_file, write_json
 

@@ -9,30 +9,13 @@ the same as without equalisation. The constants of a hard-swish that was written
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from picoquant.paddle_program.static import write_variable
-from picoquant.storage.files import whole_file
 
-FILE = "weight_scales.npz"
 _BACKWARD = 1  # op_role
-
-
-def write_scales(folder: Path, scales: Mapping[str, np.ndarray]) -> None:
-    """Keep the factors of stored variables beside a student's files."""
-    with whole_file(folder / FILE, "wb") as stream:
-        np.savez(stream, **scales)
-
-
-def read_scales(folder: Path) -> dict[str, np.ndarray]:
-    """The factors of stored variables of a student; none for a network that is as it was exported."""
-    if not (folder / FILE).is_file():
-        return {}
-    with np.load(folder / FILE) as arrays:
-        return dict(arrays)
 
 
 def learns(name: str, scales: Mapping[str, np.ndarray]) -> bool:

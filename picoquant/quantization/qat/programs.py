@@ -35,6 +35,7 @@ from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.onednn import read_weights_each_time, use_onednn
 from picoquant.paddle_program.static import InferenceModel, load_model, strip_feed_fetch
 from picoquant.quantization.final_nodes import final_nodes
+from picoquant.quantization.ptq.equalisation_scales import read_scales
 from picoquant.quantization.qat.distillation import distillation_loss
 from picoquant.quantization.qat.fake_quant import (
     QuantizedOperator,
@@ -43,7 +44,7 @@ from picoquant.quantization.qat.fake_quant import (
     scale_name,
 )
 from picoquant.quantization.qat.freeze import frozen_copy
-from picoquant.quantization.qat.gradient_scaling import at_own_rates, learns, read_scales
+from picoquant.quantization.qat.gradient_scaling import at_own_rates, learns
 from picoquant.quantization.qat.learned_ranges.gradients import add_range_gradients, cheaper_gradients
 from picoquant.quantization.qat.learned_ranges.pact import is_limit, limit_optimizer
 from picoquant.quantization.qat.learning_rate import LearningRate

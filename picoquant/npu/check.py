@@ -23,17 +23,9 @@ from picoquant.npu.lint import (
     why_on_cpu,
 )
 from picoquant.npu.partition import float_text, partition_text
+from picoquant.npu.partitioned import read_split
 from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
-from picoquant.paddle_program.graph import (
-    CONVERSION,
-    CPU,
-    NPU,
-    Operator,
-    Split,
-    plain_name,
-    read_split,
-    source_split,
-)
+from picoquant.paddle_program.graph import CONVERSION, CPU, NPU, Operator, Split, plain_name, source_split
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import KEPT_FLOAT, program_facts
 from picoquant.targets.profiles import Target

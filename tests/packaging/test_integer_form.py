@@ -8,8 +8,9 @@ import pytest
 from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.backends.paddle_lite.integer_form import integer_form
 from picoquant.int8.paddle_reader import files_without_rounding, read_quantised
+from picoquant.npu.partitioned import read_split
 from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
-from picoquant.paddle_program.graph import CPU, NPU, read_split
+from picoquant.paddle_program.graph import CPU, NPU
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params, write_params

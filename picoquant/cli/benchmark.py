@@ -50,8 +50,8 @@ def benchmark(
                picoquant benchmark --backend onnx --threads 1 --threads 2 --batch 1 --batch 8 --save-dir output/
     """
     from picoquant.errors import UserError
+    from picoquant.packaging.open_model import open_model
     from picoquant.runtimes import benchmark as library
-    from picoquant.runtimes.model import open_model
     from picoquant.storage.files import write_json, write_text
 
     root = Path(save_dir).expanduser()

@@ -55,9 +55,9 @@ def predict(
     found = places.find(sources)
     path = model or model_of_run(save_dir)  # what may be missing is found out before OpenCV is loaded
 
+    from picoquant.packaging.open_model import open_model
     from picoquant.prediction import predict as library
     from picoquant.runtimes.backends import Machine, running
-    from picoquant.runtimes.model import open_model
     from picoquant.storage.files import disk_errors
 
     folder = Path(out or Path(save_dir) / "predictions").expanduser()

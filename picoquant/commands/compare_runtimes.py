@@ -18,6 +18,7 @@ from picoquant.config.recipe import load_recipe
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
 from picoquant.evaluation.evaluate import Evaluation
+from picoquant.packaging.open_model import open_model
 from picoquant.runtimes.backends import (
     MACHINE,
     SIMULATION,
@@ -27,7 +28,7 @@ from picoquant.runtimes.backends import (
     running,
     simulating,
 )
-from picoquant.runtimes.model import Model, model_of_folder, open_model
+from picoquant.runtimes.model import Model, model_of_folder
 from picoquant.stages import datasets
 from picoquant.stages.model import BEST_WEIGHTS, load_trained
 from picoquant.stages.run_models import config_of, int8_model

@@ -190,10 +190,10 @@ def bombs() -> st.SearchStrategy:
 def run_package(folder: Path, content: bytes) -> None:
     """`picoquant verify`, and the package as a model in two runtimes, as `predict` and `eval` use it."""
     from picoquant.errors import UserError
+    from picoquant.packaging.open_model import open_model
     from picoquant.packaging.sample import detect, feed_of_image
     from picoquant.packaging.verify import verify
     from picoquant.runtimes.backends import Machine, running
-    from picoquant.runtimes.model import open_model
 
     path = folder / f"{_TOP}.tar.gz"
     path.write_bytes(content)

@@ -9,9 +9,10 @@ from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.backends.paddle_lite.runtime import runtime_of
 from picoquant.errors import ToolError, UserError
+from picoquant.packaging.open_model import open_model
 from picoquant.packaging.package import Models, package
 from picoquant.runtimes.backends import Machine, check_backends, running
-from picoquant.runtimes.model import model_of_folder, open_model
+from picoquant.runtimes.model import model_of_folder
 from picoquant.targets.profiles import load_target
 from tests.export.conftest import detector, exports, images, infer_config  # noqa: F401  fixtures
 from tests.packaging.conftest import small  # noqa: F401  fixture

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import ToolError, WeightsError
-from picoquant.packaging.preprocess import normalisation
-from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.infer_config import InferConfig, normalisation
 from picoquant.paddle_program.model_folder import ModelFolder
 
 # Rounding of one level in 127 that falls the other way in an early layer grows on the way through the

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import DataError, ToolError
-from picoquant.packaging.preprocess import normalisation
 from picoquant.packaging.sample import SampleImage
 from picoquant.paddle_program.edit import without_hard_swish, write_program
-from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.infer_config import InferConfig, normalisation
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.storage.files import whole_file, write_text
 from picoquant.targets.profiles import Target

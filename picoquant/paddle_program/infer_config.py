@@ -217,3 +217,16 @@ def write_infer_config(config: InferConfig, folder: Path) -> Path:
     path = Path(folder) / FILE_NAME
     write_text(path, dump_yaml(config.to_mapping()))
     return path
+
+
+def normalisation(config: InferConfig) -> dict[str, dict[str, list[float]]]:
+    """Mean and standard deviation for pixels that count 0 to 255, and for pixels that count 0 to 1."""
+    mean, std = list(config.mean), list(config.std)
+    if config.is_scale:
+        small, large = (mean, std), ([v * 255 for v in mean], [v * 255 for v in std])
+    else:
+        small, large = ([v / 255 for v in mean], [v / 255 for v in std]), (mean, std)
+    return {
+        "pixels_0_255": {"mean": large[0], "std": large[1]},
+        "pixels_0_1": {"mean": small[0], "std": small[1]},
+    }

@@ -11,7 +11,7 @@ from PIL import Image
 
 from picoquant.backends.paddle import smoke_test as trial
 from picoquant.backends.paddle.runtime import open_predictor
-from picoquant.backends.paddle.smoke_test import made_by_a_run, require_survives, require_tried
+from picoquant.backends.paddle.smoke_test import require_survives, require_tried
 from picoquant.errors import PicoquantError, WeightsError
 from picoquant.packaging.open_model import open_model
 from picoquant.packaging.package import Models, package
@@ -19,6 +19,7 @@ from picoquant.packaging.verify import verify
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.program import program_facts, read_program
+from picoquant.paddle_program.provenance import made_by_a_run
 from picoquant.runtimes.backends import running
 from picoquant.storage.files import sha256
 from picoquant.targets.profiles import load_target

@@ -20,9 +20,9 @@ from picoquant.npu.partitioned import read_split
 from picoquant.packaging.forms import ONNX_VARIANTS
 from picoquant.packaging.package import Facts, Models, package
 from picoquant.packaging.prepared import Prepared
-from picoquant.packaging.preprocess import normalisation
 from picoquant.packaging.verify import verify
 from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
+from picoquant.paddle_program.infer_config import normalisation
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.storage.files import sha256
 from picoquant.targets.profiles import load_target

@@ -16,10 +16,10 @@ from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.data.images import read_image
 from picoquant.packaging.agreement import run_onnx
 from picoquant.packaging.package import Models, package
-from picoquant.packaging.preprocess import normalisation
 from picoquant.packaging.rknn import float_onnx, platform_of, script
 from picoquant.packaging.sample import SampleImage
 from picoquant.paddle_program.edit import batch_of_one
+from picoquant.paddle_program.infer_config import normalisation
 from picoquant.targets.profiles import known_targets, load_target
 from tests.npu.quick_int8 import exported
 from tests.packaging.small_int8 import CONFIG

@@ -101,7 +101,7 @@ def images(folder: Path, size: Any, config: Any) -> Any:
     """The images of a folder as inputs `[1, 3, H, W]`."""
     import cv2
 
-    from picoquant.packaging.agreement import feed_of
+    from picoquant.paddle_program.network_input import feed_of
 
     for path in sorted(folder.glob("*.jpg")):
         picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)

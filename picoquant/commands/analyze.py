@@ -100,7 +100,7 @@ def _models(context: Context, wanted: str | None) -> tuple[Any, str, Any]:
 def _feeds(context: Context, folder: Any, count: int) -> list[Mapping[str, Any]]:
     """The first calibration images, one in each feed."""
     from picoquant.data.readers.reader import EvalReader
-    from picoquant.evaluation.evaluate import feed_of
+    from picoquant.paddle_program.network_input import select_inputs
 
     images = datasets.calibration_images(context)
     if len(images) < count:
@@ -110,7 +110,7 @@ def _feeds(context: Context, folder: Any, count: int) -> list[Mapping[str, Any]]
     settings = with_model_preprocessing(reader_settings(context.recipe, "EvalReader"), folder.config)
     names = [name for name, _ in program_facts(folder.model).inputs]
     with EvalReader(datasets.first(images, count), replace(settings, batch_size=1), 0) as reader:
-        return [feed_of(batch, names) for batch in itertools.islice(reader, count)]
+        return [select_inputs(batch, names) for batch in itertools.islice(reader, count)]
 
 
 def _analyse(

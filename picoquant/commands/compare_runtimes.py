@@ -342,12 +342,12 @@ def evaluate_running(
 
 def single_feeds(reader: Any, names: Sequence[str], count: int) -> list[Mapping[str, np.ndarray]]:
     """The first images as feeds of one image each."""
-    from picoquant.evaluation.evaluate import feed_of
+    from picoquant.paddle_program.network_input import select_inputs
 
     feeds = []
     size = reader.settings.batch_size
     for batch in itertools.islice(reader, -(-count // size)):
-        feed = feed_of(batch, names)
+        feed = select_inputs(batch, names)
         feeds += [
             {name: value[i : i + 1] for name, value in feed.items()} for i in range(len(batch["image"]))
         ]

@@ -11,8 +11,8 @@ from typing import Any, Callable
 
 import numpy as np
 
-from picoquant.errors import WeightsError
 from picoquant.evaluation.coco_metrics import coco_metrics, coco_results
+from picoquant.paddle_program.network_input import select_inputs
 from picoquant.postprocess import Decoder
 from picoquant.storage.files import whole_file
 from picoquant.utils.progress import Progress
@@ -73,7 +73,7 @@ def evaluate(
     done, began = 0, time.monotonic()
     try:
         for batch in reader:
-            outputs = predict(feed_of(batch, predict.input_names))
+            outputs = predict(select_inputs(batch, predict.input_names))
             for image_id, found in zip(batch["image_id"], decoder.decode(outputs, batch["scale_factor"])):
                 detections += coco_results(image_id, found, dataset.category_ids)
             done += len(batch["image"])
@@ -83,20 +83,3 @@ def evaluate(
     seconds = time.monotonic() - began
     metrics, per_class = coco_metrics(dataset.ground_truth(), detections, dataset.image_ids)
     return Evaluation(metrics, per_class, detections, done, seconds)
-
-
-def feed_of(batch: Mapping[str, np.ndarray], input_names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays of a batch that a model takes; a model's only input is the image, whatever its name.
-
-    Raises: `WeightsError` naming the input that there is nothing for.
-    """
-    if len(input_names) == 1:
-        return {input_names[0]: batch["image"]}
-    known = ("image", "scale_factor", "im_shape")
-    unknown = [name for name in input_names if name not in known]
-    if unknown:
-        raise WeightsError(
-            f"the model has the input {unknown[0]!r}, but only {', '.join(known)} can be given: "
-            "export it from a PicoDet"
-        )
-    return {name: batch[name] for name in input_names}

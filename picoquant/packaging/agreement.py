@@ -3,60 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from picoquant.errors import ToolError, WeightsError
-from picoquant.paddle_program.infer_config import InferConfig, normalisation
+from picoquant.errors import ToolError
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import feed_of
 
 # Rounding of one level in 127 that falls the other way in an early layer grows on the way through the
 # network: two correct implementations (Paddle's own two INT8 forms) were 22 to 34 dB apart on PicoDet-S-NPU,
 # this ONNX and Paddle 17 to 30 dB, before scales were tie-free (`int8/tie_avoidance.py`), which PaddleSlim's
 # are not. Networks that are not the same are near 0 dB.
 _GROSS_DB = 3.0
-_SEED = 0
-
-
-def sample_image(height: int, width: int) -> np.ndarray:
-    """A picture made up from a seed: soft shading and blocks with edges, `[height, width, 3]` uint8 RGB."""
-    random = np.random.default_rng(_SEED)
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-    image = np.empty((height, width, 3), np.float32)
-    for channel in range(3):
-        a, b, c = random.uniform(1.0, 6.0, 3)
-        image[..., channel] = 128 + 60 * np.sin(a * rows / height + b) * np.cos(c * columns / width)
-    for _ in range(24):
-        top, left = random.integers(0, height), random.integers(0, width)
-        tall, wide = random.integers(4, max(5, height // 3)), random.integers(4, max(5, width // 3))
-        image[top : top + tall, left : left + wide] = random.uniform(0, 255, 3)
-    return np.clip(image, 0, 255).astype(np.uint8)
-
-
-def feed_of(image: np.ndarray, names: Sequence[str], config: InferConfig) -> dict[str, np.ndarray]:
-    """A picture of the input's size as the feed of a model.
-
-    Args:
-        image: `[height, width, 3]` uint8 RGB.
-        names: the model's inputs.
-        config: its normalisation.
-    """
-    numbers = normalisation(config)["pixels_0_255"]
-    mean, std = (np.asarray(numbers[key], np.float32) for key in ("mean", "std"))
-    pixels = ((image.astype(np.float32) - mean) / std).transpose(2, 0, 1)[None]
-    known = {
-        "image": np.ascontiguousarray(pixels, np.float32),
-        "scale_factor": np.ones((1, 2), np.float32),
-        "im_shape": np.array([image.shape[:2]], np.float32),
-    }
-    missing = sorted(set(names) - set(known))
-    if missing:
-        raise WeightsError(f"the model has inputs unknown here: {', '.join(missing)}; export it again")
-    return {name: known[name] for name in names}
 
 
 def run_onnx(path: Path, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:

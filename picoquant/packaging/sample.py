@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import DataError
-from picoquant.packaging.agreement import sample_image
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import feed_of_image, sample_image
 from picoquant.postprocess import Detections
 from picoquant.storage.files import whole_file
 
@@ -82,33 +82,6 @@ def read_ppm(path: Path) -> np.ndarray:
     return read_image(path)
 
 
-def feed_of_image(image: np.ndarray, config: InferConfig) -> dict[str, np.ndarray]:
-    """An image of any size as the feed of a model, prepared as the evaluation prepares it.
-
-    Args:
-        image: `[H, W, 3]` uint8 RGB.
-        config: of the model.
-
-    Returns: `image [1, 3, H, W]`, `scale_factor [1, 2]` (y, x) and `im_shape [1, 2]`, float32.
-    """
-    from picoquant.data.transforms.normalize import NormalizeImage
-    from picoquant.data.transforms.resize import Resize
-    from picoquant.data.transforms.sample import Sample
-
-    sample = Sample(image, im_shape=(float(image.shape[0]), float(image.shape[1])))
-    rng = np.random.default_rng(0)  # the two draw nothing
-    sample = Resize(list(config.input_size), config.keep_ratio, config.interp)(sample, rng)
-    sample = NormalizeImage(config.mean, config.std, config.is_scale)(sample, rng)
-    pixels = np.zeros((1, 3, *config.input_size), np.float32)
-    resized = sample.image.transpose(2, 0, 1)[:, : config.input_size[0], : config.input_size[1]]
-    pixels[0, :, : resized.shape[1], : resized.shape[2]] = resized
-    return {
-        "image": pixels,
-        "scale_factor": np.array([sample.scale_factor], np.float32),
-        "im_shape": np.array([sample.im_shape], np.float32),
-    }
-
-
 def detect(predict: Any, decoder: Any, feed: dict[str, np.ndarray]) -> Detections:
     """Detections of one image.
 
@@ -117,9 +90,9 @@ def detect(predict: Any, decoder: Any, feed: dict[str, np.ndarray]) -> Detection
         decoder: fits the outputs.
         feed: see `feed_of_image`.
     """
-    from picoquant.evaluation.evaluate import feed_of
+    from picoquant.paddle_program.network_input import select_inputs
 
-    outputs = predict(feed_of(feed, predict.input_names))
+    outputs = predict(select_inputs(feed, predict.input_names))
     return decoder.decode(outputs, feed["scale_factor"])[0]
 
 

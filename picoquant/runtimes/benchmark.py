@@ -93,7 +93,7 @@ def _jobs(
 
 def noise(names: Sequence[str], size: tuple[int, int], batch: int) -> dict[str, np.ndarray]:
     """A feed of `batch` images, 0 to 1, the same each time."""
-    from picoquant.evaluation.evaluate import feed_of
+    from picoquant.paddle_program.network_input import select_inputs
 
     random = np.random.default_rng(0)
     made = {
@@ -101,7 +101,7 @@ def noise(names: Sequence[str], size: tuple[int, int], batch: int) -> dict[str, 
         "scale_factor": np.ones((batch, 2), np.float32),
         "im_shape": np.tile(np.array(size, np.float32), (batch, 1)),
     }
-    return feed_of(made, names)
+    return select_inputs(made, names)
 
 
 def as_table(cases: Sequence[Case], not_run: dict[str, str]) -> str:

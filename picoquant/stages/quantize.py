@@ -81,7 +81,8 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     """This process's part of the quantisation; the metrics in the first process."""
     from picoquant.backends.paddle.smoke_test import require_tried
     from picoquant.data.readers.reader import EvalReader, endless_sizes
-    from picoquant.evaluation.evaluate import evaluate, feed_of
+    from picoquant.evaluation.evaluate import evaluate
+    from picoquant.paddle_program.network_input import select_inputs
     from picoquant.postprocess.decoder import Decoder
     from picoquant.quantization.quantize import QuantizeSettings, quantize
     from picoquant.utils.device import use_device
@@ -113,7 +114,7 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
         drawn = partial(source.endless, calibration.seed, shuffle=calibration.shuffle)
 
         def batches(start: int, part: tuple[int, int] = shard) -> Any:
-            return (feed_of(batch, names) for batch in drawn(start, part))
+            return (select_inputs(batch, names) for batch in drawn(start, part))
 
         def score(predict: Any) -> float:
             named = _Predictor(predict, tuple(names))

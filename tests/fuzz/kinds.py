@@ -172,8 +172,8 @@ def _profiles() -> list[Any]:
 
 def run_infer_config(folder: Path, content: bytes) -> None:
     """The description beside an exported model, up to an image prepared by it."""
-    from picoquant.packaging.sample import feed_of_image
     from picoquant.paddle_program.infer_config import read_infer_config
+    from picoquant.paddle_program.network_input import feed_of_image
 
     (folder / "infer_cfg.yml").write_bytes(content)
     feed_of_image(np.full((40, 50, 3), 90, np.uint8), read_infer_config(folder))

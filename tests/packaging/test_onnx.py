@@ -19,8 +19,9 @@ from picoquant.backends.onnx.simplify import fold_batch_norm
 from picoquant.errors import ToolError
 from picoquant.int8.int32_bias import with_exact_bias, with_room_for_bias
 from picoquant.int8.paddle_reader import read_quantised
-from picoquant.packaging.agreement import compare, feed_of, run_onnx, sample_image
+from picoquant.packaging.agreement import compare, run_onnx
 from picoquant.paddle_program.edit import batch_of_one
+from picoquant.paddle_program.network_input import feed_of, sample_image
 from picoquant.paddle_program.params import read_params
 from tests.packaging.small_int8 import CONFIG, write_small
 

@@ -14,9 +14,10 @@ from picoquant.backends.paddle_lite.x86_form import write_float_form
 from picoquant.errors import UserError
 from picoquant.packaging.archive import write_archive
 from picoquant.packaging.package import Models, package
-from picoquant.packaging.sample import feed_of_image, read_ppm
+from picoquant.packaging.sample import read_ppm
 from picoquant.packaging.verify import verify
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import feed_of_image
 from picoquant.storage.files import sha256
 from picoquant.targets.profiles import load_target
 from tests.commands import picoquant, refusal

@@ -70,7 +70,7 @@ def _main() -> None:
     import paddle
 
     from picoquant.backends.paddle.runtime import open_predictor
-    from picoquant.packaging.agreement import feed_of, sample_image
+    from picoquant.paddle_program.network_input import feed_of, sample_image
 
     paddle.disable_signal_handler()
     folder, onednn = pickle.load(sys.stdin.buffer)  # our parent's words

@@ -1,0 +1,94 @@
+"""Image -> network input, as `infer_cfg.yml` describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from picoquant.errors import WeightsError
+from picoquant.paddle_program.infer_config import InferConfig, normalisation
+
+
+def select_inputs(batch: Mapping[str, np.ndarray], input_names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of a batch that a model takes; a model's only input is the image, whatever its name.
+
+    Raises: `WeightsError` naming the input that there is nothing for.
+    """
+    if len(input_names) == 1:
+        return {input_names[0]: batch["image"]}
+    known = ("image", "scale_factor", "im_shape")
+    unknown = [name for name in input_names if name not in known]
+    if unknown:
+        raise WeightsError(
+            f"the model has the input {unknown[0]!r}, but only {', '.join(known)} can be given: "
+            "export it from a PicoDet"
+        )
+    return {name: batch[name] for name in input_names}
+
+
+def feed_of_image(image: np.ndarray, config: InferConfig) -> dict[str, np.ndarray]:
+    """An image of any size as the feed of a model, prepared as the evaluation prepares it.
+
+    Args:
+        image: `[H, W, 3]` uint8 RGB.
+        config: of the model.
+
+    Returns: `image [1, 3, H, W]`, `scale_factor [1, 2]` (y, x) and `im_shape [1, 2]`, float32.
+    """
+    from picoquant.data.transforms.normalize import NormalizeImage
+    from picoquant.data.transforms.resize import Resize
+    from picoquant.data.transforms.sample import Sample
+
+    sample = Sample(image, im_shape=(float(image.shape[0]), float(image.shape[1])))
+    rng = np.random.default_rng(0)  # the two draw nothing
+    sample = Resize(list(config.input_size), config.keep_ratio, config.interp)(sample, rng)
+    sample = NormalizeImage(config.mean, config.std, config.is_scale)(sample, rng)
+    pixels = np.zeros((1, 3, *config.input_size), np.float32)
+    resized = sample.image.transpose(2, 0, 1)[:, : config.input_size[0], : config.input_size[1]]
+    pixels[0, :, : resized.shape[1], : resized.shape[2]] = resized
+    return {
+        "image": pixels,
+        "scale_factor": np.array([sample.scale_factor], np.float32),
+        "im_shape": np.array([sample.im_shape], np.float32),
+    }
+
+
+_SEED = 0
+
+
+def sample_image(height: int, width: int) -> np.ndarray:
+    """A picture made up from a seed: soft shading and blocks with edges, `[height, width, 3]` uint8 RGB."""
+    random = np.random.default_rng(_SEED)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    image = np.empty((height, width, 3), np.float32)
+    for channel in range(3):
+        a, b, c = random.uniform(1.0, 6.0, 3)
+        image[..., channel] = 128 + 60 * np.sin(a * rows / height + b) * np.cos(c * columns / width)
+    for _ in range(24):
+        top, left = random.integers(0, height), random.integers(0, width)
+        tall, wide = random.integers(4, max(5, height // 3)), random.integers(4, max(5, width // 3))
+        image[top : top + tall, left : left + wide] = random.uniform(0, 255, 3)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def feed_of(image: np.ndarray, names: Sequence[str], config: InferConfig) -> dict[str, np.ndarray]:
+    """A picture of the input's size as the feed of a model.
+
+    Args:
+        image: `[height, width, 3]` uint8 RGB.
+        names: the model's inputs.
+        config: its normalisation.
+    """
+    numbers = normalisation(config)["pixels_0_255"]
+    mean, std = (np.asarray(numbers[key], np.float32) for key in ("mean", "std"))
+    pixels = ((image.astype(np.float32) - mean) / std).transpose(2, 0, 1)[None]
+    known = {
+        "image": np.ascontiguousarray(pixels, np.float32),
+        "scale_factor": np.ones((1, 2), np.float32),
+        "im_shape": np.array([image.shape[:2]], np.float32),
+    }
+    missing = sorted(set(names) - set(known))
+    if missing:
+        raise WeightsError(f"the model has inputs unknown here: {', '.join(missing)}; export it again")
+    return {name: known[name] for name in names}

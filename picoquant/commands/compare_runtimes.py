@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from picoquant.config.data import reader_settings, with_model_preprocessing, workers
 from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import load_recipe
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
-from picoquant.evaluation.evaluate import Evaluation
 from picoquant.packaging.open_model import open_model
 from picoquant.runtimes.backends import (
     MACHINE,
@@ -29,7 +24,7 @@ from picoquant.runtimes.backends import (
     simulating,
 )
 from picoquant.runtimes.model import Model, model_of_folder
-from picoquant.stages import datasets
+from picoquant.stages.evaluating import evaluate_running, evaluation_images
 from picoquant.stages.model import BEST_WEIGHTS, load_trained
 from picoquant.stages.run_models import config_of, int8_model
 from picoquant.stages.stage import Context
@@ -193,12 +188,6 @@ def dygraph_on(context: Context, classes: int) -> Iterator[Running]:
     yield Running("dygraph", "fp32", dygraph_predictor(network), decoder, weights.stat().st_size)
 
 
-def evaluation_images(context: Context, limit: int | None) -> Any:
-    """The data set to evaluate on, or its first images."""
-    dataset = datasets.load(context, "EvalDataset")
-    return replace(dataset, records=dataset.records[:limit]) if limit else dataset
-
-
 def evaluate_backends(
     config: str | None,
     overrides: Sequence[str],
@@ -312,46 +301,6 @@ def _row(context: Context, ready: Running, model: Model | None, dataset: Any, ro
         name, ready.backend, ready.precision, model.name if model else "weights", found,
         latency.median_ms, latency.p90_ms, ready.bytes, ready.note,
     )  # fmt: skip
-
-
-def evaluate_running(
-    context: Context, ready: Running, model: Model | None, dataset: Any, name: str, feeds: int = 0
-) -> tuple[Evaluation, list[Mapping[str, np.ndarray]]]:
-    """Evaluate what is ready to be called, with the model's own preprocessing.
-
-    Args:
-        context: the recipe.
-        ready: see `ready_on`.
-        model: None for the network itself, which has the recipe's preprocessing.
-        dataset: to evaluate on.
-        name: for the progress line.
-        feeds: how many single images to give back, for timing.
-    """
-    from picoquant.data.readers.reader import EvalReader
-    from picoquant.evaluation.evaluate import evaluate
-
-    settings = reader_settings(context.recipe, "EvalReader")
-    if model is not None:
-        settings = with_model_preprocessing(settings, model.config)
-    with EvalReader(dataset, settings, workers(context.recipe)) as reader:
-        found = evaluate(ready.predict, ready.decoder, dataset, reader, title=name)
-        single = single_feeds(reader, ready.predict.input_names, feeds) if feeds else []
-    LOG.info("%s: mAP %.4f, %.1f images/s", name, found.metrics["mAP"], found.images_per_second)
-    return found, single
-
-
-def single_feeds(reader: Any, names: Sequence[str], count: int) -> list[Mapping[str, np.ndarray]]:
-    """The first images as feeds of one image each."""
-    from picoquant.paddle_program.network_input import select_inputs
-
-    feeds = []
-    size = reader.settings.batch_size
-    for batch in itertools.islice(reader, -(-count // size)):
-        feed = select_inputs(batch, names)
-        feeds += [
-            {name: value[i : i + 1] for name, value in feed.items()} for i in range(len(batch["image"]))
-        ]
-    return feeds[:count]
 
 
 def _pairs(rows: Sequence[Row], dataset: Any) -> dict[str, Any]:

@@ -9,19 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.commands.compare_runtimes import (
-    dygraph_on,
-    evaluate_running,
-    evaluation_images,
-    open_context,
-    ready_on,
-    simulated_on,
-)
+from picoquant.commands.compare_runtimes import dygraph_on, open_context, ready_on, simulated_on
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.parity import Ladder, Rung
 from picoquant.runtimes.backends import MACHINE, SIMULATION, Machine, Running
 from picoquant.runtimes.model import Model, model_of_folder
+from picoquant.stages.evaluating import evaluate_running, evaluation_images
 from picoquant.stages.model import trained_weights
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from picoquant.evaluation.evaluate import Evaluation
+from picoquant.utils.tables import columns
 
 _COLUMNS = (
     ("mAP", "mAP"),
@@ -128,15 +129,3 @@ def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = 
 
 def _score(value: float) -> str:
     return "-" if value < 0 else f"{value:.4f}"
-
-
-def columns(lines: Sequence[Sequence[str]]) -> str:
-    """Text in columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if number == 0 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(line, widths))
-        ).rstrip()
-        for line in lines
-    )

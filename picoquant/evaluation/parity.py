@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from picoquant.evaluation.comparison import columns
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import Paired
+from picoquant.utils.tables import columns
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import ToolError, UserError, WeightsError
-from picoquant.evaluation.comparison import columns
 from picoquant.runtimes.backends import Machine, running
 from picoquant.runtimes.model import Model
 from picoquant.runtimes.timing import Latency, measure
 from picoquant.utils.progress import Progress
+from picoquant.utils.tables import columns
 
 LOG = logging.getLogger("picoquant")
 

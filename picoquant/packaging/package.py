@@ -31,7 +31,7 @@ from picoquant.packaging.forms import (
     Forms,
     forms_of,
 )
-from picoquant.packaging.manifest import NAME, files_of, versions
+from picoquant.packaging.manifest import NAME, files_of
 from picoquant.packaging.npu_check import PARTITION, check_for_package
 from picoquant.packaging.prepared import Models, Prepared
 from picoquant.packaging.preprocess import description
@@ -50,6 +50,7 @@ from picoquant.storage.files import (
     write_text,
 )
 from picoquant.targets.profiles import Target
+from picoquant.utils.versions import OF_A_PACKAGE, versions
 from picoquant.yaml_files.load import dump_yaml
 
 LOG = logging.getLogger("picoquant")
@@ -134,7 +135,7 @@ def package(
             manifest = parts.write(folder)
             given = facts or Facts({}, {})
             manifest.update(mAP=dict(given.accuracy), settings=dict(given.settings))
-            manifest["versions"] = {**versions(), **({"opt": version} if version else {})}
+            manifest["versions"] = {**versions(OF_A_PACKAGE), **({"opt": version} if version else {})}
             manifest["files"] = files_of(folder)
             write_json(folder / NAME, manifest)
             packed = Path(scratch) / archive.name

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.commands.compare_runtimes import LOG
 from picoquant.config.data import reader_settings, with_model_preprocessing, workers
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.runtimes.backends import (
@@ -18,6 +17,8 @@ from picoquant.runtimes.backends import (
 from picoquant.runtimes.model import Model
 from picoquant.stages import datasets
 from picoquant.stages.stage import Context
+
+LOG = logging.getLogger("picoquant")
 
 
 def evaluation_images(context: Context, limit: int | None) -> Any:

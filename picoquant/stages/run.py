@@ -9,32 +9,15 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from importlib import metadata
 
 from picoquant.errors import ConfigError
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.run_folder import fingerprint
 from picoquant.utils.progress import duration
-from picoquant.version import __version__
+from picoquant.utils.versions import OF_A_RUN, versions
 from picoquant.yaml_files.load import dump_yaml
 
 LOG = logging.getLogger("picoquant")
-
-_PACKAGES = (
-    "paddlepaddle", "paddlepaddle-gpu", "paddleslim", "paddle2onnx", "onnx", "onnxruntime", "pycocotools",
-    "faster-coco-eval", "numpy", "opencv-python",
-)  # fmt: skip
-
-
-def versions() -> dict[str, str]:
-    """Versions of picoquant, Python and every package that takes part in a result."""
-    found = {"picoquant": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def command() -> str:
@@ -66,7 +49,7 @@ def run_stages(context: Context, stages: Sequence[Stage], force: bool = False) -
     run = context.run
     run.write_config(dump_yaml(context.recipe.document))
     run.describe(
-        versions=versions(),
+        versions=versions(OF_A_RUN),
         platform=platform.platform(),
         command=command(),
         recipe=context.recipe.source,

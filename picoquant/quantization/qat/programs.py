@@ -34,9 +34,8 @@ from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.onednn import read_weights_each_time, use_onednn
 from picoquant.paddle_program.static import InferenceModel, load_model, strip_feed_fetch
-from picoquant.quantization.final_nodes import final_nodes
 from picoquant.quantization.ptq.equalisation_scales import read_scales
-from picoquant.quantization.qat.distillation import distillation_loss
+from picoquant.quantization.qat.distillation import distillation_loss, final_nodes
 from picoquant.quantization.qat.fake_quant import (
     QuantizedOperator,
     insert_fake_quantisation,

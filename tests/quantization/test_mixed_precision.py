@@ -12,6 +12,7 @@ import pytest
 
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError
+from picoquant.int8.activations import one_range_a_group
 from picoquant.int8.completeness import check_int8_model
 from picoquant.int8.ignored_layers import choose, layer_names
 from picoquant.paddle_program.batch_norm_folding import fold_model
@@ -19,7 +20,6 @@ from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.session import static_session
-from picoquant.quantization.groups import one_range_a_group
 from picoquant.quantization.mixed_precision import fewest_in_float
 from picoquant.quantization.qat.fake_quant import QuantizedOperator
 from picoquant.quantization.quantize import quantize

@@ -15,6 +15,8 @@ import numpy as np
 import paddle
 
 from picoquant.errors import PicoquantError
+from picoquant.int8.activations import target_tensors
+from picoquant.int8.paddle_writer import Int8Source, float_values, load_source
 from picoquant.int8.weights import quantise_weight
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -205,3 +207,24 @@ def _round(inserter: Inserter, block: Any, scope: Any, name: str, limits: Range,
     levels = apply("scale", source, "steps", scale=1.0 / step, bias=0.0, bias_after_scale=True)
     levels = apply("clip", apply("round", levels, "whole"), "levels", min=float(-zero), max=top)
     return apply("scale", levels, "rounded", scale=step, bias=0.0, bias_after_scale=True).name
+
+
+def write_every_tensor_model(
+    source: Int8Source, executor: Any, folder: Path, config: InferConfig
+) -> ModelFolder:
+    """Write the simulation as a model folder.
+
+    Of layers in float the weights are as they are in the source; what goes in and comes out is still rounded.
+
+    Args:
+        source: what the INT8 model is made from; it has a range for every tensor of `target_tensors`.
+        executor: of Paddle.
+        folder: is made.
+        config: of the model folder.
+    """
+    with paddle.static.scope_guard(paddle.static.Scope()):
+        model = load_source(source, executor)
+        rounded = float_values(source, model)
+        names = target_tensors(model.program, model.feeds).names
+        limits = {name: Range.symmetric(source.ranges[name]) for name in names}
+        return Simulation(model, executor, limits, rounded).save(folder, config)

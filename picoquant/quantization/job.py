@@ -15,12 +15,12 @@ import paddle
 
 from picoquant.errors import ConfigError, PicoquantError, UserError
 from picoquant.int8.activations import one_range_a_group, target_tensors
+from picoquant.int8.fake_quant_run import write_every_tensor_model
 from picoquant.int8.ignored_layers import leaving_marked
 from picoquant.int8.paddle_writer import Int8Source, write_lite_model
 from picoquant.int8.tie_avoidance import Product, products_of, tie_free_ranges
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.static import free_variables, load_model
-from picoquant.quantization.every_tensor import write_every_tensor_model
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
 from picoquant.quantization.paths import Places
 from picoquant.quantization.ptq.calibration_images import CalibrationImages

@@ -7,6 +7,8 @@ from typing import Any
 import paddle
 from paddle import Tensor, nn
 
+from picoquant.errors import UserError
+
 
 @paddle.no_grad()
 def first_not_finite(model: nn.Layer, images: Tensor) -> str | None:
@@ -50,3 +52,7 @@ def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     return [tensor for part in value for tensor in _tensors(part)] if isinstance(value, (list, tuple)) else []
+
+
+class DivergedError(UserError):
+    """The loss is no number any more; the message names step and learning rate."""

@@ -18,9 +18,8 @@ from picoquant.detector.weights import save_weights
 from picoquant.errors import PicoquantError
 from picoquant.storage.checkpoints import Checkpoint, Checkpoints, array_bytes, packed, unpacked
 from picoquant.storage.csv_log import CsvLog
-from picoquant.training.errors import DivergedError
 from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
-from picoquant.training.finite import first_not_finite
+from picoquant.training.finite import DivergedError, first_not_finite
 from picoquant.training.freezing import freeze, train_mode
 from picoquant.training.linear_rule import by_linear_rule
 from picoquant.training.optimizer import optimizer_step

@@ -17,7 +17,7 @@ import pytest
 
 from picoquant.detector.weights import read_weights
 from picoquant.storage.checkpoints import Checkpoints, read_checkpoint
-from picoquant.training.errors import DivergedError
+from picoquant.training.finite import DivergedError
 from picoquant.training.loop import train
 from picoquant.training.state import arrays_of
 from tests.training import tiny

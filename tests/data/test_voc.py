@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from picoquant.data.folder import load_folder
 from picoquant.data.formats.coco import load_coco
-from picoquant.data.formats.load import load_dataset
+from picoquant.data.formats.load import load_dataset, load_folder
 from picoquant.data.formats.voc import VOC_CLASSES, load_voc
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import ConfigError, DataError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from picoquant.errors import ConfigError
@@ -46,3 +47,66 @@ def _positive(where: str, value: Any) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
         raise ConfigError(f"{where}: expected a number above 0, found {value!r}")
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """A whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value)
+
+
+def number(name: str, value: Any) -> float:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ConfigError(f"{name} must be a number, not {value!r}")
+    return float(value)
+
+
+def fraction(name: str, value: Any) -> float:
+    """A number from 0 to 1, as a probability is."""
+    result = number(name, value)
+    if not 0 <= result <= 1:
+        raise ConfigError(f"{name} must lie between 0 and 1, not {value!r}")
+    return result
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be true or false, not {value!r}")
+    return value
+
+
+def numbers(name: str, value: Any, count: int | None = None) -> tuple[float, ...]:
+    """A list of finite numbers, `count` of them unless None."""
+    if not isinstance(value, (list, tuple)) or (count is not None and len(value) != count):
+        wanted = "a list of" if count is None else f"a list of {count}"
+        raise ConfigError(f"{name} must be {wanted} numbers, not {value!r}")
+    return tuple(number(name, item) for item in value)
+
+
+def span(name: str, value: Any) -> tuple[float, float]:
+    """`[lowest, highest]`."""
+    low, high = numbers(name, value, 2)
+    if low > high:
+        raise ConfigError(f"{name} must be [lowest, highest], not {value!r}")
+    return low, high
+
+
+def size(name: str, value: Any) -> tuple[int, int]:
+    """`(height, width)` in pixels; a single number stands for a square."""
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        return whole(name, value[0], 1), whole(name, value[1], 1)
+    if isinstance(value, (list, tuple)):
+        raise ConfigError(f"{name} must be a number or [height, width], not {value!r}")
+    side = whole(name, value, 1)
+    return side, side
+
+
+def choice(name: str, value: Any, known: tuple) -> Any:
+    """One of `known`."""
+    if isinstance(value, bool) or value not in known:
+        listing = ", ".join(str(item) for item in known)
+        raise ConfigError(f"{name} must be one of {listing}, not {value!r}")
+    return value

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from picoquant.data import checks
 from picoquant.errors import ConfigError
+from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import suggestion, unknown_key
 
 FORMATS = {"COCODataSet": "coco", "VOCDataSet": "voc", "ImageFolder": "folder"}  # tag -> format

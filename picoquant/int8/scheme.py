@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from picoquant.errors import ConfigError
-from picoquant.utils.setting_checks import _listed, _one_of, _thawed
+from picoquant.utils.setting_checks import listed, one_of, thawed
 
 WEIGHT_TYPES = ("channel_wise_abs_max", "abs_max")
 
@@ -49,22 +49,22 @@ class QuantAwareSettings:
 
     def __post_init__(self) -> None:
         for name in ("quantize_op_types", "not_quant_pattern"):
-            object.__setattr__(self, name, tuple(_listed(getattr(self, name))))
+            object.__setattr__(self, name, tuple(listed(getattr(self, name))))
         if not self.quantize_op_types:
             raise ConfigError("QuantAware.quantize_op_types is empty: nothing would become INT8")
         for kind in self.quantize_op_types:
-            _one_of("QuantAware.quantize_op_types", kind, OPERATOR_TYPES)
+            one_of("QuantAware.quantize_op_types", kind, OPERATOR_TYPES)
         for name in ("weight_bits", "activation_bits"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= 8:
                 raise ConfigError(f"QuantAware.{name}: expected 2 to 8 bits, found {value!r}")
-        _one_of(
+        one_of(
             "QuantAware.activation_quantize_type",
             self.activation_quantize_type,
             ("moving_average_abs_max",),
         )
-        _one_of("QuantAware.weight_quantize_type", self.weight_quantize_type, WEIGHT_TYPES)
-        _one_of("QuantAware.dtype", self.dtype, ("int8",))
+        one_of("QuantAware.weight_quantize_type", self.weight_quantize_type, WEIGHT_TYPES)
+        one_of("QuantAware.dtype", self.dtype, ("int8",))
         for name in ("use_pact", "onnx_format", "for_tensorrt", "is_full_quantize"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"QuantAware.{name}: expected true or false, found {getattr(self, name)!r}")
@@ -76,4 +76,4 @@ class QuantAwareSettings:
 
     def to_paddleslim(self) -> dict[str, Any]:
         """The section as AutoCompression takes it."""
-        return {name: _thawed(getattr(self, name)) for name in self.__dataclass_fields__}
+        return {name: thawed(getattr(self, name)) for name in self.__dataclass_fields__}

@@ -13,7 +13,7 @@ from typing import Any, Union
 
 from picoquant.errors import ConfigError
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.utils.setting_checks import _between, _frozen, _listed, _one_of, _positive, _thawed, _whole
+from picoquant.utils.setting_checks import between, frozen, listed, one_of, positive, thawed, whole_or_none
 
 LOSSES = ("l2", "soft_label", "dkd", "skd")
 METHODS = ("qat", "ptq")
@@ -45,20 +45,20 @@ class DistillationSettings:
     teacher_params_filename: str = "model.pdiparams"
 
     def __post_init__(self) -> None:
-        node = () if self.node is None else tuple(_frozen(name) for name in _listed(self.node))
+        node = () if self.node is None else tuple(frozen(name) for name in listed(self.node))
         object.__setattr__(self, "node", node)
         nested = bool(node) and isinstance(node[0], tuple)
         for name in ("loss", "alpha"):
-            value = _frozen(getattr(self, name))
+            value = frozen(getattr(self, name))
             if not nested and isinstance(value, tuple):
                 value = _only(f"Distillation.{name}", value)
             object.__setattr__(self, name, value)
         if nested:
             self._check_lists(len(node))
-        for loss in _listed(self.loss):
-            _one_of("Distillation.loss", loss, LOSSES)
-        for alpha in _listed(self.alpha):
-            _positive("Distillation.alpha", alpha)
+        for loss in listed(self.loss):
+            one_of("Distillation.loss", loss, LOSSES)
+        for alpha in listed(self.alpha):
+            positive("Distillation.alpha", alpha)
         if not nested:
             object.__setattr__(self, "alpha", float(self.alpha))
 
@@ -74,9 +74,9 @@ class DistillationSettings:
     def to_paddleslim(self) -> dict[str, Any]:
         """The section as AutoCompression takes it."""
         return {
-            "loss": _thawed(self.loss),
-            "node": _thawed(self.node),
-            "alpha": _thawed(self.alpha),
+            "loss": thawed(self.loss),
+            "node": thawed(self.node),
+            "alpha": thawed(self.alpha),
             "teacher_model_dir": self.teacher_model_dir,
             "teacher_model_filename": self.teacher_model_filename,
             "teacher_params_filename": self.teacher_params_filename,
@@ -138,9 +138,9 @@ class QatTrainSettings:
                     "example CosineAnnealingDecay"
                 )
             if "learning_rate" in rate:
-                _positive("TrainConfig.learning_rate.learning_rate", rate["learning_rate"])
+                positive("TrainConfig.learning_rate.learning_rate", rate["learning_rate"])
         else:
-            _positive("TrainConfig.learning_rate", rate)
+            positive("TrainConfig.learning_rate", rate)
             object.__setattr__(self, "learning_rate", float(rate))
 
     def _check_optimizer(self) -> None:
@@ -149,7 +149,7 @@ class QatTrainSettings:
         if not isinstance(builder, Mapping):
             raise ConfigError(f"TrainConfig.optimizer_builder: expected keys, found {builder!r}")
         for key in builder:
-            _one_of("TrainConfig.optimizer_builder", key, known)
+            one_of("TrainConfig.optimizer_builder", key, known)
         for key in ("optimizer", "regularizer", "grad_clip"):
             part = builder.get(key, {} if key == "optimizer" else {"type": ""})
             if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
@@ -172,7 +172,7 @@ class QatTrainSettings:
 
     def to_paddleslim(self) -> dict[str, Any]:
         """The section as AutoCompression takes it."""
-        values = {name: _thawed(getattr(self, name)) for name in self.__dataclass_fields__}
+        values = {name: thawed(getattr(self, name)) for name in self.__dataclass_fields__}
         if values["train_iter"] is None:
             del values["train_iter"]
         return values
@@ -236,34 +236,34 @@ class OwnSettings:
     allow_float: bool = False
 
     def __post_init__(self) -> None:
-        _whole("Quantize.patience", self.patience)
-        _whole("Quantize.reference_batch", self.reference_batch)
-        _positive("Quantize.lsq_rate", self.lsq_rate)
+        whole_or_none("Quantize.patience", self.patience)
+        whole_or_none("Quantize.reference_batch", self.reference_batch)
+        positive("Quantize.lsq_rate", self.lsq_rate)
         if self.freeze_last != 0:
-            _between("Quantize.freeze_last", self.freeze_last, 0, 1)
-        _one_of("Quantize.learned_ranges", self.learned_ranges, ("none", "lsq"))
+            between("Quantize.freeze_last", self.freeze_last, 0, 1)
+        one_of("Quantize.learned_ranges", self.learned_ranges, ("none", "lsq"))
         if self.guard_rise is not None:
-            _between("Quantize.guard_rise", self.guard_rise, 1, math.inf)
+            between("Quantize.guard_rise", self.guard_rise, 1, math.inf)
         if self.guard_collapse is not None:
-            _between("Quantize.guard_collapse", self.guard_collapse, 0, 1)
-        _between("Quantize.guard_rate_factor", self.guard_rate_factor, 0, 1)
+            between("Quantize.guard_collapse", self.guard_collapse, 0, 1)
+        between("Quantize.guard_rate_factor", self.guard_rate_factor, 0, 1)
         if self.guard_tries != 0:
-            _whole("Quantize.guard_tries", self.guard_tries)
+            whole_or_none("Quantize.guard_tries", self.guard_tries)
         for name in ("fold_batch_norm", "cross_layer_equalisation", "bias_correction", "allow_float"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"Quantize.{name}: expected true or false, found {getattr(self, name)!r}")
-        _one_of("Quantize.method", self.method, METHODS)
-        _one_of("Quantize.ranges", self.ranges, RANGES)
-        _one_of("Quantize.rounding", self.rounding, ROUNDINGS)
+        one_of("Quantize.method", self.method, METHODS)
+        one_of("Quantize.ranges", self.ranges, RANGES)
+        one_of("Quantize.rounding", self.rounding, ROUNDINGS)
         if self.percentile != 100:
-            _between("Quantize.percentile", self.percentile, 50, 100)
-        names = tuple(_listed(self.keep_float)) if self.keep_float is not None else ()
+            between("Quantize.percentile", self.percentile, 50, 100)
+        names = tuple(listed(self.keep_float)) if self.keep_float is not None else ()
         for name in names:
             if not isinstance(name, str) or not name:
                 raise ConfigError(f"Quantize.keep_float: expected names of layers, found {name!r}")
         object.__setattr__(self, "keep_float", names)
         if self.max_drop is not None and self.max_drop != 0:
-            _between("Quantize.max_drop", self.max_drop, 0, 1)
+            between("Quantize.max_drop", self.max_drop, 0, 1)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.data import checks
 from picoquant.data.seeds import SHAPES, generator
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import ConfigError, DataError
 from picoquant.storage.files import disk_errors, recover_folder, replace_folder, write_json
+from picoquant.utils import setting_checks as checks
 from picoquant.utils.progress import Progress
 
 LOG = logging.getLogger("picoquant")

@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from picoquant.int8.operators import QuantizedOperator
 from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS, stored_bias
 from picoquant.paddle_program.static import is_activation, output_names
-from picoquant.quantization.qat.fake_quant import QuantizedOperator
 
 # Operators that only move or select values: what goes in and what comes out has one range.
 _SAME_RANGE = (

@@ -16,6 +16,7 @@ import paddle
 
 from picoquant.errors import PicoquantError
 from picoquant.int8.activations import target_tensors
+from picoquant.int8.operators import QuantizedOperator
 from picoquant.int8.paddle_writer import Int8Source, float_values, load_source
 from picoquant.int8.weights import quantise_weight
 from picoquant.paddle_program.infer_config import InferConfig
@@ -30,7 +31,6 @@ from picoquant.paddle_program.static import (
     with_outputs,
     write_variable,
 )
-from picoquant.quantization.qat.fake_quant import QuantizedOperator
 
 _LEVELS = 127
 

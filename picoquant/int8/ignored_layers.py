@@ -15,9 +15,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from picoquant.errors import ConfigError
+from picoquant.int8.operators import QuantizedOperator, quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.program import KEPT_FLOAT
-from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
 
 LOG = logging.getLogger("picoquant")
 

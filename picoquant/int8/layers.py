@@ -8,8 +8,8 @@ from typing import Any
 
 from picoquant.int8.activations import TargetTensors
 from picoquant.int8.ignored_layers import layer_names
+from picoquant.int8.operators import QuantizedOperator
 from picoquant.paddle_program.static import output_names
-from picoquant.quantization.qat.fake_quant import QuantizedOperator
 
 _LAYOUT = ("feed", "fetch")
 

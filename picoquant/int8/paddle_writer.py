@@ -24,6 +24,7 @@ import numpy as np
 import paddle
 
 from picoquant.int8.activations import rounded_tensors
+from picoquant.int8.operators import QuantizedOperator, scale_name
 from picoquant.int8.paddle_reader import ROUNDING
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.weights import QuantisedWeight, quantise_operator
@@ -38,7 +39,6 @@ from picoquant.paddle_program.static import (
     save_program,
     write_variable,
 )
-from picoquant.quantization.qat.fake_quant import QuantizedOperator, scale_name
 
 
 @dataclass(frozen=True)

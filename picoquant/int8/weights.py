@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from picoquant.int8.int32_bias import with_exact_bias, with_room_for_bias
+from picoquant.int8.operators import QuantizedOperator
 from picoquant.int8.tie_avoidance import tie_free_scales
 from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS, stored_bias
 from picoquant.paddle_program.static import read_variable
-from picoquant.quantization.qat.fake_quant import QuantizedOperator
 
 _SMALLEST = 1e-8  # range of a channel of zeros; PaddleSlim divides by this, too
 

@@ -17,6 +17,7 @@ from picoquant.errors import ConfigError, PicoquantError, UserError
 from picoquant.int8.activations import one_range_a_group, target_tensors
 from picoquant.int8.fake_quant_run import write_every_tensor_model
 from picoquant.int8.ignored_layers import leaving_marked
+from picoquant.int8.operators import QuantizedOperator, quantizable_operators
 from picoquant.int8.paddle_writer import Int8Source, write_lite_model
 from picoquant.int8.tie_avoidance import Product, products_of, tie_free_ranges
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -30,7 +31,6 @@ from picoquant.quantization.ptq.range_search import without_zeros
 from picoquant.quantization.qat.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.qat.distributed import Devices
 from picoquant.quantization.qat.divergence_guard import GoodStates
-from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.qat.learning_rate import linear_scale
 from picoquant.quantization.qat.programs import QatPrograms, StudentFirstCompression
 from picoquant.quantization.qat.range_init import calibrate, trained_ranges

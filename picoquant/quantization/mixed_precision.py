@@ -19,11 +19,11 @@ import paddle
 from picoquant.int8.activations import target_tensors
 from picoquant.int8.fake_quant_run import Range, rounded_weight
 from picoquant.int8.ignored_layers import layer_names, with_same_weight
+from picoquant.int8.operators import QuantizedOperator
 from picoquant.int8.paddle_writer import Int8Source, load_source
 from picoquant.paddle_program.batch_norm_folding import stored_bias
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.static import load_model, output_names, read_variable
-from picoquant.quantization.qat.fake_quant import QuantizedOperator
 
 LOG = logging.getLogger("picoquant")
 

@@ -11,6 +11,7 @@ import pytest
 
 from picoquant.errors import WeightsError
 from picoquant.int8.fake_quant_run import Range
+from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.paddle_writer import Int8Source, write_lite_model
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import write_infer_config
@@ -28,7 +29,6 @@ from picoquant.quantization.analysis.analyse import FORMS, analyse, with_min_max
 from picoquant.quantization.analysis.network import load_float, load_int8
 from picoquant.quantization.analysis.noise import Noise
 from picoquant.quantization.analysis.report import as_dict, text_table, write_picture, write_report
-from picoquant.quantization.qat.fake_quant import quantizable_operators
 from tests.quantization.small_net import CONFIG, batches
 
 QUANT = QuantAwareSettings()

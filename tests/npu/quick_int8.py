@@ -59,12 +59,12 @@ def quick_int8(
     """
     import paddle
 
+    from picoquant.int8.operators import quantizable_operators
     from picoquant.int8.paddle_writer import Int8Source, write_lite_model
     from picoquant.int8.scheme import QuantAwareSettings
     from picoquant.paddle_program.session import static_session
     from picoquant.paddle_program.static import load_model, strip_feed_fetch
     from picoquant.quantization.ptq.observers import observe_ranges
-    from picoquant.quantization.qat.fake_quant import quantizable_operators
 
     height, width = model.config.input_size
     if images is None:

@@ -16,9 +16,9 @@ import picoquant  # noqa: F401  isort: skip  (zlib before paddle)
 import numpy as np
 import paddle
 
+from picoquant.int8.operators import scale_name
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.static import read_variable
-from picoquant.quantization.qat.fake_quant import scale_name
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings
 from picoquant.utils.device import rank_and_world

@@ -9,13 +9,13 @@ from paddle import nn
 
 from picoquant.int8.activations import target_tensors
 from picoquant.int8.fake_quant_run import Range, Simulation, rounded_weight
+from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable
 from picoquant.quantization.ptq.activation_functions import felt_from
 from picoquant.quantization.ptq.bias_correction import correct_biases
 from picoquant.quantization.ptq.equalisation import equalise
-from picoquant.quantization.qat.fake_quant import quantizable_operators
 from tests.quantization.small_net import loaded_and_folded
 
 CHANNELS = np.array([1000.0, 1.0, 10.0, 100.0], np.float32)

@@ -9,10 +9,10 @@ import paddle
 import pytest
 
 from picoquant.errors import ConfigError, UserError
+from picoquant.int8.operators import QuantizedOperator
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.session import quiet, static_session
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
-from picoquant.quantization.qat.fake_quant import QuantizedOperator
 from picoquant.quantization.qat.range_init import trained_ranges
 from picoquant.quantization.settings import OwnSettings
 from tests.quantization.small_net import batches, settings
@@ -27,8 +27,9 @@ LIMIT = 2.0
 def gradients(lsq: bool, rectified: bool = False) -> tuple[float, np.ndarray]:
     """Gradients of the range and of the values, behind a convolution with the weight 1, range 2."""
     with quiet():
+        from picoquant.int8.operators import scale_name
         from picoquant.paddle_program.static import write_variable
-        from picoquant.quantization.qat.fake_quant import insert_fake_quantisation, scale_name
+        from picoquant.quantization.qat.fake_quant import insert_fake_quantisation
         from picoquant.quantization.qat.learned_ranges.gradients import add_range_gradients
         from picoquant.quantization.qat.learned_ranges.pact import limit_name
     with static_session() as scope:

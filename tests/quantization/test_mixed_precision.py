@@ -15,13 +15,13 @@ from picoquant.errors import ConfigError
 from picoquant.int8.activations import one_range_a_group
 from picoquant.int8.completeness import check_int8_model
 from picoquant.int8.ignored_layers import choose, layer_names
+from picoquant.int8.operators import QuantizedOperator
 from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.session import static_session
 from picoquant.quantization.mixed_precision import fewest_in_float
-from picoquant.quantization.qat.fake_quant import QuantizedOperator
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings
 from picoquant.storage.checkpoints import Checkpoints

@@ -10,6 +10,7 @@ import paddle
 import pytest
 
 from picoquant.int8.fake_quant_run import Simulation, rounded_weight
+from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.weights import quantise_weight
 from picoquant.paddle_program.params import read_params
@@ -17,7 +18,6 @@ from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable
 from picoquant.quantization.ptq.adaptive_rounding import Moments, best_levels, reconstruct
-from picoquant.quantization.qat.fake_quant import quantizable_operators
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings
 from tests.quantization.small_net import CONFIG, batches, loaded_and_folded, settings

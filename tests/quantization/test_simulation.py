@@ -14,12 +14,12 @@ from picoquant.errors import PicoquantError
 from picoquant.export.paddle_export import export_model
 from picoquant.int8.activations import target_tensors
 from picoquant.int8.fake_quant_run import Range, Simulation, rounded_weight
+from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import load_model, read_variable
-from picoquant.quantization.qat.fake_quant import quantizable_operators
 from tests.quantization.small_net import CONFIG, batches
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.int8.activations import one_range_a_group, target_tensors
+from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.paddle_writer import Int8Source, write_lite_model
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.tie_avoidance import (
@@ -24,7 +25,6 @@ from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import load_model
 from picoquant.quantization.ptq.observers import observe_ranges
-from picoquant.quantization.qat.fake_quant import quantizable_operators
 from tests.npu.quick_int8 import exported
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.int8.activations import rounded_tensors
+from picoquant.int8.operators import QuantizedOperator, quantizable_operators
 from picoquant.int8.paddle_writer import (
     Int8Source,
     float_values,
@@ -22,7 +23,6 @@ from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import load_model
 from picoquant.quantization.ptq.observers import observe_ranges
-from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
 from tests.quantization.small_net import CONFIG, batches, export_small
 
 

@@ -19,6 +19,7 @@ from picoquant.errors import DataError
 from picoquant.int8.activations import TargetTensors, target_tensors
 from picoquant.int8.fake_quant_run import Range, Simulation, rounded_weight
 from picoquant.int8.layers import Layer, find_layers
+from picoquant.int8.operators import QuantizedOperator, quantizable_operators
 from picoquant.int8.paddle_reader import QuantizedProgram, read_quantised
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.batch_norm_folding import fold_model
@@ -34,7 +35,6 @@ from picoquant.paddle_program.static import (
     write_variable,
 )
 from picoquant.quantization.analysis.statistics import Values, Watch
-from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.storage.files import whole_file
 
 _LARGEST = 127

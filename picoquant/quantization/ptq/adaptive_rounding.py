@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.int8.operators import QuantizedOperator
 from picoquant.int8.weights import quantise_weight
 from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS
-from picoquant.quantization.qat.fake_quant import QuantizedOperator
 
 _SWEEPS = 20
 _DAMPING = 0.01

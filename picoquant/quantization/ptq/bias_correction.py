@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from picoquant.int8.fake_quant_run import rounded_weight
+from picoquant.int8.operators import QuantizedOperator
 from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS, stored_bias
 from picoquant.paddle_program.static import read_variable, write_variable
-from picoquant.quantization.qat.fake_quant import QuantizedOperator
 
 
 def correct_biases(

@@ -20,6 +20,7 @@ import paddle
 from picoquant.int8.activations import target_tensors
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.ignored_layers import leaving_marked, mark_kept
+from picoquant.int8.operators import QuantizedOperator, quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.batch_norm_folding import fold_batch_norm
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
@@ -39,7 +40,6 @@ from picoquant.quantization.ptq.equalisation_scales import FILE as SCALES
 from picoquant.quantization.ptq.equalisation_scales import write_scales
 from picoquant.quantization.ptq.histograms import Histogram
 from picoquant.quantization.ptq.range_search import choose_ranges, without_zeros
-from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantizable_operators
 from picoquant.quantization.settings import OwnSettings
 from picoquant.storage.files import whole_file, write_json
 

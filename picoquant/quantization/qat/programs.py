@@ -29,6 +29,7 @@ from paddleslim.auto_compression.create_compressed_program import (
 from paddleslim.common.recover_program import recover_inference_program
 
 from picoquant.errors import ConfigError
+from picoquant.int8.operators import QuantizedOperator, scale_name
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
@@ -36,12 +37,7 @@ from picoquant.paddle_program.onednn import read_weights_each_time, use_onednn
 from picoquant.paddle_program.static import InferenceModel, load_model, strip_feed_fetch
 from picoquant.quantization.ptq.equalisation_scales import read_scales
 from picoquant.quantization.qat.distillation import distillation_loss, final_nodes
-from picoquant.quantization.qat.fake_quant import (
-    QuantizedOperator,
-    insert_fake_quantisation,
-    is_trainable,
-    scale_name,
-)
+from picoquant.quantization.qat.fake_quant import insert_fake_quantisation, is_trainable
 from picoquant.quantization.qat.freeze import frozen_copy
 from picoquant.quantization.qat.gradient_scaling import at_own_rates, learns
 from picoquant.quantization.qat.learned_ranges.gradients import add_range_gradients, cheaper_gradients

@@ -15,9 +15,10 @@ import paddle
 
 from picoquant.int8.activations import rounded_tensors
 from picoquant.int8.fake_quant_run import Range, round_tensors
+from picoquant.int8.operators import scale_name
 from picoquant.int8.paddle_writer import Int8Source, load_source
 from picoquant.paddle_program.static import save_program, strip_feed_fetch, with_outputs, write_variable
-from picoquant.quantization.qat.fake_quant import insert_fake_quantisation, scale_name
+from picoquant.quantization.qat.fake_quant import insert_fake_quantisation
 
 FOLDER = "qat_graph"
 

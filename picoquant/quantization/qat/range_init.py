@@ -14,10 +14,10 @@ import numpy as np
 import paddle
 
 from picoquant.errors import UserError
+from picoquant.int8.operators import QuantizedOperator, scale_name
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.static import write_variable
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
-from picoquant.quantization.qat.fake_quant import QuantizedOperator, scale_name
 from picoquant.quantization.qat.learned_ranges.pact import limit_name
 from picoquant.quantization.qat.programs import QatPrograms
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from picoquant.int8.operators import QuantizedOperator, quantised_name, scale_name
 from picoquant.paddle_program.static import Inserter
-from picoquant.quantization.qat.fake_quant import QuantizedOperator, quantised_name, scale_name
 from picoquant.quantization.qat.learned_ranges.lsq import gradient_factor
 from picoquant.quantization.qat.learned_ranges.pact import limit_name
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import feed_of_image, sample_image
 from picoquant.postprocess import Detections
+from picoquant.runtimes.detect import detect
 from picoquant.storage.files import whole_file
 
 LARGEST = 640  # longer side of the image in a package, pixels
@@ -80,20 +80,6 @@ def read_ppm(path: Path) -> np.ndarray:
     except OSError as error:
         raise DataError(f"cannot read image {path}: {error.strerror}") from error
     return read_image(path)
-
-
-def detect(predict: Any, decoder: Any, feed: dict[str, np.ndarray]) -> Detections:
-    """Detections of one image.
-
-    Args:
-        predict: `predict(feed)` -> outputs, and `predict.input_names`.
-        decoder: fits the outputs.
-        feed: see `feed_of_image`.
-    """
-    from picoquant.paddle_program.network_input import select_inputs
-
-    outputs = predict(select_inputs(feed, predict.input_names))
-    return decoder.decode(outputs, feed["scale_factor"])[0]
 
 
 def expected_detections(folder: ModelFolder, image: np.ndarray) -> Detections:

@@ -20,11 +20,12 @@ from picoquant.packaging import expectation
 from picoquant.packaging.archive import SUFFIX, extract
 from picoquant.packaging.forms import ONNX, PADDLE
 from picoquant.packaging.manifest import NAME, changed_files, read_manifest
-from picoquant.packaging.sample import detect, read_ppm
+from picoquant.packaging.sample import read_ppm
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import feed_of_image
 from picoquant.paddle_program.program import program_facts
 from picoquant.postprocess import Decoder
+from picoquant.runtimes.detect import detect
 
 LOG = logging.getLogger("picoquant")
 

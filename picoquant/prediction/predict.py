@@ -60,8 +60,8 @@ def predict(
 
     Raises: what `stream` raises.
     """
-    from picoquant.packaging.sample import detect
     from picoquant.paddle_program.network_input import feed_of_image
+    from picoquant.runtimes.detect import detect
 
     progress = Progress("predict", total, "image")
     began, images, count = time.perf_counter(), 0, 0

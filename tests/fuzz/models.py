@@ -111,9 +111,9 @@ def models(name: str) -> st.SearchStrategy:
 def run_model(folder: Path, case: tuple[str, bytes]) -> None:
     """The model on an image, as `predict` and `eval` run it."""
     from picoquant.packaging.open_model import open_model
-    from picoquant.packaging.sample import detect
     from picoquant.paddle_program.network_input import feed_of_image
     from picoquant.runtimes.backends import Machine, running
+    from picoquant.runtimes.detect import detect
 
     for name, content in _whole().items():
         (folder / name).write_bytes(content)

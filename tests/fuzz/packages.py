@@ -191,10 +191,10 @@ def run_package(folder: Path, content: bytes) -> None:
     """`picoquant verify`, and the package as a model in two runtimes, as `predict` and `eval` use it."""
     from picoquant.errors import UserError
     from picoquant.packaging.open_model import open_model
-    from picoquant.packaging.sample import detect
     from picoquant.packaging.verify import verify
     from picoquant.paddle_program.network_input import feed_of_image
     from picoquant.runtimes.backends import Machine, running
+    from picoquant.runtimes.detect import detect
 
     path = folder / f"{_TOP}.tar.gz"
     path.write_bytes(content)

@@ -5,11 +5,14 @@ G is the number of objects of an image. Boxes are x1, y1, x2, y2 in image pixels
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from picoquant.errors import PicoquantError
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Dataset:
 
     class_names and category_ids are indexed by class; category ids are those of the annotation file.
     format: `coco`, `voc` or `folder`. section is the configuration's name for this data set, for
-    messages.
+    messages. annotations is what a COCO file holds, kept of data sets that are evaluated on.
     """
 
     records: tuple[Record, ...]
@@ -55,6 +58,7 @@ class Dataset:
     annotation_file: Path | None = None
     format: str = "coco"
     repairs: Repairs = field(default_factory=Repairs)
+    annotations: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -69,16 +73,20 @@ class Dataset:
         """Image ids in the order of the records."""
         return [record.image_id for record in self.records]
 
-    def ground_truth(self) -> dict[str, Any]:
+    def ground_truth(self) -> Mapping[str, Any]:
         """The annotations as a COCO mapping, as `pycocotools` takes them.
 
         For a data set in COCO format it is what the file holds, nothing clipped or left out, so that
-        mAP is the one anybody computes from that file.
-        """
-        if self.format == "coco":
-            from picoquant.data.formats.coco import read_annotations
+        mAP is the one anybody computes from that file. It must not be changed.
 
-            return read_annotations(self.annotation_file, self.section)
+        Raises: `PicoquantError` for a COCO data set that was loaded to train on: its file's content is not kept.
+        """
+        if self.annotations is not None:
+            return self.annotations
+        if self.format == "coco":
+            raise PicoquantError(
+                f"{self.section} was loaded for training: it has no ground truth to evaluate on"
+            )
         images, annotations = [], []
         for record in self.records:
             images.append(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from picoquant.data.formats.coco import load_coco
 from picoquant.data.settings import DatasetSettings
-from picoquant.errors import DataError
+from picoquant.errors import DataError, PicoquantError
 from tests.data.coco_sets import annotation, coco_content, write_images, write_set
 
 
@@ -203,6 +204,18 @@ def test_ground_truth_is_the_file(tmp_path):
     settings = write_set(tmp_path)
     dataset = load_coco(settings, training=False)
     assert dataset.ground_truth() == json.loads((tmp_path / "instances.json").read_text())
+
+
+def test_ground_truth_reads_the_file_once(tmp_path):
+    dataset = load_coco(write_set(tmp_path), training=False)
+    (tmp_path / "instances.json").unlink()
+    assert dataset.ground_truth() is dataset.ground_truth()
+    assert len(replace(dataset, records=dataset.records[:1]).ground_truth()["images"]) == len(dataset)
+
+
+def test_no_ground_truth_of_a_training_set(tmp_path):
+    with pytest.raises(PicoquantError, match="TrainDataset was loaded for training"):
+        load_coco(write_set(tmp_path), training=True).ground_truth()
 
 
 def test_bccd(shared):

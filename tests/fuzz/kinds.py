@@ -64,7 +64,9 @@ def _load(settings: Any) -> None:
     refused = None
     for training in (False, True):
         try:
-            load_dataset(settings, training).ground_truth()
+            dataset = load_dataset(settings, training)
+            if not training:
+                dataset.ground_truth()
         except DataError as error:
             refused = error
     if refused:

@@ -57,6 +57,7 @@ def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
         section=settings.section,
         annotation_file=path,
         repairs=repairs,
+        annotations=None if training else content,
     )
     report(dataset)
     return dataset

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import picoquant  # noqa: F401  zlib is loaded before paddle
+from tests.networks.fixtures import *  # noqa: F403  what several folders share
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,7 +46,7 @@ def opt():
 @pytest.fixture(scope="session")
 def evaluated_run(tmp_path_factory):
     """A small run up to the evaluation, with what it said in stderr.txt; to be copied, not changed."""
-    from tests.commands import small_run
+    from tests.command_line import small_run
 
     folder = tmp_path_factory.mktemp("evaluated")
     done = small_run(folder, "evaluate")

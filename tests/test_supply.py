@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.commands import SMALL, with_sets
+from tests.command_line import SMALL, with_sets
 
 ROOT = Path(__file__).resolve().parents[1]
 

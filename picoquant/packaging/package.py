@@ -106,7 +106,7 @@ def package(
         models: what to package.
         target: what to package for.
         out_dir: folder of all packages.
-        opt: Paddle Lite's opt, see `backends.paddle_lite.find_opt.find_opt`; not needed for a target without Paddle Lite.
+        opt: Paddle Lite's opt, see `paddle_lite/find_opt.py`; not needed for a target without Paddle Lite.
         facts: for the manifest.
         sample: an image to try the package on; by default a picture made from a seed.
         calibration: images of the run's calibration, for a toolkit that quantises by itself, see `rknn`.

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.commands import picoquant, refusal
+from tests.command_line import picoquant, refusal
 
 
 def test_a_recipe_without_its_data_stops_at_once_and_says_how_to_set_it(tmp_path):

@@ -21,7 +21,7 @@ from picoquant.cli.tree import commands
 from picoquant.errors import ToolError
 from picoquant.weight_files.files import write_weights
 from picoquant.yaml_files.locate import shipped
-from tests.commands import picoquant
+from tests.command_line import picoquant
 
 SMALL = """
 _BASE_: [{base}]

@@ -16,7 +16,7 @@ from picoquant.cli.main import cli
 from picoquant.cli.options import BACKENDS
 from picoquant.cli.tree import commands
 from picoquant.yaml_files.locate import shipped_names
-from tests.commands import picoquant
+from tests.command_line import picoquant
 
 HEAVY = "{'paddle', 'onnxruntime', 'onnx', 'cv2', 'matplotlib', 'pycocotools', 'paddleslim', 'scipy'}"
 COMMANDS = [" ".join(path) for path, _ in commands(cli)]

@@ -27,7 +27,7 @@ EDITS = st.lists(st.tuples(_PLACE, _CHANGES, st.integers(0, 500)), min_size=1, m
 def _whole() -> dict[str, bytes]:
     """Files of a small INT8 model, Paddle's and ONNX."""
     from picoquant.backends.onnx.export import write_onnx_form
-    from tests.packaging.small_int8 import write_small
+    from tests.networks.small_int8 import write_small
 
     with tempfile.TemporaryDirectory(prefix="picoquant-fuzz-") as scratch:
         folder = write_small(Path(scratch))

@@ -55,7 +55,7 @@ def package_files() -> dict[str, bytes]:
     """A whole package of a small network, by name."""
     from picoquant.packaging.package import Models, package
     from picoquant.targets.profiles import load_target
-    from tests.packaging.small_int8 import write_small
+    from tests.networks.small_int8 import write_small
 
     with tempfile.TemporaryDirectory(prefix="picoquant-fuzz-") as scratch:
         (Path(scratch) / "model").mkdir()

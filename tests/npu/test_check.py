@@ -14,8 +14,8 @@ from picoquant.npu.check import check_model
 from picoquant.npu.picture import draw
 from picoquant.npu.report import text_report
 from picoquant.targets.profiles import load_target
-from tests.npu.quick_int8 import exported
-from tests.packaging.test_targets import SOCS
+from tests.networks.quick_int8 import exported
+from tests.targets.test_profiles import SOCS
 
 FAMILIES = {
     "picodet_s_416_coco_npu.yml": 12,
@@ -165,7 +165,7 @@ def run(models, tmp_path_factory):
 
 
 def test_command(run):
-    from tests.commands import picoquant, refusal
+    from tests.command_line import picoquant, refusal
 
     good = picoquant("check", "--target", "rv1126", "--save-dir", run / "good", "--json")
     assert good.returncode == 0, good.stderr

@@ -26,10 +26,10 @@ from picoquant.paddle_program.infer_config import normalisation
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.storage.files import sha256
 from picoquant.targets.profiles import load_target
-from tests.npu.quick_int8 import exported, quick_int8
+from tests.networks.quick_int8 import exported, quick_int8
+from tests.networks.small_int8 import CONFIG, write_small
 from tests.packaging.board import blocks
-from tests.packaging.small_int8 import CONFIG, write_small
-from tests.packaging.test_targets import SOCS
+from tests.targets.test_profiles import SOCS
 
 BOARD = Path(__file__).parents[2] / "picoquant" / "packaging" / "board"
 

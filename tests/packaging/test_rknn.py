@@ -21,8 +21,8 @@ from picoquant.packaging.sample import SampleImage
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.infer_config import normalisation
 from picoquant.targets.profiles import known_targets, load_target
-from tests.npu.quick_int8 import exported
-from tests.packaging.small_int8 import CONFIG
+from tests.networks.quick_int8 import exported
+from tests.networks.small_int8 import CONFIG
 
 IMAGES = [
     SampleImage(np.full((48, 80, 3), (200, 90, level), np.uint8), f"{level}.png (id {level})")

@@ -20,7 +20,7 @@ from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import feed_of_image
 from picoquant.storage.files import sha256
 from picoquant.targets.profiles import load_target
-from tests.commands import picoquant, refusal
+from tests.command_line import picoquant, refusal
 from tests.packaging.board import blocks
 
 

@@ -25,7 +25,7 @@ from picoquant.quantization.mixed_precision import fewest_in_float
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings
 from picoquant.storage.checkpoints import Checkpoints
-from tests.quantization.small_net import CONFIG, SIZE, Small, batches, settings
+from tests.networks.small_net import CONFIG, SIZE, Small, batches, settings
 
 # Nothing that would mend a bad layer, and one range for a whole weight.
 PLAIN = {"cross_layer_equalisation": False, "bias_correction": False}

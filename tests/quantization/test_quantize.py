@@ -21,7 +21,7 @@ from picoquant.quantization.qat.qat_graph import FOLDER as QAT_GRAPH
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings
 from picoquant.storage.checkpoints import Checkpoints
-from tests.quantization.small_net import CONFIG, batches, export_small, settings
+from tests.networks.small_net import CONFIG, batches, export_small, settings
 
 
 def run(model, folder, wanted, **more):

@@ -13,7 +13,7 @@ from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import program_facts
 from picoquant.quantization.quantize import quantize
-from tests.quantization.small_net import settings
+from tests.networks.small_net import settings
 
 SIZE = (64, 64)
 CONFIG = InferConfig(SIZE, ("ball", "box", "cross"))

@@ -11,7 +11,7 @@ import pytest
 
 from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.session import quiet, static_session
-from tests.quantization.small_net import CONFIG, batches, settings
+from tests.networks.small_net import CONFIG, batches, settings
 
 
 def of_paddleslim(model, folder, wanted, monkeypatch):

@@ -14,8 +14,6 @@ from picoquant.packaging.package import Models, package
 from picoquant.runtimes.backends import Machine, check_backends, running
 from picoquant.runtimes.model import model_of_folder
 from picoquant.targets.profiles import load_target
-from tests.export.conftest import detector, exports, images, infer_config  # noqa: F401  fixtures
-from tests.packaging.conftest import small  # noqa: F401  fixture
 
 ONE = Machine(threads=1)
 

@@ -10,7 +10,7 @@ import json
 import pytest
 
 from picoquant.targets.profiles import known_targets
-from tests.commands import picoquant, with_sets
+from tests.command_line import picoquant, with_sets
 
 TARGETS = ("a311d", "arm_cpu", "c308x", "generic_onnx", "imx8mp", "rk1808", "rv1109", "rv1126", "s905d3")
 WITHOUT_NPU = ("arm_cpu", "generic_onnx")

@@ -18,7 +18,7 @@ from picoquant.paddle_program.static import (
     save_program,
     write_variable,
 )
-from tests.commands import SMALL, data_sets, picoquant, refusal, with_sets
+from tests.command_line import SMALL, data_sets, picoquant, refusal, with_sets
 
 SETTINGS = [text for text in SMALL if not text.startswith("Synthetic")]
 

@@ -17,7 +17,7 @@ import pytest
 
 from picoquant.stages import order
 from picoquant.storage.files import sha256
-from tests.commands import SMALL, picoquant, refusal, with_sets
+from tests.command_line import SMALL, picoquant, refusal, with_sets
 
 STAGES = [stage.name for stage in order.STAGES]
 _KEPT = ("best.pdparams", "model.pdmodel", "model.pdiparams", "detections_int8.json", "rv1126.tar.gz")

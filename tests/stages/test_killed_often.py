@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from picoquant.storage.files import sha256
-from tests.commands import SMALL, picoquant, with_sets
+from tests.command_line import SMALL, picoquant, with_sets
 
 KILLS = 50
 _SETS = [

@@ -11,7 +11,7 @@ from picoquant.detector.weights import read_weights, save_weights
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params, write_params
 from picoquant.paddle_program.program import read_program
-from tests.commands import SMALL, picoquant, refusal, with_sets
+from tests.command_line import SMALL, picoquant, refusal, with_sets
 
 
 @pytest.fixture(scope="module")

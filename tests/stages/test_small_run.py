@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from picoquant.storage.files import sha256
-from tests.commands import picoquant, refusal, with_sets
+from tests.command_line import picoquant, refusal, with_sets
 
 
 @pytest.fixture(scope="module")

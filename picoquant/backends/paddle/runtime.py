@@ -94,7 +94,7 @@ def open_predictor(
         threads: CPU threads; 0 for as many as this process may use.
         onednn: whether the CPU computes with oneDNN, many times faster than without.
 
-    Native code may crash on programs that look sound: try a model from elsewhere first, `backends/paddle/smoke_test.py`.
+    Native code may crash on programs that look sound: try a model from elsewhere first, see `smoke_test.py`.
 
     Raises: `WeightsError` when program and weights are damaged, not finite, or do not belong together.
     """

@@ -206,7 +206,7 @@ def test_crowds_are_no_targets(tmp_path):
     )
     batch = next(TrainReader(dataset, settings, seed=0, workers=0).epoch(0))
     assert batch["pad_gt_mask"].sum(axis=1).tolist() == [[1], [1]]
-    assert batch["gt_class"][0].tolist() == [[1]]
+    assert batch["gt_class"][0].tolist() == [[0]]
 
 
 def test_boxes_follow_the_image_when_its_size_is_not_the_annotated_one(tmp_path, caplog):

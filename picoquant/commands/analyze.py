@@ -103,6 +103,7 @@ def _feeds(context: Context, folder: Any, count: int) -> list[Mapping[str, Any]]
     from picoquant.paddle_program.network_input import select_inputs
 
     images = datasets.calibration_images(context)
+    datasets.for_model(context, images, folder.config.labels, str(folder.path))
     if len(images) < count:
         raise UserError(
             f"--images {count}, but the Calibration section gives {len(images)} usable images of {images.section}"
@@ -195,6 +196,7 @@ def _evaluation(
     if len(dataset) < count:
         raise UserError(f"--map {count}, but {dataset.section} has {len(dataset)} usable images")
     dataset = datasets.first(dataset, count)
+    dataset = datasets.for_model(context, dataset, folder.config.labels, str(folder.path))
     settings = with_model_preprocessing(reader_settings(context.recipe, "EvalReader"), folder.config)
     nms = parse_detector(context.recipe.document).head.nms
     decoder = Decoder.of(names, shapes, folder.config, nms, str(folder.model))

@@ -24,8 +24,9 @@ from picoquant.runtimes.backends import (
     simulating,
 )
 from picoquant.runtimes.model import Model, model_of_folder
+from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_running, evaluation_images
-from picoquant.stages.model import BEST_WEIGHTS, load_trained
+from picoquant.stages.model import BEST_WEIGHTS, load_trained, trained_classes
 from picoquant.stages.run_models import config_of, int8_model
 from picoquant.stages.stage import Context
 from picoquant.storage.files import write_json, write_text
@@ -95,6 +96,17 @@ def open_context(config: str | None, overrides: Sequence[str], device: str, save
     return Context(recipe, RunFolder(root) if known else None, device)
 
 
+def compare_classes(models: Sequence[Model], save_dir: str) -> None:
+    """Say in one line how the classes of models differ from those of a run folder's data set, where there is one.
+
+    Raises: `DataError` when a model and the data set have no name in common.
+    """
+    if (Path(save_dir).expanduser() / CONFIG).is_file():
+        context = open_context(None, (), "cpu", save_dir)
+        for model in models:
+            datasets.compare_classes(context, model.config.labels, model.name)
+
+
 @contextmanager
 def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
     """The models named, or else the run's FP32 and INT8 ones.
@@ -136,40 +148,32 @@ def _of_run(context: Context) -> list[Model]:
 
 
 @contextmanager
-def ready_on(
-    context: Context, model: Model, backend: str, machine: Machine, classes: int
-) -> Iterator[Running]:
+def ready_on(context: Context, model: Model, backend: str, machine: Machine) -> Iterator[Running]:
     """A model on a runtime, with the recipe's NMS.
 
     Raises: `ToolError`, `WeightsError`, `UserError` saying why it does not run.
     """
-    _check_classes(model, classes)
     with running(model, backend, machine, parse_detector(context.recipe.document).head.nms) as ready:
         yield ready
 
 
 @contextmanager
-def simulated_on(context: Context, model: Model, target: Target, classes: int) -> Iterator[Running]:
+def simulated_on(context: Context, model: Model, target: Target) -> Iterator[Running]:
     """An INT8 model in a target's integers, with the recipe's NMS.
 
     Raises: `ToolError`, `WeightsError`, `UserError` saying why it cannot be simulated.
     """
-    _check_classes(model, classes)
     with simulating(model, target, parse_detector(context.recipe.document).head.nms) as ready:
         yield ready
 
 
-def _check_classes(model: Model, classes: int) -> None:
-    if len(model.config.labels) != classes:
-        raise UserError(
-            f"{model.name} knows {len(model.config.labels)} classes, the data set has {classes}; evaluate it on "
-            "the data set it was made for"
-        )
-
-
 @contextmanager
-def dygraph_on(context: Context, classes: int) -> Iterator[Running]:
+def dygraph_on(context: Context, dataset: Any) -> Iterator[Running]:
     """The trained network itself: `Global.weights`, or the best of the run.
+
+    Args:
+        context: the recipe.
+        dataset: whose classes weights from outside a run are taken to have.
 
     Raises: `UserError` when there are no weights.
     """
@@ -183,9 +187,11 @@ def dygraph_on(context: Context, classes: int) -> Iterator[Running]:
         raise ToolError(f"it needs trained weights: --weights FILE, or a run with train/{BEST_WEIGHTS}")
     weights = trained_weights(context)
     use_device(context.device)
-    network = load_trained(recipe, classes, weights)
+    labels = trained_classes(context, dataset)
+    network = load_trained(recipe, len(labels), weights)
     decoder = Decoder("boxes", parse_detector(recipe.document).head.nms)
-    yield Running("dygraph", "fp32", dygraph_predictor(network), decoder, weights.stat().st_size)
+    size = weights.stat().st_size
+    yield Running("dygraph", "fp32", dygraph_predictor(network), decoder, size, labels=labels)
 
 
 def evaluate_backends(
@@ -224,14 +230,10 @@ def evaluate_backends(
             raise UserError(
                 f"no model: {save_dir} holds none yet; run `picoquant export`, or give --model PATH"
             )
-        for name, opened in _jobs(
-            context,
-            models,
-            chosen,
-            machine,
-            dataset.num_classes,
-            load_targets(map(context.recipe.target_file, targets)),
-        ):
+        for model in models:  # an error whatever the others do
+            datasets.for_model(context, dataset, model.config.labels, model.name)
+        profiles = load_targets(map(context.recipe.target_file, targets))
+        for name, opened in _jobs(context, models, chosen, machine, dataset, profiles):
             try:
                 with opened as (ready, model):
                     rows.append(_row(context, ready, model, dataset, rows))
@@ -245,7 +247,7 @@ def evaluate_backends(
             "; ".join(f"{name}: {reason}" for name, reason in not_run.items()) or "nothing to run"
         )
     result = Comparison(tuple(rows), not_run, _pairs(rows, dataset))
-    _write(result, Path(save_dir).expanduser() / OUT)
+    _write(result, dataset, Path(save_dir).expanduser() / OUT)
     return result
 
 
@@ -254,24 +256,24 @@ def _jobs(
     models: Sequence[Model],
     backends: Sequence[str],
     machine: Machine,
-    classes: int,
+    dataset: Any,
     targets: Sequence[Target],
 ) -> Iterator[tuple[str, Any]]:
     """Name and, to be entered, `(Running, Model or None)` of every row that may come."""
 
     @contextmanager
     def dygraph() -> Iterator[tuple[Running, None]]:
-        with dygraph_on(context, classes) as ready:
+        with dygraph_on(context, dataset) as ready:
             yield ready, None
 
     @contextmanager
     def exported(model: Model, backend: str) -> Iterator[tuple[Running, Model]]:
-        with ready_on(context, model, backend, machine, classes) as ready:
+        with ready_on(context, model, backend, machine) as ready:
             yield ready, model
 
     @contextmanager
     def simulated(model: Model, target: Target) -> Iterator[tuple[Running, Model]]:
-        with simulated_on(context, model, target, classes) as ready:
+        with simulated_on(context, model, target) as ready:
             yield ready, model
 
     if "dygraph" in backends:
@@ -317,9 +319,9 @@ def _pairs(rows: Sequence[Row], dataset: Any) -> dict[str, Any]:
     return pairs
 
 
-def _write(result: Comparison, out: Path) -> None:
+def _write(result: Comparison, dataset: Any, out: Path) -> None:
     for row in result.rows:
-        row.evaluation.write_detections(out / f"detections_{row.name}.json")
+        row.evaluation.write_detections(out / f"detections_{row.name}.json", dataset)
     write_json(out / "results.json", result.to_json())
     write_text(out / "results.csv", as_csv(result.rows))
     LOG.info("written: %s", out)

@@ -22,9 +22,9 @@ def in_order(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """
     if tuple(names) == dataset.class_names:
         return dataset
-    place = _places(names, dataset.class_names)
-    own = [label for label in range(dataset.num_classes) if label not in place]
-    order = [*place, *own]
+    places = _places(names, dataset.class_names)
+    own = [label for label in range(dataset.num_classes) if label not in places]
+    order = [*places, *own]
     new = np.zeros(dataset.num_classes, np.int32)
     for number, label in enumerate(order):
         if label is not None:
@@ -45,18 +45,32 @@ def in_order(dataset: Dataset, names: Sequence[str]) -> Dataset:
 def match(dataset: Dataset, labels: Sequence[str], model: str) -> tuple[Dataset, str]:
     """The data set with its classes in a model's order, and one line that says what differs; empty for nothing.
 
-    Names are the same when only case or spaces differ, unless that makes two of a model's or data set's one.
-
     Args:
         dataset: what the model is used on.
         labels: the model's names, in the order of its outputs.
         model: what messages call it.
 
+    Raises: `DataError` as `compare` does.
+    """
+    said = compare(labels, model, dataset.class_names, str(dataset.annotation_file or dataset.section))
+    return in_order(dataset, labels), said
+
+
+def compare(labels: Sequence[str], model: str, theirs: Sequence[str], file: str) -> str:
+    """One line that says how a model's classes differ from a data set's; empty for nothing.
+
+    Names are the same when only case or spaces differ, unless that makes two of a model's or data set's one.
+
+    Args:
+        labels: the model's names, in the order of its outputs.
+        model: what messages call it.
+        theirs: the data set's names, in its order.
+        file: what messages call that.
+
     Raises: `DataError` when no name is in both, or the same name is in one of them twice.
     """
-    theirs, file = dataset.class_names, dataset.annotation_file or dataset.section
-    if tuple(labels) == theirs:
-        return dataset, ""
+    if tuple(labels) == tuple(theirs):
+        return ""
     for names, where in ((labels, model), (theirs, file)):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
@@ -64,28 +78,28 @@ def match(dataset: Dataset, labels: Sequence[str], model: str) -> tuple[Dataset,
                 f"{where} names the class {twice[0]!r} twice, so that its classes cannot be matched by name; give "
                 "each its own name"
             )
-    matched = in_order(dataset, labels)
-    common = sum(number is not None for number in matched.category_ids[: len(labels)])
+    places = _places(labels, theirs)
+    common = [place for place in places if place is not None]
     if not common:
         raise DataError(
-            f"{model} knows the classes {_some(labels)}; {file} has {_some(theirs)}, none of them; use it on the "
-            "data set it was made for, or correct label_list in its infer_cfg.yml"
+            f"{model} knows the classes {some_names(labels)}; {file} has {some_names(theirs)}, none of them: use "
+            "it on the data set it was made for, or correct label_list in its infer_cfg.yml"
         )
-    unknown = matched.class_names[len(labels) :]
-    absent = [name for name, number in zip(labels, matched.category_ids) if number is None]
-    if not unknown and not absent:
-        if list(matched.category_ids) == list(dataset.category_ids):
-            return matched, ""
-        return matched, (
-            f"{model} has its classes in another order ({_some(labels)}) than {file} ({_some(theirs)}): "
-            "matched by name"
+    absent = [name for name, place in zip(labels, places) if place is None]
+    unknown = [name for place, name in enumerate(theirs) if place not in common]
+    if not absent and not unknown:
+        if common == sorted(common):
+            return ""
+        return (
+            f"{model} has its classes in another order ({some_names(labels)}) than {file} "
+            f"({some_names(theirs)}): matched by name"
         )
     parts = []
     if absent:
-        parts.append(f"{len(absent)} only in the model, not counted ({_some(absent)})")
+        parts.append(f"{len(absent)} only in the model, not counted ({some_names(absent)})")
     if unknown:
-        parts.append(f"{len(unknown)} only in the data set, never found ({_some(unknown)})")
-    return matched, f"{model} and {file} share {common} classes, matched by name; {'; '.join(parts)}"
+        parts.append(f"{len(unknown)} only in the data set, never found ({some_names(unknown)})")
+    return f"{model} and {file} share {len(common)} classes, matched by name; {'; '.join(parts)}"
 
 
 def same_names(first: Sequence[str], second: Sequence[str]) -> bool:
@@ -106,5 +120,6 @@ def _plain(name: str) -> str:
     return " ".join(name.split()).casefold()
 
 
-def _some(names: Sequence[str]) -> str:
+def some_names(names: Sequence[str]) -> str:
+    """The first of some names, for a message."""
     return ", ".join(names[:_NAMED]) + (f", … ({len(names)})" if len(names) > _NAMED else "")

@@ -27,7 +27,7 @@ class Evaluation:
     Attributes:
         metrics: COCO's twelve numbers by name (`mAP`, `AP50` …), see `coco_metrics`.
         per_class: AP by class name; None for a class without objects.
-        detections: entries of a COCO results file, in the order of the images.
+        detections: entries of a COCO results file, in the order of the images, with the data set's ids.
         images: number of images.
         seconds: for all images, reading and decoding included, COCO's counting not.
     """
@@ -43,10 +43,13 @@ class Evaluation:
         """Speed over all images; 0 when there were none."""
         return self.images / self.seconds if self.seconds else 0.0
 
-    def write_detections(self, path: Path) -> None:
-        """Write the detections as a COCO results file; pycocotools gives the same numbers from it."""
+    def write_detections(self, path: Path, dataset) -> None:
+        """Write the detections as a COCO results file, with the ids of the data set's annotation file.
+
+        pycocotools gives the same numbers from both.
+        """
         with whole_file(path) as stream:
-            json.dump(self.detections, stream)
+            json.dump(dataset.with_own_ids(self.detections), stream)
 
 
 def evaluate(

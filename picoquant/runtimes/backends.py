@@ -56,6 +56,7 @@ class Running:
         decoder: fits the outputs.
         bytes: size of the files that run.
         note: what must be known of the numbers; empty for nothing.
+        labels: names of the classes, in the order of the outputs.
     """
 
     backend: str
@@ -64,6 +65,7 @@ class Running:
     decoder: Decoder
     bytes: int
     note: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -90,7 +92,7 @@ def running(
         predict, size, note = makers[backend](model, backend, machine, stack)
         names, shapes = zip(*(predict.outputs if hasattr(predict, "outputs") else _facts(model).outputs))
         decoder = Decoder.of(names, shapes, model.config, nms, f"{model.name} ({backend})")
-        yield Running(backend, model.precision, predict, decoder, size, note)
+        yield Running(backend, model.precision, predict, decoder, size, note, model.config.labels)
 
 
 SIMULATION = "simulation"
@@ -119,7 +121,8 @@ def simulating(model: Model, target: Target, nms: NmsSettings | None = None) -> 
     if target.quantization.weights == "per_tensor" and predict.per_channel:
         note += f"; the model's weights have a scale a channel, {target.name} takes one a tensor"
     size = _size([folder.model, folder.params])
-    yield Running(f"{SIMULATION}-{target.name}", model.precision, predict, decoder, size, note)
+    name, labels = f"{SIMULATION}-{target.name}", model.config.labels
+    yield Running(name, model.precision, predict, decoder, size, note, labels)
 
 
 def _folder(model: Model, backend: str) -> Any:

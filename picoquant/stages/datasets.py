@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from picoquant.config.data import dataset_settings
 from picoquant.config.sections import SyntheticSettings
+from picoquant.data.class_names import some_names
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 from picoquant.stages.stage import Context
@@ -51,14 +53,88 @@ def check(context: Context, section: str) -> None:
 def load(context: Context, section: str) -> Any:
     """The `picoquant.data.dataset.Dataset` of `TrainDataset` or `EvalDataset`.
 
+    The classes of both are in the order of `TrainDataset`, where that is there and has the same ones.
+
     Raises: `DataError` naming file, key and image.
     """
     from picoquant.data.formats.load import load_dataset
 
     if section not in context.loaded:
-        settings = settings_of(context, section)
-        context.loaded[section] = load_dataset(settings, training=section == "TrainDataset")
+        training = section == "TrainDataset"
+        dataset = load_dataset(settings_of(context, section), training)
+        context.loaded[section] = dataset if training else _in_order_of_training(context, dataset)
     return context.loaded[section]
+
+
+def _in_order_of_training(context: Context, dataset: Any) -> Any:
+    """A data set with its classes in the order of `TrainDataset`, which weights are trained in."""
+    from picoquant.data.class_names import in_order, same_names
+    from picoquant.data.formats.load import class_names
+
+    if context.recipe.document.get("Synthetic") is not None:
+        return dataset
+    if "TrainDataset" in context.loaded:
+        names = context.loaded["TrainDataset"].class_names
+    elif isinstance(context.recipe.document.get("TrainDataset"), dict):
+        names = class_names(settings_of(context, "TrainDataset"))
+    else:
+        names = None
+    if names is None or names == dataset.class_names or not same_names(names, dataset.class_names):
+        return dataset
+    LOG.warning(
+        "%s has its classes in another order (%s) than TrainDataset (%s): matched by name",
+        dataset.section,
+        some_names(dataset.class_names),
+        some_names(names),
+    )
+    return in_order(dataset, names)
+
+
+def for_model(context: Context, dataset: Any, labels: Sequence[str], model: str) -> Any:
+    """A data set with its classes in the order of a model's, matched by name; says in one line what differs.
+
+    Args:
+        context: the recipe; what was said for it is not said again.
+        dataset: what the model is used on.
+        labels: the model's class names.
+        model: what messages call it.
+
+    Raises: `DataError` when the two have no name in common.
+    """
+    from picoquant.data.class_names import match
+
+    matched, said = match(dataset, labels, model)
+    _say_once(context, said)
+    return matched
+
+
+def compare_classes(context: Context, labels: Sequence[str], model: str) -> None:
+    """Say in one line how a model's classes differ from those of `EvalDataset`, where that is there.
+
+    For work that needs the names only; see `for_model`.
+
+    Raises: `DataError` when the two have no name in common.
+    """
+    from picoquant.data.class_names import compare
+    from picoquant.data.formats.load import class_names
+
+    if context.recipe.document.get("Synthetic") is not None:
+        from picoquant.data.formats.shapes import CLASS_NAMES
+
+        names, file = CLASS_NAMES, "the generated data set"
+    elif isinstance(context.recipe.document.get("EvalDataset"), dict):
+        settings = settings_of(context, "EvalDataset")
+        names, file = class_names(settings), str(settings.annotation_file)
+    else:
+        names = None
+    if names is not None:
+        _say_once(context, compare(labels, model, names, file))
+
+
+def _say_once(context: Context, said: str) -> None:
+    if said and said not in context.loaded:
+        context.loaded[said] = True
+        LOG.warning("%s", said)
 
 
 def identity(context: Context, section: str) -> dict[str, Any]:
@@ -122,14 +198,14 @@ def first(dataset: Any, count: int) -> Any:
 
 
 def same_classes(first: Any, second: Any) -> None:
-    """Refuse two data sets whose classes are not the same, in the same order.
+    """Refuse two data sets whose classes are not the same; `load` has brought them into one order.
 
     Raises: `DataError` naming both files and the first class that differs.
     """
     if first.class_names == second.class_names:
         return
     only = sorted(set(first.class_names) ^ set(second.class_names))
-    what = f"{only[0]!r} is in one of them only" if only else "the order of their category ids differs"
+    what = f"{only[0]!r} is in one of them only" if only else "one of them names a class twice"
     raise DataError(
         f"{first.annotation_file} and {second.annotation_file} have other classes: {what}; give both the same "
         "categories"

@@ -11,9 +11,8 @@ from typing import Any
 from picoquant.config.data import reader_settings, with_model_preprocessing, workers
 from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import load_recipe
-from picoquant.errors import UserError
 from picoquant.stages import datasets
-from picoquant.stages.model import load_trained, say_classes, trained_weights
+from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
@@ -60,7 +59,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     metrics = {}
     for name, folder in _models(context).items():
         result = _evaluate_folder(context, folder, dataset, f"evaluate {name}")
-        result.write_detections(out / f"detections_{name}.json")
+        result.write_detections(out / f"detections_{name}.json", dataset)
         metrics[name] = result.metrics
         LOG.info("%s: mAP %.4f  AP50 %.4f  AP75 %.4f", name, *_main(result.metrics))
     if "int8" in metrics:
@@ -83,11 +82,7 @@ def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str) ->
     from picoquant.data.readers.reader import EvalReader
     from picoquant.evaluation.evaluate import evaluate
 
-    if len(folder.config.labels) != len(dataset.class_names):
-        raise UserError(
-            f"{folder.path} knows {len(folder.config.labels)} classes, {dataset.annotation_file} has "
-            f"{len(dataset.class_names)}; evaluate it on the data set it was made for"
-        )
+    dataset = datasets.for_model(context, dataset, folder.config.labels, str(folder.path))
     require_tried(folder)
     predictor = open_predictor(folder, context.device)
     nms = parse_detector(context.recipe.document).head.nms
@@ -134,8 +129,11 @@ def _evaluate_weights(context: Context, dataset: Any) -> Any:
 
     use_device(context.device)
     recipe = context.recipe
-    classes = say_classes(recipe, dataset.class_names, str(dataset.annotation_file))
-    model = load_trained(recipe, classes, trained_weights(context))
+    weights = trained_weights(context)
+    labels = trained_classes(context, dataset)
+    dataset = datasets.for_model(context, dataset, labels, str(weights))
+    classes = say_classes(recipe, labels, str(dataset.annotation_file))
+    model = load_trained(recipe, classes, weights)
     settings = reader_settings(recipe, "EvalReader")
     nms = parse_detector(recipe.document).head.nms
     with EvalReader(dataset, settings, workers(recipe)) as reader:

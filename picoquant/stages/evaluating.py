@@ -37,13 +37,17 @@ def evaluate_running(
         context: the recipe.
         ready: see `ready_on`.
         model: None for the network itself, which has the recipe's preprocessing.
-        dataset: to evaluate on.
+        dataset: to evaluate on; its classes and the model's are matched by name.
         name: for the progress line.
         feeds: how many single images to give back, for timing.
+
+    Raises: `DataError` when model and data set have no class in common.
     """
     from picoquant.data.readers.reader import EvalReader
     from picoquant.evaluation.evaluate import evaluate
 
+    called = model.name if model is not None else "the trained network"
+    dataset = datasets.for_model(context, dataset, ready.labels, called)
     settings = reader_settings(context.recipe, "EvalReader")
     if model is not None:
         settings = with_model_preprocessing(settings, model.config)

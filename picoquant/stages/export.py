@@ -9,7 +9,7 @@ from typing import Any
 from picoquant.config.data import preprocessing
 from picoquant.config.detector import parse_detector
 from picoquant.stages import datasets
-from picoquant.stages.model import load_trained, say_classes, trained_weights
+from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
 
@@ -36,7 +36,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         "kind": kind(context.recipe),
         "detector": asdict(detector),
         "preprocessing": preprocessing(context.recipe),
-        "labels": datasets.load(context, "EvalDataset").class_names,
+        "labels": trained_classes(context, datasets.load(context, "EvalDataset")),
     }
 
 
@@ -55,13 +55,15 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
 
     use_device(context.device)
     recipe = context.recipe
-    dataset = datasets.load(context, "EvalDataset")
-    classes = say_classes(recipe, dataset.class_names, str(dataset.annotation_file))
+    weights, dataset = trained_weights(context), datasets.load(context, "EvalDataset")
+    labels = trained_classes(context, dataset)
+    datasets.for_model(context, dataset, labels, str(weights))
+    classes = say_classes(recipe, labels, str(dataset.annotation_file))
     with paddle.utils.unique_name.guard():  # the same names, so the same files, whatever ran before it
-        model = load_trained(recipe, classes, trained_weights(context))
+        model = load_trained(recipe, classes, weights)
     form = kind(recipe)
     config = InferConfig(
-        labels=tuple(dataset.class_names),
+        labels=labels,
         strides=tuple(model.strides),
         nms=parse_detector(recipe.document).head.nms,
         arch="GFL" if form == "detections" else "PicoDet",

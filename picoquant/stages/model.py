@@ -9,6 +9,7 @@ from typing import Any
 from picoquant.config.recipe import Recipe
 from picoquant.errors import UserError
 from picoquant.stages.stage import Context
+from picoquant.storage.run_folder import stage_record
 
 LOG = logging.getLogger("picoquant")
 
@@ -43,6 +44,25 @@ def trained_weights(context: Context) -> Path:
             "or set Global.weights"
         )
     return path
+
+
+def trained_classes(context: Context, dataset: Any) -> tuple[str, ...]:
+    """Names of the classes that `trained_weights` has, in the order of its outputs.
+
+    They are what the run that trained the weights noted (older runs noted nothing, and numbered classes by their
+    category ids); weights from elsewhere are taken to have the data set's.
+
+    Raises: as `trained_weights`.
+    """
+    folder = trained_weights(context).parent
+    record = stage_record(folder.parent, folder.name) if folder.name == "train" else {}
+    if record.get("status") != "done":
+        return dataset.class_names
+    noted = record.get("metrics", {}).get("classes")
+    if isinstance(noted, list):
+        return tuple(map(str, noted))
+    ids = zip(dataset.category_ids, dataset.class_names)
+    return tuple(name for _, name in sorted(ids))
 
 
 def load_trained(recipe: Recipe, num_classes: int, weights: Path) -> Any:

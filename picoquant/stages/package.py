@@ -159,6 +159,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     if not accuracy:
         LOG.info("package: the manifest says no mAP, for the run has none: `picoquant eval` measures it")
     facts = Facts(accuracy, context.run.record("quantize").get("settings", {}))
+    datasets.compare_classes(context, models.first.config.labels, str(models.first.path))
     sample = _sample(context, models)
     calibration, prepared = _calibration(context), Prepared(models)
     results = {}

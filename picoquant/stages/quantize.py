@@ -95,6 +95,7 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     driving = replace(reader, batch_size=calibration.batch_size or reader.batch_size)
     images, held_out = datasets.calibration_images(context), datasets.load(context, "EvalDataset")
     datasets.warn_of_overlap(images, held_out)
+    held_out = datasets.for_model(context, held_out, folder.config.labels, str(folder.path))
     facts = program_facts(folder.model)
     require_tried(folder)
     shard = rank_and_world()

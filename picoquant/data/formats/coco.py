@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -99,6 +101,37 @@ def read_annotations(path: Path, section: str) -> dict[str, Any]:
                 f"{section}.anno_path takes COCO's instances JSON"
             )
     return content
+
+
+_CATEGORIES = re.compile(rb'"categories"\s*:\s*(?=\[)')
+_PART = 1 << 16  # bytes in which the categories are looked for first
+
+
+def peek_categories(path: Path) -> list[tuple[Any, str]] | None:
+    """Ids and names of a COCO file's categories, in its order, without parsing the rest (448 MB of train2017).
+
+    Returns: None when there is not exactly one list of categories with ids and names.
+    """
+    with open(path, "rb") as stream:
+        if not stream.seek(0, os.SEEK_END):
+            return None
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            starts = [match.end() for match in _CATEGORIES.finditer(data)]
+            if len(starts) != 1:
+                return None
+            size = _PART
+            while True:
+                text = data[starts[0] : starts[0] + size].decode("utf-8", errors="ignore")
+                try:
+                    listed = json.JSONDecoder().raw_decode(text)[0]
+                    break
+                except ValueError:
+                    if starts[0] + size >= len(data):
+                        return None
+                    size *= 8
+    if not listed or not all(isinstance(entry, dict) and {"id", "name"} <= entry.keys() for entry in listed):
+        return None
+    return [(entry["id"], str(entry["name"])) for entry in listed]
 
 
 def _entry(entry: Any, kind: str, keys: tuple[str, ...], path: Path) -> dict[str, Any]:

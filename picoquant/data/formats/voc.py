@@ -169,10 +169,7 @@ def _class_names(
     if path is not None:
         if not path.is_file():
             raise DataError(f"no label list {path}; {settings.section}.label_list names it")
-        names = _lines(path, f"{settings.section}.label_list")
-        if not names or len(set(names)) < len(names):
-            raise DataError(f"label list {path} is empty or names a class twice; one class a line")
-        return tuple(names)
+        return read_label_list(path, settings.section)
     found = {name for annotation in annotations for name in annotation.names}
     if found <= set(VOC_CLASSES):
         return VOC_CLASSES
@@ -182,3 +179,14 @@ def _class_names(
         found.update(_read(other).names)
     LOG.info("%s: no label_list; classes are the names in the annotations, sorted", settings.section)
     return tuple(sorted(found))
+
+
+def read_label_list(path: Path, section: str) -> tuple[str, ...]:
+    """The class names of a `label_list`, one a line.
+
+    Raises: `DataError` when it is empty or names a class twice.
+    """
+    names = _lines(path, f"{section}.label_list")
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"label list {path} is empty or names a class twice; one class a line")
+    return tuple(names)

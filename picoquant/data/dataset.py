@@ -50,11 +50,15 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Repairs:
-    """What was changed while loading, by count; `missing` are names of image files."""
+    """What was changed while loading, by count.
+
+    empty_images were left out, those that hold crowds alone are crowd_images; `missing` are names of image files.
+    """
 
     clipped_boxes: int = 0
     dropped_boxes: int = 0
     empty_images: int = 0
+    crowd_images: int = 0
     missing: tuple[str, ...] = ()
 
 

@@ -10,17 +10,27 @@ import logging
 import mmap
 import os
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from picoquant.data.dataset import Annotations, Dataset, Record, Repairs
+from picoquant.data.formats.boxes import RawBoxes, pixel_boxes
 from picoquant.data.formats.ids import AmbiguousIdError, IdTable, is_id, kind_of
-from picoquant.data.formats.repair import SMALLEST_SIDE, check_files, choose, clip, no_annotations, report
+from picoquant.data.formats.repair import (
+    SMALLEST_SIDE,
+    Tally,
+    check_files,
+    choose,
+    clip,
+    no_annotations,
+    report,
+    tell_crowds,
+)
+from picoquant.data.formats.sizes import compare_sizes, file_sizes
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 
@@ -34,7 +44,7 @@ def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
 
     Classes are numbered in the order of `categories` in the file, whatever their ids. Ids may be texts or of
     different kinds, as long as it is clear what belongs together; those of annotations are not looked at. Boxes are
-    clipped to the image, those without area and those marked `ignore` are dropped. Images without objects are left
+    read as `box_format` says, those without area and those marked `ignore` are dropped. Images without objects are left
     out of training unless `allow_empty`, and kept for evaluation. Missing image files, under 1 % of all, are left
     out of training; evaluation refuses them, as its mAP would be that of other images.
 
@@ -44,18 +54,25 @@ def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
     content = read_annotations(path, settings.section)
     names, categories = _categories(content, path)
     images, image_ids = _images(content, path)
-    counts: Counter = Counter()
-    annotations, trained = _objects(content, image_ids, categories, path, counts)
     missing = check_files(settings, [image["file_name"] for image in images], training)
+    tally = Tally()
+    files = _files(settings, images, image_ids)
+    entries, annotations, trained = _objects(content, files, categories, settings, tally)
+
+    def name(place: int) -> str:
+        return _name(entries[place])
+
+    tell_crowds(settings.section, annotations.is_crowd, name, "crowds (iscrowd)")
     records, empty = [], []
-    for image, record in zip(
-        images, _records(settings.image_folder, images, image_ids.numbers, annotations, trained, counts)
-    ):
+    for image, record in zip(images, _records(files, annotations, trained, tally, name)):
         if image["file_name"] in missing:
             continue
         (empty if record.is_crowd.all() else records).append(record)  # true without objects, too
     chosen, left_out = choose(settings, records, empty, training)
-    repairs = Repairs(counts["clipped"], counts["dropped"], left_out, tuple(sorted(missing)))
+    crowds = sum(bool(len(record.boxes)) for record in empty) if left_out == len(empty) else 0
+    repairs = Repairs(
+        tally.count["clipped"], tally.count["dropped"], left_out, crowds, tuple(sorted(missing))
+    )
     dataset = Dataset(
         records=chosen,
         class_names=names,
@@ -67,7 +84,7 @@ def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
         own_image_ids=image_ids.own,
         own_category_ids=categories.own,
     )
-    report(dataset)
+    report(dataset, tally)
     return dataset
 
 
@@ -190,14 +207,30 @@ def _check_id(value: Any, whose: str, path: Path) -> None:
         )
 
 
-def _objects(
-    content: dict[str, Any], images: IdTable, categories: IdTable, path: Path, counts: Counter
-) -> tuple[Annotations, np.ndarray]:
-    """What the file annotates on its images, and [M] bool: which of it has area and no mark `ignore`.
+@dataclass(frozen=True)
+class _Files:
+    """The images: ids and paths, and sizes [N, 2] (width, height) as annotated and as the files are."""
 
-    How many boxes have no area goes to `counts`.
+    ids: IdTable
+    paths: list[str]
+    annotated: np.ndarray
+    sizes: np.ndarray
+
+
+def _files(settings: DatasetSettings, images: list[dict[str, Any]], ids: IdTable) -> _Files:
+    paths = [os.path.join(settings.image_folder, image["file_name"]) for image in images]
+    annotated = np.array([(image["width"], image["height"]) for image in images], np.float64)
+    return _Files(ids, paths, annotated, file_sizes(paths, annotated))
+
+
+def _objects(
+    content: dict[str, Any], files: _Files, categories: IdTable, settings: DatasetSettings, tally: Tally
+) -> tuple[list[dict[str, Any]], Annotations, np.ndarray]:
+    """The entries of the file's boxes on its images, what they annotate, and [M] bool: which of them have area and
+    no mark `ignore`.
     """
-    found, entries, strays = [], [], []
+    path = settings.annotation_file
+    found, entries, strays, without = [], [], [], []
     for item in content["annotations"]:
         entry = _entry(item, "annotations", ("image_id", "category_id"), path)
         category = _find(categories, "category_id", entry, path)
@@ -208,25 +241,35 @@ def _objects(
                 f"({kind_of(entry['category_id'])}), which is not among the categories "
                 f"({known}{', ...' if len(categories.numbers) > 10 else ''}); correct either"
             )
-        image = _find(images, "image_id", entry, path)
+        image = _find(files.ids, "image_id", entry, path)
         if image is None:
             strays.append(entry)
         elif not entry.get("bbox"):
-            counts["dropped"] += 0 if entry.get("ignore") else 1
+            without.append(entry)
         else:
             found.append((image, category, bool(entry.get("iscrowd")), not entry.get("ignore")))
             entries.append(entry)
     if strays:
-        _tell_strays(strays, len(content["annotations"]), images, path)
+        _tell_strays(strays, len(content["annotations"]), files.ids, path)
+    flat = np.array([not entry.get("ignore") for entry in without], bool)
+    tally.add("dropped", flat, lambda place: _name(without[place]))
     image, category, crowd, counted = np.array(found, np.int64).reshape(-1, 4).T
     label = {number: place for place, number in enumerate(categories.numbers)}
     classes = np.array([label[number] for number in category.tolist()], np.int32)
-    boxes, area = _boxes(entries, path)
+    numbers, stated = _numbers(entries, path)
+
+    def name(place: int) -> str:
+        return _name(entries[place])
+
+    owner = np.searchsorted(files.ids.numbers, image)
+    bounds = np.maximum(files.annotated, files.sizes)
+    raw = RawBoxes(numbers, files.sizes[owner], bounds[owner], stated, "xywh", name)
+    boxes, area = pixel_boxes(raw, settings)
+    compare_sizes(files.paths, files.annotated, files.sizes, owner, boxes, settings, name)
     annotations = Annotations(image, classes, boxes, area, crowd.astype(bool))
     solid = (boxes[:, 2:] > SMALLEST_SIDE).all(axis=1) & (area > 0)
-    trained = counted.astype(bool) & solid
-    counts["dropped"] += int((counted.astype(bool) & ~solid).sum())
-    return annotations, trained
+    tally.add("dropped", counted.astype(bool) & ~solid, name)
+    return entries, annotations, counted.astype(bool) & solid
 
 
 def _find(table: IdTable, key: str, entry: dict[str, Any], path: Path) -> int | None:
@@ -262,8 +305,8 @@ def _tell_strays(strays: list[dict[str, Any]], total: int, images: IdTable, path
     )
 
 
-def _boxes(entries: list[dict[str, Any]], path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """[M, 4] float64, x y width height, and [M] area, where none is given that of the box."""
+def _numbers(entries: list[dict[str, Any]], path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """[M, 4] float64, the numbers of `bbox`, and [M] `area`, nan where none is given."""
     for entry in entries:
         box, area = entry["bbox"], entry.get("area")
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
@@ -271,8 +314,7 @@ def _boxes(entries: list[dict[str, Any]], path: Path) -> tuple[np.ndarray, np.nd
         if area is not None and not _is_number(area):
             raise DataError(f"{path}: {_name(entry)} has area {area}; it must be a number")
     boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
-    given = np.array([entry.get("area") for entry in entries], np.float64)  # None becomes nan
-    return boxes, np.where(np.isnan(given), boxes[:, 2] * boxes[:, 3], given)
+    return boxes, np.array([entry.get("area") for entry in entries], np.float64)  # None becomes nan
 
 
 def _is_number(value: Any) -> bool:
@@ -285,36 +327,32 @@ def _name(entry: dict[str, Any]) -> str:
 
 
 def _records(
-    folder: Path,
-    images: list[dict[str, Any]],
-    numbers: Sequence[int],
-    annotations: Annotations,
-    trained: np.ndarray,
-    counts: Counter,
+    files: _Files, annotations: Annotations, trained: np.ndarray, tally: Tally, name: Callable[[int], str]
 ) -> Iterator[Record]:
-    """The record of each image; how many boxes are clipped and dropped goes to `counts`.
+    """The record of each image; how many boxes are clipped and dropped goes to `tally`.
 
     Coordinates are rounded to 0.001 pixel, as PaddleDetection does. Boxes of all images are clipped at once and
     cut apart after: large data sets load in a third of the time.
     """
-    sides = np.array([(image["width"], image["height"]) for image in images], np.float32)
+    numbers = files.ids.numbers
     order = np.flatnonzero(trained)
     order = order[np.argsort(annotations.image_id[order], kind="stable")]
     image = np.searchsorted(numbers, annotations.image_id[order])
     boxes = annotations.boxes[order]
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     corners = np.round(corners, 3).astype(np.float32)
-    corners, solid = clip(corners, np.tile(sides, 2)[image], counts)
-    image, corners, order = image[solid], corners[solid], order[solid]
-    labels, crowd = annotations.classes[order], annotations.is_crowd[order]
-    starts = np.searchsorted(image, np.arange(len(images) + 1)).tolist()
-    for place, entry in enumerate(images):
+    limits = np.tile(files.sizes.astype(np.float32), 2)[image]
+    corners, solid = clip(corners, limits, tally, lambda place: name(int(order[place])))
+    image, corners, chosen = image[solid], corners[solid], order[solid]
+    labels, crowd = annotations.classes[chosen], annotations.is_crowd[chosen]
+    starts = np.searchsorted(image, np.arange(len(numbers) + 1)).tolist()
+    for place, (width, height) in enumerate(files.sizes.tolist()):
         mine = slice(starts[place], starts[place + 1])
         yield Record(
             image_id=numbers[place],
-            path=os.path.join(folder, entry["file_name"]),
-            width=int(entry["width"]),
-            height=int(entry["height"]),
+            path=files.paths[place],
+            width=int(width),
+            height=int(height),
             boxes=corners[mine],
             classes=labels[mine],
             is_crowd=crowd[mine],

@@ -67,7 +67,9 @@ def test_a_data_set_in_another_order_gives_the_same_map(run_dir, caplog):
         alone = evaluate_alone(str(run_dir / "config.yml"), sets, "cpu", str(run_dir))
     assert alone["paddle_inference"] == before["paddle_fp32"][0]
     lines = [record.message for record in caplog.records if "matched by name" in record.message]
-    assert f"export has its classes in another order (red cell, white cell, platelet) than {run_dir}" in lines[0]
+    assert (
+        f"export has its classes in another order (red cell, white cell, platelet) than {run_dir}" in lines[0]
+    )
     assert len(lines) == 3  # once for each model, and once more for `eval --model-dir`
     written = json.loads((run_dir / "backends/detections_paddle_fp32.json").read_text())
     assert {entry["category_id"] for entry in written} <= {50, 43, 36}
@@ -96,7 +98,9 @@ def test_other_classes_are_an_error_of_eval_and_analyze(run_dir):
 
 def test_other_classes_are_an_error_of_quantize_package_and_benchmark(run_dir):
     rewrite(run_dir / "val.json", renamed)
-    train = [f"TrainDataset.{key}" for key in (f"dataset_dir={run_dir}", "image_dir=images", "anno_path=val.json")]
+    train = [
+        f"TrainDataset.{key}" for key in (f"dataset_dir={run_dir}", "image_dir=images", "anno_path=val.json")
+    ]
     sets = with_sets([*train, f"Global.model_dir={run_dir / 'export'}"])
     for command in (["quantize", *sets], ["package", "--target", "generic_onnx"], ["benchmark"]):
         assert OTHER in refusal(picoquant(*command, "--save-dir", run_dir)), command
@@ -162,17 +166,6 @@ def test_weights_of_a_run_know_their_classes(two_files, tmp_path, record, classe
     assert trained_classes(context, datasets.load(context, "TrainDataset")) == classes
 
 
-CASES = {
-    "category_order": 0.3073,
-    "annotation_ids_from_zero": 0.3073,
-    "annotation_ids_repeat_over_images": 0.3073,
-    "annotations_without_id": 0.3073,
-    "ids_as_float": 0.3073,
-    "image_ids_as_text": 0.3073,
-    "image_id_of_annotation_as_text": 0.3073,
-}
-
-
 def case_settings(shared, name):
     return [
         f"EvalDataset.dataset_dir={shared / 'datasets/bccd'}",
@@ -184,10 +177,10 @@ def case_settings(shared, name):
     ]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_files_as_people_have_them(name, shared, tmp_path):
-    found = evaluate_alone("picodet_s_416_coco_npu", case_settings(shared, name), "cpu", str(tmp_path))
-    assert found["paddle_dygraph"]["mAP"] == pytest.approx(CASES[name], abs=1e-4)
+def test_categories_in_another_order_than_their_ids(shared, tmp_path):
+    sets = case_settings(shared, "category_order")
+    found = evaluate_alone("picodet_s_416_coco_npu", sets, "cpu", str(tmp_path))
+    assert found["paddle_dygraph"]["mAP"] == pytest.approx(0.3073, abs=1e-4)
 
 
 def test_export_and_package_name_the_classes_as_the_file_orders_them(shared, tmp_path):

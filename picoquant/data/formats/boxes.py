@@ -1,4 +1,4 @@
-"""Boxes as annotation files write them -> x y width height in pixels; numbers that may mean something else are asked about.
+"""Boxes as annotation files write them -> x y width height in pixels.
 
 M is the number of boxes. `box_format` of a data set's section says how its numbers are meant; where it says nothing,
 they are taken as the file's format has them, and files whose numbers do not look so are refused.
@@ -107,10 +107,9 @@ def _ask(raw: RawBoxes, settings: DatasetSettings) -> None:
 
 
 def _question(raw: RawBoxes, settings: DatasetSettings, said: str, other: str) -> DataError:
-    key = f"{settings.section}.box_format"
     return DataError(
-        f"{settings.annotation_file}: {said}; set {key}: {other} ({_WORDS[other]}), or {key}: {raw.usual} where "
-        f"they are {_WORDS[raw.usual]}"
+        f"{settings.annotation_file}: {said} Set {settings.section}.box_format to {other} ({_WORDS[other]}), or to "
+        f"{raw.usual} if they are {_WORDS[raw.usual]}"
     )
 
 
@@ -127,13 +126,16 @@ def _ask_whether_normalised(raw: RawBoxes, settings: DatasetSettings) -> None:
     small = (sides <= 1).all(axis=1) & (sides > 0).all(axis=1)
     if not small.any():
         return
-    said = f"{small.sum()} of {len(small)} boxes are below one pixel, such as {raw.example(small)}"
+    said = (
+        f"{small.sum()} of {len(small)} boxes are below one pixel, such as {raw.example(small)}: are they 0 to 1, "
+        "parts of the image?"
+    )
     if 2 * small.sum() > len(small):
         inside = (raw.numbers[small, :2] + raw.numbers[small, 2:] <= 1.001).all(axis=1)
         as_sides = raw.usual == "xywh" and inside.mean() >= _NEARLY_ALL
         other = "xywh_normalised" if as_sides else "xyxy_normalised"
-        raise _question(raw, settings, f"{said}: are they parts of the image, 0 to 1?", other)
-    _warn(settings, f"{said}: are these parts of the image, 0 to 1? They are taken as pixels")
+        raise _question(raw, settings, said, other)
+    _warn(settings, f"{said} They are taken as pixels")
 
 
 def _ask_whether_the_other(raw: RawBoxes, settings: DatasetSettings) -> None:
@@ -144,12 +146,16 @@ def _ask_whether_the_other(raw: RawBoxes, settings: DatasetSettings) -> None:
     if raw.usual == "xywh":
         doubtful |= fits & _area_of_corners(raw)
     count, total = int(doubtful.sum()), len(fits)
-    said = f"{count} of {total} boxes would fit into their images as {_WORDS[other].removesuffix(' in pixels')} only"
+    if count <= _FEW * total:
+        return
+    words, taken = (_WORDS[how].removesuffix(" in pixels") for how in (other, raw.usual))
+    said = (
+        f"{count} of {total} boxes do not fit into their images as {taken}, such as {raw.example(doubtful)}: are "
+        f"they {words}?"
+    )
     if 2 * count > total or (count >= _MANY * total and fits.mean() >= _NEARLY_ALL):
-        raise _question(raw, settings, f"{said}, such as {raw.example(doubtful)}: is that meant?", other)
-    if count > _FEW * total:
-        words = _WORDS[raw.usual].removesuffix(" in pixels")
-        _warn(settings, f"{said}, such as {raw.example(doubtful)}: they are taken as {words}")
+        raise _question(raw, settings, said, other)
+    _warn(settings, f"{said} They are taken as {taken}")
 
 
 def _inside(raw: RawBoxes, how: str) -> np.ndarray:
@@ -173,5 +179,8 @@ def _ask_whether_negative(raw: RawBoxes, settings: DatasetSettings) -> None:
     negative = (corners[:, 2:] < corners[:, :2]).any(axis=1)
     if 2 * negative.sum() > len(negative):
         other = "xyxy" if raw.usual == "xywh" else "xywh"
-        said = f"{negative.sum()} of {len(negative)} boxes have a negative width or height, such as"
-        raise _question(raw, settings, f"{said} {raw.example(negative)}: what is meant?", other)
+        said = (
+            f"{negative.sum()} of {len(negative)} boxes have a negative width or height, such as "
+            f"{raw.example(negative)}: are they meant otherwise?"
+        )
+        raise _question(raw, settings, said, other)

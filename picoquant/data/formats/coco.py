@@ -57,11 +57,7 @@ def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
     missing = check_files(settings, [image["file_name"] for image in images], training)
     tally = Tally()
     files = _files(settings, images, image_ids)
-    entries, annotations, trained = _objects(content, files, categories, settings, tally)
-
-    def name(place: int) -> str:
-        return _name(entries[place])
-
+    name, annotations, trained = _objects(content, files, categories, settings, tally)
     tell_crowds(settings.section, annotations.is_crowd, name, "crowds (iscrowd)")
     records, empty = [], []
     for image, record in zip(images, _records(files, annotations, trained, tally, name)):
@@ -218,16 +214,18 @@ class _Files:
 
 
 def _files(settings: DatasetSettings, images: list[dict[str, Any]], ids: IdTable) -> _Files:
-    paths = [os.path.join(settings.image_folder, image["file_name"]) for image in images]
+    folder = settings.image_folder
+    paths = [os.path.join(folder, image["file_name"]) for image in images]
     annotated = np.array([(image["width"], image["height"]) for image in images], np.float64)
     return _Files(ids, paths, annotated, file_sizes(paths, annotated))
 
 
 def _objects(
     content: dict[str, Any], files: _Files, categories: IdTable, settings: DatasetSettings, tally: Tally
-) -> tuple[list[dict[str, Any]], Annotations, np.ndarray]:
-    """The entries of the file's boxes on its images, what they annotate, and [M] bool: which of them have area and
-    no mark `ignore`.
+) -> tuple[Callable[[int], str], Annotations, np.ndarray]:
+    """What the file annotates on its images, and [M] bool: which of it has area and no mark `ignore`.
+
+    Before these what messages call an annotation, by its place.
     """
     path = settings.annotation_file
     found, entries, strays, without = [], [], [], []
@@ -258,10 +256,13 @@ def _objects(
     classes = np.array([label[number] for number in category.tolist()], np.int32)
     numbers, stated = _numbers(entries, path)
 
-    def name(place: int) -> str:
-        return _name(entries[place])
-
     owner = np.searchsorted(files.ids.numbers, image)
+
+    def name(place: int) -> str:
+        number = entries[place].get("id")
+        called = "an annotation" if number is None else f"annotation {number}"
+        return f"{called} of image {os.path.basename(files.paths[owner[place]])}"
+
     bounds = np.maximum(files.annotated, files.sizes)
     raw = RawBoxes(numbers, files.sizes[owner], bounds[owner], stated, "xywh", name)
     boxes, area = pixel_boxes(raw, settings)
@@ -269,7 +270,7 @@ def _objects(
     annotations = Annotations(image, classes, boxes, area, crowd.astype(bool))
     solid = (boxes[:, 2:] > SMALLEST_SIDE).all(axis=1) & (area > 0)
     tally.add("dropped", counted.astype(bool) & ~solid, name)
-    return entries, annotations, counted.astype(bool) & solid
+    return name, annotations, counted.astype(bool) & solid
 
 
 def _find(table: IdTable, key: str, entry: dict[str, Any], path: Path) -> int | None:
@@ -277,6 +278,8 @@ def _find(table: IdTable, key: str, entry: dict[str, Any], path: Path) -> int | 
 
     Raises: `DataError` for one that several entries are meant by.
     """
+    if type(entry[key]) is int and entry[key] in table.whole:  # nearly always, and large files have a million
+        return table.whole[entry[key]]
     try:
         return table.find(entry[key])
     except AmbiguousIdError:

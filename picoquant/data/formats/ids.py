@@ -24,10 +24,12 @@ class IdTable:
         numbers: a whole number for each entry: its own id where every id stands for another whole number
             (7, 7.0 or "7"), or else its place in the list, from 1.
         own: number -> the file's id, where that is not the same whole number.
+        whole: the file's whole numbers -> number.
     """
 
     numbers: tuple[int, ...]
     own: dict[int, Any]
+    whole: dict[int, int]
     _exact: dict[tuple[type, Any], int]
     _alike: dict[Any, tuple[int, ...]]
 
@@ -35,14 +37,15 @@ class IdTable:
     def of(cls, ids: Sequence[Any]) -> IdTable:
         """Number the entries with these ids, which `is_id` takes and of which no two are the same."""
         plain = [_plain(value) for value in ids]
-        whole = all(isinstance(value, int) and -_LIMIT <= value < _LIMIT for value in plain)
-        numbers = tuple(plain if whole and len(set(plain)) == len(plain) else range(1, len(plain) + 1))
+        numeric = all(isinstance(value, int) and -_LIMIT <= value < _LIMIT for value in plain)
+        numbers = tuple(plain if numeric and len(set(plain)) == len(plain) else range(1, len(plain) + 1))
         alike: dict[Any, tuple[int, ...]] = {}
         for number, value in zip(numbers, plain):
             alike[value] = (*alike.get(value, ()), number)
         exact = {(type(value), value): number for number, value in zip(numbers, ids)}
         own = {n: value for n, value in zip(numbers, ids) if type(value) is not int or value != n}
-        return cls(numbers, own, exact, alike)
+        whole = {value: number for number, value in zip(numbers, ids) if type(value) is int}
+        return cls(numbers, own, whole, exact, alike)
 
     def find(self, value: Any) -> int | None:
         """The number of the entry that an id means: the same id, or the only one that is alike (7, 7.0, "7").
@@ -64,7 +67,9 @@ def is_id(value: Any) -> bool:
     """Whether a value can be an id: a whole number, as 1.0 too, or a text that is not empty."""
     if isinstance(value, float):
         return math.isfinite(value) and value == int(value)
-    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value != "")
+    return (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, str) and value != ""
+    )
 
 
 def kind_of(value: Any) -> str:

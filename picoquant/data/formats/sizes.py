@@ -81,4 +81,6 @@ def compare_sizes(
             f"images): give each image its own size and boxes, or set {settings.section}.box_format where they are "
             "meant so"
         )
-    LOG.warning("%s: %s; the pixels of the file count (an EXIF orientation turns images)", settings.section, said)
+    LOG.warning(
+        "%s: %s; the pixels of the file count (an EXIF orientation turns images)", settings.section, said
+    )

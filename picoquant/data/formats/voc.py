@@ -74,8 +74,8 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
     annotations = [_read(Path(xml)) for _, xml in pairs]
     names = _class_names(settings, [Path(xml) for _, xml in pairs], annotations)
     class_of = {name: label for label, name in enumerate(names)}
-    for (_, xml), found in zip(pairs, annotations):
-        for name in found.names:
+    for (image, xml), found in zip(pairs, annotations):
+        for name in () if image in missing else found.names:
             if name not in class_of:
                 hint = suggestion(name, names)
                 raise DataError(f"{xml}: class {name} is not in {settings.label_file}{hint}; add it there")
@@ -129,9 +129,11 @@ def _records(
     if not training:
         tell_crowds(settings.section, difficult, name, "marked difficult")
     corners, solid = clip(corners, np.tile(sizes.astype(np.float32), 2)[owner], tally, name)
-    labels = np.array([class_of[name] for found in annotations for name in found.names], np.int32)
+    labels = np.array([class_of.get(name, -1) for found in annotations for name in found.names], np.int32)
+    owner, corners, labels, difficult = owner[solid], corners[solid], labels[solid], difficult[solid]
+    starts = np.searchsorted(owner, np.arange(len(pairs) + 1)).tolist()
     for number in range(len(pairs)):
-        mine = np.flatnonzero((owner == number) & solid)
+        mine = slice(starts[number], starts[number + 1])
         yield Record(
             image_id=number + 1,
             path=paths[number],

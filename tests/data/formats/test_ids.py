@@ -131,8 +131,9 @@ def test_the_kind_that_does_not_fit_is_named(tmp_path, change, message):
 def test_a_few_annotations_of_no_image(tmp_path, caplog):
     dataset = load(tmp_path, lambda c: c["annotations"].append(annotation(9, "other", 7, [0, 0, 5, 5])))
     assert len(dataset.ground_truth()["annotations"]) == 3
-    assert "1 annotations are of images it does not list, the first is annotation 9 of image other (a text)" in (
-        caplog.text
+    assert (
+        "1 annotations are of images it does not list, the first is annotation 9 of image other (a text)"
+        in (caplog.text)
     )
 
 
@@ -153,7 +154,10 @@ def test_the_table():
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ('{"images": [], "categories" : [{"id": 2, "name": "b"}, {"id": 1, "name": "ä"}]}', [(2, "b"), (1, "ä")]),
+        (
+            '{"images": [], "categories" : [{"id": 2, "name": "b"}, {"id": 1, "name": "ä"}]}',
+            [(2, "b"), (1, "ä")],
+        ),
         ('{"categories": [{"id": 1, "name": "a"}], "x": {"categories": [1]}}', None),
         ('{"categories": [{"id": 1}]}', None),
         ('{"categories": [{"id": 1, "name": "a"}', None),

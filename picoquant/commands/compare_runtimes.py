@@ -124,14 +124,14 @@ def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
 
 
 def _config(context: Context, path: str) -> Any:
-    """Preprocessing for a model that has no `infer_cfg.yml`; read only where that is so."""
-    from picoquant.paddle_program.infer_config import FILE_NAME
+    """Preprocessing for a model that has no `infer_cfg.yml` or `inference.yml`; read only where that is so."""
+    from picoquant.paddle_program.infer_config import find_infer_config
 
     place = Path(path).expanduser()
     if place.suffix == ".onnx":
-        beside = (place.parent / FILE_NAME, place.parent / "paddle" / FILE_NAME)
-        return None if any(file.is_file() for file in beside) else config_of(context)
-    bare = place.is_dir() and not any((place / name).is_file() for name in (FILE_NAME, "manifest.json"))
+        beside = (place.parent, place.parent / "paddle")
+        return None if any(find_infer_config(folder) for folder in beside) else config_of(context)
+    bare = place.is_dir() and not ((place / "manifest.json").is_file() or find_infer_config(place))
     return config_of(context) if bare else None
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from picoquant.errors import UserError, WeightsError
-from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, read_infer_config
+from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, find_infer_config, read_infer_config
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.runtimes.model import Model, model_of_folder
 
@@ -21,8 +21,8 @@ def open_model(
 
     Args:
         path: a model folder, an `.onnx` file, a package's folder or its `.tar.gz`.
-        config: used where the model has no `infer_cfg.yml`: an `.onnx` file's stands beside it, or in the
-            `paddle` folder of the package around it.
+        config: used where the model has no `infer_cfg.yml` or `inference.yml`: an `.onnx` file's stands beside it, or
+            in the `paddle` folder of the package around it.
         model_filename, params_filename: of a model folder.
 
     Raises: `UserError` when it is none of these, or when files of a package are not those of its manifest.
@@ -39,7 +39,7 @@ def open_model(
     elif (path / NAME).is_file():
         yield _package(path, path)
     elif path.is_dir():
-        known = None if (path / FILE_NAME).is_file() else config
+        known = None if find_infer_config(path, model_filename) else config
         yield model_of_folder(ModelFolder.open(path, model_filename, params_filename, known))
     else:
         what = "is no model" if path.exists() else "does not exist"
@@ -54,8 +54,8 @@ def _onnx_file(path: Path, config: InferConfig | None) -> Model:
 
     precision = "int8" if is_quantised(path) else "fp32"
     for place in (path.parent, path.parent / PADDLE):
-        if (place / FILE_NAME).is_file():
-            return Model(path.stem, precision, read_infer_config(place), onnx=path)
+        if find_infer_config(place, path.name):
+            return Model(path.stem, precision, read_infer_config(place, path.name), onnx=path)
     if config is None:
         raise WeightsError(
             f"{path} has no {FILE_NAME} beside it, so its preprocessing is unknown: put there the one of the "

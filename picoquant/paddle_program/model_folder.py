@@ -41,7 +41,7 @@ class ModelFolder:
         Args:
             path: the folder.
             model_filename, params_filename: names in it.
-            config: used in place of the folder's `infer_cfg.yml`, which may then be absent.
+            config: used in place of the folder's `infer_cfg.yml` or `inference.yml`, which may then be absent.
 
         Raises: `WeightsError` naming the file that is missing and what to do.
         """
@@ -56,7 +56,7 @@ class ModelFolder:
                 f"{params} is missing: copy it from where {model.name} was exported, or name it "
                 "with params_filename"
             )
-        return cls(path, model, params, config or read_infer_config(path))
+        return cls(path, model, params, config or read_infer_config(path, model.name))
 
 
 def _missing_model(path: Path, model: Path) -> str:

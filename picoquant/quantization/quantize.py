@@ -13,7 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, write_infer_config
+from picoquant.paddle_program.infer_config import (
+    FILE_NAME,
+    InferConfig,
+    find_infer_config,
+    write_infer_config,
+)
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.session import quiet, static_session
 from picoquant.quantization.settings import DistillationSettings, QuantizeSettings
@@ -60,7 +65,8 @@ def quantize(
     own; the leading one alone calibrates, evaluates and writes, the others have no metrics.
 
     Args:
-        model_dir: folder of the FP32 model; it is not changed. `infer_cfg.yml` is copied from it.
+        model_dir: folder of the FP32 model; it is not changed. `infer_cfg.yml` (or its `inference.yml`,
+            under that name) is copied from it.
         out_dir: gets `model.pdmodel`, `model.pdiparams` (for Paddle Lite and Paddle's runtime),
             `infer_cfg.yml`, `quantization.json`, `qat.csv` (of QAT), `qat_graph/` (the same network with rounding as
             operators, see `qat_graph.py`), and where `QuantAware.onnx_format` is true
@@ -72,7 +78,7 @@ def quantize(
         evaluate: takes `predict(feed) -> [array]` and gives the mAP, 0 to 1.
         seed: of everything random.
         model_filename, params_filename: names in `model_dir`.
-        config: stands in for `model_dir`'s `infer_cfg.yml`, which may then be absent.
+        config: stands in for `model_dir`'s `infer_cfg.yml` or `inference.yml`, which may then be absent.
         progress: makes the line that shows progress.
         calibration: gives the feeds that ranges are measured on; None: those of `batches`.
         pieces: counts an INT8 model's pieces on each NPU; for layers in float.
@@ -130,7 +136,7 @@ def quantize(
     with disk_errors(Path(out_dir)):
         for place in (Path(out_dir), Path(out_dir) / QAT_GRAPH):
             if config is None:
-                shutil.copyfile(folder.path / FILE_NAME, place / FILE_NAME)
+                shutil.copyfile(find_infer_config(folder.path, folder.model.name), place / FILE_NAME)
             else:
                 write_infer_config(config, place)
         if settings.own.method == "qat":

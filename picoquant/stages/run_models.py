@@ -16,11 +16,11 @@ LOG = logging.getLogger("picoquant")
 def fp32_model(context: Context) -> Any:
     """The exported FP32 model: `Global.model_dir`, or the run's own export, as a `ModelFolder`.
 
-    A `model_dir` without infer_cfg.yml takes preprocessing and NMS from the recipe's configuration.
+    A `model_dir` without infer_cfg.yml or inference.yml takes preprocessing and NMS from the recipe's configuration.
 
     Raises: `UserError` saying which command makes it; `WeightsError` naming a missing file.
     """
-    from picoquant.paddle_program.infer_config import FILE_NAME
+    from picoquant.paddle_program.infer_config import FILE_NAME, PADDLEX_NAME, find_infer_config
     from picoquant.paddle_program.model_folder import ModelFolder
 
     common = context.recipe.common
@@ -34,9 +34,14 @@ def fp32_model(context: Context) -> Any:
         return ModelFolder.open(folder)
     path = Path(common.model_dir).expanduser()
     config = None
-    if path.is_dir() and not (path / FILE_NAME).is_file():
+    if path.is_dir() and find_infer_config(path, common.model_filename) is None:
         config = config_of(context)
-        LOG.info("%s has no %s; input size, preprocessing and NMS are the configuration's", path, FILE_NAME)
+        LOG.info(
+            "%s has no %s or %s; input size, preprocessing and NMS are the configuration's",
+            path,
+            FILE_NAME,
+            PADDLEX_NAME,
+        )
     folder = ModelFolder.open(path, common.model_filename, common.params_filename, config)
     if common.input_size and common.input_size != tuple(folder.config.input_size):
         raise UserError(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.data import preprocessing
+from picoquant.config.data import export_size, preprocessing
 from picoquant.config.detector import parse_detector
 from picoquant.stages import datasets
 from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
+
+LOG = logging.getLogger("picoquant")
 
 CHECKED_IMAGES = 2  # real images on which export and network are compared
 
@@ -61,7 +64,9 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     classes = say_classes(recipe, labels, str(dataset.annotation_file))
     with paddle.utils.unique_name.guard():  # the same names, so the same files, whatever ran before it
         model = load_trained(recipe, classes, weights)
-    form = kind(recipe)
+    form, (size, said) = kind(recipe), export_size(recipe)
+    if said:
+        LOG.info("export: %s", said)
     config = InferConfig(
         labels=labels,
         strides=tuple(model.strides),
@@ -70,7 +75,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
         **preprocessing(recipe),
     )
     folder = export_model(model, out, form, config.input_size, config)
-    with EvalReader(dataset, reader_settings(recipe, "EvalReader"), 0) as reader:
+    with EvalReader(dataset, reader_settings(recipe, "EvalReader"), 0, size if said else None) as reader:
         images = np.concatenate([batch["image"] for batch in islice(reader, 1)])[:CHECKED_IMAGES]
     difference = verify_export(model, folder, images)
     return {"kind": form, "classes": classes, "max_relative_difference": difference}

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.data import preprocessing
+from picoquant.config.data import export_size, preprocessing
 from picoquant.errors import UserError
 from picoquant.stages.stage import Context
 
@@ -70,6 +70,9 @@ def config_of(context: Context) -> Any:
     from picoquant.paddle_program.infer_config import InferConfig
     from picoquant.stages import datasets
 
+    said = export_size(context.recipe)[1]
+    if said:
+        LOG.info("%s", said)
     settings = parse_detector(context.recipe.document)
     return InferConfig(
         labels=tuple(datasets.load(context, "EvalDataset").class_names),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.config.detector import parse_detector
-from picoquant.config.recipe import load_recipe
+from picoquant.config.recipe import load_recipe, named_now
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
 from picoquant.packaging.open_model import open_model
@@ -108,13 +108,19 @@ def compare_classes(models: Sequence[Model], save_dir: str) -> None:
 
 
 @contextmanager
-def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
+def models_of(context: Context, paths: Sequence[str], overrides: Sequence[str] = ()) -> Iterator[list[Model]]:
     """The models named, or else the run's FP32 and INT8 ones.
+
+    Args:
+        context: the recipe; its `Global.model_dir` is a model, too, unless paths are named now and it is not.
+        paths: models.
+        overrides: of the recipe.
 
     Raises: `UserError` when there are none.
     """
     common = context.recipe.common
-    named = [*([common.model_dir] if common.model_dir else []), *paths]
+    also = common.model_dir and (not paths or named_now(overrides, "Global").get("model_dir"))
+    named = [*([common.model_dir] if also else []), *paths]
     with ExitStack() as stack:
         if named:
             files = (common.model_filename, common.params_filename)
@@ -225,7 +231,7 @@ def evaluate_backends(
     dataset = evaluation_images(context, limit)
     rows: list[Row] = []
     not_run: dict[str, str] = {}
-    with models_of(context, paths) as models:
+    with models_of(context, paths, overrides) as models:
         if not models and "dygraph" not in chosen:
             raise UserError(
                 f"no model: {save_dir} holds none yet; run `picoquant export`, or give --model PATH"

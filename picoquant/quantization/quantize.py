@@ -183,14 +183,17 @@ def _check(out: Path, settings: QuantizeSettings) -> dict[str, Any]:
 def _copy_models(folder: ModelFolder, distillation: DistillationSettings, copies: Path) -> None:
     """Work on copies, `student` and `teacher`, whose files have the usual names.
 
-    Raises: `WeightsError` when there is no such teacher or Paddle crashes on it.
+    Raises: `WeightsError` when there is no such teacher, it takes another input, or Paddle crashes on it.
     """
     from picoquant.backends.paddle.smoke_test import require_tried
+    from picoquant.paddle_program.network_input import require_input_size
+    from picoquant.paddle_program.program import program_facts
 
     teacher = folder
     if distillation.teacher_model_dir is not None:
         names = distillation.teacher_model_filename, distillation.teacher_params_filename
         teacher = ModelFolder.open(Path(distillation.teacher_model_dir), *names, folder.config)
+        require_input_size(program_facts(teacher.model).inputs, folder.config, str(teacher.model))
         require_tried(teacher)
     with disk_errors(copies):
         for name, source in (("student", folder), ("teacher", teacher)):

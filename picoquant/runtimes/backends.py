@@ -87,8 +87,12 @@ def running(
 
     Raises: `ToolError` or `WeightsError` saying why the runtime does not take the model.
     """
+    from picoquant.paddle_program.network_input import require_input_size
+
     makers = {"paddle": _paddle, "paddle-no-onednn": _paddle, "onnx": _onnx, "lite": _lite}
     with ExitStack() as stack:
+        if model.folder is not None:
+            require_input_size(_facts(model).inputs, model.config, str(model.folder.model))
         predict, size, note = makers[backend](model, backend, machine, stack)
         names, shapes = zip(*(predict.outputs if hasattr(predict, "outputs") else _facts(model).outputs))
         decoder = Decoder.of(names, shapes, model.config, nms, f"{model.name} ({backend})")
@@ -154,13 +158,16 @@ def _paddle(model: Model, backend: str, machine: Machine, stack: ExitStack) -> t
 def _onnx(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:
     from picoquant.backends.onnx.export import write_onnx_form
     from picoquant.backends.onnx.runtime import OnnxPredictor
+    from picoquant.paddle_program.network_input import require_input_size
 
     path = model.onnx
     if path is None:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="picoquant-onnx-"))
         path = Path(scratch) / f"{model.precision}.onnx"
         write_onnx_form(_folder(model, backend), path)
-    return OnnxPredictor(path, machine.threads), _size([path]), ""
+    predict = OnnxPredictor(path, machine.threads)
+    require_input_size(predict.inputs, model.config, path.name)
+    return predict, _size([path]), ""
 
 
 def _lite(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:

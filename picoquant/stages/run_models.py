@@ -18,10 +18,13 @@ def fp32_model(context: Context) -> Any:
 
     A `model_dir` without infer_cfg.yml or inference.yml takes preprocessing and NMS from the recipe's configuration.
 
-    Raises: `UserError` saying which command makes it; `WeightsError` naming a missing file.
+    Raises: `UserError` saying which command makes it; `WeightsError` naming a missing file, or the sizes where the
+        model takes images of another size than they are prepared in.
     """
     from picoquant.paddle_program.infer_config import FILE_NAME, PADDLEX_NAME, find_infer_config
     from picoquant.paddle_program.model_folder import ModelFolder
+    from picoquant.paddle_program.network_input import require_input_size
+    from picoquant.paddle_program.program import program_facts
 
     common = context.recipe.common
     if not common.model_dir:
@@ -43,6 +46,7 @@ def fp32_model(context: Context) -> Any:
             PADDLEX_NAME,
         )
     folder = ModelFolder.open(path, common.model_filename, common.params_filename, config)
+    require_input_size(program_facts(folder.model).inputs, folder.config, str(folder.model))
     if common.input_size and common.input_size != tuple(folder.config.input_size):
         raise UserError(
             f"{path} was exported for an input of {list(folder.config.input_size)}, Global.input_size is "

@@ -204,7 +204,7 @@ def _lack(find: Callable[[Context], Any], context: Context) -> str:
 
 def _qat_graph(int8: Any) -> tuple[Any, str]:
     from picoquant.paddle_program.model_folder import ModelFolder
-    from picoquant.quantization.qat.qat_graph import FOLDER
+    from picoquant.quantization.qat_graph import FOLDER
 
     folder = int8.path / FOLDER
     if not folder.is_dir():

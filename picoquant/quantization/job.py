@@ -22,18 +22,19 @@ from picoquant.int8.paddle_writer import Int8Source, write_lite_model
 from picoquant.int8.tie_avoidance import Product, products_of, tie_free_ranges
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.static import free_variables, load_model
+from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
 from picoquant.quantization.paths import Places
-from picoquant.quantization.ptq.calibration_images import CalibrationImages
 from picoquant.quantization.ptq.observers import NotFiniteError, observe_ranges
 from picoquant.quantization.ptq.prepare import FILES, Student, make_ready
 from picoquant.quantization.ptq.range_search import without_zeros
 from picoquant.quantization.qat.checkpoint import Checkpoints, QatProgress
 from picoquant.quantization.qat.distributed import Devices
 from picoquant.quantization.qat.divergence_guard import GoodStates
+from picoquant.quantization.qat.learned_ranges.choose import range_strategy
 from picoquant.quantization.qat.learning_rate import linear_scale
 from picoquant.quantization.qat.programs import QatPrograms, StudentFirstCompression
-from picoquant.quantization.qat.range_init import calibrate, trained_ranges
+from picoquant.quantization.qat.range_init import initialise_ranges, trained_ranges
 from picoquant.quantization.qat.trainer import QatTrainer, close_batches
 from picoquant.quantization.save import DESCRIPTION, write_model
 from picoquant.quantization.settings import NO_EVALUATION, QuantizeSettings
@@ -83,6 +84,7 @@ class QuantizeJob:
         self._places, self._settings, self._evaluate, self._show = places, settings, evaluate, show
         self._pieces, self._image_names = pieces, image_names
         self._calibration, self._images = calibration, None
+        self._strategy = range_strategy(settings.own, settings.quant)
         self._student: Student | None = None
         self._largest: dict[str, float] = {}
         self._groups: tuple[tuple[str, ...], ...] = ()
@@ -171,10 +173,10 @@ class QuantizeJob:
             settings.distillation,
             settings.quant,
             settings.train,
+            self._strategy,
             linear_scale(settings.batch_size, self._devices.world, settings.own.reference_batch)
             if settings.batch_size
             else 1.0,
-            settings.own.lsq_rate if settings.own.learned_ranges == "lsq" else None,
         )
         return compression.build(lambda what: LOG.info("quantize: %s", what))
 
@@ -278,7 +280,8 @@ class QuantizeJob:
         else:
             progress, good = QatProgress(original_metric=self._original_metric()), GoodStates()
             if student and student.ranges:
-                calibrate(programs, student.ranges, settings.quant)
+                rate = settings.quant.moving_rate
+                initialise_ranges(self._strategy, programs.operators, student.ranges, rate)
         if self._devices.leads and self._devices.world > 1:
             self._devices.share(packed(checkpoints.checkpoint(trainer.state(), progress, good)))
         return trainer, progress, good

@@ -93,7 +93,7 @@ def quantize(
         from picoquant.quantization.job import QuantizeJob
         from picoquant.quantization.paths import Places
         from picoquant.quantization.qat.distributed import Devices
-        from picoquant.quantization.qat.qat_graph import FOLDER as QAT_GRAPH
+        from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
         from picoquant.training.fast import fast_convolutions_available, tuned_cpu
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
     require_finite_params(folder)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.int8.paddle_writer import Int8Source, write_lite_model, write_onnx_model
-from picoquant.quantization.qat.qat_graph import FOLDER as QAT_GRAPH
-from picoquant.quantization.qat.qat_graph import write_qat_graph
+from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
+from picoquant.quantization.qat_graph import write_qat_graph
 from picoquant.storage.files import write_json
 
 LOG = logging.getLogger("picoquant")

@@ -17,7 +17,7 @@ from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.session import quiet, static_session
 from picoquant.paddle_program.static import load_model, read_variable, state_names, write_variable
-from picoquant.quantization.qat.qat_graph import FOLDER as QAT_GRAPH
+from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import OwnSettings
 from picoquant.storage.checkpoints import Checkpoints
@@ -110,13 +110,14 @@ def test_every_tensor_in_int8_rounds_the_scores_more(quantized):
 )
 def test_model_written_predicts_what_the_fake_quantised_program_does(small_model, tmp_path, quant):
     with quiet():
+        from picoquant.quantization.qat.learned_ranges.choose import range_strategy
         from picoquant.quantization.qat.programs import StudentFirstCompression
     wanted, feed = settings(2, quant), next(batches(100))
     run(small_model, tmp_path, wanted)
     shutil.copytree(small_model, tmp_path / "copy")
     with static_session() as scope:
         fold_model(tmp_path / "copy", paddle.static.Executor(paddle.CPUPlace()))
-        sections = wanted.distillation, wanted.quant, wanted.train
+        sections = wanted.distillation, wanted.quant, wanted.train, range_strategy(wanted.own, wanted.quant)
         places = tmp_path / "copy", tmp_path / "copy", tmp_path / "teacher"
         programs = StudentFirstCompression(*places, CONFIG, *sections).build(lambda what: None)
         for name, value in Checkpoints(tmp_path / "work" / "checkpoints").newest().arrays["last"].items():

@@ -31,10 +31,10 @@ from picoquant.paddle_program.static import (
     save_program,
     write_variable,
 )
+from picoquant.quantization.calibration_images import CalibrationImages, maker_of, watch
 from picoquant.quantization.ptq.activation_functions import felt_from, function_behind
 from picoquant.quantization.ptq.adaptive_rounding import Moments, reconstruct
 from picoquant.quantization.ptq.bias_correction import correct_biases
-from picoquant.quantization.ptq.calibration_images import CalibrationImages, maker_of, watch
 from picoquant.quantization.ptq.equalisation import equalise, weight_scales
 from picoquant.quantization.ptq.equalisation_scales import FILE as SCALES
 from picoquant.quantization.ptq.equalisation_scales import write_scales

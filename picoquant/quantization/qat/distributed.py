@@ -17,8 +17,8 @@ import paddle
 import paddle.distributed as dist
 
 from picoquant.paddle_program.static import read_variable, write_variable
-from picoquant.quantization.qat.fake_quant import ACTIVATION_QUANTISER
-from picoquant.quantization.qat.learned_ranges.pact import AVERAGE
+from picoquant.quantization.fake_quant import ACTIVATION_QUANTISER
+from picoquant.quantization.qat.learned_ranges.moving_average import AVERAGE
 from picoquant.utils.process_group import Group
 
 _OPTIMISE, _RATE = 0x2, 0x10  # op_role

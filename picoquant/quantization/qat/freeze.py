@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from picoquant.quantization.qat.fake_quant import ACTIVATION_QUANTISER
-from picoquant.quantization.qat.learned_ranges.pact import AVERAGE
+from picoquant.quantization.fake_quant import ACTIVATION_QUANTISER
+from picoquant.quantization.qat.learned_ranges.moving_average import AVERAGE
 
 
 def frozen_copy(program: Any, ranges: Collection[str]) -> Any:

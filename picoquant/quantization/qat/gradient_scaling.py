@@ -12,10 +12,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import paddle
 
 from picoquant.paddle_program.static import write_variable
 
 _BACKWARD = 1  # op_role
+
+
+def is_trainable(variable: Any) -> bool:
+    """Whether a variable of the student is a weight that training changes."""
+    return isinstance(variable, paddle.framework.Parameter) and variable.trainable
 
 
 def learns(name: str, scales: Mapping[str, np.ndarray]) -> bool:

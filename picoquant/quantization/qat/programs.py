@@ -12,13 +12,11 @@ PaddleDetection's) carry `use_global_stats`, so it normalises by its running sta
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paddle
 from paddleslim.auto_compression import AutoCompression
 from paddleslim.auto_compression.create_compressed_program import (
@@ -29,19 +27,19 @@ from paddleslim.auto_compression.create_compressed_program import (
 from paddleslim.common.recover_program import recover_inference_program
 
 from picoquant.errors import ConfigError
-from picoquant.int8.operators import QuantizedOperator, scale_name
+from picoquant.int8.operators import QuantizedOperator
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.onednn import read_weights_each_time, use_onednn
 from picoquant.paddle_program.static import InferenceModel, load_model, strip_feed_fetch
+from picoquant.quantization.fake_quant import FixedRange, insert_fake_quantisation
 from picoquant.quantization.ptq.equalisation_scales import read_scales
 from picoquant.quantization.qat.distillation import distillation_loss, final_nodes
-from picoquant.quantization.qat.fake_quant import insert_fake_quantisation, is_trainable
 from picoquant.quantization.qat.freeze import frozen_copy
-from picoquant.quantization.qat.gradient_scaling import at_own_rates, learns
-from picoquant.quantization.qat.learned_ranges.gradients import add_range_gradients, cheaper_gradients
-from picoquant.quantization.qat.learned_ranges.pact import is_limit, limit_optimizer
+from picoquant.quantization.qat.gradient_scaling import at_own_rates, is_trainable, learns
+from picoquant.quantization.qat.learned_ranges.gradients import cheaper_gradients
+from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
 from picoquant.quantization.qat.learning_rate import LearningRate
 from picoquant.quantization.qat.teacher import PREFIX, Teacher
 from picoquant.quantization.settings import DistillationSettings, QatTrainSettings
@@ -88,8 +86,8 @@ class StudentFirstCompression(AutoCompression):
         work_dir: for the teacher's files and whatever AutoCompression writes.
         config: what is known about the models' input.
         distillation, quant, train: the sections of its configuration.
+        ranges: how the activations' ranges are found.
         rate_scale: the linear rule's factor of the learning rate.
-        lsq: learn the activations' ranges by LSQ, with gradients that many times as large; None: do not.
         onednn: run convolutions through oneDNN, forward and backward, where this Paddle has it: equal but
             for rounding, and faster.
     """
@@ -103,11 +101,11 @@ class StudentFirstCompression(AutoCompression):
         distillation: DistillationSettings,
         quant: QuantAwareSettings,
         train: QatTrainSettings,
+        ranges: RangeStrategy,
         rate_scale: float = 1.0,
-        lsq: float | None = None,
         onednn: bool = True,
     ) -> None:
-        self._rate_scale, self._lsq = rate_scale, lsq
+        self._ranges, self._rate_scale = ranges, rate_scale
         self._onednn = onednn and fast_convolutions_available()
         self._folder, self._work = Path(folder), Path(work_dir)
         self._teacher_folder = Path(teacher)
@@ -140,7 +138,6 @@ class StudentFirstCompression(AutoCompression):
         Raises: `ConfigError` for nodes, optimisers or schedulers that do not exist; `WeightsError` for
             models that cannot be quantised.
         """
-        config, train_config = self._config[0].__dict__, self.train_config[0].__dict__
         scope = paddle.static.global_scope()
         announce("quantising the student")
         original = self._load()
@@ -148,23 +145,18 @@ class StudentFirstCompression(AutoCompression):
             use_onednn(original.program)
         startup = paddle.static.Program()
         program = recover_inference_program(original.program.clone(), startup)
-        pairs = self._node_pairs(program, config)
+        pairs = self._node_pairs(program, self._config[0].__dict__)
         test = strip_feed_fetch(original.program.clone(for_test=True))
         read_weights_each_time(test)
-        operators = insert_fake_quantisation(test, scope, self._quant, training=False)
+        operators = insert_fake_quantisation(test, scope, self._quant, FixedRange())
         program = strip_feed_fetch(program._prune(_get_target_node(pairs)))
         startup = paddle.static.Program()
         with paddle.static.program_guard(program, startup):
-            insert_fake_quantisation(program, scope, self._quant, training=True, lsq=self._lsq is not None)
+            insert_fake_quantisation(program, scope, self._quant, self._ranges)
             announce("preparing the teacher")
             teacher = self._teacher(program, pairs)
             announce("adding backward and optimiser")
-            ranges = partial(
-                add_range_gradients, operators=operators, bits=self._quant.activation_bits, lsq=self._lsq
-            )
-            learn = ranges if self._lsq is not None or self._quant.use_pact else lambda program: []
-            scales = read_scales(self._folder)
-            loss, rate = _add_training(program, startup, pairs, config, train_config, learn, scales)
+            loss, rate = self._add_training(program, startup, pairs, operators)
         rate.scale = self._rate_scale
         self._exe.run(startup)
         fetches = [test.global_block().var(variable.name) for variable in original.fetches]
@@ -172,7 +164,7 @@ class StudentFirstCompression(AutoCompression):
         return QatPrograms(
             executor=self._exe,
             train=program,
-            frozen=frozen_copy(program, {name for name in used if is_range(name)}),
+            frozen=frozen_copy(program, {name for name in used if self._ranges.is_parameter(name)}),
             test=InferenceModel(test, original.feeds, tuple(fetches)),
             original=original,
             loss=loss,
@@ -181,6 +173,34 @@ class StudentFirstCompression(AutoCompression):
             feeds=tuple(name for name in original.feeds if name in used),
             teacher=teacher,
         )
+
+    def _add_training(
+        self, program: Any, startup: Any, pairs: list[Any], operators: tuple[QuantizedOperator, ...]
+    ) -> tuple[Any, LearningRate]:
+        """Add loss, backward and optimisers; the loss variable and the learning rate are returned."""
+        config, ranges = self._config[0].__dict__, self._ranges
+        scales = read_scales(self._folder)
+        with paddle.utils.unique_name.guard("merge"):
+            optimizer, schedule = _make_optimizer(self.train_config[0].__dict__)
+            loss = paddle.mean(distillation_loss(pairs, config["loss"], config["alpha"]))
+            loss.stop_gradient = False
+            weights = [variable for variable in program.all_parameters() if is_trainable(variable)]
+            weights = [
+                one for one in weights if not ranges.is_parameter(one.name) and learns(one.name, scales)
+            ]
+            gradients = optimizer.backward(loss, startup, weights)
+            cheaper_gradients(program)
+            learned = ranges.add_gradients(program, operators, self._quant.activation_bits)
+            gradients = at_own_rates(program, paddle.static.global_scope(), gradients, scales)
+            own = ranges.optimizer()
+            optimizer.apply_gradients(gradients if own else gradients + learned)
+            fixed = {}
+            if own:
+                own.apply_gradients(learned)
+                fixed[own._global_learning_rate(program).name] = own.get_lr()
+        if hasattr(program, "lr_scheduler"):
+            del program.lr_scheduler  # an executor would write the rate before each step without our factors
+        return loss, LearningRate(schedule, optimizer._global_learning_rate(program).name, fixed)
 
     def _load(self) -> InferenceModel:
         return load_model(self._folder, self._exe)
@@ -212,43 +232,6 @@ def _check_readable(folder: Path) -> None:
     """Fail as picoquant does on a model that AutoCompression could not load."""
     with paddle.static.scope_guard(paddle.static.Scope()):
         load_model(folder, paddle.static.Executor(paddle.CPUPlace()))
-
-
-def _add_training(
-    program: Any,
-    startup: Any,
-    pairs: list[Any],
-    config: dict,
-    train_config: dict,
-    learn: Callable[[Any], list[tuple[Any, Any]]],
-    scales: Mapping[str, np.ndarray],
-) -> tuple[Any, LearningRate]:
-    """Add loss, backward and optimisers."""
-    with paddle.utils.unique_name.guard("merge"):
-        optimizer, schedule = _make_optimizer(train_config)
-        loss = paddle.mean(distillation_loss(pairs, config["loss"], config["alpha"]))
-        loss.stop_gradient = False
-        weights = [variable for variable in program.all_parameters() if is_trainable(variable)]
-        weights = [one for one in weights if not is_range(one.name) and learns(one.name, scales)]
-        gradients = optimizer.backward(loss, startup, weights)
-        cheaper_gradients(program)
-        learned = learn(program)
-        limits = [pair for pair in learned if is_limit(pair[0].name)]
-        gradients = at_own_rates(program, paddle.static.global_scope(), gradients, scales)
-        optimizer.apply_gradients(gradients + [pair for pair in learned if not is_limit(pair[0].name)])
-        fixed = {}
-        if limits:
-            others = limit_optimizer()
-            others.apply_gradients(limits)
-            fixed[others._global_learning_rate(program).name] = others.get_lr()
-    if hasattr(program, "lr_scheduler"):
-        del program.lr_scheduler  # an executor would write the rate before each step without our factors
-    return loss, LearningRate(schedule, optimizer._global_learning_rate(program).name, fixed)
-
-
-def is_range(name: str) -> bool:
-    """Whether a parameter is a learned range, whose gradient is added after backward."""
-    return is_limit(name) or name.endswith(scale_name(""))
 
 
 def _make_optimizer(train_config: dict[str, Any]) -> tuple[Any, Any]:

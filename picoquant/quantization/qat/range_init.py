@@ -1,60 +1,50 @@
-"""Ranges before the first step and after the last.
-
-PaddleSlim starts each moving average of an activation's range as if one batch with the range 1 had been
-seen, so after one step a range is about half of what it should be and after 20 still 1 % off: what is above
-is clipped, and a short training is spent on that. Here the averages start from the FP32 model's own ranges.
-"""
+"""Activation ranges before the first step and after the last."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import paddle
 
 from picoquant.errors import UserError
 from picoquant.int8.operators import QuantizedOperator, scale_name
-from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import write_variable
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
-from picoquant.quantization.qat.learned_ranges.pact import limit_name
-from picoquant.quantization.qat.programs import QatPrograms
+from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
 
 LOG = logging.getLogger("picoquant")
 
 _RANGE_OF_NOTHING = 1.0
 
-Shown = Callable[[str], Callable[[int], None]]
 
-
-def calibrate(programs: QatPrograms, ranges: Mapping[str, float], settings: QuantAwareSettings) -> None:
-    """Start the quantised activations' moving averages (and PACT's limits) from calibrated ranges.
+def initialise_ranges(
+    strategy: RangeStrategy,
+    operators: Iterable[QuantizedOperator],
+    ranges: Mapping[str, float],
+    moving_rate: float,
+) -> None:
+    """Start the quantised activations' ranges, in the current scope, from calibrated ones.
 
     Args:
-        programs: their scope is the current one.
-        ranges: largest absolute value by variable, see `student.make_ready`.
-        settings: the decay of the moving average.
+        strategy: how ranges are found in training.
+        operators: the quantised operators.
+        ranges: absmax by variable, see `ptq.prepare.make_ready`.
+        moving_rate: decay of moving averages.
     """
     scope = paddle.static.global_scope()
-    # The weight that a moving average has after many batches: 1 + r + r^2 + …
-    weight = 1.0 / (1.0 - settings.moving_rate)
-    for operator in programs.operators:
+    for operator in operators:
         name = operator.activation
-        value = ranges[name]
-        if value <= SMALLEST_RANGE:  # what is always 0 is 0 in INT8 too, whatever the range
+        absmax = ranges[name]
+        if absmax <= SMALLEST_RANGE:  # what is always 0 is 0 in INT8 too, whatever the range
             LOG.warning(
                 "quantize: %s, the input of %s %s, is 0 in all calibration images: a layer that does nothing",
                 name,
                 operator.kind,
                 operator.output,
             )
-            value = _RANGE_OF_NOTHING
-        parts = {"scale": value, "state": weight, "accum": value * weight}
-        for part, number in parts.items():
-            write_variable(scope, f"{name}@{part}", np.array([number], np.float32))
-        if settings.use_pact:
-            write_variable(scope, limit_name(name), np.array([value], np.float32))
+            absmax = _RANGE_OF_NOTHING
+        strategy.initialise(scope, name, absmax, moving_rate)
 
 
 def trained_ranges(

@@ -12,8 +12,7 @@ from picoquant.paddle_program.session import quiet, static_session
 from picoquant.paddle_program.static import read_variable, state_names, strip_feed_fetch
 from picoquant.quantization.ptq.equalisation import equalise, weight_scales
 from picoquant.quantization.ptq.equalisation_scales import read_scales, write_scales
-from picoquant.quantization.qat.fake_quant import is_trainable
-from picoquant.quantization.qat.gradient_scaling import at_own_rates, learns
+from picoquant.quantization.qat.gradient_scaling import at_own_rates, is_trainable, learns
 from tests.networks.small_net import loaded_and_folded
 from tests.quantization.ptq.test_equalisation import Uneven, ranges_of
 

@@ -25,11 +25,11 @@ from picoquant.paddle_program.static import free_variables, load_model
 from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.mixed_precision import Pieces, Tools, named_by_user, reach_max_drop
 from picoquant.quantization.paths import Places
+from picoquant.quantization.processes import Processes
 from picoquant.quantization.ptq.observers import NotFiniteError, observe_ranges
 from picoquant.quantization.ptq.prepare import FILES, Student, make_ready
 from picoquant.quantization.ptq.range_search import without_zeros
 from picoquant.quantization.qat.checkpoint import Checkpoints, QatProgress
-from picoquant.quantization.qat.distributed import Devices
 from picoquant.quantization.qat.divergence_guard import GoodStates
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
 from picoquant.quantization.qat.learning_rate import linear_scale
@@ -60,7 +60,7 @@ class QuantizeJob:
         seed: of everything random.
         evaluate: takes a predictor and gives the mAP, 0 to 1; None: nothing is evaluated.
         show: makes the line that shows progress.
-        devices: the processes that train together; the leading one evaluates and writes the model.
+        processes: the processes that train together; the leading one evaluates and writes the model.
         open_model: gives what runs a model that is evaluated, as `backends.paddle.runtime.open_predictor` does.
         calibration: gives the feeds that ranges are measured on; called once.
         pieces: counts an INT8 model's NPU pieces, see `mixed_precision.py`.
@@ -74,13 +74,13 @@ class QuantizeJob:
         seed: int,
         evaluate: Callable[[Any], float] | None,
         show: Callable[..., Progress],
-        devices: Devices,
+        processes: Processes,
         open_model: Callable[[ModelFolder], Any],
         calibration: Callable[[], Any],
         pieces: Pieces | None = None,
         image_names: Sequence[str] = (),
     ) -> None:
-        self._devices, self._open = devices, open_model
+        self._processes, self._open = processes, open_model
         self._places, self._settings, self._evaluate, self._show = places, settings, evaluate, show
         self._pieces, self._image_names = pieces, image_names
         self._calibration, self._images = calibration, None
@@ -104,7 +104,7 @@ class QuantizeJob:
         Returns: the metrics; none in a process that does not lead.
         """
         self._keep_fp32()
-        student = self._student = self._make_ready() if self._devices.leads else None
+        student = self._student = self._make_ready() if self._processes.is_rank_0 else None
         if self._settings.own.method == "ptq" and student is None:
             return {}
         if self._settings.own.method != "ptq":
@@ -126,7 +126,7 @@ class QuantizeJob:
             trainer.steps,
         )
         trainer.run(batches, progress, good)
-        if not self._devices.leads:
+        if not self._processes.is_rank_0:
             return {}
         self._take_best(trainer, progress)
         mixed = self._write(programs, trainer, progress.best if progress.evaluations else None)
@@ -174,7 +174,7 @@ class QuantizeJob:
             settings.quant,
             settings.train,
             self._strategy,
-            linear_scale(settings.batch_size, self._devices.world, settings.own.reference_batch)
+            linear_scale(settings.batch_size, self._processes.world, settings.own.reference_batch)
             if settings.batch_size
             else 1.0,
         )
@@ -206,12 +206,12 @@ class QuantizeJob:
 
     def _share_student(self) -> None:
         """Give the files of the leading process's student to the others."""
-        if self._devices.world == 1:
+        if self._processes.world == 1:
             return
         for name in FILES:
             file = self._places.student / name
-            content = self._devices.share(file.read_bytes() if self._devices.leads else None)
-            if not self._devices.leads:
+            content = self._processes.broadcast(file.read_bytes() if self._processes.is_rank_0 else None)
+            if not self._processes.is_rank_0:
                 file.write_bytes(content)
 
     def _calibrated(self, student: Student, began: float) -> dict[str, Any]:
@@ -264,10 +264,10 @@ class QuantizeJob:
             measure=self._measure(programs) if self._evaluate else None,
             own=settings.own,
             calibrated=bool(settings.calibration_batches),
-            devices=self._devices,
+            processes=self._processes,
         )
-        if not self._devices.leads:
-            found = checkpoints.of_checkpoint(unpacked(self._devices.share(None)))
+        if not self._processes.is_rank_0:
+            found = checkpoints.of_checkpoint(unpacked(self._processes.broadcast(None)))
             if found is None:
                 raise PicoquantError("the processes were started with different settings or models")
         else:
@@ -282,8 +282,8 @@ class QuantizeJob:
             if student and student.ranges:
                 rate = settings.quant.moving_rate
                 initialise_ranges(self._strategy, programs.operators, student.ranges, rate)
-        if self._devices.leads and self._devices.world > 1:
-            self._devices.share(packed(checkpoints.checkpoint(trainer.state(), progress, good)))
+        if self._processes.is_rank_0 and self._processes.world > 1:
+            self._processes.broadcast(packed(checkpoints.checkpoint(trainer.state(), progress, good)))
         return trainer, progress, good
 
     def _original_metric(self) -> float | None:
@@ -328,10 +328,10 @@ class QuantizeJob:
         """
 
         def measure(state: dict[str, Any]) -> float:
-            if not self._devices.leads:
-                return float(self._devices.share(None).decode())
+            if not self._processes.is_rank_0:
+                return float(self._processes.broadcast(None).decode())
             value = measured(state)
-            self._devices.share(repr(value).encode())
+            self._processes.broadcast(repr(value).encode())
             return value
 
         def measured(state: dict[str, Any]) -> float:

@@ -92,14 +92,14 @@ def quantize(
         from picoquant.paddle_program.finite import require_finite_params
         from picoquant.quantization.job import QuantizeJob
         from picoquant.quantization.paths import Places
-        from picoquant.quantization.qat.distributed import Devices
+        from picoquant.quantization.processes import Processes
         from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
         from picoquant.training.fast import fast_convolutions_available, tuned_cpu
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
     require_finite_params(folder)
     copies = Path(work_dir) / "models"
     try:
-        devices = Devices()
+        processes = Processes()
         _copy_models(folder, settings.distillation, copies)
         fast = tuned_cpu() if fast_convolutions_available() else nullcontext()
         trained = settings.own.method == "qat"  # without training a predictor costs nothing here
@@ -116,7 +116,7 @@ def quantize(
                 seed,
                 evaluate,
                 progress,
-                devices,
+                processes,
                 child.open if trained else open_predictor,
                 calibration or partial(batches, 0),
                 counted,
@@ -125,7 +125,7 @@ def quantize(
             metrics = job.run(batches, began)
     finally:
         shutil.rmtree(copies, ignore_errors=True)
-    if not devices.leads:
+    if not processes.is_rank_0:
         return QuantizeResult(metrics, ())
     with disk_errors(Path(out_dir)):
         for place in (Path(out_dir), Path(out_dir) / QAT_GRAPH):

@@ -13,8 +13,9 @@ import paddle
 
 from picoquant.errors import UserError
 from picoquant.paddle_program.static import read_variable, state_names, write_variable
+from picoquant.quantization.processes import Processes
 from picoquant.quantization.qat.checkpoint import Checkpoints, QatProgress
-from picoquant.quantization.qat.distributed import Devices, shared_program
+from picoquant.quantization.qat.distributed import shared_program
 from picoquant.quantization.qat.divergence_guard import (
     SNAPSHOT_STEPS,
     GoodState,
@@ -60,7 +61,7 @@ class QatTrainer:
         show: makes the line that shows progress.
         measure: mAP, 0 to 1, of the INT8 model with the given variables; None: nothing is measured.
         own: section `Quantize`.
-        devices: the processes that train together; all of them run this, and the leading one alone writes.
+        processes: the processes that train together; all of them run this, and the leading one alone writes.
         calibrated: whether the start has ranges that were measured, so that it is a model of its own.
     """
 
@@ -74,13 +75,13 @@ class QatTrainer:
     measure: Callable[[State], float] | None
     own: OwnSettings = field(default_factory=OwnSettings)
     calibrated: bool = True
-    devices: Devices = field(default_factory=Devices)
+    processes: Processes = field(default_factory=Processes)
 
     def __post_init__(self) -> None:
         self._scope = paddle.static.global_scope()
         self._names = state_names(self.programs.train)
         self._saved = time.monotonic()
-        if self.devices.world > 1:
+        if self.processes.world > 1:
             self._shared = [shared_program(one) for one in (self.programs.train, self.programs.frozen)]
 
     def state(self) -> State:
@@ -154,7 +155,7 @@ class QatTrainer:
                         while not (stop or progress.awaited or progress.step >= self.steps):
                             feed = next(feeds)
                             if progress.step == began:  # readers do not start equally fast
-                                self.devices.meet()
+                                self.processes.barrier()
                             stop = self._advance(feed, progress, good, log, line, signals)
                     except _DivergedError as error:
                         fault = error
@@ -212,10 +213,10 @@ class QatTrainer:
         inputs = {name: feed[name] for name in programs.feeds}
         inputs.update(programs.teacher(feed))
         programs.rate.set_for_step(self._scope)
-        if self.devices.world > 1:
+        if self.processes.world > 1:
             shared = self._shared[frozen]
             loss, *flags = shared.run(
-                self.devices, programs.executor, self._scope, inputs, programs.loss, flags
+                self.processes, programs.executor, self._scope, inputs, programs.loss, flags
             )
         else:
             found = programs.executor.run(program, feed=inputs, fetch_list=[programs.loss])[0]
@@ -246,7 +247,7 @@ class QatTrainer:
 
     def _save(self, state: State, progress: QatProgress, good: GoodStates) -> None:
         progress.rate = self.programs.rate.state()
-        if self.devices.leads:
+        if self.processes.is_rank_0:
             self.checkpoints.save(state, progress, good)
         self._saved = time.monotonic()
 
@@ -264,7 +265,7 @@ class QatTrainer:
         progress.evaluations.append((progress.step, value))
         if best is None or value > best:
             progress.best_step = progress.step
-            if self.devices.leads:
+            if self.processes.is_rank_0:
                 self.checkpoints.save_best(state, progress.step)
         LOG.info(
             "quantize: INT8 mAP %.4f after step %d; best %.4f after step %d",

@@ -11,14 +11,18 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, write_infer_config
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.session import quiet, static_session
+from picoquant.quantization.paths import QAT_LOG, QuantizationPaths
 from picoquant.quantization.settings import DistillationSettings, QuantizeSettings
 from picoquant.storage.files import disk_errors, write_json
 from picoquant.utils.progress import Progress
+
+if TYPE_CHECKING:  # it imports paddle
+    from picoquant.quantization.context import QuantizationContext
 
 LOG = logging.getLogger("picoquant")
 
@@ -90,54 +94,96 @@ def quantize(
         from picoquant.backends.paddle.child_process import ChildRuntime
         from picoquant.backends.paddle.runtime import open_predictor
         from picoquant.paddle_program.finite import require_finite_params
-        from picoquant.quantization.job import QuantizeJob
-        from picoquant.quantization.paths import Places
+        from picoquant.quantization.calibration_images import CalibrationImages
+        from picoquant.quantization.context import QuantizationContext
+        from picoquant.quantization.evaluation import ModelMetric
         from picoquant.quantization.processes import Processes
-        from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
         from picoquant.training.fast import fast_convolutions_available, tuned_cpu
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
     require_finite_params(folder)
-    copies = Path(work_dir) / "models"
+    paths = QuantizationPaths(Path(out_dir), Path(work_dir))
+    images = CalibrationImages(
+        calibration or partial(batches, 0),
+        max(settings.calibration_batches, 1),
+        paths.calibration,
+        image_names,
+    )
+
+    def count_pieces(path: Path) -> Mapping[str, int]:
+        return pieces(ModelFolder.open(path, config=folder.config)) if pieces else {}
+
     try:
         processes = Processes()
-        _copy_models(folder, settings.distillation, copies)
+        _copy_models(folder, settings.distillation, paths)
         fast = tuned_cpu() if fast_convolutions_available() else nullcontext()
         trained = settings.own.method == "qat"  # without training a predictor costs nothing here
         with ChildRuntime() as child, fast, static_session(), quiet():
             paddle.seed(seed)
-            places = Places(copies, Path(out_dir), Path(work_dir), folder.config)
-
-            def counted(path: Path) -> Mapping[str, int]:
-                return pieces(ModelFolder.open(path, config=folder.config)) if pieces else {}
-
-            job = QuantizeJob(
-                places,
+            metric = None
+            if evaluate:
+                metric = ModelMetric(evaluate, child.open if trained else open_predictor, folder.config)
+            context = QuantizationContext(
+                paths,
+                folder.config,
                 settings,
-                seed,
-                evaluate,
+                paths.fingerprint(settings.without_decisions(), seed),
+                images,
+                metric,
                 progress,
                 processes,
-                child.open if trained else open_predictor,
-                calibration or partial(batches, 0),
-                counted,
-                image_names,
+                count_pieces,
             )
-            metrics = job.run(batches, began)
+            metrics = _run(context, batches, began)
     finally:
-        shutil.rmtree(copies, ignore_errors=True)
+        shutil.rmtree(paths.copies, ignore_errors=True)
     if not processes.is_rank_0:
         return QuantizeResult(metrics, ())
-    with disk_errors(Path(out_dir)):
-        for place in (Path(out_dir), Path(out_dir) / QAT_GRAPH):
+    _complete_folder(paths, folder, config, trained)
+    metrics.update(_check(paths.out, settings))
+    files = (path for path in paths.out.rglob("*") if path.is_file())
+    return QuantizeResult(metrics, tuple(sorted(str(path.relative_to(paths.out)) for path in files)))
+
+
+def _run(context: QuantizationContext, batches: Callable[[int], Any], began: float) -> dict[str, Any]:
+    """Prepare the student, train it where the method says so, write the INT8 model; the metrics are returned.
+
+    They are empty in processes other than rank 0.
+    """
+    from picoquant.quantization.accuracy_control.control import keep_float_model
+    from picoquant.quantization.ptq.pipeline import run_ptq
+    from picoquant.quantization.ptq.prepare import open_student, prepare, share_student
+    from picoquant.quantization.qat.pipeline import run_qat
+
+    is_rank_0 = context.processes.is_rank_0
+    keep_float_model(context)
+    network = prepare(context) if is_rank_0 else None
+    if context.settings.own.method == "ptq":
+        return run_ptq(network, began) if is_rank_0 else {}
+    share_student(context)
+    return run_qat(network if is_rank_0 else open_student(context), batches, began)
+
+
+def _complete_folder(
+    paths: QuantizationPaths, folder: ModelFolder, config: InferConfig | None, trained: bool
+) -> None:
+    """Put beside the INT8 model what it is used with: `infer_cfg.yml`, and `qat.csv` where it was trained.
+
+    Args:
+        paths: of the quantisation.
+        folder: the FP32 model's.
+        config: stands in for the FP32 model's `infer_cfg.yml`.
+        trained: whether the method is QAT.
+    """
+    from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
+
+    with disk_errors(paths.out):
+        for place in (paths.out, paths.out / QAT_GRAPH):
             if config is None:
                 shutil.copyfile(folder.path / FILE_NAME, place / FILE_NAME)
             else:
                 write_infer_config(config, place)
-        if settings.own.method == "qat":
-            shutil.copyfile(Path(work_dir) / "qat.csv", Path(out_dir) / "qat.csv")
-    metrics.update(_check(Path(out_dir), settings))
-    files = (path for path in Path(out_dir).rglob("*") if path.is_file())
-    return QuantizeResult(metrics, tuple(sorted(str(path.relative_to(out_dir)) for path in files)))
+        if trained:
+            shutil.copyfile(paths.work / QAT_LOG, paths.out / QAT_LOG)
 
 
 def _check(out: Path, settings: QuantizeSettings) -> dict[str, Any]:
@@ -174,8 +220,8 @@ def _check(out: Path, settings: QuantizeSettings) -> dict[str, Any]:
     return {"fully_quantized": not check.kept_float}
 
 
-def _copy_models(folder: ModelFolder, distillation: DistillationSettings, copies: Path) -> None:
-    """Work on copies, `student` and `teacher`, whose files have the usual names.
+def _copy_models(folder: ModelFolder, distillation: DistillationSettings, paths: QuantizationPaths) -> None:
+    """Copy student and teacher to where they are worked on, under the usual file names.
 
     Raises: `WeightsError` when there is no such teacher or Paddle crashes on it.
     """
@@ -186,8 +232,8 @@ def _copy_models(folder: ModelFolder, distillation: DistillationSettings, copies
         names = distillation.teacher_model_filename, distillation.teacher_params_filename
         teacher = ModelFolder.open(Path(distillation.teacher_model_dir), *names, folder.config)
         require_tried(teacher)
-    with disk_errors(copies):
-        for name, source in (("student", folder), ("teacher", teacher)):
-            (copies / name).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source.model, copies / name / MODEL)
-            shutil.copyfile(source.params, copies / name / PARAMS)
+    with disk_errors(paths.copies):
+        for copy, source in ((paths.student, folder), (paths.teacher, teacher)):
+            copy.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.model, copy / MODEL)
+            shutil.copyfile(source.params, copy / PARAMS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
 from picoquant.errors import ConfigError
@@ -289,6 +289,10 @@ class QuantizeSettings:
 
     def __post_init__(self) -> None:
         check_together(self.quant, self.own)
+
+    def without_decisions(self) -> QuantizeSettings:
+        """The settings without what is decided after quantisation, which need not start again for it."""
+        return replace(self, own=replace(self.own, max_drop=None, allow_float=False))
 
 
 def check_together(quant: QuantAwareSettings, own: OwnSettings) -> None:

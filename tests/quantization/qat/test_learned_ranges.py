@@ -8,19 +8,16 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.errors import ConfigError, UserError
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.errors import ConfigError
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable
 from picoquant.quantization.fake_quant import insert_fake_quantisation
-from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
 from picoquant.quantization.qat.learned_ranges.lsq import Lsq
 from picoquant.quantization.qat.learned_ranges.moving_average import MovingAverage
 from picoquant.quantization.qat.learned_ranges.pact import Pact
 from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
-from picoquant.quantization.qat.range_init import trained_ranges
 from picoquant.quantization.settings import OwnSettings
 from tests.networks.small_net import batches, settings
 from tests.quantization.test_quantize import predictions, run
@@ -167,12 +164,3 @@ def test_interrupted_lsq_run_ends_as_an_undisturbed_one(small_model, tmp_path):
 def test_both_ways_to_learn_ranges_are_refused():
     with pytest.raises(ConfigError, match=r"lsq and QuantAware.use_pact: true both learn"):
         replace(settings(1, {"use_pact": True}), own=OwnSettings(learned_ranges="lsq"))
-
-
-@pytest.mark.parametrize("found", [0.0, 1e-40])
-def test_a_range_that_fell_to_nothing_is_the_smallest(found):
-    """Of a tensor that has become 0 for every image; shrinking by a tenth a step it passes by 1e-40."""
-    operator = QuantizedOperator("conv2d", "y", "x", "w", 0)
-    assert trained_ranges([operator], {"x@scale": np.float32([found])}) == {"x": SMALLEST_RANGE}
-    with pytest.raises(UserError, match="trained range of x is -1"):
-        trained_ranges([operator], {"x@scale": np.float32([-1.0])})

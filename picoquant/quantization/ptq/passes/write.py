@@ -1,0 +1,12 @@
+"""Pass: the INT8 model written into the output folder."""
+
+from __future__ import annotations
+
+from picoquant.quantization.ptq.state import PtqState
+from picoquant.quantization.save import write_model
+
+
+def write(state: PtqState) -> PtqState:
+    """Write every form of the INT8 model, and `quantization.json`; see `save.write_model`."""
+    write_model(state.int8_source(), state.executor, state.context.paths.out)
+    return state

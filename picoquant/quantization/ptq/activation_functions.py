@@ -1,6 +1,6 @@
-"""What follows a tensor, as a function: the error that counts is the one behind an activation.
+"""The activation function behind a tensor: quantisation error counts by what it changes behind that function.
 
-Below -3 a hard-swish gives 0, whatever its input is: that part of the input needs no levels.
+Below -3 a hard-swish gives 0, whatever its input: that part of the input needs no quantised values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 
 def activation_of(op: Any) -> Function | None:
-    """The function that an operator applies to each value; None when it does something else."""
+    """The function that an operator applies to each value; None for an operator that does something else."""
 
     def number(name: str, default: float) -> float:
         return float(op.attr(name)) if op.has_attr(name) else default
@@ -22,8 +22,8 @@ def activation_of(op: Any) -> Function | None:
     if op.type == "relu":
         return lambda x: np.maximum(x, 0)
     if op.type == "relu6":
-        top = number("threshold", 6.0)
-        return lambda x: np.clip(x, 0, top)
+        high = number("threshold", 6.0)
+        return lambda x: np.clip(x, 0, high)
     if op.type == "leaky_relu":
         slope = number("alpha", 0.02)
         return lambda x: np.where(x < 0, slope * x, x)
@@ -31,8 +31,8 @@ def activation_of(op: Any) -> Function | None:
         slope, offset = number("slope", 1 / 6), number("offset", 0.5)
         return lambda x: np.clip(slope * x + offset, 0, 1)
     if op.type == "hard_swish":
-        top, scale, offset = number("threshold", 6.0), number("scale", 6.0), number("offset", 3.0)
-        return lambda x: x * np.clip(x + offset, 0, top) / scale
+        high, scale, offset = number("threshold", 6.0), number("scale", 6.0), number("offset", 3.0)
+        return lambda x: x * np.clip(x + offset, 0, high) / scale
     if op.type == "sigmoid":
         return _sigmoid
     if op.type == "swish":
@@ -49,23 +49,28 @@ def activation_of(op: Any) -> Function | None:
 
 
 def function_behind(program: Any, name: str) -> Function | None:
-    """The activation that alone uses a tensor; None when something needs the tensor's own values."""
+    """The activation that alone uses a tensor; None when an operator needs the tensor's own values.
+
+    Args:
+        program: the float network.
+        name: of the tensor.
+    """
     block = program.global_block()
     users = [op for op in block.ops if name in op.input_arg_names]
     return activation_of(users[0]) if len(users) == 1 else None
 
 
-def felt_from(program: Any, scope: Any, name: str) -> np.ndarray | None:
-    """Where a tensor starts to be felt, in a hard-swish that was written out with a factor for each channel.
+def effective_minimum(program: Any, scope: Any, name: str) -> np.ndarray | None:
+    """The low end of a tensor's effective range in an equalised hard-swish, which has a factor for each channel.
 
     In `x * relu6(s * x + 3)` (`equalisation.py`) values below -3/s give 0, whatever they are.
 
     Args:
-        program: the program.
+        program: the float network.
         scope: holds its stored variables.
         name: of `x`.
 
-    Returns: `[C]`; None for any other tensor.
+    Returns: `[C]` float32; None for any other tensor.
     """
     block = program.global_block()
     users = [op for op in block.ops if name in op.input_arg_names]
@@ -83,9 +88,9 @@ def felt_from(program: Any, scope: Any, name: str) -> np.ndarray | None:
     return -np.array(scope.find_var(variable.name).get_tensor()).reshape(-1) / weight.reshape(-1)
 
 
-def _only_user(block: Any, name: str, kind: str) -> Any | None:
+def _only_user(block: Any, name: str, op_type: str) -> Any | None:
     users = [op for op in block.ops if name in op.input_arg_names]
-    return users[0] if len(users) == 1 and users[0].type == kind else None
+    return users[0] if len(users) == 1 and users[0].type == op_type else None
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.quantization.calibration_images import maker_of, watch
-from picoquant.quantization.ptq.activation_functions import felt_from
+from picoquant.quantization.ptq.activation_functions import effective_minimum
 from picoquant.quantization.ptq.histograms import Histogram
 from picoquant.quantization.ptq.state import PtqState, Statistics
 
@@ -25,13 +25,13 @@ def observe(state: PtqState) -> PtqState:
     histograms = {name: Histogram() for name in state.tensors.names}
     fused_absmax = dict.fromkeys(state.tensors.fused, 0.0)
     means = ChannelMeans({operator.activation for operator in state.operators})
-    floors = {name: felt_from(program, state.scope, name) for name in state.tensors.names}
+    minima = {name: effective_minimum(program, state.scope, name) for name in state.tensors.names}
     for name, value in watch(state.context.images, run, names, maker_of(program), shown):
         if name in fused_absmax:
             fused_absmax[name] = max(fused_absmax[name], float(np.abs(value).max()))
             continue
-        floor = floors[name]
-        histograms[name].add(value if floor is None else np.maximum(value, floor[:, None, None]))
+        minimum = minima[name]
+        histograms[name].add(value if minimum is None else np.maximum(value, minimum[:, None, None]))
         means.add(name, value)
     statistics = Statistics(histograms, means.by_name(), fused_absmax)
     return replace(state, statistics=statistics, images=state.context.images.images)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.paddle_program.static import read_variable, write_variable
 from picoquant.quantization.calibration_images import maker_of, watch
-from picoquant.quantization.ptq.adaptive_rounding import Moments, reconstruct
+from picoquant.quantization.ptq.adaptive_rounding import Hessian, round_adaptively
 from picoquant.quantization.ptq.state import PtqState
 
 LOG = logging.getLogger("picoquant")
@@ -20,13 +20,13 @@ def round_weights(state: PtqState) -> PtqState:
     Raises: `DataError` for a tensor that is not finite.
     """
     program, quant = state.model.program, state.quant
-    moments = Moments(program, state.operators, quant.activation_bits)
-    run = Simulation(state.model, state.executor, {}, outputs=moments.inputs)
+    hessian = Hessian(program, state.operators, quant.activation_bits)
+    run = Simulation(state.model, state.executor, {}, outputs=hessian.inputs)
     shown = state.context.progress("quantize: rounding weights")
-    for name, value in watch(state.context.images, run, moments.inputs, maker_of(program), shown):
-        moments.add(name, value, state.ranges[name])
-    before = {name: read_variable(state.scope, name) for name in moments.sums}
-    after = reconstruct(state.operators, before, moments.sums, quant.weight_bits)
+    for name, value in watch(state.context.images, run, hessian.inputs, maker_of(program), shown):
+        hessian.add(name, value, state.ranges[name])
+    before = {name: read_variable(state.scope, name) for name in hessian.by_weight}
+    after = round_adaptively(state.operators, before, hessian.by_weight, quant.weight_bits)
     for name, value in after.items():
         write_variable(state.scope, name, value)
     LOG.info("quantize: weights of %d operators rounded by the error of their results", len(after))

@@ -1,9 +1,9 @@
-"""QAT in several processes, started by `python -m paddle.distributed.launch`.
+"""A training step shared by several processes, started by `python -m paddle.distributed.launch`.
 
-A training program is cut in two: forward and backward, then the optimisers. Between them the processes
-exchange the means of their gradients, in one message, by the process group that FP32 training uses; so the
-updates are those of one process with all the images. Ranges that follow the data take the largest value of any
-process, as one process would; within a step each process still rounds with its own.
+A training program is cut in two: forward and backward, then the optimisers. Between them the processes exchange the
+means of their gradients in one message, through the process group that FP32 training uses, so the updates are those
+of one process with all the images. Ranges that follow the data take the largest value of any process, as one process
+would; within a step each process still rounds with its own.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class SharedProgram:
     """A training program of several processes.
 
     Attributes:
-        compute: forward and backward.
-        update: the optimisers.
-        gradients: names of the variables that the second takes from the first.
+        compute: the program of forward and backward.
+        update: the program of the optimisers.
+        gradients: names of the variables that `update` reads from `compute`.
         ranges: names of the activations whose ranges are moving averages.
         statistics: names of batch-norm statistics that follow the data.
     """
@@ -49,17 +49,17 @@ class SharedProgram:
         loss: Any,
         flags: Sequence[bool],
     ) -> tuple[Any, ...]:
-        """A step.
+        """Train on a batch.
 
         Args:
-            processes: the processes; all of them must call this.
+            processes: all of them must call this.
             executor: of this process.
             scope: its variables.
-            feed: its share of the images, and the teacher's values.
+            feed: its share of the images, and the teacher's values, by input name.
             loss: the variable that is minimised.
-            flags: anything; whether each is true in any process is given back.
+            flags: of this process.
 
-        Returns: the mean loss, and the flags.
+        Returns: the mean loss over all processes, then for each flag whether it is set in any process.
         """
         (own,) = executor.run(self.compute, feed=feed, fetch_list=[loss.name])
         values = [read_variable(scope, name) for name in (*self.gradients, *self.statistics)]
@@ -71,10 +71,10 @@ class SharedProgram:
             write_variable(scope, name, part.reshape(value.shape).astype(np.float32))
             offset += value.size
         executor.run(self.update, fetch_list=[])
-        self._share_ranges(processes, scope)
+        self._unify_ranges(processes, scope)
         return (float(fused[0]), *(bool(value > 0) for value in fused[1 : 1 + len(flags)]))
 
-    def _share_ranges(self, processes: Processes, scope: Any) -> None:
+    def _unify_ranges(self, processes: Processes, scope: Any) -> None:
         if not self.ranges:
             return
         sums = [read_variable(scope, f"{name}@accum") for name in self.ranges]
@@ -85,7 +85,7 @@ class SharedProgram:
 
 
 def shared_program(program: Any) -> SharedProgram:
-    """Cut a training program, which stays as it is, in two."""
+    """Cut a training program in two; the program itself stays as it is."""
     compute, update = program.clone(), program.clone()
     for part, optimises in ((compute, False), (update, True)):
         block = part.global_block()
@@ -107,7 +107,7 @@ def shared_program(program: Any) -> SharedProgram:
 
 
 def _following(program: Any) -> tuple[str, ...]:
-    """Activations whose ranges are moving averages in a program."""
+    """Names of the activations whose ranges are moving averages in a program."""
     kept = [
         op.input("InAccum")[0]
         for op in program.global_block().ops
@@ -117,7 +117,7 @@ def _following(program: Any) -> tuple[str, ...]:
 
 
 def _following_statistics(program: Any) -> tuple[str, ...]:
-    """Running statistics that a program changes; folded batch-norms and those of exports have none."""
+    """Names of the running statistics that a program changes; folded batch-norms and those of exports have none."""
     return tuple(
         op.output(slot)[0]
         for op in program.global_block().ops

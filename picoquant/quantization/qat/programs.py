@@ -1,9 +1,9 @@
-"""AutoCompression with its set-up replaced: the student is quantised before anything joins it.
+"""AutoCompression with its set-up replaced: the student is quantised before anything else is added to it.
 
 PaddleSlim 2.6 (`auto_compression/create_compressed_program.py`) joins student, teacher, loss, backward and
-optimiser in one program and sends the quantisation passes over all of it; with PACT each activation copies a
-graph as well. What is computed is the same here: strategies, distillation nodes, losses, optimiser and
-learning rate are AutoCompression's; the student's quantised operators and their ranges have the same names.
+optimiser in one program and runs the quantisation passes over all of it; with PACT each activation copies a
+graph as well. Here the same is computed: strategies, distillation nodes, losses, optimiser and learning rate are
+AutoCompression's; the student's quantised operators and their ranges have the same names.
 
 Batch-norm that is not folded trains as the exported program says: exports in evaluation mode (picoquant's and
 PaddleDetection's) carry `use_global_stats`, so it normalises by its running statistics, which stay.
@@ -36,8 +36,8 @@ from picoquant.paddle_program.static import InferenceModel, load_model, strip_fe
 from picoquant.quantization.fake_quant import FixedRange, insert_fake_quantisation
 from picoquant.quantization.ptq.equalisation_scales import read_scales
 from picoquant.quantization.qat.distillation import distillation_loss, final_nodes
-from picoquant.quantization.qat.freeze import frozen_copy
-from picoquant.quantization.qat.gradient_scaling import at_own_rates, is_trainable, learns
+from picoquant.quantization.qat.freeze import freeze_ranges_and_statistics
+from picoquant.quantization.qat.gradient_scaling import is_constant, is_trainable, scale_gradients
 from picoquant.quantization.qat.learned_ranges.gradients import cheaper_gradients
 from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
 from picoquant.quantization.qat.learning_rate import LearningRate
@@ -49,17 +49,16 @@ from picoquant.utils.suggest import suggestion
 
 @dataclass(frozen=True)
 class QatPrograms:
-    """Everything that training runs; the variables are in the scope it was built in.
+    """Everything that training runs; the variables are in the scope that was current when it was built.
 
     Attributes:
         executor: runs the programs.
         train: quantised student, loss, backward and optimiser; fed with images and the teacher's values.
-        frozen: the same with ranges and batch-norm statistics as they are.
-        test: the quantised student for evaluation, with the original's inputs and outputs.
-        original: the student as it was loaded, for calibration.
+        frozen: the same with frozen ranges and batch-norm statistics, see `freeze.py`.
+        test: the quantised student for evaluation, with the float student's inputs and outputs.
         loss: the variable that is minimised.
-        rate: the learning rate; it must be put into the scope before each step.
-        operators: what is quantised.
+        rate: the learning rate; it must be written into the scope before each step.
+        operators: the quantised operators, in the network's order.
         feeds: names of the network's inputs that training needs.
         teacher: computes the values that the student is compared with.
     """
@@ -68,7 +67,6 @@ class QatPrograms:
     train: Any
     frozen: Any
     test: InferenceModel
-    original: InferenceModel
     loss: Any
     rate: LearningRate
     operators: tuple[QuantizedOperator, ...]
@@ -80,16 +78,16 @@ class StudentFirstCompression(AutoCompression):
     """AutoCompression for QAT with distillation.
 
     Args:
-        folder: the student's, with `model.pdmodel` and `model.pdiparams`; where it was equalised, with the factors
-            of `weight_rates.py`.
-        teacher: the teacher's, the same files.
-        work_dir: for the teacher's files and whatever AutoCompression writes.
-        config: what is known about the models' input.
-        distillation, quant, train: the sections of its configuration.
+        folder: the student's, with `model.pdmodel` and `model.pdiparams`; where it was equalised, with the scales
+            of `ptq/equalisation_scales.py`.
+        teacher: the teacher's, with the same model files.
+        work_dir: receives the teacher's files and what AutoCompression writes.
+        config: of the FP32 model's folder.
+        distillation, quant, train: sections of AutoCompression's configuration.
         ranges: how the activations' ranges are found.
         rate_scale: the linear rule's factor of the learning rate.
-        onednn: run convolutions through oneDNN, forward and backward, where this Paddle has it: equal but
-            for rounding, and faster.
+        onednn: run convolutions through oneDNN, forward and backward, where this Paddle has it: faster, and equal
+            up to rounding.
     """
 
     def __init__(
@@ -125,15 +123,15 @@ class StudentFirstCompression(AutoCompression):
         )
 
     def _get_model_info(self) -> tuple[list[str], None]:
-        """Default distillation nodes, as pairs of teacher's and student's; the model's kind is not needed."""
+        """Default distillation nodes, as pairs of teacher's and student's; the second value is not needed."""
         names = final_nodes(self._load().program)
         return [name for node in names for name in (PREFIX + node, node)], None
 
     def build(self, announce: Callable[[str], None]) -> QatPrograms:
-        """Make the programs in the current scope.
+        """Build the programs in the current scope.
 
         Args:
-            announce: told what is being done.
+            announce: called with a text before each part.
 
         Raises: `ConfigError` for nodes, optimisers or schedulers that do not exist; `WeightsError` for
             models that cannot be quantised.
@@ -164,9 +162,10 @@ class StudentFirstCompression(AutoCompression):
         return QatPrograms(
             executor=self._exe,
             train=program,
-            frozen=frozen_copy(program, {name for name in used if self._ranges.is_parameter(name)}),
+            frozen=freeze_ranges_and_statistics(
+                program, {name for name in used if self._ranges.is_parameter(name)}
+            ),
             test=InferenceModel(test, original.feeds, tuple(fetches)),
-            original=original,
             loss=loss,
             rate=rate,
             operators=operators,
@@ -186,12 +185,14 @@ class StudentFirstCompression(AutoCompression):
             loss.stop_gradient = False
             weights = [variable for variable in program.all_parameters() if is_trainable(variable)]
             weights = [
-                one for one in weights if not ranges.is_parameter(one.name) and learns(one.name, scales)
+                one
+                for one in weights
+                if not ranges.is_parameter(one.name) and not is_constant(one.name, scales)
             ]
             gradients = optimizer.backward(loss, startup, weights)
             cheaper_gradients(program)
             learned = ranges.add_gradients(program, operators, self._quant.activation_bits)
-            gradients = at_own_rates(program, paddle.static.global_scope(), gradients, scales)
+            gradients = scale_gradients(program, paddle.static.global_scope(), gradients, scales)
             own = ranges.optimizer()
             optimizer.apply_gradients(gradients if own else gradients + learned)
             fixed = {}
@@ -216,7 +217,7 @@ class StudentFirstCompression(AutoCompression):
         return _get_distill_node(program, config) or self.default_distill_node_pair
 
     def _teacher(self, program: Any, pairs: list[Any]) -> Teacher:
-        """The teacher, and its variables in the student's program as inputs."""
+        """The teacher; its variables become inputs of the student's program."""
         names = sorted(_get_target_node(pairs, teacher=True))
         with paddle.static.scope_guard(paddle.static.Scope()):
             model = load_model(self._teacher_folder, self._exe)
@@ -229,13 +230,13 @@ class StudentFirstCompression(AutoCompression):
 
 
 def _check_readable(folder: Path) -> None:
-    """Fail as picoquant does on a model that AutoCompression could not load."""
+    """Raise `WeightsError` for a model that AutoCompression could not load."""
     with paddle.static.scope_guard(paddle.static.Scope()):
         load_model(folder, paddle.static.Executor(paddle.CPUPlace()))
 
 
 def _make_optimizer(train_config: dict[str, Any]) -> tuple[Any, Any]:
-    """PaddleSlim's optimiser, with its failures named by key."""
+    """PaddleSlim's optimiser and schedule; `ConfigError` names the key that it cannot be built from."""
     rate, builder = train_config["learning_rate"], train_config["optimizer_builder"]
     _known_class("learning_rate", rate, paddle.optimizer.lr)
     _known_class("optimizer_builder.optimizer", builder["optimizer"], paddle.optimizer)

@@ -26,7 +26,7 @@ from picoquant.quantization.qat.divergence_guard import (
     collapsed,
     fault_in,
 )
-from picoquant.quantization.qat.freeze import frozen_from
+from picoquant.quantization.qat.freeze import freeze_step
 from picoquant.quantization.qat.programs import QatPrograms
 from picoquant.quantization.qat.step import TrainingStep
 from picoquant.quantization.qat.stopping import is_over
@@ -174,7 +174,7 @@ class QatTrainer:
         """One step; whether any process was asked to stop."""
         rate = self.programs.rate()
         due_by_time = time.monotonic() - self._saved >= self.context.settings.checkpoint_seconds
-        frozen = progress.step >= frozen_from(self.steps, self.settings.freeze_last)
+        frozen = progress.step >= freeze_step(self.steps, self.settings.freeze_last)
         loss, (due_by_time, stop) = self._step(feed, frozen, (due_by_time, signals.stop))
         fault = progress.watch.see(loss, self.settings.guard_rise)
         progress.step += 1

@@ -10,7 +10,7 @@ import pytest
 
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable, write_variable
-from picoquant.quantization.qat.freeze import frozen_copy, frozen_from
+from picoquant.quantization.qat.freeze import freeze_ranges_and_statistics, freeze_step
 from picoquant.quantization.settings import OwnSettings
 from picoquant.storage.checkpoints import Checkpoints
 from tests.networks.small_net import settings
@@ -65,7 +65,7 @@ def test_batch_norm_that_follows_batches_stops_and_is_normalised_by_what_it_has(
         write_variable(scope, "variance", np.array([4.0], np.float32))
         for name, value in (("batch_norm_0.w_0", 1.0), ("batch_norm_0.b_0", 0.0)):
             write_variable(scope, name, np.array([value], np.float32))
-        copy = frozen_copy(main, ())
+        copy = freeze_ranges_and_statistics(main, ())
         (found,) = executor.run(copy, feed=feed, fetch_list=[result.name])
         assert read_variable(scope, "mean") == pytest.approx(0.2)
         np.testing.assert_allclose(found.ravel(), [0.4, 1.4], rtol=1e-4)  # (1 - 0.2) / 2, (3 - 0.2) / 2
@@ -74,4 +74,4 @@ def test_batch_norm_that_follows_batches_stops_and_is_normalised_by_what_it_has(
 
 
 def test_steps_that_are_frozen():
-    assert [frozen_from(10, part) for part in (0.0, 0.2, 0.5)] == [10, 8, 5]
+    assert [freeze_step(10, part) for part in (0.0, 0.2, 0.5)] == [10, 8, 5]

@@ -161,12 +161,12 @@ def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, s
     with quiet():
         from picoquant.quantization.qat.learned_ranges.choose import range_strategy
         from picoquant.quantization.qat.programs import StudentFirstCompression
-        from picoquant.quantization.settings import OwnSettings
+        from picoquant.quantization.settings import QuantizationSettings
     from picoquant.training.fast import tuned_cpu
 
     with tuned_cpu(), static_session(), quiet():
         config = read_infer_config(model)
-        ranges = range_strategy(OwnSettings(), sections[1])
+        ranges = range_strategy(QuantizationSettings(), sections[1])
         built = StudentFirstCompression(model, model, folder / "work", config, *sections, ranges)
         programs = built.build(lambda what: None)
 

@@ -63,7 +63,7 @@ def schema() -> dict[str, Any]:
     """Known keys: section -> keys below it (None: free, checked by the component's own settings)."""
     from picoquant.config.sections import GlobalSettings, PackageSettings, SyntheticSettings, TrainSection
     from picoquant.int8.scheme import QuantAwareSettings
-    from picoquant.quantization.settings import DistillationSettings, OwnSettings, QatTrainSettings
+    from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizationSettings
 
     def keys(settings: type, *more: str) -> dict[str, None]:
         return {field.name: None for field in fields(settings)} | dict.fromkeys(more)
@@ -74,7 +74,7 @@ def schema() -> dict[str, Any]:
     known["Distillation"] = keys(DistillationSettings)
     known["QuantAware"] = keys(QuantAwareSettings)
     known["TrainConfig"] = keys(QatTrainSettings)
-    known["Quantize"] = keys(OwnSettings)
+    known["Quantize"] = keys(QuantizationSettings)
     known["Train"] = keys(TrainSection)
     known["Package"] = keys(PackageSettings)
     known["Synthetic"] = keys(SyntheticSettings)

@@ -11,7 +11,7 @@ from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.evaluation import ModelMetric
 from picoquant.quantization.paths import QuantizationPaths
 from picoquant.quantization.processes import Processes
-from picoquant.quantization.settings import QuantizeSettings
+from picoquant.quantization.settings import QuantizationSections
 from picoquant.utils.progress import Progress
 
 # Called with the number of steps that are done.
@@ -36,7 +36,7 @@ class QuantizationContext:
 
     paths: QuantizationPaths
     config: InferConfig
-    settings: QuantizeSettings
+    settings: QuantizationSections
     fingerprint: str
     images: CalibrationImages
     metric: ModelMetric | None

@@ -66,7 +66,11 @@ class QuantizationPaths:
         return self.work / "student"
 
     def fingerprint(self, *more: Any) -> str:
-        """A checksum of the models, student and teacher, and of whatever else decides the result."""
+        """A checksum of the models, student and teacher, and of whatever else decides the result.
+
+        Args:
+            more: values whose `repr` says what they are.
+        """
         files = [folder / name for folder in (self.student, self.teacher) for name in (MODEL, PARAMS)]
         text = f"{more} {[sha256(file) for file in files]}"
         return hashlib.sha256(text.encode()).hexdigest()

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, write_
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.session import quiet, static_session
 from picoquant.quantization.paths import QAT_LOG, QuantizationPaths
-from picoquant.quantization.settings import DistillationSettings, QuantizeSettings
+from picoquant.quantization.settings import DistillationSettings, QuantizationSections
 from picoquant.storage.files import disk_errors, write_json
 from picoquant.utils.progress import Progress
 
@@ -47,7 +47,7 @@ def quantize(
     out_dir: Path,
     work_dir: Path,
     batches: Callable[[int], Any],
-    settings: QuantizeSettings,
+    settings: QuantizationSections,
     evaluate: Callable[[Any], float] | None = None,
     seed: int = 0,
     model_filename: str = MODEL,
@@ -116,7 +116,7 @@ def quantize(
         processes = Processes()
         _copy_models(folder, settings.distillation, paths)
         fast = tuned_cpu() if fast_convolutions_available() else nullcontext()
-        trained = settings.own.method == "qat"  # without training a predictor costs nothing here
+        trained = settings.quantization.method == "qat"  # without training a predictor costs nothing here
         with ChildRuntime() as child, fast, static_session(), quiet():
             paddle.seed(seed)
             metric = None
@@ -126,7 +126,7 @@ def quantize(
                 paths,
                 folder.config,
                 settings,
-                paths.fingerprint(settings.without_decisions(), seed),
+                paths.fingerprint(asdict(settings.without_decisions()), seed),
                 images,
                 metric,
                 progress,
@@ -157,7 +157,7 @@ def _run(context: QuantizationContext, batches: Callable[[int], Any], began: flo
     is_rank_0 = context.processes.is_rank_0
     keep_float_model(context)
     network = prepare(context) if is_rank_0 else None
-    if context.settings.own.method == "ptq":
+    if context.settings.quantization.method == "ptq":
         return run_ptq(network, began) if is_rank_0 else {}
     share_student(context)
     return run_qat(network if is_rank_0 else open_student(context), batches, began)
@@ -186,7 +186,7 @@ def _complete_folder(
             shutil.copyfile(paths.work / QAT_LOG, paths.out / QAT_LOG)
 
 
-def _check(out: Path, settings: QuantizeSettings) -> dict[str, Any]:
+def _check(out: Path, settings: QuantizationSections) -> dict[str, Any]:
     """Look whether the model that was written is INT8 throughout, and note it in quantization.json.
 
     Raises: `PicoquantError` naming what is not.

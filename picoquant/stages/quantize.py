@@ -16,8 +16,8 @@ from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.program import program_facts
 from picoquant.quantization.settings import (
     DistillationSettings,
-    OwnSettings,
     QatTrainSettings,
+    QuantizationSettings,
     check_together,
 )
 from picoquant.stages import datasets
@@ -33,7 +33,7 @@ LOG = logging.getLogger("picoquant")
 
 def settings_of(
     context: Context,
-) -> tuple[DistillationSettings, QuantAwareSettings, QatTrainSettings, OwnSettings]:
+) -> tuple[DistillationSettings, QuantAwareSettings, QatTrainSettings, QuantizationSettings]:
     """Sections Distillation, QuantAware (what it leaves open from the targets), TrainConfig and Quantize.
 
     Raises: `ConfigError` naming section and key.
@@ -84,7 +84,7 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     from picoquant.evaluation.evaluate import evaluate
     from picoquant.paddle_program.network_input import select_inputs
     from picoquant.postprocess.decoder import Decoder
-    from picoquant.quantization.quantize import QuantizeSettings, quantize
+    from picoquant.quantization.quantize import QuantizationSections, quantize
     from picoquant.utils.device import use_device
 
     use_device(context.device)
@@ -125,7 +125,7 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             out,
             keep,
             batches,
-            QuantizeSettings(
+            QuantizationSections(
                 *settings_of(context),
                 calibration_batches=measured,
                 steps_per_epoch=steps_per_epoch,

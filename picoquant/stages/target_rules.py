@@ -10,7 +10,7 @@ from typing import Any
 from picoquant.config.recipe import Recipe, load_recipe
 from picoquant.errors import ConfigError
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.quantization.settings import NO_EVALUATION, OwnSettings
+from picoquant.quantization.settings import NO_EVALUATION, QuantizationSettings
 from picoquant.storage.run_folder import CONFIG
 from picoquant.targets.profiles import Target, known_targets, load_target, load_targets
 
@@ -59,13 +59,13 @@ def quant_aware_for_targets(recipe: Recipe) -> QuantAwareSettings:
     return replace(given, **taken)
 
 
-def own_settings(recipe: Recipe) -> OwnSettings:
+def own_settings(recipe: Recipe) -> QuantizationSettings:
     """Section `Quantize`.
 
     Raises: `ConfigError` naming section and key; for `max_drop` without evaluation; for layers in float where a
         target takes INT8 only and the recipe does not insist.
     """
-    own = recipe.section("Quantize", OwnSettings)
+    own = recipe.section("Quantize", QuantizationSettings)
     if own.max_drop is not None and not recipe.common.Evaluation:
         raise ConfigError(NO_EVALUATION)
     asked = [f"Quantize.{key}" for key in ("keep_float", "max_drop") if getattr(own, key) not in ((), None)]

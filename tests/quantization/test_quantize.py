@@ -19,7 +19,7 @@ from picoquant.paddle_program.session import quiet, static_session
 from picoquant.paddle_program.static import load_model, read_variable, state_names, write_variable
 from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
 from picoquant.quantization.quantize import quantize
-from picoquant.quantization.settings import OwnSettings
+from picoquant.quantization.settings import QuantizationSettings
 from picoquant.storage.checkpoints import Checkpoints
 from tests.networks.small_net import CONFIG, batches, export_small, settings
 
@@ -117,7 +117,12 @@ def test_model_written_predicts_what_the_fake_quantised_program_does(small_model
     shutil.copytree(small_model, tmp_path / "copy")
     with static_session() as scope:
         fold_model(tmp_path / "copy", paddle.static.Executor(paddle.CPUPlace()))
-        sections = wanted.distillation, wanted.quant, wanted.train, range_strategy(wanted.own, wanted.quant)
+        sections = (
+            wanted.distillation,
+            wanted.quant,
+            wanted.train,
+            range_strategy(wanted.quantization, wanted.quant),
+        )
         places = tmp_path / "copy", tmp_path / "copy", tmp_path / "teacher"
         programs = StudentFirstCompression(*places, CONFIG, *sections).build(lambda what: None)
         for name, value in Checkpoints(tmp_path / "work" / "checkpoints").newest().arrays["last"].items():
@@ -205,7 +210,7 @@ def test_target_metric_ends_training(small_model, tmp_path):
 def test_patience_ends_training_with_the_best_kept(small_model, tmp_path):
     # Step 0 is the best; steps 2 and 4 are not better, so step 6 is not reached.
     recorder = Recorder([0.5, 0.5, 0.4, 0.5])
-    wanted = replace(settings(9, learning_rate=0.05), own=OwnSettings(patience=2))
+    wanted = replace(settings(9, learning_rate=0.05), quantization=QuantizationSettings(patience=2))
     result = run(small_model, tmp_path, wanted, evaluate=recorder)
     assert (result.metrics["steps"], result.metrics["best_step"], result.metrics["mAP"]) == (4, 0, 0.5)
     got = predictions(tmp_path / "model", next(batches(100)))
@@ -282,7 +287,7 @@ def test_damaged_model(small_model, tmp_path, name):
 
 @pytest.mark.parametrize("ranges", ["min_max", "percentile", "mse", "kl", "histogram"])
 def test_ptq_calibrates_evaluates_and_writes(small_model, tmp_path, ranges, caplog):
-    wanted = replace(settings(), own=OwnSettings(method="ptq", ranges=ranges))
+    wanted = replace(settings(), quantization=QuantizationSettings(method="ptq", ranges=ranges))
     recorder = Recorder([0.3, 0.2])
     result = run(small_model, tmp_path, wanted, evaluate=recorder)
     assert (result.metrics["mAP"], result.metrics["every_tensor_mAP"]) == (0.3, 0.2)
@@ -304,4 +309,9 @@ def test_an_image_that_is_not_finite_is_named(small_model, tmp_path):
 
     places = small_model, tmp_path / "model", tmp_path / "work"
     with pytest.raises(DataError, match=r"is not finite for calibration image 4 \(in the order"):
-        quantize(*places, broken, replace(settings(), own=OwnSettings(method="ptq")), config=CONFIG)
+        quantize(
+            *places,
+            broken,
+            replace(settings(), quantization=QuantizationSettings(method="ptq")),
+            config=CONFIG,
+        )

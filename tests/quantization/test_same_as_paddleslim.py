@@ -61,7 +61,12 @@ def of_picoquant(model, folder, wanted, onednn=False):
 
     shutil.copytree(model, folder / "student")
     with static_session() as scope:
-        sections = wanted.distillation, wanted.quant, wanted.train, range_strategy(wanted.own, wanted.quant)
+        sections = (
+            wanted.distillation,
+            wanted.quant,
+            wanted.train,
+            range_strategy(wanted.quantization, wanted.quant),
+        )
         compression = StudentFirstCompression(
             folder / "student", folder / "student", folder / "work", CONFIG, *sections, onednn=onednn
         )

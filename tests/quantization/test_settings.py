@@ -7,7 +7,7 @@ import pytest
 from picoquant.config.recipe import load_recipe
 from picoquant.errors import ConfigError
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.quantization.settings import DistillationSettings, OwnSettings, QatTrainSettings
+from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizationSettings
 
 SECTIONS = {
     "Distillation": DistillationSettings,
@@ -68,7 +68,7 @@ def test_paddleslim_takes_every_section(name, kind):
             "target_metric: expected a mAP from 0 to 1",
         ),
         (
-            OwnSettings,
+            QuantizationSettings,
             {"rounding": "adaround"},
             "Quantize.rounding: 'adaround' is not.*nearest, reconstructed",
         ),

@@ -30,7 +30,7 @@ def keep_float_model(context: QuantizationContext) -> None:
 
     Raises: `ConfigError` for `max_drop` without an evaluation.
     """
-    if context.settings.own.max_drop is None:
+    if context.settings.quantization.max_drop is None:
         return
     if context.metric is None:
         raise ConfigError(NO_EVALUATION)
@@ -55,7 +55,7 @@ def control_accuracy(
 
     Returns: metrics to add, and what the model in the output folder was written from.
     """
-    settings, paths = context.settings.own, context.paths
+    settings, paths = context.settings.quantization, context.paths
     evaluator = CandidateEvaluator(executor, paths.candidate, context.metric, context.count_pieces)
     noted: dict[str, Any] = {}
     if settings.keep_float:

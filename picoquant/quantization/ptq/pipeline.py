@@ -30,7 +30,7 @@ from picoquant.quantization.ptq.passes.round_weights import round_weights
 from picoquant.quantization.ptq.passes.unify_scales import unify_scales
 from picoquant.quantization.ptq.passes.write import write
 from picoquant.quantization.ptq.state import PtqState
-from picoquant.quantization.settings import OwnSettings
+from picoquant.quantization.settings import QuantizationSettings
 
 LOG = logging.getLogger("picoquant")
 
@@ -39,7 +39,7 @@ Pass = Callable[[PtqState], PtqState]
 SCALES: tuple[Pass, ...] = (unify_scales, avoid_ties)
 
 
-def preparation(settings: OwnSettings, calibrated: bool) -> tuple[Pass, ...]:
+def preparation(settings: QuantizationSettings, calibrated: bool) -> tuple[Pass, ...]:
     """The passes that change the float network and find its ranges.
 
     Args:

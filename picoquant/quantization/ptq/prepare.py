@@ -59,7 +59,7 @@ def prepare(context: QuantizationContext) -> PtqState:
 def open_student(context: QuantizationContext) -> PtqState:
     """The prepared network in the student's folder, and what of it runs in INT8; without ranges."""
     quant = context.settings.quant
-    if context.settings.own.keep_float:
+    if context.settings.quantization.keep_float:
         quant = leaving_marked(quant)
     return place_quantisers(_load(context, quant))
 
@@ -81,7 +81,7 @@ def _run_passes(context: QuantizationContext) -> PtqState:
     quantizable_operators(
         state.model.program, state.quant
     )  # refuses what cannot be quantised before any work
-    passes = preparation(context.settings.own, calibrated=bool(context.settings.calibration_batches))
+    passes = preparation(context.settings.quantization, calibrated=bool(context.settings.calibration_batches))
     state = run_passes(passes, state)
     with paddle.static.scope_guard(state.scope):
         save_program(state.model.program, state.executor, context.paths.student)

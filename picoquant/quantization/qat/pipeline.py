@@ -48,7 +48,7 @@ def run_qat(network: PtqState, batches: Callable[[int], Any], began: float) -> d
     Returns: the metrics; empty in processes other than rank 0.
     """
     context = network.context
-    strategy = range_strategy(context.settings.own, context.settings.quant)
+    strategy = range_strategy(context.settings.quantization, context.settings.quant)
     programs = _build(network, strategy)
     network = replace(network, executor=programs.executor)
     observed = ObservedRanges(context, network.ranges)
@@ -77,7 +77,9 @@ def _build(network: PtqState, strategy: RangeStrategy) -> QatPrograms:
     LOG.info("quantize: reading the model and finding what to distil")
     scale = 1.0
     if settings.batch_size:
-        scale = linear_scale(settings.batch_size, context.processes.world, settings.own.reference_batch)
+        scale = linear_scale(
+            settings.batch_size, context.processes.world, settings.quantization.reference_batch
+        )
     compression = StudentFirstCompression(
         context.paths.student,
         context.paths.teacher,

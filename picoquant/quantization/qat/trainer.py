@@ -66,7 +66,7 @@ class QatTrainer:
 
     def __post_init__(self) -> None:
         settings = self.context.settings
-        self.settings, self.train = settings.own, settings.train
+        self.settings, self.train = settings.quantization, settings.train
         self.steps = settings.train.steps(settings.steps_per_epoch)
         self._scope = paddle.static.global_scope()
         self._names = state_names(self.programs.train)

@@ -19,7 +19,7 @@ from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.session import static_session
 from picoquant.quantization.quantize import quantize
-from picoquant.quantization.settings import OwnSettings
+from picoquant.quantization.settings import QuantizationSettings
 from picoquant.storage.checkpoints import Checkpoints
 from tests.networks.small_net import CONFIG, SIZE, Small, batches, settings
 
@@ -60,7 +60,7 @@ def likeness_to(folder):
 
 def run(model, folder, evaluate=None, quant=None, pieces=None, **own):
     own = {"method": "ptq", **PLAIN, **own}
-    chosen = replace(settings(1, quant=quant or {}, eval_iter=1), own=OwnSettings(**own))
+    chosen = replace(settings(1, quant=quant or {}, eval_iter=1), quantization=QuantizationSettings(**own))
     result = quantize(
         model, folder / "out", folder / "work", batches, chosen, evaluate, config=CONFIG, pieces=pieces
     )

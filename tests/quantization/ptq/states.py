@@ -16,7 +16,7 @@ from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.paths import QuantizationPaths
 from picoquant.quantization.processes import Processes
 from picoquant.quantization.ptq.state import PtqState
-from picoquant.quantization.settings import OwnSettings
+from picoquant.quantization.settings import QuantizationSettings
 from picoquant.utils.progress import Progress
 from tests.networks import small_net
 
@@ -40,7 +40,9 @@ def context_of(
     paths = QuantizationPaths(folder / "out", folder / "work")
     for copy in (paths.student, paths.teacher):
         shutil.copytree(model, copy)
-    settings = replace(small_net.settings(quant=quant), own=OwnSettings(method="ptq", **own))
+    settings = replace(
+        small_net.settings(quant=quant), quantization=QuantizationSettings(method="ptq", **own)
+    )
     return QuantizationContext(
         paths=paths,
         config=small_net.CONFIG,

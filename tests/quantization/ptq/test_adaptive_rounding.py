@@ -19,7 +19,7 @@ from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable
 from picoquant.quantization.ptq.adaptive_rounding import Hessian, best_quantised_values, round_adaptively
 from picoquant.quantization.quantize import quantize
-from picoquant.quantization.settings import OwnSettings
+from picoquant.quantization.settings import QuantizationSettings
 from tests.networks.small_net import CONFIG, batches, loaded_and_folded, settings
 
 NONE = np.zeros((1, 1, 1), bool)
@@ -165,8 +165,8 @@ def ptq(small_model, tmp_path_factory):
     made = {}
     for rounding in ("nearest", "reconstructed"):
         folder = tmp_path_factory.mktemp(rounding)
-        own = OwnSettings(method="ptq", rounding=rounding, bias_correction=False)
-        chosen = replace(settings(), own=own)
+        own = QuantizationSettings(method="ptq", rounding=rounding, bias_correction=False)
+        chosen = replace(settings(), quantization=own)
         result = quantize(small_model, folder / "out", folder / "work", batches, chosen, config=CONFIG)
         made[rounding] = folder / "out", result.metrics
     return made
@@ -187,8 +187,8 @@ def test_files_are_int8_with_the_same_ranges(ptq):
 
 
 def test_training_starts_from_the_rounded_weights(small_model, ptq, tmp_path):
-    own = OwnSettings(rounding="reconstructed", bias_correction=False)
-    chosen = replace(settings(1, eval_iter=1), own=own)
+    own = QuantizationSettings(rounding="reconstructed", bias_correction=False)
+    chosen = replace(settings(1, eval_iter=1), quantization=own)
     places = small_model, tmp_path / "out", tmp_path / "work"
     scores = iter([0.5, 0.4, 0.5])  # the start stays the best; every tensor in INT8
     result = quantize(*places, batches, chosen, lambda predict: next(scores), config=CONFIG)

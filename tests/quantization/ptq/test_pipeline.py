@@ -8,7 +8,7 @@ import pytest
 from picoquant.errors import UserError
 from picoquant.paddle_program.session import static_session
 from picoquant.quantization.ptq.pipeline import SCALES, preparation, run_passes, run_ptq
-from picoquant.quantization.settings import OwnSettings
+from picoquant.quantization.settings import QuantizationSettings
 from tests.quantization.ptq.states import context_of, load_state
 
 ALL = [
@@ -24,7 +24,7 @@ ALL = [
 
 
 def names(calibrated=True, **own):
-    return [one.__name__ for one in preparation(OwnSettings(**own), calibrated)]
+    return [one.__name__ for one in preparation(QuantizationSettings(**own), calibrated)]
 
 
 def test_all_passes_in_order():

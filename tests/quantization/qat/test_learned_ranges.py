@@ -18,7 +18,7 @@ from picoquant.quantization.qat.learned_ranges.lsq import Lsq
 from picoquant.quantization.qat.learned_ranges.moving_average import MovingAverage
 from picoquant.quantization.qat.learned_ranges.pact import Pact
 from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
-from picoquant.quantization.settings import OwnSettings
+from picoquant.quantization.settings import QuantizationSettings
 from tests.networks.small_net import batches, settings
 from tests.quantization.test_quantize import predictions, run
 
@@ -83,7 +83,7 @@ def test_lsq_is_the_papers_gradient():
     [("none", False, MovingAverage), ("none", True, Pact), ("lsq", False, Lsq)],
 )
 def test_the_settings_choose_the_strategy(learned, use_pact, expected):
-    settings = OwnSettings(learned_ranges=learned, lsq_rate=3.0)
+    settings = QuantizationSettings(learned_ranges=learned, lsq_rate=3.0)
     strategy = range_strategy(settings, QuantAwareSettings(use_pact=use_pact))
     assert type(strategy) is expected
     assert not isinstance(strategy, Lsq) or strategy.rate == 3.0
@@ -115,8 +115,8 @@ def test_what_a_batch_does_to_each_range():
 
 
 def with_lsq(steps, rate, lsq_rate=1.0):
-    own = OwnSettings(learned_ranges="lsq", lsq_rate=lsq_rate)
-    return replace(settings(steps, learning_rate=rate), own=own)
+    own = QuantizationSettings(learned_ranges="lsq", lsq_rate=lsq_rate)
+    return replace(settings(steps, learning_rate=rate), quantization=own)
 
 
 def test_lsq_learns_ranges_and_writes_them(small_model, tmp_path):
@@ -163,4 +163,4 @@ def test_interrupted_lsq_run_ends_as_an_undisturbed_one(small_model, tmp_path):
 
 def test_both_ways_to_learn_ranges_are_refused():
     with pytest.raises(ConfigError, match=r"lsq and QuantAware.use_pact: true both learn"):
-        replace(settings(1, {"use_pact": True}), own=OwnSettings(learned_ranges="lsq"))
+        replace(settings(1, {"use_pact": True}), quantization=QuantizationSettings(learned_ranges="lsq"))

@@ -7,10 +7,10 @@ from picoquant.quantization.qat.learned_ranges.lsq import Lsq
 from picoquant.quantization.qat.learned_ranges.moving_average import MovingAverage
 from picoquant.quantization.qat.learned_ranges.pact import Pact
 from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
-from picoquant.quantization.settings import OwnSettings
+from picoquant.quantization.settings import QuantizationSettings
 
 
-def range_strategy(settings: OwnSettings, quant: QuantAwareSettings) -> RangeStrategy:
+def range_strategy(settings: QuantizationSettings, quant: QuantAwareSettings) -> RangeStrategy:
     """`Quantize.learned_ranges: lsq`, `QuantAware.use_pact: true`, or moving averages.
 
     Args:

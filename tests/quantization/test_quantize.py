@@ -133,9 +133,10 @@ def test_model_written_predicts_what_the_fake_quantised_program_does(small_model
     graph, written = (predictions(tmp_path / "model" / part, feed) for part in (QAT_GRAPH, ""))
     level = 1 / (2 ** (wanted.quant.activation_bits - 1) - 1)
     for trained, same, rounded in zip(outputs, graph, written):
-        # Training does not round results; the graph's biases are not whole.
-        assert np.abs(same - trained).mean() < level * np.abs(trained).max()
-        assert np.abs(rounded - same).mean() < 0.3 * level * np.abs(trained).max()
+        # Training does not round results, the graph does: a quarter of a level each, and what follows from it.
+        assert np.abs(same - trained).mean() < 0.5 * level * np.abs(trained).max()
+        # The written biases are whole numbers, the graph's are not: one value in ten is off by a level.
+        assert np.abs(rounded - same).mean() < 0.15 * level * np.abs(trained).max()
 
 
 def test_onnx_form_differs_by_rounding_only(quantized):
@@ -285,8 +286,14 @@ def test_damaged_model(small_model, tmp_path, name):
         run(folder, tmp_path, settings())
 
 
-@pytest.mark.parametrize("ranges", ["min_max", "percentile", "mse", "kl", "histogram"])
-def test_ptq_calibrates_evaluates_and_writes(small_model, tmp_path, ranges, caplog):
+# The largest error of an output against FP32's, as a part of its absmax: 5 levels of 127 are 0.04. Weights of one layer
+# a tenth too large make it 0.09 to 0.12, rolled channels 0.4 to 2, a hidden layer without its bias 0.4 to 0.8 (tried
+# on this network, on the output that suffers more). KL cuts rare large values on purpose: a quarter of the largest.
+@pytest.mark.parametrize(
+    ("ranges", "most"),
+    [("min_max", 0.05), ("percentile", 0.05), ("mse", 0.05), ("kl", 0.3), ("histogram", 0.05)],
+)
+def test_ptq_calibrates_evaluates_and_writes(small_model, tmp_path, ranges, most, caplog):
     wanted = replace(settings(), quantization=QuantizationSettings(method="ptq", ranges=ranges))
     recorder = Recorder([0.3, 0.2])
     result = run(small_model, tmp_path, wanted, evaluate=recorder)
@@ -296,8 +303,8 @@ def test_ptq_calibrates_evaluates_and_writes(small_model, tmp_path, ranges, capl
     assert "qat.csv" not in result.files and "quantization.json" in result.files
     exact = predictions(small_model, next(batches(100)))
     for fp32, int8, npu in zip(exact, *recorder.seen):
-        assert 0 < np.abs(int8 - fp32).max() < 0.3 * np.abs(fp32).max()
-        assert 0 < np.abs(npu - fp32).max() < 0.3 * np.abs(fp32).max()
+        assert 0 < np.abs(int8 - fp32).max() < most * np.abs(fp32).max()
+        assert 0 < np.abs(npu - fp32).max() < most * np.abs(fp32).max()
 
 
 def test_an_image_that_is_not_finite_is_named(small_model, tmp_path):

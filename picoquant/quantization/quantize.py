@@ -1,8 +1,7 @@
-"""Quantise an exported model: calibration, and QAT with distillation behind it; FP32 files to INT8 files."""
+"""Quantise an exported model, FP32 files to INT8 files: PTQ, or QAT with distillation on top of it."""
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -11,31 +10,28 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, write_infer_config
+from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.session import quiet, static_session
-from picoquant.quantization.paths import QAT_LOG, QuantizationPaths
+from picoquant.quantization.paths import QuantizationPaths
 from picoquant.quantization.settings import DistillationSettings, QuantizationSections
-from picoquant.storage.files import disk_errors, write_json
+from picoquant.storage.files import disk_errors
 from picoquant.utils.progress import Progress
-
-if TYPE_CHECKING:  # it imports paddle
-    from picoquant.quantization.context import QuantizationContext
 
 LOG = logging.getLogger("picoquant")
 
 
 @dataclass(frozen=True)
 class QuantizeResult:
-    """What quantisation made.
+    """The outcome of a quantisation.
 
     Attributes:
-        metrics: `mAP` of the INT8 model kept (where it was measured), `best_step`, `evaluations` (step
+        metrics: `mAP` of the INT8 model that was kept (where it was measured), `best_step`, `evaluations` (step
             and mAP), `fp32_mAP` (where measured), `steps`, `quantized_operators`, `setup_seconds`,
-            `fully_quantized` (see `full_check.py`).
-        files: everything written, relative to the output folder.
+            `fully_quantized` (see `int8.completeness`).
+        files: everything that was written, relative to the output folder.
     """
 
     metrics: dict[str, Any]
@@ -58,29 +54,29 @@ def quantize(
     pieces: Callable[[ModelFolder], Mapping[str, int]] | None = None,
     image_names: Sequence[str] = (),
 ) -> QuantizeResult:
-    """Quantise an exported model as `Quantize.method` says; continues what was interrupted in `work_dir`.
+    """Quantise an exported model by `Quantize.method`; what was interrupted in `work_dir` is continued.
 
-    In a group of processes (`paddle.distributed.launch`) each gives its share of the batches and folders of its
-    own; the leading one alone calibrates, evaluates and writes, the others have no metrics.
+    In a group of processes (`paddle.distributed.launch`) each passes its share of the batches and folders of its own;
+    rank 0 alone calibrates, evaluates and writes, the others return no metrics.
 
     Args:
         model_dir: folder of the FP32 model; it is not changed. `infer_cfg.yml` is copied from it.
-        out_dir: gets `model.pdmodel`, `model.pdiparams` (for Paddle Lite and Paddle's runtime),
-            `infer_cfg.yml`, `quantization.json`, `qat.csv` (of QAT), `qat_graph/` (the same network with rounding as
-            operators, see `qat_graph.py`), and where `QuantAware.onnx_format` is true
-            `onnx_format/`, the same model with the operators of ONNX.
+        out_dir: receives `model.pdmodel`, `model.pdiparams` (for Paddle Lite and Paddle's runtime), `infer_cfg.yml`,
+            `quantization.json`, `qat.csv` (of QAT), `qat_graph/` (the same network with rounding as operators, see
+            `qat_graph.py`), and where `QuantAware.onnx_format` is true `onnx_format/`, the same model with the
+            operators of ONNX.
         work_dir: for checkpoints and temporary files.
-        batches: called with the number of steps done, gives an endless iterator of feeds: input name
-            -> array with the batch first.
-        settings: see there.
-        evaluate: takes `predict(feed) -> [array]` and gives the mAP, 0 to 1.
+        batches: called with the number of steps done, returns an endless iterator of feeds: arrays by input name, the
+            batch first.
+        settings: all sections.
+        evaluate: called with `predict(feed) -> [array]`, returns the mAP, 0 to 1; None: nothing is evaluated.
         seed: of everything random.
         model_filename, params_filename: names in `model_dir`.
         config: stands in for `model_dir`'s `infer_cfg.yml`, which may then be absent.
-        progress: makes the line that shows progress.
-        calibration: gives the feeds that ranges are measured on; None: those of `batches`.
+        progress: creates a progress line.
+        calibration: opens the feeds that ranges are measured on; None: those of `batches`.
         pieces: counts an INT8 model's pieces on each NPU; for layers in float.
-        image_names: of the images that `calibration` gives, in its order, for messages.
+        image_names: of the calibration images, in order, for messages.
 
     Raises: `WeightsError` for a model that cannot be read or quantised, `ConfigError` for settings that do
         not fit it, `UserError` when the loss is not finite, `PicoquantError` when an operator of the result
@@ -98,6 +94,8 @@ def quantize(
         from picoquant.quantization.context import QuantizationContext
         from picoquant.quantization.evaluation import ModelMetric
         from picoquant.quantization.processes import Processes
+        from picoquant.quantization.run import run
+        from picoquant.quantization.save import check_written, complete_folder
         from picoquant.training.fast import fast_convolutions_available, tuned_cpu
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
     require_finite_params(folder)
@@ -133,91 +131,15 @@ def quantize(
                 processes,
                 count_pieces,
             )
-            metrics = _run(context, batches, began)
+            metrics = run(context, batches, began)
     finally:
         shutil.rmtree(paths.copies, ignore_errors=True)
     if not processes.is_rank_0:
         return QuantizeResult(metrics, ())
-    _complete_folder(paths, folder, config, trained)
-    metrics.update(_check(paths.out, settings))
+    complete_folder(paths, folder, config, trained)
+    metrics.update(check_written(paths.out, settings.quant))
     files = (path for path in paths.out.rglob("*") if path.is_file())
     return QuantizeResult(metrics, tuple(sorted(str(path.relative_to(paths.out)) for path in files)))
-
-
-def _run(context: QuantizationContext, batches: Callable[[int], Any], began: float) -> dict[str, Any]:
-    """Prepare the student, train it where the method says so, write the INT8 model; the metrics are returned.
-
-    They are empty in processes other than rank 0.
-    """
-    from picoquant.quantization.accuracy_control.control import keep_float_model
-    from picoquant.quantization.ptq.pipeline import run_ptq
-    from picoquant.quantization.ptq.prepare import open_student, prepare, share_student
-    from picoquant.quantization.qat.pipeline import run_qat
-
-    is_rank_0 = context.processes.is_rank_0
-    keep_float_model(context)
-    network = prepare(context) if is_rank_0 else None
-    if context.settings.quantization.method == "ptq":
-        return run_ptq(network, began) if is_rank_0 else {}
-    share_student(context)
-    return run_qat(network if is_rank_0 else open_student(context), batches, began)
-
-
-def _complete_folder(
-    paths: QuantizationPaths, folder: ModelFolder, config: InferConfig | None, trained: bool
-) -> None:
-    """Put beside the INT8 model what it is used with: `infer_cfg.yml`, and `qat.csv` where it was trained.
-
-    Args:
-        paths: of the quantisation.
-        folder: the FP32 model's.
-        config: stands in for the FP32 model's `infer_cfg.yml`.
-        trained: whether the method is QAT.
-    """
-    from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
-
-    with disk_errors(paths.out):
-        for place in (paths.out, paths.out / QAT_GRAPH):
-            if config is None:
-                shutil.copyfile(folder.path / FILE_NAME, place / FILE_NAME)
-            else:
-                write_infer_config(config, place)
-        if trained:
-            shutil.copyfile(paths.work / QAT_LOG, paths.out / QAT_LOG)
-
-
-def _check(out: Path, settings: QuantizationSections) -> dict[str, Any]:
-    """Look whether the model that was written is INT8 throughout, and note it in quantization.json.
-
-    Raises: `PicoquantError` naming what is not.
-    """
-    from picoquant.int8.completeness import check_int8_model, require_whole
-    from picoquant.quantization.save import DESCRIPTION
-
-    quant = settings.quant
-    if (quant.weight_bits, quant.activation_bits) != (8, 8):
-        LOG.info("quantize: the full quantisation check is for 8 bits, so it is left out")
-        return {}
-    described = json.loads((out / DESCRIPTION).read_text(encoding="utf-8"))
-    kept = [
-        output
-        for part in described.get("mixed_precision", {}).values()
-        for layer in part["layers"]
-        for output in layer["output"].split(", ")
-    ]
-    check = check_int8_model(out / MODEL, out / PARAMS, quant.quantize_op_types, kept)
-    require_whole(check)
-    write_json(out / DESCRIPTION, {**described, "full_check": check.as_dict()})
-    LOG.info("quantize: checked %d operators, all have scales", check.operators)
-    if check.several_scales:
-        names = ", ".join(check.several_scales[0][:3])
-        LOG.info(
-            "quantize: %d groups of tensors that pass values on have several ranges, first %s: an NPU rounds "
-            "once more there",
-            len(check.several_scales),
-            names,
-        )
-    return {"fully_quantized": not check.kept_float}
 
 
 def _copy_models(folder: ModelFolder, distillation: DistillationSettings, paths: QuantizationPaths) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.int8.fake_quant_run import write_every_tensor_model
-from picoquant.int8.paddle_writer import Int8Source
+import paddle
+
+from picoquant.int8.build import Int8Source, build_network
+from picoquant.int8.fake_quant_run import load_source, save_full_integer_simulation
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 
@@ -47,7 +49,9 @@ def full_integer_metric(metric: ModelMetric, source: Int8Source, executor: Any, 
         executor: of Paddle.
         folder: created for the simulation's files.
     """
-    write_every_tensor_model(source, executor, folder, metric.config)
+    with paddle.static.scope_guard(paddle.static.Scope()):
+        model = load_source(source, executor)
+        save_full_integer_simulation(build_network(source), model, executor, folder, metric.config)
     value = metric(folder)
     LOG.info("quantize: INT8 mAP %.4f with every tensor in INT8, as an NPU computes (simulated)", value)
     return value

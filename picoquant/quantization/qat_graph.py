@@ -1,7 +1,7 @@
 """The quantised network as a float program: float weights, with the rounding to INT8 as operators.
 
 It is what QAT trains, and what is evaluated, as the other tensors that integer runtimes round
-(`int8.activations.rounded_tensors`) are rounded too. It is kept beside the INT8 model for the parity ladder of
+(`int8.activations.activation_quantisers`) are rounded too. It is kept beside the INT8 model for the parity ladder of
 `picoquant eval --ladder`: the integers and scales that were written must reproduce it.
 """
 
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.int8.activations import rounded_tensors
-from picoquant.int8.fake_quant_run import Range, round_tensors
+from picoquant.int8.activations import activation_quantisers
+from picoquant.int8.build import Int8Source
+from picoquant.int8.fake_quant_run import load_source, round_tensors
 from picoquant.int8.operators import scale_name
-from picoquant.int8.paddle_writer import Int8Source, load_source
+from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.static import save_program, strip_feed_fetch, with_outputs, write_variable
 from picoquant.quantization.fake_quant import FixedRange, insert_fake_quantisation
 
@@ -38,9 +39,9 @@ def write_qat_graph(source: Int8Source, executor: Any, folder: Path) -> None:
         for operator in source.operators:
             absmax = np.array([source.ranges[operator.activation]], np.float32)
             write_variable(scope, scale_name(operator.activation), absmax)
-        names = rounded_tensors(program, loaded.feeds, source.operators)
+        names = activation_quantisers(loaded.graph(), source.operators)
         insert_fake_quantisation(program, scope, source.settings, FixedRange(), source.operators)
-        limits = {name: Range.symmetric(source.ranges[name]) for name in names if name in source.ranges}
+        limits = {name: QuantParams.symmetric(source.ranges[name]) for name in names if name in source.ranges}
         renamed = round_tensors(
             program.global_block(), scope, limits, loaded.feeds, source.settings.activation_bits
         )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import ConfigError
-from picoquant.int8.paddle_writer import Int8Source
+from picoquant.int8.build import Int8Source
 from picoquant.quantization.accuracy_control.evaluator import CandidateEvaluator
 from picoquant.quantization.accuracy_control.ignored import cost_of_ignored_layers
 from picoquant.quantization.accuracy_control.search import Goal, reach_goal
@@ -70,7 +70,7 @@ def control_accuracy(
         noted["max_drop"] = mixed.as_dict()
         if mixed.layers:
             source = chosen
-            write_model(source, executor, paths.out)
+            write_model(source, executor, paths.out, context.config)
             int8 = next(trial.mAP for trial in mixed.trials if trial.layers == len(mixed.layers))
     if not noted:
         return {}, source

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.int8.paddle_writer import Int8Source, write_lite_model
+from picoquant.int8.build import Int8Source, build_network
+from picoquant.int8.paddle_writer import write_lite_model
 
 # Counts an INT8 model's pieces on each NPU of the recipe, given its folder; empty where there is no opt.
 PieceCounter = Callable[[Path], Mapping[str, int]]
@@ -38,5 +39,5 @@ class CandidateEvaluator:
         return self.count_pieces(self._written(source))
 
     def _written(self, source: Int8Source) -> Path:
-        write_lite_model(source, self.executor, self.folder)
+        write_lite_model(build_network(source), self.folder)
         return self.folder

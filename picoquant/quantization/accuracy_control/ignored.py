@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import paddle
 
+from picoquant.int8.build import Int8Source
 from picoquant.int8.operators import quantizable_operators
-from picoquant.int8.paddle_writer import Int8Source
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.static import load_model
 from picoquant.quantization.accuracy_control.evaluator import CandidateEvaluator

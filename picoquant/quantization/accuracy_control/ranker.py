@@ -10,14 +10,16 @@ import numpy as np
 import paddle
 
 from picoquant.int8.activations import target_tensors
-from picoquant.int8.fake_quant_run import Range, rounded_weight
+from picoquant.int8.build import Int8Source
+from picoquant.int8.fake_quant_run import load_source
 from picoquant.int8.ignored_layers import with_same_weight
-from picoquant.int8.layers import find_layers
 from picoquant.int8.operators import QuantizedOperator
-from picoquant.int8.paddle_writer import Int8Source, load_source
+from picoquant.int8.quant_params import QuantParams
+from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.static import read_variable
 from picoquant.quantization.analysis.analyse import analyse
+from picoquant.quantization.analysis.layers import find_layers
 from picoquant.quantization.analysis.network import Network, before_nms
 from picoquant.quantization.analysis.quantities import picodet_quantities
 
@@ -63,14 +65,14 @@ def rank(
 def _network(source: Int8Source, executor: Any) -> Network:
     """What `analyse` measures, loaded into the current scope."""
     model, scope = before_nms(load_source(source, executor)), paddle.static.global_scope()
-    tensors = target_tensors(model.program, model.feeds)
-    layers = find_layers(model.program, source.operators, tensors)
+    graph = model.graph()
+    tensors, layers = target_tensors(graph), find_layers(graph, source.operators)
     bits = source.settings.weight_bits
     rounded = {
-        layer.name: rounded_weight(read_variable(scope, layer.operator.weight), layer.operator, bits)
+        layer.name: rounded_weight(read_variable(scope, layer.operator.weight), layer.operator.axis, bits)
         for layer in layers
     }
-    ranges = {n: Range.symmetric(source.ranges[n]) for n in tensors.names if n in source.ranges}
+    ranges = {n: QuantParams.symmetric(source.ranges[n]) for n in tensors.names if n in source.ranges}
     return Network("fp32", model, executor, tensors, layers, ranges, rounded)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.int8.paddle_writer import Int8Source
+from picoquant.int8.build import Int8Source
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.static import load_model
 from picoquant.quantization.accuracy_control.evaluator import CandidateEvaluator

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from picoquant.int8.activations import TargetTensors
+from picoquant.int8.build import Int8Source
 from picoquant.int8.operators import QuantizedOperator
-from picoquant.int8.paddle_writer import Int8Source
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.tie_avoidance import Product
 from picoquant.paddle_program.static import InferenceModel

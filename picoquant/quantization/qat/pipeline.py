@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import PicoquantError, UserError
+from picoquant.int8.build import build_network
 from picoquant.int8.paddle_writer import write_lite_model
 from picoquant.quantization.accuracy_control.control import control_accuracy
 from picoquant.quantization.context import QuantizationContext
@@ -150,7 +151,7 @@ def _measure(network: PtqState, programs: QatPrograms, observed: ObservedRanges)
             LOG.warning("quantize: %s; its mAP counts as 0", error)
             return 0.0
         state = run_passes(SCALES, _trained(network, ranges, weights))
-        write_lite_model(state.int8_source(), programs.executor, context.paths.candidate)
+        write_lite_model(build_network(state.int8_source()), context.paths.candidate)
         return context.metric(context.paths.candidate)
 
     def measure(weights: State) -> float:

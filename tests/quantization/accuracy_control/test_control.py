@@ -176,6 +176,6 @@ def test_max_drop_needs_an_evaluation(small_model, tmp_path):
         run(small_model, tmp_path, max_drop=0.25)
 
 
-def test_qat_writes_one_range_a_group(small_model, tmp_path):
+def test_qat_writes_unified_ranges(small_model, tmp_path):
     _, described = run(small_model, tmp_path, method="qat")
     assert described["full_check"]["several_scales"] == []

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from picoquant.int8.build import Int8Source
 from picoquant.int8.operators import QuantizedOperator
-from picoquant.int8.paddle_writer import Int8Source
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.quantization.accuracy_control.ranker import group_by_weight
 from picoquant.quantization.accuracy_control.search import Candidates, Goal, fewest_in_float

@@ -15,10 +15,10 @@ def place_quantisers(state: PtqState) -> PtqState:
 
     Raises: `WeightsError` when the network has nothing to quantise or is quantised already.
     """
-    program = state.model.program
+    graph = state.model.graph()
     return replace(
         state,
-        operators=quantizable_operators(program, state.quant),
-        tensors=target_tensors(program, state.model.feeds),
-        products=products_of(program),
+        operators=quantizable_operators(state.model.program, state.quant),
+        tensors=target_tensors(graph),
+        products=products_of(graph),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from picoquant.int8.activations import one_range_a_group
+from picoquant.int8.activations import unified_ranges
 from picoquant.quantization.ptq.state import PtqState
 
 
@@ -13,4 +13,4 @@ def unify_scales(state: PtqState) -> PtqState:
 
     Ranges chosen from histograms are the same within a group already; those of a trained network are not.
     """
-    return replace(state, ranges=one_range_a_group(state.ranges, state.tensors.groups, state.learned))
+    return replace(state, ranges=unified_ranges(state.ranges, state.tensors.groups, state.learned))

@@ -8,5 +8,6 @@ from picoquant.quantization.save import write_model
 
 def write(state: PtqState) -> PtqState:
     """Write every form of the INT8 model, and `quantization.json`; see `save.write_model`."""
-    write_model(state.int8_source(), state.executor, state.context.paths.out)
+    context = state.context
+    write_model(state.int8_source(), state.executor, context.paths.out, context.config)
     return state

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from picoquant.int8.fake_quant_run import rounded_weight
+from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.static import read_variable, write_variable
 from picoquant.quantization.ptq.passes.correct_biases import correct_biases
 from picoquant.quantization.ptq.passes.fold_batch_norm import fold_batch_norm
@@ -35,7 +35,7 @@ def test_the_heads_means_are_taken_back(small_state, values_of):
     own = next(name for name in biases if read_variable(state.scope, name).shape == (4,))
     for name in set(biases) - {own}:
         write_variable(state.scope, name, biases[name])
-    write_variable(state.scope, head.weight, rounded_weight(weight, head, 3))
+    write_variable(state.scope, head.weight, rounded_weight(weight, head.axis, 3))
     shift = np.abs(mean() - exact)
     write_variable(state.scope, own, biases[own])
     assert shift.max() < 1e-3 * np.abs(mean() - exact).max()

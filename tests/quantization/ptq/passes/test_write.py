@@ -17,7 +17,12 @@ def test_files_and_description(small_state):
     out = state.context.paths.out
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     model = ["model.pdiparams", "model.pdmodel"]
-    assert written == [*model, *(f"qat_graph/{name}" for name in model), "quantization.json"]
+    assert written == [
+        "int8_network.npz",
+        *model,
+        *(f"qat_graph/{name}" for name in model),
+        "quantization.json",
+    ]
     described = json.loads((out / "quantization.json").read_text())
     assert described["ranges"] == state.ranges
     assert [one["output"] for one in described["operators"]] == [one.output for one in state.operators]

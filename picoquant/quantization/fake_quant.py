@@ -110,7 +110,7 @@ def insert_fake_quantisation(
     while index < len(block.ops):
         op = block.ops[index]
         operator = by_output.get((output_names(op) or [""])[0])
-        if operator is None or op.type != operator.kind:
+        if operator is None or op.type != operator.op_type:
             index += 1
             continue
         inserter = Inserter(block, index)

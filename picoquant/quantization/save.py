@@ -54,7 +54,7 @@ def description(source: Int8Source) -> dict[str, Any]:
         "activation_bits": quant.activation_bits,
         "operators": [
             {
-                "type": operator.kind,
+                "type": operator.op_type,
                 "output": operator.output,
                 "activation": operator.activation,
                 "activation_range": source.ranges[operator.activation],

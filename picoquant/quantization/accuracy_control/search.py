@@ -73,7 +73,7 @@ class Candidates:
         weights = dict(self.source.weights)
         for output in kept:
             weights.update(self.originals[output])
-        return replace(self.source, operators=left, weights=weights, kept_float=frozenset(kept))
+        return replace(self.source, operators=left, weights=weights, ignored=frozenset(kept))
 
 
 def fewest_in_float(

@@ -35,7 +35,7 @@ def _layer(cost: LayerCost, result: TensorCost | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "index": layer.index,
         "layer": layer.name,
-        "type": layer.operator.kind,
+        "type": layer.operator.op_type,
         "weight_shape": list(layer.weight_shape),
         "follows": list(layer.follows),
         "output": layer.output,

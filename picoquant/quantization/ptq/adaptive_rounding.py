@@ -117,7 +117,7 @@ class Hessian:
         for operator in operators:
             conv = next(op for op in block.ops if operator.output in op.output_arg_names)
             shape = tuple(block.var(operator.weight).shape)
-            if operator.kind not in CONVOLUTIONS or conv.attr("data_format") == "NHWC":
+            if operator.op_type not in CONVOLUTIONS or conv.attr("data_format") == "NHWC":
                 continue
             if conv.attr("groups") * int(np.prod(shape[1:])) ** 2 <= _HESSIAN_VALUES:
                 self._users.setdefault(operator.activation, []).append((conv, operator, shape))

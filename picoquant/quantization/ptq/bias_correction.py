@@ -41,7 +41,7 @@ def correct_biases(
     block = program.global_block()
     before: dict[str, np.ndarray] = {}
     for operator in operators:
-        if operator.kind not in CONVOLUTIONS or operator.activation not in means:
+        if operator.op_type not in CONVOLUTIONS or operator.activation not in means:
             continue
         conv = next(op for op in block.ops if operator.output in op.output_arg_names)
         users = [op for op in block.ops if operator.output in op.input_arg_names]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.int8.ignored_layers import leaving_marked
+from picoquant.int8.ignored_layers import exclude_ignored_layers
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
@@ -60,7 +60,7 @@ def open_student(context: QuantizationContext) -> PtqState:
     """The prepared network in the student's folder, and what of it runs in INT8; without ranges."""
     quant = context.settings.quant
     if context.settings.quantization.keep_float:
-        quant = leaving_marked(quant)
+        quant = exclude_ignored_layers(quant)
     return place_quantisers(_load(context, quant))
 
 

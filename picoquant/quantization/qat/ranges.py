@@ -48,7 +48,7 @@ def initialise_ranges(
             LOG.warning(
                 "quantize: %s, the input of %s %s, is 0 in all calibration images: a layer that does nothing",
                 name,
-                operator.kind,
+                operator.op_type,
                 operator.output,
             )
             absmax = _RANGE_OF_NOTHING

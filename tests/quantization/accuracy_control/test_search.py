@@ -47,7 +47,7 @@ def test_a_candidate_has_the_original_parameters_of_its_float_layers():
     candidates = Candidates(source, order, originals)
     assert candidates.with_float(0) == source
     one = candidates.with_float(1)
-    assert one.operators == (first,) and one.kept_float == {"out_1"}
+    assert one.operators == (first,) and one.ignored == {"out_1"}
     assert {name: value.item() for name, value in one.weights.items()} == {"a": 1.0, "b": 2.5, "bias": 0.5}
     assert trained["b"].item() == 2.0  # the source stays as it is
 

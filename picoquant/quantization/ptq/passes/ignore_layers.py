@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from picoquant.int8.ignored_layers import leaving_marked, mark_kept
+from picoquant.int8.ignored_layers import exclude_ignored_layers, mark_ignored_layers
 from picoquant.quantization.ptq.state import PtqState
 
 
@@ -13,5 +13,5 @@ def ignore_layers(state: PtqState) -> PtqState:
 
     Raises: `ConfigError` for a name or pattern that matches no layer, or when no layer is left for INT8.
     """
-    mark_kept(state.model.program, state.context.settings.quantization.keep_float, state.quant)
-    return replace(state, quant=leaving_marked(state.quant))
+    mark_ignored_layers(state.model.program, state.context.settings.quantization.keep_float, state.quant)
+    return replace(state, quant=exclude_ignored_layers(state.quant))

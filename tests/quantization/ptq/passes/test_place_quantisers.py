@@ -13,7 +13,7 @@ from picoquant.quantization.ptq.pipeline import run_passes
 
 def test_every_convolution_and_every_tensor_outside_a_fused_one(small_state):
     state = run_passes((fold_batch_norm, place_quantisers), small_state())
-    kinds = [operator.kind for operator in state.operators]
+    kinds = [operator.op_type for operator in state.operators]
     assert kinds == ["conv2d", "depthwise_conv2d", "conv2d", "conv2d", "conv2d"]
     # The image; three convolutions with ReLU6; two heads, and the sigmoid behind one; the outputs, which are copies.
     assert len(state.tensors.names) == 1 + 3 + 2 + 1 + 2

@@ -33,8 +33,6 @@ class OnnxPredictor:
     def __init__(self, path: Path, threads: int = 0) -> None:
         import onnxruntime
 
-        from picoquant.paddle_program.finite import require_finite_constants
-
         require_finite_constants(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -103,8 +101,6 @@ def require_finite_constants(path: Path) -> None:
     Raises: `WeightsError` naming the first one that is not finite, `ToolError` when the file is no model.
     """
     from onnx import TensorProto, numpy_helper
-
-    from picoquant.backends.onnx.runtime import read_onnx
 
     graph = read_onnx(path).graph
     stored = {value.name: value for value in graph.initializer}

@@ -9,10 +9,10 @@ from typing import Callable
 from picoquant.config.recipe import load_recipe
 from picoquant.errors import ConfigError
 from picoquant.stages import datasets, evaluate, export, package, quantize, train
-from picoquant.stages import ranks as helpers
 from picoquant.stages.run import run_stages, select
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.run_folder import CONFIG, LOG_FILE, RunFolder
+from picoquant.utils import ranks
 from picoquant.utils.device import check_device, rank_and_world
 
 STAGES = (train.STAGE, export.STAGE, quantize.STAGE, evaluate.STAGE, package.STAGE)
@@ -58,7 +58,7 @@ def run_recipe(
     run = RunFolder(Path(save_dir))
     context = Context(recipe, run, device, opt)
     if rank:
-        if helpers.called(context):
+        if ranks.called(device):
             stages[0].help(context)
         return run
     with run.locked():
@@ -67,7 +67,7 @@ def run_recipe(
         _check(context, stages)
         ran = run_stages(context, stages, force)
         if not ran:
-            helpers.call_helpers(context, False)
+            ranks.call_helpers(device, False)
     return run
 
 

@@ -21,12 +21,12 @@ from picoquant.quantization.settings import (
     check_together,
 )
 from picoquant.stages import datasets
-from picoquant.stages.ranks import call_helpers
 from picoquant.stages.run_models import fp32_model
 from picoquant.stages.stage import Context, Stage
 from picoquant.stages.target_rules import own_settings, quant_aware_for_targets, say_origin
 from picoquant.storage.files import sha256
 from picoquant.utils.device import rank_and_world
+from picoquant.utils.ranks import call_helpers
 
 LOG = logging.getLogger("picoquant")
 
@@ -68,7 +68,7 @@ def _inputs(context: Context) -> dict[str, Any]:
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    call_helpers(context, True)
+    call_helpers(context.device, True)
     return _quantize(context, out, keep)
 
 

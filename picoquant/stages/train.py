@@ -12,10 +12,10 @@ from picoquant.config.detector import parse_detector
 from picoquant.config.training import published_rate, scalar_folder, train_settings
 from picoquant.stages import datasets
 from picoquant.stages.model import load_start, say_classes, start_weights
-from picoquant.stages.ranks import call_helpers
 from picoquant.stages.stage import Context, Stage
 from picoquant.training.settings import check_precision
 from picoquant.utils.device import rank_and_world
+from picoquant.utils.ranks import call_helpers
 
 LOG = logging.getLogger("picoquant")
 
@@ -46,7 +46,7 @@ def _inputs(context: Context) -> dict[str, Any]:
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    call_helpers(context, True)
+    call_helpers(context.device, True)
     return _train(context, keep).write(out)
 
 

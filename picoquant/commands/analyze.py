@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
 
-from picoquant.config.data import reader_settings, with_model_preprocessing, workers
-from picoquant.config.detector import parse_detector
-from picoquant.config.recipe import load_recipe
 from picoquant.errors import UserError
 from picoquant.paddle_program.program import program_facts
 from picoquant.stages import datasets
+from picoquant.stages.evaluating import evaluate_model, evaluation_images
+from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context
-from picoquant.stages.target_rules import quant_aware_for_targets, rules_are_symmetric
+from picoquant.stages.target_rules import rules_are_symmetric
 from picoquant.storage.run_folder import RunFolder
 
 LOG = logging.getLogger("picoquant")
@@ -65,8 +63,7 @@ def analyze(
     """
     from picoquant.backends.paddle.smoke_test import require_tried
 
-    recipe = load_recipe(config, overrides)
-    context = Context(recipe, RunFolder(Path(save_dir)), "cpu")
+    context = Context(load_plan(config, overrides), RunFolder(Path(save_dir)), "cpu")
     folder, kind, float_folder = _models(context, options.kind)
     require_tried(folder)
     datasets.check(context, datasets.calibration_section(context))
@@ -85,7 +82,7 @@ def analyze(
 
 def _models(context: Context, wanted: str | None) -> tuple[Any, str, Any]:
     """The folder that is analysed, what it is, and the FP32 model that an INT8 one is compared with."""
-    if context.recipe.common.model_dir:
+    if context.plan.common.model_dir:
         folder = fp32_model(context)
         kind = "int8" if program_facts(folder.model).quantised else "fp32"
         if wanted not in (None, kind):
@@ -107,7 +104,7 @@ def _feeds(context: Context, folder: Any, count: int) -> list[Mapping[str, Any]]
         raise UserError(
             f"--images {count}, but the Calibration section gives {len(images)} usable images of {images.section}"
         )
-    settings = with_model_preprocessing(reader_settings(context.recipe, "EvalReader"), folder.config)
+    settings = context.plan.eval_reader_of(folder.config)
     names = [name for name, _ in program_facts(folder.model).inputs]
     with EvalReader(datasets.first(images, count), replace(settings, batch_size=1), 0) as reader:
         return [select_inputs(batch, names) for batch in itertools.islice(reader, count)]
@@ -132,12 +129,12 @@ def _analyse(
 
     executor = paddle.static.Executor(paddle.CPUPlace())
     LOG.info("analyze: %s (%s), %d images", folder.path, kind, len(feeds))
-    quant = quant_aware_for_targets(context.recipe)
+    quant = context.plan.quant_aware
     if kind == "int8":
-        network = load_int8(folder, scratch / "int8", executor, context.recipe.common.seed)
+        network = load_int8(folder, scratch / "int8", executor, context.plan.common.seed)
     else:
         network = load_float(folder, scratch / "fp32", executor, quant)
-        network = with_min_max_ranges(network, feeds, rules_are_symmetric(context.recipe))
+        network = with_min_max_ranges(network, feeds, rules_are_symmetric(context.plan.targets))
     reference = _reference(float_folder, scratch / "reference", network, quant) if float_folder else None
     names = [variable.name for variable in network.model.fetches]
     shapes = [variable.shape for variable in network.model.fetches]
@@ -151,12 +148,12 @@ def _analyse(
     if not options.map_images:
         return analysis
     count = min(options.top, len(network.layers))
-    with _evaluation(context, folder, names, shapes, options.map_images) as (evaluate, images):
+    accuracy = _accuracy(context, folder, names, shapes, options.map_images)
 
-        def shown(done: int) -> None:
-            LOG.info("analyze: mAP %d of %d measured", done, count + 2)
+    def shown(done: int) -> None:
+        LOG.info("analyze: mAP %d of %d measured", done, count + 2)
 
-        return with_accuracy(analysis, network, evaluate, images, count, shown)
+    return with_accuracy(analysis, network, accuracy, options.map_images, count, shown)
 
 
 def _reference(folder: Any, scratch: Path, network: Any, quant: Any) -> Callable:
@@ -182,21 +179,17 @@ def _reference(folder: Any, scratch: Path, network: Any, quant: Any) -> Callable
     return tensors
 
 
-@contextlib.contextmanager
-def _evaluation(
+def _accuracy(
     context: Context, folder: Any, names: Sequence[str], shapes: Sequence[Any], count: int
-) -> Iterator[tuple[Callable[[Any], float], int]]:
-    """What gives the mAP of a predictor on the first evaluation images, and how many they are."""
-    from picoquant.data.readers.reader import EvalReader
-    from picoquant.evaluation.evaluate import evaluate
+) -> Callable[[Any], float]:
+    """What computes the mAP of a predictor on the first evaluation images."""
     from picoquant.postprocess.decoder import Decoder
 
+    plan = context.plan
     dataset = datasets.load(context, "EvalDataset")
     if len(dataset) < count:
         raise UserError(f"--map {count}, but {dataset.section} has {len(dataset)} usable images")
-    dataset = datasets.first(dataset, count)
-    settings = with_model_preprocessing(reader_settings(context.recipe, "EvalReader"), folder.config)
-    nms = parse_detector(context.recipe.document).head.nms
-    decoder = Decoder.of(names, shapes, folder.config, nms, str(folder.model))
-    with EvalReader(dataset, settings, workers(context.recipe)) as reader:
-        yield lambda predict: evaluate(predict, decoder, dataset, reader, "analyze").metrics["mAP"], count
+    settings = plan.eval_reader_of(folder.config)
+    images = evaluation_images(datasets.first(dataset, count), settings, plan.workers)
+    decoder = Decoder.of(names, shapes, folder.config, plan.nms, str(folder.model))
+    return lambda predict: evaluate_model(predict, decoder, images, "analyze").metrics["mAP"]

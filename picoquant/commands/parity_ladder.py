@@ -9,18 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.commands.compare_runtimes import dygraph_on, open_context, ready_on, simulated_on
+from picoquant.commands.compare_runtimes import (
+    dygraph_on,
+    evaluate_running,
+    open_context,
+    ready_on,
+    simulated_on,
+)
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.parity import Ladder, Rung
 from picoquant.runtimes.backends import MACHINE, SIMULATION, Machine, Running
 from picoquant.runtimes.model import Model, model_of_folder
-from picoquant.stages.evaluating import evaluate_running, evaluation_images
+from picoquant.stages import datasets
 from picoquant.stages.model import trained_weights
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context
 from picoquant.storage.files import write_json
-from picoquant.targets.profiles import Target, load_targets
+from picoquant.targets.profiles import Target
 
 LOG = logging.getLogger("picoquant")
 
@@ -78,12 +84,10 @@ def evaluate_ladder(
         raise UserError(
             f"--ladder is of a run, and {save_dir} holds none: run `picoquant run` with that --save-dir"
         )
-    dataset = evaluation_images(context, limit)
+    dataset = datasets.first(datasets.load(context, "EvalDataset"), limit)
     done: dict[str, Evaluation] = {}
     rungs = []
-    for step in _steps(
-        context, machine, dataset.num_classes, load_targets(map(context.recipe.target_file, targets))
-    ):
+    for step in _steps(context, machine, dataset.num_classes, context.plan.targets_named(targets)):
         rungs.append(_climb(step, context, dataset, done))
         if rungs[-1].evaluation is not None:
             done[step.name] = rungs[-1].evaluation

@@ -12,11 +12,11 @@ from typing import Any
 
 from picoquant.commands.analyze import FOLDER as ANALYZE
 from picoquant.commands.compare_runtimes import OUT as BACKENDS
-from picoquant.config.recipe import load_recipe
 from picoquant.errors import DataError, PicoquantError, ToolError, UserError
 from picoquant.report.contents import Board, Detections, Layers, Report, Training
 from picoquant.report.run_record import finished, size_rows, stage_rows, stale_evaluation
 from picoquant.stages import datasets
+from picoquant.stages.plan import load_plan
 from picoquant.stages.stage import Context
 from picoquant.storage.csv_log import read_rows
 from picoquant.storage.files import write_text
@@ -92,7 +92,7 @@ def _open(save_dir: str, overrides: Sequence[str], opt: str | None) -> Context:
             )
     if not (root / CONFIG).is_file():
         raise UserError(f"{root / CONFIG} is gone; run `picoquant run` with the same --save-dir again")
-    return Context(load_recipe(str(root / CONFIG), overrides), run, "cpu", opt)
+    return Context(load_plan(str(root / CONFIG), overrides), run, "cpu", opt)
 
 
 def _gather(context: Context, options: ReportOptions, where: str) -> Report:
@@ -288,7 +288,7 @@ def _boards(context: Context, absent: dict[str, str], where: str) -> list[Board]
         absent["boards"] = f"No INT8 model in this run: `picoquant quantize {where}` makes it."
         return []
     packaged = {path.parent.name: path for path in sorted(run.folder("package").glob("*/manifest.json"))}
-    names = {Path(name).stem: name for name in context.recipe.targets}
+    names = {Path(name).stem: name for name in context.plan.recipe.targets}
     if not packaged and not names:
         absent["boards"] = f"No target: `picoquant package --target rv1126 {where}` names one."
     boards = []

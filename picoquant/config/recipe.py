@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +42,7 @@ class Recipe:
     document: Mapping[str, Any]
     source: str
 
-    @property
+    @cached_property
     def common(self) -> GlobalSettings:
         """Section `Global`, without the keys that only PaddleSlim's other examples use."""
         known = {field.name for field in fields(GlobalSettings)}
@@ -52,7 +53,7 @@ class Recipe:
         """One section as its settings."""
         return build(settings, self.document.get(name) or {}, name)
 
-    @property
+    @cached_property
     def calibration(self) -> CalibrationSettings:
         """Section `Calibration`: a mapping, a path, or the name of a file in calib/."""
         value = self.document.get("Calibration")
@@ -60,7 +61,7 @@ class Recipe:
             return build(CalibrationSettings, _calibration_file(value), f"Calibration: {value}")
         return build(CalibrationSettings, value or {}, "Calibration")
 
-    @property
+    @cached_property
     def targets(self) -> list[str]:
         """Names or paths of the NPU profiles to package for."""
         target = self.section("Package", PackageSettings).target

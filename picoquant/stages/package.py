@@ -18,16 +18,6 @@ LOG = logging.getLogger("picoquant")
 _TRIED = 8  # evaluation images that the sample is chosen from
 
 
-def targets_of(context: Context) -> list[Any]:
-    """The profiles to package for, as `picoquant.targets.profiles.Target`; `all` is every shipped one.
-
-    Raises: `ConfigError` for an unknown target, listing the known ones.
-    """
-    from picoquant.targets.profiles import load_targets
-
-    return load_targets(context.recipe.targets)
-
-
 def _opt(context: Context) -> Any:
     """Paddle Lite's opt, looked for once; None when no target needs it.
 
@@ -36,7 +26,7 @@ def _opt(context: Context) -> Any:
     from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.packaging.forms import forms_of
 
-    if not any(forms_of(target).lite for target in targets_of(context)):
+    if not any(forms_of(target).lite for target in context.plan.targets):
         return None
     if "opt" not in context.loaded:
         context.loaded["opt"] = find_opt(context.opt)
@@ -52,7 +42,7 @@ def _models(context: Context) -> Any:
     from picoquant.packaging.package import Models
 
     int8 = None
-    needed = any(forms_of(target).needs_int8 for target in targets_of(context))
+    needed = any(forms_of(target).needs_int8 for target in context.plan.targets)
     if needed or context.run.folder("quantize").is_dir():
         int8 = int8_model(context)
     try:
@@ -71,7 +61,7 @@ def _inputs(context: Context) -> dict[str, Any]:
     opt = _opt(context)
     return {
         "files": _model_files(context),
-        "targets": {target.name: asdict(target) for target in targets_of(context)},
+        "targets": {target.name: asdict(target) for target in context.plan.targets},
         "opt": opt.version if opt else None,
         "mAP": _accuracy(context),
         "images": datasets.identity(context, "EvalDataset"),
@@ -82,7 +72,7 @@ def _inputs(context: Context) -> dict[str, Any]:
 def _calibration_identity(context: Context) -> dict[str, Any] | None:
     from picoquant.packaging.rknn import platform_of
 
-    if not any(platform_of(target) for target in targets_of(context)):
+    if not any(platform_of(target) for target in context.plan.targets):
         return None
     return datasets.identity(context, datasets.calibration_section(context))
 
@@ -135,7 +125,7 @@ def _calibration(context: Context) -> list[Any]:
     from picoquant.packaging.rknn import IMAGES, platform_of
     from picoquant.packaging.sample import SampleImage
 
-    if not any(platform_of(target) for target in targets_of(context)):
+    if not any(platform_of(target) for target in context.plan.targets):
         return []
     section = datasets.calibration_section(context)
     try:
@@ -162,7 +152,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     sample = _sample(context, models)
     calibration, prepared = _calibration(context), Prepared(models)
     results = {}
-    for target in targets_of(context):
+    for target in context.plan.targets:
         made = package(models, target, out, opt, facts, sample, calibration, prepared)
         results[target.name] = {"bytes": made.bytes}
     _keep_other_targets(context, out)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from picoquant.errors import UserError
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import program_facts
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
@@ -32,7 +33,8 @@ class AnalyzeOptions:
     """What is analysed.
 
     Attributes:
-        kind: `fp32` or `int8`; None: what `Global.model_dir` is, else the run's INT8 model where it has one.
+        kind: `fp32` or `int8`; None: what a model named by this command is, else the run's INT8 model where it has
+            one.
         images: how many of the calibration images.
         map_images: evaluation images for mAP; 0: no mAP.
         top: layers whose mAP is measured.
@@ -64,7 +66,7 @@ def analyze(
     from picoquant.backends.paddle.smoke_test import require_tried
 
     context = Context(load_plan(config, overrides), RunFolder(Path(save_dir)), "cpu")
-    folder, kind, float_folder = _models(context, options.kind)
+    folder, kind, float_folder = model_to_analyse(context, options.kind)
     require_tried(folder)
     datasets.check(context, datasets.calibration_section(context))
     feeds = _feeds(context, folder, options.images)
@@ -80,15 +82,22 @@ def analyze(
     return analysis, out
 
 
-def _models(context: Context, wanted: str | None) -> tuple[Any, str, Any]:
-    """The folder that is analysed, what it is, and the FP32 model that an INT8 one is compared with."""
-    if context.plan.common.model_dir:
+def model_to_analyse(context: Context, wanted: str | None) -> tuple[ModelFolder, str, ModelFolder | None]:
+    """The folder that is analysed, what it is, and the FP32 model that an INT8 one is compared with.
+
+    Args:
+        context: the recipe and the run.
+        wanted: see `AnalyzeOptions.kind`.
+
+    Raises: `UserError` for a model that is not there, or is not what was asked for.
+    """
+    done = context.run.record("quantize").get("status") == "done"
+    if context.plan.common.model_dir and (context.plan.names_model or not done):
         folder = fp32_model(context)
         kind = "int8" if program_facts(folder.model).quantised else "fp32"
         if wanted not in (None, kind):
             raise UserError(f"{folder.path} holds an {kind.upper()} model, --of {wanted} was asked for")
         return folder, kind, None
-    done = context.run.record("quantize").get("status") == "done"
     if wanted == "fp32" or (wanted is None and not done):
         return fp32_model(context), "fp32", None
     return int8_model(context), "int8", fp32_model(context)

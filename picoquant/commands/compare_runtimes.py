@@ -103,18 +103,24 @@ def open_context(config: str | None, overrides: Sequence[str], device: str, save
 
 @contextmanager
 def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
-    """The models named, or else the run's FP32 and INT8 ones.
+    """The models that this command names, or else the run's FP32 and INT8 ones.
 
-    Raises: `UserError` when there are none.
+    The FP32 model of a run may be the exported one that its recipe names (`Global.model_dir`).
+
+    Args:
+        context: the recipe and the run.
+        paths: models named beside `Global.model_dir`.
+
+    Raises: `UserError` when what is named is no model.
     """
     common = context.plan.common
     named = [*([common.model_dir] if common.model_dir else []), *paths]
+    files = (common.model_filename, common.params_filename)
     with ExitStack() as stack:
-        if named:
-            files = (common.model_filename, common.params_filename)
-            yield [stack.enter_context(open_model(path, _config(context, path), *files)) for path in named]
-            return
-        yield _of_run(context)
+        opened = [stack.enter_context(open_model(path, _config(context, path), *files)) for path in named]
+        if not (paths or context.plan.names_model):
+            opened += _of_run(context)
+        yield opened
 
 
 def _config(context: Context, path: str) -> Any:
@@ -130,11 +136,12 @@ def _config(context: Context, path: str) -> Any:
 
 
 def _of_run(context: Context) -> list[Model]:
+    """The models that the run itself made."""
     from picoquant.paddle_program.model_folder import ModelFolder
 
     found = []
     if context.run is not None:
-        if context.run.folder("export").is_dir():
+        if not context.plan.common.model_dir and context.run.folder("export").is_dir():
             found.append(model_of_folder(ModelFolder.open(context.run.folder("export")), "export"))
         if context.run.folder("quantize").is_dir():
             found.append(model_of_folder(int8_model(context), "quantize"))

@@ -26,6 +26,7 @@ from picoquant.quantization.settings import (
 from picoquant.stages.target_rules import quant_aware_for_targets, require_int8_where_needed
 from picoquant.targets.profiles import Target, load_targets
 from picoquant.training.settings import TrainSettings
+from picoquant.yaml_files.overrides import parse_override
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,20 @@ class Plan:
 
     Attributes:
         recipe: as it was read.
+        overrides: the `KEY.SUB=VALUE` texts that this command was given.
     """
 
     recipe: Recipe
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def names_model(self) -> bool:
+        """Whether this command itself names an exported model, which then stands in place of a run's models.
+
+        A `model_dir` of the recipe alone is the FP32 model of the run, which may have an INT8 model of it, too.
+        """
+        keys = [parse_override(text)[0] for text in self.overrides]
+        return bool(self.common.model_dir) and ["Global", "model_dir"] in keys
 
     @property
     def common(self) -> GlobalSettings:
@@ -230,4 +242,4 @@ def load_plan(name: str, overrides: Sequence[str] = ()) -> Plan:
 
     Raises: `ConfigError` naming file and key.
     """
-    return Plan(load_recipe(name, overrides))
+    return Plan(load_recipe(name, overrides), tuple(overrides))

@@ -10,9 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
 
+from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.errors import UserError
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import select_inputs
 from picoquant.paddle_program.program import program_facts
+from picoquant.paddle_program.session import quiet, static_session
+from picoquant.postprocess.decoder import Decoder
+from picoquant.quantization.analysis.quantities import picodet_quantities
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
 from picoquant.stages.plan import load_plan
@@ -20,6 +25,7 @@ from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context
 from picoquant.stages.target_rules import rules_are_symmetric
 from picoquant.storage.run_folder import RunFolder
+from picoquant.utils.progress import Progress
 
 LOG = logging.getLogger("picoquant")
 
@@ -63,15 +69,11 @@ def analyze(
 
     Raises: `UserError` for a model that is not there or images that are not enough.
     """
-    from picoquant.backends.paddle.smoke_test import require_tried
-
     context = Context(load_plan(config, overrides), RunFolder(Path(save_dir)), "cpu")
     folder, kind, float_folder = model_to_analyse(context, options.kind)
     require_tried(folder)
     datasets.check(context, datasets.calibration_section(context))
     feeds = _feeds(context, folder, options.images)
-    from picoquant.paddle_program.session import quiet, static_session
-
     with quiet():
         from picoquant.quantization.analysis.report import write_picture, write_report
     with tempfile.TemporaryDirectory(prefix="picoquant-analyze-") as scratch, quiet(), static_session():
@@ -106,7 +108,6 @@ def model_to_analyse(context: Context, wanted: str | None) -> tuple[ModelFolder,
 def _feeds(context: Context, folder: Any, count: int) -> list[Mapping[str, Any]]:
     """The first calibration images, one in each feed."""
     from picoquant.data.readers.reader import EvalReader
-    from picoquant.paddle_program.network_input import select_inputs
 
     images = datasets.calibration_images(context)
     if len(images) < count:
@@ -133,8 +134,6 @@ def _analyse(
     from picoquant.quantization.analysis.accuracy import with_accuracy
     from picoquant.quantization.analysis.analyse import analyse, steps_of, with_min_max_ranges
     from picoquant.quantization.analysis.network import load_float, load_int8
-    from picoquant.quantization.analysis.quantities import picodet_quantities
-    from picoquant.utils.progress import Progress
 
     executor = paddle.static.Executor(paddle.CPUPlace())
     LOG.info("analyze: %s (%s), %d images", folder.path, kind, len(feeds))
@@ -192,8 +191,6 @@ def _accuracy(
     context: Context, folder: Any, names: Sequence[str], shapes: Sequence[Any], count: int
 ) -> Callable[[Any], float]:
     """What computes the mAP of a predictor on the first evaluation images."""
-    from picoquant.postprocess.decoder import Decoder
-
     plan = context.plan
     dataset = datasets.load(context, "EvalDataset")
     if len(dataset) < count:

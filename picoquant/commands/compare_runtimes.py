@@ -12,7 +12,10 @@ from typing import Any
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
 from picoquant.evaluation.evaluate import Evaluation
+from picoquant.evaluation.paired import paired
 from picoquant.packaging.open_model import open_model
+from picoquant.paddle_program.infer_config import FILE_NAME
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.backends import (
     MACHINE,
     SIMULATION,
@@ -23,6 +26,7 @@ from picoquant.runtimes.backends import (
     simulating,
 )
 from picoquant.runtimes.model import Model, model_of_folder
+from picoquant.runtimes.timing import measure
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import (
     EvaluationImages,
@@ -125,8 +129,6 @@ def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
 
 def _config(context: Context, path: str) -> Any:
     """Preprocessing for a model that has no `infer_cfg.yml`; read only where that is so."""
-    from picoquant.paddle_program.infer_config import FILE_NAME
-
     place = Path(path).expanduser()
     if place.suffix == ".onnx":
         beside = (place.parent / FILE_NAME, place.parent / "paddle" / FILE_NAME)
@@ -137,8 +139,6 @@ def _config(context: Context, path: str) -> Any:
 
 def _of_run(context: Context) -> list[Model]:
     """The models that the run itself made."""
-    from picoquant.paddle_program.model_folder import ModelFolder
-
     found = []
     if context.run is not None:
         if not context.plan.common.model_dir and context.run.folder("export").is_dir():
@@ -308,8 +308,6 @@ def _jobs(
 
 
 def _row(context: Context, ready: Running, model: Model | None, dataset: Any, rows: Sequence[Row]) -> Row:
-    from picoquant.runtimes.timing import measure
-
     taken = {row.name for row in rows}
     name = ready.name if ready.name not in taken else f"{ready.name}_{model.name}"
     found, images = evaluate_running(context, ready, model, dataset, name)
@@ -322,8 +320,6 @@ def _row(context: Context, ready: Running, model: Model | None, dataset: Any, ro
 
 def _pairs(rows: Sequence[Row], dataset: Any) -> dict[str, Any]:
     """Each INT8 row against the FP32 row of its runtime, or else the reference."""
-    from picoquant.evaluation.paired import paired
-
     floats = {row.backend: row for row in rows if row.precision == "fp32"}
     pairs = {}
     for row in rows:

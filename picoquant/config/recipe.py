@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from picoquant.config.schema import ACCEPTED, INSTEAD, schema, without_effect
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
 from picoquant.errors import ConfigError
 from picoquant.utils.suggest import unknown_key
@@ -105,8 +106,6 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises: `ConfigError` naming file and key.
     """
-    from picoquant.config.schema import ACCEPTED, schema, without_effect
-
     path = find(("recipes", "configs"), name)
     own = load_with_bases(path)
     top = load_mapping(path)
@@ -174,8 +173,6 @@ def _target_file(recipe: Path, name: Any) -> Any:
 
 def _instead(keys: Sequence[str]) -> str:
     """What to use for PaddleDetection's `keys`, to end a message with."""
-    from picoquant.config.schema import INSTEAD
-
     known = [f"for {key} use {INSTEAD[key]}" for key in keys if key in INSTEAD]
     return "; " + ", ".join(known) if known else ""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from picoquant.backends.onnx.qdq import make_onnx
 from picoquant.errors import UserError
 from picoquant.int8.paddle_reader import QuantizedProgram, read_quantised
 from picoquant.paddle_program.edit import batch_of_one
@@ -64,8 +65,6 @@ class Prepared:
     @cached_property
     def int8_onnx(self) -> Any:
         """The INT8 model as `onnx.ModelProto`, see `onnx_int8.make_onnx`."""
-        from picoquant.backends.onnx.qdq import make_onnx
-
         return make_onnx(self.quantised, self.models.int8.params)
 
     @cached_property

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
+from picoquant.backends.onnx.qdq import checked, scale_float_weights, write_onnx
 from picoquant.errors import DataError, ToolError
 from picoquant.packaging.sample import SampleImage
 from picoquant.paddle_program.edit import without_hard_swish, write_program
@@ -47,8 +49,6 @@ def float_onnx(program: Any, model: ModelFolder) -> Any:
     Raises: `ToolError` when paddle2onnx has no such form of an operator.
     """
     from picoquant.backends.onnx.graph import Graph
-    from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
-    from picoquant.backends.onnx.qdq import checked, scale_float_weights
     from picoquant.backends.onnx.simplify import fold_batch_norm, simplify
 
     with tempfile.TemporaryDirectory(prefix="picoquant-rknn-") as scratch:
@@ -81,8 +81,6 @@ def write_rknn(
 
     Returns: what the manifest says of it.
     """
-    from picoquant.backends.onnx.qdq import write_onnx
-
     folder.mkdir()
     write_onnx(onnx_model, folder / ONNX_NAME)
     names = _write_images(folder, images, config)

@@ -12,6 +12,7 @@ from typing import Any
 
 from picoquant.errors import ConfigError, WeightsError
 from picoquant.postprocess.settings import NmsSettings
+from picoquant.storage.files import write_text
 
 FILE_NAME = "infer_cfg.yml"
 RAW_OUTPUTS = ("logits", "scores")
@@ -211,7 +212,6 @@ def read_infer_config(folder: Path) -> InferConfig:
 
 def write_infer_config(config: InferConfig, folder: Path) -> Path:
     """Write `infer_cfg.yml` into a model folder and return its path."""
-    from picoquant.storage.files import write_text
     from picoquant.yaml_files.load import dump_yaml
 
     path = Path(folder) / FILE_NAME

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.paddle.runtime import decoder_for, open_predictor
+from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import (
     evaluate_model,
@@ -19,6 +21,7 @@ from picoquant.stages.model import say_classes
 from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context, Stage
+from picoquant.storage.csv_log import CsvLog
 from picoquant.storage.files import sha256
 from picoquant.storage.run_folder import RunFolder
 from picoquant.utils.device import check_device
@@ -57,8 +60,6 @@ def _inputs(context: Context) -> dict[str, Any]:
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    from picoquant.storage.csv_log import CsvLog
-
     dataset = datasets.load(context, "EvalDataset")
     metrics = {}
     for name, folder in _models(context).items():
@@ -81,9 +82,6 @@ def _main(metrics: dict[str, float]) -> list[float]:
 
 def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str) -> Any:
     """One exported model over a data set, through the Paddle inference runtime."""
-    from picoquant.backends.paddle.runtime import decoder_for, open_predictor
-    from picoquant.backends.paddle.smoke_test import require_tried
-
     plan, annotations = context.plan, str(dataset.annotation_file)
     require_same_classes(str(folder.path), folder.config.labels, annotations, dataset.num_classes)
     require_tried(folder)

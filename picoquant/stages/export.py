@@ -6,10 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from picoquant.evaluation.export_parity import verify_export
 from picoquant.stages import datasets
 from picoquant.stages.model import load_trained, say_classes, trained_weights
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
+from picoquant.utils.device import use_device
 
 CHECKED_IMAGES = 2  # real images on which export and network are compared
 
@@ -37,9 +39,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     import paddle
 
     from picoquant.data.readers.reader import EvalReader
-    from picoquant.evaluation.export_parity import verify_export
     from picoquant.export.paddle_export import export_model
-    from picoquant.utils.device import use_device
 
     use_device(context.device)
     plan = context.plan

@@ -9,6 +9,8 @@ from typing import Any
 from picoquant.errors import UserError
 from picoquant.stages.plan import Plan
 from picoquant.stages.stage import Context
+from picoquant.storage.download import fetched
+from picoquant.weight_files.files import read_weights
 
 LOG = logging.getLogger("picoquant")
 
@@ -77,9 +79,6 @@ def start_weights(plan: Plan) -> Path | None:
 
     Raises: `UserError` when it is not there, or cannot be fetched.
     """
-    from picoquant.storage.download import fetched
-    from picoquant.weight_files.files import read_weights
-
     named = plan.pretrain_weights
     if not named:
         return None

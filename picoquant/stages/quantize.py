@@ -9,15 +9,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Callable
 
+from picoquant.backends.paddle.smoke_test import require_tried
+from picoquant.backends.paddle_lite.find_opt import find_opt
 from picoquant.errors import ToolError
+from picoquant.npu.check import check_model
+from picoquant.paddle_program.network_input import select_inputs
 from picoquant.paddle_program.program import program_facts
+from picoquant.postprocess.decoder import Decoder
+from picoquant.quantization.quantize import QuantizeSettings, quantize
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
 from picoquant.stages.run_models import fp32_model
 from picoquant.stages.stage import Context, Stage
 from picoquant.stages.target_rules import say_origin
 from picoquant.storage.files import sha256
-from picoquant.utils.device import rank_and_world
+from picoquant.utils.device import rank_and_world, use_device
 from picoquant.utils.ranks import call_helpers
 
 LOG = logging.getLogger("picoquant")
@@ -53,12 +59,7 @@ def _help(context: Context) -> None:
 
 def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     """This process's part of the quantisation; the metrics in the first process."""
-    from picoquant.backends.paddle.smoke_test import require_tried
     from picoquant.data.readers.reader import EvalReader, endless_sizes
-    from picoquant.paddle_program.network_input import select_inputs
-    from picoquant.postprocess.decoder import Decoder
-    from picoquant.quantization.quantize import QuantizeSettings, quantize
-    from picoquant.utils.device import use_device
 
     use_device(context.device)
     plan, folder = context.plan, fp32_model(context)
@@ -117,9 +118,6 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
 
 def npu_pieces(context: Context) -> Callable[[Any], dict[str, int]]:
     """What counts an INT8 model's pieces on each NPU of the recipe; without opt it counts nothing."""
-    from picoquant.backends.paddle_lite.find_opt import find_opt
-    from picoquant.npu.check import check_model
-
     targets = [target for target in context.plan.targets if target.on_npu]
 
     def count(folder: Any) -> dict[str, int]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import UserError
+from picoquant.paddle_program.infer_config import FILE_NAME
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.stages import datasets
 from picoquant.stages.stage import Context
 
@@ -20,9 +22,6 @@ def fp32_model(context: Context) -> Any:
 
     Raises: `UserError` saying which command makes it; `WeightsError` naming a missing file.
     """
-    from picoquant.paddle_program.infer_config import FILE_NAME
-    from picoquant.paddle_program.model_folder import ModelFolder
-
     common = context.plan.common
     if not common.model_dir:
         folder = context.run.folder("export")
@@ -51,8 +50,6 @@ def int8_model(context: Context) -> Any:
 
     Raises: `UserError` saying which command makes it.
     """
-    from picoquant.paddle_program.model_folder import ModelFolder
-
     folder = context.run.folder("quantize")
     if not folder.is_dir():
         raise UserError(f"no INT8 model in {folder}; run `picoquant quantize` with the same --save-dir first")

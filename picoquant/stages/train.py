@@ -7,12 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.paddle.child_process import ChildPredictor
+from picoquant.backends.paddle.compiled import compiled_predictor
+from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
 from picoquant.stages.model import load_start, say_classes, start_weights
 from picoquant.stages.stage import Context, Stage
+from picoquant.training.linear_rule import hint_at_reference
+from picoquant.training.scalar_log import FOLDER
 from picoquant.training.settings import check_precision
-from picoquant.utils.device import rank_and_world
+from picoquant.utils.device import rank_and_world, use_device
 from picoquant.utils.ranks import call_helpers
 
 LOG = logging.getLogger("picoquant")
@@ -54,15 +59,9 @@ def _train(context: Context, keep: Path) -> Any:
     """This process's part of the training; its `TrainResult`."""
     import paddle
 
-    from picoquant.backends.paddle.child_process import ChildPredictor
-    from picoquant.backends.paddle.compiled import compiled_predictor
     from picoquant.data.readers.reader import TrainReader
     from picoquant.detector.build import build_picodet
-    from picoquant.postprocess.decoder import Decoder
-    from picoquant.training.linear_rule import hint_at_reference
     from picoquant.training.loop import train
-    from picoquant.training.scalar_log import FOLDER
-    from picoquant.utils.device import use_device
 
     use_device(context.device)
     plan = context.plan

@@ -11,6 +11,7 @@ from picoquant.errors import ToolError
 from picoquant.int8.paddle_reader import QuantizedOperator, QuantizedProgram
 from picoquant.npu.simulation.arithmetic import Levels
 from picoquant.paddle_program.graph import BORDER, Operator, Split, source_split
+from picoquant.paddle_program.session import static_session
 from picoquant.targets.integer_rules import Rules
 
 _NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid")
@@ -60,7 +61,6 @@ def build_graph(
     from paddle.static import Program
 
     from picoquant.int8.activations import target_tensors
-    from picoquant.paddle_program.session import static_session
 
     split = source_split(quantised.network)
     with static_session():

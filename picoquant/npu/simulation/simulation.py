@@ -7,11 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from picoquant.errors import PicoquantError, ToolError
+from picoquant.int8.paddle_reader import read_quantised
 from picoquant.npu.simulation.arithmetic import Levels
 from picoquant.npu.simulation.graph import build_graph
 from picoquant.npu.simulation.normal_form import in_normal_form
 from picoquant.npu.simulation.steps import make_steps
+from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.params import read_params
 from picoquant.targets.integer_rules import Rules
 from picoquant.utils.batching import in_batches
 
@@ -33,10 +36,6 @@ class NpuSimulation:
     """
 
     def __init__(self, folder: ModelFolder, rules: Rules) -> None:
-        from picoquant.int8.paddle_reader import read_quantised
-        from picoquant.paddle_program.edit import batch_of_one
-        from picoquant.paddle_program.params import read_params
-
         program = batch_of_one(folder.model, folder.config.input_size)
         params = read_params(program, folder.params)
         quantised, values = in_normal_form(read_quantised(program, params, folder.model), params)

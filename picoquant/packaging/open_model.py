@@ -10,6 +10,7 @@ from pathlib import Path
 from picoquant.backends.onnx.runtime import is_quantised
 from picoquant.errors import UserError, WeightsError
 from picoquant.packaging.archive import SUFFIX, extract
+from picoquant.packaging.forms import ONNX, PADDLE
 from picoquant.packaging.manifest import NAME, changed_files, read_manifest
 from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, read_infer_config
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
@@ -50,8 +51,6 @@ def open_model(
 
 
 def _onnx_file(path: Path, config: InferConfig | None) -> Model:
-    from picoquant.packaging.forms import PADDLE
-
     precision = "int8" if is_quantised(path) else "fp32"
     for place in (path.parent, path.parent / PADDLE):
         if (place / FILE_NAME).is_file():
@@ -65,8 +64,6 @@ def _onnx_file(path: Path, config: InferConfig | None) -> Model:
 
 
 def _package(folder: Path, named: Path) -> Model:
-    from picoquant.packaging.forms import ONNX, PADDLE
-
     wrong = changed_files(folder, read_manifest(folder))
     if wrong:
         raise UserError(f"{named} is not what its manifest says ({wrong[0]}): package the model again")

@@ -9,6 +9,7 @@ from typing import Any
 from picoquant.backends.onnx.qdq import make_onnx
 from picoquant.errors import UserError
 from picoquant.int8.paddle_reader import QuantizedProgram, read_quantised
+from picoquant.packaging.rknn import float_onnx
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params
@@ -70,8 +71,6 @@ class Prepared:
     @cached_property
     def float_onnx(self) -> Any:
         """The float model as `onnx.ModelProto`, opset 12, see `rknn.float_onnx`."""
-        from picoquant.packaging.rknn import float_onnx
-
         return float_onnx(self.fp32_program, self.models.fp32)
 
     @staticmethod

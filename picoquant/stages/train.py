@@ -14,8 +14,8 @@ from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
 from picoquant.stages.model import load_start, say_classes, start_weights
 from picoquant.stages.stage import Context, Stage
-from picoquant.training.linear_rule import hint_at_reference
 from picoquant.training.scalar_log import FOLDER
+from picoquant.training.schedule import hint_at_reference
 from picoquant.training.settings import check_precision
 from picoquant.utils.device import rank_and_world, use_device
 from picoquant.utils.ranks import call_helpers

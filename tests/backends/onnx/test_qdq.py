@@ -14,12 +14,12 @@ from onnx.reference import ReferenceEvaluator
 
 from picoquant.backends.onnx.graph import Graph
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
+from picoquant.backends.onnx.parity import compare, run_onnx
 from picoquant.backends.onnx.qdq import in_other_scales, make_onnx, with_factor
 from picoquant.backends.onnx.simplify import fold_batch_norm
 from picoquant.errors import ToolError
 from picoquant.int8.int32_bias import with_exact_bias, with_room_for_bias
 from picoquant.int8.paddle_reader import read_quantised
-from picoquant.packaging.agreement import compare, run_onnx
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.network_input import feed_of, sample_image
 from picoquant.paddle_program.params import read_params

@@ -95,7 +95,7 @@ def load_start(model: Any, weights: Path) -> None:
 
     Raises: `WeightsError` for weights of another architecture.
     """
-    from picoquant.detector.weights import load_backbone_weights, load_weights, read_weights
+    from picoquant.detector.weights import load_backbone_weights, load_weights
 
     whole = any(".head." in f".{name}" for name in read_weights(weights))
     report = (load_weights if whole else load_backbone_weights)(model, weights)

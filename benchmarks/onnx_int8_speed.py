@@ -62,10 +62,9 @@ def contenders(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
 
     from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
     from picoquant.backends.onnx.qdq import make_onnx, write_onnx
-    from picoquant.int8.paddle_reader import read_quantised
+    from picoquant.int8.files import open_network
     from picoquant.paddle_program.edit import batch_of_one, write_program
     from picoquant.paddle_program.model_folder import ModelFolder
-    from picoquant.paddle_program.params import read_params
 
     models = {}
     fp32 = ModelFolder.open(options.run / "export")
@@ -74,10 +73,9 @@ def contenders(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
     onnx.save(paddle_to_onnx(scratch / "fp32.pdmodel", fp32.params), models["FP32"])
 
     int8 = ModelFolder.open(options.run / "quantize")
-    program = batch_of_one(int8.model, int8.config.input_size)
-    quantised = read_quantised(program, read_params(program, int8.params), int8.model)
+    network = open_network(int8).for_one_image(int8.config.input_size, str(int8.model))
     models["picoquant"] = scratch / "picoquant.onnx"
-    write_onnx(make_onnx(quantised, int8.params), models["picoquant"])
+    write_onnx(make_onnx(network), models["picoquant"])
 
     models["ONNX Runtime's quantiser"] = scratch / "ort.onnx"
     quantise_by_onnxruntime(models["FP32"], models["ONNX Runtime's quantiser"], options, scratch)

@@ -7,24 +7,24 @@ that happens on the board. Here the files that quantisation wrote are read back 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paddle
 
 from picoquant.errors import PicoquantError
 from picoquant.int8.activations import TargetTensors, target_tensors
-from picoquant.int8.paddle_reader import QuantizedOperator, read_quantised
+from picoquant.int8.network import QuantizedOperator
+from picoquant.int8.paddle_form import out_thresholds
+from picoquant.int8.paddle_reader import take_apart
+from picoquant.paddle_program.graph import read_graph
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
-from picoquant.paddle_program.session import static_session
 
 _LARGEST = 127
-_SAME = 1e-3  # relative; a mean's range may differ by less (`tie_free.py`)
-_FLOAT, _LOD_TENSOR = 5, 7  # VarType of framework.proto
+_SAME = 1e-3  # relative; a mean's range may differ by less (`tie_avoidance.py`)
 _NAMED = 5  # operators that a message names
 
 
@@ -87,15 +87,16 @@ def check_int8_model(
     """
     program = read_program(model)
     values = read_params(program, params)
-    taken = read_quantised(program, values, model)
-    block = taken.network.blocks[0]
-    scales = _scales(block.ops)
-    scales.update({op.activation: op.activation_scale * _LARGEST for op in taken.operators})
-    floats = _float_tensors(block)
-    feeds = [name for op in block.ops if op.type == "feed" for name in _arguments(op.outputs)]
-    with static_session():
-        parsed = paddle.static.Program.parse_from_string(taken.network.SerializeToString())
-        tensors = target_tensors(parsed, feeds)
+    network, operators, learnt = take_apart(program, values, model)
+    block = network.blocks[0]
+    scales = {**out_thresholds(block), **learnt}
+    graph = read_graph(network)
+    tensors = target_tensors(graph)
+    floats = {
+        name
+        for name, tensor in graph.tensors.items()
+        if graph.is_activation(name) and (tensor.shape or (1,))[0] != 0
+    }
     ops = [op for op in block.ops if op.type not in ("feed", "fetch")]
     missing = [
         (op.type, _result(op), name)
@@ -103,14 +104,14 @@ def check_int8_model(
         for name in dict.fromkeys([*_arguments(op.inputs), *_arguments(op.outputs)])
         if name in floats and name not in scales and name not in tensors.fused
     ]
-    int8 = {op.output for op in taken.operators}
+    int8 = set(operators)
     others = [op for op in ops if op.type in kinds and _result(op) not in int8 and _has_weight(op, values)]
     return FullCheck(
         operators=len(ops),
-        int8_weights=len(taken.operators),
+        int8_weights=len(operators),
         without_scale=tuple(missing),
-        bad_scales=tuple(_bad(scales, taken.operators)),
-        not_whole=tuple(op.weight for op in taken.operators if not _whole(values[op.weight])),
+        bad_scales=tuple(_bad(scales, operators.values())),
+        not_whole=tuple(op.weight for op in operators.values() if not _whole(values[op.weight])),
         float_operators=tuple(_result(op) for op in others if _result(op) not in kept),
         kept_float=tuple(_result(op) for op in others if _result(op) in kept),
         several_scales=tuple(_several(tensors, scales)),
@@ -130,39 +131,12 @@ def require_whole(check: FullCheck) -> None:
         )
 
 
-def _scales(ops: Sequence[Any]) -> dict[str, float]:
-    """The range that an operator notes for each of its results."""
-    scales: dict[str, float] = {}
-    for op in ops:
-        noted = {
-            attribute.name: attribute.f for attribute in op.attrs if attribute.name.endswith("threshold")
-        }
-        for slot in op.outputs:
-            for place, name in enumerate(slot.arguments):
-                value = noted.get(f"{slot.parameter}{place}_threshold", noted.get("out_threshold"))
-                if value is not None:
-                    scales[name] = value
-    return scales
-
-
-def _float_tensors(block: Any) -> set[str]:
-    """Names of the computed tensors of floats that hold values."""
-    return {
-        variable.name
-        for variable in block.vars
-        if not variable.persistable
-        and variable.type.type == _LOD_TENSOR
-        and variable.type.lod_tensor.tensor.data_type == _FLOAT
-        and list(variable.type.lod_tensor.tensor.dims)[:1] != [0]
-    }
-
-
-def _bad(scales: Mapping[str, float], operators: Sequence[QuantizedOperator]) -> Iterator[tuple[str, float]]:
+def _bad(scales: Mapping[str, float], operators: Iterable[QuantizedOperator]) -> Iterator[tuple[str, float]]:
     for name, value in scales.items():
         if not math.isfinite(value) or value <= 0:
             yield name, value
     for operator in operators:
-        wrong = operator.weight_scales[~(np.isfinite(operator.weight_scales) & (operator.weight_scales > 0))]
+        wrong = operator.scales[~(np.isfinite(operator.scales) & (operator.scales > 0))]
         if len(wrong):
             yield operator.weight, float(wrong[0])
 

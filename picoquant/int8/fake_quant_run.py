@@ -7,7 +7,6 @@ of the mAP that an NPU would reach, which holds every tensor in INT8.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,69 +14,22 @@ import numpy as np
 import paddle
 
 from picoquant.errors import PicoquantError
-from picoquant.int8.activations import target_tensors
-from picoquant.int8.operators import QuantizedOperator
-from picoquant.int8.paddle_writer import Int8Source, float_values, load_source
-from picoquant.int8.weights import quantise_weight
+from picoquant.int8.build import Int8Source
+from picoquant.int8.network import Int8Network
+from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.onednn import use_onednn
 from picoquant.paddle_program.static import (
     InferenceModel,
     Inserter,
+    load_model,
     output_names,
     save_program,
     strip_feed_fetch,
     with_outputs,
     write_variable,
 )
-
-_LEVELS = 127
-
-
-@dataclass(frozen=True)
-class Range:
-    """What an INT8 tensor can hold.
-
-    Attributes:
-        low, high: the smallest and largest value. Symmetric (`low == -high`): 127 levels to each side.
-            Otherwise 255 steps from `low` to `high`, moved so that 0 is a level.
-    """
-
-    low: float
-    high: float
-
-    @classmethod
-    def symmetric(cls, largest: float) -> Range:
-        """The range of an NPU with symmetric INT8."""
-        return cls(-float(largest), float(largest))
-
-    @property
-    def is_symmetric(self) -> bool:
-        """Whether 0 is in the middle."""
-        return self.low == -self.high
-
-    def rounded(self, value: np.ndarray) -> np.ndarray:
-        """`value` as INT8 holds it, in NumPy; the same numbers as in a simulated program but for halves."""
-        step, zero = self.step_and_zero()
-        bounds = (-_LEVELS, _LEVELS) if self.is_symmetric else (0, 2 * _LEVELS + 1)
-        return (np.clip(np.rint(value / step) + zero, *bounds) - zero) * step
-
-    def step_and_zero(self) -> tuple[float, int]:
-        """The value of a step, and the level that stands for 0 (0 to 255; 0 where symmetric)."""
-        if self.is_symmetric:
-            return self.high / _LEVELS, 0
-        low, high = min(self.low, 0.0), max(self.high, 0.0)
-        step = (high - low) / (2 * _LEVELS + 1)
-        return step, int(np.rint(-low / step))
-
-
-def rounded_weight(value: np.ndarray, operator: QuantizedOperator, bits: int = 8) -> np.ndarray:
-    """An operator's weight as INT8 holds it, float32."""
-    levels, scales = quantise_weight(value, operator.axis, bits)
-    shape = [-1 if axis == operator.axis else 1 for axis in range(value.ndim)]
-    step = (scales / (2 ** (bits - 1) - 1)).reshape(shape if operator.axis >= 0 else ())
-    return (levels * step).astype(np.float32)
 
 
 class Simulation:
@@ -87,7 +39,7 @@ class Simulation:
         model: stays as it is; its variables are in the current scope, where the changed weights are put
             beside them.
         executor: of that scope.
-        ranges: tensor -> range it is rounded to. Inputs of the network may be among them.
+        ranges: tensor -> how it is quantised. Inputs of the network may be among them.
         weights: stored variable -> the value to use instead, see `rounded_weight`.
         outputs: names of the tensors to give, by default the model's outputs; those that are rounded are
             given rounded.
@@ -98,7 +50,7 @@ class Simulation:
         self,
         model: InferenceModel,
         executor: Any,
-        ranges: Mapping[str, Range],
+        ranges: Mapping[str, QuantParams],
         weights: Mapping[str, np.ndarray] | None = None,
         outputs: Iterable[str] | None = None,
         onednn: bool = True,
@@ -148,14 +100,14 @@ def _replace_weights(block: Any, scope: Any, weights: Mapping[str, np.ndarray]) 
 
 
 def round_tensors(
-    block: Any, scope: Any, ranges: Mapping[str, Range], feeds: Sequence[str], bits: int = 8
+    block: Any, scope: Any, ranges: Mapping[str, QuantParams], feeds: Sequence[str], bits: int = 8
 ) -> dict[str, str]:
     """Insert rounding behind each tensor that has a range.
 
     Args:
         block: changed in place.
         scope: gets the ranges.
-        ranges: tensor -> what it is rounded to.
+        ranges: tensor -> how it is quantised.
         feeds: inputs of the network.
         bits: of symmetric numbers.
 
@@ -182,12 +134,12 @@ def round_tensors(
     return renamed
 
 
-def _round(inserter: Inserter, block: Any, scope: Any, name: str, limits: Range, bits: int) -> str:
+def _round(inserter: Inserter, block: Any, scope: Any, name: str, params: QuantParams, bits: int) -> str:
     source = block.var(name)
-    if limits.is_symmetric:
+    if params.is_symmetric:
         scale = inserter.variable(f"{name}@simulated.scale", source, persistable=True, shape=[1])
         scale.persistable = True
-        write_variable(scope, scale.name, np.array([limits.high], np.float32))
+        write_variable(scope, scale.name, np.array([params.absmax], np.float32))
         result = inserter.variable(f"{name}@rounded", source)
         inserter.operator(
             "fake_quantize_dequantize_moving_average_abs_max",
@@ -196,35 +148,49 @@ def _round(inserter: Inserter, block: Any, scope: Any, name: str, limits: Range,
             {"bit_length": bits, "moving_rate": 0.9, "is_test": True},
         )
         return result.name
-    step, zero = limits.step_and_zero()
-    top = float(2 * _LEVELS + 1 - zero)
 
-    def apply(kind: str, source: Any, part: str, **attrs: Any) -> Any:
+    def apply(op_type: str, source: Any, part: str, **attrs: Any) -> Any:
         result = inserter.variable(f"{name}@{part}", block.var(name))
-        inserter.operator(kind, {"X": source}, {"Out": result}, attrs)
+        inserter.operator(op_type, {"X": source}, {"Out": result}, attrs)
         return result
 
-    levels = apply("scale", source, "steps", scale=1.0 / step, bias=0.0, bias_after_scale=True)
-    levels = apply("clip", apply("round", levels, "whole"), "levels", min=float(-zero), max=top)
-    return apply("scale", levels, "rounded", scale=step, bias=0.0, bias_after_scale=True).name
+    steps = apply("scale", source, "steps", scale=1.0 / params.scale, bias=0.0, bias_after_scale=True)
+    ends = {"min": float(params.low), "max": float(params.high)}
+    steps = apply("clip", apply("round", steps, "whole"), "integers", **ends)
+    return apply("scale", steps, "rounded", scale=params.scale, bias=0.0, bias_after_scale=True).name
 
 
-def write_every_tensor_model(
-    source: Int8Source, executor: Any, folder: Path, config: InferConfig
+def load_source(source: Int8Source, executor: Any) -> InferenceModel:
+    """Load the float network with the trained weights into the current scope."""
+    loaded = load_model(source.folder, executor)
+    block = loaded.program.global_block()
+    for name, value in source.weights.items():
+        if block.has_var(name) and block.var(name).persistable:
+            write_variable(paddle.static.global_scope(), name, value)
+    return loaded
+
+
+def save_full_integer_simulation(
+    network: Int8Network, model: InferenceModel, executor: Any, folder: Path, config: InferConfig
 ) -> ModelFolder:
-    """Write the simulation as a model folder.
+    """Write the network with every tensor in INT8, as an NPU computes that runs nothing else, as a model folder.
 
-    Of layers in float the weights are as they are in the source; what goes in and comes out is still rounded.
+    The INT8 model leaves what follows the last operators with weights in float. `picoquant/npu/simulation` computes
+    in a target's own integers; this rounds values, and is faster. Of layers in float the weights are not rounded;
+    their inputs and results are.
 
     Args:
-        source: what the INT8 model is made from; it has a range for every tensor of `target_tensors`.
-        executor: of Paddle.
+        network: has a range for every tensor that an NPU holds.
+        model: its float program, loaded into the current scope.
+        executor: of that scope.
         folder: is made.
         config: of the model folder.
     """
-    with paddle.static.scope_guard(paddle.static.Scope()):
-        model = load_source(source, executor)
-        rounded = float_values(source, model)
-        names = target_tensors(model.program, model.feeds).names
-        limits = {name: Range.symmetric(source.ranges[name]) for name in names}
-        return Simulation(model, executor, limits, rounded).save(folder, config)
+    params = {name: network.tensors[name].params for name in network.held}
+    rounded = {
+        name: network.values[name]
+        for operator in network.operators
+        for name in (operator.weight, operator.bias)
+        if name is not None
+    }
+    return Simulation(model, executor, params, rounded).save(folder, config)

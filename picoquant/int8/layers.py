@@ -1,71 +1,82 @@
-"""The layers of a folded network: each convolution with its bias and what follows it."""
+"""A convolution with what NPUs compute together with it: its bias, a batch-norm, a ReLU or ReLU6.
+
+Paddle Lite's NNAdapter fuses all of them (source: `fuse_conv2d_add_into_conv2d.cc`,
+`fuse_conv2d_batch_norm_into_conv2d.cc`, `fuse_conv2d_activation_into_conv2d.cc`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from picoquant.int8.activations import TargetTensors
-from picoquant.int8.ignored_layers import layer_names
-from picoquant.int8.operators import QuantizedOperator
-from picoquant.paddle_program.static import output_names
+from picoquant.paddle_program.graph import Graph, Operator
 
-_LAYOUT = ("feed", "fetch")
+CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
+FUSED_ACTIVATIONS = ("relu", "relu6")
+BATCH_NORM = "batch_norm"
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One operator with weights, as an NPU runs it.
+class FusedLayer:
+    """A convolution as an NPU runs it.
 
     Attributes:
-        index: place in the network, from 0.
-        name: the weight's name without its ending (`conv2d_5.w_0` is `conv2d_5`); with the place behind it
-            where layers share a weight.
-        operator: what becomes INT8.
-        weight_shape: in Paddle's layout, `[out, in / groups, h, w]` for a convolution.
-        output: the tensor that it gives: bias added, a ReLU or ReLU6 applied.
-        chain: the operators from the convolution to that tensor.
-        follows: types of the operators that use it.
+        conv: the convolution.
+        fused: the operators behind it that become part of it, in order.
+        bias: name of the stored bias `[C]` among them; None without one.
     """
 
-    index: int
-    name: str
-    operator: QuantizedOperator
-    weight_shape: tuple[int, ...]
-    output: str
-    chain: tuple[Any, ...]
-    follows: tuple[str, ...]
+    conv: Operator
+    fused: tuple[Operator, ...]
+    bias: str | None
+
+    @property
+    def output(self) -> str:
+        """The tensor that leaves the layer."""
+        return self.fused[-1].name if self.fused else self.conv.name
+
+    @property
+    def inner(self) -> tuple[str, ...]:
+        """The tensors that never exist on an NPU: all results but the last."""
+        return tuple(op.name for op in (self.conv, *self.fused)[:-1])
+
+    @property
+    def activation(self) -> Operator | None:
+        """The ReLU or ReLU6 at the end."""
+        last = self.fused[-1] if self.fused else None
+        return last if last is not None and last.op_type in FUSED_ACTIVATIONS else None
 
 
-def find_layers(
-    program: Any, operators: Sequence[QuantizedOperator], tensors: TargetTensors
-) -> tuple[Layer, ...]:
-    """The layers of a program, first to last.
-
-    Args:
-        program: see `folding.fold_batch_norm`.
-        operators: see `fake_quant.quantizable_operators`.
-        tensors: see `tensors.target_tensors`.
-    """
-    block = program.global_block()
-    ops = [op for op in block.ops if op.type not in _LAYOUT]
-    names = layer_names(operators)
-    layers = []
-    for index, operator in enumerate(operators):
-        output = tensors.fused.get(operator.output, operator.output)
-        chain = _chain(ops, operator.output, output)
-        follows = tuple(dict.fromkeys(op.type for op in ops if output in op.input_arg_names))
-        shape = tuple(block.var(operator.weight).shape)
-        layers.append(Layer(index, names[index], operator, shape, output, chain, follows))
-    return tuple(layers)
+def fused_layers(graph: Graph) -> dict[str, FusedLayer]:
+    """Every convolution with what is fused into it, by the convolution's result, in the network's order."""
+    return {op.name: fused_layer(graph, op) for op in graph.operators if op.op_type in CONVOLUTIONS}
 
 
-def _chain(ops: Sequence[Any], first: str, last: str) -> tuple[Any, ...]:
-    """The operators that make `first` and, one after the other, `last` from it."""
-    chain = [next(op for op in ops if first in output_names(op))]
-    name = first
-    while name != last:
-        chain.append(next(op for op in ops if name in op.input_arg_names))
-        name = output_names(chain[-1])[0]
-    return tuple(chain)
+def fused_layer(graph: Graph, conv: Operator) -> FusedLayer:
+    """A convolution with what is fused into it: a bias, a batch-norm, an activation, each where it alone follows."""
+    fused: list[Operator] = []
+    bias = None
+    name = conv.name
+    for part in ("bias", BATCH_NORM, "activation"):
+        users = graph.users(name)
+        if len(users) != 1 or name in graph.outputs:
+            break
+        user = users[0]
+        stored = stored_bias(graph, user)
+        fits = {
+            "bias": stored is not None,
+            BATCH_NORM: user.op_type == BATCH_NORM,
+            "activation": user.op_type in FUSED_ACTIVATIONS,
+        }
+        if fits[part]:
+            fused.append(user)
+            bias = stored or bias
+            name = user.name
+    return FusedLayer(conv, tuple(fused), bias)
+
+
+def stored_bias(graph: Graph, op: Operator) -> str | None:
+    """Name of the bias `[C]` that an `elementwise_add` adds to each channel (axis 1); None for any other."""
+    if op.op_type != "elementwise_add" or op.attributes.get("axis", -1) != 1:
+        return None
+    tensor = graph.tensor(op.input("Y0") or "")
+    return tensor.name if tensor.stored and tensor.shape is not None and len(tensor.shape) == 1 else None

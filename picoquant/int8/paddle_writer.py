@@ -1,328 +1,261 @@
-"""The INT8 models that quantisation ends in, made from the FP32 program, trained weights and ranges.
+"""An `Int8Network` as Paddle programs, in the two forms that PaddleSlim's `convert` writes.
 
-Two forms of one network, as PaddleSlim's `convert` writes them:
+- For Paddle Lite and Paddle's runtime (`paddle_form.py`): weights are integers (-127 to 127) stored as floats, inputs
+  are quantised before an operator and results dequantised behind it. Every other tensor in INT8 on the way is rounded,
+  too (`ROUNDING`), so that Paddle's runtime computes what integer runtimes compute; opt takes these operators for
+  marks of a range and drops them.
+- For ONNX (`onnx_format`): `quantize_linear` and `dequantize_linear` before each input, weights int8.
 
-- for Paddle Lite and Paddle's runtime: weights are whole numbers (-127 to 127); an input is rounded by
-  `fake_quantize_moving_average_abs_max`, a result scaled back by `fake_channel_wise_dequantize_max_abs`;
-  every operator carries the range of its result as `out_threshold`;
-- for ONNX (`onnx_format`): `quantize_linear` and `dequantize_linear` before each input, weights int8.
-
-Biases are whole numbers of units in both (`whole_biases.py`). In the first form every other tensor on the way to an
-operator with weights is rounded, too (`ROUNDING`; `tensors.rounded_tensors`), so that Paddle's runtime computes what
-integer runtimes compute. opt takes these operators for marks of a range and drops them.
+Programs are written as protobuf messages, without Paddle's static graphs.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paddle
 
-from picoquant.int8.activations import rounded_tensors
-from picoquant.int8.operators import QuantizedOperator, scale_name
-from picoquant.int8.paddle_reader import ROUNDING
-from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.weights import QuantisedWeight, quantise_operator
-from picoquant.paddle_program.program import KEPT_FLOAT
-from picoquant.paddle_program.static import (
-    InferenceModel,
-    Inserter,
-    free_variables,
-    is_activation,
-    load_model,
-    output_names,
-    save_program,
-    write_variable,
-)
+from picoquant.int8.network import Int8Network, QuantizedOperator
+from picoquant.int8.operators import scale_name
+from picoquant.int8.paddle_form import OUT_THRESHOLD, ROUNDING, copied, rename
+from picoquant.paddle_program.message import add_attribute, add_operator, add_variable
+from picoquant.paddle_program.model_folder import MODEL, PARAMS
+from picoquant.paddle_program.params import write_params
+from picoquant.paddle_program.program import KEPT_FLOAT, complete
+from picoquant.storage.files import whole_file
+
+# Of Paddle's quantising operators; without effect outside training.
+_MOVING_RATE = 0.9
 
 
-@dataclass(frozen=True)
-class Int8Source:
-    """What an INT8 model is made from.
-
-    Attributes:
-        folder: the FP32 model's.
-        weights: trained values, by variable.
-        ranges: largest absolute value of each activation.
-        operators: what runs in INT8.
-        settings: numbers of bits.
-        kept_float: results of operators that are marked as left in float on purpose.
-    """
-
-    folder: Path
-    weights: Mapping[str, np.ndarray]
-    ranges: Mapping[str, float]
-    operators: tuple[QuantizedOperator, ...]
-    settings: QuantAwareSettings
-    kept_float: frozenset[str] = frozenset()
-
-
-def write_lite_model(source: Int8Source, executor: Any, folder: Path) -> None:
+def write_lite_model(network: Int8Network, folder: Path) -> None:
     """Write the form that Paddle Lite's opt and Paddle's inference runtime read."""
-    _write(source, executor, folder, _LiteForm)
+    _write(_LiteForm(network), folder)
 
 
-def write_onnx_model(source: Int8Source, executor: Any, folder: Path) -> None:
+def write_onnx_model(network: Int8Network, folder: Path) -> None:
     """Write the form with `quantize_linear` and `dequantize_linear` that paddle2onnx reads."""
-    _write(source, executor, folder, _OnnxForm)
+    _write(_OnnxForm(network), folder)
 
 
-def load_source(source: Int8Source, executor: Any) -> InferenceModel:
-    """Load the float network with the trained weights into the current scope."""
-    loaded = load_model(source.folder, executor)
-    block = loaded.program.global_block()
-    for name, value in source.weights.items():
-        if block.has_var(name) and block.var(name).persistable:
-            write_variable(paddle.static.global_scope(), name, value)
-    return loaded
-
-
-def quantised_weights(source: Int8Source, model: InferenceModel) -> dict[str, QuantisedWeight]:
-    """What each operator's weight and bias become, by the operator's output.
-
-    Args:
-        source: of the INT8 model.
-        model: the float network as `load_source` has loaded it into the current scope.
-    """
-    block, scope = model.program.global_block(), paddle.static.global_scope()
-    bits = source.settings.weight_bits, source.settings.activation_bits
-    return {
-        operator.output: quantise_operator(block, scope, operator, source.ranges, bits)
-        for operator in source.operators
-    }
-
-
-def float_values(source: Int8Source, model: InferenceModel) -> dict[str, np.ndarray]:
-    """The same in float: by stored variable, the values of the rounded weights and biases."""
-    values = {}
-    weights, top = quantised_weights(source, model), 2 ** (source.settings.weight_bits - 1) - 1
-    for operator in source.operators:
-        weight = weights[operator.output]
-        shape = [-1 if axis == operator.axis else 1 for axis in range(weight.levels.ndim)]
-        step = (weight.largest / top).reshape(shape if operator.axis >= 0 else ())
-        values[operator.weight] = (weight.levels * step).astype(np.float32)
-        if weight.bias is not None:
-            values[weight.bias] = weight.bias_value
-    return values
-
-
-def _write(source: Int8Source, executor: Any, folder: Path, form: type) -> None:
-    scope = paddle.static.Scope()
-    with paddle.static.scope_guard(scope):
-        loaded = load_source(source, executor)
-        program = loaded.program
-        form(source, scope, loaded).apply()
-        program._sync_with_cpp()
-        save_program(program, executor, folder)
-        free_variables(program, scope)
+def _write(form: _Form, folder: Path) -> None:
+    program, values = form.make()
+    complete(program)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / PARAMS, "wb") as stream:
+        write_params(program, values, stream)
+    with whole_file(folder / MODEL, "wb") as stream:
+        stream.write(program.SerializeToString(deterministic=True))
 
 
 class _Form(ABC):
-    """Walks a block and rewrites each operator that runs in INT8."""
+    """Rewrites each operator on integers of a copy of the network's program."""
 
-    def __init__(self, source: Int8Source, scope: Any, model: InferenceModel) -> None:
-        self.source, self.scope, self.block = source, scope, model.program.global_block()
-        self.done: dict[str, Any] = {}
-        self.weight_scales: dict[str, np.ndarray] = {}
-        self.weights = quantised_weights(source, model)
+    def __init__(self, network: Int8Network) -> None:
+        self.network = network
+        self.program = copied(network.program)
+        self.block = self.program.blocks[0]
+        self.values = dict(network.values)
+        self.variables = {variable.name: variable for variable in self.block.vars}
+        self.new_variables: dict[str, Any] = {}
+        self.ops: list[Any] = []
+        self.done: dict[str, str] = {}
 
-    def apply(self) -> None:
-        by_output = {operator.output: operator for operator in self.source.operators}
-        index = 0
-        while index < len(self.block.ops):
-            op = self.block.ops[index]
-            operator = by_output.get((output_names(op) or [""])[0])
-            inserter = Inserter(self.block, index)
+    def make(self) -> tuple[Any, dict[str, np.ndarray]]:
+        """The program and its stored tensors."""
+        waiting = [copied(op) for op in self.block.ops]
+        by_output = self.network.by_output
+        for index, op in enumerate(waiting):
+            results = _arguments(op.outputs)
+            operator = by_output.get(results[0]) if results else None
+            if operator is not None and op.type != operator.op_type:
+                operator = None
             self.every(op)
-            if operator is not None and op.type == operator.kind:
-                self.before(inserter, op, operator)
-            inserter.index += 1
-            self.after(inserter, op, operator)
-            index = inserter.index
+            if operator is not None:
+                self.before(op, operator)
+            self.ops.append(op)
+            self.after(op, operator, waiting[index + 1 :])
+        del self.block.ops[:]
+        self.block.ops.extend(self.ops)
+        self.block.vars.extend(self.new_variables[name] for name in sorted(self.new_variables))
+        return self.program, self.values
 
     def every(self, op: Any) -> None:  # noqa: B027  a form may have nothing to do here
-        """Called for each operator of the original before it is changed."""
+        """Called for each operator of the network before it is changed."""
 
     @abstractmethod
-    def before(self, inserter: Inserter, op: Any, operator: QuantizedOperator) -> None:
-        """Insert what an operator that runs in INT8 needs before it."""
+    def before(self, op: Any, operator: QuantizedOperator) -> None:
+        """Add what an operator on integers needs before it."""
 
     @abstractmethod
-    def after(self, inserter: Inserter, op: Any, operator: QuantizedOperator | None) -> None:
-        """Insert what must follow any operator; `operator` is None for those that stay as they are."""
+    def after(self, op: Any, operator: QuantizedOperator | None, later: Sequence[Any]) -> None:
+        """Add what must follow any operator; `operator` is None for those that stay as they are."""
 
-    def stored(self, inserter: Inserter, name: str, value: np.ndarray, like: Any) -> Any:
+    def add(self, op_type: str, inputs: Mapping, outputs: Mapping, attributes: Mapping[str, Any]) -> None:
+        """Add an operator behind those that are there."""
+        self.ops.append(add_operator(self.program, op_type, inputs, outputs, attributes))
+
+    def computed(self, name: str, like: str) -> str:
+        """A variable of the shape of another."""
+        if name not in self.new_variables:
+            shape = self.variables[like].type.lod_tensor.tensor.dims
+            self.new_variables[name] = add_variable(self.program, name, shape)
+        return name
+
+    def stored(self, name: str, value: np.ndarray) -> str:
         """A stored variable with a value."""
-        kind = {"int32": paddle.int32}.get(value.dtype.name, paddle.float32)
-        variable = inserter.variable(name, like, persistable=True, shape=list(value.shape), dtype=kind)
-        write_variable(self.scope, name, value)
-        return variable
+        self.new_variables[name] = add_variable(self.program, name, value.shape, str(value.dtype), True)
+        self.values[name] = value
+        return name
 
-    def activation_scale(self, inserter: Inserter, name: str) -> Any:
-        value = np.array([self.source.ranges[name]], np.float32)
-        return self.stored(inserter, scale_name(name), value, self.block.var(name))
-
-    def levels(self, operator: QuantizedOperator) -> tuple[np.ndarray, np.ndarray]:
-        """A weight's whole numbers and ranges; a bias behind it becomes whole."""
-        weight = self.weights[operator.output]
-        if weight.bias is not None:
-            write_variable(self.scope, weight.bias, weight.bias_value)
-        return weight.levels, weight.largest
+    def activation_scale(self, name: str) -> str:
+        """The stored range of an activation."""
+        return self.stored(scale_name(name), np.array([self.network.absmax[name]], np.float32))
 
 
 class _LiteForm(_Form):
-    def __init__(self, source: Int8Source, scope: Any, model: InferenceModel) -> None:
-        super().__init__(source, scope, model)
-        names = rounded_tensors(model.program, model.feeds, source.operators)
-        self.rounded = {name for name in names if name in source.ranges}
+    def __init__(self, network: Int8Network) -> None:
+        super().__init__(network)
+        self.rounded = {
+            name for name, tensor in network.tensors.items() if tensor.quantised and tensor.params is not None
+        }
+        self.weights: dict[str, QuantizedOperator] = {}
 
     def every(self, op: Any) -> None:
-        if output_names(op)[:1] and output_names(op)[0] in self.source.kept_float:
-            op._set_attr("op_namescope", f"/{KEPT_FLOAT}/")
-        for slot in op.output_names:
-            for position, name in enumerate(op.output(slot)):
-                if name in self.source.ranges and is_activation(self.block, name):
-                    value = float(self.source.ranges[name])
-                    op._set_attr("out_threshold", value)
-                    op._set_attr(f"{slot}{position}_threshold", value)
-                    op._set_attr("with_quant_attr", True)
+        results = _arguments(op.outputs)
+        if results[:1] and results[0] in self.network.ignored:
+            add_attribute(op, "op_namescope", f"/{KEPT_FLOAT}/")
+        absmax = self.network.absmax
+        for slot in op.outputs:
+            for position, name in enumerate(slot.arguments):
+                if name in absmax:
+                    add_attribute(op, OUT_THRESHOLD, absmax[name])
+                    add_attribute(op, f"{slot.parameter}{position}_threshold", absmax[name])
+                    add_attribute(op, "with_quant_attr", True)
 
-    def before(self, inserter: Inserter, op: Any, operator: QuantizedOperator) -> None:
+    def before(self, op: Any, operator: QuantizedOperator) -> None:
         name = operator.activation
         if name not in self.done:
-            scale = self.activation_scale(inserter, name)
-            source = self.block.var(name)
-            self.done[name] = inserter.variable(f"{name}.quantized", source)
-            inserter.operator(
-                "fake_quantize_moving_average_abs_max",
-                {"X": source, "InScale": scale},
-                {"Out": self.done[name], "OutScale": scale},
-                {
-                    "bit_length": self.source.settings.activation_bits,
-                    "moving_rate": self.source.settings.moving_rate,
-                    "is_test": True,
-                },
-            )
-        if operator.weight not in self.weight_scales:
-            levels, scales = self.levels(operator)
-            self.weight_scales[operator.weight] = scales
-            write_variable(self.scope, operator.weight, levels.astype(np.float32))
-        op._rename_input(name, self.done[name].name)
-        op._set_attr("quantization_type", "qat_with_weight")
-        op._set_attr("with_quant_attr", True)
-        result = self.block.var(operator.output)
-        raw = inserter.variable(f"{operator.output}.quantized", result)
-        op._rename_output(operator.output, raw.name)
+            scale = self.activation_scale(name)
+            self.done[name] = self.computed(f"{name}.quantized", name)
+            self._moving_average("fake_quantize_moving_average_abs_max", name, scale, self.done[name])
+        if operator.weight not in self.weights:
+            self.weights[operator.weight] = operator
+            self.values[operator.weight] = operator.integers.astype(np.float32)
+        rename([op], {name: self.done[name]}, {operator.output: f"{operator.output}.quantized"})
+        add_attribute(op, "quantization_type", "qat_with_weight")
+        add_attribute(op, "with_quant_attr", True)
+        self.computed(f"{operator.output}.quantized", operator.output)
 
-    def after(self, inserter: Inserter, op: Any, operator: QuantizedOperator | None) -> None:
-        if operator is not None and op.type == operator.kind:
-            self._scale_back(inserter, operator)
+    def after(self, op: Any, operator: QuantizedOperator | None, later: Sequence[Any]) -> None:
+        if operator is not None:
+            self._scale_back(operator)
             results = [operator.output]
         else:
-            results = output_names(op)
+            results = _arguments(op.outputs)
         for name in results:
             if name in self.rounded:
-                self._round(inserter, name)
+                self._round(name, later)
 
-    def _round(self, inserter: Inserter, name: str) -> None:
+    def _moving_average(self, op_type: str, name: str, scale: str, result: str) -> None:
+        """Add an operator that rounds a tensor by a stored range."""
+        bits = self.network.tensors[name].params.bits
+        self.add(
+            op_type,
+            {"InAccum": [], "InScale": [scale], "InState": [], "X": [name]},
+            {"Out": [result], "OutScale": [scale]},
+            {"round_type": 1, "bit_length": bits, "is_test": True, "moving_rate": _MOVING_RATE},
+        )
+
+    def _round(self, name: str, later: Sequence[Any]) -> None:
         """Round a tensor for those that do not round it themselves."""
-        users = [
-            op
-            for op in self.block.ops[inserter.index :]
-            if name in op.input_arg_names and not self._rounds(op)
-        ]
+        users = [op for op in later if name in _arguments(op.inputs) and not self._quantises(op)]
         if not users:
             return
-        source, top = self.block.var(name), np.array([self.source.ranges[name]], np.float32)
-        scale = self.stored(inserter, f"{name}.rounded@scale", top, source)  # opt drops it with the operator
-        result = inserter.variable(f"{name}.rounded", source)
-        inserter.operator(
-            ROUNDING,
-            {"X": source, "InScale": scale},
-            {"Out": result, "OutScale": scale},
-            {
-                "bit_length": self.source.settings.activation_bits,
-                "moving_rate": self.source.settings.moving_rate,
-                "is_test": True,
-            },
+        absmax = np.array([self.network.absmax[name]], np.float32)
+        scale = self.stored(f"{name}.rounded@scale", absmax)  # opt drops it with the operator
+        result = self.computed(f"{name}.rounded", name)
+        self._moving_average(ROUNDING, name, scale, result)
+        rename(users, {name: result}, {})
+
+    def _quantises(self, op: Any) -> bool:
+        """Whether an operator that comes later will read integers."""
+        return any(
+            one is not None and one.op_type == op.type
+            for one in map(self.network.by_output.get, _arguments(op.outputs))
         )
-        for op in users:
-            op._rename_input(name, result.name)
 
-    def _rounds(self, op: Any) -> bool:
-        """Whether an operator that comes later will be given levels of its input."""
-        return any(one.kind == op.type and one.output in op.output_arg_names for one in self.source.operators)
-
-    def _scale_back(self, inserter: Inserter, operator: QuantizedOperator) -> None:
-        settings = self.source.settings
-        raw = self.block.var(f"{operator.output}.quantized")
-        result = self.block.var(operator.output)
-        activation = self.block.var(scale_name(operator.activation))
-        scales = self.weight_scales[operator.weight]
-        if operator.axis < 0:
-            largest = (2 ** (settings.weight_bits - 1) - 1) * (2 ** (settings.activation_bits - 1) - 1)
-            inserter.operator(
+    def _scale_back(self, operator: QuantizedOperator) -> None:
+        weight = self.weights[operator.weight]
+        activation = scale_name(operator.activation)
+        raw, bits = f"{operator.output}.quantized", self.network.tensors[operator.activation].params.bits
+        largest = weight.params.qmax
+        if weight.params.axis < 0:
+            top = largest * (2 ** (bits - 1) - 1)
+            self.add(
                 "fake_dequantize_max_abs",
-                {"X": raw, "Scale": activation},
-                {"Out": result},
-                {"max_range": float(largest / scales[0])},
+                {"Scale": [activation], "X": [raw]},
+                {"Out": [operator.output]},
+                {"max_range": float(top / np.float32(weight.params.scale * largest))},
             )
             return
-        channels = self.stored(inserter, f"{operator.weight}@channel_scale", scales, result)
-        inserter.operator(
+        absmax = (weight.scales * largest).astype(np.float32)
+        channels = self.stored(f"{operator.weight}@channel_scale", absmax)
+        rank = len(self.variables[operator.output].type.lod_tensor.tensor.dims)
+        self.add(
             "fake_channel_wise_dequantize_max_abs",
-            {"X": raw, "Scales": [channels, activation]},
-            {"Out": result},
+            {"Scales": [channels, activation], "X": [raw]},
+            {"Out": [operator.output]},
             {
-                "quant_bits": [settings.weight_bits, settings.activation_bits],
-                "quant_axis": operator.axis,
-                "x_num_col_dims": 1 if "conv" in operator.kind else len(result.shape) - 1,
+                "quant_axis": weight.params.axis,
+                "quant_bits": [weight.params.bits, bits],
+                "x_num_col_dims": 1 if "conv" in operator.op_type else rank - 1,
             },
         )
 
 
 class _OnnxForm(_Form):
-    def before(self, inserter: Inserter, op: Any, operator: QuantizedOperator) -> None:
-        for name in (operator.activation, operator.weight):
+    def before(self, op: Any, operator: QuantizedOperator) -> None:
+        for name, make in ((operator.activation, self._activation), (operator.weight, self._weight)):
             if name not in self.done:
-                make = self._weight if name == operator.weight else self._activation
-                self.done[name] = make(inserter, operator)
-            op._rename_input(name, self.done[name].name)
+                self.done[name] = make(operator)
+            rename([op], {name: self.done[name]}, {})
 
-    def after(self, inserter: Inserter, op: Any, operator: QuantizedOperator | None) -> None:
+    def after(self, op: Any, operator: QuantizedOperator | None, later: Sequence[Any]) -> None:
         """Results are only marked with their range (`only_observer`), not rounded."""
 
-    def _activation(self, inserter: Inserter, operator: QuantizedOperator) -> Any:
+    def _activation(self, operator: QuantizedOperator) -> str:
         name = operator.activation
-        source, scale = self.block.var(name), self.activation_scale(inserter, name)
-        zero = self.stored(inserter, f"{name}@zero_point", np.zeros(1, np.int32), source)
-        attrs = {"quant_axis": -1, "bit_length": self.source.settings.activation_bits}
-        rounded = inserter.variable(f"{name}.quantized", source)
-        inputs = {"X": source, "Scale": scale, "ZeroPoint": zero}
-        inserter.operator("quantize_linear", inputs, {"Y": rounded}, attrs)
-        result = inserter.variable(f"{name}.quantized.dequantized", source)
-        inputs = {"X": rounded, "Scale": scale, "ZeroPoint": zero}
-        inserter.operator("dequantize_linear", inputs, {"Y": result}, attrs)
+        scale, zero = self.activation_scale(name), self.stored(f"{name}@zero_point", np.zeros(1, np.int32))
+        attributes = {"quant_axis": -1, "bit_length": self.network.tensors[name].params.bits}
+        rounded = self.computed(f"{name}.quantized", name)
+        inputs = {"Scale": [scale], "ZeroPoint": [zero]}
+        self.add("quantize_linear", {**inputs, "X": [name]}, {"Y": [rounded]}, attributes)
+        result = self.computed(f"{name}.quantized.dequantized", name)
+        self.add("dequantize_linear", {**inputs, "X": [rounded]}, {"Y": [result]}, attributes)
         return result
 
-    def _weight(self, inserter: Inserter, operator: QuantizedOperator) -> Any:
-        source = self.block.var(operator.weight)
-        levels, scales = self.levels(operator)
-        write_variable(self.scope, source.name, levels)
-        source.desc.set_dtype(paddle.framework.core.VarDesc.VarType.INT8)
-        scale = self.stored(inserter, scale_name(source.name), scales, source)
-        zero = np.zeros(len(scales), np.int32)
-        zero = self.stored(inserter, f"{source.name}@zero_point", zero, source)
-        result = inserter.variable(f"{source.name}.quantized.dequantized", source, dtype=paddle.float32)
-        inserter.operator(
+    def _weight(self, operator: QuantizedOperator) -> str:
+        from paddle.base.proto import framework_pb2
+
+        name, params = operator.weight, operator.params
+        self.values[name] = operator.integers
+        self.variables[name].type.lod_tensor.tensor.data_type = framework_pb2.VarType.INT8
+        absmax = (operator.scales * params.qmax).astype(np.float32)
+        scale = self.stored(scale_name(name), absmax)
+        zero = self.stored(f"{name}@zero_point", np.zeros(len(absmax), np.int32))
+        result = self.computed(f"{name}.quantized.dequantized", name)
+        self.add(
             "dequantize_linear",
-            {"X": source, "Scale": scale, "ZeroPoint": zero},
-            {"Y": result},
-            {"quant_axis": operator.axis, "bit_length": self.source.settings.weight_bits},
+            {"Scale": [scale], "X": [name], "ZeroPoint": [zero]},
+            {"Y": [result]},
+            {"quant_axis": params.axis, "bit_length": params.bits},
         )
         return result
+
+
+def _arguments(slots: Any) -> list[str]:
+    return [name for slot in slots for name in slot.arguments]

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from picoquant.paddle_program.graph import Graph, Operator
 
 _PARTS = 2048  # d is about this, or 1 / M where that is more
 _AXES_OF_AN_IMAGE = 4
@@ -60,24 +61,23 @@ def tie_free_scales(scales: np.ndarray, input_step: float, result_step: float) -
     return tie_free_factor(scales.astype(np.float64) / step) * step
 
 
-def products_of(program: Any) -> tuple[Product, ...]:
-    """The products and means of a program, in its order.
+def products_of(graph: Graph) -> tuple[Product, ...]:
+    """The products and means of a network, in its order.
 
     Args:
-        program: folded, see `folding.fold_batch_norm`. Windows of unknown size, with a border, or of an odd number
-            of values (no mean of those is in the middle) are left out.
+        graph: folded. Windows of unknown size, with a border, or of an odd number of values (no mean of those is
+            at a tie) are left out.
     """
-    block = program.global_block()
     found = []
-    for op in block.ops:
-        if op.type == "elementwise_mul":
-            names = op.input("X")[0], op.input("Y")[0]
-            if not any(block.var(name).persistable for name in names):
-                found.append(Product(op.output("Out")[0], names))
-        elif op.type == "pool2d" and op.attr("pooling_type") == "avg":
-            count = _values_of_a_window(op, block)
+    for op in graph.operators:
+        if op.op_type == "elementwise_mul":
+            names = op.input("X0"), op.input("Y0")
+            if not any(graph.tensor(name).stored for name in names):
+                found.append(Product(op.name, names))
+        elif op.op_type == "pool2d" and op.attributes.get("pooling_type") == "avg":
+            count = _values_of_a_window(op, graph)
             if count and count % 2 == 0:
-                found.append(Product(op.output("Out")[0], (op.input("X")[0],), count))
+                found.append(Product(op.name, (op.input("X0"),), count))
     return tuple(found)
 
 
@@ -108,12 +108,12 @@ def tie_free_ranges(
     return free
 
 
-def _values_of_a_window(op: Any, block: Any) -> int:
+def _values_of_a_window(op: Operator, graph: Graph) -> int:
     """How many values a pooling window holds; 0 where that is unknown or differs."""
-    shape = block.var(op.input("X")[0]).shape
-    size = tuple(op.attr("ksize"))
-    if op.attr("global_pooling") or (op.attr("adaptive") and set(size) == {1}):
+    values, shape = op.attributes, graph.tensor(op.input("X0")).shape or ()
+    size = tuple(values["ksize"])
+    if values.get("global_pooling") or (values.get("adaptive") and set(size) == {1}):
         size = tuple(shape[2:]) if len(shape) == _AXES_OF_AN_IMAGE else (0,)
-    elif op.attr("adaptive") or any(op.attr("paddings")) or op.attr("ceil_mode"):
+    elif values.get("adaptive") or any(values["paddings"]) or values.get("ceil_mode"):
         return 0
     return int(np.prod(size)) if min(size) > 0 else 0

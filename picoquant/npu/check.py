@@ -12,7 +12,7 @@ from typing import Any
 
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import UserError, WeightsError
-from picoquant.int8.paddle_reader import files_without_rounding
+from picoquant.int8.paddle_form import files_without_rounding
 from picoquant.npu.cost import Latency, activation_bytes, elements, estimate, macs
 from picoquant.npu.lint import (
     Finding,
@@ -23,9 +23,17 @@ from picoquant.npu.lint import (
     why_on_cpu,
 )
 from picoquant.npu.partition import float_text, partition_text
-from picoquant.npu.partitioned import read_split
+from picoquant.npu.partitioned import (
+    CONVERSION,
+    CPU,
+    NPU,
+    PartitionedGraph,
+    PlacedOperator,
+    plain_name,
+    read_partitioned,
+    unpartitioned,
+)
 from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
-from picoquant.paddle_program.graph import CONVERSION, CPU, NPU, Operator, Split, plain_name, source_split
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import KEPT_FLOAT, program_facts
 from picoquant.targets.profiles import Target
@@ -60,7 +68,7 @@ class CheckResult:
     device: str
     opt_version: str
     expected_opt_version: str
-    split: Split
+    split: PartitionedGraph
     npu_pieces: int
     cpu_operators: tuple[Mapping[str, str], ...]
     conversions: tuple[Mapping[str, str], ...]
@@ -161,13 +169,13 @@ def _checked(
     given = float_text(split, _kept_float(program)) if target.on_npu else ""
     if given:
         split = _split(program, shapes, params, target, opt, given)
-    partition, fewest = given, len(split.pieces)
+    partition, fewest = given, len(split.subgraphs)
     if target.on_npu and fewest > 1 and partition_text(split):
         partition = given + partition_text(split)
-        fewest = len(_split(program, shapes, params, target, opt, partition).pieces)
-        if fewest >= len(split.pieces):
-            partition, fewest = given, len(split.pieces)
-    return _result(split, source_split(program), target, opt.version, partition, fewest)
+        fewest = len(_split(program, shapes, params, target, opt, partition).subgraphs)
+        if fewest >= len(split.subgraphs):
+            partition, fewest = given, len(split.subgraphs)
+    return _result(split, unpartitioned(program), target, opt.version, partition, fewest)
 
 
 def _kept_float(program: Any) -> set[str]:
@@ -188,17 +196,17 @@ def _split(
     target: Target,
     opt: OptTool,
     partition: str = "",
-) -> Split:
+) -> PartitionedGraph:
     with tempfile.TemporaryDirectory(prefix="picoquant-check-") as scratch:
         model, made = Path(scratch) / "model.pdmodel", Path(scratch) / "made"
         write_program(smaller_for_opt(program) if target.on_npu else program, model)
         opt.run(model, params, made, target.paddle_lite.valid_targets, "protobuf", partition=partition)
-        return read_split(made, shapes)
+        return read_partitioned(made, shapes)
 
 
 def _result(
-    split: Split,
-    source: Split,
+    split: PartitionedGraph,
+    source: PartitionedGraph,
     target: Target,
     version: str,
     partition: str,
@@ -220,13 +228,13 @@ def _result(
         opt_version=version,
         expected_opt_version=target.paddle_lite.opt_version,
         split=split,
-        npu_pieces=len(split.pieces),
+        npu_pieces=len(split.subgraphs),
         cpu_operators=tuple(
-            {"operator": op.name, "type": op.kind, "why": _why(split, op, target)} for op in on_cpu
+            {"operator": op.name, "type": op.op_type, "why": _why(split, op, target)} for op in on_cpu
         ),
         conversions=_conversions(split),
         operators_without_scales=tuple(
-            {"operator": op.name, "type": op.kind, "slots": slots} for op, slots in lacking if slots
+            {"operator": op.name, "type": op.op_type, "slots": slots} for op, slots in lacking if slots
         ),
         weight_types=dict(sorted(kinds.items())),
         activation_bytes=activation_bytes(split if target.on_npu else source),
@@ -238,24 +246,26 @@ def _result(
     )
 
 
-def _latency(split: Split, target: Target, weights: str) -> Latency:
+def _latency(split: PartitionedGraph, target: Target, weights: str) -> Latency:
     if not target.on_npu:
         return Latency(None, None, f"no estimate: {target.name} has no NPU, and estimates are of NPU times")
-    if not split.pieces:
+    if not split.subgraphs:
         return Latency(None, None, "no estimate: nothing of the network runs on the NPU")
     return estimate(target.latency_ms, weights, elements(split, split.at(NPU)) / 1e6)
 
 
-def _why(split: Split, op: Operator, target: Target) -> str:
+def _why(split: PartitionedGraph, op: PlacedOperator, target: Target) -> str:
     if target.on_npu and weight_type(split, op) == "float32":
         return "it is kept in float (Quantize.keep_float or max_drop), and the NPU takes INT8"
     return why_on_cpu(op, target)
 
 
-def _conversions(split: Split) -> tuple[Mapping[str, str], ...]:
+def _conversions(split: PartitionedGraph) -> tuple[Mapping[str, str], ...]:
     rows = []
     for op in split.at(CONVERSION):
         before, after = plain_name(op.inputs[0][1]), plain_name(op.outputs[0][1])
         where = "input" if before in split.inputs else "output" if after in split.outputs else "between"
-        rows.append({"tensor": after, "kind": op.kernel if op.kind == "calib" else op.kind, "where": where})
+        rows.append(
+            {"tensor": after, "kind": op.kernel if op.op_type == "calib" else op.op_type, "where": where}
+        )
     return tuple(rows)

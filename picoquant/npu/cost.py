@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.paddle_program.graph import BOOKKEEPING, NPU, Operator, Split
+from picoquant.npu.partitioned import NPU, PartitionedGraph, PlacedOperator
+from picoquant.paddle_program.graph import BOOKKEEPING
 
 CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 _MATRIX = ("fc", "mul", "matmul", "matmul_v2")
@@ -57,31 +58,31 @@ class Latency:
     method: str
 
 
-def macs(split: Split, operators: Sequence[Operator]) -> int:
+def macs(split: PartitionedGraph, operators: Sequence[PlacedOperator]) -> int:
     """Multiply-accumulates of the convolutions and matrix products among some operators, one image."""
     total = 0
     for op in operators:
         weight = _weight(split, op)
         if weight is not None:
             # A filter (out, in, h, w) does in * h * w for each result, a matrix (in, out) does in.
-            each = weight[1:] if op.kind in CONVOLUTIONS else weight[:1]
+            each = weight[1:] if op.op_type in CONVOLUTIONS else weight[:1]
             total += split.tensor(op.name).size * int(np.prod(each))
     return total
 
 
-def elements(split: Split, operators: Sequence[Operator]) -> int:
+def elements(split: PartitionedGraph, operators: Sequence[PlacedOperator]) -> int:
     """Results of the convolutions and matrix products among some operators, one image."""
     return sum(split.tensor(op.name).size for op in operators if _weight(split, op) is not None)
 
 
-def _weight(split: Split, op: Operator) -> tuple[int, ...] | None:
-    if op.kind not in (*CONVOLUTIONS, *_MATRIX):
+def _weight(split: PartitionedGraph, op: PlacedOperator) -> tuple[int, ...] | None:
+    if op.op_type not in (*CONVOLUTIONS, *_MATRIX):
         return None
     stored = [split.tensor(name) for slot, name in op.inputs if slot in ("Filter0", "W0", "Y0")]
     return stored[0].shape or None if stored and stored[0].stored else None
 
 
-def activation_bytes(split: Split) -> int:
+def activation_bytes(split: PartitionedGraph) -> int:
     """The most memory that computed tensors need at one time, when each is kept until its last reader is done.
 
     A byte an element on the NPU, 4 on the CPU. What is joined with the operator before it takes the place of its
@@ -99,7 +100,7 @@ def activation_bytes(split: Split) -> int:
             if slot.startswith(BOOKKEEPING) or tensor.stored:
                 continue
             source = next((n for _, n in op.inputs if not split.tensor(n).stored), None)
-            in_place = op.kind in _FUSED or op.kind.startswith("fake_")
+            in_place = op.op_type in _FUSED or op.op_type.startswith("fake_")
             if in_place and source is not None:
                 owner[name] = owner.get(source, source)
                 continue

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from picoquant.npu.cost import CONVOLUTIONS
-from picoquant.paddle_program.graph import BOOKKEEPING, CPU, NPU, Operator, Split, plain_name
+from picoquant.npu.partitioned import CPU, NPU, PartitionedGraph, PlacedOperator, plain_name
+from picoquant.paddle_program.graph import BOOKKEEPING
 from picoquant.targets.profiles import Target
 
 _FLOATS = ("float32", "float16", "int8", "")
@@ -38,7 +39,7 @@ class Finding:
     broken: bool = True
 
 
-def lint(split: Split, target: Target) -> list[Finding]:
+def lint(split: PartitionedGraph, target: Target) -> list[Finding]:
     """All findings about a split network.
 
     Args:
@@ -53,25 +54,27 @@ def lint(split: Split, target: Target) -> list[Finding]:
     return sorted(findings, key=lambda finding: not finding.broken)
 
 
-def why_on_cpu(op: Operator, target: Target) -> str:
+def why_on_cpu(op: PlacedOperator, target: Target) -> str:
     """Why an operator is not on the NPU."""
     lite = target.paddle_lite
     if lite is None or not target.on_npu:
         return "the target has no NPU"
-    if op.kind not in lite.operators:
-        return f"opt {lite.operators.opt_version} has no converter of {op.kind} for {lite.device}"
-    return f"opt has a converter of {op.kind}, but left this one: its attributes, types or scales do not fit"
+    if op.op_type not in lite.operators:
+        return f"opt {lite.operators.opt_version} has no converter of {op.op_type} for {lite.device}"
+    return (
+        f"opt has a converter of {op.op_type}, but left this one: its attributes, types or scales do not fit"
+    )
 
 
-def _inputs(split: Split, target: Target) -> Iterator[Finding]:
+def _inputs(split: PartitionedGraph, target: Target) -> Iterator[Finding]:
     if "scale_factor" in split.inputs:
         message = "the network takes scale_factor, so a part of the post-processing is inside"
         yield Finding("no_scale_factor", "scale_factor", message, _POST, target.on_npu)
 
 
-def _pieces(split: Split, target: Target) -> Iterator[Finding]:
-    count = len(split.pieces)
-    left = sorted({op.kind for op in split.at(CPU)})
+def _pieces(split: PartitionedGraph, target: Target) -> Iterator[Finding]:
+    count = len(split.subgraphs)
+    left = sorted({op.op_type for op in split.at(CPU)})
     if count == 0:
         message = f"nothing of it runs on the NPU; on the CPU: {', '.join(left) or 'everything'}"
         yield Finding("one_piece", "", message, "quantise it, and check with opt of the profile's version")
@@ -91,10 +94,10 @@ def _pieces(split: Split, target: Target) -> Iterator[Finding]:
         yield Finding("conversions", "", message, "see one_piece: each further piece brings its own")
 
 
-def _scales(split: Split, target: Target) -> Iterator[Finding]:
+def _scales(split: PartitionedGraph, target: Target) -> Iterator[Finding]:
     for op in split.operators:
         for slot in slots_without_scale(split, op, target):
-            message = f"{op.kind} has no quantisation scale for {slot}"
+            message = f"{op.op_type} has no quantisation scale for {slot}"
             mend = (
                 f"quantise again, so that {slot} of {op.name} is calibrated (tensor {_tensor_at(op, slot)})"
             )
@@ -102,26 +105,26 @@ def _scales(split: Split, target: Target) -> Iterator[Finding]:
         for slot, _ in (*op.inputs, *op.outputs):
             values = op.scale(slot) if op.place == NPU and not slot.startswith(BOOKKEEPING) else None
             if values and not all(math.isfinite(value) and value > 0 for value in values):
-                message = f"{op.kind}: the scale of {slot} is {values[0]}"
+                message = f"{op.op_type}: the scale of {slot} is {values[0]}"
                 yield Finding("scales", op.name, message, "calibrate with images that reach this operator")
             elif values and max(values) < _ALWAYS_ZERO:
-                message = f"{op.kind}: {slot} was 0 on all calibration images (scale {max(values):.1e})"
+                message = f"{op.op_type}: {slot} was 0 on all calibration images (scale {max(values):.1e})"
                 yield Finding(
                     "dead", op.name, message, "is the network trained, are the images prepared?", False
                 )
 
 
-def slots_without_scale(split: Split, op: Operator, target: Target) -> list[str]:
+def slots_without_scale(split: PartitionedGraph, op: PlacedOperator, target: Target) -> list[str]:
     """Inputs and results of an operator that lack a scale they need: on an NPU both, on a CPU the inputs.
 
     Stored biases need none: the driver takes them from the scales of input and weight.
     """
     needed = target.quantization.needs_scales
     if target.on_npu:
-        if op.place != NPU or (needed != ("all",) and op.kind not in needed):
+        if op.place != NPU or (needed != ("all",) and op.op_type not in needed):
             return []
         slots = (*op.inputs, *op.outputs)
-    elif op.place == CPU and op.attributes.get("enable_int8") and op.kind in needed:
+    elif op.place == CPU and op.attributes.get("enable_int8") and op.op_type in needed:
         slots = op.inputs
     else:
         return []
@@ -136,15 +139,15 @@ def slots_without_scale(split: Split, op: Operator, target: Target) -> list[str]
     return missing
 
 
-def _tensor_at(op: Operator, slot: str) -> str:
+def _tensor_at(op: PlacedOperator, slot: str) -> str:
     return next(name for known, name in (*op.inputs, *op.outputs) if known == slot)
 
 
-def _borders(split: Split) -> Iterator[Finding]:
+def _borders(split: PartitionedGraph) -> Iterator[Finding]:
     """Tensors that come into or leave a piece: of rank 2 and more, if they are float."""
-    for number, piece in enumerate(split.pieces):
+    for number, piece in enumerate(split.subgraphs):
         made = {name for op in piece for _, name in op.outputs}
-        outside = {name for op in split.operators if op.piece != number for _, name in op.inputs}
+        outside = {name for op in split.operators if op.subgraph != number for _, name in op.inputs}
         for op in piece:
             crossing = [name for slot, name in op.inputs if name not in made]
             crossing += [
@@ -155,13 +158,13 @@ def _borders(split: Split) -> Iterator[Finding]:
                 shape = tensor.shape
                 if tensor.stored or shape is None or len(shape) > 1 or tensor.dtype not in _FLOATS:
                     continue
-                message = f"{op.kind}: {plain_name(name)} at the NPU's border has rank {len(shape)}"
+                message = f"{op.op_type}: {plain_name(name)} at the NPU's border has rank {len(shape)}"
                 yield Finding("border_rank", op.name, message, "give it a leading dimension of 1 (unsqueeze)")
 
 
-def granularity(split: Split, op: Operator) -> str | None:
+def granularity(split: PartitionedGraph, op: PlacedOperator) -> str | None:
     """`per_channel`, `per_tensor` or, being both, `of one channel`: a convolution's weight; None for others."""
-    scales = op.scale("Filter0") if op.kind in CONVOLUTIONS else None
+    scales = op.scale("Filter0") if op.op_type in CONVOLUTIONS else None
     if scales is None:
         return None
     names = [name for slot, name in op.inputs if slot == "Filter0"]
@@ -171,43 +174,43 @@ def granularity(split: Split, op: Operator) -> str | None:
     return "per_channel" if len(set(scales)) > 1 else "per_tensor"
 
 
-def weight_type(split: Split, op: Operator) -> str | None:
+def weight_type(split: PartitionedGraph, op: PlacedOperator) -> str | None:
     """The type of a convolution's stored weight, for example `int8`."""
     names = [name for slot, name in op.inputs if slot == "Filter0"]
-    return split.tensor(names[0]).dtype if names and op.kind in CONVOLUTIONS else None
+    return split.tensor(names[0]).dtype if names and op.op_type in CONVOLUTIONS else None
 
 
-def _weights(split: Split, op: Operator, target: Target) -> Iterator[Finding]:
+def _weights(split: PartitionedGraph, op: PlacedOperator, target: Target) -> Iterator[Finding]:
     rules, dtype = target.quantization, weight_type(split, op)
     if dtype not in (None, "int8"):
-        mend = f"add {op.kind} to QuantAware.quantize_op_types and quantise again"
-        yield Finding("weights_int8", op.name, f"{op.kind}: its weight is {dtype}, not int8", mend)
+        mend = f"add {op.op_type} to QuantAware.quantize_op_types and quantise again"
+        yield Finding("weights_int8", op.name, f"{op.op_type}: its weight is {dtype}, not int8", mend)
     if rules.weights == "per_tensor" and granularity(split, op) == "per_channel":
-        message = f"{op.kind}: a scale for each channel, but {target.name} takes one for the whole weight"
+        message = f"{op.op_type}: a scale for each channel, but {target.name} takes one for the whole weight"
         yield Finding("granularity", op.name, message, "QuantAware.weight_quantize_type=abs_max")
     bits = op.attributes.get("bit_length")
     if dtype == "int8" and isinstance(bits, int) and bits > rules.weight_bits:
-        message = f"{op.kind}: {bits}-bit numbers, but {target.name} takes {rules.weight_bits}"
+        message = f"{op.op_type}: {bits}-bit numbers, but {target.name} takes {rules.weight_bits}"
         yield Finding("bits", op.name, message, f"QuantAware.weight_bits={rules.weight_bits}")
-    if op.kind == "batch_norm":
+    if op.op_type == "batch_norm":
         message = "batch_norm is left for the driver to fold, which rounds the INT8 weights a second time"
         mend = "fold it before quantisation (picoquant quantize does)"
         yield Finding("batch_norm", op.name, message, mend, False)
 
 
-def _attributes(op: Operator) -> Iterator[Finding]:
+def _attributes(op: PlacedOperator) -> Iterator[Finding]:
     attributes = op.attributes
-    if op.kind in (*CONVOLUTIONS, "pool2d") and attributes.get("data_format", "NCHW") not in (
+    if op.op_type in (*CONVOLUTIONS, "pool2d") and attributes.get("data_format", "NCHW") not in (
         "NCHW",
         "AnyLayout",
     ):
-        message = f"{op.kind}: data_format is {attributes['data_format']}; NNAdapter takes NCHW"
+        message = f"{op.op_type}: data_format is {attributes['data_format']}; NNAdapter takes NCHW"
         yield Finding("attributes", op.name, message, "export the network in NCHW")
-    if op.kind == "relu6" and abs(float(attributes.get("threshold", 6.0)) - 6.0) > 1e-6:
+    if op.op_type == "relu6" and abs(float(attributes.get("threshold", 6.0)) - 6.0) > 1e-6:
         message = f"relu6: threshold is {attributes['threshold']}; the NPU's stops at 6"
         yield Finding("attributes", op.name, message, "use clip, or a threshold of 6")
     if (
-        op.kind == "pool2d"
+        op.op_type == "pool2d"
         and attributes.get("adaptive")
         and tuple(attributes.get("ksize", (1, 1))) != (1, 1)
     ):
@@ -219,10 +222,10 @@ def _attributes(op: Operator) -> Iterator[Finding]:
         )
 
 
-def _shapes(split: Split, op: Operator) -> Iterator[Finding]:
+def _shapes(split: PartitionedGraph, op: PlacedOperator) -> Iterator[Finding]:
     for slot, name in op.outputs:
         shape = split.tensor(name).shape
         if not slot.startswith(BOOKKEEPING) and any(size < 0 for size in shape or ()):
-            message = f"{op.kind}: {name} has the shape {list(shape)}; an NPU compiles fixed sizes"
+            message = f"{op.op_type}: {name} has the shape {list(shape)}; an NPU compiles fixed sizes"
             yield Finding("shapes", op.name, message, "export with Global.input_size")
             return

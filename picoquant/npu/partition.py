@@ -11,19 +11,19 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from picoquant.npu.cost import macs
-from picoquant.paddle_program.graph import Operator, Split
+from picoquant.npu.partitioned import PartitionedGraph, PlacedOperator
 
 # A piece with less than this share of the multiply-accumulates is cheaper on the CPU than its conversions.
 _WORTH = 0.01
 _FUSED_ACTIVATIONS = ("relu", "relu6")
 
 
-def partition_text(split: Split) -> str:
+def partition_text(split: PartitionedGraph) -> str:
     """A file that leaves the small pieces to the CPU; empty where no piece is small.
 
     The largest piece always stays. Lines are sorted as the operators run.
     """
-    pieces = split.pieces
+    pieces = split.subgraphs
     if len(pieces) < 2:
         return ""
     work = [macs(split, piece) for piece in pieces]
@@ -36,7 +36,7 @@ def partition_text(split: Split) -> str:
     return "".join(f"{op.line}\n" for piece in given_up for op in piece)
 
 
-def float_text(split: Split, kept: Collection[str]) -> str:
+def float_text(split: PartitionedGraph, kept: Collection[str]) -> str:
     """A file that leaves layers in float to the CPU: the convolution, its bias and a ReLU behind it alone.
 
     Without it opt puts a convolution with a float weight into an INT8 piece, which the board refuses.
@@ -48,16 +48,16 @@ def float_text(split: Split, kept: Collection[str]) -> str:
     return "".join(f"{op.line}\n" for op in split.operators if op.name in kept for op in _layer(split, op))
 
 
-def _layer(split: Split, conv: Operator) -> list[Operator]:
+def _layer(split: PartitionedGraph, conv: PlacedOperator) -> list[PlacedOperator]:
     layer = [conv]
     while True:
         users = [op for op in split.operators if any(name == layer[-1].name for _, name in op.inputs)]
         if len(users) != 1 or layer[-1].name in split.outputs:
             return layer
         user = users[0]
-        bias = user.kind == "elementwise_add" and any(split.tensor(name).stored for _, name in user.inputs)
-        if not (bias and len(layer) == 1) and user.kind not in _FUSED_ACTIVATIONS:
+        bias = user.op_type == "elementwise_add" and any(split.tensor(name).stored for _, name in user.inputs)
+        if not (bias and len(layer) == 1) and user.op_type not in _FUSED_ACTIVATIONS:
             return layer
         layer.append(user)
-        if user.kind in _FUSED_ACTIVATIONS:
+        if user.op_type in _FUSED_ACTIVATIONS:
             return layer

@@ -1,28 +1,94 @@
-"""A model as opt partitioned it."""
+"""A network as opt partitioned it: read from the program that opt writes with `--optimize_out_type=protobuf`.
+
+There, each NPU piece is one `subgraph` operator whose own block holds the piece's operators; conversions are
+`calib` (numbers), `io_copy` and `layout` operators; everything else runs on the CPU.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from picoquant.errors import ToolError, WeightsError
 from picoquant.paddle_program.graph import (
-    _CONVERSIONS,
-    BORDER,
-    CONVERSION,
-    CPU,
-    NPU,
+    FEED,
+    FETCH,
     Operator,
-    Split,
-    _attributes,
-    _operator,
-    _stored_types,
-    _tensors,
-    plain_name,
+    Tensor,
+    read_operator,
+    read_tensors,
 )
+from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 
+NPU, CPU, CONVERSION, BORDER = "npu", "cpu", "conversion", "border"
+_CONVERSIONS = ("calib", "io_copy", "layout")
+_KERNEL = "__@kernel_type_attr@__"
+# What opt appends to the name of a tensor that it has converted or copied.
+_CONVERTED = ("/precision_trans", "/target_trans", "/layout_trans")
 
-def read_split(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Split:
+
+@dataclass(frozen=True)
+class PlacedOperator(Operator):
+    """An operator and where it runs.
+
+    Attributes:
+        place: `npu`, `cpu`, `conversion`, or `border` for feed and fetch.
+        subgraph: which NPU piece, from 0; -1 elsewhere.
+        kernel: opt's name of its kernel, for example `fp32_to_int8` of a calib.
+    """
+
+    place: str = CPU
+    subgraph: int = -1
+    kernel: str = ""
+
+    @property
+    def line(self) -> str:
+        """The operator in a partition file: `type:inputs:outputs`."""
+        return f"{self.op_type}::{','.join(self.results)}"
+
+
+@dataclass(frozen=True)
+class PartitionedGraph:
+    """A network as opt left it.
+
+    Attributes:
+        operators: in the order of running, those of the subgraphs in place of the subgraph.
+        tensors: by name.
+        inputs, outputs: names of the network's own, as opt's program feeds and fetches them.
+    """
+
+    operators: tuple[PlacedOperator, ...]
+    tensors: Mapping[str, Tensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def at(self, place: str) -> tuple[PlacedOperator, ...]:
+        """The operators of one place."""
+        return tuple(op for op in self.operators if op.place == place)
+
+    @property
+    def subgraphs(self) -> tuple[tuple[PlacedOperator, ...], ...]:
+        """The operators of each NPU piece."""
+        on_npu = self.at(NPU)
+        count = max((op.subgraph for op in on_npu), default=-1) + 1
+        return tuple(tuple(op for op in on_npu if op.subgraph == index) for index in range(count))
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor by its name; of one that opt's program does not list nothing is known."""
+        return self.tensors.get(name) or Tensor(name, None, "", False)
+
+
+def plain_name(name: str) -> str:
+    """A tensor's name without what opt appended for a conversion."""
+    for mark in _CONVERTED:
+        name = name.partition(mark)[0]
+    return name
+
+
+def read_partitioned(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> PartitionedGraph:
     """Read what `OptTool.run(…, out_type="protobuf")` wrote.
 
     Args:
@@ -33,24 +99,66 @@ def read_split(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Split:
     """
     program = read_program(folder / "model")
     main = program.blocks[0]
-    tensors = _tensors(main, _stored_types(folder / "params", main), shapes)
-    operators: list[Operator] = []
-    piece = 0
+    operators: list[PlacedOperator] = []
+    subgraph = 0
     for op in main.ops:
         if op.type == "subgraph":
-            block = program.blocks[_attributes(op)["sub_block"]]
-            operators += [_operator(inner, NPU, piece) for inner in block.ops]
-            piece += 1
-        elif op.type in ("feed", "fetch"):
-            operators.append(_operator(op, BORDER, -1))
+            block = program.blocks[read_operator(op).attributes["sub_block"]]
+            operators += [_placed(inner, NPU, subgraph) for inner in block.ops]
+            subgraph += 1
+        elif op.type in (FEED, FETCH):
+            operators.append(_placed(op, BORDER))
         else:
-            place = CONVERSION if op.type.startswith(_CONVERSIONS) else CPU
-            operators.append(_operator(op, place, -1))
-    feeds = [op for op in operators if op.kind == "feed"]
-    fetches = [op for op in operators if op.kind == "fetch"]
-    return Split(
+            operators.append(_placed(op, CONVERSION if op.type.startswith(_CONVERSIONS) else CPU))
+    return _graph(operators, _known(read_tensors(main), _stored_types(program, folder / "params"), shapes))
+
+
+def unpartitioned(program: Any) -> PartitionedGraph:
+    """A program as it is given to opt, in the same form, everything on the CPU.
+
+    opt lets tensors that run on the CPU share names to save memory; here each has its own name and shape.
+    """
+    main = program.blocks[0]
+    operators = [_placed(op, BORDER if op.type in (FEED, FETCH) else CPU) for op in main.ops]
+    return _graph(operators, read_tensors(main))
+
+
+def _graph(operators: list[PlacedOperator], tensors: Mapping[str, Tensor]) -> PartitionedGraph:
+    return PartitionedGraph(
         tuple(operators),
         tensors,
-        tuple(name for op in feeds for _, name in op.outputs),
-        tuple(plain_name(name) for op in fetches for _, name in op.inputs),
+        tuple(name for op in operators if op.op_type == FEED for _, name in op.outputs),
+        tuple(plain_name(name) for op in operators if op.op_type == FETCH for _, name in op.inputs),
     )
+
+
+def _placed(op: Any, place: str, subgraph: int = -1) -> PlacedOperator:
+    plain = read_operator(op)
+    attributes = dict(plain.attributes)
+    kernel = str(attributes.pop(_KERNEL, ""))
+    alias = kernel.split("/")[1] if kernel.count("/") else ""
+    return PlacedOperator(
+        plain.name, plain.op_type, plain.inputs, plain.outputs, attributes, place, subgraph, alias
+    )
+
+
+def _known(
+    tensors: Mapping[str, Tensor], stored_types: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
+    """Tensors with the types of the stored values, and the shapes that opt's program lacks."""
+    return {
+        name: replace(
+            tensor,
+            dtype=stored_types.get(name) or tensor.dtype,
+            shape=tensor.shape or shapes.get(plain_name(name)),
+        )
+        for name, tensor in tensors.items()
+    }
+
+
+def _stored_types(program: Any, path: Path) -> dict[str, str]:
+    """The types of the stored values: opt's program calls them float where the file holds INT8."""
+    try:
+        return {name: value.dtype.name for name, value in read_params(program, path).items()}
+    except WeightsError as error:
+        raise ToolError(f"the weights that opt wrote cannot be read: {error}") from error

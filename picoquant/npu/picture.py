@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
-from picoquant.paddle_program.graph import BOOKKEEPING, BORDER, CONVERSION, CPU, NPU, Operator, Split
+from picoquant.npu.partitioned import BORDER, CONVERSION, CPU, NPU, PartitionedGraph, PlacedOperator
+from picoquant.paddle_program.graph import BOOKKEEPING
 
 _COLOURS = {NPU: "#7fc97f", CPU: "#f4765b", CONVERSION: "#f9c74f", BORDER: "#d9d9d9"}
 _PIECES = ("#7fc97f", "#7fb3d5", "#b39ddb", "#80cbc4", "#c5e1a5", "#9fa8da")  # in turn
@@ -28,17 +29,17 @@ _LETTER, _HEIGHT, _ROW, _GAP, _TOP = 6.2, 18, 30, 14, 64
 class _Box:
     """Operators drawn as one."""
 
-    operators: list[Operator]
+    operators: list[PlacedOperator]
     above: list[int] = field(default_factory=list)
     row: int = 0
     x: float = 0.0
 
     @property
     def label(self) -> str:
-        kinds = [_SHORT.get(op.kind, op.kind) for op in self.operators]
+        kinds = [_SHORT.get(op.op_type, op.op_type) for op in self.operators]
         first = self.operators[0]
         if first.place == CONVERSION:
-            return first.kernel.replace("_", " ") if first.kind == "calib" else first.kind
+            return first.kernel.replace("_", " ") if first.op_type == "calib" else first.op_type
         return " · ".join(kinds)
 
     @property
@@ -46,7 +47,7 @@ class _Box:
         return _LETTER * len(self.label) + 12
 
 
-def draw(split: Split, title: str) -> str:
+def draw(split: PartitionedGraph, title: str) -> str:
     """The picture as SVG text."""
     boxes = _boxes(split)
     width = _place(boxes)
@@ -76,7 +77,7 @@ def _y(box: _Box) -> int:
 
 
 def _drawn(box: _Box) -> str:
-    names = "&#10;".join(escape(f"{op.kind}: {op.name}") for op in box.operators)
+    names = "&#10;".join(escape(f"{op.op_type}: {op.name}") for op in box.operators)
     left = box.x - box.width / 2
     return (
         f'<g><title>{names}</title><rect x="{left:.0f}" y="{_y(box)}" width="{box.width:.0f}" '
@@ -85,15 +86,15 @@ def _drawn(box: _Box) -> str:
     )
 
 
-def _colour(op: Operator) -> str:
-    return _PIECES[op.piece % len(_PIECES)] if op.place == NPU else _COLOURS[op.place]
+def _colour(op: PlacedOperator) -> str:
+    return _PIECES[op.subgraph % len(_PIECES)] if op.place == NPU else _COLOURS[op.place]
 
 
-def _legend(split: Split, title: str) -> list[str]:
+def _legend(split: PartitionedGraph, title: str) -> list[str]:
     lines, x = [f'<text x="10" y="20" font-size="14" font-weight="bold">{escape(title)}</text>'], 10.0
     entries = [
-        (f"NPU piece {number + 1}" if len(split.pieces) > 1 else "NPU", _PIECES[number % len(_PIECES)])
-        for number in range(len(split.pieces))
+        (f"NPU piece {number + 1}" if len(split.subgraphs) > 1 else "NPU", _PIECES[number % len(_PIECES)])
+        for number in range(len(split.subgraphs))
     ]
     entries += [
         (f"{_CALLED[place]} ({len(split.at(place))})", _COLOURS[place])
@@ -107,11 +108,11 @@ def _legend(split: Split, title: str) -> list[str]:
     return lines
 
 
-def _reads(split: Split, op: Operator) -> list[str]:
+def _reads(split: PartitionedGraph, op: PlacedOperator) -> list[str]:
     return [name for _, name in op.inputs if not split.tensor(name).stored]
 
 
-def _boxes(split: Split) -> list[_Box]:
+def _boxes(split: PartitionedGraph) -> list[_Box]:
     """Boxes in the order of running, with the boxes each one reads from."""
     readers: dict[str, int] = {}
     for op in split.operators:
@@ -120,7 +121,7 @@ def _boxes(split: Split) -> list[_Box]:
     boxes: list[_Box] = []
     made: dict[str, int] = {}
     for op in split.operators:
-        if op.kind != "feed" and not _reads(split, op):
+        if op.op_type != "feed" and not _reads(split, op):
             continue  # made of stored values alone
         sources = sorted({made[name] for name in _reads(split, op) if name in made})
         if len(sources) == 1 and _joins(boxes[sources[0]], op, readers):
@@ -137,11 +138,11 @@ def _boxes(split: Split) -> list[_Box]:
     return boxes
 
 
-def _joins(box: _Box, op: Operator, readers: dict[str, int]) -> bool:
+def _joins(box: _Box, op: PlacedOperator, readers: dict[str, int]) -> bool:
     last = box.operators[-1]
     results = [name for slot, name in last.outputs if not slot.startswith(BOOKKEEPING)]
-    alike = (last.place, last.piece) == (op.place, op.piece) and op.place in (NPU, CPU)
-    starts_anew = op.kind in ("conv2d", "depthwise_conv2d") and len(box.operators) > 1
+    alike = (last.place, last.piece) == (op.place, op.subgraph) and op.place in (NPU, CPU)
+    starts_anew = op.op_type in ("conv2d", "depthwise_conv2d") and len(box.operators) > 1
     return alike and not starts_anew and len(results) == 1 and readers.get(results[0], 0) == 1
 
 

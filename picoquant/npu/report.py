@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from picoquant.npu.check import CheckResult
-from picoquant.paddle_program.graph import CPU, NPU
+from picoquant.npu.partitioned import CPU, NPU
 
 _SHOWN = 8  # findings of one rule that are listed
 

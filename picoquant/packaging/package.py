@@ -13,6 +13,7 @@ from typing import Any
 
 from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.parity import compare
+from picoquant.backends.onnx.postprocessing import with_outputs
 from picoquant.backends.onnx.qdq import write_onnx
 from picoquant.backends.paddle_lite.export import make_nb, other_version
 from picoquant.backends.paddle_lite.opt_tool import OptTool
@@ -166,7 +167,7 @@ class _Parts:
     ) -> None:
         self.prepared, self.models, self.target, self.forms = prepared, prepared.models, target, forms
         self.opt, self.sample, self.calibration = opt, sample, calibration
-        self.program, self.quantised = prepared.program, prepared.quantised
+        self.program, self.network = prepared.program, prepared.network
 
     def write(self, folder: Path) -> dict[str, Any]:
         """All parts but the manifest, whose first keys are returned."""
@@ -190,7 +191,7 @@ class _Parts:
                 write_text(folder / partition, checked.partition)
             self._write_nb(folder, checked.partition)
         self._write_texts(folder, shipped)
-        if self.quantised:
+        if self.network is not None:
             manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
         manifest["sample"] = self._write_sample(folder, shipped)
         nb: dict[str, str] = {}
@@ -214,10 +215,9 @@ class _Parts:
             "batch": 1,
             "labels": list(shipped.config.labels),
         }
-        if self.quantised:
-            channels = any(len(o.weight_scales) > 1 for o in self.quantised.operators)
-            about["quantized_operators"] = len(self.quantised.operators)
-            about["weights"] = "per_channel" if channels else "per_tensor"
+        if self.network is not None:
+            about["quantized_operators"] = len(self.network.operators)
+            about["weights"] = "per_channel" if self.network.per_channel else "per_tensor"
             about["onnx_opset_at_least"] = OPSET
         return about
 
@@ -232,18 +232,19 @@ class _Parts:
     def _write_nb(self, folder: Path, partition: str) -> None:
         made = []
         if self.models.int8:
-            made.append((INT8_NB, self.program, self.models.int8, False))
+            made.append((INT8_NB, self.program, self.models.int8, self.network, False))
         if self.forms.cpu_nb and self.models.fp32:
             program = self.prepared.fp32_program
-            made += [(FP32_NB, program, self.models.fp32, False), (FP16_NB, program, self.models.fp32, True)]
-        for name, program, model, fp16 in made:
+            made += [
+                (FP32_NB, program, self.models.fp32, None, False),
+                (FP16_NB, program, self.models.fp32, None, True),
+            ]
+        for name, program, model, network, fp16 in made:
             LOG.info("package %s: %s by opt %s", self.target.name, name, self.opt.version)
-            make_nb(program, model.params, folder / name, self.target, self.opt, fp16, partition)
+            make_nb(program, model.params, folder / name, self.target, self.opt, network, fp16, partition)
 
     def _write_onnx(self, folder: Path, shipped: ModelFolder) -> dict[str, Any]:
         """The INT8 ONNX and its variants with post-processing; returns how well it and Paddle agree."""
-        from picoquant.backends.onnx.postprocessing import with_outputs
-
         LOG.info("package %s: %s by paddle2onnx", self.target.name, ONNX)
         onnx_model = self.prepared.int8_onnx
         write_onnx(onnx_model, folder / ONNX)

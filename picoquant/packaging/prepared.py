@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from picoquant.backends.onnx.qdq import make_onnx
 from picoquant.errors import UserError
-from picoquant.int8.paddle_reader import QuantizedProgram, read_quantised
+from picoquant.int8.files import open_network
+from picoquant.int8.network import Int8Network
 from picoquant.packaging.rknn import float_onnx
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.params import read_params
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,19 @@ class Prepared:
         return self._one_image(self.models.fp32)
 
     @cached_property
-    def quantised(self) -> QuantizedProgram | None:
-        """The INT8 program taken apart; None without an INT8 model."""
+    def network(self) -> Int8Network | None:
+        """The INT8 network for one image; None without an INT8 model."""
         model = self.models.int8
         if model is None:
             return None
-        return read_quantised(self.program, read_params(self.program, model.params), model.model)
+        return open_network(model).for_one_image(model.config.input_size, str(model.model))
 
     @cached_property
     def int8_onnx(self) -> Any:
-        """The INT8 model as `onnx.ModelProto`, see `onnx_int8.make_onnx`."""
-        return make_onnx(self.quantised, self.models.int8.params)
+        """The INT8 model as `onnx.ModelProto`, see `qdq.make_onnx`."""
+        from picoquant.backends.onnx.qdq import make_onnx
+
+        return make_onnx(self.network)
 
     @cached_property
     def float_onnx(self) -> Any:

@@ -7,6 +7,7 @@ float network and quantises it itself. Source of its interface: rockchip-linux/r
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
-from picoquant.backends.onnx.qdq import checked, scale_float_weights, write_onnx
 from picoquant.errors import DataError, ToolError
 from picoquant.packaging.sample import SampleImage
 from picoquant.paddle_program.edit import without_hard_swish, write_program
 from picoquant.paddle_program.infer_config import InferConfig, normalisation
-from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.program import read_program
 from picoquant.storage.files import whole_file, write_text
 from picoquant.targets.profiles import Target
 
@@ -49,16 +50,20 @@ def float_onnx(program: Any, model: ModelFolder) -> Any:
     Raises: `ToolError` when paddle2onnx has no such form of an operator.
     """
     from picoquant.backends.onnx.graph import Graph
-    from picoquant.backends.onnx.simplify import fold_batch_norm, simplify
+    from picoquant.backends.onnx.qdq import checked
+    from picoquant.backends.onnx.simplify import simplify
+    from picoquant.paddle_program.batch_norm_folding import fold_folder
 
     with tempfile.TemporaryDirectory(prefix="picoquant-rknn-") as scratch:
-        network = Path(scratch) / "model.pdmodel"
-        rewritten = type(program).FromString(program.SerializeToString())
+        network, params = Path(scratch) / MODEL, Path(scratch) / PARAMS
+        write_program(program, network)
+        shutil.copyfile(model.params, params)
+        fold_folder(Path(scratch))
+        rewritten = read_program(network)
         without_hard_swish(rewritten)
         write_program(rewritten, network)
-        graph = Graph(paddle_to_onnx(network, model.params, OPSET))
+        graph = Graph(paddle_to_onnx(network, params, OPSET))
     simplify(graph, {variable.name for variable in program.blocks[0].vars})
-    scale_float_weights(graph, fold_batch_norm(graph), {})
     graph.model.ir_version = _IR_VERSION
     made = checked(graph)
     opset = max(item.version for item in made.opset_import)
@@ -81,6 +86,8 @@ def write_rknn(
 
     Returns: what the manifest says of it.
     """
+    from picoquant.backends.onnx.qdq import write_onnx
+
     folder.mkdir()
     write_onnx(onnx_model, folder / ONNX_NAME)
     names = _write_images(folder, images, config)

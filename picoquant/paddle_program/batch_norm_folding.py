@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import paddle
 
+from picoquant.paddle_program.batch_norm import PARTS, factor_and_shift
+from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import (
     Inserter,
     load_model,
@@ -41,6 +43,12 @@ class FoldingReport:
 
     folded: tuple[str, ...]
     kept: dict[str, str]
+
+
+def fold_folder(folder: Path) -> FoldingReport:
+    """`fold_model` in a static session of its own."""
+    with static_session():
+        return fold_model(folder, paddle.static.Executor(paddle.CPUPlace()))
 
 
 def fold_model(folder: Path, executor: Any) -> FoldingReport:
@@ -110,7 +118,8 @@ def _fold(block: Any, scope: Any, norm: Any) -> str | None:
     if not block.var(weight).persistable:
         return "the convolution's weight is computed"
     bias = read_variable(scope, stored_bias(block, add)) if add is not None else 0.0
-    factor, shift = _factor_and_shift(scope, norm, bias)
+    parts = {slot: read_variable(scope, norm.input(slot)[0]) for slot in PARTS}
+    factor, shift = factor_and_shift(parts, norm.attr("epsilon"), bias)
     _scale_weight(block, scope, conv, factor)
     output = norm.output("Y")[0]
     name = f"{output}.bias"
@@ -126,16 +135,6 @@ def _fold(block: Any, scope: Any, norm: Any) -> str | None:
     for op in [norm] + ([add] if add is not None else []):
         _remove(block, op)
     return None
-
-
-def _factor_and_shift(scope: Any, norm: Any, bias: Any) -> tuple[np.ndarray, np.ndarray]:
-    """`[C]` float64 and float32: batch-norm of `x + bias` is `factor * x + shift`."""
-    gamma, beta, mean, variance = (
-        read_variable(scope, norm.input(slot)[0]).astype(np.float64)
-        for slot in ("Scale", "Bias", "Mean", "Variance")
-    )
-    factor = gamma / np.sqrt(variance + norm.attr("epsilon"))
-    return factor, ((bias - mean) * factor + beta).astype(np.float32)
 
 
 def _scale_weight(block: Any, scope: Any, conv: Any, factor: np.ndarray) -> None:

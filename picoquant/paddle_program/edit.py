@@ -22,9 +22,7 @@ _DROPPED = {
 
 
 def batch_of_one(path: Path, input_size: Sequence[int]) -> Any:
-    """A saved program for one image at a time, with every shape known.
-
-    Attributes at their default, which Paddle leaves out and Paddle Lite needs, are written.
+    """A saved program for one image at a time, see `for_one_image`.
 
     Args:
         path: a `.pdmodel`.
@@ -34,14 +32,31 @@ def batch_of_one(path: Path, input_size: Sequence[int]) -> Any:
 
     Raises: `WeightsError` when the file is no program or cannot take one image of that size.
     """
+    program = read_program(path)
+    require_sound(program, path)  # paddle itself would crash on it
+    return for_one_image(program, input_size, str(path))
+
+
+def for_one_image(program: Any, input_size: Sequence[int], where: str) -> Any:
+    """A copy of a sound program for one image at a time, with every shape known.
+
+    Attributes at their default, which Paddle leaves out and Paddle Lite needs, are written; those of building,
+    training and Paddle's own kernels are left out.
+
+    Args:
+        program: a `ProgramDesc` message, see `validate.require_sound`.
+        input_size: height and width, pixels, for an input that leaves them open.
+        where: what to call the program in messages.
+
+    Raises: `WeightsError` when it cannot take one image of that size.
+    """
     from paddle.base import core
 
-    require_sound(read_program(path), path)  # paddle itself would crash on it
     try:
-        program = core.ProgramDesc(Path(path).read_bytes())
+        native = core.ProgramDesc(program.SerializeToString())
     except ValueError as error:
-        raise WeightsError(f"{path} is an incomplete Paddle program: export the model again") from error
-    block = program.block(0)
+        raise WeightsError(f"{where} is an incomplete Paddle program: export the model again") from error
+    block = native.block(0)
     for index in range(block.op_size()):
         op = block.op(index)
         if op.type() == "fetch":
@@ -56,10 +71,10 @@ def batch_of_one(path: Path, input_size: Sequence[int]) -> Any:
         except (RuntimeError, ValueError, IndexError, AttributeError) as error:
             reason = " ".join(str(error).split())[-300:]
             raise WeightsError(
-                f"{path}: {op.type()} (result {', '.join(op.output_arg_names()[:1])}) cannot take one image of "
+                f"{where}: {op.type()} (result {', '.join(op.output_arg_names()[:1])}) cannot take one image of "
                 f"{input_size[0]}x{input_size[1]}: {reason}"
             ) from error
-    message = type(read_program(path)).FromString(program.serialize_to_string())
+    message = type(program).FromString(native.serialize_to_string())
     for op in (op for block in message.blocks for op in block.ops):
         kept = [a for a in op.attrs if a.name not in _DROPPED or KEPT_FLOAT in a.s]
         del op.attrs[:]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from picoquant.errors import WeightsError
+from picoquant.paddle_program.graph import FEED, FETCH
 
 
 def read_params(program: Any, path: Path) -> dict[str, np.ndarray]:
@@ -39,7 +41,9 @@ def stored_variables(program: Any) -> list[str]:
     return sorted(
         variable.name
         for variable in program.blocks[0].vars
-        if variable.persistable and variable.type.HasField("lod_tensor")
+        if variable.persistable
+        and variable.type.HasField("lod_tensor")
+        and variable.name not in (FEED, FETCH)
     )
 
 
@@ -76,17 +80,18 @@ def _read_tensor(data: memoryview, place: int) -> tuple[np.ndarray, int]:
     return np.frombuffer(data[place:end], kind).reshape(description.dims), end
 
 
-def write_params(program: Any, values: Mapping[str, np.ndarray], path: Path) -> None:
+def write_params(program: Any, values: Mapping[str, np.ndarray], out: Path | BinaryIO) -> None:
     """Write a `.pdiparams` file, the reverse of `read_params`.
 
     Args:
         program: the `ProgramDesc` that it belongs to.
         values: by variable, each of a type that weights have.
+        out: a path, or a stream that is open for writing.
     """
     from paddle.base.proto import framework_pb2
 
     kinds = {np.dtype(kind): number for number, kind in _TYPES.items()}
-    with open(path, "wb") as stream:
+    with open(out, "wb") if isinstance(out, Path) else nullcontext(out) as stream:
         for name in stored_variables(program):
             value = np.ascontiguousarray(values[name])
             description = framework_pb2.VarType.TensorDesc()

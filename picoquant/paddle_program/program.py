@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from picoquant.errors import WeightsError
 from picoquant.paddle_program.validate import require_sound
@@ -99,16 +100,24 @@ def _names(slots) -> list[str]:
 
 
 def complete_program(path: Path) -> None:
-    """Make a saved program one that Paddle Lite reads, and the same wherever it was made.
-
-    Adds attributes that were left out because they have their default value, and removes the source
-    lines noted in the operators.
+    """Make a saved program one that Paddle Lite reads, and the same wherever it was made, see `complete`.
 
     Raises: `WeightsError` when the file is no program.
     """
+    program = read_program(path)
+    complete(program)
+    with whole_file(path, "wb") as stream:
+        stream.write(program.SerializeToString(deterministic=True))
+
+
+def complete(program: Any) -> None:
+    """Add attributes that were left out because they have their default value, and remove noted source lines.
+
+    Args:
+        program: a `ProgramDesc` message; changed in place.
+    """
     from paddle.base.proto import framework_pb2
 
-    program = read_program(path)
     for op in (op for block in program.blocks for op in block.ops):
         present = {attribute.name for attribute in op.attrs}
         for name, value in _EXPECTED_ATTRIBUTES.get(op.type, {}).items():
@@ -118,5 +127,3 @@ def complete_program(path: Path) -> None:
         if len(kept) < len(op.attrs):
             del op.attrs[:]
             op.attrs.extend(kept)
-    with whole_file(path, "wb") as stream:
-        stream.write(program.SerializeToString(deterministic=True))

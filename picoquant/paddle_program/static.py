@@ -12,6 +12,7 @@ import paddle
 from paddle.static.quantization.quant_config import SUPPORT_QUANTIZATION_OP_DICT
 
 from picoquant.errors import WeightsError
+from picoquant.paddle_program.graph import Graph, graph_of
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.program import complete_program, read_program
 from picoquant.paddle_program.validate import require_sound
@@ -34,6 +35,10 @@ class InferenceModel:
     program: Any
     feeds: tuple[str, ...]
     fetches: tuple[Any, ...]
+
+    def graph(self) -> Graph:
+        """The operators and tensors of the program as it is now."""
+        return graph_of(self.program, self.feeds, [variable.name for variable in self.fetches])
 
 
 def load_model(folder: Path, executor: Any) -> InferenceModel:

@@ -14,11 +14,12 @@ from typing import Any
 import paddle
 
 from picoquant.errors import ConfigError, PicoquantError, UserError
-from picoquant.int8.activations import one_range_a_group, target_tensors
-from picoquant.int8.fake_quant_run import write_every_tensor_model
+from picoquant.int8.activations import target_tensors, unified_ranges
+from picoquant.int8.build import Int8Source, build_network
+from picoquant.int8.fake_quant_run import load_source, save_full_integer_simulation
 from picoquant.int8.ignored_layers import leaving_marked
 from picoquant.int8.operators import QuantizedOperator, quantizable_operators
-from picoquant.int8.paddle_writer import Int8Source, write_lite_model
+from picoquant.int8.paddle_writer import write_lite_model
 from picoquant.int8.tie_avoidance import Product, products_of, tie_free_ranges
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.static import free_variables, load_model
@@ -220,7 +221,7 @@ class QuantizeJob:
         operators = self._operators()
         ranges = self._tie_free(student.ranges)
         source = Int8Source(self._places.student, {}, ranges, operators, self._settings.quant)
-        write_model(source, executor, self._places.out)
+        write_model(source, executor, self._places.out, self._places.config)
         metrics: dict[str, Any] = {
             "method": "ptq",
             "quantized_operators": len(operators),
@@ -240,7 +241,11 @@ class QuantizeJob:
     def _every_tensor(self, source: Int8Source, executor: Any) -> float:
         """mAP with every tensor in INT8, see `every_tensor.py`."""
         places = self._places
-        folder = write_every_tensor_model(source, executor, places.copies / "every_tensor", places.config)
+        with paddle.static.scope_guard(paddle.static.Scope()):
+            model = load_source(source, executor)
+            folder = save_full_integer_simulation(
+                build_network(source), model, executor, places.copies / "every_tensor", places.config
+            )
         value = float(self._evaluate(self._open(folder)))
         LOG.info("quantize: INT8 mAP %.4f with every tensor in INT8, as an NPU computes (simulated)", value)
         return value
@@ -339,7 +344,7 @@ class QuantizeJob:
                 LOG.warning("quantize: %s; its mAP counts as 0", error)
                 return 0.0
             source = self._source(programs, state, ranges)
-            write_lite_model(source, programs.executor, folder)
+            write_lite_model(build_network(source), folder)
             return float(self._evaluate(self._predictor(folder)))
 
         return measure
@@ -380,7 +385,7 @@ class QuantizeJob:
     def _source(self, programs: QatPrograms, state: dict[str, Any], ranges: dict[str, float]) -> Int8Source:
         ranges = {**ranges, **trained_ranges(programs.operators, state)}
         learnt = {operator.activation for operator in programs.operators}
-        ranges = one_range_a_group(ranges, self._groups, learnt)
+        ranges = unified_ranges(ranges, self._groups, learnt)
         ranges = self._tie_free(ranges)
         operators, quant = programs.operators, self._settings.quant
         return Int8Source(self._places.student, state, ranges, operators, quant)
@@ -394,7 +399,7 @@ class QuantizeJob:
         """The INT8 model and a description, from the variables in scope; returns what is known of the files."""
         ranges = without_zeros(self._ranges(programs))
         source = self._source(programs, trainer.state(), ranges)
-        write_model(source, programs.executor, self._places.out)
+        write_model(source, programs.executor, self._places.out, self._places.config)
         metrics, source = self._mixed(source, programs.executor, best, {})
         if self._evaluate:
             metrics["every_tensor_mAP"] = self._every_tensor(source, programs.executor)
@@ -419,7 +424,8 @@ class QuantizeJob:
         """Tensors of the student that must have one range, and the products and means between them."""
         with paddle.static.scope_guard(paddle.static.Scope()):
             model = load_model(self._places.student, paddle.static.Executor(paddle.CPUPlace()))
-            return target_tensors(model.program, model.feeds).groups, products_of(model.program)
+            graph = model.graph()
+            return target_tensors(graph).groups, products_of(graph)
 
     def _tie_free(self, ranges: Mapping[str, float]) -> dict[str, float]:
         return tie_free_ranges(ranges, self._products, self._groups, self._settings.quant.activation_bits)
@@ -442,7 +448,7 @@ class QuantizeJob:
         own, places = self._settings.own, self._places
 
         def write(other: Int8Source) -> Path:
-            write_lite_model(other, executor, places.copies / "int8")
+            write_lite_model(build_network(other), places.copies / "int8")
             return places.copies / "int8"
 
         def evaluate(folder: Path) -> float:
@@ -461,7 +467,7 @@ class QuantizeJob:
             noted["max_drop"] = mixed.as_dict()
             if mixed.layers:
                 source = chosen
-                write_model(source, executor, self._places.out)
+                write_model(source, executor, self._places.out, self._places.config)
                 int8 = next(trial.mAP for trial in mixed.trials if trial.layers == len(mixed.layers))
         if not noted:
             return {}, source

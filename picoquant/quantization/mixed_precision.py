@@ -17,10 +17,12 @@ import numpy as np
 import paddle
 
 from picoquant.int8.activations import target_tensors
-from picoquant.int8.fake_quant_run import Range, rounded_weight
+from picoquant.int8.build import Int8Source
+from picoquant.int8.fake_quant_run import load_source
 from picoquant.int8.ignored_layers import layer_names, with_same_weight
 from picoquant.int8.operators import QuantizedOperator
-from picoquant.int8.paddle_writer import Int8Source, load_source
+from picoquant.int8.quant_params import QuantParams
+from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.batch_norm_folding import stored_bias
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.static import load_model, output_names, read_variable
@@ -146,21 +148,21 @@ def rank(
         feeds: images, one in each feed where the model takes any number.
         config: of the model folder.
     """
-    from picoquant.int8.layers import find_layers
     from picoquant.quantization.analysis.analyse import analyse
+    from picoquant.quantization.analysis.layers import find_layers
     from picoquant.quantization.analysis.network import Network, before_nms
     from picoquant.quantization.analysis.quantities import picodet_quantities
 
     with paddle.static.scope_guard(paddle.static.Scope()):
         model, scope = before_nms(load_source(source, executor)), paddle.static.global_scope()
-        tensors = target_tensors(model.program, model.feeds)
-        layers = find_layers(model.program, source.operators, tensors)
+        tensors = target_tensors(model.graph())
+        layers = find_layers(model.graph(), source.operators)
         bits = source.settings.weight_bits
         rounded = {
-            layer.name: rounded_weight(read_variable(scope, layer.operator.weight), layer.operator, bits)
+            layer.name: rounded_weight(read_variable(scope, layer.operator.weight), layer.operator.axis, bits)
             for layer in layers
         }
-        ranges = {n: Range.symmetric(source.ranges[n]) for n in tensors.names if n in source.ranges}
+        ranges = {n: QuantParams.symmetric(source.ranges[n]) for n in tensors.names if n in source.ranges}
         network = Network("fp32", model, executor, tensors, layers, ranges, rounded)
         if network.batch_size == 1 or network.batch_size < 0:
             feeds = [

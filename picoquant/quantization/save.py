@@ -6,7 +6,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from picoquant.int8.paddle_writer import Int8Source, write_lite_model, write_onnx_model
+from picoquant.int8.build import Int8Source, build_network, folded
+from picoquant.int8.files import save_network
+from picoquant.int8.paddle_writer import write_lite_model, write_onnx_model
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.quantization.qat.qat_graph import FOLDER as QAT_GRAPH
 from picoquant.quantization.qat.qat_graph import write_qat_graph
 from picoquant.storage.files import write_json
@@ -17,20 +21,23 @@ DESCRIPTION = "quantization.json"
 ONNX_FOLDER = "onnx_format"
 
 
-def write_model(source: Int8Source, executor: Any, out: Path) -> None:
+def write_model(source: Int8Source, executor: Any, out: Path, config: InferConfig) -> None:
     """Write all forms of an INT8 model into a folder.
 
     Args:
         source: what it is made from.
         executor: of Paddle.
-        out: gets the files of `int8_model.py`, `qat_graph/`, `onnx_format/` where the settings ask for it, and
+        out: gets the Paddle model, `int8_network.npz`, `qat_graph/`, `onnx_format/` where the settings ask for it, and
             `quantization.json`.
+        config: of the model.
     """
     LOG.info("quantize: writing the INT8 model to %s", out)
-    write_lite_model(source, executor, out)
+    network = build_network(source)
+    write_lite_model(network, out)
+    save_network(folded(network), ModelFolder.open(out, config=config))
     write_qat_graph(source, executor, out / QAT_GRAPH)
     if source.settings.onnx_format:
-        write_onnx_model(source, executor, out / ONNX_FOLDER)
+        write_onnx_model(network, out / ONNX_FOLDER)
     write_json(out / DESCRIPTION, description(source))
 
 

@@ -9,9 +9,11 @@ import paddle
 import pytest
 
 from picoquant.backends.onnx.export import write_onnx_form
-from picoquant.int8.activations import one_range_a_group, target_tensors
+from picoquant.backends.onnx.runtime import OnnxPredictor
+from picoquant.int8.activations import target_tensors, unified_ranges
+from picoquant.int8.build import Int8Source, build_network
 from picoquant.int8.operators import quantizable_operators
-from picoquant.int8.paddle_writer import Int8Source, write_lite_model
+from picoquant.int8.paddle_writer import write_lite_model
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.tie_avoidance import (
     Product,
@@ -77,8 +79,7 @@ def test_products_and_means_of_a_program(tmp_path):
         spec = [paddle.static.InputSpec([None, 3, 6, 12], "float32", "image")]
         paddle.jit.save(Network(), str(tmp_path / "model"), input_spec=spec)
     with static_session():
-        program = load_model(tmp_path, paddle.static.Executor(paddle.CPUPlace())).program
-        found = products_of(program)
+        found = products_of(load_model(tmp_path, paddle.static.Executor(paddle.CPUPlace())).graph())
     assert [(len(product.factors), product.count) for product in found] == [(1, 72), (2, 1), (1, 4)]
     assert found[0].factors == ("image",) and "image" in found[1].factors
     assert found[2].factors == (found[1].result,)
@@ -89,8 +90,6 @@ def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path):
 
     Of networks with hard-swish that is not so: ONNX Runtime has no integer kernel for it, see docs/onnx.md.
     """
-    import onnxruntime
-
     from picoquant.backends.paddle.runtime import open_predictor
 
     model = exported("picodet_s_416_coco_npu.yml", tmp_path / "fp32")
@@ -101,20 +100,21 @@ def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path):
         executor = paddle.static.Executor(paddle.CPUPlace())
         fold_model(model.path, executor)
         loaded = load_model(model.path, executor)
-        groups = target_tensors(loaded.program, loaded.feeds).groups
-        ranges = one_range_a_group(observe_ranges(loaded, executor, [batch], lambda count: None), groups)
+        groups = target_tensors(loaded.graph()).groups
+        ranges = unified_ranges(observe_ranges(loaded, executor, [batch], lambda count: None), groups)
         # Less than the largest values, so that every tensor is limited somewhere.
         ranges = {name: 0.8 * top for name, top in ranges.items()}
-        ranges = tie_free_ranges(ranges, products_of(loaded.program), groups)
+        ranges = tie_free_ranges(ranges, products_of(loaded.graph()), groups)
         operators = quantizable_operators(loaded.program, settings)
-        write_lite_model(Int8Source(model.path, {}, ranges, operators, settings), executor, tmp_path / "int8")
+        source = Int8Source(model.path, {}, ranges, operators, settings)
+        write_lite_model(build_network(source), tmp_path / "int8")
     folder = ModelFolder.open(tmp_path / "int8", config=model.config)
     write_onnx_form(folder, tmp_path / "int8.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "int8.onnx"), providers=["CPUExecutionProvider"])
+    onnx_runtime = OnnxPredictor(tmp_path / "int8.onnx")
     paddles = open_predictor(folder)
     for _ in range(4):
         image = {"image": random.rand(1, 3, 64, 64).astype(np.float32)}
         got = paddles(image)
-        for theirs, ours in zip(session.run(None, image), got):
+        for theirs, ours in zip(onnx_runtime(image), got):
             np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
         assert sum(len(np.unique(one)) for one in got) > 50

@@ -54,14 +54,14 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def taken_apart(small):
-    """Its program for one image, its stored values, and what `read_quantised` makes of them."""
-    from picoquant.int8.paddle_reader import read_quantised
+    """Its program for one image, its stored values, and the `Int8Network` read from them."""
+    from picoquant.int8.paddle_reader import read_network
     from picoquant.paddle_program.edit import batch_of_one
     from picoquant.paddle_program.params import read_params
 
     program = batch_of_one(small.model, (32, 32))
     params = read_params(program, small.params)
-    return program, params, read_quantised(program, params, small.model)
+    return program, params, read_network(program, params, small.model)
 
 
 @pytest.fixture(scope="session")

@@ -59,8 +59,9 @@ def quick_int8(
     """
     import paddle
 
+    from picoquant.int8.build import Int8Source, build_network
     from picoquant.int8.operators import quantizable_operators
-    from picoquant.int8.paddle_writer import Int8Source, write_lite_model
+    from picoquant.int8.paddle_writer import write_lite_model
     from picoquant.int8.scheme import QuantAwareSettings
     from picoquant.paddle_program.session import static_session
     from picoquant.paddle_program.static import load_model, strip_feed_fetch
@@ -80,6 +81,6 @@ def quick_int8(
         floats = frozenset(operators[index].output for index in kept)
         operators = tuple(operator for operator in operators if operator.output not in floats)
         source = Int8Source(model.path, {}, ranges, operators, settings, kept_float=floats)
-        write_lite_model(source, executor, folder)
+        write_lite_model(build_network(source), folder)
     write_infer_config(model.config, folder)
     return ModelFolder.open(folder)

@@ -16,7 +16,8 @@ import yaml
 from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError, UserError, WeightsError
-from picoquant.npu.partitioned import read_split
+from picoquant.int8.files import open_network
+from picoquant.npu.partitioned import read_partitioned
 from picoquant.packaging.forms import ONNX_VARIANTS
 from picoquant.packaging.package import Facts, Models, package
 from picoquant.packaging.prepared import Prepared
@@ -127,9 +128,9 @@ def test_what_opt_does_not_need_is_left_out_and_changes_no_scale(taken_apart, sm
     for name, given in (("whole", program), ("smaller", smaller_for_opt(program))):
         write_program(given, tmp_path / name)
         opt.run(tmp_path / name, small.params, tmp_path / f"{name}.d", "verisilicon_timvx,arm", "protobuf")
-        split = read_split(tmp_path / f"{name}.d", {})
+        split = read_partitioned(tmp_path / f"{name}.d", {})
         made[name] = [
-            (op.kind, op.name, {k: v for k, v in op.attributes.items() if k.endswith("_scale")})
+            (op.op_type, op.name, {k: v for k, v in op.attributes.items() if k.endswith("_scale")})
             for op in split.at("npu")
         ]
     assert made["smaller"] == made["whole"] and len(made["whole"]) > 10
@@ -159,7 +160,7 @@ def test_broken_rules_are_warnings_and_the_partition_file_is_packaged(split_mode
     assert check["npu_pieces_with_partition_file"] == 1
     # opt was given the file: without it the .nb has two pieces.
     program = batch_of_one(split_model.model, split_model.config.input_size)
-    make_nb(program, split_model.params, tmp_path / "plain.nb", target, opt)
+    make_nb(program, split_model.params, tmp_path / "plain.nb", target, opt, open_network(split_model))
     pieces = [path.read_bytes().count(b"\x08\0\0\0subgraph") for path in _nbs(result, tmp_path)]
     assert pieces == [1, 2]
 
@@ -254,7 +255,7 @@ def test_target_without_paddle_lite_needs_no_opt(small, tmp_path):
 def test_every_shipped_target(name, taken_apart, small, opt, tmp_path):
     from picoquant.backends.paddle_lite.export import make_nb
 
-    make_nb(taken_apart[0], small.params, tmp_path / "model.nb", load_target(name), opt)
+    make_nb(taken_apart[0], small.params, tmp_path / "model.nb", load_target(name), opt, taken_apart[2])
     assert (tmp_path / "model.nb").stat().st_size > 10_000
 
 

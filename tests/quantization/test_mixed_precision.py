@@ -12,7 +12,7 @@ import pytest
 
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError
-from picoquant.int8.activations import one_range_a_group
+from picoquant.int8.activations import unified_ranges
 from picoquant.int8.completeness import check_int8_model
 from picoquant.int8.ignored_layers import choose, layer_names
 from picoquant.int8.operators import QuantizedOperator
@@ -214,14 +214,14 @@ def test_the_fewest_are_found(least):
     assert len(tried) == len(set(tried)) <= 8 and all(1 <= count <= 12 for count in tried)
 
 
-def test_one_range_a_group():
+def test_unified_ranges():
     ranges = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 3.0}
     groups = [("a", "b"), ("c", "d", "e"), ("f", "g")]
-    assert one_range_a_group(ranges, groups) == {"a": 2.0, "b": 2.0, "c": 4.0, "d": 4.0, "e": 4.0}
-    assert one_range_a_group(ranges, groups, {"a", "d"})["b"] == 1.0
-    assert one_range_a_group(ranges, groups, {"a", "d"})["c"] == 3.0
+    assert unified_ranges(ranges, groups) == {"a": 2.0, "b": 2.0, "c": 4.0, "d": 4.0, "e": 4.0}
+    assert unified_ranges(ranges, groups, {"a", "d"})["b"] == 1.0
+    assert unified_ranges(ranges, groups, {"a", "d"})["c"] == 3.0
 
 
-def test_qat_writes_one_range_a_group(small_model, tmp_path):
+def test_qat_writes_unified_ranges(small_model, tmp_path):
     _, described = run(small_model, tmp_path, method="qat")
     assert described["full_check"]["several_scales"] == []

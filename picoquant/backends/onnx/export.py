@@ -15,20 +15,19 @@ def write_onnx_form(folder: ModelFolder, path: Path) -> None:
     """
     from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
     from picoquant.backends.onnx.qdq import make_onnx, write_onnx
-    from picoquant.int8.paddle_reader import read_quantised
+    from picoquant.int8.files import open_network
     from picoquant.paddle_program.edit import batch_of_one, write_program
-    from picoquant.paddle_program.params import read_params
 
     facts = program_facts(folder.model)
     inside = len(facts.outputs[0][1]) == 2  # NMS: paddle2onnx's form of it is for one image
     if not facts.quantised and not inside:
         write_onnx(paddle_to_onnx(folder.model, folder.params), path)
         return
-    program = batch_of_one(folder.model, folder.config.input_size)
     if facts.quantised:
-        quantised = read_quantised(program, read_params(program, folder.params), folder.model)
-        write_onnx(make_onnx(quantised, folder.params), path)
+        network = open_network(folder).for_one_image(folder.config.input_size, str(folder.model))
+        write_onnx(make_onnx(network), path)
         return
+    program = batch_of_one(folder.model, folder.config.input_size)
     single = path.with_suffix(".pdmodel")
     write_program(program, single)
     write_onnx(paddle_to_onnx(single, folder.params), path)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from picoquant.backends.onnx.graph import Graph, attribute
+from picoquant.backends.onnx.graph import Graph
 
 
 def simplify(graph: Graph, known: Container[str]) -> None:
@@ -107,41 +107,18 @@ def fold_bias(graph: Graph) -> None:
         graph.remove(add)
 
 
-def fold_batch_norm(graph: Graph) -> dict[str, np.ndarray]:
-    """Fold each batch-norm into the convolution before it, whose bias then holds its shift.
-
-    The weights are left as they are: the factor of each output channel is returned instead, for weights
-    in levels take it in their scale.
-
-    Returns: factors `[out channels]`, float64, by the convolution's name.
-    """
-    factors = {}
-    for norm in [node for node in graph.nodes if node.op_type == "BatchNormalization"]:
-        conv = graph.producer(norm.input[0])
-        alone = len(graph.users(norm.input[0])) == 1 and norm.input[0] not in graph.outputs
-        if conv is None or conv.op_type != "Conv" or not alone or len(norm.output) != 1:
-            continue
-        if not all(name in graph.constants for name in [*norm.input[1:], *conv.input[1:]]):
-            continue
-        gamma, beta, mean, variance = (graph.constants[name].astype(np.float64) for name in norm.input[1:5])
-        factor = gamma / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
-        bias = graph.constants[conv.input[2]].astype(np.float64) if len(conv.input) > 2 else 0.0
-        name = f"{norm.output[0]}.bias"
-        graph.constants[name] = ((bias - mean) * factor + beta).astype(np.float32)
-        del conv.input[2:]
-        conv.input.append(name)
-        conv.output[0] = norm.output[0]
-        graph.remove(norm)
-        factors[conv.name] = factor
-    return factors
-
-
 def share_constants(graph: Graph) -> None:
-    """Store equal constants once."""
+    """Store equal constants once, but for INT8 weights.
+
+    Those ONNX Runtime rewrites on x86 without VNNI, when it is asked to compute exactly, and fails where two operators
+    read one (1.31: "Attempt to replace the existing tensor").
+    """
     first: dict[tuple, str] = {}
     names = {}
     for name in sorted({name for node in graph.nodes for name in node.input} & set(graph.constants)):
         value = graph.constants[name]
+        if value.dtype == np.int8:
+            continue
         names[name] = first.setdefault((value.dtype.str, value.shape, value.tobytes()), name)
     for node in graph.nodes:
         for position, name in enumerate(node.input):

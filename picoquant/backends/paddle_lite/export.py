@@ -9,7 +9,8 @@ from typing import Any
 
 from picoquant.backends.paddle_lite.integer_form import integer_form
 from picoquant.backends.paddle_lite.opt_tool import OptTool
-from picoquant.int8.paddle_reader import files_without_rounding, read_quantised
+from picoquant.int8.network import Int8Network
+from picoquant.int8.paddle_form import files_without_rounding
 from picoquant.paddle_program.edit import smaller_for_opt, write_program
 from picoquant.paddle_program.params import read_params, write_params
 from picoquant.targets.profiles import Target
@@ -34,12 +35,13 @@ def make_nb(
     out: Path,
     target: Target,
     opt: OptTool,
+    network: Int8Network | None,
     fp16: bool = False,
     partition: str = "",
 ) -> None:
     """Optimise a program for a target.
 
-    For an NPU it is given to opt in its integer form; with a partition file as it is, for the file names its
+    For an NPU opt gets it in its integer form; with a partition file as it is, for the file names its
     operators.
 
     Args:
@@ -48,6 +50,7 @@ def make_nb(
         out: the `.nb` to write.
         target: says which Paddle Lite targets are valid.
         opt: Paddle Lite's opt.
+        network: what an INT8 program is a form of; None for a float one.
         fp16: a CPU that has half precision computes a float model in it.
         partition: operators to keep on the CPU, see `npu.partition`.
 
@@ -58,8 +61,8 @@ def make_nb(
         LOG.warning("%s", said)
     with tempfile.TemporaryDirectory(prefix="picoquant-nb-") as scratch:
         model, values = Path(scratch) / "model.pdmodel", Path(scratch) / "model.pdiparams"
-        if target.on_npu and not partition:
-            program, params = _integers(program, params, values)
+        if target.on_npu and not partition and network is not None:
+            program, params = _integers(program, params, network, values)
         program, params = files_without_rounding(program, params, values)
         if target.on_npu:
             program = smaller_for_opt(program)
@@ -67,10 +70,9 @@ def make_nb(
         opt.run(model, params, out, target.paddle_lite.valid_targets, partition=partition, fp16=fp16)
 
 
-def _integers(program: Any, params: Path, place: Path) -> tuple[Any, Path]:
-    """The integer form and where its stored values are; what was given where there is none."""
-    values = read_params(program, params)
-    made = integer_form(program, values, read_quantised(program, values, params))
+def _integers(program: Any, params: Path, network: Int8Network, place: Path) -> tuple[Any, Path]:
+    """The integer form and where its stored values are; both unchanged where there is none."""
+    made = integer_form(program, read_params(program, params), network)
     if made is None:
         return program, params
     write_params(*made, place)

@@ -15,86 +15,85 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.int8.paddle_reader import QuantizedProgram, without_rounding
+from picoquant.int8.layers import CONVOLUTIONS
+from picoquant.int8.network import Int8Network
+from picoquant.int8.paddle_form import OUT_THRESHOLD, copied, name_at, without_rounding
 
-_CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 _GONE = ""  # type of an operator that is to be dropped
 
 
 def integer_form(
-    program: Any, params: Mapping[str, np.ndarray], quantised: QuantizedProgram
+    program: Any, values: Mapping[str, np.ndarray], network: Int8Network
 ) -> tuple[Any, dict[str, np.ndarray]] | None:
     """The program and its stored values with integer convolutions, biases inside.
 
     The `fake_quantize` of activations stay: opt tells by them that the model is INT8, and takes the scales from them.
 
     Args:
-        program: `ProgramDesc` in Paddle Lite's form, as for `read_quantised`; left as it is.
-        params: its stored values.
-        quantised: the program taken apart.
+        program: `ProgramDesc` in Paddle Lite's form, see `paddle_form.py`; left as it is.
+        values: its stored tensors.
+        network: what it is a form of.
 
     Returns: None where something else than convolutions is quantised, which is left to opt's own passes, and where
         there are batch-norms, which opt would fold into such convolutions.
     """
-    if any(op.kind not in _CONVOLUTIONS for op in quantised.operators):
+    if any(op.op_type not in CONVOLUTIONS for op in network.operators):
         return None
     if any(op.type == "batch_norm" for op in program.blocks[0].ops):
         return None
     program = without_rounding(program)
-    values, block = dict(params), program.blocks[0]
+    stored, block = dict(values), program.blocks[0]
     makers = {name: op for op in block.ops for slot in op.outputs for name in slot.arguments}
     convolutions = {}
-    for quantity in quantised.operators:
-        dequantise = makers[quantity.output]
-        op = convolutions[quantity.output] = makers[_argument(dequantise.inputs, "X")]
-        _slot(op.outputs, "Output").arguments[0] = quantity.output
+    for operator in network.operators:
+        dequantise = makers[operator.output]
+        op = convolutions[operator.output] = makers[name_at(dequantise.inputs, "X")]
+        _slot(op.outputs, "Output").arguments[0] = operator.output
         dequantise.type = _GONE
-        values[quantity.weight] = quantity.levels
+        stored[operator.weight] = operator.integers
         op.attrs.add(name="enable_int8", type=_messages().BOOLEAN, b=True)
-        scales = np.broadcast_to(quantity.weight_scales, len(quantity.levels))
+        scales = np.broadcast_to(operator.scales.astype(np.float32), len(operator.integers))
         op.attrs.add(name="Filter0_scale", type=_messages().FLOATS, floats=scales.tolist())
-    _move_biases(program, convolutions, values)
-    kept = [_copy(op) for op in block.ops if op.type != _GONE]
+    _move_biases(program, convolutions, network, stored)
+    kept = [copied(op) for op in block.ops if op.type != _GONE]
     del block.ops[:]
     block.ops.extend(kept)
-    _only_used_variables(program, values)
-    stored = {variable.name for variable in block.vars if variable.persistable}
-    return program, {name: value for name, value in values.items() if name in stored}
+    _only_used_variables(program, stored)
+    kept_names = {variable.name for variable in block.vars if variable.persistable}
+    return program, {name: value for name, value in stored.items() if name in kept_names}
 
 
-def _move_biases(program: Any, convolutions: Mapping[str, Any], values: dict[str, np.ndarray]) -> None:
-    """Make each bias that is added behind one of these convolutions alone an input of it."""
+def _move_biases(
+    program: Any, convolutions: Mapping[str, Any], network: Int8Network, values: dict[str, np.ndarray]
+) -> None:
+    """Make each bias that is fused into one of these convolutions an input of it."""
     block = program.blocks[0]
     uses = Counter(name for op in block.ops for slot in op.inputs for name in slot.arguments)
     variables = {variable.name: variable for variable in block.vars}
-    for op in block.ops:
-        if op.type != "elementwise_add":
-            continue
-        result, bias = (_argument(op.inputs, slot) for slot in ("X", "Y"))
-        convolution = convolutions.get(result)
-        if convolution is None or bias not in values or uses[result] != 1 or uses[bias] != 1:
-            continue
-        axis = next((attribute.i for attribute in op.attrs if attribute.name == "axis"), -1)
-        shape, channels = values[bias].shape, len(values[_argument(convolution.inputs, "Filter")])
-        if not (shape == (channels,) and axis == 1) and shape != (1, channels, 1, 1):
-            continue
-        values[bias] = values[bias].reshape(channels)
-        variables[bias].type.lod_tensor.tensor.dims[:] = [channels]
+    adds = {_argument(op.outputs, "Out"): op for op in block.ops if op.type == "elementwise_add"}
+    for output, convolution in convolutions.items():
+        layer = network.layers[output]
+        add = adds.get(layer.fused[0].name) if layer.bias is not None else None
+        bias = "" if add is None else _argument(add.inputs, "Y")
+        if bias not in values or uses[bias] != 1:
+            continue  # one that is shared, or reshaped before, stays an operator of its own
+        values[bias] = network.values[layer.bias]
+        variables[bias].type.lod_tensor.tensor.dims[:] = values[bias].shape
         convolution.inputs.add(parameter="Bias", arguments=[bias])
-        _slot(convolution.outputs, "Output").arguments[0] = _argument(op.outputs, "Out")
+        _slot(convolution.outputs, "Output").arguments[0] = _argument(add.outputs, "Out")
         # The range is now that of the sum.
-        kept = [_copy(attribute) for attribute in convolution.attrs if "threshold" not in attribute.name]
-        kept += [_copy(attribute) for attribute in op.attrs if attribute.name == "out_threshold"]
+        kept = [copied(attribute) for attribute in convolution.attrs if "threshold" not in attribute.name]
+        kept += [copied(attribute) for attribute in add.attrs if attribute.name == OUT_THRESHOLD]
         del convolution.attrs[:]
         convolution.attrs.extend(kept)
-        op.type = _GONE
+        add.type = _GONE
 
 
 def _only_used_variables(program: Any, values: Mapping[str, np.ndarray]) -> None:
     """Drop what no operator names, and say which weights are int8."""
     block = program.blocks[0]
     named = {name for op in block.ops for slot in (*op.inputs, *op.outputs) for name in slot.arguments}
-    kept = [_copy(variable) for variable in block.vars if variable.name in named]
+    kept = [copied(variable) for variable in block.vars if variable.name in named]
     for variable in kept:
         if variable.name in values and values[variable.name].dtype == np.int8:
             variable.type.lod_tensor.tensor.data_type = _messages().VarType.INT8
@@ -115,8 +114,3 @@ def _slot(slots: Any, parameter: str) -> Any:
 
 def _argument(slots: Any, parameter: str) -> str:
     return _slot(slots, parameter).arguments[0]
-
-
-def _copy(message: Any) -> Any:
-    """A message that outlives the list it was in."""
-    return type(message).FromString(message.SerializeToString())

@@ -18,14 +18,15 @@ def write_float_form(folder: ModelFolder, model: Path, params: Path) -> None:
         folder: a float or an INT8 model.
         model, params: files to write.
     """
-    from picoquant.int8.paddle_reader import float_weights, read_quantised
+    from picoquant.int8.files import open_network
     from picoquant.paddle_program.edit import batch_of_one, write_program
     from picoquant.paddle_program.params import read_params, write_params
 
-    program = batch_of_one(folder.model, folder.config.input_size)
-    values = read_params(program, folder.params)
     if program_facts(folder.model).quantised:
-        quantised = read_quantised(program, values, folder.model)
-        program, values = quantised.network, float_weights(quantised, values)
+        network = open_network(folder).for_one_image(folder.config.input_size, str(folder.model))
+        program, values = network.program, network.values
+    else:
+        program = batch_of_one(folder.model, folder.config.input_size)
+        values = read_params(program, folder.params)
     write_program(program, model)
     write_params(program, values, params)

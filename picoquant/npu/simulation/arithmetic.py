@@ -1,7 +1,7 @@
-"""Whole numbers that stand for values, and how a sum of products becomes one of them.
+"""Integers that stand for values, and how a sum of products becomes one of them.
 
-A *level* is a stored number minus the zero point, so that level times scale is the value. All functions take
-and give levels; the zero point only sets which levels there are.
+*Steps* are an integer minus its zero point, so that steps times scale are the value. All functions take and return
+steps; the zero point only sets which there are.
 """
 
 from __future__ import annotations
@@ -12,63 +12,55 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from picoquant.int8.quant_params import QuantParams
 from picoquant.targets.integer_rules import Rules
 
 INT32 = (-(2**31), 2**31 - 1)
 
 
-@dataclass(frozen=True)
-class Levels:
-    """How a tensor is stored.
+def held(absmax: float, rules: Rules, non_negative: bool = False) -> QuantParams:
+    """How a target holds a tensor.
 
-    Attributes:
-        scale: value of one level.
-        zero_point: the stored number of 0.0.
-        low, high: the smallest and largest level.
+    Args:
+        absmax: largest absolute value, which is 127 steps.
+        rules: of the target. Symmetric: zero point 128 of uint8, 0 of int8, whatever the values are. Otherwise a
+            tensor without negative values has its 255 steps from 0 to `absmax`.
+        non_negative: whether no value is below 0.
     """
+    if rules.symmetric or not non_negative:
+        return _integers(absmax / 127, rules, 128)
+    return _integers(absmax / 255, rules, 0)
 
-    scale: float
-    zero_point: int
-    low: int
-    high: int
 
-    @classmethod
-    def of(cls, top: float, rules: Rules, negative: bool = True) -> Levels:
-        """Levels of a tensor.
+def held_from_zero(absmax: float, rules: Rules) -> QuantParams:
+    """The scale of `held` with the zero point at the end: 255 steps from 0 (a sigmoid's result on VeriSilicon)."""
+    return _integers(absmax / 127, rules, 0)
 
-        Args:
-            top: largest absolute value, which is level 127.
-            rules: of the target. Symmetric: zero point 128 of uint8, 0 of int8, whatever the values are.
-                Otherwise a tensor without negative values has its 255 levels from 0 to `top`.
-            negative: whether values below 0 occur.
-        """
-        first = 0 if rules.arithmetic.numbers == "uint8" else -128
-        if rules.symmetric or negative:
-            return cls(top / 127, first + 128, -128, 127)
-        return cls(top / 255, first, 0, 255)
 
-    @classmethod
-    def from_zero(cls, top: float, rules: Rules) -> Levels:
-        """The same scale as `of`, zero point at the end: 255 levels from 0 (a sigmoid's result on VeriSilicon)."""
-        first = 0 if rules.arithmetic.numbers == "uint8" else -128
-        return cls(top / 127, first, 0, 255)
+def _integers(scale: float, rules: Rules, below: int) -> QuantParams:
+    """8-bit integers of which `below` are below the zero point."""
+    signed = rules.arithmetic.numbers != "uint8"
+    return QuantParams(scale, below - 128 if signed else below, signed=signed, narrow=False)
 
-    def limited(self, low: float, high: float, rounding: str) -> tuple[int, int]:
-        """The levels of an activation that ends at `low` and `high`, within those that there are."""
-        ends = [self.low, self.high]
-        for place, value in enumerate((low, high)):
-            if math.isfinite(value):
-                ends[place] = int(rounded(np.float64(value / self.scale), rounding))
-        return max(ends[0], self.low), min(ends[1], self.high)
 
-    def quantise(self, values: np.ndarray, rounding: str) -> np.ndarray:
-        """Values to levels, int16."""
-        levels = rounded(values / np.float32(self.scale), rounding)
-        return np.clip(levels, self.low, self.high).astype(np.int16)
+def limited(params: QuantParams, low: float, high: float, rounding: str) -> tuple[int, int]:
+    """The steps of an activation that ends at the values `low` and `high`, within those that there are."""
+    ends = [params.low, params.high]
+    for place, value in enumerate((low, high)):
+        if math.isfinite(value):
+            ends[place] = int(rounded(np.float64(value / params.scale), rounding))
+    return max(ends[0], params.low), min(ends[1], params.high)
 
-    def values(self, levels: np.ndarray) -> np.ndarray:
-        """Levels to values, float32."""
-        return levels.astype(np.float32) * np.float32(self.scale)
+
+def to_steps(values: np.ndarray, params: QuantParams, rounding: str) -> np.ndarray:
+    """Values to steps, int16."""
+    steps = rounded(values / np.float32(params.scale), rounding)
+    return np.clip(steps, params.low, params.high).astype(np.int16)
+
+
+def to_values(steps: np.ndarray, params: QuantParams) -> np.ndarray:
+    """Steps to values, float32."""
+    return steps.astype(np.float32) * np.float32(params.scale)
 
 
 def rounded(values: np.ndarray, rounding: str) -> np.ndarray:
@@ -144,7 +136,7 @@ class Requantiser:
     Attributes:
         factors: `[n]` scale of a sum divided by the result's.
         multiplier: the same in integers; None: the target multiplies by float32.
-        low, high: levels of the result.
+        low, high: steps of the result.
         rounding: of halves.
     """
 
@@ -163,7 +155,7 @@ class Requantiser:
         return cls(factors, multiplier, low, high, rules.arithmetic.rounding)
 
     def __call__(self, sums: np.ndarray, axis: int = 0) -> np.ndarray:
-        """Levels, int16.
+        """Steps, int16.
 
         Args:
             sums: whole numbers within int32, of any type.
@@ -174,15 +166,15 @@ class Requantiser:
             shape[axis] = -1
         if self.multiplier is None:
             scaled = sums.astype(np.float32) * self.factors.astype(np.float32).reshape(shape)
-            levels = rounded(scaled, self.rounding)
+            steps = rounded(scaled, self.rounding)
         else:
             number, shift = (part.reshape(shape) for part in (self.multiplier.number, self.multiplier.shift))
-            levels = shifted(sums.astype(np.int64) * number, shift, self.rounding)
-        return np.clip(levels, self.low, self.high).astype(np.int16)
+            steps = shifted(sums.astype(np.int64) * number, shift, self.rounding)
+        return np.clip(steps, self.low, self.high).astype(np.int16)
 
 
-def table(function: Callable, source: Levels, result: Levels, rounding: str) -> np.ndarray:
-    """A function of one tensor as 256 entries: the result's level for each of the source's, from its lowest."""
+def table(function: Callable, source: QuantParams, result: QuantParams, rounding: str) -> np.ndarray:
+    """A function of one tensor as 256 entries: the result's steps for each of the source's, from its lowest."""
     values = np.arange(source.low, source.high + 1, dtype=np.float64) * source.scale
-    levels = rounded(function(values) / result.scale, rounding)
-    return np.clip(levels, result.low, result.high).astype(np.int16)
+    steps = rounded(function(values) / result.scale, rounding)
+    return np.clip(steps, result.low, result.high).astype(np.int16)

@@ -1,4 +1,4 @@
-"""Operators between tensors of levels: sums, products, pooling, moving. Images are `[C, H, W]`."""
+"""Operators between tensors of steps: sums, products, pooling, moving. Images are `[C, H, W]`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from picoquant.npu.simulation.arithmetic import Levels, Multiplier, Requantiser, rounded, shifted
+from picoquant.int8.quant_params import QuantParams
+from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser, rounded, shifted
 from picoquant.npu.simulation.convolution import Geometry, padded, windows_of
 from picoquant.targets.integer_rules import Rules
 
 
 def add(
-    first: np.ndarray, second: np.ndarray, sources: Sequence[Levels], result: Levels, rules: Rules
+    first: np.ndarray, second: np.ndarray, sources: Sequence[QuantParams], result: QuantParams, rules: Rules
 ) -> np.ndarray:
     """The sum of two tensors: each times its factor, added, rounded once.
 
@@ -23,16 +24,16 @@ def add(
     if bits:
         made = Multiplier.of(factors, bits, common=True)
         total = first.astype(np.int64) * made.number[0] + second.astype(np.int64) * made.number[1]
-        levels = shifted(total, int(made.shift[0]), rounding)
+        steps = shifted(total, int(made.shift[0]), rounding)
     else:
         scales = [np.float32(source.scale) for source in sources]
         total = first.astype(np.float32) * scales[0] + second.astype(np.float32) * scales[1]
-        levels = rounded(total / np.float32(result.scale), rounding)
-    return np.clip(levels, result.low, result.high).astype(np.int16)
+        steps = rounded(total / np.float32(result.scale), rounding)
+    return np.clip(steps, result.low, result.high).astype(np.int16)
 
 
 def multiply(
-    first: np.ndarray, second: np.ndarray, sources: Sequence[Levels], result: Levels, rules: Rules
+    first: np.ndarray, second: np.ndarray, sources: Sequence[QuantParams], result: QuantParams, rules: Rules
 ) -> np.ndarray:
     """The product of two tensors that broadcast (a map and one number a channel, for example)."""
     factor = sources[0].scale * sources[1].scale / result.scale
@@ -41,17 +42,17 @@ def multiply(
     )
 
 
-def rescale(levels: np.ndarray, source: Levels, result: Levels, rules: Rules) -> np.ndarray:
-    """The same values in another tensor's levels; nothing is done where the scales are equal."""
+def rescale(steps: np.ndarray, source: QuantParams, result: QuantParams, rules: Rules) -> np.ndarray:
+    """The same values in another tensor's steps; nothing is done where the scales are equal."""
     if np.isclose(source.scale, result.scale, rtol=1e-6, atol=0):
         if source.low >= result.low and source.high <= result.high:
-            return levels
-        return np.clip(levels, result.low, result.high)
-    return Requantiser.of(source.scale / result.scale, rules, result.low, result.high)(levels)
+            return steps
+        return np.clip(steps, result.low, result.high)
+    return Requantiser.of(source.scale / result.scale, rules, result.low, result.high)(steps)
 
 
 def max_pool(image: np.ndarray, size: tuple[int, int], geometry: Geometry) -> np.ndarray:
-    """The largest level of each window; the border never wins."""
+    """The largest step of each window; the border never wins."""
     views = windows_of(padded(image, geometry, np.iinfo(image.dtype).min), size, geometry)
     result = views[0].copy()
     for view in views[1:]:
@@ -63,8 +64,8 @@ def average_pool(
     image: np.ndarray,
     size: tuple[int, int],
     geometry: Geometry,
-    source: Levels,
-    result: Levels,
+    source: QuantParams,
+    result: QuantParams,
     rules: Rules,
     exclusive: bool = True,
 ) -> np.ndarray:
@@ -79,8 +80,8 @@ def average_pool(
     counts = np.broadcast_to(sum(inside), sums.shape)
     factor = source.scale / result.scale
     if np.isclose(factor, 1.0, rtol=1e-6, atol=0):
-        levels = _divided(sums, counts, rules.arithmetic.rounding)
-        return np.clip(levels, result.low, result.high).astype(np.int16)
+        steps = _divided(sums, counts, rules.arithmetic.rounding)
+        return np.clip(steps, result.low, result.high).astype(np.int16)
     pooled = np.empty(sums.shape, np.int16)
     for count in np.unique(counts):
         here = counts == count
@@ -97,6 +98,6 @@ def _divided(sums: np.ndarray, counts: np.ndarray, rounding: str) -> np.ndarray:
     return np.sign(sums) * (whole + up)
 
 
-def look_up(levels: np.ndarray, entries: np.ndarray, source: Levels) -> np.ndarray:
+def look_up(steps: np.ndarray, entries: np.ndarray, source: QuantParams) -> np.ndarray:
     """A table's results; see `arithmetic.table`."""
-    return entries[levels.astype(np.int32) - source.low]
+    return entries[steps.astype(np.int32) - source.low]

@@ -10,9 +10,9 @@ import numpy as np
 import paddle
 
 from picoquant.int8.fake_quant_run import Simulation
-from picoquant.int8.layers import Layer
 from picoquant.paddle_program.static import InferenceModel, Inserter, write_variable
 from picoquant.quantization.analysis.analyse import Analysis
+from picoquant.quantization.analysis.layers import Layer
 from picoquant.quantization.analysis.network import Network
 from picoquant.quantization.analysis.variants import with_own_inputs
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import DataError
-from picoquant.int8.fake_quant_run import Range, Simulation
-from picoquant.int8.layers import Layer
+from picoquant.int8.fake_quant_run import Simulation
+from picoquant.int8.quant_params import QuantParams
+from picoquant.quantization.analysis.layers import Layer
 from picoquant.quantization.analysis.network import Network, min_max_ranges, observe
 from picoquant.quantization.analysis.noise import Noise
 from picoquant.quantization.analysis.quantities import Quantities, plain_outputs
@@ -58,7 +59,7 @@ class TensorCost:
 
     name: str
     made_by: str
-    limits: Range | None
+    limits: QuantParams | None
     values: Values
     saturated: float
     rounding: float
@@ -212,7 +213,7 @@ class _Together:
             if name in exact and exact[name].shape == found[name].shape:
                 self.built_up[name].add(exact[name], found[name])
             if name in self._ranges:
-                self.rounding[name].add(own[name], self._ranges[name].rounded(own[name]))
+                self.rounding[name].add(own[name], self._ranges[name].fake_quantise(own[name]))
                 self.saturation[name].add(own[name])
         should = self._quantities([exact[name] for name in self._fetched])
         for quantity, value in self._quantities([found[name] for name in self._fetched]).items():

@@ -17,29 +17,27 @@ import paddle
 
 from picoquant.errors import DataError
 from picoquant.int8.activations import TargetTensors, target_tensors
-from picoquant.int8.fake_quant_run import Range, Simulation, rounded_weight
-from picoquant.int8.layers import Layer, find_layers
+from picoquant.int8.fake_quant_run import Simulation
+from picoquant.int8.files import open_network
 from picoquant.int8.operators import QuantizedOperator, quantizable_operators
-from picoquant.int8.paddle_reader import QuantizedProgram, read_quantised
+from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.paddle_program.params import read_params
-from picoquant.paddle_program.program import read_program
+from picoquant.paddle_program.params import write_params
 from picoquant.paddle_program.static import (
     InferenceModel,
     load_model,
     read_variable,
     with_outputs,
-    write_variable,
 )
+from picoquant.quantization.analysis.layers import Layer, find_layers
 from picoquant.quantization.analysis.statistics import Values, Watch
 from picoquant.storage.files import whole_file
 
-_LARGEST = 127
 _NMS = "multiclass_nms3"
-_THRESHOLD = "out_threshold"
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Network:
     executor: Any
     tensors: TargetTensors
     layers: tuple[Layer, ...]
-    ranges: Mapping[str, Range]
+    ranges: Mapping[str, QuantParams]
     rounded: Mapping[str, np.ndarray]
 
     def fully_quantised(self, outputs: Sequence[str]) -> Simulation:
@@ -97,12 +95,12 @@ def load_float(folder: ModelFolder, scratch: Path, executor: Any, quant: QuantAw
     fold_model(scratch, executor)
     model = before_nms(load_model(scratch, executor))
     operators = quantizable_operators(model.program, quant)
-    tensors = target_tensors(model.program, model.feeds)
-    layers = find_layers(model.program, operators, tensors)
+    tensors = target_tensors(model.graph())
+    layers = find_layers(model.graph(), operators)
     scope = paddle.static.global_scope()
     rounded = {
         layer.name: rounded_weight(
-            read_variable(scope, layer.operator.weight), layer.operator, quant.weight_bits
+            read_variable(scope, layer.operator.weight), layer.operator.axis, quant.weight_bits
         )
         for layer in layers
     }
@@ -116,44 +114,31 @@ def load_int8(folder: ModelFolder, scratch: Path, executor: Any, seed: int = 0) 
 
     Raises: `WeightsError` for a float model or one in another form.
     """
-    program = read_program(folder.model)
-    taken = read_quantised(program, read_params(program, folder.params), folder.model)
-    _copy(folder, scratch)
-    write_program(taken.network, scratch / MODEL)
+    network = open_network(folder)
+    scratch.mkdir(parents=True, exist_ok=True)
+    write_program(network.program, scratch / MODEL)
+    write_params(network.program, network.values, scratch / PARAMS)
     model = before_nms(load_model(scratch, executor))
-    scope, random = paddle.static.global_scope(), np.random.default_rng(seed)
+    random = np.random.default_rng(seed)
     operators, noisy = [], {}
-    for operator in taken.operators:
-        shape = [-1 if axis == operator.axis else 1 for axis in range(operator.levels.ndim)]
-        scales = operator.weight_scales.reshape(shape if operator.axis >= 0 else ())
-        write_variable(scope, operator.weight, (operator.levels * scales).astype(np.float32))
-        moved = operator.levels + random.uniform(-0.5, 0.5, operator.levels.shape)
-        noisy[operator.output] = (moved * scales).astype(np.float32)
+    for operator in network.operators:
+        moved = operator.integers + random.uniform(-0.5, 0.5, operator.integers.shape)
+        noisy[operator.output] = operator.params.dequantise(moved).astype(np.float32)
         operators.append(
             QuantizedOperator(
-                operator.kind, operator.output, operator.activation, operator.weight, operator.axis
+                operator.op_type,
+                operator.output,
+                operator.activation,
+                operator.weight,
+                operator.params.axis,
             )
         )
-    tensors = target_tensors(model.program, model.feeds)
-    layers = find_layers(model.program, operators, tensors)
-    ranges = _own_ranges(program, taken)
-    ranges = {name: Range.symmetric(ranges[name]) for name in tensors.names if name in ranges}
+    tensors = target_tensors(model.graph())
+    layers = find_layers(model.graph(), operators)
+    params = {name: network.tensors[name].params for name in tensors.names if name in network.tensors}
+    ranges = {name: one for name, one in params.items() if one is not None}
     rounded = {layer.name: noisy[layer.operator.output] for layer in layers}
     return Network("int8", model, executor, tensors, layers, ranges, rounded)
-
-
-def _own_ranges(program: Any, taken: QuantizedProgram) -> dict[str, float]:
-    """Largest absolute values: of the convolutions' inputs, and what each operator notes of its result."""
-    ranges: dict[str, float] = {}
-    for op in program.blocks[0].ops:
-        noted = next((attribute.f for attribute in op.attrs if attribute.name == _THRESHOLD), 0.0)
-        if noted > 0:
-            for slot in op.outputs:
-                if slot.parameter in ("Out", "Output", "Y"):
-                    ranges.update(dict.fromkeys(slot.arguments, noted))
-    for operator in taken.operators:
-        ranges[operator.activation] = operator.activation_scale * _LARGEST
-    return ranges
 
 
 def observe(
@@ -184,14 +169,16 @@ def observe(
 
 def min_max_ranges(
     tensors: TargetTensors, values: Mapping[str, Values], symmetric: bool = True
-) -> dict[str, Range]:
+) -> dict[str, QuantParams]:
     """Ranges that clip nothing; tensors of a group get one. A tensor that is always 0 gets none."""
     ranges = {}
     for group in tensors.groups:
         low = min(0.0, *(values[name].low for name in group))
         high = max(0.0, *(values[name].high for name in group))
         if low < high:
-            limits = Range.symmetric(max(-low, high)) if symmetric else Range(low, high)
+            limits = (
+                QuantParams.symmetric(max(-low, high)) if symmetric else QuantParams.asymmetric(low, high)
+            )
             ranges.update(dict.fromkeys(group, limits))
     return ranges
 

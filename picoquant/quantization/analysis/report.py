@@ -60,8 +60,8 @@ def _tensor(tensor: TensorCost) -> dict[str, Any]:
     return {
         "tensor": tensor.name,
         "made_by": tensor.made_by,
-        "range_low": tensor.limits.low if tensor.limits else None,
-        "range_high": tensor.limits.high if tensor.limits else None,
+        "range_low": tensor.limits.lowest if tensor.limits else None,
+        "range_high": tensor.limits.highest if tensor.limits else None,
         "low": values.low,
         "high": values.high,
         "largest": values.largest,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from picoquant.int8.fake_quant_run import Range
+from picoquant.int8.quant_params import QuantParams
 
 _SAMPLED = 100_000  # values of an image that percentiles are counted on
 _PERCENTILES = (99.0, 99.9, 99.99)
@@ -71,10 +71,10 @@ class Watch:
 class Saturation:
     """The share of a tensor's values that its range clips, added up over images."""
 
-    def __init__(self, limits: Range) -> None:
+    def __init__(self, limits: QuantParams) -> None:
         # Half a level beyond the last one is still rounded to it, which is no clipping.
-        half = limits.step_and_zero()[0] / 2
-        self._low, self._high = limits.low - half, limits.high + half
+        half = limits.scale / 2
+        self._low, self._high = limits.lowest - half, limits.highest + half
         self._outside, self._all = 0, 0
 
     def add(self, value: np.ndarray) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.int8.fake_quant_run import Range, Simulation
-from picoquant.int8.layers import Layer
+from picoquant.int8.fake_quant_run import Simulation
+from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.onednn import use_onednn
 from picoquant.paddle_program.static import (
     InferenceModel,
@@ -26,6 +26,7 @@ from picoquant.paddle_program.static import (
     strip_feed_fetch,
     write_variable,
 )
+from picoquant.quantization.analysis.layers import Layer
 from picoquant.quantization.analysis.network import Network
 
 # What is rounded: (input and result, weight).
@@ -61,7 +62,7 @@ class LocalForms:
     def __init__(self, network: Network, more: Sequence[str] = ()) -> None:
         program = network.model.program.clone(for_test=True)
         block, scope = program.global_block(), paddle.static.global_scope()
-        ranges: dict[str, Range] = {}
+        ranges: dict[str, QuantParams] = {}
         self._exact = {layer.name: layer.output for layer in network.layers}
         self._forms: dict[tuple[str, str], str] = {}
         self._more = list(dict.fromkeys(more))
@@ -218,7 +219,8 @@ def _duplicate(
         names[layer.operator.activation] = activation
     if weight is not None:
         names[layer.operator.weight] = weight
-    for op in layer.chain:
+    for made in layer.chain:
+        op, _ = _find(block, made)
         for name in output_names(op):
             names[name] = inserter.variable(f"{name}@{form}", block.var(name)).name
         inputs, outputs = (

@@ -19,6 +19,7 @@ import numpy as np
 from picoquant.int8.operators import QuantizedOperator
 from picoquant.int8.weights import quantise_weight
 from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS
+from picoquant.paddle_program.paddings import explicit_paddings
 
 _SWEEPS = 20
 _DAMPING = 0.01
@@ -47,18 +48,12 @@ class Window:
     @classmethod
     def of(cls, conv: Any, height: int, width: int, size: tuple[int, int]) -> Window:
         """Of a program's operator, for an input of a height and width and a weight `[…, height, width]`."""
-        strides, dilations = tuple(conv.attr("strides")), tuple(conv.attr("dilations"))
-        kind, pads = conv.attr("padding_algorithm"), list(conv.attr("paddings"))
-        if kind == "VALID":
-            pads = [0, 0, 0, 0]
-        elif kind == "SAME":
-            dilations, pads = (1, 1), []
-            for length, kernel, stride in zip((height, width), size, strides):
-                whole = max((-(-length // stride) - 1) * stride + kernel - length, 0)
-                pads += [whole // 2, whole - whole // 2]
-        elif len(pads) == 2:
-            pads = [pads[0], pads[0], pads[1], pads[1]]
-        return cls(size, strides, dilations, tuple(pads), conv.attr("groups"))
+        attributes = conv.all_attrs()
+        strides, dilations = tuple(attributes["strides"]), tuple(attributes["dilations"])
+        if attributes.get("padding_algorithm") == "SAME":
+            dilations = (1, 1)
+        pads = explicit_paddings(attributes, size, (height, width))
+        return cls(size, strides, dilations, pads, conv.attr("groups"))
 
     def patches(self, value: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
         """What is seen at some places of the result.

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.int8.fake_quant_run import rounded_weight
 from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS, stored_bias
 from picoquant.paddle_program.static import read_variable, write_variable
 
@@ -49,7 +49,7 @@ def correct_biases(
         if bias is None or sum(bias in op.input_arg_names for op in block.ops) > 1:
             continue
         weight = read_variable(scope, operator.weight)
-        error = rounded_weight(weight, operator, bits) - (exact or {}).get(operator.weight, weight)
+        error = rounded_weight(weight, operator.axis, bits) - (exact or {}).get(operator.weight, weight)
         error = error.sum(axis=(2, 3))
         groups = conv.attr("groups")
         inputs = means[operator.activation].reshape(groups, error.shape[1])

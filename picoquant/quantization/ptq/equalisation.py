@@ -70,7 +70,7 @@ def equalise(
     """
     block = model.program.global_block()
     sites = _sites(block)
-    tensors = target_tensors(model.program, model.feeds)
+    tensors = target_tensors(model.graph())
     groups = {name: group for group in tensors.groups for name in group}
     ranges = channel_ranges(list(dict.fromkeys(name for site in sites for name in site[1:] if name)))
     done = []

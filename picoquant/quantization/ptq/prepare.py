@@ -156,7 +156,7 @@ def _prepare(
             len(equalised),
             written_out,
         )
-    tensors = target_tensors(model.program, model.feeds)
+    tensors = target_tensors(model.graph())
     operators = quantizable_operators(model.program, quant)
     inputs = {operator.activation for operator in operators}
     names = list(tensors.names)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.int8.activations import rounded_tensors
-from picoquant.int8.fake_quant_run import Range, round_tensors
+from picoquant.int8.activations import activation_quantisers
+from picoquant.int8.build import Int8Source
+from picoquant.int8.fake_quant_run import load_source, round_tensors
 from picoquant.int8.operators import scale_name
-from picoquant.int8.paddle_writer import Int8Source, load_source
+from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.static import save_program, strip_feed_fetch, with_outputs, write_variable
 from picoquant.quantization.qat.fake_quant import insert_fake_quantisation
 
@@ -38,9 +39,9 @@ def write_qat_graph(source: Int8Source, executor: Any, folder: Path) -> None:
         for operator in source.operators:
             top = np.array([source.ranges[operator.activation]], np.float32)
             write_variable(scope, scale_name(operator.activation), top)
-        names = rounded_tensors(program, loaded.feeds, source.operators)
+        names = activation_quantisers(loaded.graph(), source.operators)
         insert_fake_quantisation(program, scope, source.settings, training=False, operators=source.operators)
-        limits = {name: Range.symmetric(source.ranges[name]) for name in names if name in source.ranges}
+        limits = {name: QuantParams.symmetric(source.ranges[name]) for name in names if name in source.ranges}
         renamed = round_tensors(
             program.global_block(), scope, limits, loaded.feeds, source.settings.activation_bits
         )

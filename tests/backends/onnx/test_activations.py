@@ -121,7 +121,7 @@ def test_widened_convolution_gives_the_same(tmp_path):
     constants = {
         "w": random.integers(-127, 128, (1, 96, 5, 5)).astype(np.int8), "ws": np.float32([0.01]),
         "b": np.int32([77]), "bs": np.float32([0.001]),
-        "w2": np.full((3, 1, 1, 1), 90, np.int8), "w2s": np.float32([0.1, 0.2, 0.3]),
+        "w2": np.full((3, 1, 1, 1), 90, np.int8), "w2s": np.float32([0.1, 0.2, 0.3]), "w2z": np.zeros(3, np.int8),
         "s": np.float32(0.1), "z": np.uint8(0), "xz": np.uint8(128),
     }  # fmt: skip
     nodes = [
@@ -130,7 +130,7 @@ def test_widened_convolution_gives_the_same(tmp_path):
         ("DequantizeLinear", ["b", "bs"], ["bd"], {"axis": 0}),
         ("Conv", ["xd", "wd", "bd"], ["c"], {"pads": [2] * 4}),
         ("QuantizeLinear", ["c", "s", "z"], ["cq"]), ("DequantizeLinear", ["cq", "s", "z"], ["cd"]),
-        ("DequantizeLinear", ["w2", "w2s"], ["w2d"], {"axis": 0}),
+        ("DequantizeLinear", ["w2", "w2s", "w2z"], ["w2d"], {"axis": 0}),
         ("Conv", ["cd", "w2d"], ["y"]),
     ]  # fmt: skip
     x = random.normal(0, 1, (1, 96, 24, 24)).astype(np.float32)  # 24 * 24 * 2400 bytes to copy: worth it

@@ -106,8 +106,12 @@ def test_thin_convolution_in_pairs_of_columns(tmp_path):
     random = np.random.default_rng(4)
     nodes, constants = quantised_conv(random, 1, 96, (5, 5), pads=[2] * 4)
     constants.update(w2=np.full((3, 1, 1, 1), 90, np.int8), w2s=np.float32([0.1, 0.2, 0.3]))
+    constants["w2z"] = np.zeros(3, np.int8)
     nodes[-1] = ("DequantizeLinear", ["cq", "s", "z"], ["cd"])
-    nodes += [("DequantizeLinear", ["w2", "w2s"], ["w2d"], {"axis": 0}), ("Conv", ["cd", "w2d"], ["y"])]
+    nodes += [
+        ("DequantizeLinear", ["w2", "w2s", "w2z"], ["w2d"], {"axis": 0}),
+        ("Conv", ["cd", "w2d"], ["y"]),
+    ]
     x = random.normal(0, 1, (1, 96, 42, 42)).astype(np.float32)  # 42 * 42 * 2400 bytes to copy
     made = model(nodes, constants, list(x.shape), 19)
     graph = same(made, lambda graph: widen_thin_convolutions(graph, graph.shapes) == ["c"], x, tmp_path)

@@ -87,7 +87,7 @@ def test_a_box_by_hand(tmp_path):
 
 
 def test_variants_of_one_model_agree(taken_apart, small, tmp_path):
-    model = make_onnx(taken_apart[2], small.params)
+    model = make_onnx(taken_apart[2])
     feed = feed_of(sample_image(32, 32), ["image", "scale_factor"], CONFIG)
     made = {}
     for kind in ("raw", "boxes", "detections"):

@@ -12,14 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from picoquant.backends.onnx.graph import Graph
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.backends.onnx.parity import compare, run_onnx
-from picoquant.backends.onnx.qdq import in_other_scales, make_onnx, with_factor
-from picoquant.backends.onnx.simplify import fold_batch_norm
+from picoquant.backends.onnx.qdq import make_onnx
 from picoquant.errors import ToolError
-from picoquant.int8.int32_bias import with_exact_bias, with_room_for_bias
-from picoquant.int8.paddle_reader import read_quantised
+from picoquant.int8.paddle_reader import read_network
+from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.network_input import feed_of, sample_image
 from picoquant.paddle_program.params import read_params
@@ -27,9 +25,9 @@ from tests.networks.small_int8 import CONFIG, write_small
 
 
 @pytest.fixture(scope="module")
-def int8_file(small, taken_apart, tmp_path_factory):
+def int8_file(taken_apart, tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    onnx.save(make_onnx(taken_apart[2], small.params), path)
+    onnx.save(make_onnx(taken_apart[2]), path)
     return path
 
 
@@ -43,12 +41,16 @@ def with_more_outputs(path, name, feed, kind=TensorProto.UINT8):
 
 
 @pytest.fixture(scope="module")
-def integer_file(small, taken_apart, tmp_path_factory):
+def integer_file(taken_apart, tmp_path_factory):
     """The network whose results all have a range, so that no tensor on the way to an output is float."""
-    names = {variable.name for variable in taken_apart[2].network.blocks[0].vars}
-    whole = replace(taken_apart[2], ranges=dict.fromkeys(names, 20.0))
+    network, params = taken_apart[2], QuantParams.symmetric(20.0)
+    tensors = {
+        name: tensor if tensor.params else replace(tensor, params=params)
+        for name, tensor in network.tensors.items()
+    }
+    whole = replace(network, tensors=tensors)
     path = tmp_path_factory.mktemp("onnx") / "integer.onnx"
-    onnx.save(make_onnx(whole, small.params), path)
+    onnx.save(make_onnx(whole), path)
     return path
 
 
@@ -85,21 +87,22 @@ def test_bytes_are_limited_to_paddles_levels(integer_file):
 
 
 def test_scales_are_those_of_the_paddle_program(integer_file, taken_apart):
-    _, params, quantised = taken_apart
+    _, params, network = taken_apart
     stored = {item.name: numpy_helper.to_array(item) for item in onnx.load(integer_file).graph.initializer}
     nodes = onnx.load(integer_file).graph.node
     pairs = {node.input[0]: node.input[1:] for node in nodes if node.op_type == "QuantizeLinear"}
-    for operator in quantised.operators:
+    for operator in network.operators:
         scale, zero = (stored[name] for name in pairs[operator.activation])
         signed = operator.activation == "image"
         assert zero == (128 if signed else 0)
-        np.testing.assert_allclose(scale, operator.activation_scale, rtol=1e-6)
+        np.testing.assert_allclose(scale, network.tensors[operator.activation].params.scale, rtol=1e-6)
     maker = {node.output[0]: node for node in nodes}
     convolutions = [node for node in nodes if node.op_type == "Conv"]
-    heads = [operator for operator in quantised.operators if operator.weight.startswith(("class", "box"))]
+    heads = [operator for operator in network.operators if operator.weight.startswith(("class", "box"))]
     for operator in heads:  # without batch-norm, whose factor the others' scales hold
         conv = next(node for node in convolutions if node.name == operator.output)
-        levels, scales = (stored[name] for name in maker[conv.input[1]].input)
+        levels, scales, zeros = (stored[name] for name in maker[conv.input[1]].input)
+        assert zeros.dtype == np.int8 and not zeros.any()
         np.testing.assert_array_equal(levels, params[operator.weight])
         np.testing.assert_allclose(scales, params[f"{operator.weight}@channel_scale"] / 127, rtol=1e-6)
 
@@ -161,70 +164,10 @@ def test_dead_channel_keeps_its_bias(int8_file):
 def test_weights_shared_by_two_levels(tmp_path):
     folder = write_small(tmp_path, shared=True)
     program = batch_of_one(folder.model, (32, 32))
-    quantised = read_quantised(program, read_params(program, folder.params), folder.model)
+    network = read_network(program, read_params(program, folder.params), folder.model)
     path = tmp_path / "model.onnx"
-    onnx.save(make_onnx(quantised, folder.params), path)
+    onnx.save(make_onnx(network), path)
     assert min(compare(folder, path, "raw", sample_image(32, 32))["signal_to_noise_db"]) > 60
-
-
-def test_batch_norm_folds_into_bias_and_factor(tmp_path):
-    # One channel: conv gives 3x (no bias); norm: gamma 2, beta 1, mean 6, variance 4 - 1e-5.
-    # factor = 2 / sqrt(4) = 1; bias = (0 - 6) * 1 + 1 = -5.
-    stored = {
-        "w": np.full((1, 1, 1, 1), 3.0),
-        "gamma": [2.0],
-        "beta": [1.0],
-        "mean": [6.0],
-        "variance": [4.0 - 1e-5],
-    }
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"]),
-        helper.make_node("BatchNormalization", ["c", "gamma", "beta", "mean", "variance"], ["y"]),
-    ]
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 1, 2, 2]) for n in ("x", "y")]
-    constants = [numpy_helper.from_array(np.asarray(v, np.float32), n) for n, v in stored.items()]
-    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
-    onnx.save(model, tmp_path / "norm.onnx")
-    edited = Graph(model)
-    factors = fold_batch_norm(edited)
-    np.testing.assert_allclose(factors["c"], [1.0], rtol=1e-6)
-    onnx.save(edited.finish(), tmp_path / "folded.onnx")
-    feed = {"x": np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)}
-    before, after = (run_onnx(tmp_path / name, feed)[0] for name in ("norm.onnx", "folded.onnx"))
-    np.testing.assert_allclose(after.ravel(), [-5, -2, 1, 4], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4)
-
-
-def test_factor_changes_scale_and_sign_only():
-    levels = np.array([[10, -127], [5, 0]], np.int8)
-    # Channel 0 times -2: signs turn, scale 0.5 becomes 1.0. Channel 1 times 0: all zero, scale above 0.
-    changed, scales = with_factor(levels, np.array([0.5, 0.25]), np.array([-2.0, 0.0]), 0)
-    assert changed.tolist() == [[-10, 127], [0, 0]] and changed.dtype == np.int8
-    assert scales[0] == 1.0 and 0 < scales[1] < 1e-9
-
-
-def test_room_for_bias():
-    levels = np.array([[100], [100]], np.int8)
-    # Channel 0: 1 / (1e-3 * 0.1) = 1e4 fits. Channel 1: 1 / (1e-12 * 0.1) = 1e13 does not; the scale rises
-    # to 1 / (2^30 * 0.1), and 100 levels of 1e-12 are then less than half a level.
-    before = np.array([1e-3, 1e-12])
-    scales = with_room_for_bias(before, np.array([1.0, 1.0]), 0.1)
-    changed = in_other_scales(levels, before, scales)
-    assert changed.tolist() == [[100], [0]]
-    np.testing.assert_allclose(scales, [1e-3, 1 / (2**30 * 0.1)])
-
-
-def test_bias_is_a_whole_number_of_units():
-    levels = np.array([[100], [100], [100], [100]], np.int8)
-    scales, bias = np.array([0.01, 1.0, 90.0, 1.0]), np.array([0.5, 2.5, 3.0, 0.01])
-    # Input level 1, result level 0.1, so a bias may be off by 0.025. Channel 0: 50 units, as it was.
-    # Channel 1: 2.5 units become 2 of 1.25, weights 100 of 1 become 80 of 1.25. Channel 2: 3 / 90 of a unit;
-    # with units of 2 * 0.1 it is 15 of them, and 100 * 90 is limited to 127 * 0.2. Channel 3: not felt.
-    finer = with_exact_bias(scales, bias, 1.0, 0.1)
-    changed = in_other_scales(levels, scales, finer)
-    assert changed.ravel().tolist() == [100, 80, 127, 100]
-    np.testing.assert_allclose(finer, [0.01, 1.25, 0.2, 1.0])
 
 
 def test_operator_that_paddle2onnx_dislikes_is_named(small):

@@ -7,10 +7,10 @@ import pytest
 
 from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.backends.paddle_lite.integer_form import integer_form
-from picoquant.int8.paddle_reader import files_without_rounding, read_quantised
-from picoquant.npu.partitioned import read_split
+from picoquant.int8.paddle_form import files_without_rounding
+from picoquant.int8.paddle_reader import read_network
+from picoquant.npu.partitioned import CPU, NPU, read_partitioned
 from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
-from picoquant.paddle_program.graph import CPU, NPU
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params, write_params
@@ -51,8 +51,8 @@ def by_opt(opt, program, params, folder):
     folder.mkdir()
     write_program(smaller_for_opt(program), folder / "model")
     opt.run(folder / "model", params, folder / "made", PLACES, "protobuf")
-    split = read_split(folder / "made", {})
-    assert len(split.pieces) == 1 and len(split.at(NPU)) > 10
+    split = read_partitioned(folder / "made", {})
+    assert len(split.subgraphs) == 1 and len(split.at(NPU)) > 10
     values = read_params(read_program(folder / "made" / "model"), folder / "made" / "params")
     return {op.name: op for op in split.at(NPU)}, values, split
 
@@ -60,13 +60,13 @@ def by_opt(opt, program, params, folder):
 def apart(model: ModelFolder):
     program = batch_of_one(model.model, model.config.input_size)
     values = read_params(program, model.params)
-    return program, values, read_quantised(program, values, model.model)
+    return program, values, read_network(program, values, model.model)
 
 
 def both(model: ModelFolder, opt, folder):
-    program, values, quantised = apart(model)
+    program, values, network = apart(model)
     plain = files_without_rounding(program, model.params, folder / "values")
-    made = integer_form(program, values, quantised)
+    made = integer_form(program, values, network)
     write_params(*made, folder / "params")
     return (
         by_opt(opt, *plain, folder / "plain"),
@@ -85,7 +85,7 @@ def test_same_network_with_the_biases_inside(bccd, opt, tmp_path):
         if bias is not None:
             # The addition gave this result: its convolution, its stored bias, its scale.
             sum_of = dict(other.inputs)
-            assert other.kind == "elementwise_add" and sum_of["Y0"] == bias
+            assert other.op_type == "elementwise_add" and sum_of["Y0"] == bias
             assert made[bias].ravel().tolist() == values[bias].ravel().tolist()
             assert made[bias].shape == made[inputs["Filter0"]].shape[:1]
             assert attributes.pop("Output0_scale") == other.attributes["Out0_scale"]
@@ -94,7 +94,7 @@ def test_same_network_with_the_biases_inside(bccd, opt, tmp_path):
         if bias is not None:
             known.pop("Output0_scale")
         attributes.pop("out_threshold", None)
-        assert (op.kind, inputs, attributes) == (other.kind, dict(other.inputs), known)
+        assert (op.op_type, inputs, attributes) == (other.op_type, dict(other.inputs), known)
         weight = inputs.get("Filter0")
         if weight is not None:
             assert made[weight].dtype == values[weight].dtype == "int8"
@@ -102,12 +102,12 @@ def test_same_network_with_the_biases_inside(bccd, opt, tmp_path):
 
 
 def test_what_else_takes_a_bias_or_a_result_keeps_it(bccd):
-    program, values, quantised = apart(bccd)
+    program, values, _ = apart(bccd)
     adds = [op for op in program.blocks[0].ops if op.type == "elementwise_add"]
     first, second = (next(s for s in op.inputs if s.parameter == "Y").arguments for op in adds[:2])
     second[0] = first[0]  # one bias for two
     program.blocks[0].ops.add(type="relu6").inputs.add(parameter="X", arguments=[_x(adds[2])])
-    made, _ = integer_form(program, values, quantised)
+    made, _ = integer_form(program, values, read_network(program, values, bccd.model))
     left = [op for op in made.blocks[0].ops if op.type == "elementwise_add"]
     assert [_x(op) for op in left[:3]] == [_x(op) for op in adds[:3]]
     assert len(left) == 3 + 1  # and the one of two computed tensors
@@ -122,8 +122,8 @@ def _x(op):
 
 
 def test_nb_of_picodet_s_npu_is_under_its_limit(bccd, opt, tmp_path):
-    program = batch_of_one(bccd.model, bccd.config.input_size)
-    make_nb(program, bccd.params, tmp_path / "model.nb", load_target("rv1126"), opt)
+    program, _, network = apart(bccd)
+    make_nb(program, bccd.params, tmp_path / "model.nb", load_target("rv1126"), opt, network)
     size = (tmp_path / "model.nb").stat().st_size
     assert 1_100_000 < size < 1_700_000  # the INT8 weights alone are 1.10 MB
     data = (tmp_path / "model.nb").read_bytes()

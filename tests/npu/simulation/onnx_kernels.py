@@ -7,6 +7,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from picoquant.backends.onnx.runtime import session_options
+
 _TYPES = {np.uint8: TensorProto.UINT8, np.int8: TensorProto.INT8}
 
 
@@ -38,9 +40,7 @@ def onnx_runtime(kind: str, inputs: dict, result_type: type, domain: str = "", *
     )
     opsets = [helper.make_opsetid("", 13), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options = session_options(1)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from picoquant.int8.functions import function_of
+from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation import operators
-from picoquant.npu.simulation.arithmetic import Levels, Requantiser, table
+from picoquant.npu.simulation.arithmetic import Requantiser, held, table
 from picoquant.npu.simulation.convolution import Geometry, convolve, exact_type
 from picoquant.targets.integer_rules import Arithmetic, Rules
 from tests.npu.simulation.onnx_kernels import onnx_runtime
@@ -21,15 +23,15 @@ RULES = pytest.mark.parametrize("rules", [FLOAT, FIXED], ids=["float", "fixed"])
 f32 = np.float32
 
 
-def stored(levels: np.ndarray, how: Levels) -> np.ndarray:
+def stored(levels: np.ndarray, how: QuantParams) -> np.ndarray:
     return (levels + how.zero_point).astype(np.uint8)
 
 
-def random_levels(seed: int, shape: tuple, how: Levels) -> np.ndarray:
+def random_levels(seed: int, shape: tuple, how: QuantParams) -> np.ndarray:
     return np.random.default_rng(seed).integers(how.low, how.high + 1, shape).astype(np.int16)
 
 
-def scale_and_zero(how: Levels, name: str) -> dict:
+def scale_and_zero(how: QuantParams, name: str) -> dict:
     return {f"{name}_scale": f32(how.scale), f"{name}_zero": np.uint8(how.zero_point)}
 
 
@@ -59,7 +61,7 @@ def agrees(found: np.ndarray, wanted: np.ndarray, rules: Rules) -> None:
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_convolution(rules, shape, geometry, per_channel):
     random = np.random.default_rng(7)
-    source, result = Levels.of(4.0, rules), Levels.of(6.0, rules)
+    source, result = held(4.0, rules), held(6.0, rules)
     image = random_levels(1, (16, 13, 15), source)
     weights = random.integers(-127, 128, shape).astype(np.int8)
     count = shape[0] if per_channel else 1
@@ -94,7 +96,7 @@ def test_convolution_beyond_float32_is_computed_in_float64():
 @RULES
 def test_matrix_product(rules):
     """A 1x1 convolution is QLinearMatMul."""
-    source, result = Levels.of(4.0, rules), Levels.of(9.0, rules)
+    source, result = held(4.0, rules), held(9.0, rules)
     image = random_levels(2, (32, 1, 50), source)
     weights = np.random.default_rng(3).integers(-127, 128, (20, 32)).astype(np.int8)
     sums = convolve(image, weights[:, :, None, None].astype(f32), Geometry()).astype(np.int64)
@@ -115,7 +117,7 @@ def test_matrix_product(rules):
 @pytest.mark.parametrize("kind", ["Add", "Mul"])
 @pytest.mark.parametrize("second_shape", [(1, 16, 9, 11), (1, 16, 1, 1)])
 def test_sum_and_product(rules, kind, second_shape):
-    sources, result = (Levels.of(3.0, rules), Levels.of(1.7, rules)), Levels.of(4.1, rules)
+    sources, result = (held(3.0, rules), held(1.7, rules)), held(4.1, rules)
     first, second = random_levels(4, (1, 16, 9, 11), sources[0]), random_levels(5, second_shape, sources[1])
     compute = operators.add if kind == "Add" else operators.multiply
     wanted = onnx_runtime(
@@ -131,8 +133,8 @@ def test_sum_and_product(rules, kind, second_shape):
 
 @RULES
 def test_concat_brings_each_to_the_results_scale(rules):
-    sources = (Levels.of(3.0, rules), Levels.of(5.0, rules))
-    result = Levels.of(5.0, rules)
+    sources = (held(3.0, rules), held(5.0, rules))
+    result = held(5.0, rules)
     parts = [random_levels(seed, (1, 4, 5, 5), how) for seed, how in enumerate(sources)]
     found = np.concatenate(
         [operators.rescale(part, how, result, rules) for part, how in zip(parts, sources)], axis=1
@@ -153,7 +155,7 @@ def test_concat_brings_each_to_the_results_scale(rules):
 @pytest.mark.parametrize("same_scale", [True, False])
 @pytest.mark.parametrize("border", [0, 1])
 def test_average_pool(rules, same_scale, border):
-    source, result = Levels.of(3.0, rules), Levels.of(3.0 if same_scale else 2.2345678, rules)
+    source, result = held(3.0, rules), held(3.0 if same_scale else 2.2345678, rules)
     image = random_levels(6, (16, 10, 10), source)
     geometry = Geometry((2, 2), (border,) * 4)
     found = operators.average_pool(image, (3, 3), geometry, source, result, rules)
@@ -167,7 +169,7 @@ def test_average_pool(rules, same_scale, border):
 
 @RULES
 def test_global_average_pool(rules):
-    source, result = Levels.of(3.0, rules), Levels.of(1.3, rules)
+    source, result = held(3.0, rules), held(1.3, rules)
     image = random_levels(8, (64, 7, 9), source)
     found = operators.average_pool(image, (7, 9), Geometry((7, 9)), source, result, rules)
     wanted = onnx_runtime(
@@ -179,7 +181,7 @@ def test_global_average_pool(rules):
 
 
 def test_max_pool():
-    source = Levels.of(3.0, FIXED)
+    source = held(3.0, FIXED)
     image = random_levels(9, (8, 11, 11), source)
     found = operators.max_pool(image, (3, 3), Geometry((2, 2), (1, 1, 1, 1)))
     wanted = onnx_runtime(
@@ -194,8 +196,8 @@ def test_max_pool():
 
 
 def test_sigmoid_and_leaky_relu_are_tables():
-    source = Levels.of(6.0, FLOAT)
-    result = Levels.of(1.0, FLOAT)
+    source = held(6.0, FLOAT)
+    result = held(1.0, FLOAT)
     levels = np.arange(-128, 128, dtype=np.int16)
     inputs = {"x": stored(levels, source), **scale_and_zero(source, "a"), **scale_and_zero(result, "b")}
     functions = {
@@ -211,11 +213,9 @@ def test_sigmoid_and_leaky_relu_are_tables():
 
 @pytest.mark.parametrize("function", ["hard_sigmoid", "hard_swish"])
 def test_piecewise_tables_by_hand(function):
-    from picoquant.npu.simulation.steps import _FUNCTIONS
-
-    source, result = Levels.of(127 / 16, FIXED), Levels.of(1.27, FIXED)  # a sixteenth, and a hundredth
+    source, result = held(127 / 16, FIXED), held(1.27, FIXED)  # a sixteenth, and a hundredth
     values = {"slope": 1 / 6, "offset": 0.5} if function == "hard_sigmoid" else {}
-    entries = table(_FUNCTIONS[function](values), source, result, "half_to_even")
+    entries = table(function_of(function, values), source, result, "half_to_even")
     at = {level: int(entries[level + 128]) for level in (-128, -48, -24, 0, 24, 48, 127)}
     hand = {
         "hard_sigmoid": {-128: 0, -48: 0, -24: 25, 0: 50, 24: 75, 48: 100, 127: 100},

@@ -38,47 +38,45 @@ def decibel(found, wanted):
 def test_each_convolution_is_the_float_one_of_its_own_input(model, image):
     """Convolution, bias and batch-norm as the program has them, in float64, of the levels that went in: the
     rounded result is the simulation's but next to halves."""
-    from picoquant.int8.paddle_reader import float_weights, read_quantised
+    from picoquant.int8.paddle_reader import take_apart
     from picoquant.paddle_program.edit import batch_of_one
-    from picoquant.paddle_program.graph import source_split
+    from picoquant.paddle_program.graph import read_graph
     from picoquant.paddle_program.params import read_params
 
     program = batch_of_one(model.model, (SIZE, SIZE))
-    quantised = read_quantised(program, read_params(program, model.params), model.model)
-    values = float_weights(quantised, read_params(program, model.params))
-    split = source_split(quantised.network)
-    after = {name: op for op in split.operators for _, name in op.inputs}
+    _, operators, _ = take_apart(program, read_params(program, model.params), model.model)
+    values = {**read_params(program, model.params), **{op.weight: op.value for op in operators.values()}}
+    graph = read_graph(take_apart(program, values, model.model)[0])
     simulation = NpuSimulation(model, RULES)
-    held = simulation.run_levels(image, keep=True)
+    held = simulation.run_steps(image, keep=True)
     checked = different = total = 0
-    for conv in quantised.operators:
-        how = simulation.levels[conv.activation]
-        op = next(op for op in split.operators if op.name == conv.output)
+    for conv in operators.values():
+        how = simulation.params[conv.activation]
+        op = graph.producer(conv.output)
         source = held[conv.activation].astype(np.float64) * how.scale
         result, name = (
             float_convolution(source, values[conv.weight].astype(np.float64), op.attributes),
             op.name,
         )
         while name not in held:
-            op = after[name]
+            op = graph.users(name)[0]
             names, name = dict(op.inputs), op.name
-            if op.kind == "batch_norm":
+            if op.op_type == "batch_norm":
                 gamma, beta, mean, variance = (
                     values[names[slot]].reshape(1, -1, 1, 1)
                     for slot in ("Scale0", "Bias0", "Mean0", "Variance0")
                 )
                 result = (result - mean) / np.sqrt(variance + op.attributes["epsilon"]) * gamma + beta
-            elif op.kind == "elementwise_add":  # its bias is a stored one behind a reshape
-                bias = next(other for other in split.operators if other.name == names["Y0"]).inputs[0][1]
+            elif op.op_type == "elementwise_add":  # its bias is a stored one behind a reshape
+                bias = graph.producer(names["Y0"]).inputs[0][1]
                 result = result + values[bias].reshape(1, -1, 1, 1)
             else:
-                result = np.clip(result, 0, {"relu6": 6.0, "relu": np.inf}[op.kind])
-        how = simulation.levels[name]
-        wanted = np.clip(np.rint(result / how.scale), how.low, how.high)
-        off = np.abs(held[name] - wanted)
+                result = np.clip(result, 0, {"relu6": 6.0, "relu": np.inf}[op.op_type])
+        how = simulation.params[name]
+        expected = np.clip(np.rint(result / how.scale), how.low, how.high)
+        off = np.abs(held[name] - expected)
         assert off.max() <= 1, name
         different, total, checked = different + np.count_nonzero(off), total + off.size, checked + 1
-    # The bias is rounded to whole sums, which moves what is next to a half.
     assert checked == 122 and different < total / 500
 
 
@@ -133,14 +131,14 @@ def test_the_rules_decide(model, image):
         for rules in (("half_away", 31), ("half_to_even", 15))
     )
     asymmetric = NpuSimulation(model, Rules(RULES.arithmetic, symmetric=False))
-    relu = next(name for name in exact.levels if name.startswith("relu6"))
-    assert (exact.levels[relu].zero_point, exact.levels[relu].high) == (128, 127)
-    assert (asymmetric.levels[relu].zero_point, asymmetric.levels[relu].high) == (0, 255)
-    first = exact.run_levels(image, keep=True)[relu]
+    relu = next(name for name in exact.params if name.startswith("relu6"))
+    assert (exact.params[relu].zero_point, exact.params[relu].high) == (128, 127)
+    assert (asymmetric.params[relu].zero_point, asymmetric.params[relu].high) == (0, 255)
+    first = exact.run_steps(image, keep=True)[relu]
     for other in (half, coarse):
-        off = np.abs(other.run_levels(image, keep=True)[relu] - first)
+        off = np.abs(other.run_steps(image, keep=True)[relu] - first)
         assert off.max() <= 1 and np.count_nonzero(off) < off.size / 20
-    steps = asymmetric.run_levels(image, keep=True)[relu] - first * 255 / 127
+    steps = asymmetric.run_steps(image, keep=True)[relu] - first * 255 / 127
     assert np.abs(steps).max() <= 2.5
 
 

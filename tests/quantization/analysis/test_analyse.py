@@ -10,9 +10,10 @@ import paddle
 import pytest
 
 from picoquant.errors import WeightsError
-from picoquant.int8.fake_quant_run import Range
+from picoquant.int8.build import Int8Source, build_network
 from picoquant.int8.operators import quantizable_operators
-from picoquant.int8.paddle_writer import Int8Source, write_lite_model
+from picoquant.int8.paddle_writer import write_lite_model
+from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -58,7 +59,8 @@ def test_layers_are_convolutions_with_what_follows(network):
     ] * 3
     assert [layer.weight_shape for layer in network.layers[:2]] == [(8, 3, 3, 3), (8, 1, 3, 3)]
     # Bias and ReLU6 are inside; the last two have a bias only.
-    kinds = [[op.type for op in layer.chain] for layer in network.layers]
+    graph = network.model.graph()
+    kinds = [[graph.producer(name).op_type for name in layer.chain] for layer in network.layers]
     assert kinds[0][1:] == ["elementwise_add", "relu6"] and kinds[4][1:] == ["elementwise_add"]
     assert len({layer.name for layer in network.layers}) == 5
 
@@ -87,7 +89,7 @@ def test_the_layer_with_a_useless_range_is_the_worst(small_model, tmp_path, sess
     scope = paddle.static.global_scope()
     # A head's bias far from its values: with a range of 500 a level is worth more than they are.
     head = plain.layers[3]
-    bias = head.chain[1].input("Y")[0]
+    bias = plain.model.graph().producer(head.chain[1]).input("Y0")
     write_variable(scope, bias, read_variable(scope, bias) + np.array([0, 500], np.float32))
     network = with_min_max_ranges(plain, feeds())
     found = analyse(network, feeds())
@@ -108,7 +110,7 @@ def test_weights_alone_and_activations_alone_are_apart(network):
 def test_a_narrow_range_saturates(network):
     name = network.layers[2].output
     assert all(tensor.saturated == 0 for tensor in analyse(network, feeds(1)).tensors)
-    narrow = replace(network, ranges={**network.ranges, name: Range.symmetric(1e-3)})
+    narrow = replace(network, ranges={**network.ranges, name: QuantParams.symmetric(1e-3)})
     tensor = next(tensor for tensor in analyse(narrow, feeds(1)).tensors if tensor.name == name)
     assert tensor.saturated > 0.2  # whatever ReLU6 lets through
     assert tensor.rounding < 1
@@ -118,18 +120,18 @@ def test_an_int8_model_is_analysed_with_its_own_ranges(network, small_model, tmp
     folder = tmp_path / "folded"
     folder.mkdir()
     save_program(network.model.program, session, folder)
-    ranges = {name: limits.high for name, limits in network.ranges.items()}
+    ranges = {name: params.absmax for name, params in network.ranges.items()}
     ranges[network.layers[0].output] /= 4
     operators = quantizable_operators(network.model.program, QUANT)
     weights = {o.weight: read_variable(paddle.static.global_scope(), o.weight) for o in operators}
-    write_lite_model(Int8Source(folder, weights, ranges, operators, QUANT), session, tmp_path / "int8")
+    write_lite_model(build_network(Int8Source(folder, weights, ranges, operators, QUANT)), tmp_path / "int8")
     model = ModelFolder.open(tmp_path / "int8", config=CONFIG)
     with static_session():
         int8 = load_int8(model, tmp_path / "s", paddle.static.Executor(paddle.CPUPlace()))
         found = analyse(int8, feeds())
     assert (found.kind, found.reference) == ("int8", "own weights")
     clipped = next(t for t in found.tensors if t.name == network.layers[0].output)
-    assert clipped.limits.high == pytest.approx(ranges[clipped.name], rel=1e-5)
+    assert clipped.limits.absmax == pytest.approx(ranges[clipped.name], rel=1e-5)
     assert clipped.saturated > 0 and all(t.saturated == 0 for t in found.tensors[:1])
     # It is the first layer's result and the second one's input: nothing is worse than these two.
     assert {cost.layer.index for cost in found.worst_first()[:2]} == {0, 1}

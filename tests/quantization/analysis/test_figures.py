@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from picoquant.int8.fake_quant_run import Range
+from picoquant.int8.quant_params import QuantParams
 from picoquant.quantization.analysis.noise import Noise, plain
 from picoquant.quantization.analysis.statistics import Saturation, Watch
 
@@ -43,6 +43,6 @@ def test_values_of_a_tensor():
 
 
 def test_saturation_is_what_lies_beyond_half_a_level():
-    seen = Saturation(Range.symmetric(127.0))  # levels of 1
+    seen = Saturation(QuantParams.symmetric(127.0))  # levels of 1
     seen.add(np.array([0.0, 127.4, 127.6, -200.0]))
     assert seen.share == 0.5

@@ -8,9 +8,11 @@ import pytest
 from paddle import nn
 
 from picoquant.int8.activations import target_tensors
-from picoquant.int8.fake_quant_run import Range, Simulation, rounded_weight
+from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.operators import quantizable_operators
+from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable
 from picoquant.quantization.ptq.activation_functions import felt_from
@@ -76,9 +78,9 @@ def ranges_of(model, executor, feed):
 
 def every_tensor(model, executor, feed):
     """The output with every tensor in INT8, min-max."""
-    names = target_tensors(model.program, model.feeds).names
+    names = target_tensors(model.graph()).names
     values = Simulation(model, executor, {}, outputs=names)(feed)
-    limits = {name: Range.symmetric(np.abs(value).max()) for name, value in zip(names, values)}
+    limits = {name: QuantParams.symmetric(np.abs(value).max()) for name, value in zip(names, values)}
     return Simulation(model, executor, limits)(feed)[0]
 
 
@@ -131,7 +133,7 @@ def test_bias_correction_takes_back_the_mean_shift(opened):
     scope = paddle.static.global_scope()
     operators = quantizable_operators(model.program, QuantAwareSettings(weight_bits=2))
     last = operators[-1]
-    weights = {last.weight: rounded_weight(read_variable(scope, last.weight), last, 2)}
+    weights = {last.weight: rounded_weight(read_variable(scope, last.weight), last.axis, 2)}
 
     def shift():
         found = Simulation(model, executor, {}, weights)(feed)[0] - before

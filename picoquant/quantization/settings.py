@@ -13,6 +13,7 @@ from typing import Any, Union
 
 from picoquant.errors import ConfigError
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.quantization.paddle_classes import require_class
 from picoquant.utils.setting_checks import between, frozen, listed, one_of, positive, thawed, whole_or_none
 
 LOSSES = ("l2", "soft_label", "dkd", "skd")
@@ -137,6 +138,7 @@ class QatTrainSettings:
                     "TrainConfig.learning_rate.type is missing: a class of paddle.optimizer.lr, for "
                     "example CosineAnnealingDecay"
                 )
+            require_class("TrainConfig.learning_rate.type", "paddle.optimizer.lr", rate["type"])
             if "learning_rate" in rate:
                 positive("TrainConfig.learning_rate.learning_rate", rate["learning_rate"])
         else:
@@ -150,10 +152,14 @@ class QatTrainSettings:
             raise ConfigError(f"TrainConfig.optimizer_builder: expected keys, found {builder!r}")
         for key in builder:
             one_of("TrainConfig.optimizer_builder", key, known)
-        for key in ("optimizer", "regularizer", "grad_clip"):
-            part = builder.get(key, {} if key == "optimizer" else {"type": ""})
+        modules = {"optimizer": "optimizer", "regularizer": "regularizer", "grad_clip": "nn"}
+        for key, module in modules.items():
+            if key != "optimizer" and key not in builder:
+                continue
+            part = builder.get(key)
             if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
                 raise ConfigError(f"TrainConfig.optimizer_builder.{key}.type is missing")
+            require_class(f"TrainConfig.optimizer_builder.{key}.type", f"paddle.{module}", part["type"])
 
     def steps(self, steps_per_epoch: int | None) -> int:
         """The number of steps to train.

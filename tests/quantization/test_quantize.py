@@ -271,12 +271,6 @@ def test_model_that_is_quantised_already(quantized, tmp_path):
         run(folder / "model", tmp_path, settings())
 
 
-def test_unknown_optimizer(small_model, tmp_path):
-    wanted = settings(optimizer_builder={"optimizer": {"type": "SDG"}})
-    with pytest.raises(ConfigError, match=r"optimizer.*has no SDG \(did you mean"):
-        run(small_model, tmp_path, wanted)
-
-
 @pytest.mark.parametrize("name", ["model.pdmodel", "model.pdiparams"])
 def test_damaged_model(small_model, tmp_path, name):
     folder = tmp_path / "damaged"

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from picoquant.cli.options import RUNNABLE
+from picoquant.errors import UserError
 
 
 @click.command()
@@ -50,7 +51,6 @@ def benchmark(
                picoquant benchmark --backend onnx --threads 1 --threads 2 --batch 1 --batch 8 --save-dir output/
     """
     from picoquant.commands.compare_runtimes import compare_classes
-    from picoquant.errors import UserError
     from picoquant.packaging.open_model import open_model
     from picoquant.runtimes import benchmark as library
     from picoquant.storage.files import write_json, write_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -49,21 +50,19 @@ def _without_targets(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "batch_transforms": kept}
 
 
-def input_size(recipe: Recipe) -> tuple[int, int]:
-    """Height and width of the network's input: `Global.input_size`, or what EvalReader resizes to.
+def resized_to(reader: ReaderSettings) -> tuple[int, int]:
+    """Height and width, pixels, that EvalReader resizes to.
 
-    Raises: `ConfigError` when neither says it.
+    Raises: `ConfigError` when it does not resize.
     """
-    if recipe.common.input_size:
-        return recipe.common.input_size
-    size = _resize_of(recipe, "EvalReader")
+    size = _resize_of(reader)
     if size is None:
         raise ConfigError("EvalReader.sample_transforms has no Resize; set Global.input_size=[height,width]")
     return size
 
 
-def _resize_of(recipe: Recipe, section: str) -> tuple[int, int] | None:
-    resize = _transform(reader_settings(recipe, section), "Resize")
+def _resize_of(reader: ReaderSettings) -> tuple[int, int] | None:
+    resize = _transform(reader, "Resize")
     if resize is None:
         return None
     target = resize.params.get("target_size")
@@ -74,22 +73,23 @@ def _resize_of(recipe: Recipe, section: str) -> tuple[int, int] | None:
 _IMAGE_SHAPE = "TestReader.inputs_def.image_shape"
 
 
-def export_size(recipe: Recipe) -> tuple[tuple[int, int], str]:
+def export_size(recipe: Recipe, reader: ReaderSettings) -> tuple[tuple[int, int], str]:
     """Height and width that a network is exported for, and one line that says which of several sizes that is.
 
     First counts `Global.input_size`, then `TestReader.inputs_def.image_shape` (by which PaddleDetection sets the size
     of an export), then what EvalReader resizes to. The line is empty where all that are there are the same.
+
+    Args:
+        recipe: with the first two.
+        reader: EvalReader's settings.
 
     Raises: `ConfigError` when none says it, or the network cannot have such an input.
     """
     common, shape = recipe.common.input_size, _image_shape(recipe)
     found = {"Global.input_size": common, _IMAGE_SHAPE: shape}
     if common is None:
-        found["EvalReader's Resize"] = _resize_of(recipe, "EvalReader")
-    known = {source: size for source, size in found.items() if size is not None}
-    if not known:
-        return input_size(recipe), ""
-    (source, size), *others = known.items()
+        found["EvalReader's Resize"] = resized_to(reader) if shape is None else _resize_of(reader)
+    (source, size), *others = ((source, size) for source, size in found.items() if size is not None)
     differ = ", ".join(f"{other} says {h}x{w}" for other, (h, w) in others if (h, w) != size)
     return size, f"input of {size[0]}x{size[1]} (height x width), from {source}; {differ}" if differ else ""
 
@@ -110,13 +110,14 @@ def _image_shape(recipe: Recipe) -> tuple[int, int] | None:
     return network_size(values[-2:], _IMAGE_SHAPE)
 
 
-def preprocessing(recipe: Recipe) -> dict[str, Any]:
-    """How EvalReader makes an exported network's input, as fields of `picoquant.export.InferConfig`.
+def preprocessing(reader: ReaderSettings, input_size: tuple[int, int]) -> dict[str, Any]:
+    """How EvalReader makes the network's input, as fields of `picoquant.export.InferConfig`.
 
-    Raises: `ConfigError` when an export could not describe it.
+    Args:
+        reader: EvalReader's settings.
+        input_size: height and width of the network's input, pixels.
     """
-    reader = reader_settings(recipe, "EvalReader")
-    found: dict[str, Any] = {"input_size": export_size(recipe)[0]}
+    found: dict[str, Any] = {"input_size": input_size}
     resize = _transform(reader, "Resize")
     if resize is not None:
         found["interp"] = int(resize.params.get("interp", 1))
@@ -152,9 +153,10 @@ def with_model_preprocessing(reader: ReaderSettings, config: Any) -> ReaderSetti
 
 
 def workers(recipe: Recipe) -> int:
-    """`worker_num`, but not more processes than the machine has cores."""
-    import os
+    """`worker_num`, but not more processes than the machine has cores.
 
+    Raises: `ConfigError` when it is no count.
+    """
     wanted = recipe.document.get("worker_num", 2)
     if not isinstance(wanted, int) or wanted < 0:
         raise ConfigError(f"worker_num: expected a whole number from 0, found {wanted!r}")

@@ -10,10 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.data import dataset_settings
-from picoquant.config.sections import SyntheticSettings
-from picoquant.data.class_names import some_names
+from picoquant.data.class_names import compare, in_order, match, same_names, some_names
+from picoquant.data.dataset import Dataset
+from picoquant.data.formats.load import class_names, load_dataset
+from picoquant.data.formats.shapes import CLASS_NAMES
+from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.data.settings import DatasetSettings
+from picoquant.data.subset import choose, listed
 from picoquant.errors import DataError
 from picoquant.stages.stage import Context
 from picoquant.storage.files import sha256
@@ -23,15 +26,12 @@ LOG = logging.getLogger("picoquant")
 
 def settings_of(context: Context, section: str) -> DatasetSettings:
     """Settings of `TrainDataset` or `EvalDataset`; generates the synthetic data set when asked for."""
-    if context.recipe.document.get("Synthetic") is None:
-        return dataset_settings(context.recipe, section)
+    plan = context.plan
+    if plan.synthetic is None:
+        return plan.train_dataset if section == "TrainDataset" else plan.eval_dataset
     if "Synthetic" not in context.loaded:
-        from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
-
-        wanted = asdict(context.recipe.section("Synthetic", SyntheticSettings))
-        made = write_synthetic(
-            context.run.root / "dataset", SyntheticSet(seed=context.recipe.common.seed, **wanted)
-        )
+        wanted = SyntheticSet(seed=plan.common.seed, **asdict(plan.synthetic))
+        made = write_synthetic(context.run.root / "dataset", wanted)
         context.loaded["Synthetic"] = dict(zip(("TrainDataset", "EvalDataset"), made))
     return context.loaded["Synthetic"][section]
 
@@ -50,15 +50,13 @@ def check(context: Context, section: str) -> None:
             )
 
 
-def load(context: Context, section: str) -> Any:
-    """The `picoquant.data.dataset.Dataset` of `TrainDataset` or `EvalDataset`.
+def load(context: Context, section: str) -> Dataset:
+    """The images of `TrainDataset` or `EvalDataset`, read once.
 
     The classes of both are in the order of `TrainDataset`, where that is there and has the same ones.
 
     Raises: `DataError` naming file, key and image.
     """
-    from picoquant.data.formats.load import load_dataset
-
     if section not in context.loaded:
         training = section == "TrainDataset"
         dataset = load_dataset(settings_of(context, section), training)
@@ -66,16 +64,13 @@ def load(context: Context, section: str) -> Any:
     return context.loaded[section]
 
 
-def _in_order_of_training(context: Context, dataset: Any) -> Any:
+def _in_order_of_training(context: Context, dataset: Dataset) -> Dataset:
     """A data set with its classes in the order of `TrainDataset`, which weights are trained in."""
-    from picoquant.data.class_names import in_order, same_names
-    from picoquant.data.formats.load import class_names
-
-    if context.recipe.document.get("Synthetic") is not None:
+    if context.plan.synthetic is not None:
         return dataset
     if "TrainDataset" in context.loaded:
         names = context.loaded["TrainDataset"].class_names
-    elif isinstance(context.recipe.document.get("TrainDataset"), dict):
+    elif isinstance(context.plan.recipe.document.get("TrainDataset"), dict):
         names = class_names(settings_of(context, "TrainDataset"))
     else:
         names = None
@@ -90,7 +85,7 @@ def _in_order_of_training(context: Context, dataset: Any) -> Any:
     return in_order(dataset, names)
 
 
-def for_model(context: Context, dataset: Any, labels: Sequence[str], model: str) -> Any:
+def for_model(context: Context, dataset: Dataset, labels: Sequence[str], model: str) -> Dataset:
     """A data set with its classes in the order of a model's, matched by name; says in one line what differs.
 
     Args:
@@ -101,8 +96,6 @@ def for_model(context: Context, dataset: Any, labels: Sequence[str], model: str)
 
     Raises: `DataError` when the two have no name in common.
     """
-    from picoquant.data.class_names import match
-
     matched, said = match(dataset, labels, model)
     _say_once(context, said)
     return matched
@@ -115,14 +108,9 @@ def compare_classes(context: Context, labels: Sequence[str], model: str) -> None
 
     Raises: `DataError` when the two have no name in common.
     """
-    from picoquant.data.class_names import compare
-    from picoquant.data.formats.load import class_names
-
-    if context.recipe.document.get("Synthetic") is not None:
-        from picoquant.data.formats.shapes import CLASS_NAMES
-
+    if context.plan.synthetic is not None:
         names, file = CLASS_NAMES, "the generated data set"
-    elif isinstance(context.recipe.document.get("EvalDataset"), dict):
+    elif isinstance(context.plan.recipe.document.get("EvalDataset"), dict):
         settings = settings_of(context, "EvalDataset")
         names, file = class_names(settings), str(settings.annotation_file)
     else:
@@ -141,6 +129,8 @@ def identity(context: Context, section: str) -> dict[str, Any]:
     """What a data set is, for a fingerprint: its annotations' hash, its images' names and sizes."""
     settings = settings_of(context, section)
     described: dict[str, Any] = {"format": settings.format, "sample_num": settings.sample_num}
+    if settings.box_format is not None:
+        described["box_format"] = settings.box_format
     if settings.annotation_file.is_file():
         described["annotations"] = sha256(settings.annotation_file)
     digest = hashlib.sha256()
@@ -153,32 +143,30 @@ def identity(context: Context, section: str) -> dict[str, Any]:
 
 def calibration_section(context: Context) -> str:
     """Which data set the section Calibration takes its images from."""
-    return "TrainDataset" if context.recipe.calibration.images == "train" else "EvalDataset"
+    return "TrainDataset" if context.plan.calibration.images == "train" else "EvalDataset"
 
 
 def calibration_identity(context: Context) -> dict[str, Any]:
     """Which images calibrate, for a fingerprint; with the list that names them, where there is one."""
-    described = asdict(context.recipe.calibration)
+    described = asdict(context.plan.calibration)
     if described["files"] and Path(described["files"]).is_file():
         described["files"] = sha256(Path(described["files"]))
     return described
 
 
-def calibration_images(context: Context) -> Any:
+def calibration_images(context: Context) -> Dataset:
     """The data set's images that the section Calibration chooses.
 
     Raises: `DataError` when there are fewer than it asks for, or its list names one that is not there.
     """
-    from picoquant.data.subset import choose, listed
-
-    wanted = context.recipe.calibration
+    wanted = context.plan.calibration
     dataset = load(context, calibration_section(context))
     if wanted.files:
         dataset = listed(dataset, Path(wanted.files).expanduser())
     return choose(dataset, wanted.count, wanted.choose, wanted.seed)
 
 
-def warn_of_overlap(calibration: Any, held_out: Any) -> None:
+def warn_of_overlap(calibration: Dataset, held_out: Dataset) -> None:
     """Say so when images that are evaluated on are calibrated or trained on, too."""
     evaluated = {os.path.realpath(record.path) for record in held_out.records}
     both = [record.path for record in calibration.records if os.path.realpath(record.path) in evaluated]
@@ -192,13 +180,13 @@ def warn_of_overlap(calibration: Any, held_out: Any) -> None:
         )
 
 
-def first(dataset: Any, count: int) -> Any:
-    """The data set's first `count` images."""
-    return replace(dataset, records=dataset.records[:count])
+def first(dataset: Dataset, count: int | None) -> Dataset:
+    """The data set's first `count` images; None: all."""
+    return dataset if count is None else replace(dataset, records=dataset.records[:count])
 
 
-def same_classes(first: Any, second: Any) -> None:
-    """Refuse two data sets whose classes are not the same; `load` has brought them into one order.
+def same_classes(first: Dataset, second: Dataset) -> None:
+    """Refuse two data sets whose classes are not the same, in the same order.
 
     Raises: `DataError` naming both files and the first class that differs.
     """

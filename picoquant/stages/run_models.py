@@ -6,8 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.data import export_size, preprocessing
 from picoquant.errors import UserError
+from picoquant.paddle_program.infer_config import FILE_NAME, PADDLEX_NAME, find_infer_config
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import require_input_size
+from picoquant.paddle_program.program import program_facts
+from picoquant.stages import datasets
 from picoquant.stages.stage import Context
 
 LOG = logging.getLogger("picoquant")
@@ -21,12 +25,7 @@ def fp32_model(context: Context) -> Any:
     Raises: `UserError` saying which command makes it; `WeightsError` naming a missing file, or the sizes where the
         model takes images of another size than they are prepared in.
     """
-    from picoquant.paddle_program.infer_config import FILE_NAME, PADDLEX_NAME, find_infer_config
-    from picoquant.paddle_program.model_folder import ModelFolder
-    from picoquant.paddle_program.network_input import require_input_size
-    from picoquant.paddle_program.program import program_facts
-
-    common = context.recipe.common
+    common = context.plan.common
     if not common.model_dir:
         folder = context.run.folder("export")
         if not folder.is_dir():
@@ -60,8 +59,6 @@ def int8_model(context: Context) -> Any:
 
     Raises: `UserError` saying which command makes it.
     """
-    from picoquant.paddle_program.model_folder import ModelFolder
-
     folder = context.run.folder("quantize")
     if not folder.is_dir():
         raise UserError(f"no INT8 model in {folder}; run `picoquant quantize` with the same --save-dir first")
@@ -70,17 +67,7 @@ def int8_model(context: Context) -> Any:
 
 def config_of(context: Context) -> Any:
     """`InferConfig` from the recipe, for a model that has no infer_cfg.yml."""
-    from picoquant.config.detector import parse_detector
-    from picoquant.paddle_program.infer_config import InferConfig
-    from picoquant.stages import datasets
-
-    said = export_size(context.recipe)[1]
+    said = context.plan.export_size[1]
     if said:
         LOG.info("%s", said)
-    settings = parse_detector(context.recipe.document)
-    return InferConfig(
-        labels=tuple(datasets.load(context, "EvalDataset").class_names),
-        strides=tuple(settings.head.fpn_stride),
-        nms=settings.head.nms,
-        **preprocessing(context.recipe),
-    )
+    return context.plan.infer_config(datasets.load(context, "EvalDataset").class_names)

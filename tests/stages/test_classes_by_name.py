@@ -10,11 +10,12 @@ import yaml
 
 from picoquant.commands.analyze import AnalyzeOptions, analyze
 from picoquant.commands.compare_runtimes import evaluate_backends
-from picoquant.config.recipe import load_recipe
+from picoquant.config.recipe import Recipe
 from picoquant.errors import DataError
 from picoquant.stages import datasets
 from picoquant.stages.evaluate import evaluate_alone
 from picoquant.stages.model import trained_classes
+from picoquant.stages.plan import Plan, load_plan
 from picoquant.stages.stage import Context
 from picoquant.storage.run_folder import RunFolder
 from tests.command_line import picoquant, refusal, with_sets
@@ -120,7 +121,7 @@ def two_files(tmp_path):
         for section, settings in (("TrainDataset", train), ("EvalDataset", held_out))
         for key in ("dataset_dir", "image_dir", "anno_path")
     ]
-    return Context(load_recipe("picodet_s_416_coco_npu", sets), RunFolder(tmp_path / "out"), "cpu")
+    return Context(load_plan("picodet_s_416_coco_npu", sets), RunFolder(tmp_path / "out"), "cpu")
 
 
 @pytest.mark.parametrize("first", ["TrainDataset", "EvalDataset"])
@@ -160,8 +161,8 @@ def test_weights_of_a_run_know_their_classes(two_files, tmp_path, record, classe
     (folder / "best.pdparams").touch()
     if record:
         (folder.parent / "run.json").write_text(json.dumps({"stages": {"train": record}}))
-    document = {**two_files.recipe.document, "Global": {"weights": str(folder / "best.pdparams")}}
-    context = Context(type(two_files.recipe)(document, ""), None, "cpu")
+    document = {**two_files.plan.recipe.document, "Global": {"weights": str(folder / "best.pdparams")}}
+    context = Context(Plan(Recipe(document, "")), None, "cpu")
     # The file lists 7, seven, before 3, three.
     assert trained_classes(context, datasets.load(context, "TrainDataset")) == classes
 

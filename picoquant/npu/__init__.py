@@ -1,1 +1,1 @@
-"""Which parts of a model run on an NPU, read from opt's own output: subgraphs, conversions, rules, cost, pictures."""
+"""Which parts of a model run on an NPU, read from opt's output: subgraphs, conversions, rules, cost, picture."""

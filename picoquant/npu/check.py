@@ -49,8 +49,8 @@ class CheckResult:
         target: name of the target.
         device: Paddle Lite's device name; empty for a CPU.
         opt_version: version of the opt that partitioned the network; expected_opt_version: the profile's.
-        graph: the network as opt partitioned it. A partition file is used only if layers are kept in float, and
-            then lists those layers alone.
+        graph: the network as opt partitioned it. A partition file is used only if layers are kept in float,
+            and then lists those layers alone.
         npu_pieces: number of NPU subgraphs.
         cpu_operators: name, type and reason of each operator on the CPU.
         conversions: tensor, kind (`fp32_to_int8`, …) and position: `input`, `output` or `between`.
@@ -60,8 +60,8 @@ class CheckResult:
         macs: multiply-accumulates of one image on the NPU and on the CPU.
         latency: the estimate of the NPU's latency.
         findings: all findings, broken rules first.
-        partition: content of the partition file that leaves float layers on the CPU and results in the fewest NPU
-            subgraphs; empty if none is needed or helps.
+        partition: content of the partition file that leaves float layers on the CPU and results in the fewest
+            NPU subgraphs; empty if none is needed or helps.
         pieces_with_partition: number of NPU subgraphs with this partition file.
     """
 
@@ -88,7 +88,7 @@ class CheckResult:
         return tuple(finding for finding in self.findings if finding.broken)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything except `graph`, as JSON values. The same model and tools always produce the same content."""
+        """Everything except `graph`, as JSON values; always the same for the same model and tools."""
         return {
             "target": self.target,
             "device": self.device,
@@ -123,15 +123,15 @@ def _rounded(value: float | None) -> float | None:
 
 
 def check_model(model: ModelFolder, target: Target, opt: OptTool) -> CheckResult:
-    """Partition a model with opt, as the board's runtime does, and check the result against the target's rules.
+    """Partition a model with opt, as the board's runtime does, and check it against the target's rules.
 
     Args:
         model: the INT8 model; for a target without NPU, any exported model.
         target: the board.
         opt: Paddle Lite's opt.
 
-    Raises: `WeightsError` for a float model if the target runs INT8 only, `UserError` for a target that Paddle Lite
-        does not support, `ToolError` if opt rejects the model.
+    Raises: `WeightsError` for a float model if the target runs INT8 only, `UserError` for a target that
+        Paddle Lite does not support, `ToolError` if opt rejects the model.
     """
     lite = target.paddle_lite
     if lite is None:

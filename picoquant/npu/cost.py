@@ -14,7 +14,7 @@ from picoquant.paddle_program.graph import BOOKKEEPING
 
 CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 _MATRIX = ("fc", "mul", "matmul", "matmul_v2")
-# Operators that the NPU's driver, or opt on a CPU, fuses into the operator before them: no memory of their own.
+# Operators that the NPU's driver, or opt on a CPU, fuses into the operator before them.
 _FUSED = ("batch_norm", "relu", "relu6", "hard_swish", "leaky_relu", "reshape2", "elementwise_add")
 
 
@@ -24,9 +24,9 @@ class Published:
 
     Attributes:
         weights: granularity of its weight scales, `per_channel` or `per_tensor`.
-        elements: output elements of its convolutions and matrix products for one image of the size in its name,
-            in millions; counted on the networks of `paddle.vision.models` (YOLOv5s: on the architecture of its
-            release 6, without decoding).
+        elements: output elements of its convolutions and matrix products for one image of the size in its
+            name, in millions; counted on the networks of `paddle.vision.models` (YOLOv5s: on the architecture
+            of its release 6, without decoding).
     """
 
     weights: str
@@ -48,8 +48,8 @@ class Latency:
 
     Attributes:
         milliseconds: of the network's NPU part, for one image; None if no published latency fits.
-        error: the largest relative error when each published model is estimated from the others (leave-one-out);
-            None if there is only one.
+        error: the largest relative error when each published model is estimated from the others
+            (leave-one-out); None if there is only one.
         method: how the estimate was computed, in words.
     """
 
@@ -64,7 +64,7 @@ def macs(graph: PartitionedGraph, operators: Sequence[PlacedOperator]) -> int:
     for op in operators:
         weight = _weight(graph, op)
         if weight is not None:
-            # One output element costs in * h * w with a filter (out, in, h, w), and in with a matrix (in, out).
+            # An output element costs in * h * w with a filter (out, in, h, w), in with a matrix (in, out).
             per_element = weight[1:] if op.op_type in CONVOLUTIONS else weight[:1]
             total += graph.tensor(op.name).size * int(np.prod(per_element))
     return total
@@ -85,8 +85,9 @@ def _weight(graph: PartitionedGraph, op: PlacedOperator) -> tuple[int, ...] | No
 def activation_bytes(graph: PartitionedGraph) -> int:
     """Peak memory of the computed tensors, in bytes, if each is freed after its last reader has run.
 
-    An element takes 1 byte on the NPU and 4 on the CPU. The result of an operator that is fused into the one before
-    it shares its input's memory. Buffers that the driver or the kernels allocate besides are unknown and not counted.
+    An element takes 1 byte on the NPU and 4 on the CPU. The result of an operator that is fused into the one
+    before it shares its input's memory. Buffers that the driver or the kernels allocate besides are unknown
+    and not counted.
     """
     first: dict[str, int] = {}
     last: dict[str, int] = {}
@@ -116,9 +117,9 @@ def activation_bytes(graph: PartitionedGraph) -> int:
 def estimate(latencies: Mapping[str, Mapping[str, Any]], weights: str, million_elements: float) -> Latency:
     """Estimate the latency on the NPU, in milliseconds, from a target's published latencies.
 
-    On these NPUs the time depends far more on the number of output elements than on the multiply-accumulates. So the
-    estimate is a time per element: the geometric mean over the published models whose weights have the same
-    granularity.
+    On these NPUs the time depends far more on the number of output elements than on the multiply-accumulates.
+    So the estimate is a time per element: the geometric mean over the published models whose weights have the
+    same granularity.
 
     Args:
         latencies: `Target.latency_ms`.

@@ -1,7 +1,7 @@
 """Checks a partitioned network against a target's rules; each finding names the operator and how to fix it.
 
-On the boards, a model that breaks one of these rules fails with messages that name no operator; so the rules are
-checked here.
+On the boards, a model that breaks one of these rules fails with messages that name no operator; so the rules
+are checked here.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def _scales(graph: PartitionedGraph, target: Target) -> Iterator[Finding]:
 def slots_without_scale(graph: PartitionedGraph, op: PlacedOperator, target: Target) -> list[str]:
     """Slots of an operator that require a scale and have none.
 
-    On an NPU all inputs and outputs require one, on a CPU the inputs. Stored biases do not: the driver derives their
-    scale from those of input and weight.
+    On an NPU all inputs and outputs require one, on a CPU the inputs. Stored biases do not: the driver
+    derives their scale from those of input and weight.
     """
     needed = target.quantization.needs_scales
     if target.on_npu:
@@ -167,7 +167,8 @@ def _borders(graph: PartitionedGraph) -> Iterator[Finding]:
 def granularity(graph: PartitionedGraph, op: PlacedOperator) -> str | None:
     """Granularity of a convolution's weight scales; None if it has none, and for other operators.
 
-    Returns: `per_channel`, `per_tensor`, or `of one channel` for a weight with one output channel, which is both.
+    Returns: `per_channel`, `per_tensor`, or `of one channel` for a weight with one output channel, which is
+        both.
     """
     scales = op.scale("Filter0") if op.op_type in CONVOLUTIONS else None
     if scales is None:

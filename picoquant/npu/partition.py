@@ -1,9 +1,10 @@
 """Paddle Lite's partition file: operators to leave on the CPU, so that the NPU runs fewer subgraphs.
 
-A line is `type:inputs:outputs`, where inputs and outputs are names separated by commas; either may be empty (Paddle
-Lite 2.13, `lite/utils/env.h`). On the board the file is set by `set_nnadapter_subgraph_partition_config_path` of
-`MobileConfig` or `CxxConfig`, or by the environment variable SUBGRAPH_PARTITION_CONFIG_FILE, which opt reads as well.
-A file can only move operators from the NPU to the CPU; so the number of subgraphs falls by moving the small ones.
+A line is `type:inputs:outputs`, where inputs and outputs are names separated by commas; either may be empty
+(Paddle Lite 2.13, `lite/utils/env.h`). On the board the file is set by
+`set_nnadapter_subgraph_partition_config_path` of `MobileConfig` or `CxxConfig`, or by the environment
+variable SUBGRAPH_PARTITION_CONFIG_FILE, which opt reads as well. A file can only move operators from the NPU
+to the CPU; so the number of subgraphs falls by moving the small ones.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Collection
 from picoquant.npu.cost import macs
 from picoquant.npu.partitioned import PartitionedGraph, PlacedOperator
 
-# A subgraph with less than this fraction of the multiply-accumulates costs less on the CPU than its conversions.
+# A subgraph with a smaller fraction of the multiply-accumulates costs less on the CPU than its conversions.
 _MIN_FRACTION = 0.01
 _FUSED_ACTIVATIONS = ("relu", "relu6")
 
@@ -37,9 +38,10 @@ def partition_text(graph: PartitionedGraph) -> str:
 
 
 def float_text(graph: PartitionedGraph, kept: Collection[str]) -> str:
-    """Content of a partition file that leaves float layers on the CPU: convolution, bias and a ReLU behind it.
+    """Content of a partition file that leaves float layers on the CPU: convolution, bias and ReLU.
 
-    Without this file, opt puts a convolution with a float weight into an INT8 subgraph, which the board rejects.
+    Without this file, opt puts a convolution with a float weight into an INT8 subgraph, which the board
+    rejects.
 
     Args:
         graph: the network.

@@ -1,7 +1,8 @@
 """A network as opt partitioned it, read from the program that opt writes with `--optimize_out_type=protobuf`.
 
-In that program each NPU subgraph is one `subgraph` operator, and a block of its own holds the subgraph's operators.
-Conversions are `calib` (data type), `io_copy` and `layout` operators; everything else runs on the CPU.
+In that program each NPU subgraph is one `subgraph` operator, and a block of its own holds the subgraph's
+operators. Conversions are `calib` (data type), `io_copy` and `layout` operators; everything else runs on the
+CPU.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def read_partitioned(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Par
 
     Args:
         folder: the output folder of opt.
-        shapes: shapes of the tensors of the program that was passed to opt; opt's own program lacks some of them.
+        shapes: shapes of the tensors of the program that was passed to opt; opt's own program lacks some of
+            them.
 
     Raises: `WeightsError` if the program cannot be read, `ToolError` if its weights cannot.
     """

@@ -1,7 +1,7 @@
 """The network as an SVG picture, coloured by where each operator runs, from top to bottom in execution order.
 
-A chain of operators in the same place shares a box. The layout is Sugiyama's in its simplest form: one row for each
-depth; within a row, boxes are ordered by the mean position of the boxes that they read from.
+A chain of operators in the same place shares a box. The layout is Sugiyama's in its simplest form: one row
+for each depth; within a row, boxes are ordered by the mean position of the boxes that they read from.
 """
 
 from __future__ import annotations

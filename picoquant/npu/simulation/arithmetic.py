@@ -1,7 +1,7 @@
 """Quantised values, and the requantisation of sums of products to them.
 
-A *quantised value* is an integer minus its zero point, so that quantised value times scale is the real value. All
-functions take and return quantised values, int16; the zero point only determines their range
+A *quantised value* is an integer minus its zero point, so that quantised value times scale is the real value.
+All functions take and return quantised values, int16; the zero point only determines their range
 (`QuantParams.low`, `QuantParams.high`).
 """
 
@@ -24,8 +24,8 @@ def target_params(absmax: float, rules: Rules, non_negative: bool = False) -> Qu
 
     Args:
         absmax: the tensor's largest absolute value; its quantised value is 127, or 255 (see `rules`).
-        rules: of the target. If symmetric, the zero point is 128 of uint8 or 0 of int8 for every tensor. Otherwise
-            a non-negative tensor has the quantised values 0 to 255 for 0 to `absmax`.
+        rules: of the target. If symmetric, the zero point is 128 of uint8 or 0 of int8 for every tensor.
+            Otherwise a non-negative tensor has the quantised values 0 to 255 for 0 to `absmax`.
         non_negative: whether no value of the tensor is below 0.
     """
     if rules.symmetric or not non_negative:
@@ -133,7 +133,7 @@ class Multiplier:
         else:
             number = np.where(full, number >> 1, number)
         shift = shift - full
-        # If a factor is so large or small that its shift is not within 0 to 62, the number is shifted instead.
+        # For a factor so large or small that its shift is not within 0 to 62, shift the number instead.
         number = np.where(shift < 0, number << np.maximum(-shift, 0), number)
         number = np.where(shift > 62, number >> np.minimum(np.maximum(shift - 62, 0), 63), number)
         return cls(number, np.clip(shift, 0, 62))

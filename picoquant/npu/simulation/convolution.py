@@ -1,8 +1,8 @@
 """Convolutions of whole numbers in floating point, always exact.
 
-float32 represents every whole number up to 2**24 and float64 up to 2**53. If no partial sum can be larger, nothing is
-rounded and the order of the additions does not matter. The bound is computed from the weights: the largest sum of
-absolute weights of an output channel, times the absmax of the quantised input.
+float32 represents every whole number up to 2**24 and float64 up to 2**53. If no partial sum can be larger,
+nothing is rounded and the order of the additions does not matter. The bound is computed from the weights: the
+largest sum of absolute weights of an output channel, times the absmax of the quantised input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FLOAT32_EXACT = 2**24
 
 @dataclass(frozen=True)
 class Geometry:
-    """Geometry of a convolution or pooling: strides, dilations `(y, x)`; padding `(top, bottom, left, right)`."""
+    """A convolution or pooling: strides, dilations `(y, x)`; padding `(top, bottom, left, right)`."""
 
     strides: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -112,8 +112,8 @@ def _output_size(image: np.ndarray, size: tuple[int, int], geometry: Geometry) -
 def _depthwise(image: np.ndarray, weights: np.ndarray, geometry: Geometry) -> np.ndarray:
     """A depthwise convolution, one channel at a time.
 
-    OpenCV's `filter2D` is used for kernels below 11x11, for which it sums directly; for larger ones it takes a Fourier
-    transform, which is not exact.
+    OpenCV's `filter2D` is used for kernels below 11x11, for which it sums directly; for larger ones it takes
+    a Fourier transform, which is not exact.
     """
     size = weights.shape[1:]
     if geometry.dilations != (1, 1) or max(size) >= 11:

@@ -20,7 +20,8 @@ def add(
 ) -> np.ndarray:
     """The sum of two tensors: each is multiplied by its factor, then they are added and rounded once.
 
-    With integer multipliers both factors use the shift of the larger one, so that the sum is exact until it is rounded.
+    With integer multipliers both factors use the shift of the larger one, so that the sum is exact until it
+    is rounded.
 
     Args:
         first, second: quantised tensors that broadcast.

@@ -30,8 +30,8 @@ class NpuSimulation:
         folder: an INT8 model in Paddle Lite's form, exported as raw.
         rules: the target's rules.
 
-    Raises: `WeightsError` for a float model; `ToolError` for an unsupported operator, a tensor without a range, or a
-        model with more than one input.
+    Raises: `WeightsError` for a float model; `ToolError` for an unsupported operator, a tensor without a
+        range, or a model with more than one input.
     """
 
     def __init__(self, folder: ModelFolder, rules: Rules) -> None:

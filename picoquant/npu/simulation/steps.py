@@ -1,4 +1,4 @@
-"""Each operator of a graph as a function of its quantised inputs. Tensors are for one image, `[1, C, H, W]`."""
+"""Each operator as a function of its quantised inputs. Tensors are for one image, `[1, C, H, W]`."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _step(op: Operator, graph: SimulatedGraph, rules: Rules) -> Step:
 def _convolution(
     layer: FusedLayer, graph: SimulatedGraph, rules: Rules, source: QuantParams, result: QuantParams
 ) -> Callable[[Arrays], Arrays]:
-    """INT32 sums of products, plus an INT32 bias in the sums' scale, requantised with one rounding and clamped."""
+    """INT32 sums of products plus an INT32 bias in their scale, requantised with one rounding and clamped."""
     operator = graph.quantised[layer.conv.name]
     exact = exact_type(operator.integers, max(-source.low, source.high))
     weights = operator.integers.astype(exact)
@@ -110,10 +110,10 @@ def _convolution(
 def _sum_scales_and_bias(
     operator: QuantizedOperator, graph: SimulatedGraph, rules: Rules, source: QuantParams
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The scales of an operator's sums of products, and its bias as integers in these scales, int64; both `[O]`.
+    """The scales of an operator's sums of products, and its bias in these scales, int64; both `[O]`.
 
-    The network's own bias integers are used if the target's scale of the input is the network's. It differs only for
-    tensors that a target stores as 0 to 255.
+    The network's own bias integers are used if the target's scale of the input is the network's. It differs
+    only for tensors that a target stores as 0 to 255.
     """
     scales = source.scale * operator.scales
     if operator.bias_integers is None:

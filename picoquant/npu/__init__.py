@@ -1,1 +1,1 @@
-"""Which parts of a model run on an NPU, read from opt's output: subgraphs, conversions, rules, cost, picture."""
+"""Which parts of a model run on an NPU, read from opt's output: subgraphs, rules, cost, picture."""

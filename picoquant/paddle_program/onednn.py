@@ -1,8 +1,9 @@
-"""Convolutions through oneDNN, many times faster, in programs whose weights change.
+"""Runs convolutions with oneDNN, many times faster, in programs whose weights change.
 
-In inference (`is_test`) Paddle stores each weight once as oneDNN wants it, under the variable's name, and does not see
-that it has changed since: the same program gave results of the weights of its first run (paddle 2.6.2). Without that
-mark a weight is stored anew at each run, which costs little, and the results are the same.
+In inference (`is_test`) Paddle caches each weight in oneDNN's layout under the variable's name, and does not
+notice that the weight changes later: every run computes with the weights of the first one (paddle 2.6.2).
+Without `is_test` the weight is converted at each run, which costs little, and the results are otherwise the
+same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS
 
 
 def use_onednn(program: Any) -> None:
-    """Mark the convolutions; their gradients inherit it. (Batch-norm was slower through oneDNN.)"""
+    """Run the convolutions of a static program, and their gradients, with oneDNN; changes it in place.
+
+    Batch-norms are left out: they were slower with oneDNN.
+    """
     for op in program.global_block().ops:
         if op.type in CONVOLUTIONS:
             op._set_attr("use_mkldnn", True)
@@ -21,7 +25,7 @@ def use_onednn(program: Any) -> None:
 
 
 def read_weights_each_time(program: Any) -> None:
-    """Have convolutions take their weights as they are at each run; `clone(for_test=True)` undoes it."""
+    """Let convolutions read their current weights at each run; `clone(for_test=True)` reverts this."""
     for op in program.global_block().ops:
         if op.type in CONVOLUTIONS and op.has_attr("is_test"):
             op._set_attr("is_test", False)

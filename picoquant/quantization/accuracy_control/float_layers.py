@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from picoquant.int8.ignored_layers import layer_names
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
 from picoquant.paddle_program.batch_norm_folding import stored_bias
 from picoquant.paddle_program.static import output_names
 
 _FEED_FETCH = ("feed", "fetch")
 
 
-def names_by_output(operators: Sequence[QuantizedOperator]) -> dict[str, str]:
+def names_by_output(operators: Sequence[QuantizableOperator]) -> dict[str, str]:
     """The layer's name by result."""
     return {operator.output: name for operator, name in zip(operators, layer_names(operators))}
 
@@ -57,7 +57,7 @@ def int8_runs(program: Any, floats: Collection[str]) -> int:
 
 
 def original_params(
-    program: Any, operators: Sequence[QuantizedOperator], float_params: Mapping[str, np.ndarray]
+    program: Any, operators: Sequence[QuantizableOperator], float_params: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, np.ndarray]]:
     """By result: each operator's weight and bias before they were changed for INT8, where they were.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS, stored_bias
 from picoquant.paddle_program.static import read_variable, write_variable
@@ -21,7 +21,7 @@ from picoquant.paddle_program.static import read_variable, write_variable
 def correct_biases(
     program: Any,
     scope: Any,
-    operators: Iterable[QuantizedOperator],
+    operators: Iterable[QuantizableOperator],
     means: Mapping[str, np.ndarray],
     bits: int = 8,
     exact: Mapping[str, np.ndarray] | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 
 from picoquant.int8.activations import TargetTensors
 from picoquant.int8.build import Int8Source
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.tie_avoidance import Product
 from picoquant.paddle_program.static import InferenceModel
@@ -69,7 +69,7 @@ class PtqState:
     equalised: tuple[str, ...] = ()
     weight_scales: Mapping[str, np.ndarray] = field(default_factory=dict)
     images: int = 0
-    operators: tuple[QuantizedOperator, ...] = ()
+    operators: tuple[QuantizableOperator, ...] = ()
     tensors: TargetTensors = TargetTensors((), (), {})
     products: tuple[Product, ...] = ()
     statistics: Statistics | None = None

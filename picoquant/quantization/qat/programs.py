@@ -27,7 +27,7 @@ from paddleslim.auto_compression.create_compressed_program import (
 from paddleslim.common.recover_program import recover_inference_program
 
 from picoquant.errors import ConfigError
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
@@ -69,7 +69,7 @@ class QatPrograms:
     test: InferenceModel
     loss: Any
     rate: LearningRate
-    operators: tuple[QuantizedOperator, ...]
+    operators: tuple[QuantizableOperator, ...]
     feeds: tuple[str, ...]
     teacher: Teacher
 
@@ -174,7 +174,7 @@ class StudentFirstCompression(AutoCompression):
         )
 
     def _add_training(
-        self, program: Any, startup: Any, pairs: list[Any], operators: tuple[QuantizedOperator, ...]
+        self, program: Any, startup: Any, pairs: list[Any], operators: tuple[QuantizableOperator, ...]
     ) -> tuple[Any, LearningRate]:
         """Add loss, backward and optimisers; the loss variable and the learning rate are returned."""
         config, ranges = self._config[0].__dict__, self._ranges

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from picoquant.errors import UserError
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
@@ -15,7 +15,7 @@ from picoquant.quantization.qat.learned_ranges.moving_average import MovingAvera
 from picoquant.quantization.qat.learned_ranges.pact import Pact
 from picoquant.quantization.qat.ranges import initialise_ranges, trained_ranges
 
-OPERATOR = QuantizedOperator("conv2d", "y", "x", "w", 0)
+OPERATOR = QuantizableOperator("conv2d", "y", "x", "w", 0)
 
 
 @pytest.mark.parametrize(

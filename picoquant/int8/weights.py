@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from picoquant.int8.int32_bias import with_exact_bias, with_room_for_bias
-from picoquant.int8.layers import BATCH_NORM, CONVOLUTIONS, fused_layer
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.tie_avoidance import tie_free_scales
 from picoquant.paddle_program.graph import Graph
+from picoquant.paddle_program.layers import BATCH_NORM, CONVOLUTIONS, fused_layer
 
 _SMALLEST = 1e-8  # range of a channel of zeros; PaddleSlim divides by this, too
 

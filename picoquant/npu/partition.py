@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from picoquant.npu.cost import macs
-from picoquant.npu.partitioned import PartitionedGraph, PlacedOperator
+from picoquant.npu.partitioned import PartitionedGraph
+from picoquant.paddle_program.layers import fused_layers
 
 # A piece with less than this share of the multiply-accumulates is cheaper on the CPU than its conversions.
 _WORTH = 0.01
-_FUSED_ACTIVATIONS = ("relu", "relu6")
 
 
 def partition_text(split: PartitionedGraph) -> str:
@@ -45,19 +45,9 @@ def float_text(split: PartitionedGraph, kept: Collection[str]) -> str:
         split: the network.
         kept: results of the convolutions.
     """
-    return "".join(f"{op.line}\n" for op in split.operators if op.name in kept for op in _layer(split, op))
-
-
-def _layer(split: PartitionedGraph, conv: PlacedOperator) -> list[PlacedOperator]:
-    layer = [conv]
-    while True:
-        users = [op for op in split.operators if any(name == layer[-1].name for _, name in op.inputs)]
-        if len(users) != 1 or layer[-1].name in split.outputs:
-            return layer
-        user = users[0]
-        bias = user.op_type == "elementwise_add" and any(split.tensor(name).stored for _, name in user.inputs)
-        if not (bias and len(layer) == 1) and user.op_type not in _FUSED_ACTIVATIONS:
-            return layer
-        layer.append(user)
-        if user.op_type in _FUSED_ACTIVATIONS:
-            return layer
+    layers, lines = fused_layers(split.graph), []
+    for op in split.operators:
+        if op.name in kept:
+            behind = layers[op.name].fused if op.name in layers else ()
+            lines += [f"{one.line}\n" for one in (op, *behind)]
+    return "".join(lines)

@@ -18,6 +18,7 @@ import numpy as np
 import paddle
 
 from picoquant.paddle_program.batch_norm import PARTS, factor_and_shift
+from picoquant.paddle_program.layers import CONVOLUTIONS, adds_bias
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import (
     Inserter,
@@ -28,8 +29,6 @@ from picoquant.paddle_program.static import (
 )
 
 LOG = logging.getLogger("picoquant")
-
-CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,12 @@ def fold_batch_norm(program: Any, scope: Any) -> FoldingReport:
 
 def stored_bias(block: Any, op: Any) -> str | None:
     """Name of the bias `[C]` that an `elementwise_add` adds to each channel (axis 1); None for any other."""
-    if op.type != "elementwise_add" or op.attr("axis") != 1:
+    if op.type != "elementwise_add":
         return None
     variable = block._find_var_recursive(op.input("Y")[0])
-    plain = variable is not None and variable.persistable and len(variable.shape) == 1
-    return variable.name if plain else None
+    if variable is None or not adds_bias(op.type, op.attr("axis"), variable.persistable, len(variable.shape)):
+        return None
+    return variable.name
 
 
 def _fold(block: Any, scope: Any, norm: Any) -> str | None:

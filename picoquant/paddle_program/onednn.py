@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS
+from picoquant.paddle_program.layers import CONVOLUTIONS
 
 
 def use_onednn(program: Any) -> None:

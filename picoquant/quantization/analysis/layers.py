@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from picoquant.int8.ignored_layers import layer_names
-from picoquant.int8.layers import CONVOLUTIONS, fused_layer
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.paddle_program.graph import Graph
+from picoquant.paddle_program.layers import CONVOLUTIONS, fused_layer
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.weights import quantise_weight
-from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS
+from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.paddings import explicit_paddings
 
 _SWEEPS = 20

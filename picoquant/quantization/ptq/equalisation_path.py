@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS
+from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.static import Inserter, read_variable, write_variable
 
 PASSING_ACTIVATIONS = ("relu", "leaky_relu")

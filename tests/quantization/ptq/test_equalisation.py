@@ -144,7 +144,7 @@ def test_bias_correction_takes_back_the_mean_shift(opened):
     assert (
         len(
             correct_biases(
-                model.program, scope, [last], {last.activation: value.mean(axis=(0, 2, 3))}, bits=2
+                model.graph(), scope, [last], {last.activation: value.mean(axis=(0, 2, 3))}, bits=2
             )
         )
         == 1

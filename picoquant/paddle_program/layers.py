@@ -76,7 +76,11 @@ def fused_layer(graph: Graph, conv: Operator) -> FusedLayer:
 
 def stored_bias(graph: Graph, op: Operator) -> str | None:
     """Name of the bias `[C]` that an `elementwise_add` adds to each channel (axis 1); None for any other."""
-    if op.op_type != "elementwise_add" or op.attributes.get("axis", -1) != 1:
-        return None
     tensor = graph.tensor(op.input("Y0") or "")
-    return tensor.name if tensor.stored and tensor.shape is not None and len(tensor.shape) == 1 else None
+    rank = len(tensor.shape or ())
+    return tensor.name if adds_bias(op.op_type, op.attributes.get("axis", -1), tensor.stored, rank) else None
+
+
+def adds_bias(op_type: str, axis: int, stored: bool, rank: int) -> bool:
+    """Whether an operator adds a bias of each channel: its second input's storage and rank decide, and the axis."""
+    return op_type == "elementwise_add" and axis == 1 and stored and rank == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 from picoquant.errors import WeightsError
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import input_names, output_names
+from picoquant.paddle_program.static.programs import input_names, output_names
 
 _AXIS_1 = ("conv2d_transpose", "mul", "matmul", "matmul_v2")
 

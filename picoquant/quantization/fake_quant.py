@@ -17,7 +17,7 @@ import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator, quantised_name, quantizable_operators, scale_name
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import Inserter, output_names, write_variable
+from picoquant.paddle_program.static.programs import Inserter, output_names, write_variable
 
 ACTIVATION_QUANTISER = "fake_quantize_dequantize_moving_average_abs_max"
 # PaddleSlim's range of an activation before anything was measured.

@@ -18,7 +18,12 @@ from picoquant.int8.build import Int8Source
 from picoquant.int8.fake_quant_run import load_source, round_tensors
 from picoquant.int8.operators import scale_name
 from picoquant.int8.quant_params import QuantParams
-from picoquant.paddle_program.static import save_program, strip_feed_fetch, with_outputs, write_variable
+from picoquant.paddle_program.static.programs import (
+    save_program,
+    strip_feed_fetch,
+    with_outputs,
+    write_variable,
+)
 from picoquant.quantization.fake_quant import FixedRange, insert_fake_quantisation
 
 FOLDER = "qat_graph"

@@ -22,10 +22,10 @@ from picoquant.int8.tie_avoidance import (
     tie_free_ranges,
     tie_free_scales,
 )
-from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import load_model
+from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.static.programs import load_model
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.observers import observe_ranges
 from tests.networks.quick_int8 import exported
 

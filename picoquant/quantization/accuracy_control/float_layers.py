@@ -11,7 +11,7 @@ from picoquant.int8.ignored_layers import layer_names
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.paddle_program.graph import Graph
 from picoquant.paddle_program.layers import fused_layers
-from picoquant.paddle_program.static import output_names
+from picoquant.paddle_program.static.programs import output_names
 
 _FEED_FETCH = ("feed", "fetch")
 

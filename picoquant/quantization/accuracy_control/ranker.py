@@ -17,7 +17,7 @@ from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.infer_config import InferConfig
-from picoquant.paddle_program.static import read_variable
+from picoquant.paddle_program.static.programs import read_variable
 from picoquant.quantization.analysis.analyse import analyse
 from picoquant.quantization.analysis.layers import find_layers
 from picoquant.quantization.analysis.network import Network, before_nms

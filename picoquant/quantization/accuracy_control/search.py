@@ -16,7 +16,7 @@ import paddle
 
 from picoquant.int8.build import Int8Source
 from picoquant.paddle_program.infer_config import InferConfig
-from picoquant.paddle_program.static import load_model
+from picoquant.paddle_program.static.programs import load_model
 from picoquant.quantization.accuracy_control.evaluator import CandidateEvaluator
 from picoquant.quantization.accuracy_control.float_layers import (
     float_outputs,

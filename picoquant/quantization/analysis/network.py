@@ -23,11 +23,11 @@ from picoquant.int8.operators import QuantizableOperator, quantizable_operators
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.weights import rounded_weight
-from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.params import write_params
-from picoquant.paddle_program.static import (
+from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.static.programs import (
     InferenceModel,
     load_model,
     read_variable,

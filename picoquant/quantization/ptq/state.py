@@ -13,7 +13,7 @@ from picoquant.int8.build import Int8Source
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.tie_avoidance import Product
-from picoquant.paddle_program.static import InferenceModel
+from picoquant.paddle_program.static.programs import InferenceModel
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.ptq.histograms import Histogram
 

@@ -31,8 +31,8 @@ from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
-from picoquant.paddle_program.onednn import read_weights_each_time, use_onednn
-from picoquant.paddle_program.static import InferenceModel, load_model, strip_feed_fetch
+from picoquant.paddle_program.static.onednn import read_weights_each_time, use_onednn
+from picoquant.paddle_program.static.programs import InferenceModel, load_model, strip_feed_fetch
 from picoquant.quantization.fake_quant import FixedRange, insert_fake_quantisation
 from picoquant.quantization.ptq.equalisation_scales import read_scales
 from picoquant.quantization.qat.distillation import distillation_loss, final_nodes

@@ -12,7 +12,7 @@ import paddle
 
 from picoquant.errors import UserError
 from picoquant.int8.operators import QuantizableOperator, scale_name
-from picoquant.paddle_program.static import free_variables, load_model
+from picoquant.paddle_program.static.programs import free_variables, load_model
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.ptq.observers import observe_ranges
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE

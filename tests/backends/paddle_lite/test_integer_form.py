@@ -38,8 +38,8 @@ def bccd(shared, tmp_path_factory):
 
 
 def folded(model):
-    from picoquant.paddle_program.batch_norm_folding import fold_model
-    from picoquant.paddle_program.session import static_session
+    from picoquant.paddle_program.static.batch_norm_folding import fold_model
+    from picoquant.paddle_program.static.session import static_session
 
     with static_session():
         fold_model(model.path, paddle.static.Executor(paddle.CPUPlace()))

@@ -9,8 +9,8 @@ import pytest
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.graph import graph_of
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import load_model
+from picoquant.paddle_program.static.programs import load_model
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.accuracy_control.float_layers import (
     float_outputs,
     int8_runs,

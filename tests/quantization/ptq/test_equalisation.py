@@ -13,8 +13,8 @@ from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.weights import rounded_weight
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import read_variable
+from picoquant.paddle_program.static.programs import read_variable
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.activation_functions import effective_minimum
 from picoquant.quantization.ptq.bias_correction import correct_biases
 from picoquant.quantization.ptq.equalisation import equalise

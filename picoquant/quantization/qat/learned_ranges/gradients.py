@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from picoquant.int8.operators import QuantizableOperator, quantised_name
-from picoquant.paddle_program.static import Inserter
+from picoquant.paddle_program.static.programs import Inserter
 from picoquant.quantization.qat.learned_ranges.strategy import ParameterGradient
 
 STRAIGHT_THROUGH = "stright_throuth_estimator_grad"  # spelt so in Paddle

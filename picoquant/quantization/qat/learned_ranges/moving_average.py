@@ -9,7 +9,7 @@ import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import Inserter, write_variable
+from picoquant.paddle_program.static.programs import Inserter, write_variable
 from picoquant.quantization.fake_quant import UNMEASURED_RANGE, QuantiserPorts, range_variable
 from picoquant.quantization.qat.learned_ranges.strategy import ParameterGradient
 

@@ -20,7 +20,7 @@ import paddle
 
 from picoquant.int8.operators import QuantizableOperator, quantised_name, scale_name
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import Inserter, write_variable
+from picoquant.paddle_program.static.programs import Inserter, write_variable
 from picoquant.quantization.fake_quant import QuantiserPorts
 from picoquant.quantization.qat.learned_ranges.gradients import BackwardInserter, replace_straight_through
 from picoquant.quantization.qat.learned_ranges.moving_average import (

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import Inserter
+from picoquant.paddle_program.static.programs import Inserter
 from picoquant.quantization.fake_quant import QuantiserPorts
 
 # A parameter of a static program and its gradient, both variables.

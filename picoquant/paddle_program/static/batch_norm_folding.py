@@ -19,14 +19,14 @@ import paddle
 
 from picoquant.paddle_program.batch_norm import PARTS, factor_and_shift
 from picoquant.paddle_program.layers import CONVOLUTIONS, adds_bias
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import (
+from picoquant.paddle_program.static.programs import (
     Inserter,
     load_model,
     read_variable,
     save_program,
     write_variable,
 )
+from picoquant.paddle_program.static.session import static_session
 
 LOG = logging.getLogger("picoquant")
 

@@ -1,0 +1,1 @@
+"""Paddle's static programs: loaded, run, changed, saved."""

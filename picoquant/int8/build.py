@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from picoquant.int8.fold import fold
-from picoquant.int8.int32_bias import quantise_bias
 from picoquant.int8.network import Int8Network, QuantizedOperator
 from picoquant.int8.operators import QuantizableOperator
+from picoquant.int8.passes.fold import fold
+from picoquant.int8.passes.int32_bias import quantise_bias
+from picoquant.int8.passes.tensors import quantised_tensors
+from picoquant.int8.passes.weights import QuantizedWeight, quantise_operator
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.tensors import quantised_tensors
-from picoquant.int8.weights import QuantizedWeight, quantise_operator
 from picoquant.paddle_program.graph import Graph, read_graph
 from picoquant.paddle_program.layers import BATCH_NORM, fused_layers
 from picoquant.paddle_program.model_folder import MODEL, PARAMS

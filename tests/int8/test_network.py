@@ -15,7 +15,7 @@ from picoquant.int8.build import Int8Source, build_network, folded
 from picoquant.int8.files import FILE, open_network, save_network
 from picoquant.int8.network import Int8Network
 from picoquant.int8.operators import quantizable_operators
-from picoquant.int8.paddle_writer import write_lite_model
+from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.model_folder import MODEL, ModelFolder

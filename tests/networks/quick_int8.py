@@ -61,7 +61,7 @@ def quick_int8(
 
     from picoquant.int8.build import Int8Source, build_network
     from picoquant.int8.operators import quantizable_operators
-    from picoquant.int8.paddle_writer import write_lite_model
+    from picoquant.int8.paddle.writer import write_lite_model
     from picoquant.int8.scheme import QuantAwareSettings
     from picoquant.paddle_program.static.programs import load_model, strip_feed_fetch
     from picoquant.paddle_program.static.session import static_session

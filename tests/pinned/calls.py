@@ -107,8 +107,8 @@ def read_operators(folder: str | None) -> dict[str, Any]:
     Args:
         folder: the model; None writes the small one of `tests/packaging`, in PaddleSlim's form.
     """
-    from picoquant.int8.paddle_form import out_thresholds
-    from picoquant.int8.paddle_reader import take_apart
+    from picoquant.int8.paddle.form import out_thresholds
+    from picoquant.int8.paddle.reader import take_apart
     from picoquant.paddle_program.edit import batch_of_one
     from picoquant.paddle_program.model_folder import ModelFolder
     from picoquant.paddle_program.params import read_params

@@ -18,7 +18,7 @@ from picoquant.paddle_program.network_input import feed_of_image, select_inputs
 
 # Rounding of one level in 127 that falls the other way in an early layer grows on the way through the
 # network: two correct implementations (Paddle's own two INT8 forms) were 22 to 34 dB apart on PicoDet-S-NPU,
-# this ONNX and Paddle 17 to 30 dB, before scales were tie-free (`int8/tie_avoidance.py`), which PaddleSlim's
+# this ONNX and Paddle 17 to 30 dB, before scales were tie-free (`int8/passes/tie_avoidance.py`), which PaddleSlim's
 # are not. Networks that are not the same are near 0 dB.
 _GROSS_DB = 3.0
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.int8.activations import target_tensors
 from picoquant.int8.build import Int8Source
 from picoquant.int8.fake_quant_run import load_source
 from picoquant.int8.ignored_layers import with_same_weight
 from picoquant.int8.operators import QuantizableOperator
+from picoquant.int8.passes.activations import target_tensors
+from picoquant.int8.passes.weights import rounded_weight
 from picoquant.int8.quant_params import QuantParams
-from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.static.programs import read_variable
 from picoquant.quantization.analysis.analyse import analyse

@@ -16,13 +16,13 @@ import numpy as np
 import paddle
 
 from picoquant.errors import DataError
-from picoquant.int8.activations import TargetTensors, target_tensors
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.files import open_network
 from picoquant.int8.operators import QuantizableOperator, quantizable_operators
+from picoquant.int8.passes.activations import TargetTensors, target_tensors
+from picoquant.int8.passes.weights import rounded_weight
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.params import write_params

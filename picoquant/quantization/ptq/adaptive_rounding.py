@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator
-from picoquant.int8.weights import quantise_weight
+from picoquant.int8.passes.weights import quantise_weight
 from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.paddings import explicit_paddings
 

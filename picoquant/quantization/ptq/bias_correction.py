@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator
-from picoquant.int8.weights import rounded_weight
+from picoquant.int8.passes.weights import rounded_weight
 from picoquant.paddle_program.graph import Graph
 from picoquant.paddle_program.layers import CONVOLUTIONS, fused_layer
 from picoquant.paddle_program.static.programs import read_variable, write_variable

@@ -16,7 +16,7 @@ from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.backends.onnx.parity import compare, run_onnx
 from picoquant.backends.onnx.qdq import make_onnx
 from picoquant.errors import ToolError
-from picoquant.int8.paddle_reader import read_network
+from picoquant.int8.paddle.reader import read_network
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.network_input import feed_of_image, sample_image, select_inputs

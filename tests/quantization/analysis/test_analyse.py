@@ -12,7 +12,7 @@ import pytest
 from picoquant.errors import WeightsError
 from picoquant.int8.build import Int8Source, build_network
 from picoquant.int8.operators import quantizable_operators
-from picoquant.int8.paddle_writer import write_lite_model
+from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import write_infer_config

@@ -11,8 +11,8 @@ import pytest
 
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.operators import quantizable_operators
+from picoquant.int8.passes.weights import quantise_weight, rounded_weight
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.weights import quantise_weight, rounded_weight
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.static.programs import read_variable

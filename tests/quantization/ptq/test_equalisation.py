@@ -7,12 +7,12 @@ import paddle
 import pytest
 from paddle import nn
 
-from picoquant.int8.activations import target_tensors
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.operators import quantizable_operators
+from picoquant.int8.passes.activations import target_tensors
+from picoquant.int8.passes.weights import rounded_weight
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.static.programs import read_variable
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.activation_functions import effective_minimum

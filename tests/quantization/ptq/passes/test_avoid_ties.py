@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from picoquant.int8.activations import TargetTensors
-from picoquant.int8.tie_avoidance import Product
+from picoquant.int8.passes.activations import TargetTensors
+from picoquant.int8.passes.tie_avoidance import Product
 from picoquant.quantization.ptq.passes.avoid_ties import avoid_ties
 from picoquant.quantization.ptq.pipeline import run_passes
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from picoquant.int8.int32_bias import with_exact_bias, with_room_for_bias
 from picoquant.int8.operators import QuantizableOperator
-from picoquant.int8.tie_avoidance import tie_free_scales
+from picoquant.int8.passes.int32_bias import with_exact_bias, with_room_for_bias
+from picoquant.int8.passes.tie_avoidance import tie_free_scales
 from picoquant.paddle_program.graph import Graph
 from picoquant.paddle_program.layers import BATCH_NORM, CONVOLUTIONS, fused_layer
 

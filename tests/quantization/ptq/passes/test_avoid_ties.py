@@ -1,4 +1,4 @@
-"""Ranges of products moved off ties; the arithmetic is tested in `tests/int8/test_tie_avoidance.py`."""
+"""Ranges of products moved off ties; the arithmetic is tested in `tests/int8/passes/test_tie_avoidance.py`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The quantised network as a float program: float weights, with the rounding to INT8 as operators.
 
 It is what QAT trains, and what is evaluated, as the other tensors that integer runtimes round
-(`int8.passes.activations.activation_quantisers`) are rounded too. It is kept beside the INT8 model for the parity ladder of
+(see `activation_quantisers`) are rounded too. It is kept beside the INT8 model for the parity ladder of
 `picoquant eval --ladder`: the integers and scales that were written must reproduce it.
 """
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from picoquant.int8.fold import fold
-from picoquant.int8.int32_bias import quantise_bias
-from picoquant.int8.layers import BATCH_NORM, fused_layers
 from picoquant.int8.network import Int8Network, QuantizedOperator
-from picoquant.int8.operators import QuantizedOperator as Descriptor
+from picoquant.int8.operators import QuantizableOperator
+from picoquant.int8.passes.fold import fold
+from picoquant.int8.passes.int32_bias import quantise_bias
+from picoquant.int8.passes.tensors import quantised_tensors
+from picoquant.int8.passes.weights import QuantizedWeight, quantise_operator
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.tensors import quantised_tensors
-from picoquant.int8.weights import QuantizedWeight, quantise_operator
 from picoquant.paddle_program.graph import Graph, read_graph
+from picoquant.paddle_program.layers import BATCH_NORM, fused_layers
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
@@ -33,15 +33,15 @@ class Int8Source:
         ranges: largest absolute value of each activation.
         operators: what runs in INT8.
         settings: numbers of bits.
-        kept_float: results of operators that are marked as left in float on purpose.
+        ignored: results of operators that are marked as left in float on purpose.
     """
 
     folder: Path
     weights: Mapping[str, np.ndarray]
     ranges: Mapping[str, float]
-    operators: tuple[Descriptor, ...]
+    operators: tuple[QuantizableOperator, ...]
     settings: QuantAwareSettings
-    kept_float: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
 
 
 def build_network(source: Int8Source) -> Int8Network:
@@ -74,7 +74,7 @@ def build_network(source: Int8Source) -> Int8Network:
         if operator.bias is not None:
             values[operator.bias] = weights[operator.output].bias_value
     tensors = quantised_tensors(graph, values, operators, ranges, bits[1])
-    return Int8Network(program, tensors, operators, values, source.kept_float, before)
+    return Int8Network(program, tensors, operators, values, source.ignored, before)
 
 
 def folded(network: Int8Network) -> Int8Network:
@@ -130,7 +130,7 @@ def _with_biases(
 
 
 def _operator(
-    operator: Descriptor, weight: QuantizedWeight, ranges: Mapping[str, float], bits: tuple[int, int]
+    operator: QuantizableOperator, weight: QuantizedWeight, ranges: Mapping[str, float], bits: tuple[int, int]
 ) -> QuantizedOperator:
     largest = 2 ** (bits[0] - 1) - 1
     scales = weight.absmax.astype(np.float64) / largest
@@ -141,7 +141,7 @@ def _operator(
         step = np.atleast_1d(params.scale) * QuantParams.symmetric(ranges[operator.activation], bits[1]).scale
         whole = np.rint(weight.bias_value / step).astype(np.int64)
     return QuantizedOperator(
-        operator.kind,
+        operator.op_type,
         operator.output,
         operator.activation,
         operator.weight,

@@ -16,7 +16,7 @@ import numpy as np
 
 from picoquant.errors import WeightsError
 from picoquant.int8.network import Int8Network, QuantizedOperator, QuantizedTensor
-from picoquant.int8.paddle_reader import read_network
+from picoquant.int8.paddle.reader import read_network
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params
@@ -139,6 +139,6 @@ def _tensor(facts: Mapping[str, Any]) -> QuantizedTensor:
 def _operator(stored: Mapping[str, np.ndarray], index: int, facts: Mapping[str, Any]) -> QuantizedOperator:
     scales, axis = stored[f"scales/{index}"], facts["axis"]
     params = QuantParams(scales if axis >= 0 else float(scales[0]), bits=facts["bits"], axis=axis)
-    bias = stored[f"bias/{index}"] if f"bias/{index}" in stored else None
+    bias = stored.get(f"bias/{index}")
     names = (facts[name] for name in ("op_type", "output", "activation", "weight"))
     return QuantizedOperator(*names, stored[f"integers/{index}"], params, facts["bias"], bias)

@@ -12,7 +12,7 @@ from typing import Any
 
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import UserError, WeightsError
-from picoquant.int8.paddle_form import files_without_rounding
+from picoquant.int8.paddle.form import files_without_rounding
 from picoquant.npu.cost import Latency, activation_bytes, elements, estimate, macs
 from picoquant.npu.lint import (
     Finding,

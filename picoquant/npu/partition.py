@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from picoquant.npu.cost import macs
-from picoquant.npu.partitioned import PartitionedGraph, PlacedOperator
+from picoquant.npu.partitioned import PartitionedGraph
+from picoquant.paddle_program.layers import fused_layers
 
 # A subgraph with a smaller fraction of the multiply-accumulates costs less on the CPU than its conversions.
 _MIN_FRACTION = 0.01
-_FUSED_ACTIVATIONS = ("relu", "relu6")
 
 
 def partition_text(graph: PartitionedGraph) -> str:
@@ -47,19 +47,9 @@ def float_text(graph: PartitionedGraph, kept: Collection[str]) -> str:
         graph: the network.
         kept: names of the results of the convolutions that stay in float.
     """
-    return "".join(f"{op.line}\n" for op in graph.operators if op.name in kept for op in _layer(graph, op))
-
-
-def _layer(graph: PartitionedGraph, conv: PlacedOperator) -> list[PlacedOperator]:
-    layer = [conv]
-    while True:
-        users = [op for op in graph.operators if any(name == layer[-1].name for _, name in op.inputs)]
-        if len(users) != 1 or layer[-1].name in graph.outputs:
-            return layer
-        user = users[0]
-        bias = user.op_type == "elementwise_add" and any(graph.tensor(name).stored for _, name in user.inputs)
-        if not (bias and len(layer) == 1) and user.op_type not in _FUSED_ACTIVATIONS:
-            return layer
-        layer.append(user)
-        if user.op_type in _FUSED_ACTIVATIONS:
-            return layer
+    layers, lines = fused_layers(graph.graph), []
+    for op in graph.operators:
+        if op.name in kept:
+            fused = layers[op.name].fused if op.name in layers else ()
+            lines += [f"{one.line}\n" for one in (op, *fused)]
+    return "".join(lines)

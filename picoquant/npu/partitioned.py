@@ -16,6 +16,7 @@ from picoquant.errors import ToolError, WeightsError
 from picoquant.paddle_program.graph import (
     FEED,
     FETCH,
+    Graph,
     Operator,
     Tensor,
     read_operator,
@@ -76,6 +77,12 @@ class PartitionedGraph:
         on_npu = self.at(NPU)
         count = max((op.subgraph for op in on_npu), default=-1) + 1
         return tuple(tuple(op for op in on_npu if op.subgraph == index) for index in range(count))
+
+    @property
+    def graph(self) -> Graph:
+        """The network as a `Graph`, without feed and fetch; its operators are still `PlacedOperator`s."""
+        inside = tuple(op for op in self.operators if op.place != BORDER)
+        return Graph(inside, self.tensors, self.inputs, self.outputs)
 
     def tensor(self, name: str) -> Tensor:
         """A tensor by name; a `Tensor` of unknown shape and type if opt's program does not list it."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from picoquant.errors import WeightsError
-from picoquant.paddle_program.infer_config import InferConfig, normalisation
+from picoquant.paddle_program.infer_config import InferConfig
 
 
 def select_inputs(batch: Mapping[str, np.ndarray], input_names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -74,30 +74,3 @@ def sample_image(height: int, width: int) -> np.ndarray:
         tall, wide = random.integers(4, max(5, height // 3)), random.integers(4, max(5, width // 3))
         image[top : top + tall, left : left + wide] = random.uniform(0, 255, 3)
     return np.clip(image, 0, 255).astype(np.uint8)
-
-
-def feed_of(image: np.ndarray, names: Sequence[str], config: InferConfig) -> dict[str, np.ndarray]:
-    """Normalise an image that already has the size of the model's input.
-
-    Args:
-        image: `[height, width, 3]` uint8 RGB.
-        names: names of the model's inputs.
-        config: the model's preprocessing, of which only the normalisation is used.
-
-    Returns: the arrays of `names`: `image [1, 3, H, W]`, `scale_factor [1, 2]` (1) and `im_shape [1, 2]`,
-        float32.
-
-    Raises: `WeightsError` naming inputs that are unknown.
-    """
-    numbers = normalisation(config)["pixels_0_255"]
-    mean, std = (np.asarray(numbers[key], np.float32) for key in ("mean", "std"))
-    pixels = ((image.astype(np.float32) - mean) / std).transpose(2, 0, 1)[None]
-    known = {
-        "image": np.ascontiguousarray(pixels, np.float32),
-        "scale_factor": np.ones((1, 2), np.float32),
-        "im_shape": np.array([image.shape[:2]], np.float32),
-    }
-    missing = sorted(set(names) - set(known))
-    if missing:
-        raise WeightsError(f"the model has inputs unknown here: {', '.join(missing)}; export it again")
-    return {name: known[name] for name in names}

@@ -61,10 +61,10 @@ def quick_int8(
 
     from picoquant.int8.build import Int8Source, build_network
     from picoquant.int8.operators import quantizable_operators
-    from picoquant.int8.paddle_writer import write_lite_model
+    from picoquant.int8.paddle.writer import write_lite_model
     from picoquant.int8.scheme import QuantAwareSettings
-    from picoquant.paddle_program.session import static_session
-    from picoquant.paddle_program.static import load_model, strip_feed_fetch
+    from picoquant.paddle_program.static.programs import load_model, strip_feed_fetch
+    from picoquant.paddle_program.static.session import static_session
     from picoquant.quantization.ptq.observers import observe_ranges
 
     height, width = model.config.input_size
@@ -80,7 +80,7 @@ def quick_int8(
         operators = quantizable_operators(strip_feed_fetch(loaded.program.clone(for_test=True)), settings)
         floats = frozenset(operators[index].output for index in kept)
         operators = tuple(operator for operator in operators if operator.output not in floats)
-        source = Int8Source(model.path, {}, ranges, operators, settings, kept_float=floats)
+        source = Int8Source(model.path, {}, ranges, operators, settings, ignored=floats)
         write_lite_model(build_network(source), folder)
     write_infer_config(model.config, folder)
     return ModelFolder.open(folder)

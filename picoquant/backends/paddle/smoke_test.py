@@ -70,13 +70,14 @@ def _main() -> None:
     import paddle
 
     from picoquant.backends.paddle.runtime import open_predictor
-    from picoquant.paddle_program.network_input import feed_of, sample_image
+    from picoquant.paddle_program.network_input import feed_of_image, sample_image, select_inputs
 
     paddle.disable_signal_handler()
     folder, onednn = pickle.load(sys.stdin.buffer)  # our parent's words
     with suppress(Exception):  # the parent meets it, too, and says it
         predict = open_predictor(folder, threads=1, onednn=onednn)
-        predict(feed_of(sample_image(*folder.config.input_size), predict.input_names, folder.config))
+        feed = feed_of_image(sample_image(*folder.config.input_size), folder.config)
+        predict(select_inputs(feed, predict.input_names))
 
 
 if __name__ == "__main__":

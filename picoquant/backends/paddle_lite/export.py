@@ -10,7 +10,7 @@ from typing import Any
 from picoquant.backends.paddle_lite.integer_form import integer_form
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.int8.network import Int8Network
-from picoquant.int8.paddle_form import files_without_rounding
+from picoquant.int8.paddle.form import files_without_rounding
 from picoquant.paddle_program.edit import smaller_for_opt, write_program
 from picoquant.paddle_program.params import read_params, write_params
 from picoquant.targets.profiles import Target

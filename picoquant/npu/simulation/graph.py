@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from picoquant.errors import ToolError
-from picoquant.int8.layers import BATCH_NORM
 from picoquant.int8.network import Int8Network, QuantizedOperator
 from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation.arithmetic import target_params, target_params_from_zero
 from picoquant.paddle_program.graph import Graph, Operator
+from picoquant.paddle_program.layers import BATCH_NORM
 from picoquant.targets.integer_rules import Rules
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from picoquant.errors import ToolError
 from picoquant.int8.functions import function_of
-from picoquant.int8.layers import FusedLayer
 from picoquant.int8.network import QuantizedOperator
 from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation import operators
@@ -27,6 +26,7 @@ from picoquant.npu.simulation.arithmetic import (
 from picoquant.npu.simulation.convolution import Geometry, convolve, exact_type
 from picoquant.npu.simulation.graph import SimulatedGraph
 from picoquant.paddle_program.graph import Operator
+from picoquant.paddle_program.layers import FusedLayer
 from picoquant.paddle_program.paddings import explicit_paddings
 from picoquant.targets.integer_rules import Rules
 

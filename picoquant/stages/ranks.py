@@ -22,8 +22,8 @@ def call_helpers(context: Context, needed: bool) -> None:
 
     use_device(context.device)
     group = Group()
-    group.meet()
-    group.share(b"needed" if needed else b"")
+    group.barrier()
+    group.broadcast(b"needed" if needed else b"")
 
 
 def called(context: Context) -> bool:
@@ -33,5 +33,5 @@ def called(context: Context) -> bool:
     LOG.setLevel(max(LOG.level, logging.WARNING))
     use_device(context.device)
     group = Group()
-    group.meet()
-    return bool(group.share(None))
+    group.barrier()
+    return bool(group.broadcast(None))

@@ -37,11 +37,11 @@ class Devices:
 
     def __init__(self) -> None:
         self._group = Group()
-        self.rank, self.world, self.leads = self._group.rank, self._group.world, self._group.leads
+        self.rank, self.world, self.leads = self._group.rank, self._group.world, self._group.is_rank_0
 
     def meet(self) -> None:
         """Wait, however long, until all processes are here."""
-        self._group.meet()
+        self._group.barrier()
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """The mean of an array over all processes."""
@@ -53,9 +53,9 @@ class Devices:
 
     def share(self, content: bytes | None) -> bytes:
         """The leading process's content, in every process, however long it takes to come by."""
-        self._group.meet()
+        self._group.barrier()
         with paddle.base.dygraph.guard():
-            return self._group.share(content)
+            return self._group.broadcast(content)
 
     def _reduced(self, values: np.ndarray, how: int) -> np.ndarray:
         with paddle.base.dygraph.guard():

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from picoquant.backends.paddle_lite.opt_tool import OptTool, blame
+from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError
 from picoquant.utils.batching import in_batches
+from picoquant.utils.program_log import blame
 from picoquant.utils.subprocesses import Outcome, clean_environment, run_program
 
 X86 = "x86"

@@ -159,12 +159,15 @@ def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, s
     from picoquant.paddle_program.session import quiet, static_session
 
     with quiet():
+        from picoquant.quantization.qat.learned_ranges.choose import range_strategy
         from picoquant.quantization.qat.programs import StudentFirstCompression
+        from picoquant.quantization.settings import QuantizationSettings
     from picoquant.training.fast import tuned_cpu
 
     with tuned_cpu(), static_session(), quiet():
         config = read_infer_config(model)
-        built = StudentFirstCompression(model, model, folder / "work", config, *sections)
+        ranges = range_strategy(QuantizationSettings(), sections[1])
+        built = StudentFirstCompression(model, model, folder / "work", config, *sections, ranges)
         programs = built.build(lambda what: None)
 
         def step() -> float:

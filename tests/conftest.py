@@ -9,6 +9,7 @@ import pytest
 
 import picoquant  # noqa: F401  zlib is loaded before paddle
 from tests.networks.fixtures import *  # noqa: F403  what several folders share
+from tests.processes import children
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,6 +21,13 @@ def log_as_imported():
     log.handlers = []
     log.setLevel(logging.NOTSET)
     log.propagate = True
+
+
+@pytest.fixture
+def started():
+    """The processes that the test has started and that run, by id."""
+    before = children()
+    return lambda: children() - before
 
 
 @pytest.fixture(scope="session")

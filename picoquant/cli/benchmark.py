@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from picoquant.cli.options import RUNNABLE
+from picoquant.errors import UserError
 
 
 @click.command()
@@ -49,7 +50,6 @@ def benchmark(
     Examples:  picoquant benchmark --save-dir output/
                picoquant benchmark --backend onnx --threads 1 --threads 2 --batch 1 --batch 8 --save-dir output/
     """
-    from picoquant.errors import UserError
     from picoquant.packaging.open_model import open_model
     from picoquant.runtimes import benchmark as library
     from picoquant.storage.files import write_json, write_text

@@ -8,6 +8,7 @@ import click
 
 from picoquant.cli import completion, console
 from picoquant.cli.options import backend_option, common_options, gather_overrides
+from picoquant.errors import PicoquantError
 
 
 @click.command("eval")
@@ -127,7 +128,6 @@ def evaluate(
 
 def _ladder(config, texts, save_dir, machine, images, targets, max_loss, as_json, others) -> None:
     from picoquant.commands.parity_ladder import MAX_LOSS, evaluate_ladder
-    from picoquant.errors import PicoquantError
     from picoquant.runtimes.backends import Machine
 
     if others:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from picoquant.cli.options import RUNNABLE
+from picoquant.errors import UserError
 
 
 @click.command()
@@ -92,8 +93,6 @@ def model_of_run(save_dir: str) -> str:
 
     Raises: `UserError` when it has neither.
     """
-    from picoquant.errors import UserError
-
     for stage in ("quantize", "export"):
         if (Path(save_dir).expanduser() / stage).is_dir():
             return str(Path(save_dir).expanduser() / stage)

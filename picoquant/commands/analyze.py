@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
 
-from picoquant.config.data import reader_settings, with_model_preprocessing, workers
-from picoquant.config.detector import parse_detector
-from picoquant.config.recipe import load_recipe
+from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.errors import UserError
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import select_inputs
 from picoquant.paddle_program.program import program_facts
+from picoquant.paddle_program.session import quiet, static_session
+from picoquant.postprocess.decoder import Decoder
+from picoquant.quantization.analysis.quantities import picodet_quantities
 from picoquant.stages import datasets
+from picoquant.stages.evaluating import evaluate_model, evaluation_images
+from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context
-from picoquant.stages.target_rules import quant_aware_for_targets, rules_are_symmetric
+from picoquant.stages.target_rules import rules_are_symmetric
 from picoquant.storage.run_folder import RunFolder
+from picoquant.utils.progress import Progress
 
 LOG = logging.getLogger("picoquant")
 
@@ -34,7 +39,8 @@ class AnalyzeOptions:
     """What is analysed.
 
     Attributes:
-        kind: `fp32` or `int8`; None: what `Global.model_dir` is, else the run's INT8 model where it has one.
+        kind: `fp32` or `int8`; None: what a model named by this command is, else the run's INT8 model where it has
+            one.
         images: how many of the calibration images.
         map_images: evaluation images for mAP; 0: no mAP.
         top: layers whose mAP is measured.
@@ -63,16 +69,11 @@ def analyze(
 
     Raises: `UserError` for a model that is not there or images that are not enough.
     """
-    from picoquant.backends.paddle.smoke_test import require_tried
-
-    recipe = load_recipe(config, overrides)
-    context = Context(recipe, RunFolder(Path(save_dir)), "cpu")
-    folder, kind, float_folder = _models(context, options.kind)
+    context = Context(load_plan(config, overrides), RunFolder(Path(save_dir)), "cpu")
+    folder, kind, float_folder = model_to_analyse(context, options.kind)
     require_tried(folder)
     datasets.check(context, datasets.calibration_section(context))
     feeds = _feeds(context, folder, options.images)
-    from picoquant.paddle_program.session import quiet, static_session
-
     with quiet():
         from picoquant.quantization.analysis.report import write_picture, write_report
     with tempfile.TemporaryDirectory(prefix="picoquant-analyze-") as scratch, quiet(), static_session():
@@ -83,15 +84,22 @@ def analyze(
     return analysis, out
 
 
-def _models(context: Context, wanted: str | None) -> tuple[Any, str, Any]:
-    """The folder that is analysed, what it is, and the FP32 model that an INT8 one is compared with."""
-    if context.recipe.common.model_dir:
+def model_to_analyse(context: Context, wanted: str | None) -> tuple[ModelFolder, str, ModelFolder | None]:
+    """The folder that is analysed, what it is, and the FP32 model that an INT8 one is compared with.
+
+    Args:
+        context: the recipe and the run.
+        wanted: see `AnalyzeOptions.kind`.
+
+    Raises: `UserError` for a model that is not there, or is not what was asked for.
+    """
+    done = context.run.record("quantize").get("status") == "done"
+    if context.plan.common.model_dir and (context.plan.names_model or not done):
         folder = fp32_model(context)
         kind = "int8" if program_facts(folder.model).quantised else "fp32"
         if wanted not in (None, kind):
             raise UserError(f"{folder.path} holds an {kind.upper()} model, --of {wanted} was asked for")
         return folder, kind, None
-    done = context.run.record("quantize").get("status") == "done"
     if wanted == "fp32" or (wanted is None and not done):
         return fp32_model(context), "fp32", None
     return int8_model(context), "int8", fp32_model(context)
@@ -100,14 +108,13 @@ def _models(context: Context, wanted: str | None) -> tuple[Any, str, Any]:
 def _feeds(context: Context, folder: Any, count: int) -> list[Mapping[str, Any]]:
     """The first calibration images, one in each feed."""
     from picoquant.data.readers.reader import EvalReader
-    from picoquant.paddle_program.network_input import select_inputs
 
     images = datasets.calibration_images(context)
     if len(images) < count:
         raise UserError(
             f"--images {count}, but the Calibration section gives {len(images)} usable images of {images.section}"
         )
-    settings = with_model_preprocessing(reader_settings(context.recipe, "EvalReader"), folder.config)
+    settings = context.plan.eval_reader_of(folder.config)
     names = [name for name, _ in program_facts(folder.model).inputs]
     with EvalReader(datasets.first(images, count), replace(settings, batch_size=1), 0) as reader:
         return [select_inputs(batch, names) for batch in itertools.islice(reader, count)]
@@ -127,17 +134,15 @@ def _analyse(
     from picoquant.quantization.analysis.accuracy import with_accuracy
     from picoquant.quantization.analysis.analyse import analyse, steps_of, with_min_max_ranges
     from picoquant.quantization.analysis.network import load_float, load_int8
-    from picoquant.quantization.analysis.quantities import picodet_quantities
-    from picoquant.utils.progress import Progress
 
     executor = paddle.static.Executor(paddle.CPUPlace())
     LOG.info("analyze: %s (%s), %d images", folder.path, kind, len(feeds))
-    quant = quant_aware_for_targets(context.recipe)
+    quant = context.plan.quant_aware
     if kind == "int8":
-        network = load_int8(folder, scratch / "int8", executor, context.recipe.common.seed)
+        network = load_int8(folder, scratch / "int8", executor, context.plan.common.seed)
     else:
         network = load_float(folder, scratch / "fp32", executor, quant)
-        network = with_min_max_ranges(network, feeds, rules_are_symmetric(context.recipe))
+        network = with_min_max_ranges(network, feeds, rules_are_symmetric(context.plan.targets))
     reference = _reference(float_folder, scratch / "reference", network, quant) if float_folder else None
     names = [variable.name for variable in network.model.fetches]
     shapes = [variable.shape for variable in network.model.fetches]
@@ -151,12 +156,12 @@ def _analyse(
     if not options.map_images:
         return analysis
     count = min(options.top, len(network.layers))
-    with _evaluation(context, folder, names, shapes, options.map_images) as (evaluate, images):
+    accuracy = _accuracy(context, folder, names, shapes, options.map_images)
 
-        def shown(done: int) -> None:
-            LOG.info("analyze: mAP %d of %d measured", done, count + 2)
+    def shown(done: int) -> None:
+        LOG.info("analyze: mAP %d of %d measured", done, count + 2)
 
-        return with_accuracy(analysis, network, evaluate, images, count, shown)
+    return with_accuracy(analysis, network, accuracy, options.map_images, count, shown)
 
 
 def _reference(folder: Any, scratch: Path, network: Any, quant: Any) -> Callable:
@@ -182,21 +187,15 @@ def _reference(folder: Any, scratch: Path, network: Any, quant: Any) -> Callable
     return tensors
 
 
-@contextlib.contextmanager
-def _evaluation(
+def _accuracy(
     context: Context, folder: Any, names: Sequence[str], shapes: Sequence[Any], count: int
-) -> Iterator[tuple[Callable[[Any], float], int]]:
-    """What gives the mAP of a predictor on the first evaluation images, and how many they are."""
-    from picoquant.data.readers.reader import EvalReader
-    from picoquant.evaluation.evaluate import evaluate
-    from picoquant.postprocess.decoder import Decoder
-
+) -> Callable[[Any], float]:
+    """What computes the mAP of a predictor on the first evaluation images."""
+    plan = context.plan
     dataset = datasets.load(context, "EvalDataset")
     if len(dataset) < count:
         raise UserError(f"--map {count}, but {dataset.section} has {len(dataset)} usable images")
-    dataset = datasets.first(dataset, count)
-    settings = with_model_preprocessing(reader_settings(context.recipe, "EvalReader"), folder.config)
-    nms = parse_detector(context.recipe.document).head.nms
-    decoder = Decoder.of(names, shapes, folder.config, nms, str(folder.model))
-    with EvalReader(dataset, settings, workers(context.recipe)) as reader:
-        yield lambda predict: evaluate(predict, decoder, dataset, reader, "analyze").metrics["mAP"], count
+    settings = plan.eval_reader_of(folder.config)
+    images = evaluation_images(datasets.first(dataset, count), settings, plan.workers)
+    decoder = Decoder.of(names, shapes, folder.config, plan.nms, str(folder.model))
+    return lambda predict: evaluate_model(predict, decoder, images, "analyze").metrics["mAP"]

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.detector import parse_detector
-from picoquant.config.recipe import load_recipe
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
+from picoquant.evaluation.evaluate import Evaluation
+from picoquant.evaluation.paired import paired
 from picoquant.packaging.open_model import open_model
+from picoquant.paddle_program.infer_config import FILE_NAME
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.backends import (
     MACHINE,
     SIMULATION,
@@ -24,13 +26,22 @@ from picoquant.runtimes.backends import (
     simulating,
 )
 from picoquant.runtimes.model import Model, model_of_folder
-from picoquant.stages.evaluating import evaluate_running, evaluation_images
-from picoquant.stages.model import BEST_WEIGHTS, load_trained
+from picoquant.runtimes.timing import measure
+from picoquant.stages import datasets
+from picoquant.stages.evaluating import (
+    EvaluationImages,
+    evaluate_model,
+    evaluation_images,
+    require_same_classes,
+    trained_network,
+)
+from picoquant.stages.model import BEST_WEIGHTS
+from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import config_of, int8_model
 from picoquant.stages.stage import Context
 from picoquant.storage.files import write_json, write_text
 from picoquant.storage.run_folder import CONFIG, RunFolder
-from picoquant.targets.profiles import Target, load_targets
+from picoquant.targets.profiles import Target
 from picoquant.utils.device import check_device
 
 LOG = logging.getLogger("picoquant")
@@ -89,32 +100,35 @@ def open_context(config: str | None, overrides: Sequence[str], device: str, save
                 "set to evaluate on"
             )
         config = str(root / CONFIG)
-    recipe = load_recipe(config, overrides)
-    generated = recipe.document.get("Synthetic") is not None
-    known = generated or (root / CONFIG).is_file()
-    return Context(recipe, RunFolder(root) if known else None, device)
+    plan = load_plan(config, overrides)
+    known = plan.synthetic is not None or (root / CONFIG).is_file()
+    return Context(plan, RunFolder(root) if known else None, device)
 
 
 @contextmanager
 def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
-    """The models named, or else the run's FP32 and INT8 ones.
+    """The models that this command names, or else the run's FP32 and INT8 ones.
 
-    Raises: `UserError` when there are none.
+    The FP32 model of a run may be the exported one that its recipe names (`Global.model_dir`).
+
+    Args:
+        context: the recipe and the run.
+        paths: models named beside `Global.model_dir`.
+
+    Raises: `UserError` when what is named is no model.
     """
-    common = context.recipe.common
+    common = context.plan.common
     named = [*([common.model_dir] if common.model_dir else []), *paths]
+    files = (common.model_filename, common.params_filename)
     with ExitStack() as stack:
-        if named:
-            files = (common.model_filename, common.params_filename)
-            yield [stack.enter_context(open_model(path, _config(context, path), *files)) for path in named]
-            return
-        yield _of_run(context)
+        opened = [stack.enter_context(open_model(path, _config(context, path), *files)) for path in named]
+        if not (paths or context.plan.names_model):
+            opened += _of_run(context)
+        yield opened
 
 
 def _config(context: Context, path: str) -> Any:
     """Preprocessing for a model that has no `infer_cfg.yml`; read only where that is so."""
-    from picoquant.paddle_program.infer_config import FILE_NAME
-
     place = Path(path).expanduser()
     if place.suffix == ".onnx":
         beside = (place.parent / FILE_NAME, place.parent / "paddle" / FILE_NAME)
@@ -124,11 +138,10 @@ def _config(context: Context, path: str) -> Any:
 
 
 def _of_run(context: Context) -> list[Model]:
-    from picoquant.paddle_program.model_folder import ModelFolder
-
+    """The models that the run itself made."""
     found = []
     if context.run is not None:
-        if context.run.folder("export").is_dir():
+        if not context.plan.common.model_dir and context.run.folder("export").is_dir():
             found.append(model_of_folder(ModelFolder.open(context.run.folder("export")), "export"))
         if context.run.folder("quantize").is_dir():
             found.append(model_of_folder(int8_model(context), "quantize"))
@@ -143,8 +156,8 @@ def ready_on(
 
     Raises: `ToolError`, `WeightsError`, `UserError` saying why it does not run.
     """
-    _check_classes(model, classes)
-    with running(model, backend, machine, parse_detector(context.recipe.document).head.nms) as ready:
+    require_same_classes(model.name, model.config.labels, "the data set", classes)
+    with running(model, backend, machine, context.plan.nms) as ready:
         yield ready
 
 
@@ -154,17 +167,9 @@ def simulated_on(context: Context, model: Model, target: Target, classes: int) -
 
     Raises: `ToolError`, `WeightsError`, `UserError` saying why it cannot be simulated.
     """
-    _check_classes(model, classes)
-    with simulating(model, target, parse_detector(context.recipe.document).head.nms) as ready:
+    require_same_classes(model.name, model.config.labels, "the data set", classes)
+    with simulating(model, target, context.plan.nms) as ready:
         yield ready
-
-
-def _check_classes(model: Model, classes: int) -> None:
-    if len(model.config.labels) != classes:
-        raise UserError(
-            f"{model.name} knows {len(model.config.labels)} classes, the data set has {classes}; evaluate it on "
-            "the data set it was made for"
-        )
 
 
 @contextmanager
@@ -173,19 +178,31 @@ def dygraph_on(context: Context, classes: int) -> Iterator[Running]:
 
     Raises: `UserError` when there are no weights.
     """
-    from picoquant.backends.paddle.runtime import dygraph_predictor
-    from picoquant.postprocess import Decoder
-    from picoquant.stages.model import trained_weights
-    from picoquant.utils.device import use_device
-
-    recipe = context.recipe
-    if context.run is None and not recipe.common.weights:
+    if context.run is None and not context.plan.common.weights:
         raise ToolError(f"it needs trained weights: --weights FILE, or a run with train/{BEST_WEIGHTS}")
-    weights = trained_weights(context)
-    use_device(context.device)
-    network = load_trained(recipe, classes, weights)
-    decoder = Decoder("boxes", parse_detector(recipe.document).head.nms)
-    yield Running("dygraph", "fp32", dygraph_predictor(network), decoder, weights.stat().st_size)
+    yield trained_network(context, classes)
+
+
+def evaluate_running(
+    context: Context, ready: Running, model: Model | None, dataset: Any, name: str
+) -> tuple[Evaluation, EvaluationImages]:
+    """Evaluate what is ready to be called, with the model's own preprocessing.
+
+    Args:
+        context: the recipe.
+        ready: see `ready_on`.
+        model: None for the network itself, which has the recipe's preprocessing.
+        dataset: to evaluate on.
+        name: for the progress line.
+
+    Returns: the numbers, and the images they are of.
+    """
+    plan = context.plan
+    settings = plan.eval_reader if model is None else plan.eval_reader_of(model.config)
+    images = evaluation_images(dataset, settings, plan.workers)
+    found = evaluate_model(ready.predict, ready.decoder, images, name)
+    LOG.info("%s: mAP %.4f, %.1f images/s", name, found.metrics["mAP"], found.images_per_second)
+    return found, images
 
 
 def evaluate_backends(
@@ -216,7 +233,7 @@ def evaluate_backends(
     """
     chosen = check_backends(backends)
     context = open_context(config, overrides, machine.device, save_dir)
-    dataset = evaluation_images(context, limit)
+    dataset = datasets.first(datasets.load(context, "EvalDataset"), limit)
     rows: list[Row] = []
     not_run: dict[str, str] = {}
     with models_of(context, paths) as models:
@@ -230,7 +247,7 @@ def evaluate_backends(
             chosen,
             machine,
             dataset.num_classes,
-            load_targets(map(context.recipe.target_file, targets)),
+            context.plan.targets_named(targets),
         ):
             try:
                 with opened as (ready, model):
@@ -291,12 +308,10 @@ def _jobs(
 
 
 def _row(context: Context, ready: Running, model: Model | None, dataset: Any, rows: Sequence[Row]) -> Row:
-    from picoquant.runtimes.timing import measure
-
     taken = {row.name for row in rows}
     name = ready.name if ready.name not in taken else f"{ready.name}_{model.name}"
-    found, feeds = evaluate_running(context, ready, model, dataset, name, _LATENCY_IMAGES)
-    latency = measure(ready.predict, feeds)
+    found, images = evaluate_running(context, ready, model, dataset, name)
+    latency = measure(ready.predict, images.single_feeds(ready.predict.input_names, _LATENCY_IMAGES))
     return Row(
         name, ready.backend, ready.precision, model.name if model else "weights", found,
         latency.median_ms, latency.p90_ms, ready.bytes, ready.note,
@@ -305,8 +320,6 @@ def _row(context: Context, ready: Running, model: Model | None, dataset: Any, ro
 
 def _pairs(rows: Sequence[Row], dataset: Any) -> dict[str, Any]:
     """Each INT8 row against the FP32 row of its runtime, or else the reference."""
-    from picoquant.evaluation.paired import paired
-
     floats = {row.backend: row for row in rows if row.precision == "fp32"}
     pairs = {}
     for row in rows:

@@ -9,18 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.commands.compare_runtimes import dygraph_on, open_context, ready_on, simulated_on
+from picoquant.backends.paddle_lite.find_opt import find_opt
+from picoquant.backends.paddle_lite.runtime import runtime_of
+from picoquant.commands.compare_runtimes import (
+    dygraph_on,
+    evaluate_running,
+    open_context,
+    ready_on,
+    simulated_on,
+)
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
+from picoquant.evaluation.paired import paired
 from picoquant.evaluation.parity import Ladder, Rung
+from picoquant.packaging.forms import ONNX
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.backends import MACHINE, SIMULATION, Machine, Running
 from picoquant.runtimes.model import Model, model_of_folder
-from picoquant.stages.evaluating import evaluate_running, evaluation_images
+from picoquant.stages import datasets
 from picoquant.stages.model import trained_weights
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context
 from picoquant.storage.files import write_json
-from picoquant.targets.profiles import Target, load_targets
+from picoquant.targets.profiles import Target
 
 LOG = logging.getLogger("picoquant")
 
@@ -78,12 +89,10 @@ def evaluate_ladder(
         raise UserError(
             f"--ladder is of a run, and {save_dir} holds none: run `picoquant run` with that --save-dir"
         )
-    dataset = evaluation_images(context, limit)
+    dataset = datasets.first(datasets.load(context, "EvalDataset"), limit)
     done: dict[str, Evaluation] = {}
     rungs = []
-    for step in _steps(
-        context, machine, dataset.num_classes, load_targets(map(context.recipe.target_file, targets))
-    ):
+    for step in _steps(context, machine, dataset.num_classes, context.plan.targets_named(targets)):
         rungs.append(_climb(step, context, dataset, done))
         if rungs[-1].evaluation is not None:
             done[step.name] = rungs[-1].evaluation
@@ -100,8 +109,6 @@ def evaluate_ladder(
 
 
 def _climb(step: _Step, context: Context, dataset: Any, done: dict[str, Evaluation]) -> Rung:
-    from picoquant.evaluation.paired import paired
-
     after = next((name for name in step.after if name in done), "")
     if step.lacks:
         LOG.info("%s: not run, %s", step.name, step.lacks)
@@ -203,8 +210,7 @@ def _lack(find: Callable[[Context], Any], context: Context) -> str:
 
 
 def _qat_graph(int8: Any) -> tuple[Any, str]:
-    from picoquant.paddle_program.model_folder import ModelFolder
-    from picoquant.quantization.qat.qat_graph import FOLDER
+    from picoquant.quantization.qat_graph import FOLDER
 
     folder = int8.path / FOLDER
     if not folder.is_dir():
@@ -217,8 +223,6 @@ def _qat_graph(int8: Any) -> tuple[Any, str]:
 
 def _onnx(context: Context, int8: Any) -> tuple[Model | None, str]:
     """The packaged ONNX where the run has one, else the model it would be made of; and which it is."""
-    from picoquant.packaging.forms import ONNX
-
     packaged = sorted(context.run.folder("package").glob(f"*/{ONNX}"))
     if int8 is None:
         return None, "none"
@@ -229,9 +233,6 @@ def _onnx(context: Context, int8: Any) -> tuple[Model | None, str]:
 
 
 def _no_lite(machine: Machine) -> str:
-    from picoquant.backends.paddle_lite.find_opt import find_opt
-    from picoquant.backends.paddle_lite.runtime import runtime_of
-
     try:
         opt = find_opt(machine.opt)
     except ToolError as error:

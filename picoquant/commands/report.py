@@ -10,17 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.paddle_lite.find_opt import find_opt
 from picoquant.commands.analyze import FOLDER as ANALYZE
 from picoquant.commands.compare_runtimes import OUT as BACKENDS
-from picoquant.config.recipe import load_recipe
 from picoquant.errors import DataError, PicoquantError, ToolError, UserError
+from picoquant.evaluation.confusion import confusion, match_images
+from picoquant.evaluation.paired import paired
+from picoquant.evaluation.precision_recall import precision_recall
+from picoquant.npu.check import check_model
+from picoquant.npu.picture import draw
+from picoquant.report.choice import typical_images, worst_images
 from picoquant.report.contents import Board, Detections, Layers, Report, Training
+from picoquant.report.pictures import pair_of, shown_classes
 from picoquant.report.run_record import finished, size_rows, stage_rows, stale_evaluation
 from picoquant.stages import datasets
+from picoquant.stages.plan import load_plan
+from picoquant.stages.run_models import int8_model
 from picoquant.stages.stage import Context
 from picoquant.storage.csv_log import read_rows
 from picoquant.storage.files import write_text
 from picoquant.storage.run_folder import CONFIG, MANIFEST, RunFolder
+from picoquant.targets.profiles import load_target
 
 LOG = logging.getLogger("picoquant")
 
@@ -92,7 +102,7 @@ def _open(save_dir: str, overrides: Sequence[str], opt: str | None) -> Context:
             )
     if not (root / CONFIG).is_file():
         raise UserError(f"{root / CONFIG} is gone; run `picoquant run` with the same --save-dir again")
-    return Context(load_recipe(str(root / CONFIG), overrides), run, "cpu", opt)
+    return Context(load_plan(str(root / CONFIG), overrides), run, "cpu", opt)
 
 
 def _gather(context: Context, options: ReportOptions, where: str) -> Report:
@@ -182,10 +192,6 @@ def _current(run: RunFolder, name: str, warnings: list[str], *needed: str) -> An
 
 
 def _detections(context: Context, metrics: Mapping[str, Any], options: ReportOptions) -> Detections:
-    from picoquant.evaluation.confusion import confusion, match_images
-    from picoquant.evaluation.paired import paired
-    from picoquant.evaluation.precision_recall import precision_recall
-
     run = context.run
     datasets.check(context, "EvalDataset")
     if datasets.identity(context, "EvalDataset") != run.record("evaluate")["settings"]["images"]:
@@ -209,9 +215,6 @@ def _detections(context: Context, metrics: Mapping[str, Any], options: ReportOpt
 
 
 def _pictures(dataset: Any, pair: Any, matched: Mapping[str, Any], count: int) -> dict[str, Any]:
-    from picoquant.report.choice import typical_images, worst_images
-    from picoquant.report.pictures import pair_of, shown_classes
-
     categories = {
         number: (label, name)
         for label, (number, name) in enumerate(zip(dataset.category_ids, dataset.class_names))
@@ -277,18 +280,12 @@ def _layers(run: RunFolder, absent: dict[str, str], warnings: list[str], where: 
 
 
 def _boards(context: Context, absent: dict[str, str], where: str) -> list[Board]:
-    from picoquant.backends.paddle_lite.find_opt import find_opt
-    from picoquant.npu.check import check_model
-    from picoquant.npu.picture import draw
-    from picoquant.stages.run_models import int8_model
-    from picoquant.targets.profiles import load_target
-
     run = context.run
     if run.record("quantize").get("status") != "done":
         absent["boards"] = f"No INT8 model in this run: `picoquant quantize {where}` makes it."
         return []
     packaged = {path.parent.name: path for path in sorted(run.folder("package").glob("*/manifest.json"))}
-    names = {Path(name).stem: name for name in context.recipe.targets}
+    names = {Path(name).stem: name for name in context.plan.recipe.targets}
     if not packaged and not names:
         absent["boards"] = f"No target: `picoquant package --target rv1126 {where}` names one."
     boards = []

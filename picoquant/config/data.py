@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -48,14 +49,12 @@ def _without_targets(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "batch_transforms": kept}
 
 
-def input_size(recipe: Recipe) -> tuple[int, int]:
-    """Height and width of the network's input: `Global.input_size`, or what EvalReader resizes to.
+def resized_to(reader: ReaderSettings) -> tuple[int, int]:
+    """Height and width, pixels, that EvalReader resizes to.
 
-    Raises: `ConfigError` when neither says it.
+    Raises: `ConfigError` when it does not resize.
     """
-    if recipe.common.input_size:
-        return recipe.common.input_size
-    resize = _transform(reader_settings(recipe, "EvalReader"), "Resize")
+    resize = _transform(reader, "Resize")
     if resize is None:
         raise ConfigError("EvalReader.sample_transforms has no Resize; set Global.input_size=[height,width]")
     target = resize.params.get("target_size")
@@ -63,13 +62,14 @@ def input_size(recipe: Recipe) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def preprocessing(recipe: Recipe) -> dict[str, Any]:
+def preprocessing(reader: ReaderSettings, input_size: tuple[int, int]) -> dict[str, Any]:
     """How EvalReader makes the network's input, as fields of `picoquant.export.InferConfig`.
 
-    Raises: `ConfigError` when an export could not describe it.
+    Args:
+        reader: EvalReader's settings.
+        input_size: height and width of the network's input, pixels.
     """
-    reader = reader_settings(recipe, "EvalReader")
-    found: dict[str, Any] = {"input_size": input_size(recipe)}
+    found: dict[str, Any] = {"input_size": input_size}
     resize = _transform(reader, "Resize")
     if resize is not None:
         found["interp"] = int(resize.params.get("interp", 1))
@@ -105,9 +105,10 @@ def with_model_preprocessing(reader: ReaderSettings, config: Any) -> ReaderSetti
 
 
 def workers(recipe: Recipe) -> int:
-    """`worker_num`, but not more processes than the machine has cores."""
-    import os
+    """`worker_num`, but not more processes than the machine has cores.
 
+    Raises: `ConfigError` when it is no count.
+    """
     wanted = recipe.document.get("worker_num", 2)
     if not isinstance(wanted, int) or wanted < 0:
         raise ConfigError(f"worker_num: expected a whole number from 0, found {wanted!r}")

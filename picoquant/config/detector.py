@@ -14,6 +14,7 @@ from picoquant.detector import settings as s
 from picoquant.errors import ConfigError
 from picoquant.postprocess.settings import NmsSettings
 from picoquant.utils.suggest import suggestion, unknown_key
+from picoquant.yaml_files.load import load_detection_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,7 +164,6 @@ def load_detector(config: Union[str, Path, Mapping[str, Any]], num_classes: int 
     Raises: `ConfigError` when it does not describe a detector.
     """
     from picoquant.detector.build import build_picodet
-    from picoquant.yaml_files.load import load_detection_config
 
     mapping = config if isinstance(config, Mapping) else load_detection_config(str(config))
     return build_picodet(parse_detector(mapping, num_classes))

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from picoquant.config.schema import ACCEPTED, INSTEAD, schema, without_effect
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
 from picoquant.errors import ConfigError
 from picoquant.utils.suggest import unknown_key
@@ -41,7 +43,7 @@ class Recipe:
     document: Mapping[str, Any]
     source: str
 
-    @property
+    @cached_property
     def common(self) -> GlobalSettings:
         """Section `Global`, without the keys that only PaddleSlim's other examples use."""
         known = {field.name for field in fields(GlobalSettings)}
@@ -52,7 +54,7 @@ class Recipe:
         """One section as its settings."""
         return build(settings, self.document.get(name) or {}, name)
 
-    @property
+    @cached_property
     def calibration(self) -> CalibrationSettings:
         """Section `Calibration`: a mapping, a path, or the name of a file in calib/."""
         value = self.document.get("Calibration")
@@ -60,7 +62,7 @@ class Recipe:
             return build(CalibrationSettings, _calibration_file(value), f"Calibration: {value}")
         return build(CalibrationSettings, value or {}, "Calibration")
 
-    @property
+    @cached_property
     def targets(self) -> list[str]:
         """Names or paths of the NPU profiles to package for."""
         target = self.section("Package", PackageSettings).target
@@ -104,8 +106,6 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises: `ConfigError` naming file and key.
     """
-    from picoquant.config.schema import ACCEPTED, schema, without_effect
-
     path = find(("recipes", "configs"), name)
     own = load_with_bases(path)
     top = load_mapping(path)
@@ -173,8 +173,6 @@ def _target_file(recipe: Path, name: Any) -> Any:
 
 def _instead(keys: Sequence[str]) -> str:
     """What to use for PaddleDetection's `keys`, to end a message with."""
-    from picoquant.config.schema import INSTEAD
-
     known = [f"for {key} use {INSTEAD[key]}" for key in keys if key in INSTEAD]
     return "; " + ", ".join(known) if known else ""
 

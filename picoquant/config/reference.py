@@ -23,7 +23,7 @@ _SECTIONS = (
     ("Distillation", quantization.DistillationSettings),
     ("QuantAware", quantization.QuantAwareSettings),
     ("TrainConfig", quantization.QatTrainSettings),
-    ("Quantize", quantization.OwnSettings),
+    ("Quantize", quantization.QuantizationSettings),
     ("Calibration", CalibrationSettings),
     ("Package", PackageSettings),
     ("Synthetic", SyntheticSettings),

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from picoquant.config.sections import GlobalSettings, PackageSettings, SyntheticSettings, TrainSection
+from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizationSettings
+
 # Keys of PaddleDetection files that picoquant reads.
 _READ = {
     "architecture", "num_classes", "GFL", "metric", "PicoDet", "TrainDataset", "EvalDataset", "TestDataset",
@@ -61,9 +65,6 @@ def without_effect(values: Mapping[str, Any]) -> list[str]:
 
 def schema() -> dict[str, Any]:
     """Known keys: section -> keys below it (None: free, checked by the component's own settings)."""
-    from picoquant.config.sections import GlobalSettings, PackageSettings, SyntheticSettings, TrainSection
-    from picoquant.int8.scheme import QuantAwareSettings
-    from picoquant.quantization.settings import DistillationSettings, OwnSettings, QatTrainSettings
 
     def keys(settings: type, *more: str) -> dict[str, None]:
         return {field.name: None for field in fields(settings)} | dict.fromkeys(more)
@@ -74,7 +75,7 @@ def schema() -> dict[str, Any]:
     known["Distillation"] = keys(DistillationSettings)
     known["QuantAware"] = keys(QuantAwareSettings)
     known["TrainConfig"] = keys(QatTrainSettings)
-    known["Quantize"] = keys(OwnSettings)
+    known["Quantize"] = keys(QuantizationSettings)
     known["Train"] = keys(TrainSection)
     known["Package"] = keys(PackageSettings)
     known["Synthetic"] = keys(SyntheticSettings)

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.convert.conv_graph import Conv, colours, read_convs
 from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import WeightsError
+from picoquant.paddle_program.infer_config import InferConfig
 
 TOLERANCE = 1e-3  # of the largest magnitude of an output
 _LARGEST = 512 << 20
@@ -121,9 +123,7 @@ def _own_convs(
     model: Any, layers: dict[str, _Layer], input_size: Sequence[int]
 ) -> tuple[list[Conv], list[str]]:
     """The convolutions of the network's own export, and the name of each; the weights are as before."""
-    from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
     from picoquant.export.paddle_export import export_model
-    from picoquant.paddle_program.infer_config import InferConfig
 
     kept = {name: value.numpy() for name, value in model.state_dict().items()}
     try:

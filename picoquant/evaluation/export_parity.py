@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.paddle.runtime import decoder_for, dygraph_predictor, open_predictor
+from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import PicoquantError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.postprocess import Detections, multiclass_nms
@@ -31,8 +33,6 @@ def verify_export(detector: Any, folder: ModelFolder, images: np.ndarray) -> flo
 
     Raises: `PicoquantError` saying which output differs and by how much.
     """
-    from picoquant.backends.paddle.runtime import decoder_for, dygraph_predictor, open_predictor
-
     predictor = open_predictor(folder)
     decoder = decoder_for(predictor, folder.config)
     scale = np.ones((len(images), 2), np.float32)
@@ -48,8 +48,6 @@ def verify_export(detector: Any, folder: ModelFolder, images: np.ndarray) -> flo
 
 def _raw(detector: Any, images: np.ndarray) -> list[np.ndarray]:
     import paddle
-
-    from picoquant.detector.modes import evaluation_mode
 
     with evaluation_mode(detector), paddle.no_grad():
         return [level.numpy() for level in detector.logits(paddle.to_tensor(images))]

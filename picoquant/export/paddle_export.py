@@ -13,6 +13,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.static import InputSpec
 
+from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import ConfigError
 from picoquant.export.nms_operator import multiclass_nms3
 from picoquant.paddle_program.infer_config import InferConfig, write_infer_config
@@ -96,8 +97,6 @@ def export_model(
     Raises: `ConfigError` for an unknown kind or a size that does not fit, `UserError` when the disk
         refuses.
     """
-    from picoquant.detector.modes import evaluation_mode
-
     if tuple(infer_config.input_size) != tuple(input_size):
         raise ConfigError(
             f"the export's input size is {list(input_size)}, but target_size in its settings is "

@@ -33,7 +33,7 @@ class Int8Source:
         ranges: largest absolute value of each activation.
         operators: what runs in INT8.
         settings: numbers of bits.
-        kept_float: results of operators that are marked as left in float on purpose.
+        ignored: results of operators that are marked as left in float on purpose.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class Int8Source:
     ranges: Mapping[str, float]
     operators: tuple[Descriptor, ...]
     settings: QuantAwareSettings
-    kept_float: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
 
 
 def build_network(source: Int8Source) -> Int8Network:
@@ -74,7 +74,7 @@ def build_network(source: Int8Source) -> Int8Network:
         if operator.bias is not None:
             values[operator.bias] = weights[operator.output].bias_value
     tensors = quantised_tensors(graph, values, operators, ranges, bits[1])
-    return Int8Network(program, tensors, operators, values, source.kept_float, before)
+    return Int8Network(program, tensors, operators, values, source.ignored, before)
 
 
 def folded(network: Int8Network) -> Int8Network:
@@ -141,7 +141,7 @@ def _operator(
         step = np.atleast_1d(params.scale) * QuantParams.symmetric(ranges[operator.activation], bits[1]).scale
         whole = np.rint(weight.bias_value / step).astype(np.int64)
     return QuantizedOperator(
-        operator.kind,
+        operator.op_type,
         operator.output,
         operator.activation,
         operator.weight,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from picoquant.errors import WeightsError
 from picoquant.int8.network import Int8Network, QuantizedOperator, QuantizedTensor
 from picoquant.int8.paddle_reader import read_network
 from picoquant.int8.quant_params import QuantParams
@@ -22,7 +22,8 @@ from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.validate import require_sound
-from picoquant.storage.files import sha256, whole_file
+from picoquant.storage.files import sha256
+from picoquant.weight_files.files import read_arrays, write_weights
 
 LOG = logging.getLogger("picoquant")
 
@@ -73,27 +74,27 @@ def save_network(network: Int8Network, folder: ModelFolder) -> None:
     arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
     program = network.program.SerializeToString(deterministic=True)
     arrays["program"] = np.frombuffer(program, np.uint8)
-    with whole_file(folder.path / FILE, "wb") as stream:
-        np.savez(stream, **arrays)
+    write_weights(arrays, folder.path / FILE)
 
 
 def _load(path: Path, hashes: Mapping[str, str]) -> Int8Network | None:
     """The network in a file; None where it is damaged or of another model or version."""
+    from google.protobuf.message import DecodeError
     from paddle.base.proto import framework_pb2
 
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            facts = json.loads(stored["facts"].tobytes())
-            if facts["version"] != _VERSION or facts["paddle_model"] != dict(hashes):
-                return None
-            program = framework_pb2.ProgramDesc.FromString(stored["program"].tobytes())
-            operators = tuple(_operator(stored, index, one) for index, one in enumerate(facts["operators"]))
-            values, before = (
-                {name.split("/", 1)[1]: stored[name] for name in stored.files if name.startswith(kind)}
-                for kind in ("values/", "float/")
-            )
+        stored = read_arrays(path)
+        facts = json.loads(stored["facts"].tobytes())
+        if facts["version"] != _VERSION or facts["paddle_model"] != dict(hashes):
+            return None
+        program = framework_pb2.ProgramDesc.FromString(stored["program"].tobytes())
+        operators = tuple(_operator(stored, index, one) for index, one in enumerate(facts["operators"]))
+        values, before = (
+            {name.split("/", 1)[1]: value for name, value in stored.items() if name.startswith(kind)}
+            for kind in ("values/", "float/")
+        )
         tensors = {name: _tensor(one) for name, one in facts["tensors"].items()}
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (WeightsError, DecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
         LOG.debug("%s cannot be read: %s", path, error)
         return None
     require_sound(program, path)
@@ -135,9 +136,9 @@ def _tensor(facts: Mapping[str, Any]) -> QuantizedTensor:
     )
 
 
-def _operator(stored: Any, index: int, facts: Mapping[str, Any]) -> QuantizedOperator:
+def _operator(stored: Mapping[str, np.ndarray], index: int, facts: Mapping[str, Any]) -> QuantizedOperator:
     scales, axis = stored[f"scales/{index}"], facts["axis"]
     params = QuantParams(scales if axis >= 0 else float(scales[0]), bits=facts["bits"], axis=axis)
-    bias = stored[f"bias/{index}"] if f"bias/{index}" in stored.files else None
+    bias = stored.get(f"bias/{index}")
     names = (facts[name] for name in ("op_type", "output", "activation", "weight"))
     return QuantizedOperator(*names, stored[f"integers/{index}"], params, facts["bias"], bias)

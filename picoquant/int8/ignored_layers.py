@@ -71,7 +71,7 @@ def choose(patterns: Sequence[str], operators: Sequence[QuantizedOperator]) -> t
     return kept
 
 
-def mark_kept(program: Any, patterns: Sequence[str], quant: QuantAwareSettings) -> tuple[str, ...]:
+def mark_ignored_layers(program: Any, patterns: Sequence[str], quant: QuantAwareSettings) -> tuple[str, ...]:
     """Mark layers of a float program so that quantisation leaves them alone; only the marks are new.
 
     Args:
@@ -92,6 +92,6 @@ def mark_kept(program: Any, patterns: Sequence[str], quant: QuantAwareSettings) 
     return names
 
 
-def leaving_marked(quant: QuantAwareSettings) -> QuantAwareSettings:
+def exclude_ignored_layers(quant: QuantAwareSettings) -> QuantAwareSettings:
     """The settings with which marked layers are left alone."""
     return replace(quant, not_quant_pattern=(*quant.not_quant_pattern, KEPT_FLOAT))

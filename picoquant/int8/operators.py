@@ -17,14 +17,14 @@ class QuantizedOperator:
     """An operator that runs in INT8.
 
     Attributes:
-        kind: its type, for example `conv2d`.
+        op_type: for example `conv2d`.
         output: name of its result, which names the operator.
         activation: name of its input that is computed.
         weight: name of its stored input.
         axis: the weight's axis that has one range each; -1: one range for all of it.
     """
 
-    kind: str
+    op_type: str
     output: str
     activation: str
     weight: str

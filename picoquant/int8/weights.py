@@ -120,7 +120,7 @@ def _computed_alone(graph: Graph, operator: QuantizedOperator) -> tuple[str | No
     None for every other operator. The result is that of the bias or of the activation behind it; a batch-norm that
     was not folded ends the layer before it.
     """
-    if operator.kind not in CONVOLUTIONS or operator.axis not in (0, -1):
+    if operator.op_type not in CONVOLUTIONS or operator.axis not in (0, -1):
         return None
     if len(graph.users(operator.weight)) > 1:
         return None

@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from picoquant.backends.onnx.runtime import is_quantised
 from picoquant.errors import UserError, WeightsError
+from picoquant.packaging.archive import SUFFIX, extract
+from picoquant.packaging.forms import ONNX, PADDLE
+from picoquant.packaging.manifest import NAME, changed_files, read_manifest
 from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, read_infer_config
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.program import program_facts
 from picoquant.runtimes.model import Model, model_of_folder
 
 
@@ -27,9 +32,6 @@ def open_model(
 
     Raises: `UserError` when it is none of these, or when files of a package are not those of its manifest.
     """
-    from picoquant.packaging.archive import SUFFIX, extract
-    from picoquant.packaging.manifest import NAME
-
     path = Path(path).expanduser()
     if path.suffix == ".onnx" and path.is_file():
         yield _onnx_file(path, config)
@@ -49,9 +51,6 @@ def open_model(
 
 
 def _onnx_file(path: Path, config: InferConfig | None) -> Model:
-    from picoquant.backends.onnx.runtime import is_quantised
-    from picoquant.packaging.forms import PADDLE
-
     precision = "int8" if is_quantised(path) else "fp32"
     for place in (path.parent, path.parent / PADDLE):
         if (place / FILE_NAME).is_file():
@@ -65,10 +64,6 @@ def _onnx_file(path: Path, config: InferConfig | None) -> Model:
 
 
 def _package(folder: Path, named: Path) -> Model:
-    from picoquant.packaging.forms import ONNX, PADDLE
-    from picoquant.packaging.manifest import changed_files, read_manifest
-    from picoquant.paddle_program.program import program_facts
-
     wrong = changed_files(folder, read_manifest(folder))
     if wrong:
         raise UserError(f"{named} is not what its manifest says ({wrong[0]}): package the model again")

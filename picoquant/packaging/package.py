@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.backends.onnx.paddle2onnx import OPSET
+from picoquant.backends.onnx.parity import compare
+from picoquant.backends.onnx.postprocessing import with_outputs
 from picoquant.backends.onnx.qdq import write_onnx
 from picoquant.backends.paddle_lite.export import make_nb, other_version
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import UserError
 from picoquant.packaging import expectation, rknn
-from picoquant.packaging.agreement import compare
 from picoquant.packaging.archive import SUFFIX, write_archive
 from picoquant.packaging.board_program import quoted, settings, write_board
 from picoquant.packaging.forms import (
@@ -78,7 +79,7 @@ class PackageResult:
         archive: the same as one `.tar.gz`.
         files: its files, relative, sorted; `manifest.json` holds the hash of every other one.
         bytes: sizes of the models in it, by name.
-        agreement: how far the ONNX model is from the Paddle model, see `agreement.compare`; empty without.
+        agreement: how far the ONNX model is from the Paddle model, see `parity.compare`; empty without.
     """
 
     folder: Path
@@ -244,8 +245,6 @@ class _Parts:
 
     def _write_onnx(self, folder: Path, shipped: ModelFolder) -> dict[str, Any]:
         """The INT8 ONNX and its variants with post-processing; returns how well it and Paddle agree."""
-        from picoquant.backends.onnx.postprocessing import with_outputs
-
         LOG.info("package %s: %s by paddle2onnx", self.target.name, ONNX)
         onnx_model = self.prepared.int8_onnx
         write_onnx(onnx_model, folder / ONNX)

@@ -9,6 +9,7 @@ from typing import Any
 from picoquant.errors import UserError
 from picoquant.int8.files import open_network
 from picoquant.int8.network import Int8Network
+from picoquant.packaging.rknn import float_onnx
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.model_folder import ModelFolder
 
@@ -71,8 +72,6 @@ class Prepared:
     @cached_property
     def float_onnx(self) -> Any:
         """The float model as `onnx.ModelProto`, opset 12, see `rknn.float_onnx`."""
-        from picoquant.packaging.rknn import float_onnx
-
         return float_onnx(self.fp32_program, self.models.fp32)
 
     @staticmethod

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.errors import DataError, ToolError
 from picoquant.packaging.sample import SampleImage
 from picoquant.paddle_program.edit import without_hard_swish, write_program
@@ -49,7 +50,6 @@ def float_onnx(program: Any, model: ModelFolder) -> Any:
     Raises: `ToolError` when paddle2onnx has no such form of an operator.
     """
     from picoquant.backends.onnx.graph import Graph
-    from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
     from picoquant.backends.onnx.qdq import checked
     from picoquant.backends.onnx.simplify import simplify
     from picoquant.paddle_program.batch_norm_folding import fold_folder

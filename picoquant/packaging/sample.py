@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from picoquant.backends.paddle.runtime import decoder_for, open_predictor
+from picoquant.data.images import read_image
 from picoquant.errors import DataError
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -72,8 +74,6 @@ def read_ppm(path: Path) -> np.ndarray:
 
     Raises: `DataError` when it is none.
     """
-    from picoquant.data.images import read_image
-
     try:
         if not Path(path).read_bytes()[:2] == b"P6":
             raise DataError(f"{path} is no binary PPM image: package the model again")
@@ -84,7 +84,5 @@ def read_ppm(path: Path) -> np.ndarray:
 
 def expected_detections(folder: ModelFolder, image: np.ndarray) -> Detections:
     """What an exported model finds in an image, through Paddle's inference runtime, one thread."""
-    from picoquant.backends.paddle.runtime import decoder_for, open_predictor
-
     predict = open_predictor(folder, threads=1)
     return detect(predict, decoder_for(predict, folder.config), feed_of_image(image, folder.config))

@@ -13,7 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.onnx.runtime import OnnxPredictor
+from picoquant.backends.paddle.runtime import open_predictor
+from picoquant.backends.paddle.smoke_test import require_survives
 from picoquant.backends.paddle_lite.opt_tool import OptTool
+from picoquant.backends.paddle_lite.runtime import X86Predictor, runtime_of
 from picoquant.backends.paddle_lite.x86_form import write_float_form
 from picoquant.errors import UserError
 from picoquant.packaging import expectation
@@ -139,8 +143,6 @@ class _Sample:
 
 
 def _on_the_sample(folder: Path, opt: OptTool | None) -> list[Check]:
-    from picoquant.backends.paddle.smoke_test import require_survives
-
     sample = _Sample.read(folder)
     facts = program_facts(sample.model.model)
     names = tuple(name for name, _ in facts.inputs)
@@ -166,8 +168,6 @@ def _on_the_sample(folder: Path, opt: OptTool | None) -> list[Check]:
 
 
 def _in_paddle(sample: _Sample) -> Check:
-    from picoquant.backends.paddle.runtime import open_predictor
-
     try:
         predict = open_predictor(sample.model, threads=1)
     except UserError as error:
@@ -176,8 +176,6 @@ def _in_paddle(sample: _Sample) -> Check:
 
 
 def _in_onnx(sample: _Sample, path: Path) -> Check:
-    from picoquant.backends.onnx.runtime import OnnxPredictor
-
     try:
         predict = OnnxPredictor(path, threads=1)
     except UserError as error:
@@ -186,8 +184,6 @@ def _in_onnx(sample: _Sample, path: Path) -> Check:
 
 
 def _in_lite(sample: _Sample, names: tuple[str, ...], outputs: int, opt: OptTool | None) -> Check:
-    from picoquant.backends.paddle_lite.runtime import X86Predictor, runtime_of
-
     name = "paddle_lite_x86"
     if opt is None:
         return Check(name, None, ("Paddle Lite is not installed: picoquant toolchain install",))

@@ -9,6 +9,8 @@ import numpy as np
 
 from picoquant.errors import WeightsError
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.params import read_params
+from picoquant.paddle_program.program import read_program
 
 
 def require_finite_params(folder: ModelFolder) -> None:
@@ -17,9 +19,6 @@ def require_finite_params(folder: ModelFolder) -> None:
     Raises: `WeightsError` naming the first one that is not finite; or when the file is damaged or another
         program's, on which paddle itself might crash.
     """
-    from picoquant.paddle_program.params import read_params
-    from picoquant.paddle_program.program import read_program
-
     try:
         values = read_params(read_program(folder.model), folder.params)
     except WeightsError as error:

@@ -12,6 +12,8 @@ from typing import Any
 
 from picoquant.errors import ConfigError, WeightsError
 from picoquant.postprocess.settings import NmsSettings
+from picoquant.storage.files import write_text
+from picoquant.yaml_files.load import dump_yaml, load_mapping
 
 FILE_NAME = "infer_cfg.yml"
 RAW_OUTPUTS = ("logits", "scores")
@@ -195,8 +197,6 @@ def read_infer_config(folder: Path) -> InferConfig:
 
     Raises: `WeightsError` when it is absent (which settings would have been in it) or unusable.
     """
-    from picoquant.yaml_files.load import load_mapping
-
     path = Path(folder) / FILE_NAME
     if not path.is_file():
         raise WeightsError(
@@ -211,9 +211,6 @@ def read_infer_config(folder: Path) -> InferConfig:
 
 def write_infer_config(config: InferConfig, folder: Path) -> Path:
     """Write `infer_cfg.yml` into a model folder and return its path."""
-    from picoquant.storage.files import write_text
-    from picoquant.yaml_files.load import dump_yaml
-
     path = Path(folder) / FILE_NAME
     write_text(path, dump_yaml(config.to_mapping()))
     return path

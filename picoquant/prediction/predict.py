@@ -11,9 +11,12 @@ from typing import Any
 
 from picoquant.errors import DataError
 from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.network_input import feed_of_image
 from picoquant.postprocess import Detections
+from picoquant.prediction.draw import draw
 from picoquant.prediction.sources import Frame
 from picoquant.runtimes.backends import Running
+from picoquant.runtimes.detect import detect
 from picoquant.storage.files import whole_file
 from picoquant.utils.progress import Progress
 
@@ -60,9 +63,6 @@ def predict(
 
     Raises: what `stream` raises.
     """
-    from picoquant.paddle_program.network_input import feed_of_image
-    from picoquant.runtimes.detect import detect
-
     progress = Progress("predict", total, "image")
     began, images, count = time.perf_counter(), 0, 0
     try:
@@ -107,8 +107,6 @@ def as_json(frame: Frame, found: Detections, labels: Sequence[str], written: Pat
 
 def _write(frame: Frame, found: Detections, labels: Sequence[str], folder: Path) -> Path:
     import cv2
-
-    from picoquant.prediction.draw import draw
 
     drawn = draw(frame.image, found, labels)
     done, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
 from picoquant.errors import ConfigError
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.quantization.paddle_classes import require_class
 from picoquant.utils.setting_checks import between, frozen, listed, one_of, positive, thawed, whole_or_none
 
 LOSSES = ("l2", "soft_label", "dkd", "skd")
@@ -31,9 +32,9 @@ class DistillationSettings:
 
     Attributes:
         loss: `l2`, `soft_label`, `dkd` or `skd`; a list of them goes with lists of nodes.
-        node: names of the variables compared; none: the outputs of the last operators with weights.
-        alpha: factor of the loss, or one for each.
-        teacher_model_dir: folder of the teacher; None: the model that is quantised.
+        node: names of the variables to compare; none: the outputs of the last operators with weights.
+        alpha: factor of the loss; a list has one for each loss.
+        teacher_model_dir: folder of the teacher; None: the model that is quantised is its own teacher.
         teacher_model_filename, teacher_params_filename: names in that folder.
     """
 
@@ -72,7 +73,7 @@ class DistillationSettings:
                 )
 
     def to_paddleslim(self) -> dict[str, Any]:
-        """The section as AutoCompression takes it."""
+        """The section as AutoCompression reads it."""
         return {
             "loss": thawed(self.loss),
             "node": thawed(self.node),
@@ -137,6 +138,7 @@ class QatTrainSettings:
                     "TrainConfig.learning_rate.type is missing: a class of paddle.optimizer.lr, for "
                     "example CosineAnnealingDecay"
                 )
+            require_class("TrainConfig.learning_rate.type", "paddle.optimizer.lr", rate["type"])
             if "learning_rate" in rate:
                 positive("TrainConfig.learning_rate.learning_rate", rate["learning_rate"])
         else:
@@ -150,16 +152,20 @@ class QatTrainSettings:
             raise ConfigError(f"TrainConfig.optimizer_builder: expected keys, found {builder!r}")
         for key in builder:
             one_of("TrainConfig.optimizer_builder", key, known)
-        for key in ("optimizer", "regularizer", "grad_clip"):
-            part = builder.get(key, {} if key == "optimizer" else {"type": ""})
+        modules = {"optimizer": "optimizer", "regularizer": "regularizer", "grad_clip": "nn"}
+        for key, module in modules.items():
+            if key != "optimizer" and key not in builder:
+                continue
+            part = builder.get(key)
             if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
                 raise ConfigError(f"TrainConfig.optimizer_builder.{key}.type is missing")
+            require_class(f"TrainConfig.optimizer_builder.{key}.type", f"paddle.{module}", part["type"])
 
     def steps(self, steps_per_epoch: int | None) -> int:
-        """How many steps to train.
+        """The number of steps to train.
 
         Args:
-            steps_per_epoch: batches in one pass over the images, where it is known.
+            steps_per_epoch: batches in one pass over the images; None: not known.
 
         Raises: `ConfigError` when only `epochs` is set and the length of an epoch is not known.
         """
@@ -171,7 +177,7 @@ class QatTrainSettings:
         return min(limits)
 
     def to_paddleslim(self) -> dict[str, Any]:
-        """The section as AutoCompression takes it."""
+        """The section as AutoCompression reads it."""
         values = {name: thawed(getattr(self, name)) for name in self.__dataclass_fields__}
         if values["train_iter"] is None:
             del values["train_iter"]
@@ -179,40 +185,41 @@ class QatTrainSettings:
 
 
 @dataclass(frozen=True)
-class OwnSettings:
+class QuantizationSettings:
     """Section `Quantize`: picoquant's own keys, for which AutoCompression has none.
 
     Attributes:
         patience: training ends after this many evaluations in a row that do not beat the best one, the
-            calibrated start included; None: it goes on.
+            calibrated start included; None: never for that reason.
         reference_batch: images of a step, over all devices, that `TrainConfig.learning_rate` is meant for; a
             step of more or fewer scales the rate in proportion. None: the rate stays.
-        learned_ranges: `lsq`: the activations' ranges are learnt by LSQ (https://arxiv.org/abs/1902.08153), in
-            place of moving averages; `none`: by PACT where `QuantAware.use_pact` says so.
+        learned_ranges: `lsq`: the activations' ranges are learned by LSQ (https://arxiv.org/abs/1902.08153), in
+            place of moving averages; `none`: by PACT where `QuantAware.use_pact` says so, else not.
         lsq_rate: LSQ's gradients are multiplied by this; with SGD, the ranges' share of the learning rate. The
             paper's is 1, with learning rates of about 0.01.
         freeze_last: the last part of training, for example 0.2, in which ranges of activations and batch-norm
             statistics stay as they are.
         guard_rise: the loss has diverged when it is this many times its lowest running median (see
-            `guard.py`); None: only when it is no number.
-        guard_collapse: an evaluation below this part of the best one has diverged; None: never.
-        guard_rate_factor: of the learning rate, each time training goes back to a good state.
+            `divergence_guard.py`); None: only when it is NaN or infinite.
+        guard_collapse: training has diverged when an evaluation is below this part of the best one; None: never.
+        guard_rate_factor: the learning rate is multiplied by this each time training goes back to a good state.
         guard_tries: how often it goes back; then training ends with the best model.
         fold_batch_norm: fold batch-norm into the convolutions before anything else, as an NPU's compiler
             does; false quantises the network as PaddleSlim does.
         method: `qat`: calibrate, then train; `ptq`: calibrate only.
-        ranges: how a tensor's range is chosen, see `ranges.choose_range`.
+        ranges: how a tensor's range is chosen, see `range_search.choose_range`.
         percentile: for `ranges: percentile`.
-        cross_layer_equalisation: make the channels of a tensor even where that is exact (`equalisation.py`).
-        rounding: of the weights. `nearest`: each to the level it is nearest to; `reconstructed`: so that the
-            convolutions' results change least (`reconstruction.py`).
-        bias_correction: take back what rounding the weights shifts (`bias_correction.py`).
+        cross_layer_equalisation: give the channels of a tensor similar ranges where that changes no output
+            (`equalisation.py`).
+        rounding: of the weights. `nearest`: each to its nearest quantised value; `reconstructed`: so that the
+            convolutions' results change least (`adaptive_rounding.py`).
+        bias_correction: correct biases for the shift that rounding the weights causes (`bias_correction.py`).
         keep_float: layers that stay in floating point: names or patterns (`conv2d_5`, `conv2d_1*`), see
-            `kept_float.py`.
+            `ignored_layers.py`.
         max_drop: the mAP (0 to 1) that INT8 may lose against FP32; when it loses more, layers stay in float,
-            the worst first, see `mixed_precision.py`. None: INT8 is taken as it is.
-        allow_float: `keep_float` and `max_drop` are used for an NPU that takes INT8 only, too; the layers
-            then run on its CPU.
+            the most expensive first, see `accuracy_control/search.py`. None: any loss is accepted.
+        allow_float: `keep_float` and `max_drop` are also used for an NPU that runs INT8 only; the layers then
+            run on its CPU.
     """
 
     patience: int | None = None
@@ -267,12 +274,12 @@ class OwnSettings:
 
 
 @dataclass(frozen=True)
-class QuantizeSettings:
-    """All sections, and what no section has a key for.
+class QuantizationSections:
+    """All sections that quantisation reads, and what no section has a key for.
 
     Attributes:
-        distillation, quant, train, own: sections `Distillation`, `QuantAware`, `TrainConfig`, `Quantize`.
-        calibration_batches: batches whose activations set the ranges before step 1; 0: none, as PaddleSlim.
+        distillation, quant, train, quantization: sections `Distillation`, `QuantAware`, `TrainConfig`, `Quantize`.
+        calibration_batches: batches whose activations set the ranges before step 1; 0: none, as in PaddleSlim.
         checkpoint_seconds: between two checkpoints.
         steps_per_epoch: batches in a pass over the images, for `TrainConfig.epochs`.
         batch_size: images of a batch, for `Quantize.reference_batch`; None: not known, the rate stays.
@@ -281,22 +288,27 @@ class QuantizeSettings:
     distillation: DistillationSettings
     quant: QuantAwareSettings
     train: QatTrainSettings
-    own: OwnSettings = field(default_factory=OwnSettings)
+    quantization: QuantizationSettings = field(default_factory=QuantizationSettings)
     calibration_batches: int = 8
     checkpoint_seconds: float = 20.0
     steps_per_epoch: int | None = None
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        check_together(self.quant, self.own)
+        check_together(self.quant, self.quantization)
+
+    def without_decisions(self) -> QuantizationSections:
+        """The settings without what is decided after quantisation, which need not start again for it."""
+        decided = replace(self.quantization, max_drop=None, allow_float=False)
+        return replace(self, quantization=decided)
 
 
-def check_together(quant: QuantAwareSettings, own: OwnSettings) -> None:
+def check_together(quant: QuantAwareSettings, quantization: QuantizationSettings) -> None:
     """Refuse values of two sections that contradict each other.
 
     Raises: `ConfigError` naming both keys.
     """
-    if own.learned_ranges == "lsq" and quant.use_pact:
+    if quantization.learned_ranges == "lsq" and quant.use_pact:
         raise ConfigError(
             "Quantize.learned_ranges: lsq and QuantAware.use_pact: true both learn the ranges; set "
             "QuantAware.use_pact to false, or Quantize.learned_ranges to none"

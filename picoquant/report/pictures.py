@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from picoquant.data.images import read_image
 from picoquant.evaluation.confusion import IGNORED, Matched
 from picoquant.evaluation.paired import ImageChange
 from picoquant.prediction.draw import colour
@@ -121,8 +122,6 @@ def class_colour(number: int) -> str:
 def _jpeg(path: str) -> tuple[str, int, int]:
     """The image as a data URI, at most `_SIDE` pixels long, and its own width and height."""
     import cv2
-
-    from picoquant.data.images import read_image
 
     image = read_image(path)
     height, width = image.shape[:2]

@@ -20,7 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.onnx.export import write_onnx_form
+from picoquant.backends.onnx.runtime import OnnxPredictor
+from picoquant.backends.paddle.runtime import open_predictor
+from picoquant.backends.paddle.smoke_test import require_tried
+from picoquant.backends.paddle_lite.find_opt import find_opt
+from picoquant.backends.paddle_lite.runtime import X86Predictor, runtime_of
+from picoquant.backends.paddle_lite.x86_form import write_float_form
 from picoquant.errors import ToolError, UserError
+from picoquant.paddle_program.program import program_facts
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.runtimes.model import Model
 from picoquant.targets.profiles import Target
@@ -124,8 +132,6 @@ def simulating(model: Model, target: Target, nms: NmsSettings | None = None) -> 
 
 def _folder(model: Model, backend: str) -> Any:
     """The Paddle form, on which Paddle's native code does not crash."""
-    from picoquant.backends.paddle.smoke_test import require_tried
-
     if model.folder is None:
         raise ToolError(f"{model.name} is an ONNX file, which {backend} does not take: use --backend onnx")
     require_tried(model.folder, onednn=backend != "paddle-no-onednn")
@@ -133,14 +139,10 @@ def _folder(model: Model, backend: str) -> Any:
 
 
 def _facts(model: Model) -> Any:
-    from picoquant.paddle_program.program import program_facts
-
     return program_facts(model.folder.model)
 
 
 def _paddle(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:
-    from picoquant.backends.paddle.runtime import open_predictor
-
     folder = _folder(model, backend)
     if backend == "paddle-no-onednn" and machine.device != "cpu":
         raise ToolError("paddle-no-onednn is about the CPU: leave --device out")
@@ -149,9 +151,6 @@ def _paddle(model: Model, backend: str, machine: Machine, stack: ExitStack) -> t
 
 
 def _onnx(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:
-    from picoquant.backends.onnx.export import write_onnx_form
-    from picoquant.backends.onnx.runtime import OnnxPredictor
-
     path = model.onnx
     if path is None:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="picoquant-onnx-"))
@@ -161,10 +160,6 @@ def _onnx(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tup
 
 
 def _lite(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:
-    from picoquant.backends.paddle_lite.find_opt import find_opt
-    from picoquant.backends.paddle_lite.runtime import X86Predictor, runtime_of
-    from picoquant.backends.paddle_lite.x86_form import write_float_form
-
     folder = _folder(model, backend)
     opt = find_opt(machine.opt)
     python = runtime_of(opt)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import ToolError, UserError, WeightsError
+from picoquant.paddle_program.network_input import select_inputs
 from picoquant.runtimes.backends import Machine, running
 from picoquant.runtimes.model import Model
 from picoquant.runtimes.timing import Latency, measure
@@ -93,8 +94,6 @@ def _jobs(
 
 def noise(names: Sequence[str], size: tuple[int, int], batch: int) -> dict[str, np.ndarray]:
     """A feed of `batch` images, 0 to 1, the same each time."""
-    from picoquant.paddle_program.network_input import select_inputs
-
     random = np.random.default_rng(0)
     made = {
         "image": random.random((batch, 3, *size), np.float32),

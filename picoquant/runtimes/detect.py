@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.paddle_program.network_input import select_inputs
 from picoquant.postprocess import Detections
 
 
@@ -17,7 +18,5 @@ def detect(predict: Any, decoder: Any, feed: dict[str, np.ndarray]) -> Detection
         decoder: fits the outputs.
         feed: see `feed_of_image`.
     """
-    from picoquant.paddle_program.network_input import select_inputs
-
     outputs = predict(select_inputs(feed, predict.input_names))
     return decoder.decode(outputs, feed["scale_factor"])[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import program_facts
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,5 @@ class Model:
 
 def model_of_folder(folder: ModelFolder, name: str = "") -> Model:
     """A model folder as a `Model`."""
-    from picoquant.paddle_program.program import program_facts
-
     quantised = program_facts(folder.model).quantised
     return Model(name or folder.path.name, "int8" if quantised else "fp32", folder.config, folder)

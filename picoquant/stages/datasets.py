@@ -9,9 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.data import dataset_settings
-from picoquant.config.sections import SyntheticSettings
+from picoquant.data.dataset import Dataset
+from picoquant.data.formats.load import load_dataset
+from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.data.settings import DatasetSettings
+from picoquant.data.subset import choose, listed
 from picoquant.errors import DataError
 from picoquant.stages.stage import Context
 from picoquant.storage.files import sha256
@@ -21,15 +23,12 @@ LOG = logging.getLogger("picoquant")
 
 def settings_of(context: Context, section: str) -> DatasetSettings:
     """Settings of `TrainDataset` or `EvalDataset`; generates the synthetic data set when asked for."""
-    if context.recipe.document.get("Synthetic") is None:
-        return dataset_settings(context.recipe, section)
+    plan = context.plan
+    if plan.synthetic is None:
+        return plan.train_dataset if section == "TrainDataset" else plan.eval_dataset
     if "Synthetic" not in context.loaded:
-        from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
-
-        wanted = asdict(context.recipe.section("Synthetic", SyntheticSettings))
-        made = write_synthetic(
-            context.run.root / "dataset", SyntheticSet(seed=context.recipe.common.seed, **wanted)
-        )
+        wanted = SyntheticSet(seed=plan.common.seed, **asdict(plan.synthetic))
+        made = write_synthetic(context.run.root / "dataset", wanted)
         context.loaded["Synthetic"] = dict(zip(("TrainDataset", "EvalDataset"), made))
     return context.loaded["Synthetic"][section]
 
@@ -48,13 +47,11 @@ def check(context: Context, section: str) -> None:
             )
 
 
-def load(context: Context, section: str) -> Any:
-    """The `picoquant.data.dataset.Dataset` of `TrainDataset` or `EvalDataset`.
+def load(context: Context, section: str) -> Dataset:
+    """The images of `TrainDataset` or `EvalDataset`, read once.
 
     Raises: `DataError` naming file, key and image.
     """
-    from picoquant.data.formats.load import load_dataset
-
     if section not in context.loaded:
         settings = settings_of(context, section)
         context.loaded[section] = load_dataset(settings, training=section == "TrainDataset")
@@ -77,32 +74,30 @@ def identity(context: Context, section: str) -> dict[str, Any]:
 
 def calibration_section(context: Context) -> str:
     """Which data set the section Calibration takes its images from."""
-    return "TrainDataset" if context.recipe.calibration.images == "train" else "EvalDataset"
+    return "TrainDataset" if context.plan.calibration.images == "train" else "EvalDataset"
 
 
 def calibration_identity(context: Context) -> dict[str, Any]:
     """Which images calibrate, for a fingerprint; with the list that names them, where there is one."""
-    described = asdict(context.recipe.calibration)
+    described = asdict(context.plan.calibration)
     if described["files"] and Path(described["files"]).is_file():
         described["files"] = sha256(Path(described["files"]))
     return described
 
 
-def calibration_images(context: Context) -> Any:
+def calibration_images(context: Context) -> Dataset:
     """The data set's images that the section Calibration chooses.
 
     Raises: `DataError` when there are fewer than it asks for, or its list names one that is not there.
     """
-    from picoquant.data.subset import choose, listed
-
-    wanted = context.recipe.calibration
+    wanted = context.plan.calibration
     dataset = load(context, calibration_section(context))
     if wanted.files:
         dataset = listed(dataset, Path(wanted.files).expanduser())
     return choose(dataset, wanted.count, wanted.choose, wanted.seed)
 
 
-def warn_of_overlap(calibration: Any, held_out: Any) -> None:
+def warn_of_overlap(calibration: Dataset, held_out: Dataset) -> None:
     """Say so when images that are evaluated on are calibrated or trained on, too."""
     evaluated = {os.path.realpath(record.path) for record in held_out.records}
     both = [record.path for record in calibration.records if os.path.realpath(record.path) in evaluated]
@@ -116,12 +111,12 @@ def warn_of_overlap(calibration: Any, held_out: Any) -> None:
         )
 
 
-def first(dataset: Any, count: int) -> Any:
-    """The data set's first `count` images."""
-    return replace(dataset, records=dataset.records[:count])
+def first(dataset: Dataset, count: int | None) -> Dataset:
+    """The data set's first `count` images; None: all."""
+    return dataset if count is None else replace(dataset, records=dataset.records[:count])
 
 
-def same_classes(first: Any, second: Any) -> None:
+def same_classes(first: Dataset, second: Dataset) -> None:
     """Refuse two data sets whose classes are not the same, in the same order.
 
     Raises: `DataError` naming both files and the first class that differs.

@@ -1,68 +1,121 @@
-"""One way to evaluate a model on a data set."""
+"""One way to evaluate a model on a data set, for all stages and commands."""
 
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from picoquant.config.data import reader_settings, with_model_preprocessing, workers
-from picoquant.evaluation.evaluate import Evaluation
-from picoquant.runtimes.backends import (
-    Running,
-)
-from picoquant.runtimes.model import Model
-from picoquant.stages import datasets
+from picoquant.backends.paddle.runtime import dygraph_predictor
+from picoquant.data.dataset import Dataset
+from picoquant.data.settings import ReaderSettings
+from picoquant.errors import UserError
+from picoquant.evaluation.evaluate import Evaluation, Predict, evaluate
+from picoquant.paddle_program.network_input import select_inputs
+from picoquant.postprocess import Decoder
+from picoquant.runtimes.backends import Running
+from picoquant.stages.model import load_trained, trained_weights
 from picoquant.stages.stage import Context
+from picoquant.utils.device import use_device
 
-LOG = logging.getLogger("picoquant")
-
-
-def evaluation_images(context: Context, limit: int | None) -> Any:
-    """The data set to evaluate on, or its first images."""
-    dataset = datasets.load(context, "EvalDataset")
-    return replace(dataset, records=dataset.records[:limit]) if limit else dataset
+if TYPE_CHECKING:
+    from picoquant.data.readers.reader import EvalReader
 
 
-def evaluate_running(
-    context: Context, ready: Running, model: Model | None, dataset: Any, name: str, feeds: int = 0
-) -> tuple[Evaluation, list[Mapping[str, np.ndarray]]]:
-    """Evaluate what is ready to be called, with the model's own preprocessing.
+@dataclass(frozen=True)
+class EvaluationImages:
+    """The images that models are evaluated on, as these models need them; made by `evaluation_images`.
+
+    Attributes:
+        dataset: the images, their annotations and the classes.
+        reader: makes the batches, the same ones each time.
+    """
+
+    dataset: Dataset
+    reader: EvalReader
+
+    def single_feeds(self, names: Sequence[str], count: int) -> list[Mapping[str, np.ndarray]]:
+        """The first images as feeds of one image each.
+
+        Args:
+            names: the network's inputs.
+            count: how many images.
+
+        Returns: at most `count` feeds: name -> `[1, …]`.
+        """
+        feeds = []
+        size = self.reader.settings.batch_size
+        for batch in itertools.islice(self.reader, -(-count // size)):
+            feed = select_inputs(batch, names)
+            feeds += [
+                {name: value[i : i + 1] for name, value in feed.items()} for i in range(len(batch["image"]))
+            ]
+        return feeds[:count]
+
+
+def evaluation_images(dataset: Dataset, settings: ReaderSettings, workers: int) -> EvaluationImages:
+    """Images to evaluate one model on, or several that need the same preprocessing.
 
     Args:
-        context: the recipe.
-        ready: see `ready_on`.
-        model: None for the network itself, which has the recipe's preprocessing.
-        dataset: to evaluate on.
-        name: for the progress line.
-        feeds: how many single images to give back, for timing.
+        dataset: loaded to be evaluated on; `datasets.first` limits it.
+        settings: `plan.eval_reader` for a network of the recipe, `plan.eval_reader_of(config)` for an exported
+            model, which has preprocessing of its own.
+        workers: threads that make the batches; 0 makes them in the caller's.
     """
     from picoquant.data.readers.reader import EvalReader
-    from picoquant.evaluation.evaluate import evaluate
 
-    settings = reader_settings(context.recipe, "EvalReader")
-    if model is not None:
-        settings = with_model_preprocessing(settings, model.config)
-    with EvalReader(dataset, settings, workers(context.recipe)) as reader:
-        found = evaluate(ready.predict, ready.decoder, dataset, reader, title=name)
-        single = single_feeds(reader, ready.predict.input_names, feeds) if feeds else []
-    LOG.info("%s: mAP %.4f, %.1f images/s", name, found.metrics["mAP"], found.images_per_second)
-    return found, single
+    return EvaluationImages(dataset, EvalReader(dataset, settings, workers))
 
 
-def single_feeds(reader: Any, names: Sequence[str], count: int) -> list[Mapping[str, np.ndarray]]:
-    """The first images as feeds of one image each."""
-    from picoquant.paddle_program.network_input import select_inputs
+def evaluate_model(
+    predict: Predict, decoder: Decoder, images: EvaluationImages, title: str = "evaluate"
+) -> Evaluation:
+    """Run a model over images, decode what it returns, and compute COCO's numbers.
 
-    feeds = []
-    size = reader.settings.batch_size
-    for batch in itertools.islice(reader, -(-count // size)):
-        feed = select_inputs(batch, names)
-        feeds += [
-            {name: value[i : i + 1] for name, value in feed.items()} for i in range(len(batch["image"]))
-        ]
-    return feeds[:count]
+    Args:
+        predict: `predict(feed)` -> outputs; a feed holds the inputs `predict.input_names`.
+        decoder: fits the outputs.
+        images: with the model's preprocessing.
+        title: of the progress line.
+
+    Raises: `WeightsError` when the model needs an input that no batch holds, or returns what is not finite;
+        `DataError` naming an image that cannot be read.
+    """
+    return evaluate(predict, decoder, images.dataset, images.reader, title)
+
+
+def trained_network(context: Context, num_classes: int) -> Running:
+    """The trained network itself: `Global.weights`, or the best of the run.
+
+    Args:
+        context: the recipe, and the run where there is one.
+        num_classes: of the data set.
+
+    Raises: `UserError` when there are no weights.
+    """
+    weights = trained_weights(context)
+    use_device(context.device)
+    network = load_trained(context.plan, num_classes, weights)
+    decoder = Decoder("boxes", context.plan.nms)
+    return Running("dygraph", "fp32", dygraph_predictor(network), decoder, weights.stat().st_size)
+
+
+def require_same_classes(model: str, labels: Sequence[Any], data: str, num_classes: int) -> None:
+    """Refuse a model that was made for another number of classes.
+
+    Args:
+        model: what the message calls the model.
+        labels: the model's classes.
+        data: what the message calls the data set.
+        num_classes: of the data set.
+
+    Raises: `UserError` with both numbers.
+    """
+    if len(labels) != num_classes:
+        raise UserError(
+            f"{model} knows {len(labels)} classes, {data} has {num_classes}; evaluate it on the data set it was "
+            "made for"
+        )

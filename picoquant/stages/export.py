@@ -6,36 +6,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.data import preprocessing
-from picoquant.config.detector import parse_detector
+from picoquant.evaluation.export_parity import verify_export
 from picoquant.stages import datasets
 from picoquant.stages.model import load_trained, say_classes, trained_weights
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
+from picoquant.utils.device import use_device
 
 CHECKED_IMAGES = 2  # real images on which export and network are compared
 
 
-def kind(recipe: Any) -> str:
-    """`raw`, `boxes` or `detections`, from the keys of section `export`."""
-    section = recipe.document["export"]
-    if not section.get("post_process") or section.get("benchmark"):
-        return "raw"
-    return "detections" if section.get("nms") else "boxes"
-
-
 def _not_needed(context: Context) -> str | None:
-    model_dir = context.recipe.common.model_dir
+    model_dir = context.plan.common.model_dir
     return f"Global.model_dir names an exported model ({model_dir})" if model_dir else None
 
 
 def _inputs(context: Context) -> dict[str, Any]:
-    detector = parse_detector(context.recipe.document)
+    plan = context.plan
     return {
         "weights": sha256(trained_weights(context)),
-        "kind": kind(context.recipe),
-        "detector": asdict(detector),
-        "preprocessing": preprocessing(context.recipe),
+        "kind": plan.export_kind,
+        "detector": asdict(plan.detector),
+        "preprocessing": plan.preprocessing,
         "labels": datasets.load(context, "EvalDataset").class_names,
     }
 
@@ -46,29 +38,19 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     import numpy as np
     import paddle
 
-    from picoquant.config.data import reader_settings
     from picoquant.data.readers.reader import EvalReader
-    from picoquant.evaluation.export_parity import verify_export
     from picoquant.export.paddle_export import export_model
-    from picoquant.paddle_program.infer_config import InferConfig
-    from picoquant.utils.device import use_device
 
     use_device(context.device)
-    recipe = context.recipe
+    plan = context.plan
     dataset = datasets.load(context, "EvalDataset")
-    classes = say_classes(recipe, dataset.class_names, str(dataset.annotation_file))
+    classes = say_classes(plan, dataset.class_names, str(dataset.annotation_file))
     with paddle.utils.unique_name.guard():  # the same names, so the same files, whatever ran before it
-        model = load_trained(recipe, classes, trained_weights(context))
-    form = kind(recipe)
-    config = InferConfig(
-        labels=tuple(dataset.class_names),
-        strides=tuple(model.strides),
-        nms=parse_detector(recipe.document).head.nms,
-        arch="GFL" if form == "detections" else "PicoDet",
-        **preprocessing(recipe),
-    )
+        model = load_trained(plan, classes, trained_weights(context))
+    form = plan.export_kind
+    config = plan.infer_config(dataset.class_names, "GFL" if form == "detections" else "PicoDet")
     folder = export_model(model, out, form, config.input_size, config)
-    with EvalReader(dataset, reader_settings(recipe, "EvalReader"), 0) as reader:
+    with EvalReader(dataset, plan.eval_reader, 0) as reader:
         images = np.concatenate([batch["image"] for batch in islice(reader, 1)])[:CHECKED_IMAGES]
     difference = verify_export(model, folder, images)
     return {"kind": form, "classes": classes, "max_relative_difference": difference}

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
-from picoquant.config.recipe import load_recipe
 from picoquant.errors import ConfigError
 from picoquant.stages import datasets, evaluate, export, package, quantize, train
-from picoquant.stages import ranks as helpers
+from picoquant.stages.plan import load_plan
 from picoquant.stages.run import run_stages, select
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.run_folder import CONFIG, LOG_FILE, RunFolder
+from picoquant.utils import ranks
 from picoquant.utils.device import check_device, rank_and_world
 
 STAGES = (train.STAGE, export.STAGE, quantize.STAGE, evaluate.STAGE, package.STAGE)
@@ -49,16 +49,16 @@ def run_recipe(
     Raises: `UserError` for bad input, `PicoquantError` for a failure of ours.
     """
     stages = select(STAGES, first, last)
-    recipe = load_recipe(config or earlier_config(save_dir), overrides)
+    plan = load_plan(config or earlier_config(save_dir), overrides)
     check_device(device)
     rank, world = rank_and_world()
     if world > 1 and (len(stages) > 1 or not stages[0].help):
         able = " or ".join(f"`picoquant {stage.name}`" for stage in STAGES if stage.help)
         raise ConfigError(f"paddle.distributed.launch is for {able} alone; run the rest without it")
     run = RunFolder(Path(save_dir))
-    context = Context(recipe, run, device, opt)
+    context = Context(plan, run, device, opt)
     if rank:
-        if helpers.called(context):
+        if ranks.called(device):
             stages[0].help(context)
         return run
     with run.locked():
@@ -67,7 +67,7 @@ def run_recipe(
         _check(context, stages)
         ran = run_stages(context, stages, force)
         if not ran:
-            helpers.call_helpers(context, False)
+            ranks.call_helpers(device, False)
     return run
 
 
@@ -76,8 +76,7 @@ def _check(context: Context, stages: Sequence[Stage]) -> None:
     needed = [stage for stage in stages if not stage.not_needed(context)]
     for section in dict.fromkeys(section for stage in needed for section in stage.data):
         datasets.check(context, section)
-    for settings in (quantize.settings_of, package.targets_of):
-        settings(context)
+    context.plan.check()
 
 
 def earlier_config(save_dir: str) -> str:

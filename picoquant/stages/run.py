@@ -47,12 +47,12 @@ def run_stages(context: Context, stages: Sequence[Stage], force: bool = False) -
     Returns: names of the stages that were not skipped.
     """
     run = context.run
-    run.write_config(dump_yaml(context.recipe.document))
+    run.write_config(dump_yaml(context.plan.recipe.document))
     run.describe(
         versions=versions(OF_A_RUN),
         platform=platform.platform(),
         command=command(),
-        recipe=context.recipe.source,
+        recipe=context.plan.recipe.source,
         device=context.device,
     )
     ran = []

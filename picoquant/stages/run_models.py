@@ -6,8 +6,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.data import preprocessing
 from picoquant.errors import UserError
+from picoquant.paddle_program.infer_config import FILE_NAME
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.stages import datasets
 from picoquant.stages.stage import Context
 
 LOG = logging.getLogger("picoquant")
@@ -20,10 +22,7 @@ def fp32_model(context: Context) -> Any:
 
     Raises: `UserError` saying which command makes it; `WeightsError` naming a missing file.
     """
-    from picoquant.paddle_program.infer_config import FILE_NAME
-    from picoquant.paddle_program.model_folder import ModelFolder
-
-    common = context.recipe.common
+    common = context.plan.common
     if not common.model_dir:
         folder = context.run.folder("export")
         if not folder.is_dir():
@@ -51,8 +50,6 @@ def int8_model(context: Context) -> Any:
 
     Raises: `UserError` saying which command makes it.
     """
-    from picoquant.paddle_program.model_folder import ModelFolder
-
     folder = context.run.folder("quantize")
     if not folder.is_dir():
         raise UserError(f"no INT8 model in {folder}; run `picoquant quantize` with the same --save-dir first")
@@ -61,14 +58,4 @@ def int8_model(context: Context) -> Any:
 
 def config_of(context: Context) -> Any:
     """`InferConfig` from the recipe, for a model that has no infer_cfg.yml."""
-    from picoquant.config.detector import parse_detector
-    from picoquant.paddle_program.infer_config import InferConfig
-    from picoquant.stages import datasets
-
-    settings = parse_detector(context.recipe.document)
-    return InferConfig(
-        labels=tuple(datasets.load(context, "EvalDataset").class_names),
-        strides=tuple(settings.head.fpn_stride),
-        nms=settings.head.nms,
-        **preprocessing(context.recipe),
-    )
+    return context.plan.infer_config(datasets.load(context, "EvalDataset").class_names)

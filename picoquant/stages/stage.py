@@ -6,23 +6,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
-from picoquant.config.recipe import Recipe
+from picoquant.stages.plan import Plan
 from picoquant.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage gets.
+    """What every stage needs.
 
     Attributes:
-        recipe: the settings.
+        plan: the recipe's settings.
         run: the run folder, to find what other stages left; None outside a run.
         device: `cpu`, `gpu` or `gpu:0,1`.
         opt: path of Paddle Lite's opt given by the user, or None.
         loaded: data sets read so far, so that no stage reads them again.
     """
 
-    recipe: Recipe
+    plan: Plan
     run: RunFolder | None
     device: str
     opt: str | None = None
@@ -43,7 +43,7 @@ class Stage:
             what an interrupted run continues from.
         data: sections of the data sets it reads.
         help: `(context)`: what a further process of `paddle.distributed.launch` does while the first one is in
-            `work`, which must have called it (`stages.ranks`); None: the stage is for one process.
+            `work`, which must have called it (`utils.ranks`); None: the stage is for one process.
     """
 
     name: str

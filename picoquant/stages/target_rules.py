@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.recipe import Recipe, load_recipe
+from picoquant.config.recipe import load_recipe
 from picoquant.errors import ConfigError
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.quantization.settings import NO_EVALUATION, OwnSettings
+from picoquant.quantization.settings import NO_EVALUATION, QuantizationSettings
 from picoquant.storage.run_folder import CONFIG
-from picoquant.targets.profiles import Target, known_targets, load_target, load_targets
+from picoquant.targets.profiles import Target, known_targets, load_target
 
 LOG = logging.getLogger("picoquant")
 
@@ -30,14 +31,12 @@ def target_of_run(name: str, save_dir: str) -> Target:
     return load_target(name)
 
 
-def rules_of_targets(recipe: Recipe) -> dict[str, Any]:
-    """Keys of section `QuantAware` that every target of the recipe takes.
+def rules_of_targets(targets: Sequence[Target]) -> dict[str, Any]:
+    """Keys of section `QuantAware` that every one of these targets takes.
 
     Of several targets the strictest rule holds: one scale a weight, and the fewest bits.
-
-    Raises: `ConfigError` for an unknown target.
     """
-    rules = [target.quantization for target in load_targets(recipe.targets)]
+    rules = [target.quantization for target in targets]
     if not rules:
         return {}
     per_tensor = any(rule.weights == "per_tensor" for rule in rules)
@@ -48,55 +47,65 @@ def rules_of_targets(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def quant_aware_for_targets(recipe: Recipe) -> QuantAwareSettings:
-    """Section `QuantAware`; keys it does not have are the targets'.
+def quant_aware_for_targets(
+    given: QuantAwareSettings, section: Mapping[str, Any], targets: Sequence[Target]
+) -> QuantAwareSettings:
+    """Section `QuantAware` with the targets' values for the keys that it does not have.
 
-    Raises: `ConfigError` naming section and key, or the target.
+    Args:
+        given: the section as settings.
+        section: the section as it is written.
+        targets: of the recipe.
     """
-    given = recipe.section("QuantAware", QuantAwareSettings)
-    section = recipe.document.get("QuantAware") or {}
-    taken = {key: value for key, value in rules_of_targets(recipe).items() if key not in section}
-    return replace(given, **taken)
+    return replace(
+        given, **{key: value for key, value in rules_of_targets(targets).items() if key not in section}
+    )
 
 
-def own_settings(recipe: Recipe) -> OwnSettings:
-    """Section `Quantize`.
+def require_int8_where_needed(own: QuantizationSettings, targets: Sequence[Target], evaluated: bool) -> None:
+    """Refuse layers in float for a target that takes INT8 only, unless the recipe insists.
 
-    Raises: `ConfigError` naming section and key; for `max_drop` without evaluation; for layers in float where a
-        target takes INT8 only and the recipe does not insist.
+    Args:
+        own: section `Quantize`.
+        targets: of the recipe.
+        evaluated: whether the recipe evaluates.
+
+    Raises: `ConfigError` naming section and key; also for `max_drop` without evaluation.
     """
-    own = recipe.section("Quantize", OwnSettings)
-    if own.max_drop is not None and not recipe.common.Evaluation:
+    if own.max_drop is not None and not evaluated:
         raise ConfigError(NO_EVALUATION)
     asked = [f"Quantize.{key}" for key in ("keep_float", "max_drop") if getattr(own, key) not in ((), None)]
-    only = [target.name for target in load_targets(recipe.targets) if not target.quantization.mixed_precision]
+    only = [target.name for target in targets if not target.quantization.mixed_precision]
     if asked and only and not own.allow_float:
         raise ConfigError(
             f"{' and '.join(asked)}: {', '.join(only)} takes INT8 only, so a layer in float splits the network and "
             f"runs on the CPU: remove the key, or set Quantize.allow_float: true to accept that"
         )
-    return own
 
 
-def rules_are_symmetric(recipe: Recipe) -> bool:
-    """Whether a target of the recipe takes symmetric activations only (without targets: yes, as INT8 NPUs do)."""
-    rules = [target.quantization for target in load_targets(recipe.targets)]
-    return any(rule.symmetric for rule in rules) or not rules
+def rules_are_symmetric(targets: Sequence[Target]) -> bool:
+    """Whether one of the targets takes symmetric activations only (without targets: yes, as INT8 NPUs do)."""
+    return any(target.quantization.symmetric for target in targets) or not targets
 
 
-def say_origin(recipe: Recipe) -> None:
-    """Log which settings came from the targets, and which the recipe sets otherwise."""
-    section = recipe.document.get("QuantAware") or {}
-    names = ", ".join(recipe.targets)
-    for key, value in rules_of_targets(recipe).items():
+def say_origin(section: Mapping[str, Any], targets: Sequence[Target], names: Sequence[str]) -> None:
+    """Log which settings came from the targets, and which the recipe sets otherwise.
+
+    Args:
+        section: section `QuantAware` as it is written.
+        targets: of the recipe.
+        names: of the targets, as the recipe has them.
+    """
+    named = ", ".join(names)
+    for key, value in rules_of_targets(targets).items():
         if key not in section:
-            LOG.info("quantize: %s is %s, as %s takes it", key, value, names)
+            LOG.info("quantize: %s is %s, as %s takes it", key, value, named)
         elif section[key] != value:
             LOG.warning(
                 "quantize: QuantAware.%s is %s, but %s takes %s: the recipe's value holds; leave the key out "
                 "for the target's",
                 key,
                 section[key],
-                names,
+                named,
                 value,
             )

@@ -21,11 +21,10 @@ from picoquant.storage.csv_log import CsvLog
 from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
 from picoquant.training.finite import DivergedError, first_not_finite
 from picoquant.training.freezing import freeze, train_mode
-from picoquant.training.linear_rule import by_linear_rule
 from picoquant.training.optimizer import optimizer_step
 from picoquant.training.result import BEST, EVALUATIONS, LAST, METRICS, TrainResult
 from picoquant.training.scalar_log import ScalarLog
-from picoquant.training.schedule import learning_rate
+from picoquant.training.schedule import by_linear_rule, learning_rate
 from picoquant.training.settings import TrainSettings, check_precision
 from picoquant.training.state import Position, TrainState, arrays_of, assign
 from picoquant.utils.process_group import Group, synchronised

@@ -60,6 +60,18 @@ def read_weights(path: Union[str, Path]) -> State:
     return state
 
 
+def read_arrays(path: Union[str, Path]) -> State:
+    """The arrays of an `.npz` file as they are; as safe to read as weights.
+
+    Raises: `WeightsError` when it is missing, damaged or no `.npz`.
+    """
+    data = _bytes(path)
+    form, read = _form(data)
+    if read is not _read_npz:
+        raise WeightsError(f"{path}: no .npz file, or a damaged one (it looks like {form})")
+    return _content(path, data)
+
+
 def write_weights(state: Mapping[str, Any], path: Union[str, Path]) -> None:
     """Write arrays by name, whole or not at all; the suffix of `path` says in which form.
 

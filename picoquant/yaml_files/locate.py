@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from picoquant.errors import ConfigError
+from picoquant.utils.suggest import suggestion
 
 KINDS = ("configs", "recipes", "calib", "npu_targets")
 _SUFFIXES = (".yaml", ".yml")
@@ -80,6 +81,4 @@ def _shipped(kind: str, name: str) -> Path | None:
 
 def _known(name: str, names: list[str]) -> str:
     """For the end of a message: the nearest of `names`, or all of them."""
-    from picoquant.utils.suggest import suggestion
-
     return suggestion(name, names) or f"; shipped: {', '.join(names)}"

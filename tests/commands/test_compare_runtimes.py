@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from picoquant.backends.paddle_lite.runtime import runtime_of
+from picoquant.commands.analyze import model_to_analyse
+from picoquant.commands.compare_runtimes import models_of, open_context
 from picoquant.evaluation.coco_metrics import coco_metrics
 from tests.command_line import picoquant, refusal
 
@@ -81,3 +83,25 @@ def test_what_cannot_be_simulated_is_one_line(run_dir):
     assert "unknown target rv1127; known" in refusal(
         picoquant("eval", "--target", "rv1127", "--save-dir", run_dir)
     )
+
+
+def opened(run_dir, *overrides, paths=()):
+    """Name and precision of each model that is evaluated, and what `analyze` is about."""
+    context = open_context(None, overrides, "cpu", str(run_dir))
+    with models_of(context, paths) as models:
+        return [(model.name, model.precision) for model in models], model_to_analyse(context, None)[1]
+
+
+def test_a_run_on_an_exported_model_has_both_models(run_dir, tmp_path):
+    assert opened(run_dir) == ([("export", "fp32"), ("quantize", "int8")], "int8")
+    exported = (run_dir / "export").rename(tmp_path / "mine")
+    text = (run_dir / "config.yml").read_text()
+    assert " model_dir: null" in text
+    (run_dir / "config.yml").write_text(text.replace(" model_dir: null", f" model_dir: {exported}"))
+    assert opened(run_dir) == ([("mine", "fp32"), ("quantize", "int8")], "int8")
+    # What a command names stands in place of the run's models.
+    assert opened(run_dir, f"Global.model_dir={exported}") == ([("mine", "fp32")], "fp32")
+    quantised = f"Global.model_dir={run_dir / 'quantize'}"
+    assert opened(run_dir, quantised) == ([("quantize", "int8")], "int8")
+    found, _ = opened(run_dir, quantised, paths=[str(exported)])
+    assert found == [("quantize", "int8"), ("mine", "fp32")]

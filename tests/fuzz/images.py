@@ -73,11 +73,10 @@ IMAGES = st.tuples(
 
 @functools.lru_cache(None)
 def _readers() -> tuple:
-    from picoquant.config.data import reader_settings
-    from picoquant.config.recipe import load_recipe
+    from picoquant.stages.plan import load_plan
 
-    recipe = load_recipe("quickstart", ["Global.input_size=[64,64]", "TrainReader.batch_size=1"])
-    return reader_settings(recipe, "TrainReader"), reader_settings(recipe, "EvalReader")
+    plan = load_plan("quickstart", ["Global.input_size=[64,64]", "TrainReader.batch_size=1"])
+    return plan.train_reader, plan.eval_reader
 
 
 def run_image(folder: Path, case: tuple[bytes, str]) -> None:

@@ -118,20 +118,14 @@ def run_recipe(folder: Path, content: bytes) -> None:
     """A recipe or a configuration, up to the settings of every stage."""
     from dataclasses import asdict
 
-    from picoquant.config.data import input_size, reader_settings, workers
-    from picoquant.config.detector import parse_detector
-    from picoquant.config.recipe import load_recipe
-    from picoquant.config.training import train_settings
+    from picoquant.stages.plan import load_plan
 
     (folder / "a.yml").write_bytes(content)
-    recipe = load_recipe(str(folder / "a.yml"), [])
-    assert recipe.common.seed >= 0
-    asdict(parse_detector(recipe.document))
-    train_settings(recipe)
-    workers(recipe)
-    input_size(recipe)
-    for name in ("TrainReader", "EvalReader"):
-        reader_settings(recipe, name)
+    plan = load_plan(str(folder / "a.yml"))
+    assert plan.common.seed >= 0 and plan.workers >= 0 and len(plan.input_size) == 2
+    for settings in (plan.detector, plan.training):
+        asdict(settings)
+    assert plan.train_reader.batch_size > 0 and plan.eval_reader.batch_size > 0
 
 
 def _recipes() -> list[Any]:

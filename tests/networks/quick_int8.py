@@ -80,7 +80,7 @@ def quick_int8(
         operators = quantizable_operators(strip_feed_fetch(loaded.program.clone(for_test=True)), settings)
         floats = frozenset(operators[index].output for index in kept)
         operators = tuple(operator for operator in operators if operator.output not in floats)
-        source = Int8Source(model.path, {}, ranges, operators, settings, kept_float=floats)
+        source = Int8Source(model.path, {}, ranges, operators, settings, ignored=floats)
         write_lite_model(build_network(source), folder)
     write_infer_config(model.config, folder)
     return ModelFolder.open(folder)

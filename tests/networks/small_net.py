@@ -13,7 +13,7 @@ from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.batch_norm_folding import fold_batch_norm
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.static import load_model
-from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizeSettings
+from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizationSections
 
 SIZE = 32
 CONFIG = InferConfig((SIZE, SIZE), ("ball", "box"))
@@ -88,7 +88,7 @@ def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
         step += 1
 
 
-def settings(steps: int = 3, quant=None, distillation=None, **changes) -> QuantizeSettings:
+def settings(steps: int = 3, quant=None, distillation=None, **changes) -> QuantizationSections:
     """Settings of a short quantisation.
 
     Args:
@@ -97,7 +97,7 @@ def settings(steps: int = 3, quant=None, distillation=None, **changes) -> Quanti
         changes: to `TrainConfig`.
     """
     train = {"learning_rate": 1e-3, "optimizer_builder": FLAT, "eval_iter": 2, **changes}
-    return QuantizeSettings(
+    return QuantizationSections(
         DistillationSettings(**(distillation or {})),
         QuantAwareSettings(**(quant or {})),
         QatTrainSettings(train_iter=steps, **train),

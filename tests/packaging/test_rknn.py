@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import pytest
 
+from picoquant.backends.onnx.parity import run_onnx
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.data.images import read_image
-from picoquant.packaging.agreement import run_onnx
 from picoquant.packaging.package import Models, package
 from picoquant.packaging.rknn import float_onnx, platform_of, script
 from picoquant.packaging.sample import SampleImage

@@ -56,11 +56,17 @@ def of_paddleslim(model, folder, wanted, monkeypatch):
 def of_picoquant(model, folder, wanted, onednn=False):
     """The same of ours, by default with Paddle's own convolutions, as PaddleSlim's."""
     with quiet():
+        from picoquant.quantization.qat.learned_ranges.choose import range_strategy
         from picoquant.quantization.qat.programs import StudentFirstCompression
 
     shutil.copytree(model, folder / "student")
     with static_session() as scope:
-        sections = wanted.distillation, wanted.quant, wanted.train
+        sections = (
+            wanted.distillation,
+            wanted.quant,
+            wanted.train,
+            range_strategy(wanted.quantization, wanted.quant),
+        )
         compression = StudentFirstCompression(
             folder / "student", folder / "student", folder / "work", CONFIG, *sections, onednn=onednn
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 
@@ -14,6 +17,7 @@ from picoquant.packaging.package import Models, package
 from picoquant.runtimes.backends import Machine, check_backends, running
 from picoquant.runtimes.model import model_of_folder
 from picoquant.targets.profiles import load_target
+from tests.processes import ended
 
 ONE = Machine(threads=1)
 
@@ -67,26 +71,27 @@ def test_an_int8_model_s_folder_package_archive_and_onnx_file_are_one_network(sm
                 assert np.abs(one - two).mean() < 0.02 * np.abs(one).mean()
 
 
-def test_paddle_lite_runs_all_images_in_one_process_and_says_what_it_computes(small, opt):  # noqa: F811
+def test_paddle_lite_runs_all_images_in_one_process_and_says_what_it_computes(small, opt, started):  # noqa: F811
     needs("lite", opt)
     image = np.random.default_rng(0).random((5, 3, 32, 32), np.float32)
     with running(model_of_folder(small), "lite", Machine(opt=str(opt.path))) as ready:
         assert ready.note == "weights of the INT8 model, computed in float"
-        process = ready.predict._process
+        process = started()
         batch = ready.predict({"image": image})
         seconds = ready.predict.network_seconds
         singles = [ready.predict({"image": image[i : i + 1]}) for i in range(5)]
-        assert ready.predict._process is process and process.poll() is None
+        assert len(process) == 1 and started() == process
         assert 0 < ready.predict.network_seconds < seconds
-    assert process.poll() is not None
+    assert ended(process)
     for index, whole in enumerate(batch):
         np.testing.assert_array_equal(whole, np.concatenate([single[index] for single in singles]))
 
 
-def test_a_runtime_that_dies_is_said(small, opt):  # noqa: F811
+def test_a_runtime_that_dies_is_said(small, opt, started):  # noqa: F811
     needs("lite", opt)
     with running(model_of_folder(small), "lite", Machine(opt=str(opt.path))) as ready:
-        ready.predict._process.kill()
+        (process,) = started()
+        os.kill(process, signal.SIGKILL)
         with pytest.raises(ToolError, match=r"Paddle Lite's x86 runtime did not run the model \(SIGKILL\)"):
             ready.predict({"image": np.zeros((1, 3, 32, 32), np.float32)})
 

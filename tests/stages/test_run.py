@@ -13,6 +13,7 @@ import pytest
 
 from picoquant.config.recipe import Recipe
 from picoquant.errors import ConfigError, PicoquantError, UserError
+from picoquant.stages.plan import Plan
 from picoquant.stages.run import run_stages, select
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.run_folder import RunFolder, fingerprint
@@ -36,7 +37,7 @@ def copying_stage(name, value, needed=True):
 
 
 def context(tmp_path):
-    return Context(Recipe({}, "test"), RunFolder(tmp_path / "out"), "cpu")
+    return Context(Plan(Recipe({}, "test")), RunFolder(tmp_path / "out"), "cpu")
 
 
 def test_a_finished_stage_runs_again_only_when_its_inputs_change(tmp_path):

@@ -8,9 +8,9 @@ import shutil
 import pytest
 import yaml
 
-from picoquant.config.recipe import load_recipe
 from picoquant.errors import ConfigError
-from picoquant.stages.target_rules import own_settings, quant_aware_for_targets, say_origin
+from picoquant.stages.plan import load_plan
+from picoquant.stages.target_rules import say_origin
 from picoquant.yaml_files.locate import shipped
 
 
@@ -30,21 +30,26 @@ def recipe_file(tmp_path):
 
 
 def settings(path, *overrides):
-    quant = quant_aware_for_targets(load_recipe(str(path), overrides))
+    quant = load_plan(str(path), overrides).quant_aware
     return quant.weight_quantize_type, quant.weight_bits, quant.activation_bits
+
+
+def log_origin(path, *overrides):
+    plan = load_plan(str(path), overrides)
+    say_origin(plan.quant_aware_section, plan.targets, plan.recipe.targets)
 
 
 def test_from_the_profile_beside_the_recipe(recipe_file, caplog):
     assert settings(recipe_file) == ("abs_max", 7, 8)
     caplog.set_level(logging.INFO)
-    say_origin(load_recipe(str(recipe_file)))
+    log_origin(recipe_file)
     assert "weight_quantize_type is abs_max, as " in caplog.text and "my_board.yaml takes it" in caplog.text
 
 
 def test_the_recipe_wins_and_the_log_says_so(recipe_file, caplog):
     overrides = ["QuantAware.weight_quantize_type=channel_wise_abs_max", "QuantAware.weight_bits=8"]
     assert settings(recipe_file, *overrides) == ("channel_wise_abs_max", 8, 8)
-    say_origin(load_recipe(str(recipe_file), overrides))
+    log_origin(recipe_file, *overrides)
     assert "QuantAware.weight_bits is 8, but" in caplog.text and "the recipe's value holds" in caplog.text
 
 
@@ -54,7 +59,7 @@ def test_the_strictest_of_several_targets(recipe_file):
 
 
 def test_a_resolved_recipe_still_finds_the_board(recipe_file, tmp_path):
-    document = load_recipe(str(recipe_file)).document
+    document = load_plan(str(recipe_file)).recipe.document
     assert document["Package"]["target"] == str(tmp_path / "my_board.yaml")
     moved = tmp_path / "elsewhere"
     moved.mkdir()
@@ -71,7 +76,7 @@ def test_all_stands_for_every_shipped_target(recipe_file):
 @pytest.mark.parametrize("key", ["keep_float=[conv2d_1]", "max_drop=0.004"])
 def test_layers_in_float_are_not_for_an_npu_of_int8_only(recipe_file, key):
     def own(*overrides):
-        return own_settings(load_recipe(str(recipe_file), [f"Quantize.{key}", *overrides]))
+        return load_plan(str(recipe_file), [f"Quantize.{key}", *overrides]).quantization.own
 
     name = key.split("=")[0]
     with pytest.raises(

@@ -1,1 +1,1 @@
-"""What INT8 costs: each layer alone, built up, each tensor."""
+"""What INT8 costs: of each layer alone, accumulated, and of each tensor."""

@@ -27,15 +27,15 @@ def with_accuracy(
     count: int,
     shown: Callable[[int], Any] = lambda done: None,
 ) -> Analysis:
-    """The analysis with mAP of the layers that cost most.
+    """The analysis with mAP of the most expensive layers.
 
     Args:
         analysis: of `network`.
         network: what was analysed.
-        evaluate: takes what predicts (`input_names`, called with a feed) and gives the mAP, 0 to 1.
-        images: how many it evaluates on.
-        count: layers, from the worst on.
-        shown: called with the number of evaluations done, up to `count + 2`.
+        evaluate: called with a predictor (it has `input_names` and is called with a feed), returns the mAP, 0 to 1.
+        images: number of evaluation images.
+        count: number of layers, the most expensive first.
+        shown: called with the number of evaluations that are done, up to `count + 2`.
     """
     float_map = evaluate(Simulation(network.model, network.executor, {}))
     shown(1)

@@ -1,4 +1,4 @@
-"""The whole analysis: each layer alone, everything together, and every tensor."""
+"""The analysis of a network: each layer alone, all of them together, and every tensor."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class LayerCost:
     """What a layer costs.
 
     Attributes:
-        layer: which.
-        alone: by form (`both`, `weights`, `activations`) and quantity (`scores`, `boxes` …), signal-to-noise
+        layer: the layer.
+        alone: by form (`both`, `weights`, `activations`) and quantity (`scores`, `boxes` ...), signal-to-noise
             of the network's outputs in dB when this layer alone is in INT8; infinite: no error.
         built_up: signal-to-noise of the layer's result in the fully quantised network, dB; NaN: not known.
-        map_alone: mAP with this layer alone in INT8, 0 to 1, where it was measured.
+        map_alone: mAP with this layer alone in INT8, 0 to 1; None: not measured.
     """
 
     layer: Layer
@@ -39,7 +39,7 @@ class LayerCost:
     map_alone: float | None = None
 
     def worst(self, form: str = "both") -> float:
-        """Signal-to-noise of the quantity that suffers most, dB."""
+        """Signal-to-noise of the quantity with the largest error, dB."""
         return float(np.nanmin([*self.alone[form].values(), np.inf]))
 
 
@@ -49,9 +49,9 @@ class TensorCost:
 
     Attributes:
         name: of the variable.
-        made_by: type of the operator that makes it; `feed` for an input.
+        made_by: type of the operator that computes it; `feed` for an input.
         limits: its range; None: it has none.
-        values: what it holds in the float network.
+        values: its statistics in the float network.
         saturated: share of its values that the range clips, 0 to 1.
         rounding: signal-to-noise of rounding it alone, at itself, dB.
         built_up: the same in the fully quantised network.
@@ -68,17 +68,17 @@ class TensorCost:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found.
+    """The result of an analysis.
 
     Attributes:
         kind: `fp32` (quantised as plain PTQ would) or `int8` (with its own ranges and weights).
-        reference: what the built-up error is counted against: `fp32`, or `own weights`: an INT8 model without
+        reference: what the accumulated error is measured against: `fp32`, or `own weights`: an INT8 model without
             the rounding of its activations.
-        images: how many it was measured on.
+        images: number of images it was measured on.
         layers: first to last.
         tensors: in the order they are computed.
         outputs: by quantity, signal-to-noise of the fully quantised network, dB.
-        accuracy: where mAP was asked for: `float`, `int8` and `images`.
+        accuracy: mAPs `float` and `int8`, and the number of `images`; None: not measured.
     """
 
     kind: str
@@ -90,12 +90,15 @@ class Analysis:
     accuracy: Mapping[str, float] | None = None
 
     def worst_first(self) -> list[LayerCost]:
-        """The layers, the one that costs most when quantised alone first."""
+        """The layers, the most expensive when quantised alone first."""
         return sorted(self.layers, key=lambda cost: (cost.worst(), cost.layer.index))
 
 
 def with_min_max_ranges(network: Network, feeds: Feeds, symmetric: bool = True) -> Network:
-    """An FP32 network with ranges that clip nothing of these images."""
+    """An FP32 network with ranges that clip nothing of these images.
+
+    Raises: `DataError` without images.
+    """
     if not feeds:
         raise DataError("there is no image to analyse the model on")
     values = observe(network.model, network.executor, network.tensors.names, feeds)
@@ -112,12 +115,12 @@ def analyse(
     """Measure what INT8 costs a network, in signal-to-noise.
 
     Args:
-        network: with ranges.
+        network: the network, with ranges.
         feeds: images, one in each feed.
-        quantities: what of the outputs is compared; default: each output.
-        reference: for an INT8 model, the FP32 network: for a feed, its tensors by name, and its outputs under
-            the names of the INT8 model's. Tensors that it does not have are not compared.
-        shown: called with the number of layers and images done, up to `steps_of`.
+        quantities: computes what is compared from the outputs; None: each output.
+        reference: for an INT8 model, the FP32 network: returns for a feed its tensors by name, and its outputs under
+            the names of the INT8 model's. Tensors that it lacks are not compared.
+        shown: called with the number of layers and images that are done, up to `steps_of`.
 
     Raises: `DataError` without images.
     """
@@ -154,7 +157,7 @@ def analyse(
 
 
 def steps_of(network: Network, feeds: Feeds) -> int:
-    """How many steps `analyse` shows."""
+    """The number of steps that `analyse` shows."""
     return len(network.layers) * len(feeds)
 
 
@@ -190,7 +193,7 @@ def _alone(
 
 
 class _Together:
-    """The fully quantised network beside what it should be, tensor by tensor."""
+    """Compares the fully quantised network with the exact one, tensor by tensor."""
 
     def __init__(
         self, network: Network, outputs: Sequence[str], quantities: Quantities, reference: Callable | None

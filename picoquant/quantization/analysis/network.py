@@ -144,13 +144,13 @@ def load_int8(folder: ModelFolder, scratch: Path, executor: Any, seed: int = 0) 
 def observe(
     model: InferenceModel, executor: Any, names: Sequence[str], feeds: Iterable[Mapping[str, np.ndarray]]
 ) -> dict[str, Values]:
-    """What values tensors have in the float network.
+    """Statistics of tensors of the float network.
 
     Args:
-        model: is run as it is.
-        executor: with the model's weights in the current scope.
-        names: tensors.
-        feeds: images.
+        model: the network, whose variables are in the current scope.
+        executor: of Paddle.
+        names: of the tensors.
+        feeds: images, arrays by input name.
 
     Raises: `DataError` naming the first tensor that is not finite, and the image.
     """
@@ -170,7 +170,13 @@ def observe(
 def min_max_ranges(
     tensors: TargetTensors, values: Mapping[str, Values], symmetric: bool = True
 ) -> dict[str, QuantParams]:
-    """Ranges that clip nothing; tensors of a group get one. A tensor that is always 0 gets none."""
+    """Ranges that clip nothing, one for each group of tensors that share a scale; none for tensors that are always 0.
+
+    Args:
+        tensors: what an NPU holds in INT8.
+        values: what was seen of each tensor.
+        symmetric: whether 0 must be in the middle of a range.
+    """
     ranges = {}
     for group in tensors.groups:
         low = min(0.0, *(values[name].low for name in group))
@@ -184,7 +190,7 @@ def min_max_ranges(
 
 
 def before_nms(model: InferenceModel) -> InferenceModel:
-    """A model that ends in a suppression ends before it: detections cannot be compared number by number."""
+    """The model cut before its NMS, where it has one: scores and boxes can be compared value by value."""
     block = model.program.global_block()
     nms = next((op for op in block.ops if op.type == _NMS), None)
     if nms is None:

@@ -1,4 +1,4 @@
-"""What of a network's outputs is compared: the scores and the boxes, whatever form it was exported in."""
+"""The quantities of a network's outputs that are compared: scores and boxes, in any form of export."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Quantities = Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]
 
 
 def plain_outputs(names: Sequence[str]) -> Quantities:
-    """Each output under its own name."""
+    """A function from outputs to each output under its own name."""
     return lambda outputs: dict(zip(names, outputs))
 
 
 def picodet_quantities(
     names: Sequence[str], shapes: Sequence[Sequence[int]], config: InferConfig
 ) -> Quantities:
-    """`scores`, 0 to 1, and `boxes`: decoded ones, or the distances' logits of a raw export.
+    """A function from outputs to `scores`, 0 to 1, and `boxes`: decoded ones, or a raw export's logits of distances.
 
     Args:
-        names, shapes: of the outputs.
-        config: of the model folder. A network with other outputs is compared output by output.
+        names, shapes: of the outputs. A network with other outputs is compared output by output.
+        config: of the model folder.
     """
     levels = len(config.strides)
     if len(shapes) == 2 and all(len(shape) == 3 for shape in shapes):

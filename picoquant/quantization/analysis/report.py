@@ -17,7 +17,7 @@ TENSORS = "tensors.csv"
 
 
 def as_dict(analysis: Analysis) -> dict[str, Any]:
-    """All of it, JSON-able; layers worst first, tensors in the order they are computed."""
+    """The analysis for JSON; layers most expensive first, tensors in the order they are computed."""
     tensors = {tensor.name: tensor for tensor in analysis.tensors}
     return {
         "model": analysis.kind,
@@ -35,7 +35,7 @@ def _layer(cost: LayerCost, result: TensorCost | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "index": layer.index,
         "layer": layer.name,
-        "type": layer.operator.kind,
+        "type": layer.operator.op_type,
         "weight_shape": list(layer.weight_shape),
         "follows": list(layer.follows),
         "output": layer.output,
@@ -44,7 +44,7 @@ def _layer(cost: LayerCost, result: TensorCost | None) -> dict[str, Any]:
         "activations_alone_db": plain(cost.worst("activations")),
         "built_up_db": plain(cost.built_up),
         "mAP_alone": cost.map_alone,
-        "largest": None if result is None else result.values.largest,
+        "largest": None if result is None else result.values.absmax,
         "outliers": None if result is None else plain(result.values.outliers),
         "channel_spread": None if result is None else plain(result.values.channel_spread),
         "saturated": None if result is None else result.saturated,
@@ -64,7 +64,7 @@ def _tensor(tensor: TensorCost) -> dict[str, Any]:
         "range_high": tensor.limits.highest if tensor.limits else None,
         "low": values.low,
         "high": values.high,
-        "largest": values.largest,
+        "largest": values.absmax,
         **{f"percentile_{percent:g}": value for percent, value in values.percentiles.items()},
         "outliers": plain(values.outliers),
         "channel_spread": plain(values.channel_spread),
@@ -75,7 +75,12 @@ def _tensor(tensor: TensorCost) -> dict[str, Any]:
 
 
 def text_table(analysis: Analysis, top: int) -> str:
-    """The layers that cost most, and the whole network, for a terminal."""
+    """The most expensive layers, and the whole network, as text for a terminal.
+
+    Args:
+        analysis: what to print.
+        top: number of layers.
+    """
     shown = analysis.worst_first()[:top]
     headings = ["layer", "", "weight", "alone", "weights", "activ.", "built up", "largest", "saturated"]
     if analysis.accuracy:
@@ -86,7 +91,7 @@ def text_table(analysis: Analysis, top: int) -> str:
         result = tensors.get(cost.layer.output)
         row = [str(cost.layer.index), cost.layer.name, "x".join(map(str, cost.layer.weight_shape))]
         row += [_db(cost.worst(form)) for form in FORMS] + [_db(cost.built_up)]
-        row += ["-", "-"] if result is None else [f"{result.values.largest:.4g}", f"{result.saturated:.2%}"]
+        row += ["-", "-"] if result is None else [f"{result.values.absmax:.4g}", f"{result.saturated:.2%}"]
         if analysis.accuracy:
             row.append("-" if cost.map_alone is None else f"{cost.map_alone:.4f}")
         rows.append(row)
@@ -137,12 +142,12 @@ def _db(value: float) -> str:
 
 
 def write_picture(analysis: Analysis, path: Path, named: int = 6) -> None:
-    """Draw the layers from first to last: what each costs alone, and what has built up to it.
+    """Draw the layers from first to last: what each costs alone, and the error accumulated up to it.
 
     Args:
-        analysis: what is drawn; the same numbers give the same bytes.
-        path: a PNG.
-        named: how many of the worst layers get their name.
+        analysis: what to draw; the same numbers produce the same bytes.
+        path: of the PNG.
+        named: number of the most expensive layers that are named.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""What values a tensor has: range, outliers, and how much of it an INT8 range clips."""
+"""Statistics of a tensor: range, outliers, and how much of it an INT8 range clips."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 
 from picoquant.int8.quant_params import QuantParams
 
-_SAMPLED = 100_000  # values of an image that percentiles are counted on
+_SAMPLED = 100_000  # values of an image that percentiles are computed from
 _PERCENTILES = (99.0, 99.9, 99.99)
 
 
 @dataclass(frozen=True)
 class Values:
-    """What was seen of a tensor.
+    """Statistics of a tensor over all images.
 
     Attributes:
         low, high: smallest and largest value.
         percentiles: of the absolute values, by percentage.
-        channel_spread: largest absolute value over the median of the channels' (`[N, C, H, W]` only, else 1):
-            how much of the range is there for few channels.
+        channel_spread: absmax, divided by the median of the channels' absmax (`[N, C, H, W]` only, else 1): how much
+            of the range only few channels need.
     """
 
     low: float
@@ -29,15 +29,15 @@ class Values:
     channel_spread: float
 
     @property
-    def largest(self) -> float:
+    def absmax(self) -> float:
         """The largest absolute value."""
         return max(-self.low, self.high)
 
     @property
     def outliers(self) -> float:
-        """The largest absolute value over the 99.9th percentile; 1: no outliers."""
+        """Absmax, divided by the 99.9th percentile; 1: no outliers."""
         usual = self.percentiles[99.9]
-        return self.largest / usual if usual else 1.0
+        return self.absmax / usual if usual else 1.0
 
 
 class Watch:
@@ -49,7 +49,7 @@ class Watch:
         self._channels: np.ndarray | None = None
 
     def add(self, value: np.ndarray) -> None:
-        """Count one more array, the images first."""
+        """Add an array, the batch first."""
         self._low = min(self._low, float(value.min()))
         self._high = max(self._high, float(value.max()))
         size = np.abs(value)
@@ -60,7 +60,7 @@ class Watch:
             self._channels = channels if self._channels is None else np.maximum(self._channels, channels)
 
     def values(self) -> Values:
-        """What was seen."""
+        """The statistics of all arrays added."""
         found = np.percentile(np.concatenate(self._sample), _PERCENTILES)
         spread = 1.0
         if self._channels is not None and (middle := float(np.median(self._channels))):
@@ -69,20 +69,20 @@ class Watch:
 
 
 class Saturation:
-    """The share of a tensor's values that its range clips, added up over images."""
+    """The share of a tensor's values that its range clips, summed over images."""
 
     def __init__(self, limits: QuantParams) -> None:
-        # Half a level beyond the last one is still rounded to it, which is no clipping.
+        # Half a scale beyond the last quantised value is still rounded to it, which is no clipping.
         half = limits.scale / 2
         self._low, self._high = limits.lowest - half, limits.highest + half
         self._outside, self._all = 0, 0
 
     def add(self, value: np.ndarray) -> None:
-        """Count one more array."""
+        """Add an array."""
         self._outside += int(((value < self._low) | (value > self._high)).sum())
         self._all += value.size
 
     @property
     def share(self) -> float:
-        """0 to 1."""
+        """The share, 0 to 1."""
         return self._outside / self._all if self._all else 0.0

@@ -4,8 +4,8 @@ Quantised alone means: the layer's input (for this layer only), its weight and i
 INT8; everything else stays in FP32. To measure that without running the whole network for each layer,
 
 - one program computes every layer's result from the FP32 network's own tensors in all forms at once;
-- the rest of the network then runs from the layer on, with its result moved by the difference. A few programs
-  are enough for that: each starts at a cut through the network, so that on average half of it is run.
+- the rest of the network then runs from the layer on, with the difference added to its result. A few programs
+  suffice: each starts at a cut through the network, so that on average half of it is run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CUTS = 6
 def with_own_inputs(network: Network) -> tuple[InferenceModel, dict[str, str]]:
     """A copy of the network in which each layer's input is a tensor of its own.
 
-    Returns: the copy, and the input's name by layer name; rounding it is felt by that layer alone.
+    Returns: the copy, and the input's name by layer name; rounding it affects that layer alone.
     """
     program = network.model.program.clone(for_test=True)
     block = program.global_block()
@@ -56,7 +56,7 @@ class LocalForms:
 
     Args:
         network: what is analysed.
-        more: other tensors of the FP32 network that are wanted.
+        more: names of further tensors of the FP32 network to return.
     """
 
     def __init__(self, network: Network, more: Sequence[str] = ()) -> None:
@@ -87,14 +87,19 @@ class LocalForms:
                     ranges[name] = network.ranges[layer.output]
         program._sync_with_cpp()
         model = InferenceModel(program, network.model.feeds, network.model.fetches)
-        wanted = [*self._exact.values(), *self._forms.values(), *self._more]
-        self._run = Simulation(model, network.executor, ranges, {}, wanted)
+        outputs = [*self._exact.values(), *self._forms.values(), *self._more]
+        self._run = Simulation(model, network.executor, ranges, {}, outputs)
 
     def __call__(
         self, feed: Mapping[str, np.ndarray]
     ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
-        """For some images: by layer name, what the layer's result is off by in each form; and the other
-        tensors by name."""
+        """Run a batch.
+
+        Args:
+            feed: arrays by input name, the batch first.
+
+        Returns: by layer name and form, the error of the layer's result; and the further tensors by name.
+        """
         values = iter(self._run(feed))
         exact = {name: next(values) for name in self._exact}
         moved: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._exact}
@@ -108,11 +113,11 @@ class LocalForms:
 
 
 class RestOfNetwork:
-    """The network from any layer on, in FP32, with that layer's result moved.
+    """The network from any layer on, in FP32, with an error added to that layer's result.
 
     Args:
         network: what is analysed.
-        cuts: programs to make.
+        cuts: number of programs to build.
     """
 
     def __init__(self, network: Network, cuts: int = _CUTS) -> None:
@@ -128,18 +133,20 @@ class RestOfNetwork:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """What must be given of the FP32 network."""
+        """Names of the FP32 network's tensors that a call needs."""
         return tuple(dict.fromkeys(name for part in self._parts.values() for name in part.needs))
 
     def __call__(
         self, layer: str, moved: Sequence[np.ndarray], values: Mapping[str, np.ndarray]
     ) -> list[list[np.ndarray]]:
-        """The network's outputs for each of several movements of one layer's result.
+        """The network's outputs for each of several errors of one layer's result.
 
         Args:
             layer: its name.
-            moved: what is added to its result, `[N, …]` each.
-            values: `tensors`, for the same images.
+            moved: the errors, `[N, ...]` each, shaped like the result.
+            values: the `tensors` by name, for the same images.
+
+        Returns: for each error, the outputs.
         """
         part = self._parts[layer]
         together = len(moved) if self._network.batch_size < 1 else 1
@@ -162,8 +169,10 @@ class _Part:
     """The network from the first of some layers on.
 
     Attributes:
-        program: it; `moves` says, by layer, which variable is added to the result.
-        needs: tensors it starts from; `per_image` are those that have the images first.
+        program: that part of the network.
+        moves: by layer, name of the variable that is added to its result.
+        needs: names of the tensors that it starts from.
+        per_image: those of them that have the batch first.
         fetches: names of the outputs.
     """
 
@@ -198,12 +207,12 @@ class _Part:
 
 
 def _find(block: Any, name: str) -> tuple[Any, int]:
-    """The operator that makes a tensor, and its place."""
+    """The operator that computes a tensor, and its index."""
     return next((op, i) for i, op in enumerate(block.ops) if name in output_names(op) and op.type != "fetch")
 
 
 def _alias(inserter: Inserter, block: Any, layer: Layer) -> str:
-    """A copy of a layer's input before it."""
+    """Insert a copy of a layer's input before the layer; its name is returned."""
     source = block.var(layer.operator.activation)
     alias = inserter.variable(f"{layer.name}@input", source)
     inserter.operator("assign", {"X": source}, {"Out": alias}, {})
@@ -213,7 +222,7 @@ def _alias(inserter: Inserter, block: Any, layer: Layer) -> str:
 def _duplicate(
     inserter: Inserter, block: Any, layer: Layer, form: str, activation: str | None, weight: str | None
 ) -> str:
-    """A layer's operators once more, with another input and weight; returns their result."""
+    """Insert a layer's operators again, with another input and weight; the name of their result is returned."""
     names: dict[str, str] = {}
     if activation is not None:
         names[layer.operator.activation] = activation

@@ -1,6 +1,6 @@
-"""What follows a tensor, as a function: the error that counts is the one behind an activation.
+"""The activation function behind a tensor: quantisation error counts by what it changes behind that function.
 
-Below -3 a hard-swish gives 0, whatever its input is: that part of the input needs no levels.
+Below -3 a hard-swish gives 0, whatever its input: that part of the input needs no quantised values.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ from picoquant.int8.functions import Function, function_of
 
 
 def function_behind(program: Any, name: str) -> Function | None:
-    """The activation that alone uses a tensor; None when something needs the tensor's own values."""
+    """The activation that alone uses a tensor; None when an operator needs the tensor's own values.
+
+    Args:
+        program: the float network.
+        name: of the tensor.
+    """
     block = program.global_block()
     users = [op for op in block.ops if name in op.input_arg_names]
     return function_of(users[0].type, users[0].all_attrs()) if len(users) == 1 else None
 
 
-def felt_from(program: Any, scope: Any, name: str) -> np.ndarray | None:
-    """Where a tensor starts to be felt, in a hard-swish that was written out with a factor for each channel.
+def effective_minimum(program: Any, scope: Any, name: str) -> np.ndarray | None:
+    """The low end of a tensor's effective range in an equalised hard-swish, which has a factor for each channel.
 
     In `x * relu6(s * x + 3)` (`equalisation.py`) values below -3/s give 0, whatever they are.
 
     Args:
-        program: the program.
+        program: the float network.
         scope: holds its stored variables.
         name: of `x`.
 
-    Returns: `[C]`; None for any other tensor.
+    Returns: `[C]` float32; None for any other tensor.
     """
     block = program.global_block()
     users = [op for op in block.ops if name in op.input_arg_names]
@@ -47,6 +52,6 @@ def felt_from(program: Any, scope: Any, name: str) -> np.ndarray | None:
     return -np.array(scope.find_var(variable.name).get_tensor()).reshape(-1) / weight.reshape(-1)
 
 
-def _only_user(block: Any, name: str, kind: str) -> Any | None:
+def _only_user(block: Any, name: str, op_type: str) -> Any | None:
     users = [op for op in block.ops if name in op.input_arg_names]
-    return users[0] if len(users) == 1 and users[0].type == kind else None
+    return users[0] if len(users) == 1 and users[0].type == op_type else None

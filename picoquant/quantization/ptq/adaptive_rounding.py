@@ -1,11 +1,11 @@
-"""Weights rounded so that a convolution's result stays, not so that each weight does.
+"""Adaptive rounding: weights rounded so that a convolution's result changes least, not each weight.
 
-Rounding every weight to the nearest level is not best where the inputs are correlated: errors of several weights can
-take each other back. With `H`, the second moments of what a convolution sees in the calibration images, the
-expected squared error of its result is `e H e`, `e` the weights' rounding errors. It is lowered one weight at a
-time (coordinate descent, QuantEase, https://arxiv.org/abs/2309.01885), levels and ranges staying those of INT8.
-`H` has a hundredth of its mean diagonal added, as GPTQ does (https://arxiv.org/abs/2210.17323). Nearest rounding has
-the least sum of squares of `e`, so what lowers this cost lowers `e H e` too.
+Rounding every weight to the nearest quantised value is not best where the inputs are correlated: errors of several
+weights can cancel. With the Hessian `H`, the second moments of the inputs that a convolution multiplies with its
+weights on the calibration images, the expected squared error of its result is `e H e`, `e` the weights' rounding
+errors. It is lowered one weight at a time (coordinate descent, QuantEase, https://arxiv.org/abs/2309.01885); scales
+stay those of INT8. `H` has a hundredth of its mean diagonal added, as in GPTQ (https://arxiv.org/abs/2210.17323).
+Nearest rounding has the least sum of squares of `e`, so what lowers this cost lowers `e H e` too.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from picoquant.paddle_program.paddings import explicit_paddings
 
 _SWEEPS = 20
 _DAMPING = 0.01
-_POSITIONS = 2048  # places of a batch's result that are looked at
-_MOST_MOMENTS = 1 << 24  # of a convolution: 64 MB; a larger one is rounded to nearest
-# A rounded weight is stored at most this far from its level, as near to what it was as that allows.
+_POSITIONS = 2048  # of a batch's result whose inputs are used
+_HESSIAN_VALUES = 1 << 24  # at most, of a convolution: 64 MB; a larger one is rounded to nearest
+# A rounded weight is stored at most this many scales from its quantised value, as near to what it was as that allows.
 _WITHIN = 0.49
 
 
 @dataclass(frozen=True)
 class Window:
-    """What a convolution sees of its input for each value of its result.
+    """The part of its input that a convolution uses for each value of its result.
 
     Attributes:
         size, strides, dilations: (height, width), pixels.
         pads: top, bottom, left, right, pixels.
-        groups: of channels.
+        groups: number of channel groups.
     """
 
     size: tuple[int, int]
@@ -47,7 +47,13 @@ class Window:
 
     @classmethod
     def of(cls, conv: Any, height: int, width: int, size: tuple[int, int]) -> Window:
-        """Of a program's operator, for an input of a height and width and a weight `[…, height, width]`."""
+        """The window of an operator.
+
+        Args:
+            conv: the operator of the program.
+            height, width: of its input, pixels.
+            size: (height, width) of its weight.
+        """
         attributes = conv.all_attrs()
         strides, dilations = tuple(attributes["strides"]), tuple(attributes["dilations"])
         if attributes.get("padding_algorithm") == "SAME":
@@ -56,14 +62,14 @@ class Window:
         return cls(size, strides, dilations, pads, conv.attr("groups"))
 
     def patches(self, value: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
-        """What is seen at some places of the result.
+        """The inputs of some values of the result.
 
         Args:
             value: input `[N, C, H, W]`.
-            most: places; fewer are all of them.
-            generator: draws them.
+            most: number of positions of the result; where it has fewer, all are used.
+            generator: draws the positions.
 
-        Returns: `[places, groups, C / groups * height * width]`, in the order of a weight's values.
+        Returns: `[positions, groups, C / groups * height * width]`, in the order of a weight's values.
         """
         top, bottom, left, right = self.pads
         value = np.pad(value, ((0, 0), (0, 0), (top, bottom), (left, right)))
@@ -74,8 +80,8 @@ class Window:
             for length, need, stride in zip(value.shape[2:], reach, self.strides)
         )
         count = images * rows * columns
-        places = np.arange(count) if count <= most else generator.choice(count, most, replace=False)
-        image, row, column = np.unravel_index(places, (images, rows, columns))
+        chosen = np.arange(count) if count <= most else generator.choice(count, most, replace=False)
+        image, row, column = np.unravel_index(chosen, (images, rows, columns))
         parts = [
             value[
                 image,
@@ -86,133 +92,139 @@ class Window:
             for y in range(self.size[0])
             for x in range(self.size[1])
         ]
-        return np.stack(parts, axis=-1).reshape(len(places), self.groups, -1)
+        return np.stack(parts, axis=-1).reshape(len(chosen), self.groups, -1)
 
 
-class Moments:
-    """Second moments of what each convolution sees, `[groups, n, n]`, summed over batches, by weight.
+class Hessian:
+    """The Hessian of each convolution's squared error, summed over batches.
 
     Args:
-        program: folded.
+        program: the float network, batch-norm folded.
         operators: what becomes INT8; those that are no convolution are left out.
         bits: of an activation.
+
+    Attributes:
+        by_weight: second moments of the inputs, `[groups, n, n]` float32, by name of the weight; `n` the weights of
+            an output channel.
     """
 
     def __init__(self, program: Any, operators: Iterable[QuantizedOperator], bits: int = 8) -> None:
         block = program.global_block()
         self._generator = np.random.default_rng(0)
-        self._levels = 2 ** (bits - 1) - 1
-        self._seen: dict[str, list[tuple[Any, QuantizedOperator, tuple[int, ...]]]] = {}
-        self.sums: dict[str, np.ndarray] = {}
+        self._quant_max = 2 ** (bits - 1) - 1
+        self._users: dict[str, list[tuple[Any, QuantizedOperator, tuple[int, ...]]]] = {}
+        self.by_weight: dict[str, np.ndarray] = {}
         for operator in operators:
             conv = next(op for op in block.ops if operator.output in op.output_arg_names)
             shape = tuple(block.var(operator.weight).shape)
-            if operator.kind not in CONVOLUTIONS or conv.attr("data_format") == "NHWC":
+            if operator.op_type not in CONVOLUTIONS or conv.attr("data_format") == "NHWC":
                 continue
-            if conv.attr("groups") * int(np.prod(shape[1:])) ** 2 <= _MOST_MOMENTS:
-                self._seen.setdefault(operator.activation, []).append((conv, operator, shape))
+            if conv.attr("groups") * int(np.prod(shape[1:])) ** 2 <= _HESSIAN_VALUES:
+                self._users.setdefault(operator.activation, []).append((conv, operator, shape))
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The tensors that `add` takes."""
-        return tuple(self._seen)
+        """Names of the tensors that `add` needs."""
+        return tuple(self._users)
 
-    def add(self, name: str, value: np.ndarray, largest: float) -> None:
+    def add(self, name: str, value: np.ndarray, absmax: float) -> None:
         """Add a batch.
 
         Args:
             name: of an input.
-            value: `[N, C, H, W]`, as the float network has it.
-            largest: the range it is rounded with.
+            value: `[N, C, H, W]`, as the float network computes it.
+            absmax: the range that it is quantised with.
         """
-        step = largest / self._levels
-        rounded = np.clip(np.rint(value / step), -self._levels, self._levels) * np.float32(step)
-        for conv, operator, shape in self._seen[name]:
+        scale = absmax / self._quant_max
+        rounded = np.clip(np.rint(value / scale), -self._quant_max, self._quant_max) * np.float32(scale)
+        for conv, operator, shape in self._users[name]:
             window = Window.of(conv, *value.shape[2:], shape[2:])
             seen = window.patches(rounded.astype(np.float32), _POSITIONS, self._generator).transpose(1, 0, 2)
             moments = np.matmul(seen.transpose(0, 2, 1), seen)
-            self.sums[operator.weight] = self.sums.get(operator.weight, 0) + moments
+            self.by_weight[operator.weight] = self.by_weight.get(operator.weight, 0) + moments
 
 
-def best_levels(exact: np.ndarray, moments: np.ndarray, fixed: np.ndarray, largest: int = 127) -> np.ndarray:
-    """Whole numbers in place of weights, with a low squared error of the result.
+def best_quantised_values(
+    exact: np.ndarray, hessian: np.ndarray, fixed: np.ndarray, quant_max: int = 127
+) -> np.ndarray:
+    """Quantised values of weights with a low squared error of the result.
 
     Args:
-        exact: weights `[groups, rows, n]` in steps.
-        moments: `[groups, n, n]`.
+        exact: weights `[groups, rows, n]`, divided by their scales.
+        hessian: `[groups, n, n]`.
         fixed: `[groups, rows, n]` or what broadcasts to it: which weights are rounded to nearest.
-        largest: level.
+        quant_max: the largest quantised value.
 
-    Returns: levels, `[groups, rows, n]`; each group's and row's error is at most that of rounding to nearest.
+    Returns: whole numbers `[groups, rows, n]`; no group's and row's error exceeds that of rounding to nearest.
     """
     exact, fixed = exact.astype(np.float64), np.broadcast_to(fixed, exact.shape)
-    moments = moments.astype(np.float64)
-    diagonal = np.einsum("gnn->gn", moments)
-    moments = moments + np.eye(moments.shape[-1]) * _DAMPING * diagonal.mean(-1)[:, None, None]
-    nearest = np.clip(np.rint(exact), -largest, largest)
-    found = [_descend(exact, start, moments, fixed, largest) for start in (nearest, exact)]
-    costs = [np.einsum("gri,gij,grj->gr", e, moments, e, optimize=True) for e in (q - exact for q in found)]
+    hessian = hessian.astype(np.float64)
+    diagonal = np.einsum("gnn->gn", hessian)
+    hessian = hessian + np.eye(hessian.shape[-1]) * _DAMPING * diagonal.mean(-1)[:, None, None]
+    nearest = np.clip(np.rint(exact), -quant_max, quant_max)
+    found = [_descend(exact, start, hessian, fixed, quant_max) for start in (nearest, exact)]
+    costs = [np.einsum("gri,gij,grj->gr", e, hessian, e, optimize=True) for e in (q - exact for q in found)]
     return np.where((costs[0] <= costs[1])[..., None], *found)
 
 
 def _descend(
-    exact: np.ndarray, start: np.ndarray, moments: np.ndarray, fixed: np.ndarray, largest: int
+    exact: np.ndarray, start: np.ndarray, hessian: np.ndarray, fixed: np.ndarray, quant_max: int
 ) -> np.ndarray:
-    """Give each weight in turn the best level for the others as they are, until none changes.
+    """Give each weight in turn the best quantised value for the others as they are, until none changes.
 
-    From the exact weights, a first sweep rounds each so that it takes back what those before it cost.
+    Started from the exact weights, the first sweep rounds each so that it cancels the errors of those before it.
     """
-    levels = np.where(fixed, np.clip(np.rint(exact), -largest, largest), start)
-    slopes = np.matmul(levels - exact, moments)
+    values = np.where(fixed, np.clip(np.rint(exact), -quant_max, quant_max), start)
+    slopes = np.matmul(values - exact, hessian)
     for _ in range(_SWEEPS):
         changed = False
         for i in range(exact.shape[-1]):
-            own = np.maximum(moments[:, i, i], 1e-30)[:, None]
-            best = np.clip(np.rint(levels[..., i] - slopes[..., i] / own), -largest, largest)
-            change = np.where(fixed[..., i], 0.0, best - levels[..., i])
+            own = np.maximum(hessian[:, i, i], 1e-30)[:, None]
+            best = np.clip(np.rint(values[..., i] - slopes[..., i] / own), -quant_max, quant_max)
+            change = np.where(fixed[..., i], 0.0, best - values[..., i])
             groups, rows = np.nonzero(change)
             if not len(groups):
                 continue
             changed = True
-            levels[groups, rows, i] = best[groups, rows]
-            slopes[groups, rows] += change[groups, rows, None] * moments[groups, i]
+            values[groups, rows, i] = best[groups, rows]
+            slopes[groups, rows] += change[groups, rows, None] * hessian[groups, i]
         if not changed:
             break
-    return levels
+    return values
 
 
-def reconstruct(
+def round_adaptively(
     operators: Iterable[QuantizedOperator],
     weights: Mapping[str, np.ndarray],
-    moments: Mapping[str, np.ndarray],
+    hessian: Mapping[str, np.ndarray],
     bits: int = 8,
 ) -> dict[str, np.ndarray]:
-    """Weights that round to nearest to the levels that keep the results best.
+    """Weights whose nearest quantised values are those that change the results least.
 
     Args:
         operators: what becomes INT8.
-        weights: `[out, in / groups, height, width]`, by name; those without moments stay.
-        moments: see `Moments`.
+        weights: `[out, in / groups, height, width]` float32, by name.
+        hessian: `[groups, n, n]` by weight, see `Hessian.by_weight`; weights that it lacks stay.
         bits: of a weight.
 
-    Returns: the weights that are others now, by name. Their ranges are the same, bit by bit.
+    Returns: the weights that were moved, float32, by name. Their ranges are the same, bit by bit.
     """
-    largest = 2 ** (bits - 1) - 1
+    quant_max = 2 ** (bits - 1) - 1
     found: dict[str, np.ndarray] = {}
     for operator in operators:
         name = operator.weight
-        if name not in moments or name in found:
+        if name not in hessian or name in found:
             continue
-        weight, groups = weights[name], len(moments[name])
-        scales = quantise_weight(weight, operator.axis, bits)[1]
-        step = (scales / np.float32(largest)).astype(np.float64)
-        step = step.reshape(-1, 1, 1, 1) if operator.axis >= 0 else step
-        exact = weight / step
+        weight, groups = weights[name], len(hessian[name])
+        absmax = quantise_weight(weight, operator.axis, bits)[1]
+        scale = (absmax / np.float32(quant_max)).astype(np.float64)
+        scale = scale.reshape(-1, 1, 1, 1) if operator.axis >= 0 else scale
+        exact = weight / scale
         # What sets the range must stay.
-        fixed = np.abs(exact) > largest - 0.5
+        fixed = np.abs(exact) > quant_max - 0.5
         shape = (groups, len(weight) // groups, -1)
-        levels = best_levels(exact.reshape(shape), moments[name], fixed.reshape(shape), largest)
-        levels = levels.reshape(weight.shape)
-        near = np.clip(exact, levels - _WITHIN, levels + _WITHIN) * step
-        found[name] = np.where(np.rint(exact) == levels, weight, near).astype(np.float32)
+        values = best_quantised_values(exact.reshape(shape), hessian[name], fixed.reshape(shape), quant_max)
+        values = values.reshape(weight.shape)
+        near = np.clip(exact, values - _WITHIN, values + _WITHIN) * scale
+        found[name] = np.where(np.rint(exact) == values, weight, near).astype(np.float32)
     return found

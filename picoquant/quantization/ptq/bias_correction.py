@@ -1,8 +1,8 @@
-"""Bias correction: rounding a weight shifts the mean of what it computes; the bias takes that back.
+"""Bias correction: rounding a weight shifts the mean of a layer's result; the bias compensates for that.
 
 Nagel et al. 2019 (https://arxiv.org/abs/1906.04721), section 4.2, empirical: the shift of an output channel is
-its weights' rounding error times the means of the input's channels, which the calibration images give.
-Padding is left out of account.
+its weights' rounding error times the means of the input's channels, measured on the calibration images.
+Padding is not taken into account.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ def correct_biases(
     """Correct the bias behind each convolution whose weight is rounded.
 
     Args:
-        program: folded; stays as it is.
+        program: the float network, batch-norm folded; stays as it is.
         scope: holds its stored variables; the biases are changed.
-        operators: what is rounded.
-        means: of each operator's input, `[in channels]`.
+        operators: whose weights are rounded.
+        means: of each operator's input, `[in channels]`, by name.
         bits: of a weight.
-        exact: weights by name, where what is in `scope` is not what the float network has.
+        exact: the float network's weights by name, where `scope` holds others.
 
-    Returns: the biases that were corrected, by name, as they were before.
+    Returns: the biases that were corrected, `[out channels]` float32, by name, as they were before.
     """
     block = program.global_block()
     before: dict[str, np.ndarray] = {}
     for operator in operators:
-        if operator.kind not in CONVOLUTIONS or operator.activation not in means:
+        if operator.op_type not in CONVOLUTIONS or operator.activation not in means:
             continue
         conv = next(op for op in block.ops if operator.output in op.output_arg_names)
         users = [op for op in block.ops if operator.output in op.input_arg_names]

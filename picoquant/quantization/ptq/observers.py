@@ -1,4 +1,4 @@
-"""Ranges of activations, measured by running a program over some batches."""
+"""Ranges of activations, averaged over batches by operators inserted into the program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PARTS = ("scale", "state", "accum")
 
 
 class NotFiniteError(DataError):
-    """An activation is infinite or no number."""
+    """An activation is infinite or NaN."""
 
 
 def observe_ranges(
@@ -34,17 +34,17 @@ def observe_ranges(
     batches: Iterable[dict[str, np.ndarray]],
     shown: Callable[[int], None],
 ) -> dict[str, float]:
-    """The largest absolute value of every activation, averaged over batches.
+    """The absmax of every activation, averaged over batches.
 
     Args:
-        model: is run as it is; its program is not changed.
-        executor: with the model's weights in the current scope.
-        batches: feeds; all of them are used.
-        shown: called with the number of batches done.
+        model: the network, whose variables are in the current scope; its program is not changed.
+        executor: of Paddle.
+        batches: arrays by input name, the batch first; all of them are used.
+        shown: called with the number of batches that are done.
 
-    Returns: range by variable, inputs of the network included.
+    Returns: absmax by variable, inputs of the network included.
 
-    Raises: `NotFiniteError` naming the first such variable and the batch; `DataError` without an image.
+    Raises: `NotFiniteError` naming the first variable that is not finite and the batch; `DataError` without a batch.
     """
     program = strip_feed_fetch(model.program.clone(for_test=True))
     read_weights_each_time(program)
@@ -65,7 +65,7 @@ def observe_ranges(
 
 
 def _parts(model: InferenceModel, batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-    """A batch as the model takes it: at once, or in pieces where its number of images is fixed."""
+    """A batch at once, or in parts where the model's number of images is fixed."""
     block = model.program.global_block()
     feed = {name: batch[name] for name in model.feeds}
     total = len(feed[model.feeds[0]])
@@ -76,7 +76,7 @@ def _parts(model: InferenceModel, batch: dict[str, np.ndarray]) -> Iterator[dict
 
 
 def _insert_observers(program: Any, feeds: tuple[str, ...]) -> list[str]:
-    """Add an operator behind every activation that keeps the mean of its largest absolute values."""
+    """Add an operator behind every activation that keeps the mean of its absmax; names are returned."""
     block = program.global_block()
     names: list[str] = []
     index = 0

@@ -1,14 +1,14 @@
-"""The range of a tensor, from the histogram of its values.
+"""The range (absmax) of a tensor, from the histogram of its values.
 
-A value beyond the range is clipped, one inside is off by up to half a level: a wider range clips less and
-rounds more. Where only an activation uses the tensor, what counts is the error behind it: with a hard-swish
-the values below -3 are all the same, so a range that clips them loses nothing.
+A value beyond the range is clipped, one inside is off by up to half a scale: a wider range clips less and rounds more.
+Where only an activation uses the tensor, what counts is the error behind that activation: with a hard-swish the values
+below -3 are all the same, so a range that clips them loses nothing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,68 +17,71 @@ from picoquant.quantization.ptq.histograms import Histogram
 
 LOG = logging.getLogger("picoquant")
 
-LEVELS = 127
+QUANT_MAX = 127
 # For a tensor that is 0 throughout: a range of 0 would be divided by.
 SMALLEST_RANGE = 1e-6
-# Ranges that are tried: from the largest value down, this many to each halving, over so many halvings.
+# Candidates: from the absmax down, this many to each halving, over so many halvings.
 _PER_HALVING = 12
 _HALVINGS = 10
 _VALUES_A_BIN = 100
 _HISTOGRAM_PART = 0.99999  # PaddleSlim's hist_percent
 
+# A tensor's histogram, and the activation that alone uses it.
+Observed = tuple[Histogram, "Function | None"]
 
-def choose_range(
-    histograms: Sequence[tuple[Histogram, Function | None]], method: str, percentile: float = 99.99
-) -> float:
+
+def choose_range(observed: Sequence[Observed], method: str, percentile: float = 99.99) -> float:
     """One range for tensors that must share it.
 
     Args:
-        histograms: of each tensor, with the activation that alone uses it, or None.
-        method: `min_max`: nothing that can be felt is clipped. `percentile`: the rest up to 100 % is.
-            `histogram`: the same with PaddleSlim's part, 99.999 %. `mse`: the least squared error, of the
-            values or behind the activation. `kl`: the least Kullback-Leibler divergence of the rounded
-            values' distribution (TensorRT's way).
-        percentile: for that method.
+        observed: of each tensor, its histogram and the activation that alone uses it, or None.
+        method: `min_max`: nothing that has an effect is clipped. `percentile`: what is beyond that percentile is.
+            `histogram`: the same with PaddleSlim's, 99.999 %. `mse`: the least squared error, of the values or behind
+            the activation. `kl`: the least Kullback-Leibler divergence of the quantised values' distribution
+            (TensorRT's method).
+        percentile: for that method, 50 to 100.
 
-    Returns: the largest absolute value; 0 when all values are.
+    Returns: the absmax that INT8 represents; 0 when all values are 0.
     """
-    used = [(seen, function) for seen, function in histograms if seen.largest > 0]
+    used = [(histogram, function) for histogram, function in observed if histogram.absmax > 0]
     if not used:
         return 0.0
-    reach = max(_reach(seen, function) for seen, function in used)
+    reach = max(_effective_absmax(histogram, function) for histogram, function in used)
     if method == "min_max":
         return reach
     if method == "mse":
-        return _least(used, reach, _squared_error)
+        return _cheapest(used, reach, _squared_error)
     if method == "kl":
-        return _least(used, reach, _divergence)
+        return _cheapest(used, reach, _divergence)
     part = percentile / 100 if method == "percentile" else _HISTOGRAM_PART
-    return max(_quantile(seen, min(reach, seen.largest), part) for seen, _ in used)
+    return max(_quantile(histogram, min(reach, histogram.absmax), part) for histogram, _ in used)
 
 
-def _least(used: Sequence, reach: float, cost: object) -> float:
-    tops = reach * 2.0 ** (-np.arange(_PER_HALVING * _HALVINGS) / _PER_HALVING)
-    costs = [sum(cost(seen, function, top) for seen, function in used) for top in tops]  # type: ignore[operator]
-    return float(tops[int(np.argmin(costs))])
+def _cheapest(
+    used: Sequence[Observed], reach: float, cost: Callable[[Histogram, Function | None, float], float]
+) -> float:
+    candidates = reach * 2.0 ** (-np.arange(_PER_HALVING * _HALVINGS) / _PER_HALVING)
+    costs = [sum(cost(histogram, function, absmax) for histogram, function in used) for absmax in candidates]
+    return float(candidates[int(np.argmin(costs))])
 
 
-def _values(seen: Histogram) -> tuple[np.ndarray, np.ndarray]:
+def _values(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
     """Centres and counts of the bins that are not empty."""
-    filled = seen.counts > 0
-    return seen.centres[filled], seen.counts[filled]
+    filled = histogram.counts > 0
+    return histogram.centres[filled], histogram.counts[filled]
 
 
-def _reach(seen: Histogram, function: Function | None) -> float:
-    """The smallest range that clips nothing which can be felt behind the activation."""
+def _effective_absmax(histogram: Histogram, function: Function | None) -> float:
+    """The smallest range whose clipping changes nothing behind the activation."""
     if function is None:
-        return seen.largest
-    values, _ = _values(seen)
-    values = np.append(values, [seen.low, seen.high])
+        return histogram.absmax
+    values, _ = _values(histogram)
+    values = np.append(values, [histogram.low, histogram.high])
     order = np.argsort(-np.abs(values))
     values = values[order]
     exact = function(values)
     tolerance = 1e-6 * max(np.abs(exact).max(), 1e-12)
-    low, high = 0.0, seen.largest
+    low, high = 0.0, histogram.absmax
     for _ in range(40):
         middle = (low + high) / 2
         if np.abs(function(np.clip(values, -middle, middle)) - exact).max() > tolerance:
@@ -88,60 +91,60 @@ def _reach(seen: Histogram, function: Function | None) -> float:
     return high
 
 
-def _squared_error(seen: Histogram, function: Function | None, top: float) -> float:
-    """Squared error of all values (behind the activation) with the range `top`.
+def _squared_error(histogram: Histogram, function: Function | None, absmax: float) -> float:
+    """Squared error of all values (behind the activation) with a range.
 
-    Inside a bin that is narrower than a level values lie anywhere in a level, so rounding is counted as its
-    variance, a twelfth of the level squared, as far as it is felt behind the activation.
+    Inside a bin that is narrower than a scale, values lie anywhere between two quantised values, so rounding is counted
+    as its variance, a twelfth of the scale squared, as far as it has an effect behind the activation.
     """
-    values, counts = _values(seen)
-    step = top / LEVELS
-    clipped = np.clip(values, -top, top)
+    values, counts = _values(histogram)
+    scale = absmax / QUANT_MAX
+    clipped = np.clip(values, -absmax, absmax)
     if function is None:
-        error = (clipped - values) ** 2 + np.where(clipped == values, step**2 / 12, 0)
+        error = (clipped - values) ** 2 + np.where(clipped == values, scale**2 / 12, 0)
         return float((counts * error).sum())
     exact, total = function(values), np.zeros_like(values)
-    # Rounding puts a value anywhere within half a level of it (midpoints of four quarters: a twelfth).
+    # Rounding puts a value anywhere within half a scale of it (midpoints of four quarters: a twelfth).
     for shift in (-0.375, -0.125, 0.125, 0.375):
-        rounded = np.where(clipped == values, np.clip(values + shift * step, -top, top), clipped)
+        rounded = np.where(clipped == values, np.clip(values + shift * scale, -absmax, absmax), clipped)
         total += (function(rounded) - exact) ** 2 / 4
     return float((counts * total).sum())
 
 
-def _divergence(seen: Histogram, function: Function | None, top: float) -> float:
-    """Kullback-Leibler divergence of the magnitudes' distribution from its form in `LEVELS` levels.
+def _divergence(histogram: Histogram, function: Function | None, absmax: float) -> float:
+    """Kullback-Leibler divergence of the magnitudes' distribution from that of `QUANT_MAX` quantised values.
 
-    As TensorRT: the reference holds what is clipped in its last bin, the rounded form does not, and spreads
-    each level's mass over the bins of it that are not empty.
+    As TensorRT: the reference holds what is clipped in its last bin, the quantised form does not, and spreads
+    the mass of each quantised value over those of its bins that are not empty.
     """
-    values, counts = _values(seen)
-    reach = _reach(seen, function)
+    values, counts = _values(histogram)
+    reach = _effective_absmax(histogram, function)
     # Few values in many bins differ from anything smooth by chance alone.
-    bins = int(np.clip(counts.sum() // _VALUES_A_BIN, 2 * LEVELS, 2048))
-    place = np.minimum((np.minimum(np.abs(values), reach) / reach * bins).astype(np.int64), bins - 1)
-    mass = np.bincount(place, counts, bins)
-    kept = int(np.ceil(min(top / reach, 1.0) * bins))
-    if kept < LEVELS:
+    bins = int(np.clip(counts.sum() // _VALUES_A_BIN, 2 * QUANT_MAX, 2048))
+    index = np.minimum((np.minimum(np.abs(values), reach) / reach * bins).astype(np.int64), bins - 1)
+    mass = np.bincount(index, counts, bins)
+    kept = int(np.ceil(min(absmax / reach, 1.0) * bins))
+    if kept < QUANT_MAX:
         return np.inf
     reference = mass[:kept].copy()
     reference[-1] += mass[kept:].sum()
-    level = np.arange(kept) * LEVELS // kept
-    filled = np.bincount(level, mass[:kept] > 0, LEVELS)
-    spread = np.bincount(level, mass[:kept], LEVELS) / np.maximum(filled, 1)
-    rounded = np.where(mass[:kept] > 0, spread[level], 0)
+    quantised = np.arange(kept) * QUANT_MAX // kept
+    filled = np.bincount(quantised, mass[:kept] > 0, QUANT_MAX)
+    spread = np.bincount(quantised, mass[:kept], QUANT_MAX) / np.maximum(filled, 1)
+    rounded = np.where(mass[:kept] > 0, spread[quantised], 0)
     reference, rounded = reference / reference.sum(), rounded / max(rounded.sum(), 1)
-    felt = reference > 0
-    return float((reference[felt] * np.log(reference[felt] / (rounded[felt] + 1e-12))).sum())
+    occupied = reference > 0
+    return float((reference[occupied] * np.log(reference[occupied] / (rounded[occupied] + 1e-12))).sum())
 
 
-def _quantile(seen: Histogram, reach: float, part: float) -> float:
-    """The range that holds a part of the values (not counting as outside what is never felt)."""
-    values, counts = _values(seen)
+def _quantile(histogram: Histogram, reach: float, part: float) -> float:
+    """The range that holds a part of the values; values beyond `reach`, which have no effect, count as `reach`."""
+    values, counts = _values(histogram)
     magnitudes = np.minimum(np.abs(values), reach)
     order = np.argsort(magnitudes)
     total = np.cumsum(counts[order]) / counts.sum()
-    place = min(int(np.searchsorted(total, part)), len(order) - 1)
-    return float(magnitudes[order][place])
+    index = min(int(np.searchsorted(total, part)), len(order) - 1)
+    return float(magnitudes[order][index])
 
 
 def choose_ranges(
@@ -151,7 +154,14 @@ def choose_ranges(
     method: str,
     percentile: float,
 ) -> dict[str, float]:
-    """Ranges of all tensors; those of a group are equal."""
+    """Ranges of all tensors; those of a group are equal.
+
+    Args:
+        groups: names of the tensors that share a range.
+        histograms: by tensor.
+        functions: by tensor, the activation that alone uses it.
+        method, percentile: see `choose_range`.
+    """
     ranges = {}
     for group in groups:
         value = choose_range([(histograms[n], functions.get(n)) for n in group], method, percentile)
@@ -160,7 +170,12 @@ def choose_ranges(
 
 
 def without_zeros(ranges: Mapping[str, float], say: bool = True) -> dict[str, float]:
-    """The ranges, with the smallest that can be divided by for tensors that are always 0, which are named."""
+    """The ranges, with `SMALLEST_RANGE` for tensors that are always 0.
+
+    Args:
+        ranges: absmax by tensor.
+        say: whether a warning names such tensors.
+    """
     silent = sorted(name for name, value in ranges.items() if value < SMALLEST_RANGE)
     if silent and say:
         LOG.warning(

@@ -30,15 +30,15 @@ class QatProgress:
     """How far training is.
 
     Attributes:
-        step: steps done.
-        evaluations: step and mAP of every evaluation so far.
+        step: number of steps done.
+        evaluations: step and mAP (0 to 1) of every evaluation so far.
         best_step: step of the best evaluation; None before the first.
-        original_metric: mAP of the FP32 model, where it was measured.
+        original_metric: mAP of the FP32 model, 0 to 1; None: not measured.
         rate: state of the learning rate's scheduler.
-        watch: the losses, as the divergence guard looks at them.
-        rollbacks: every time the guard went back: `step` (from), `to`, `why`.
+        watch: the losses that the divergence guard compares.
+        rollbacks: of every return to an earlier state: `step` (from), `to`, `why`.
         gave_up: whether the guard ended training.
-        awaited: of a step that is still to be evaluated, its row in the log; else empty.
+        awaited: the log's row of a step that is still to be evaluated; empty: there is none.
     """
 
     step: int = 0
@@ -58,11 +58,11 @@ class QatProgress:
 
 
 class Checkpoints:
-    """The newest states to continue from, and the weights of the best evaluation.
+    """The newest states to continue from, and the weights of the best evaluation, on disk.
 
     Args:
-        folder: where they are.
-        fingerprint: of model and settings; files of another one are not used.
+        folder: the work folder.
+        fingerprint: of models and settings; files with another one are not used.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -72,7 +72,10 @@ class Checkpoints:
         self._room_is_known = False
 
     def save(self, state: dict[str, np.ndarray], progress: QatProgress, good: GoodStates) -> None:
-        """Write the state to continue from, and those that the guard may go back to."""
+        """Write the state to continue from, and those that the guard may go back to.
+
+        Raises: `UserError` when the disk has no room for it.
+        """
         found = self.checkpoint(state, progress, good)
         if not self._room_is_known:
             self._last.require_room(checkpoints.array_bytes(found))
@@ -80,7 +83,7 @@ class Checkpoints:
         self._last.save(progress.step, found)
 
     def checkpoint(self, state: dict[str, np.ndarray], progress: QatProgress, good: GoodStates) -> Checkpoint:
-        """What `save` writes."""
+        """The content that `save` writes."""
         meta = {"fingerprint": self._fingerprint, **asdict(progress), "good": {}}
         groups = {_LAST: state}
         for kind, kept in good.named().items():
@@ -89,14 +92,14 @@ class Checkpoints:
         return Checkpoint(groups, meta)
 
     def load(self) -> tuple[dict[str, np.ndarray], QatProgress, GoodStates] | None:
-        """What `save` was given last and is whole, or None."""
+        """What was passed to `save` last, of the newest undamaged file; None without one."""
         found = self._last.newest()
         return None if found is None else self.of_checkpoint(found)
 
     def of_checkpoint(
         self, found: Checkpoint
     ) -> tuple[dict[str, np.ndarray], QatProgress, GoodStates] | None:
-        """What `checkpoint` was given; None when it was for another model or other settings."""
+        """What was passed to `checkpoint`; None when it was of another model or other settings."""
         meta = dict(found.progress)
         if meta.pop("fingerprint") != self._fingerprint:
             LOG.info("quantise: %s is of another model or other settings: start anew", self._last.folder)
@@ -113,7 +116,7 @@ class Checkpoints:
         )
 
     def load_best(self, step: int) -> dict[str, np.ndarray] | None:
-        """The weights of the best evaluation, if they are whole and those of `step`."""
+        """The weights of the best evaluation; None when they are damaged or not those of `step`."""
         if not self._best.is_file():
             return None
         try:
@@ -126,6 +129,6 @@ class Checkpoints:
         return found.arrays[_BEST]
 
     def remove(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         shutil.rmtree(self._last.folder, ignore_errors=True)
         self._best.unlink(missing_ok=True)

@@ -1,8 +1,7 @@
 """The distillation loss: PaddleSlim's losses of pairs of variables, summed.
 
 PaddleSlim 2.6 (`create_compressed_program.py`, `_parse_distill_loss`) adds a group's loss again for every later
-group with a loss of the same name, so that of two groups with `l2` the first counts twice. Here each counts
-once.
+group with a loss of the same name, so of two groups with `l2` the first counts twice. Here each counts once.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ def distillation_loss(
     """The loss of the current program, a variable `[]` or `[1]`.
 
     Args:
-        pairs: names of teacher's and student's variables in turn, or a list of such lists.
+        pairs: names of the teacher's and the student's variables, alternating; or a list of such lists.
         losses: name of the loss (`l2`: the mean squared difference; `soft_label`: the cross-entropy of the
-            softmax over the last axis; `dkd`, `skd`), one for each list.
-        alphas: factor, one for each list.
+            softmax over the last axis; `dkd`, `skd`); a list has one for each list of pairs.
+        alphas: factor; a list has one for each list of pairs.
     """
     if isinstance(pairs[0], str):
         pairs, losses, alphas = [pairs], [losses], [alphas]
@@ -35,10 +34,10 @@ def distillation_loss(
 
 
 def final_nodes(program: Any) -> list[str]:
-    """The results of the last operators with weights.
+    """The results of the last operators with weights: PaddleSlim's default distillation nodes.
 
-    An operator is last when the chain of first consumers behind it holds no operator with weights; where a
-    stored bias is added to its result, the sum is taken.
+    An operator is last when the chain of first consumers behind it contains no operator with weights. Where a stored
+    bias is added to its result, the node is the sum.
 
     Args:
         program: an inference program.

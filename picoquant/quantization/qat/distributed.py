@@ -1,9 +1,9 @@
-"""QAT in several processes, started by `python -m paddle.distributed.launch`.
+"""A training step shared by several processes, started by `python -m paddle.distributed.launch`.
 
-A training program is cut in two: forward and backward, then the optimisers. Between them the processes
-exchange the means of their gradients, in one message, by the process group that FP32 training uses; so the
-updates are those of one process with all the images. Ranges that follow the data take the largest value of any
-process, as one process would; within a step each process still rounds with its own.
+A training program is cut in two: forward and backward, then the optimisers. Between them the processes exchange the
+means of their gradients in one message, through the process group that FP32 training uses, so the updates are those
+of one process with all the images. Ranges that follow the data take the largest value of any process, as one process
+would; within a step each process still rounds with its own.
 """
 
 from __future__ import annotations
@@ -13,55 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import paddle
-import paddle.distributed as dist
 
 from picoquant.paddle_program.static import read_variable, write_variable
-from picoquant.quantization.qat.fake_quant import ACTIVATION_QUANTISER
-from picoquant.quantization.qat.learned_ranges.pact import AVERAGE
-from picoquant.utils.process_group import Group
+from picoquant.quantization.fake_quant import ACTIVATION_QUANTISER
+from picoquant.quantization.processes import Processes
+from picoquant.quantization.qat.learned_ranges.moving_average import AVERAGE
 
 _OPTIMISE, _RATE = 0x2, 0x10  # op_role
-
-
-class Devices:
-    """The processes of a quantisation, for use within a static session; made outside of one.
-
-    Every method must be called by all of them, in the same order.
-
-    Attributes:
-        rank: this process's number, from 0.
-        world: how many there are; 1 where quantisation was started alone.
-        leads: whether this is the process that calibrates, evaluates, writes and logs.
-    """
-
-    def __init__(self) -> None:
-        self._group = Group()
-        self.rank, self.world, self.leads = self._group.rank, self._group.world, self._group.leads
-
-    def meet(self) -> None:
-        """Wait, however long, until all processes are here."""
-        self._group.meet()
-
-    def mean(self, values: np.ndarray) -> np.ndarray:
-        """The mean of an array over all processes."""
-        return self._reduced(values, dist.ReduceOp.SUM) / self.world
-
-    def largest(self, values: np.ndarray) -> np.ndarray:
-        """The largest of each element over all processes."""
-        return self._reduced(values, dist.ReduceOp.MAX)
-
-    def share(self, content: bytes | None) -> bytes:
-        """The leading process's content, in every process, however long it takes to come by."""
-        self._group.meet()
-        with paddle.base.dygraph.guard():
-            return self._group.share(content)
-
-    def _reduced(self, values: np.ndarray, how: int) -> np.ndarray:
-        with paddle.base.dygraph.guard():
-            total = paddle.to_tensor(np.asarray(values, np.float32))
-            dist.all_reduce(total, how)
-            return total.numpy()
 
 
 @dataclass(frozen=True)
@@ -69,9 +27,9 @@ class SharedProgram:
     """A training program of several processes.
 
     Attributes:
-        compute: forward and backward.
-        update: the optimisers.
-        gradients: names of the variables that the second takes from the first.
+        compute: the program of forward and backward.
+        update: the program of the optimisers.
+        gradients: names of the variables that `update` reads from `compute`.
         ranges: names of the activations whose ranges are moving averages.
         statistics: names of batch-norm statistics that follow the data.
     """
@@ -84,50 +42,50 @@ class SharedProgram:
 
     def run(
         self,
-        devices: Devices,
+        processes: Processes,
         executor: Any,
         scope: Any,
         feed: dict[str, np.ndarray],
         loss: Any,
         flags: Sequence[bool],
     ) -> tuple[Any, ...]:
-        """A step.
+        """Train on a batch.
 
         Args:
-            devices: the processes; all of them must call this.
+            processes: all of them must call this.
             executor: of this process.
             scope: its variables.
-            feed: its share of the images, and the teacher's values.
+            feed: its share of the images, and the teacher's values, by input name.
             loss: the variable that is minimised.
-            flags: anything; whether each is true in any process is given back.
+            flags: of this process.
 
-        Returns: the mean loss, and the flags.
+        Returns: the mean loss over all processes, then for each flag whether it is set in any process.
         """
         (own,) = executor.run(self.compute, feed=feed, fetch_list=[loss.name])
         values = [read_variable(scope, name) for name in (*self.gradients, *self.statistics)]
         flat = [value.ravel() for value in values]
-        fused = devices.mean(np.concatenate([np.ravel(own)[:1], np.float32(flags), *flat]))
+        fused = processes.mean(np.concatenate([np.ravel(own)[:1], np.float32(flags), *flat]))
         offset = 1 + len(flags)
         for name, value in zip((*self.gradients, *self.statistics), values):
             part = fused[offset : offset + value.size]
             write_variable(scope, name, part.reshape(value.shape).astype(np.float32))
             offset += value.size
         executor.run(self.update, fetch_list=[])
-        self._share_ranges(devices, scope)
+        self._unify_ranges(processes, scope)
         return (float(fused[0]), *(bool(value > 0) for value in fused[1 : 1 + len(flags)]))
 
-    def _share_ranges(self, devices: Devices, scope: Any) -> None:
+    def _unify_ranges(self, processes: Processes, scope: Any) -> None:
         if not self.ranges:
             return
         sums = [read_variable(scope, f"{name}@accum") for name in self.ranges]
-        for name, value in zip(self.ranges, devices.largest(np.concatenate(sums))):
+        for name, value in zip(self.ranges, processes.max(np.concatenate(sums))):
             weight = read_variable(scope, f"{name}@state")
             write_variable(scope, f"{name}@accum", np.array([value], np.float32))
             write_variable(scope, f"{name}@scale", np.array([value], np.float32) / weight)
 
 
 def shared_program(program: Any) -> SharedProgram:
-    """Cut a training program, which stays as it is, in two."""
+    """Cut a training program in two; the program itself stays as it is."""
     compute, update = program.clone(), program.clone()
     for part, optimises in ((compute, False), (update, True)):
         block = part.global_block()
@@ -149,7 +107,7 @@ def shared_program(program: Any) -> SharedProgram:
 
 
 def _following(program: Any) -> tuple[str, ...]:
-    """Activations whose ranges are moving averages in a program."""
+    """Names of the activations whose ranges are moving averages in a program."""
     kept = [
         op.input("InAccum")[0]
         for op in program.global_block().ops
@@ -159,7 +117,7 @@ def _following(program: Any) -> tuple[str, ...]:
 
 
 def _following_statistics(program: Any) -> tuple[str, ...]:
-    """Running statistics that a program changes; folded batch-norms and those of exports have none."""
+    """Names of the running statistics that a program changes; folded batch-norms and those of exports have none."""
     return tuple(
         op.output(slot)[0]
         for op in program.global_block().ops

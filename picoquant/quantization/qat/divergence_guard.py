@@ -1,8 +1,8 @@
-"""When QAT diverges: what counts as that, and the states to go back to.
+"""The divergence guard of QAT: what counts as divergence, and the states to go back to.
 
-A loss that is no number is one at once. A sudden rise is one when the median of the last 3 losses is more than
-`Quantize.guard_rise` times the lowest running median (of 20 losses) so far; one batch that is hard does not
-do it. A collapsed mAP is one when an evaluation is below `Quantize.guard_collapse` times the best one.
+A loss that is NaN or infinite is divergence at once. So is a sudden rise: the median of the last 3 losses is more than
+`Quantize.guard_rise` times the lowest running median (of 20 losses) so far; a single hard batch is not enough. So is a
+collapsed mAP: an evaluation below `Quantize.guard_collapse` times the best one.
 """
 
 from __future__ import annotations
@@ -17,29 +17,33 @@ import numpy as np
 State = dict[str, np.ndarray]
 
 _WINDOW = 20  # losses of a running median
-_SETTLED = 5  # so many losses before a running median counts; until then the first loss does
+_SETTLED = 5  # losses before a running median counts; until then the first loss does
 _NOW = 3  # losses whose median is compared
-SNAPSHOT_STEPS = 25  # between two states that are kept; one counts as good when that long nothing happened
+SNAPSHOT_STEPS = (
+    25  # between two states that are kept; a state counts as good when nothing happened for so long
+)
 
 
 @dataclass
 class LossWatch:
-    """The losses so far, as far as they are needed to notice a rise.
+    """The losses that are needed to notice a rise.
 
     Attributes:
-        recent: the last ones, oldest first.
-        lowest: the lowest running median, or the first loss; None before it.
+        recent: the last losses, oldest first.
+        lowest: the lowest running median, at first the first loss; None before any loss.
     """
 
     recent: list[float] = field(default_factory=list)
     lowest: float | None = None
 
     def see(self, loss: float, rise: float | None) -> str | None:
-        """Take a step's loss in; what is wrong with it, or None.
+        """Add a step's loss.
 
         Args:
             loss: of the step.
-            rise: how many times the lowest running median is too much; None: anything finite will do.
+            rise: how many times the lowest running median is too much; None: anything finite is accepted.
+
+        Returns: what is wrong with it; None: nothing.
         """
         if not math.isfinite(loss):
             return f"the loss is {loss}"
@@ -55,12 +59,14 @@ class LossWatch:
 
 
 def collapsed(value: float, best: float | None, part: float | None) -> str | None:
-    """What is wrong with an evaluation's mAP, or None.
+    """Whether an evaluation's mAP has collapsed.
 
     Args:
-        value: the mAP.
+        value: the mAP, 0 to 1.
         best: of the evaluations before; None: there is none.
-        part: of the best one that is too little; None: any value will do.
+        part: fraction of the best mAP that is required; None: any value is accepted.
+
+    Returns: what is wrong; None: nothing.
     """
     if best is None or part is None or value >= part * best:
         return None
@@ -69,13 +75,13 @@ def collapsed(value: float, best: float | None, part: float | None) -> str | Non
 
 @dataclass
 class GoodState:
-    """What training can go back to.
+    """A state that training can go back to.
 
     Attributes:
-        step: steps done.
-        state: every stored variable.
-        rate: of the learning rate's scheduler.
-        watch: the losses until then.
+        step: number of steps done.
+        state: every stored variable, by name.
+        rate: state of the learning rate's scheduler.
+        watch: the losses until then, fields of `LossWatch`.
     """
 
     step: int
@@ -85,7 +91,7 @@ class GoodState:
 
     @staticmethod
     def of(step: int, state: State, rate: dict[str, Any], watch: LossWatch) -> GoodState:
-        """A state with copies of what changes."""
+        """A state with copies of what training goes on to change."""
         return GoodState(step, state, dict(rate), asdict(watch))
 
 
@@ -94,8 +100,8 @@ class GoodStates:
     """The states to go back to, at most three.
 
     Attributes:
-        evaluated: the start, or the last evaluation that had not collapsed.
-        steady: behind which nothing happened for `SNAPSHOT_STEPS` steps.
+        evaluated: the start, or the last evaluation whose mAP had not collapsed.
+        steady: a state after which nothing happened for `SNAPSHOT_STEPS` steps.
         fresh: the newest; not known to be good yet.
     """
 
@@ -104,29 +110,34 @@ class GoodStates:
     fresh: GoodState | None = None
 
     def add(self, good: GoodState, evaluated: bool) -> None:
-        """Keep a state; what was evaluated is known to be good, and makes older ones needless."""
+        """Keep a state.
+
+        Args:
+            good: the state.
+            evaluated: whether it was evaluated: then it is known to be good, and older ones are dropped.
+        """
         if evaluated:
             self.evaluated, self.steady, self.fresh = good, None, None
         else:
             self.steady, self.fresh = self.fresh, good
 
     def go_back(self, to_evaluated: bool) -> GoodState | None:
-        """The state to continue from; newer ones are forgotten, and a second failure goes further back.
+        """The state to continue from; newer ones are dropped, so that a second failure goes further back.
 
         Args:
-            to_evaluated: whether a state that was not evaluated will not do.
+            to_evaluated: whether only an evaluated state is accepted.
         """
         target = self.evaluated if to_evaluated or self.steady is None else self.steady
         self.steady = self.fresh = None
         return target
 
     def named(self) -> dict[str, GoodState]:
-        """Those that are there, by name."""
+        """The states that there are, by name of the attribute."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
 def fault_in(state: State) -> str | None:
-    """The first stored variable that is not finite, or None."""
+    """What is wrong with a state: the first stored variable that is not finite; None: nothing."""
     for name, value in state.items():
         if not np.isfinite(value).all():
             return f"{name} is not finite"

@@ -1,6 +1,6 @@
-"""The last part of QAT: weights still learn, ranges of activations and batch-norm statistics do not.
+"""Freezing in the last part of QAT: weights still train, ranges of activations and batch-norm statistics do not.
 
-What the weights then learn with is what will be deployed; ranges and statistics that follow single batches to
+The weights then train with the ranges that will be deployed; ranges and statistics that follow single batches to
 the end leave both a little off (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, and Krishnamoorthi 2018,
 https://arxiv.org/abs/1806.08342, section 3.2.4).
 """
@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from picoquant.quantization.qat.fake_quant import ACTIVATION_QUANTISER
-from picoquant.quantization.qat.learned_ranges.pact import AVERAGE
+from picoquant.quantization.fake_quant import ACTIVATION_QUANTISER
+from picoquant.quantization.qat.learned_ranges.moving_average import AVERAGE
 
 
-def frozen_copy(program: Any, ranges: Collection[str]) -> Any:
+def freeze_ranges_and_statistics(program: Any, ranges: Collection[str]) -> Any:
     """A copy of a training program that leaves ranges and statistics as they are in the scope.
 
     Args:
         program: with backward and optimiser; stays as it is.
-        ranges: names of the parameters that are learned ranges.
+        ranges: names of the parameters that are learned ranges; their optimiser's operators are removed.
     """
     copy = program.clone()
     block = copy.global_block()
@@ -42,11 +42,11 @@ def frozen_copy(program: Any, ranges: Collection[str]) -> Any:
     return copy
 
 
-def frozen_from(steps: int, part: float) -> int:
-    """The number of steps after which the frozen program takes over.
+def freeze_step(steps: int, part: float) -> int:
+    """The number of steps after which ranges and statistics are frozen.
 
     Args:
         steps: of the whole training.
-        part: of it that is trained frozen, 0 to below 1.
+        part: the last part of it that is trained frozen, 0 to below 1.
     """
     return steps - int(part * steps)

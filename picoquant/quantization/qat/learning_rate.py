@@ -1,4 +1,4 @@
-"""The learning rate of QAT: AutoCompression's, times factors of picoquant's own."""
+"""The learning rate of QAT: AutoCompression's, multiplied by factors of picoquant's own."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ LOG = logging.getLogger("picoquant")
 
 
 class LearningRate:
-    """A number or a scheduler, times a factor; `set_for_step` puts it into the program's variable.
+    """A number or a scheduler, multiplied by factors; `set_for_step` writes it into the program's variable.
 
     Args:
         schedule: a number, or an object of `paddle.optimizer.lr`.
-        variable: the optimiser's variable.
-        fixed: numbers of further optimisers by their variables; the factor of `lower_to` counts for them too.
+        variable: name of the optimiser's variable.
+        fixed: the rates of further optimisers, numbers by name of their variable; `lowered` applies to them too.
         scale: the linear rule's factor.
 
     Attributes:
-        lowered: the divergence guard's factor.
+        lowered: the divergence guard's factor, 1 before the first rollback.
     """
 
     def __init__(
@@ -55,22 +55,22 @@ class LearningRate:
             self._schedule.step()
 
     def state(self) -> dict[str, Any]:
-        """Of the scheduler; empty for a number."""
+        """The scheduler's state; empty for a number."""
         return {} if isinstance(self._schedule, float) else dict(self._schedule.state_dict())
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave."""
+        """Continue from what `state` returned."""
         if state and not isinstance(self._schedule, float):
             self._schedule.set_state_dict(dict(state))
 
 
 def linear_scale(batch_size: int, devices: int, reference: int | None) -> float:
-    """The factor of the linear rule (https://arxiv.org/abs/1706.02677); the log says why.
+    """The learning rate's factor by the linear rule (https://arxiv.org/abs/1706.02677); logged with its reason.
 
     Args:
         batch_size: images of a step on one device.
-        devices: how many.
-        reference: images of a step that `TrainConfig.learning_rate` is meant for; None: it stays.
+        devices: number of devices.
+        reference: images of a step that `TrainConfig.learning_rate` is meant for; None: the factor is 1.
     """
     images = batch_size * devices
     what = f"{images} images a step ({devices} x {batch_size})"

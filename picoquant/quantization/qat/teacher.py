@@ -20,11 +20,11 @@ class Teacher:
     """Computes the variables that the student is compared with.
 
     Args:
-        model: the FP32 model, loaded in the current scope.
-        executor: of that scope.
-        names: the variables.
-        folder: where the teacher's own model files are written.
-        config: what is known about its input.
+        model: the FP32 model, loaded into the current scope.
+        executor: of Paddle.
+        names: of the variables.
+        folder: receives a model with these variables as outputs.
+        config: of the FP32 model's folder.
 
     Raises: `ConfigError` when a variable is not in the model.
     """
@@ -42,7 +42,10 @@ class Teacher:
         self._predictor = open_predictor(ModelFolder.open(folder, config=config))
 
     def __call__(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Values of the variables for a batch, by their name with the prefix `teacher_`.
+        """The variables for a batch, by their name with the prefix `teacher_`.
+
+        Args:
+            feed: arrays by input name, the batch first.
 
         Raises: `WeightsError` naming one that is not finite.
         """

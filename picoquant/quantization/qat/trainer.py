@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ import paddle
 
 from picoquant.errors import UserError
 from picoquant.paddle_program.static import read_variable, state_names, write_variable
+from picoquant.quantization.calibration_images import close_batches
+from picoquant.quantization.context import QuantizationContext
+from picoquant.quantization.paths import QAT_LOG
 from picoquant.quantization.qat.checkpoint import Checkpoints, QatProgress
-from picoquant.quantization.qat.distributed import Devices, shared_program
 from picoquant.quantization.qat.divergence_guard import (
     SNAPSHOT_STEPS,
     GoodState,
@@ -24,16 +26,16 @@ from picoquant.quantization.qat.divergence_guard import (
     collapsed,
     fault_in,
 )
-from picoquant.quantization.qat.freeze import frozen_from
+from picoquant.quantization.qat.freeze import freeze_step
 from picoquant.quantization.qat.programs import QatPrograms
-from picoquant.quantization.settings import OwnSettings, QatTrainSettings
+from picoquant.quantization.qat.step import TrainingStep
+from picoquant.quantization.qat.stopping import is_over
 from picoquant.storage.csv_log import CsvLog
 from picoquant.utils.signals import DeferredSignals
 
 LOG = logging.getLogger("picoquant")
 
-# AutoCompression ends when the INT8 mAP is this near the FP32 one (only where origin_metric is set).
-_NEAR_ENOUGH = 0.005
+_LOG_FIELDS = ("step", "loss", "lr", "mAP")
 
 Batches = Callable[[int], Any]
 
@@ -48,66 +50,56 @@ class _DivergedError(Exception):
 
 @dataclass
 class QatTrainer:
-    """Trains the programs that the compressor built.
+    """Trains the programs of a quantisation, whose variables are in the current scope.
 
     Attributes:
+        context: of the quantisation. All processes run this; rank 0 alone writes.
         programs: what runs.
-        settings: section `TrainConfig`.
-        steps: how many to train.
         checkpoints: where the state is kept.
-        every: seconds between two checkpoints.
-        log: called with the steps done, gives the file that gets a row for each further step.
-        show: makes the line that shows progress.
-        measure: mAP, 0 to 1, of the INT8 model with the given variables; None: nothing is measured.
-        own: section `Quantize`.
-        devices: the processes that train together; all of them run this, and the leading one alone writes.
-        calibrated: whether the start has ranges that were measured, so that it is a model of its own.
+        measure: mAP, 0 to 1, of the INT8 model with the given variables; None: nothing is evaluated.
     """
 
+    context: QuantizationContext
     programs: QatPrograms
-    settings: QatTrainSettings
-    steps: int
     checkpoints: Checkpoints
-    every: float
-    log: Callable[[int], CsvLog]
-    show: Callable[..., Any]
     measure: Callable[[State], float] | None
-    own: OwnSettings = field(default_factory=OwnSettings)
-    calibrated: bool = True
-    devices: Devices = field(default_factory=Devices)
 
     def __post_init__(self) -> None:
+        settings = self.context.settings
+        self.settings, self.train = settings.quantization, settings.train
+        self.steps = settings.train.steps(settings.steps_per_epoch)
         self._scope = paddle.static.global_scope()
         self._names = state_names(self.programs.train)
+        self._step = TrainingStep(self.programs, self._scope, self.context.processes)
         self._saved = time.monotonic()
-        if self.devices.world > 1:
-            self._shared = [shared_program(one) for one in (self.programs.train, self.programs.frozen)]
 
     def state(self) -> State:
         """Every stored variable of the training program."""
         return {name: read_variable(self._scope, name) for name in self._names}
 
     def restore(self, state: State, progress: QatProgress) -> None:
-        """Continue from a checkpoint."""
-        self._write(state)
-        self.programs.rate.restore(progress.rate)
-        self.programs.rate.lowered = self.own.guard_rate_factor ** len(progress.rollbacks)
+        """Continue from a state.
 
-    def _write(self, state: State) -> None:
+        Args:
+            state: values of the stored variables.
+            progress: where training was, for the learning rate.
+        """
         for name, value in state.items():
             write_variable(self._scope, name, value)
+        self.programs.rate.restore(progress.rate)
+        self.programs.rate.lowered = self.settings.guard_rate_factor ** len(progress.rollbacks)
 
     def run(self, batches: Batches, progress: QatProgress, good: GoodStates) -> QatProgress:
         """Train from where `progress` is to the end.
 
+        A SIGINT or SIGTERM waits for the end of a step, whose state is written.
+
         Args:
-            batches: called with the steps done, gives batches from the next one on, without end.
-            progress: where training is.
-            good: the states to go back to; none of a fresh run.
+            batches: called with the number of steps done, returns an endless iterator of batches from the next step on.
+            progress: where training is; changed in place.
+            good: the states to go back to; none in a fresh run.
 
         Returns: `progress`, at its end; the variables in scope are those of its step.
-
-        A SIGINT or SIGTERM waits for the end of a step, whose state is written.
 
         Raises: `UserError` when training diverges and there is no calibrated start to go back to.
         """
@@ -139,8 +131,8 @@ class QatTrainer:
     def _train(self, feeds: Any, progress: QatProgress, good: GoodStates) -> None:
         """Train to the end."""
         self._saved, began = time.monotonic(), progress.step
-        log = self.log(progress.step)
-        line = self.show("quantize", self.steps, start=progress.step)
+        log = self._open_log(progress.step)
+        line = self.context.show("quantize", self.steps, start=progress.step)
         try:
             while progress.awaited or not self._over(progress):
                 if progress.awaited:
@@ -154,7 +146,7 @@ class QatTrainer:
                         while not (stop or progress.awaited or progress.step >= self.steps):
                             feed = next(feeds)
                             if progress.step == began:  # readers do not start equally fast
-                                self.devices.meet()
+                                self.context.processes.barrier()
                             stop = self._advance(feed, progress, good, log, line, signals)
                     except _DivergedError as error:
                         fault = error
@@ -162,6 +154,13 @@ class QatTrainer:
                     raise fault
         finally:
             line.close()
+
+    def _over(self, progress: QatProgress) -> bool:
+        return is_over(progress, self.steps, self.settings.patience, self.train)
+
+    def _open_log(self, step: int) -> CsvLog:
+        """The file with a row for each step, without those after `step`."""
+        return CsvLog(self.context.paths.work / QAT_LOG, _LOG_FIELDS, step)
 
     def _advance(
         self,
@@ -174,16 +173,17 @@ class QatTrainer:
     ) -> bool:
         """One step; whether any process was asked to stop."""
         rate = self.programs.rate()
-        due_by_time = time.monotonic() - self._saved >= self.every
-        frozen = progress.step >= frozen_from(self.steps, self.own.freeze_last)
-        loss, due_by_time, stop = self._step(feed, frozen, (due_by_time, signals.stop))
-        fault = progress.watch.see(loss, self.own.guard_rise)
+        due_by_time = time.monotonic() - self._saved >= self.context.settings.checkpoint_seconds
+        frozen = progress.step >= freeze_step(self.steps, self.settings.freeze_last)
+        loss, (due_by_time, stop) = self._step(feed, frozen, (due_by_time, signals.stop))
+        fault = progress.watch.see(loss, self.settings.guard_rise)
         progress.step += 1
         line.update(progress.step, loss=loss, lr=rate)
         if fault:
             raise _DivergedError(fault)
         row = {"step": progress.step, "loss": loss, "lr": rate}
-        if self._evaluation_due(progress):
+        last = progress.step == self.steps
+        if self.measure is not None and (progress.step % self.train.eval_iter == 0 or last):
             progress.awaited = row
         else:
             log.write(**row)
@@ -191,10 +191,6 @@ class QatTrainer:
         if stop:
             LOG.info("quantize: stopped after step %d, which is saved", progress.step)
         return stop
-
-    def _evaluation_due(self, progress: QatProgress) -> bool:
-        last = progress.step == self.steps
-        return self.measure is not None and (progress.step % self.settings.eval_iter == 0 or last)
 
     def _evaluate(self, progress: QatProgress, good: GoodStates, log: CsvLog) -> None:
         """Evaluate the step that awaits it, write its row, keep its state."""
@@ -204,24 +200,6 @@ class QatTrainer:
         state = self.state()
         good.add(self._good(progress, state), evaluated=True)
         self._save(state, progress, good)
-
-    def _step(self, feed: dict[str, np.ndarray], frozen: bool, flags: Sequence[bool]) -> tuple[Any, ...]:
-        """The loss, and of each flag whether it is set in any process."""
-        programs = self.programs
-        program = programs.frozen if frozen else programs.train
-        inputs = {name: feed[name] for name in programs.feeds}
-        inputs.update(programs.teacher(feed))
-        programs.rate.set_for_step(self._scope)
-        if self.devices.world > 1:
-            shared = self._shared[frozen]
-            loss, *flags = shared.run(
-                self.devices, programs.executor, self._scope, inputs, programs.loss, flags
-            )
-        else:
-            found = programs.executor.run(program, feed=inputs, fetch_list=[programs.loss])[0]
-            loss = float(np.asarray(found).reshape(-1)[0])
-        programs.rate.step()
-        return (loss, *flags)
 
     def _keep(self, progress: QatProgress, good: GoodStates, now: bool) -> None:
         """Keep the state where that is due, in memory or on disk.
@@ -246,7 +224,7 @@ class QatTrainer:
 
     def _save(self, state: State, progress: QatProgress, good: GoodStates) -> None:
         progress.rate = self.programs.rate.state()
-        if self.devices.leads:
+        if self.context.processes.is_rank_0:
             self.checkpoints.save(state, progress, good)
         self._saved = time.monotonic()
 
@@ -258,13 +236,13 @@ class QatTrainer:
             raise _DivergedError(fault)
         value = float(self.measure(state))
         best = progress.best
-        fault = collapsed(value, best, self.own.guard_collapse)
+        fault = collapsed(value, best, self.settings.guard_collapse)
         if fault:
             raise _DivergedError(fault, evaluated=True)
         progress.evaluations.append((progress.step, value))
         if best is None or value > best:
             progress.best_step = progress.step
-            if self.devices.leads:
+            if self.context.processes.is_rank_0:
                 self.checkpoints.save_best(state, progress.step)
         LOG.info(
             "quantize: INT8 mAP %.4f after step %d; best %.4f after step %d",
@@ -276,10 +254,10 @@ class QatTrainer:
 
     def _go_back(self, fault: _DivergedError, progress: QatProgress, good: GoodStates) -> None:
         """To the last good state with a lower learning rate, or for good."""
-        target, rate, own = good.go_back(fault.evaluated), self.programs.rate, self.own
+        target, rate, settings = good.go_back(fault.evaluated), self.programs.rate, self.settings
         found = f"{fault} at step {progress.step} with learning rate {rate():g}"
-        progress.gave_up = len(progress.rollbacks) >= own.guard_tries
-        if progress.gave_up and target.step == 0 and not self.calibrated:
+        progress.gave_up = len(progress.rollbacks) >= settings.guard_tries
+        if progress.gave_up and target.step == 0 and not self.context.settings.calibration_batches:
             raise UserError(
                 f"quantisation diverged: {found}, and there is no calibrated start to keep; lower "
                 "TrainConfig.learning_rate and run again"
@@ -295,53 +273,17 @@ class QatTrainer:
                 "quantize: diverged: %s; given up after %d tries (Quantize.guard_tries), the best model so far "
                 "is kept; lower TrainConfig.learning_rate",
                 found,
-                own.guard_tries,
+                settings.guard_tries,
             )
         else:
             LOG.warning(
                 "quantize: diverged: %s; back to step %d, learning rate x %g = %g (try %d of %d)",
                 found,
                 target.step,
-                own.guard_rate_factor,
+                settings.guard_rate_factor,
                 rate(),
                 len(progress.rollbacks),
-                own.guard_tries,
+                settings.guard_tries,
             )
-        self.log(progress.step)  # drops the rows of the steps that are undone
+        self._open_log(progress.step)  # drops the rows of the steps that are undone
         self._save(target.state, progress, good)
-
-    def _over(self, progress: QatProgress) -> bool:
-        return progress.step >= self.steps or self._out_of_patience(progress) or self._reached(progress)
-
-    def _out_of_patience(self, progress: QatProgress) -> bool:
-        patience = self.own.patience
-        if patience is None or not progress.evaluations:
-            return False
-        if len([step for step, _ in progress.evaluations if step > progress.best_step]) < patience:
-            return False
-        LOG.info(
-            "quantize: %d evaluations without a better mAP than %.4f of step %d (Quantize.patience); done",
-            patience,
-            progress.best,
-            progress.best_step,
-        )
-        return True
-
-    def _reached(self, progress: QatProgress) -> bool:
-        """Whether training has made the mAP that is asked for."""
-        if not progress.evaluations or progress.best_step == 0:
-            return False
-        target, original = self.settings.target_metric, progress.original_metric
-        if target is not None and progress.best > target:
-            LOG.info("quantize: mAP %.4f is above target_metric %.4f; done", progress.best, target)
-            return True
-        if original and abs(progress.best - original) / original <= _NEAR_ENOUGH:
-            LOG.info("quantize: mAP %.4f is within 0.5 %% of FP32's %.4f; done", progress.best, original)
-            return True
-        return False
-
-
-def close_batches(source: Any) -> None:
-    """End a generator now, so that what it holds (worker processes) is free."""
-    if hasattr(source, "close"):
-        source.close()

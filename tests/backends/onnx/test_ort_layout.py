@@ -13,8 +13,8 @@ from picoquant.backends.onnx.ort_layout import (
     fits_columns,
     stem_in_columns,
 )
+from picoquant.backends.onnx.parity import run_onnx
 from picoquant.backends.onnx.qdq import write_onnx
-from picoquant.packaging.agreement import run_onnx
 from tests.backends.onnx.test_activations import model
 
 

@@ -13,11 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
+from picoquant.backends.onnx.parity import compare, run_onnx
 from picoquant.backends.onnx.qdq import make_onnx
 from picoquant.errors import ToolError
 from picoquant.int8.paddle_reader import read_network
 from picoquant.int8.quant_params import QuantParams
-from picoquant.packaging.agreement import compare, run_onnx
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.network_input import feed_of, sample_image
 from picoquant.paddle_program.params import read_params

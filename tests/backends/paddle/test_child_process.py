@@ -17,6 +17,7 @@ from picoquant.evaluation import compiled_predictor
 from picoquant.yaml_files.load import load_detection_config
 from tests.networks.exported import make_detector
 from tests.networks.small_int8 import write_small
+from tests.processes import ended
 
 
 @pytest.fixture
@@ -39,22 +40,22 @@ def test_it_computes_what_this_process_computes_with_the_weights_of_now(child):
     assert np.abs(seen[0] - seen[1]).max() > 1e-3
 
 
-def test_failures_are_told(child):
+def test_failures_are_told(child, started):
     detector = make_detector(5)
     child.load(detector)
     with pytest.raises(PicoquantError, match="the process that evaluates failed:\nTraceback"):
         child({"image": np.zeros((1, 4, 64, 64), np.float32)})
-    pid = child._child.pid
-    os.kill(pid, signal.SIGKILL)
+    (process,) = started()
+    os.kill(process, signal.SIGKILL)
     with pytest.raises(PicoquantError, match="ended with code -9"):
         child({"image": np.zeros((1, 3, 64, 64), np.float32)})
 
 
-def test_it_ends_with_its_owner(child):
+def test_it_ends_with_its_owner(child, started):
     child.load(make_detector(5))
-    process = child._child
+    process = started()
     child.__exit__(None, None, None)
-    assert process.returncode == 0
+    assert ended(process)
 
 
 def test_exported_models_one_after_the_other(tmp_path):
@@ -71,7 +72,7 @@ def test_exported_models_one_after_the_other(tmp_path):
     assert np.abs(seen[0] - seen[1]).max() > 1e-3
 
 
-def test_a_child_opens_so_many_models_and_is_replaced(tmp_path, monkeypatch):
+def test_a_child_opens_so_many_models_and_is_replaced(tmp_path, monkeypatch, started):
     monkeypatch.setattr(child_module, "_MODELS", 2)
     image = {"image": np.random.RandomState(1).rand(1, 3, 32, 32).astype(np.float32)}
     model = write_small(tmp_path)
@@ -79,8 +80,8 @@ def test_a_child_opens_so_many_models_and_is_replaced(tmp_path, monkeypatch):
     with ChildRuntime() as runtime:
         for _ in range(3):
             results.append(runtime.open(model)(image)[0])
-            processes.append(runtime._child)
-    assert processes[0] is processes[1] is not processes[2]
-    assert [process.returncode for process in processes] == [0, 0, 0]
+            processes.append(started())
+    assert len(processes[0]) == 1 and processes[0] == processes[1] and not processes[1] & processes[2]
+    assert ended({*processes[0], *processes[2]})
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])

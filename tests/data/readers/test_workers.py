@@ -19,6 +19,7 @@ from picoquant.data.readers.reader import TrainReader
 from picoquant.errors import DataError, PicoquantError
 from tests.data.coco_sets import write_set
 from tests.data.readers.test_reader import eval_settings, train_settings
+from tests.processes import children, ended
 
 
 @pytest.fixture(scope="module")
@@ -26,45 +27,36 @@ def dataset(tmp_path_factory):
     return load_coco(write_set(tmp_path_factory.mktemp("set"), 14), training=True)
 
 
-def processes(reader) -> list[subprocess.Popen]:
-    return list(reader._pool._processes)
-
-
-def ended(workers: list[subprocess.Popen]) -> bool:
-    return bool(workers) and all(worker.poll() is not None for worker in workers)
-
-
-def test_workers_stay_for_the_next_epoch_and_end_with_close(dataset):
+def test_workers_stay_for_the_next_epoch_and_end_with_close(dataset, started):
     reader = TrainReader(dataset, train_settings(), seed=0, workers=2)
     list(reader.epoch(0))
-    first = processes(reader)
+    first = started()
     list(reader.epoch(1))
-    assert processes(reader) == first
-    assert not ended(first)
+    assert len(first) == 2 and started() == first
     reader.close()
     assert ended(first)
 
 
-def test_workers_end_when_the_reader_is_garbage(dataset):
+def test_workers_end_when_the_reader_is_garbage(dataset, started):
     reader = TrainReader(dataset, train_settings(), seed=0, workers=1)
     next(reader.epoch(0))
     list(reader.epoch(1))
-    workers = processes(reader)
+    workers = started()
     del reader
     gc.collect()
     assert ended(workers)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_workers_end_when_the_consumer_fails(dataset, error):
+def test_workers_end_when_the_consumer_fails(dataset, error, started):
     reader = TrainReader(dataset, train_settings(), seed=0, workers=2)
 
     def consume():
         for _ in reader.epoch(0):
-            workers.extend(processes(reader))
+            workers.update(started())
             raise error
 
-    workers: list[subprocess.Popen] = []
+    workers: set[int] = set()
     with pytest.raises(error):
         consume()
     gc.collect()
@@ -81,11 +73,12 @@ def test_newer_iterator_ends_an_older_one(dataset):
         assert len(list(reader.epoch(1))) == 3
 
 
-def test_killed_worker_is_noticed(dataset):
+def test_killed_worker_is_noticed(dataset, started):
     with TrainReader(dataset, train_settings(batch_size=1), seed=0, workers=1) as reader:
         batches = reader.epoch(0)
         next(batches)
-        os.kill(processes(reader)[0].pid, signal.SIGKILL)
+        (worker,) = started()
+        os.kill(worker, signal.SIGKILL)
         with pytest.raises(PicoquantError, match="a data worker was killed by signal 9.*worker_num"):
             list(batches)
         assert len(list(reader.epoch(0))) == 14  # a new round starts new workers
@@ -131,7 +124,7 @@ dataset = load_coco(write_set(Path({root!r}), 14), True)
 reader = TrainReader(dataset, train_settings(batch_size=1), seed=0, workers=2)
 batches = reader.epoch(0)
 next(batches)
-print(*[process.pid for process in reader._pool._processes], flush=True)
+print("reading", flush=True)
 sys.stdin.read()
 """
 
@@ -142,8 +135,9 @@ def test_workers_end_with_their_parent(tmp_path, how):
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    pids = [int(pid) for pid in parent.stdout.readline().split()]
-    assert len(pids) == 2
+    assert parent.stdout.readline() == "reading\n"
+    workers = children(parent.pid)
+    assert len(workers) == 2
     if how == "kill":
         parent.kill()
     else:
@@ -151,18 +145,9 @@ def test_workers_end_with_their_parent(tmp_path, how):
     parent.wait(20)
     parent.stdout.close()
     deadline = time.monotonic() + 10
-    while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
+    while not ended(workers) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any(_alive(pid) for pid in pids)
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process runs; one that ended but was not waited for does not."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as stream:
-            return stream.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+    assert ended(workers)
 
 
 def test_messages_arrive_as_they_were_sent():

@@ -54,7 +54,7 @@ def network(small_model, tmp_path, session):
 
 
 def test_layers_are_convolutions_with_what_follows(network):
-    assert [layer.operator.kind for layer in network.layers] == ["conv2d", "depthwise_conv2d"] + [
+    assert [layer.operator.op_type for layer in network.layers] == ["conv2d", "depthwise_conv2d"] + [
         "conv2d"
     ] * 3
     assert [layer.weight_shape for layer in network.layers[:2]] == [(8, 3, 3, 3), (8, 1, 3, 3)]

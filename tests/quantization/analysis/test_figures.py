@@ -34,7 +34,7 @@ def test_values_of_a_tensor():
     value[0, 0, 0, 0] = 50
     watch.add(value)
     values = watch.values()
-    assert (values.low, values.high, values.largest) == (-2, 50, 50)
+    assert (values.low, values.high, values.absmax) == (-2, 50, 50)
     # Channels reach 50, 2, 3 and 1: their median is 2.5. All but one of 400 values are at most 3.
     assert values.channel_spread == 20
     assert values.percentiles[99.0] == 3

@@ -15,7 +15,7 @@ from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable
-from picoquant.quantization.ptq.activation_functions import felt_from
+from picoquant.quantization.ptq.activation_functions import effective_minimum
 from picoquant.quantization.ptq.bias_correction import correct_biases
 from picoquant.quantization.ptq.equalisation import equalise
 from tests.networks.small_net import loaded_and_folded
@@ -76,7 +76,7 @@ def ranges_of(model, executor, feed):
     return channel_ranges
 
 
-def every_tensor(model, executor, feed):
+def full_integer(model, executor, feed):
     """The output with every tensor in INT8, min-max."""
     names = target_tensors(model.graph()).names
     values = Simulation(model, executor, {}, outputs=names)(feed)
@@ -97,12 +97,12 @@ def every_tensor(model, executor, feed):
 )
 def test_outputs_stay_and_noise_falls(opened, activation, between, kind):
     model, executor, feed, before = opened(activation, between)
-    noisy = np.abs(every_tensor(model, executor, feed) - before).std()
+    noisy = np.abs(full_integer(model, executor, feed) - before).std()
     done = equalise(model, paddle.static.global_scope(), ranges_of(model, executor, feed))
     assert [item.activation for item in done] == [kind]
     after = Simulation(model, executor, {})(feed)[0]
     np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
-    assert np.abs(every_tensor(model, executor, feed) - before).std() < noisy / 4
+    assert np.abs(full_integer(model, executor, feed) - before).std() < noisy / 4
     kinds = [op.type for op in model.program.global_block().ops]
     assert ("hard_swish" in kinds) is False
 
@@ -157,15 +157,15 @@ def test_what_an_equalised_hard_swish_drops_takes_no_levels(opened):
     model, executor, feed, _ = opened(nn.functional.hardswish, "")
     scope = paddle.static.global_scope()
     name = equalise(model, scope, ranges_of(model, executor, feed))[0].name + ".equalised"
-    floor = felt_from(model.program, scope, name)
+    minimum = effective_minimum(model.program, scope, name)
     value = Simulation(model, executor, {}, outputs=[name])(feed)[0]
-    below = np.minimum(value, floor[:, None, None])
-    # The product is 0 from the floor down, and not above it.
+    below = np.minimum(value, minimum[:, None, None])
+    # The product is 0 from the minimum down, and not above it.
     block = model.program.global_block()
     conv = next(op for op in block.ops if name in op.input_arg_names and op.type == "depthwise_conv2d")
     factor = read_variable(scope, conv.input("Filter")[0]).reshape(1, -1, 1, 1)
     np.testing.assert_allclose(below * np.clip(factor * below + 3, 0, 6), 0, atol=1e-3 * np.abs(value).max())
-    assert (factor[0, :, 0, 0] * floor == pytest.approx(-3)) and felt_from(
+    assert (factor[0, :, 0, 0] * minimum == pytest.approx(-3)) and effective_minimum(
         model.program, scope, "image"
     ) is None
 

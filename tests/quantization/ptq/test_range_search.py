@@ -24,8 +24,8 @@ def hard_swish(x):
 
 def test_a_histogram_that_grows_keeps_its_counts():
     histogram = seen([0.001, -0.001], [5.0], [-300.0, 0.5])
-    assert histogram.counts.sum() == 5 and histogram.top == 512
-    assert (histogram.low, histogram.high, histogram.largest) == (-300, 5, 300)
+    assert histogram.counts.sum() == 5 and histogram.bound == 512
+    assert (histogram.low, histogram.high, histogram.absmax) == (-300, 5, 300)
     found = np.repeat(histogram.centres, histogram.counts)
     np.testing.assert_allclose(found, [-300, -0.001, 0.001, 0.5, 5.0], atol=512 / 8192)
 

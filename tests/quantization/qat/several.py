@@ -20,7 +20,7 @@ from picoquant.int8.operators import scale_name
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.static import read_variable
 from picoquant.quantization.quantize import quantize
-from picoquant.quantization.settings import OwnSettings
+from picoquant.quantization.settings import QuantizationSettings
 from picoquant.utils.device import rank_and_world
 from picoquant.utils.progress import Progress
 from tests.networks.small_net import CONFIG, SIZE, settings
@@ -72,13 +72,13 @@ def run(model: Path, teacher: Path, folder: Path, kind: str) -> dict:
     distillation = {"teacher_model_dir": str(teacher)}
     quant = {"use_pact": True, "moving_rate": 0.99999} if kind == "pact" else {}  # ranges hardly move
     wanted = settings(STEPS, quant, distillation, learning_rate=0.02, eval_iter=3)
-    own = OwnSettings(learned_ranges="lsq" if kind == "lsq" else "none", freeze_last=0.25)
+    own = QuantizationSettings(learned_ranges="lsq" if kind == "lsq" else "none", freeze_last=0.25)
     result = quantize(
         model,
         place / f"model{rank}",
         place / f"work{rank}",
         batches,
-        replace(wanted, own=own, batch_size=IMAGES // world),
+        replace(wanted, quantization=own, batch_size=IMAGES // world),
         evaluate=measured,
         config=CONFIG,
         progress=partial(Keeper, model, place / f"end_{rank}.npz"),

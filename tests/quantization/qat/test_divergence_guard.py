@@ -12,7 +12,7 @@ import pytest
 from picoquant.errors import ConfigError, UserError
 from picoquant.quantization.qat.divergence_guard import GoodState, GoodStates, LossWatch, collapsed
 from picoquant.quantization.quantize import quantize
-from picoquant.quantization.settings import OwnSettings
+from picoquant.quantization.settings import QuantizationSettings
 from tests.networks.small_net import CONFIG, batches, settings
 from tests.quantization.test_quantize import Recorder, predictions, run
 
@@ -180,12 +180,14 @@ def test_a_run_killed_after_going_back_ends_as_an_undisturbed_one(small_model, t
 )
 def test_keys_that_cannot_be_honoured(values, message):
     with pytest.raises(ConfigError, match=message):
-        OwnSettings(**values)
+        QuantizationSettings(**values)
 
 
 def test_linear_rule_scales_the_rate(small_model, tmp_path, caplog):
     caplog.set_level("INFO", logger="picoquant")
-    wanted = replace(settings(1, learning_rate=1e-4), own=OwnSettings(reference_batch=8), batch_size=2)
+    wanted = replace(
+        settings(1, learning_rate=1e-4), quantization=QuantizationSettings(reference_batch=8), batch_size=2
+    )
     run(small_model, tmp_path, wanted)
     assert "learning rate x 0.25 = 2 / 8, 2 images a step (1 x 2)" in caplog.text
     assert float(rows(tmp_path)[0]["lr"]) == pytest.approx(2.5e-5)

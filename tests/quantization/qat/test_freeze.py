@@ -10,8 +10,8 @@ import pytest
 
 from picoquant.paddle_program.session import static_session
 from picoquant.paddle_program.static import read_variable, write_variable
-from picoquant.quantization.qat.freeze import frozen_copy, frozen_from
-from picoquant.quantization.settings import OwnSettings
+from picoquant.quantization.qat.freeze import freeze_ranges_and_statistics, freeze_step
+from picoquant.quantization.settings import QuantizationSettings
 from picoquant.storage.checkpoints import Checkpoints
 from tests.networks.small_net import settings
 from tests.quantization.test_quantize import run
@@ -25,12 +25,12 @@ def last_state(folder):
     ("pact", "learned"), [(False, "none"), (True, "none"), (False, "lsq")], ids=["average", "pact", "lsq"]
 )
 def test_the_last_half_changes_weights_only(small_model, tmp_path, pact, learned):
-    own = OwnSettings(learned_ranges=learned, fold_batch_norm=False)
+    own = QuantizationSettings(learned_ranges=learned, fold_batch_norm=False)
     wanted = settings(2, {"use_pact": pact}, learning_rate=5e-3)
-    run(small_model, tmp_path / "half", replace(wanted, own=own))
+    run(small_model, tmp_path / "half", replace(wanted, quantization=own))
     wanted = settings(4, {"use_pact": pact}, learning_rate=5e-3)
-    run(small_model, tmp_path / "frozen", replace(wanted, own=replace(own, freeze_last=0.5)))
-    run(small_model, tmp_path / "free", replace(wanted, own=own))
+    run(small_model, tmp_path / "frozen", replace(wanted, quantization=replace(own, freeze_last=0.5)))
+    run(small_model, tmp_path / "free", replace(wanted, quantization=own))
     half, frozen, free = (last_state(tmp_path / name) for name in ("half", "frozen", "free"))
     activations = ("image", "relu6_0.tmp_0", "relu6_1.tmp_0", "relu6_2.tmp_0")
     fixed = [f"{name}@scale" for name in activations]
@@ -65,7 +65,7 @@ def test_batch_norm_that_follows_batches_stops_and_is_normalised_by_what_it_has(
         write_variable(scope, "variance", np.array([4.0], np.float32))
         for name, value in (("batch_norm_0.w_0", 1.0), ("batch_norm_0.b_0", 0.0)):
             write_variable(scope, name, np.array([value], np.float32))
-        copy = frozen_copy(main, ())
+        copy = freeze_ranges_and_statistics(main, ())
         (found,) = executor.run(copy, feed=feed, fetch_list=[result.name])
         assert read_variable(scope, "mean") == pytest.approx(0.2)
         np.testing.assert_allclose(found.ravel(), [0.4, 1.4], rtol=1e-4)  # (1 - 0.2) / 2, (3 - 0.2) / 2
@@ -74,4 +74,4 @@ def test_batch_norm_that_follows_batches_stops_and_is_normalised_by_what_it_has(
 
 
 def test_steps_that_are_frozen():
-    assert [frozen_from(10, part) for part in (0.0, 0.2, 0.5)] == [10, 8, 5]
+    assert [freeze_step(10, part) for part in (0.0, 0.2, 0.5)] == [10, 8, 5]

@@ -12,8 +12,7 @@ from picoquant.paddle_program.session import quiet, static_session
 from picoquant.paddle_program.static import read_variable, state_names, strip_feed_fetch
 from picoquant.quantization.ptq.equalisation import equalise, weight_scales
 from picoquant.quantization.ptq.equalisation_scales import read_scales, write_scales
-from picoquant.quantization.qat.fake_quant import is_trainable
-from picoquant.quantization.qat.gradient_scaling import at_own_rates, learns
+from picoquant.quantization.qat.gradient_scaling import is_constant, is_trainable, scale_gradients
 from tests.networks.small_net import loaded_and_folded
 from tests.quantization.ptq.test_equalisation import Uneven, ranges_of
 
@@ -49,9 +48,11 @@ def train(model, executor, scales, steps=3):
         result = program.global_block().var(model.fetches[0].name)
         loss = paddle.mean(result * result)
         optimizer = paddle.optimizer.Momentum(1e-6, 0.9, weight_decay=0.01)
-        weights = [one for one in program.all_parameters() if is_trainable(one) and learns(one.name, scales)]
+        weights = [
+            one for one in program.all_parameters() if is_trainable(one) and not is_constant(one.name, scales)
+        ]
         gradients = optimizer.backward(loss, startup, weights)
-        optimizer.apply_gradients(at_own_rates(program, scope, gradients, scales))
+        optimizer.apply_gradients(scale_gradients(program, scope, gradients, scales))
     executor.run(startup)
     for _ in range(steps):
         executor.run(program, feed=FEED, fetch_list=[])
@@ -79,7 +80,7 @@ def test_scales_are_what_the_weights_were_multiplied_by(opened, tmp_path):
     scope = paddle.static.global_scope()
     before = {name: read_variable(scope, name) for name in state_names(model.program)}
     model, _, scales = opened(nn.functional.hardswish, "concat", True)
-    constants = {name for name in scales if not learns(name, scales)}
+    constants = {name for name in scales if is_constant(name, scales)}
     assert sorted(name.rsplit(".", 1)[1] for name in constants) == ["factor", "three"]
     weights = set(scales) - constants
     assert len(weights) == 3  # a weight and a bias before, a weight behind; its bias stays

@@ -8,13 +8,17 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.errors import ConfigError, UserError
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.errors import ConfigError
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.session import quiet, static_session
-from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
-from picoquant.quantization.qat.range_init import trained_ranges
-from picoquant.quantization.settings import OwnSettings
+from picoquant.paddle_program.session import static_session
+from picoquant.paddle_program.static import read_variable
+from picoquant.quantization.fake_quant import insert_fake_quantisation
+from picoquant.quantization.qat.learned_ranges.choose import range_strategy
+from picoquant.quantization.qat.learned_ranges.lsq import Lsq
+from picoquant.quantization.qat.learned_ranges.moving_average import MovingAverage
+from picoquant.quantization.qat.learned_ranges.pact import Pact
+from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
+from picoquant.quantization.settings import QuantizationSettings
 from tests.networks.small_net import batches, settings
 from tests.quantization.test_quantize import predictions, run
 
@@ -24,14 +28,8 @@ UPSTREAM = np.array([1.0, -10.0, 100.0, 1e3, 1e4, 1e5], np.float32).reshape(1, 1
 LIMIT = 2.0
 
 
-def gradients(lsq: bool, rectified: bool = False) -> tuple[float, np.ndarray]:
+def gradients(strategy: RangeStrategy, rectified: bool = False) -> tuple[float, np.ndarray]:
     """Gradients of the range and of the values, behind a convolution with the weight 1, range 2."""
-    with quiet():
-        from picoquant.int8.operators import scale_name
-        from picoquant.paddle_program.static import write_variable
-        from picoquant.quantization.qat.fake_quant import insert_fake_quantisation
-        from picoquant.quantization.qat.learned_ranges.gradients import add_range_gradients
-        from picoquant.quantization.qat.learned_ranges.pact import limit_name
     with static_session() as scope:
         main, startup = paddle.static.Program(), paddle.static.Program()
         with paddle.static.program_guard(main, startup):
@@ -40,18 +38,16 @@ def gradients(lsq: bool, rectified: bool = False) -> tuple[float, np.ndarray]:
             values = paddle.nn.functional.relu(plain) if rectified else plain
             one = paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(1.0))
             result = paddle.static.nn.conv2d(values, 1, 1, param_attr=one, bias_attr=False)
-            wanted = QuantAwareSettings(use_pact=not lsq)
-            operators = insert_fake_quantisation(main, scope, wanted, training=True, lsq=lsq)
+            # A moving rate near 1: PACT's moving average stays where it is initialised.
+            wanted = QuantAwareSettings(moving_rate=1 - 1e-9)
+            operators = insert_fake_quantisation(main, scope, wanted, strategy)
             loss = paddle.sum(result * paddle.static.data("upstream", [-1, 1, 2, 3]))
             paddle.static.append_backward(loss, [main.all_parameters()[0].name])
-            pairs = add_range_gradients(main, operators, 8, 1.0 if lsq else None)
+            pairs = strategy.add_gradients(main, operators, 8)
         executor = paddle.static.Executor(paddle.CPUPlace())
         executor.run(startup)
         name = operators[0].activation
-        write_variable(scope, (scale_name if lsq else limit_name)(name), np.array([LIMIT], np.float32))
-        for part, value in (("scale", LIMIT), ("state", 1e20), ("accum", 1e20 * LIMIT)):
-            if not lsq:  # a moving average that stays where it is
-                write_variable(scope, f"{name}@{part}", np.array([value], np.float32))
+        strategy.initialise(scope, name, LIMIT, wanted.moving_rate)
         feed = {"values": VALUES, "upstream": UPSTREAM}
         found = executor.run(main, feed=feed, fetch_list=[pairs[0][1], f"{name}@GRAD"])
         assert found[0].shape == (1,)
@@ -59,20 +55,20 @@ def gradients(lsq: bool, rectified: bool = False) -> tuple[float, np.ndarray]:
 
 
 def test_pact_counts_what_is_above_the_limit():
-    gradient, of_values = gradients(lsq=False)
+    gradient, of_values = gradients(Pact())
     # 3.0 is above the limit, -2.5 below the negative one; what lies on a limit is not clipped.
     assert gradient == pytest.approx(1.0 - (-10.0))
     np.testing.assert_array_equal(of_values.ravel(), [0, 0, 100, 1e3, 1e4, 1e5])
 
 
 def test_pact_behind_an_activation_without_negative_values():
-    gradient, of_values = gradients(lsq=False, rectified=True)
+    gradient, of_values = gradients(Pact(), rectified=True)
     assert gradient == pytest.approx(1.0)
     np.testing.assert_array_equal(of_values.ravel(), [0, -10, 100, 1e3, 1e4, 1e5])
 
 
 def test_lsq_is_the_papers_gradient():
-    gradient, of_values = gradients(lsq=True)
+    gradient, of_values = gradients(Lsq())
     # Q for what is at or above the range, -Q below; round(v / s) - v / s within: s = 2 / 127 and
     # 0.503 / s = 31.9405, rounded to 32.
     of_step = 127 * (1.0 + 1e3) - 127 * (-10.0 + 1e4) + (32 - 0.503 * 63.5) * 100
@@ -82,9 +78,45 @@ def test_lsq_is_the_papers_gradient():
     np.testing.assert_array_equal(of_values.ravel(), [0, 0, 100, 0, 0, 1e5])
 
 
+@pytest.mark.parametrize(
+    ("learned", "use_pact", "expected"),
+    [("none", False, MovingAverage), ("none", True, Pact), ("lsq", False, Lsq)],
+)
+def test_the_settings_choose_the_strategy(learned, use_pact, expected):
+    settings = QuantizationSettings(learned_ranges=learned, lsq_rate=3.0)
+    strategy = range_strategy(settings, QuantAwareSettings(use_pact=use_pact))
+    assert type(strategy) is expected
+    assert not isinstance(strategy, Lsq) or strategy.rate == 3.0
+
+
+def range_after_a_batch(strategy: RangeStrategy, moving_rate: float) -> tuple[float, list[str]]:
+    """The range of an activation that started at 2 and has seen one batch with absmax 3; names of parameters."""
+    with static_session() as scope:
+        main, startup = paddle.static.Program(), paddle.static.Program()
+        with paddle.static.program_guard(main, startup):
+            values = paddle.static.data("values", [-1, 1, 2, 3])
+            one = paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(1.0))
+            result = paddle.static.nn.conv2d(values, 1, 1, param_attr=one, bias_attr=False)
+            wanted = QuantAwareSettings(moving_rate=moving_rate)
+            insert_fake_quantisation(main, scope, wanted, strategy)
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        executor.run(startup)
+        strategy.initialise(scope, "values", LIMIT, moving_rate)
+        executor.run(main, feed={"values": VALUES}, fetch_list=[result.name])
+        names = [one.name for one in main.all_parameters() if strategy.is_parameter(one.name)]
+        return float(read_variable(scope, "values@scale")[0]), names
+
+
+def test_what_a_batch_does_to_each_range():
+    # An average of 1 + r + r^2 + ... = 2 batches at 2 and one, weighing 1, at 3: (0.5 * 2 * 2 + 3) / (0.5 * 2 + 1).
+    assert range_after_a_batch(MovingAverage(), 0.5) == (pytest.approx(2.5), [])
+    assert range_after_a_batch(Pact(), 0.5) == (pytest.approx(2.0), ["values_pact"])  # 3 is cut at the limit
+    assert range_after_a_batch(Lsq(), 0.5) == (pytest.approx(2.0), ["values@scale"])  # only gradients move it
+
+
 def with_lsq(steps, rate, lsq_rate=1.0):
-    own = OwnSettings(learned_ranges="lsq", lsq_rate=lsq_rate)
-    return replace(settings(steps, learning_rate=rate), own=own)
+    own = QuantizationSettings(learned_ranges="lsq", lsq_rate=lsq_rate)
+    return replace(settings(steps, learning_rate=rate), quantization=own)
 
 
 def test_lsq_learns_ranges_and_writes_them(small_model, tmp_path):
@@ -131,13 +163,4 @@ def test_interrupted_lsq_run_ends_as_an_undisturbed_one(small_model, tmp_path):
 
 def test_both_ways_to_learn_ranges_are_refused():
     with pytest.raises(ConfigError, match=r"lsq and QuantAware.use_pact: true both learn"):
-        replace(settings(1, {"use_pact": True}), own=OwnSettings(learned_ranges="lsq"))
-
-
-@pytest.mark.parametrize("found", [0.0, 1e-40])
-def test_a_range_that_fell_to_nothing_is_the_smallest(found):
-    """Of a tensor that has become 0 for every image; shrinking by a tenth a step it passes by 1e-40."""
-    operator = QuantizedOperator("conv2d", "y", "x", "w", 0)
-    assert trained_ranges([operator], {"x@scale": np.float32([found])}) == {"x": SMALLEST_RANGE}
-    with pytest.raises(UserError, match="trained range of x is -1"):
-        trained_ranges([operator], {"x@scale": np.float32([-1.0])})
+        replace(settings(1, {"use_pact": True}), quantization=QuantizationSettings(learned_ranges="lsq"))

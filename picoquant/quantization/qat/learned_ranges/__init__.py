@@ -1,1 +1,1 @@
-"""Activation ranges that training learns."""
+"""How the ranges of quantised activations are found during training: moving averages, PACT or LSQ."""

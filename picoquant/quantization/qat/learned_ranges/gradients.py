@@ -1,59 +1,103 @@
-"""Backward of learned ranges, and cheaper kernels for gradients, put into a program after its backward.
+"""Backward operators of learned ranges, and cheaper kernels for gradients, put into a program after its backward.
 
-A quantiser hands the gradient of its result on as it is (straight through). With learned ranges only what lies
-within the range is handed on: that is `clip_grad`, one pass. With `y` the quantised and `x` the plain activation,
+A quantiser passes the gradient of its result on unchanged (straight through). With learned ranges only what lies
+within the range passes: that is `clip_grad`, one pass. With `y` the quantised and `x` the plain activation,
 `dy` and `dx` their gradients, and `r` the range, the range's own gradient is
 
-- PACT: the sum of `dy` above the limit less that below the negative limit. `dy - dx` is `dy` there and 0
+- PACT: the sum of `dy` above the limit minus that below the negative limit. `dy - dx` is `dy` there and 0
   elsewhere, and `y` is `r` or `-r` there, so that is `sum((dy - dx) y) / r`;
 - LSQ: `Q` or `-Q` outside, `round(x / s) - x / s` within, times `dy`: `sum(dy y - dx x) / s`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from picoquant.int8.operators import QuantizedOperator, quantised_name, scale_name
+from picoquant.int8.operators import QuantizedOperator, quantised_name
 from picoquant.paddle_program.static import Inserter
-from picoquant.quantization.qat.learned_ranges.lsq import gradient_factor
-from picoquant.quantization.qat.learned_ranges.pact import limit_name
+from picoquant.quantization.qat.learned_ranges.strategy import ParameterGradient
 
-STRAIGHT_THROUGH = "stright_throuth_estimator_grad"  # so spelt in Paddle
+STRAIGHT_THROUGH = "stright_throuth_estimator_grad"  # spelt so in Paddle
 _BACKWARD = 1  # op_role
-_NEXT = 1 + 2.0**-23  # times this, a float is the next larger one or the one after
-_LARGEST = 3.4e38
-_NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid")
+_FLOAT_MAX = 3.4e38
 
 
-def add_range_gradients(
-    program: Any, operators: Iterable[QuantizedOperator], bits: int, lsq: float | None
-) -> list[tuple[Any, Any]]:
-    """Change the quantisers' gradients to those of learned ranges.
+class BackwardInserter(Inserter):
+    """Inserts operators of the backward pass."""
+
+    def make(self, kind: str, name: str, like: Any, inputs: dict, attrs: dict, **changes: Any) -> Any:
+        """Insert an operator with one result; the result is returned."""
+        result = self.variable(name, like, **changes)
+        self.operator(kind, inputs, {"Out": result}, {**attrs, "op_role": _BACKWARD})
+        return result
+
+    def unsqueeze(self, name: str, like: Any, source: Any) -> Any:
+        """A scalar as `[1]`."""
+        result = self.variable(name, like)
+        outputs = {"Out": result, "XShape": self.variable(f"{like.name}@shape", like, shape=[0])}
+        self.operator("unsqueeze2", {"X": source}, outputs, {"axes": [0], "op_role": _BACKWARD})
+        return result
+
+    def clipped(self, op: Any, source: Any, low: Any, high: Any) -> tuple[Any, Any]:
+        """Make the gradient operator at the current place 0 outside of low ... high.
+
+        Returns: the variables `dy` and `dx`.
+        """
+        dy, dx = (self._block.var(name) for name in (op.input("Out@GRAD")[0], op.output("X@GRAD")[0]))
+        op.desc.set_type("clip_grad")
+        op.desc.set_input("X", [source.name])
+        op.desc.set_input("Min", [low.name])
+        op.desc.set_input("Max", [high.name])
+        op._set_attr("min", 0.0)
+        op._set_attr("max", 0.0)
+        self.index += 1
+        return dy, dx
+
+    def total(self, name: str, source: Any) -> Any:
+        """The sum of all values, a scalar."""
+        attrs = {"reduce_all": True, "dim": [0], "keep_dim": False}
+        return self.make("reduce_sum", name, source, {"X": source}, attrs, shape=[])
+
+    def bounds(self, limit: Any, factor: float) -> tuple[Any, Any]:
+        """The negative and the positive of a parameter, times a factor."""
+        name = f"{limit.name}@bound"
+        attrs = {"bias": 0.0, "bias_after_scale": True}
+        return tuple(
+            self.make("scale", f"{name}{sign:+.0f}", limit, {"X": limit}, {**attrs, "scale": sign * factor})
+            for sign in (-1.0, 1.0)
+        )
+
+
+def replace_straight_through(
+    program: Any,
+    operators: Sequence[QuantizedOperator],
+    gradient_of: Callable[[BackwardInserter, Any, str], ParameterGradient],
+) -> list[ParameterGradient]:
+    """Replace the gradient of each activation's quantiser.
 
     Args:
-        program: with backward, before its optimiser.
-        operators: what is quantised.
-        bits: of activations.
-        lsq: what LSQ's gradients are multiplied by; None: PACT's gradients.
+        program: with its backward pass, before its optimiser; changed in place.
+        operators: the quantised operators.
+        gradient_of: called with an inserter at the gradient operator, the operator and the activation's name;
+            changes the operator, adds the range's gradient and returns parameter and gradient.
 
-    Returns: each range's parameter and its gradient.
+    Returns: what `gradient_of` returned, in the order of the backward pass.
     """
     block = program.global_block()
-    wanted = {f"{quantised_name(operator.activation)}@GRAD": operator.activation for operator in operators}
+    activations = {
+        f"{quantised_name(operator.activation)}@GRAD": operator.activation for operator in operators
+    }
     pairs = []
     index = 0
     while index < len(block.ops):
         op = block.ops[index]
-        name = wanted.get(op.input("Out@GRAD")[0]) if op.type == STRAIGHT_THROUGH else None
+        name = activations.get(op.input("Out@GRAD")[0]) if op.type == STRAIGHT_THROUGH else None
         if name is None:
             index += 1
             continue
-        inserter = _Backward(block, index)
-        if lsq is None:
-            pairs.append(_pact(inserter, op, name))
-        else:
-            pairs.append(_lsq(inserter, op, name, lsq, bits))
+        inserter = BackwardInserter(block, index)
+        pairs.append(gradient_of(inserter, op, name))
         index = inserter.index
     program._sync_with_cpp()
     return pairs
@@ -68,90 +112,11 @@ def cheaper_gradients(program: Any) -> None:
     block = program.global_block()
     for op in block.ops:
         if op.type in ("relu_grad", "relu6_grad"):
-            largest = 6.0 if op.type == "relu6_grad" else _LARGEST
+            high = 6.0 if op.type == "relu6_grad" else _FLOAT_MAX
             out = op.input("Out")
             op.desc.set_type("clip_grad")
             op.desc.remove_input("Out")
             op.desc.set_input("X", out)
             op._set_attr("min", 0.0)
-            op._set_attr("max", largest)
+            op._set_attr("max", high)
     program._sync_with_cpp()
-
-
-class _Backward(Inserter):
-    """Inserts operators of the backward pass."""
-
-    def make(self, kind: str, name: str, like: Any, inputs: dict, attrs: dict, **changes: Any) -> Any:
-        """Insert an operator with one result; gives the result."""
-        result = self.variable(name, like, **changes)
-        self.operator(kind, inputs, {"Out": result}, {**attrs, "op_role": _BACKWARD})
-        return result
-
-    def clipped(self, op: Any, source: Any, low: Any, high: Any) -> tuple[Any, Any]:
-        """Make the gradient at the current place 0 outside of low … high; gives `dy` and `dx`."""
-        dy, dx = (self._block.var(name) for name in (op.input("Out@GRAD")[0], op.output("X@GRAD")[0]))
-        op.desc.set_type("clip_grad")
-        op.desc.set_input("X", [source.name])
-        op.desc.set_input("Min", [low.name])
-        op.desc.set_input("Max", [high.name])
-        op._set_attr("min", 0.0)
-        op._set_attr("max", 0.0)
-        self.index += 1
-        return dy, dx
-
-    def total(self, name: str, source: Any) -> Any:
-        """The sum of all values."""
-        attrs = {"reduce_all": True, "dim": [0], "keep_dim": False}
-        return self.make("reduce_sum", name, source, {"X": source}, attrs, shape=[])
-
-    def bounds(self, limit: Any, factor: float) -> tuple[Any, Any]:
-        """The negative and the positive of a parameter."""
-        name = f"{limit.name}@bound"
-        attrs = {"bias": 0.0, "bias_after_scale": True}
-        return tuple(
-            self.make("scale", f"{name}{sign:+.0f}", limit, {"X": limit}, {**attrs, "scale": sign * factor})
-            for sign in (-1.0, 1.0)
-        )
-
-
-def _pact(inserter: _Backward, op: Any, name: str) -> tuple[Any, Any]:
-    block = op.block
-    source, quantised = block.var(name), block.var(quantised_name(name))
-    limit = block.var(limit_name(name))
-    # What lies on the limit is not clipped by PaddleSlim's operators, but would be by clip_grad.
-    dy, dx = inserter.clipped(op, source, *inserter.bounds(limit, _NEXT))
-    cut = inserter.make("elementwise_sub", f"{name}@cut", source, {"X": dy, "Y": dx}, {"axis": -1})
-    if _never_negative(block, name):
-        total = inserter.total(f"{name}@cut.total", cut)
-        shape = inserter.variable(f"{limit.name}@shape", limit, shape=[0])
-        gradient = inserter.variable(f"{limit.name}@GRAD", limit)
-        outputs = {"Out": gradient, "XShape": shape}
-        inserter.operator("unsqueeze2", {"X": total}, outputs, {"axes": [0], "op_role": _BACKWARD})
-        return limit, gradient
-    inputs = {"X": cut, "Y": quantised}
-    signed = inserter.make("elementwise_mul", f"{name}@cut.signed", source, inputs, {"axis": -1})
-    total = inserter.total(f"{name}@cut.total", signed)
-    inputs = {"X": total, "Y": block.var(scale_name(name))}
-    return limit, inserter.make("elementwise_div", f"{limit.name}@GRAD", limit, inputs, {"axis": -1})
-
-
-def _lsq(inserter: _Backward, op: Any, name: str, rate: float, bits: int) -> tuple[Any, Any]:
-    block = op.block
-    source, quantised = block.var(name), block.var(quantised_name(name))
-    limit = block.var(scale_name(name))
-    dy, dx = inserter.clipped(op, source, *inserter.bounds(limit, 1.0))
-    axis = {"axis": -1}
-    outer = inserter.make("elementwise_mul", f"{name}@outer", source, {"X": dy, "Y": quantised}, axis)
-    inner = inserter.make("elementwise_mul", f"{name}@inner", source, {"X": dx, "Y": source}, axis)
-    rest = inserter.make("elementwise_sub", f"{name}@rest", source, {"X": outer, "Y": inner}, axis)
-    total = inserter.total(f"{name}@rest.total", rest)
-    attrs = {"scale": rate * gradient_factor(source, bits), "bias": 0.0, "bias_after_scale": True}
-    scaled = inserter.make("scale", f"{name}@rest.scaled", total, {"X": total}, attrs)
-    inputs = {"X": scaled, "Y": limit}
-    return limit, inserter.make("elementwise_div", f"{limit.name}@GRAD", limit, inputs, axis)
-
-
-def _never_negative(block: Any, name: str) -> bool:
-    """Whether a variable is the result of an operator that gives no negative value."""
-    makers = [op for op in block.ops if name in op.output_arg_names]
-    return bool(makers) and makers[0].type in _NOT_NEGATIVE

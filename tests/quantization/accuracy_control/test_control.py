@@ -12,18 +12,14 @@ import pytest
 
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError
-from picoquant.int8.activations import unified_ranges
 from picoquant.int8.completeness import check_int8_model
-from picoquant.int8.ignored_layers import choose, layer_names
-from picoquant.int8.operators import QuantizedOperator
 from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.session import static_session
-from picoquant.quantization.mixed_precision import fewest_in_float
 from picoquant.quantization.quantize import quantize
-from picoquant.quantization.settings import OwnSettings
+from picoquant.quantization.settings import QuantizationSettings
 from picoquant.storage.checkpoints import Checkpoints
 from tests.networks.small_net import CONFIG, SIZE, Small, batches, settings
 
@@ -64,7 +60,7 @@ def likeness_to(folder):
 
 def run(model, folder, evaluate=None, quant=None, pieces=None, **own):
     own = {"method": "ptq", **PLAIN, **own}
-    chosen = replace(settings(1, quant=quant or {}, eval_iter=1), own=OwnSettings(**own))
+    chosen = replace(settings(1, quant=quant or {}, eval_iter=1), quantization=QuantizationSettings(**own))
     result = quantize(
         model, folder / "out", folder / "work", batches, chosen, evaluate, config=CONFIG, pieces=pieces
     )
@@ -175,51 +171,9 @@ def files_of(folder):
     return read_params(read_program(folder / "model.pdmodel"), folder / "model.pdiparams")
 
 
-def operators(*weights):
-    return tuple(QuantizedOperator("conv2d", f"out_{i}", "in", w, 0) for i, w in enumerate(weights))
-
-
-def test_names_and_patterns():
-    three = operators("conv2d_0.w_0", "conv2d_1.w_0", "head.w_0", "head.w_0")
-    assert layer_names(three) == ("conv2d_0", "conv2d_1", "head@2", "head@3")
-    assert choose(["conv2d_1"], three) == (three[1],)
-    assert choose(["out_0"], three) == (three[0],)
-    assert choose(["head@3"], three) == three[2:]  # the weight is stored once
-    assert choose(["conv2d_*"], three) == three[:2]
-
-
-@pytest.mark.parametrize(
-    ("patterns", "message"),
-    [
-        (["conv2d_9"], r"no layer is called conv2d_9; nearest: conv2d_\d, conv2d_\d"),
-        (["conv2d_0", "z*"], r"no layer is called z\*"),
-        (["*"], r"\* means all 2 layers, so nothing would be INT8"),
-    ],
-)
-def test_patterns_that_make_no_sense(patterns, message):
-    with pytest.raises(ConfigError, match=r"Quantize\.keep_float: " + message):
-        choose(patterns, operators("conv2d_0.w_0", "conv2d_1.w_0"))
-
-
 def test_max_drop_needs_an_evaluation(small_model, tmp_path):
     with pytest.raises(ConfigError, match=r"Quantize\.max_drop needs the mAP.*Global\.Evaluation"):
         run(small_model, tmp_path, max_drop=0.25)
-
-
-@pytest.mark.parametrize("least", [1, 2, 3, 5, 8, 9, 12, 13])
-def test_the_fewest_are_found(least):
-    found, trials = fewest_in_float(12, 0.5, lambda count: 0.6 if count >= least else 0.4)
-    assert found == (least if least <= 12 else None)
-    tried = [trial.layers for trial in trials]
-    assert len(tried) == len(set(tried)) <= 8 and all(1 <= count <= 12 for count in tried)
-
-
-def test_unified_ranges():
-    ranges = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 3.0}
-    groups = [("a", "b"), ("c", "d", "e"), ("f", "g")]
-    assert unified_ranges(ranges, groups) == {"a": 2.0, "b": 2.0, "c": 4.0, "d": 4.0, "e": 4.0}
-    assert unified_ranges(ranges, groups, {"a", "d"})["b"] == 1.0
-    assert unified_ranges(ranges, groups, {"a", "d"})["c"] == 3.0
 
 
 def test_qat_writes_unified_ranges(small_model, tmp_path):

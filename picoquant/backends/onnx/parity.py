@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.onnx.runtime import OnnxPredictor
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ToolError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import feed_of
@@ -26,8 +28,6 @@ def run_onnx(path: Path, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 
     Raises: `ToolError` when ONNX Runtime does not take it.
     """
-    from picoquant.backends.onnx.runtime import OnnxPredictor
-
     return OnnxPredictor(path, threads=1)(feed)
 
 
@@ -44,8 +44,6 @@ def compare(folder: ModelFolder, onnx_model: Path, kind: str, image: np.ndarray)
 
     Raises: `ToolError` when they differ so grossly that they cannot be the same network.
     """
-    from picoquant.backends.paddle.runtime import open_predictor
-
     predict = open_predictor(folder, threads=1)
     feed = feed_of(image, predict.input_names, folder.config)
     pairs = list(zip(predict(feed), run_onnx(onnx_model, feed)))

@@ -8,30 +8,34 @@ from __future__ import annotations
 
 import logging
 
-from picoquant.stages.stage import Context
 from picoquant.utils.device import rank_and_world, use_device
 
 LOG = logging.getLogger("picoquant")
 
 
-def call_helpers(context: Context, needed: bool) -> None:
-    """Tell the other processes, if there are any, whether there is something to do."""
+def call_helpers(device: str, needed: bool) -> None:
+    """Tell the other processes, if there are any, whether there is something to do.
+
+    Args:
+        device: `cpu`, `gpu` or `gpu:0,1`.
+        needed: whether the other processes have something to do.
+    """
     if rank_and_world()[1] == 1:
         return
     from picoquant.utils.process_group import Group
 
-    use_device(context.device)
+    use_device(device)
     group = Group()
     group.meet()
     group.share(b"needed" if needed else b"")
 
 
-def called(context: Context) -> bool:
+def called(device: str) -> bool:
     """Wait for the first process's call; whether there is something to do. From now on only warnings are logged."""
     from picoquant.utils.process_group import Group
 
     LOG.setLevel(max(LOG.level, logging.WARNING))
-    use_device(context.device)
+    use_device(device)
     group = Group()
     group.meet()
     return bool(group.share(None))

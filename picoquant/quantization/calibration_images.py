@@ -1,0 +1,135 @@
+"""Calibration images: read once, kept in files, used several times. Memory holds one batch."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from picoquant.errors import DataError
+
+LOG = logging.getLogger("picoquant")
+
+_FEW = 16  # with fewer images the ranges depend on which ones they are
+
+Feed = dict[str, np.ndarray]  # arrays by input name, the batch first
+
+
+class CalibrationImages:
+    """Batches that can be iterated again and again, always the same; read when they are first needed.
+
+    Args:
+        source: opens the batches; called once at most.
+        count: how many batches to take.
+        folder: receives the files; its owner removes it.
+        names: of the images, in their order, for messages.
+
+    Every use raises `DataError` when there is no image.
+    """
+
+    def __init__(
+        self, source: Callable[[], Iterable[Feed]], count: int, folder: Path, names: Sequence[str] = ()
+    ) -> None:
+        self._source, self._count, self._folder, self._names = source, count, folder, names
+        self._files: list[Path] = []
+        self._images = 0
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._read())
+
+    def __iter__(self) -> Iterator[Feed]:
+        """The batches."""
+        for file in self._read():
+            with np.load(file) as arrays:
+                yield dict(arrays)
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        self._read()
+        return self._images
+
+    def label(self, number: int) -> str:
+        """An image (counted from 1) as messages name it."""
+        name = f", {self._names[number - 1]}," if number <= len(self._names) else ""
+        return f"calibration image {number}{name} (in the order of Calibration)"
+
+    def _read(self) -> list[Path]:
+        """The files, one a batch, written at the first call."""
+        if self._files:
+            return self._files
+        source = self._source()
+        try:
+            self._write(itertools.islice(source, self._count))
+        finally:
+            close_batches(source)
+        if not self._files:
+            raise DataError("there is no image to calibrate on: Calibration says which are used")
+        if self._images < _FEW:
+            LOG.warning(
+                "quantize: calibrated on %d image%s only: ranges that other images need may be cut off; "
+                "Calibration.count sets how many",
+                self._images,
+                "" if self._images == 1 else "s",
+            )
+        return self._files
+
+    def _write(self, batches: Iterable[Feed]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        files, images = [], 0
+        for number, batch in enumerate(batches):
+            files.append(self._folder / f"{number}.npz")
+            np.savez(files[-1], **batch)
+            images += len(next(iter(batch.values())))
+        self._files, self._images = files, images
+
+
+def close_batches(source: Any) -> None:
+    """End a generator now, so that what it holds (worker processes) is freed."""
+    if hasattr(source, "close"):
+        source.close()
+
+
+def watch(
+    images: CalibrationImages,
+    run: Callable[[Feed], Sequence[np.ndarray]],
+    names: Sequence[str],
+    makers: Callable[[str], str],
+    shown: Callable[[int], None],
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Run a network over the images and yield each tensor of each batch with its name.
+
+    Args:
+        images: the network's input.
+        run: returns the tensors of a batch, in the order of `names`.
+        names: of the tensors.
+        makers: names the operator type that computes a tensor, for messages.
+        shown: called with the number of batches that are done.
+
+    Raises: `DataError` naming the first tensor that is not finite, its layer and the image.
+    """
+    before = 0
+    for done, batch in enumerate(images, start=1):
+        size = len(next(iter(batch.values())))
+        for name, value in zip(names, run(batch)):
+            if not np.isfinite(value).all():
+                rows = ~np.isfinite(value.reshape(len(value), -1)).all(1) if len(value) == size else [True]
+                number = before + int(np.argmax(rows)) + 1
+                raise DataError(
+                    f"activation {name} of {makers(name)} is not finite for {images.label(number)}: check the "
+                    "model's weights and that the images are prepared as infer_cfg.yml says"
+                )
+            yield name, value
+        before += size
+        shown(done)
+
+
+def maker_of(program: Any) -> Callable[[str], str]:
+    """A function from a tensor's name to the type of the operator that computes it, for messages."""
+    makers = {n: op.type for op in program.global_block().ops for n in op.output_arg_names}
+    return lambda name: makers.get(name, "the input")

@@ -1,0 +1,164 @@
+"""Everything of picoquant that the pinned scenarios call in a process of their own.
+
+All imports of picoquant are in this file, so that a module that moves is followed here only. `in_process` runs one of
+`CALLS` in a new interpreter; everything else of `tests/pinned` goes through the command line.
+
+python -m tests.pinned.calls    reads {"call": name, "arguments": {...}} from stdin, prints the result as JSON
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def in_process(call: str, arguments: Mapping[str, Any], cwd: Path, environment: Mapping[str, str]) -> Any:
+    """The result of one of `CALLS` in an interpreter of its own.
+
+    Raises: `RuntimeError` with the process's messages when it fails.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pinned.calls"],
+        input=json.dumps({"call": call, "arguments": dict(arguments)}),
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=dict(environment),
+        timeout=3000,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{call}{dict(arguments)} ended with {done.returncode}:\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def help_texts() -> dict[str, str]:
+    """`--help` of the program and of each command and sub-command, by its words."""
+    from picoquant.cli.main import cli
+    from picoquant.cli.tree import commands
+
+    paths = [(), *(path for path, _ in commands(cli))]
+    return {
+        " ".join(["picoquant", *path]): one["stdout"]
+        for path, one in zip(paths, command_lines([[*path, "--help"] for path in paths]))
+    }
+
+
+def command_lines(lines: list[list[str]]) -> list[dict[str, Any]]:
+    """Exit code, stdout and error line of command lines, one after the other in this process."""
+    from picoquant.cli.main import cli
+    from picoquant.errors import PicoquantError
+
+    found = []
+    for arguments in lines:
+        error = ""
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            try:
+                code = cli(arguments, prog_name="picoquant", standalone_mode=False)
+            except PicoquantError as refused:
+                code, error = refused.exit_code, str(refused)
+        code = code if isinstance(code, int) else 0
+        found.append({"code": code, "stdout": out.getvalue(), "error": error})
+    return found
+
+
+def targets() -> dict[str, bool]:
+    """The shipped targets, and whether a target has integer rules."""
+    from picoquant.packaging.targets import known_targets, load_target
+
+    return {name: load_target(name).integer_rules is not None for name in known_targets()}
+
+
+def simulate(folder: str, names: list[str], image: str) -> dict[str, list[dict[str, Any]]]:
+    """Outputs of an INT8 model folder in each target's integers.
+
+    Args:
+        folder: the model.
+        names: targets.
+        image: `.npy` file of the network's input, `[1, 3, H, W]` float32.
+
+    Returns: for each target shape, type and SHA-256 of each output.
+    """
+    from picoquant.export.model_folder import ModelFolder
+    from picoquant.packaging.targets import load_target
+    from picoquant.runtimes.backends import simulating
+    from picoquant.runtimes.model import model_of_folder
+
+    model = model_of_folder(ModelFolder.open(Path(folder)), "pinned")
+    feed = {"image": np.load(image)}
+    found = {}
+    for name in names:
+        with simulating(model, load_target(name)) as ready:
+            found[name] = [_described(value) for value in ready.predict(feed)]
+    return found
+
+
+def read_operators(folder: str | None) -> dict[str, Any]:
+    """What is read out of an INT8 model folder: operators with scales, ranges, the network's operator types.
+
+    Args:
+        folder: the model; None writes the small one of `tests/packaging`, in PaddleSlim's form.
+    """
+    from picoquant.export.model_folder import ModelFolder
+    from picoquant.packaging.program_edit import batch_of_one, read_params
+    from picoquant.packaging.quantised import read_quantised
+    from tests.packaging.small_int8 import write_small
+
+    with tempfile.TemporaryDirectory() as scratch:
+        model = ModelFolder.open(Path(folder)) if folder else write_small(Path(scratch))
+        program = batch_of_one(model.model, model.config.input_size)
+        quantised = read_quantised(program, read_params(program, model.params), model.model)
+    return {
+        "operators": [
+            {
+                "type": one.kind,
+                "output": one.output,
+                "activation": one.activation,
+                "activation_scale": float(one.activation_scale),
+                "weight": one.weight,
+                "weight_values": _described(one.levels),
+                "weight_scales": _described(one.weight_scales),
+                "weight_axis": one.axis,
+            }
+            for one in quantised.operators
+        ],
+        "ranges": {name: float(value) for name, value in quantised.ranges.items()},
+        "operator_types": [op.type for op in quantised.network.blocks[0].ops],
+    }
+
+
+def _described(value: np.ndarray) -> dict[str, Any]:
+    import hashlib
+
+    value = np.ascontiguousarray(value)
+    digest = hashlib.sha256(value.tobytes()).hexdigest()
+    return {"shape": list(value.shape), "dtype": str(value.dtype), "sha256": digest}
+
+
+CALLS = {
+    "help_texts": help_texts,
+    "command_lines": command_lines,
+    "targets": targets,
+    "simulate": simulate,
+    "read_operators": read_operators,
+}
+
+
+def main() -> None:
+    """Run the call that stdin asks for; its result is all that goes to stdout."""
+    asked = json.load(sys.stdin)
+    with contextlib.redirect_stdout(sys.stderr):
+        result = CALLS[asked["call"]](**asked["arguments"])
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -89,6 +89,7 @@ def simulate(folder: str, names: list[str], image: str) -> dict[str, list[dict[s
     """
     from picoquant.export.model_folder import ModelFolder
     from picoquant.packaging.targets import load_target
+
     from picoquant.runtimes.backends import simulating
     from picoquant.runtimes.model import model_of_folder
 

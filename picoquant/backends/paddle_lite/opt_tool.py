@@ -48,6 +48,15 @@ class OptTool:
             raise ToolError(f"{self.path} is no working Paddle Lite opt: --version gave: {said}")
         return found.group(0)
 
+    @cached_property
+    def python(self) -> Path | None:
+        """The Python beside it whose paddlelite has the x86 runtime, too; None for an opt that came as a program."""
+        python = self.path.parent / "python"
+        if not python.exists():
+            return None
+        asked = run_program([str(python), "-c", "import paddlelite.lite"], timeout=60)
+        return python if asked.code == 0 else None
+
     @property
     def command(self) -> list[str]:
         """How to start it.

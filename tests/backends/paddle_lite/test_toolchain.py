@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from picoquant.backends.paddle_lite import find_opt as lite
 from picoquant.backends.paddle_lite import install
+from picoquant.backends.paddle_lite import toolchain as lite
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError
 from picoquant.utils.subprocesses import run_program

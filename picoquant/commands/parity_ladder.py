@@ -21,7 +21,7 @@ from picoquant.commands.compare_runtimes import (
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import paired
-from picoquant.evaluation.parity import Ladder, Rung
+from picoquant.evaluation.parity import Ladder, ParityStep
 from picoquant.packaging.forms import FILES
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.backends import DYGRAPH, SIMULATION, Running, absence
@@ -47,7 +47,7 @@ class _Step:
     """One step that may be there.
 
     Attributes:
-        name, what: see `Rung`.
+        name, what: see `ParityStep`.
         open: gives, to be entered, what is called, and its model.
         lacks: why there is nothing to open; empty where there is.
         after: the steps that it may be compared with, the first that ran counts.
@@ -111,22 +111,22 @@ def evaluate_ladder(
     return ladder
 
 
-def _climb(step: _Step, context: Context, dataset: Any, done: dict[str, Evaluation]) -> Rung:
+def _climb(step: _Step, context: Context, dataset: Any, done: dict[str, Evaluation]) -> ParityStep:
     after = next((name for name in step.after if name in done), "")
     if step.lacks:
         LOG.info("%s: not run, %s", step.name, step.lacks)
-        return Rung(step.name, step.what, after, absent=step.lacks)
+        return ParityStep(step.name, step.what, after, absent=step.lacks)
     try:
         with step.open() as (ready, model):
             found, _ = evaluate_running(context, ready, model, dataset, step.name)
     except (ToolError, WeightsError) as error:
         LOG.info("%s: failed, %s", step.name, error)
-        return Rung(step.name, step.what, after, failure=str(error))
+        return ParityStep(step.name, step.what, after, failure=str(error))
     change = None
     if after:
         truth, ids = dataset.ground_truth(), dataset.image_ids
         change = paired(truth, done[after].detections, found.detections, ids)
-    return Rung(step.name, step.what, after, found, change, note=ready.note)
+    return ParityStep(step.name, step.what, after, found, change, note=ready.note)
 
 
 def _steps(

@@ -300,5 +300,5 @@ def _boards(context: Context, absent: dict[str, str], where: str) -> list[Board]
         except PicoquantError as error:
             boards.append(Board(target, None, note=str(error)))
         else:
-            boards.append(Board(target, result.to_json(), draw(result.split, target)))
+            boards.append(Board(target, result.to_json(), draw(result.graph, target)))
     return boards

@@ -18,7 +18,7 @@ from paddle.base.proto import framework_pb2
 
 from picoquant.errors import WeightsError
 from picoquant.int8.network import Int8Network, QuantizedOperator, QuantizedTensor
-from picoquant.int8.paddle_reader import read_network
+from picoquant.int8.paddle.reader import read_network
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params

@@ -53,7 +53,7 @@ def float_onnx(program: Any, model: ModelFolder) -> Any:
     from picoquant.backends.onnx.graph import Graph
     from picoquant.backends.onnx.qdq import checked
     from picoquant.backends.onnx.simplify import simplify
-    from picoquant.paddle_program.batch_norm_folding import fold_folder
+    from picoquant.paddle_program.static.batch_norm_folding import fold_folder
 
     with tempfile.TemporaryDirectory(prefix="picoquant-rknn-") as scratch:
         network, params = Path(scratch) / MODEL, Path(scratch) / PARAMS

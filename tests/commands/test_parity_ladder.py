@@ -13,7 +13,7 @@ from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.backends.source import Source
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import Paired
-from picoquant.evaluation.parity import Ladder, Rung
+from picoquant.evaluation.parity import Ladder, ParityStep
 from picoquant.paddle_program.model_folder import ModelFolder
 from tests.command_line import picoquant, refusal
 from tests.networks.run_folder import same_weights
@@ -125,7 +125,7 @@ def test_usage(run_dir, tmp_path):
 def rung(name, mean, change=None, after=""):
     metrics = {"mAP": mean, "AP50": mean, "AP75": mean}
     paired = None if change is None else Paired(change, change - 0.004, change + 0.004, 1000, ())
-    return Rung(name, name, after, Evaluation(metrics, {}, [], 9, 1.0), paired)
+    return ParityStep(name, name, after, Evaluation(metrics, {}, [], 9, 1.0), paired)
 
 
 def test_only_a_loss_above_the_stated_one_breaks():

@@ -24,8 +24,8 @@ from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.backends.onnx.quant_params import UInt8Params, uint8_params
 from picoquant.backends.onnx.simplify import share_constants, simplify
 from picoquant.errors import ToolError
-from picoquant.int8.int32_bias import in_other_scales, with_exact_bias, with_room_for_bias
 from picoquant.int8.network import Int8Network, QuantizedOperator
+from picoquant.int8.passes.int32_bias import in_other_scales, with_exact_bias, with_room_for_bias
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.params import write_params
 

@@ -13,7 +13,7 @@ from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.backends.paddle_lite.x86_form import write_float_form
 from picoquant.backends.source import Source
 from picoquant.int8.network import Int8Network
-from picoquant.int8.paddle_form import files_without_rounding
+from picoquant.int8.paddle.form import files_without_rounding
 from picoquant.paddle_program.edit import smaller_for_opt, write_program
 from picoquant.paddle_program.params import read_params, write_params
 from picoquant.targets.profiles import Target

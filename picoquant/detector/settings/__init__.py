@@ -1,7 +1,7 @@
 """Settings of a detector: PaddleDetection's component names, keys and defaults.
 
 Importing this imports no paddle. A dataclass is a component of that name; its fields are the keys a
-configuration may set. Values are checked where a wrong one would otherwise fail late or quietly.
+configuration may set. Values are checked where a wrong one would otherwise fail late or silently.
 """
 
 from __future__ import annotations
@@ -88,5 +88,5 @@ class DetectorSettings:
 
     @property
     def nms(self) -> NmsSettings:
-        """The non-maximum suppression behind the head."""
+        """Settings of the non-maximum suppression after the head."""
         return self.head.nms

@@ -21,7 +21,7 @@ from paddle.base.proto import framework_pb2
 
 from picoquant.int8.network import Int8Network, QuantizedOperator
 from picoquant.int8.operators import scale_name
-from picoquant.int8.paddle_form import OUT_THRESHOLD, ROUNDING, copied, rename
+from picoquant.int8.paddle.form import OUT_THRESHOLD, ROUNDING, copied, rename
 from picoquant.paddle_program.message import add_attribute, add_operator, add_variable
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.params import write_params

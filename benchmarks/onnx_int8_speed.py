@@ -60,8 +60,9 @@ def contenders(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
     """The models by name, FP32 first."""
     import onnx
 
+    from picoquant.backends.onnx.files import write_onnx
     from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
-    from picoquant.backends.onnx.qdq import make_onnx, write_onnx
+    from picoquant.backends.onnx.qdq import make_onnx
     from picoquant.int8.files import open_network
     from picoquant.paddle_program.edit import batch_of_one, write_program
     from picoquant.paddle_program.model_folder import ModelFolder
@@ -99,11 +100,11 @@ def images(folder: Path, size: Any, config: Any) -> Any:
     """The images of a folder as inputs `[1, 3, H, W]`."""
     import cv2
 
-    from picoquant.paddle_program.network_input import feed_of
+    from picoquant.paddle_program.network_input import feed_of_image
 
     for path in sorted(folder.glob("*.jpg")):
         picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        yield feed_of(cv2.resize(picture, tuple(size)[::-1]), ["image"], config)["image"]
+        yield feed_of_image(picture, config)["image"]
 
 
 def quantise_by_onnxruntime(fp32: Path, out: Path, options: argparse.Namespace, scratch: Path) -> None:

@@ -156,7 +156,7 @@ def timed_steps(step: Callable[[], Any], steps: int, began: float) -> dict[str, 
 def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, steps: int) -> dict:
     """picoquant's set-up, and its steps with the teacher's part."""
     from picoquant.paddle_program.infer_config import read_infer_config
-    from picoquant.paddle_program.session import quiet, static_session
+    from picoquant.paddle_program.static.session import quiet, static_session
 
     with quiet():
         from picoquant.quantization.qat.learned_ranges.choose import range_strategy

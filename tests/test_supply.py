@@ -48,7 +48,7 @@ def hook(event, arguments):
 sys.addaudithook(hook)
 import picoquant
 import paddle, onnx, onnxruntime, pycocotools.coco, cv2
-from picoquant.paddle_program.session import quiet
+from picoquant.paddle_program.static.session import quiet
 with quiet():
     import paddleslim
 import paddle2onnx

@@ -15,7 +15,7 @@ from picoquant.errors import UserError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.paddle_program.program import program_facts
-from picoquant.paddle_program.session import quiet, static_session
+from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.postprocess.decoder import Decoder
 from picoquant.quantization.analysis.quantities import picodet_quantities
 from picoquant.stages import datasets

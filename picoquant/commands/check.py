@@ -38,7 +38,7 @@ def write_files(result: CheckResult, save_dir: str, picture: str | None = None) 
     with disk_errors(drawing):
         drawing.parent.mkdir(parents=True, exist_ok=True)
         title = f"{result.target}: {result.npu_pieces} NPU piece{'s' * (result.npu_pieces != 1)}"
-        write_text(drawing, draw(result.split, title))
+        write_text(drawing, draw(result.graph, title))
         written = [drawing, drawing.with_suffix(".json")]
         write_json(written[1], result.to_json())
         partition = drawing.with_suffix(".partition.txt")

@@ -1,4 +1,4 @@
-"""A model over a data set: detections and COCO numbers. Importing this does not import paddle."""
+"""Evaluation of a model on a data set: detections and COCO metrics. Importing this does not import paddle."""
 
 from __future__ import annotations
 

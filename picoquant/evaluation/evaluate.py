@@ -1,4 +1,4 @@
-"""A model over a data set: detections, and COCO's numbers of them."""
+"""Evaluation of a model on a data set: detections, and COCO's metrics of them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Predict = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model reaches on a data set.
+    """The result of evaluating a model on a data set.
 
     Attributes:
-        metrics: COCO's twelve numbers by name (`mAP`, `AP50` …), see `coco_metrics`.
+        metrics: COCO's twelve metrics by name (`mAP`, `AP50` …), see `coco_metrics`.
         per_class: AP by class name; None for a class without objects.
         detections: entries of a COCO results file, in the order of the images, with the data set's ids.
         images: number of images.
-        seconds: for all images, reading and decoding included, COCO's counting not.
+        seconds: time for all images, including reading and decoding, without computing COCO's metrics.
     """
 
     metrics: dict[str, float]
@@ -40,13 +40,15 @@ class Evaluation:
 
     @property
     def images_per_second(self) -> float:
-        """Speed over all images; 0 when there were none."""
+        """Images per second over all images; 0 if there were none."""
         return self.images / self.seconds if self.seconds else 0.0
 
-    def write_detections(self, path: Path, dataset) -> None:
-        """Write the detections as a COCO results file, with the ids of the data set's annotation file.
+    def write_detections(self, path: Path, dataset: Any) -> None:
+        """Write the detections as a COCO results file, from which pycocotools computes the same metrics.
 
-        pycocotools gives the same numbers from both.
+        Args:
+            path: of the file.
+            dataset: that was evaluated on; the ids are those of its annotation file.
         """
         with whole_file(path) as stream:
             json.dump(dataset.with_own_ids(self.detections), stream)
@@ -59,17 +61,16 @@ def evaluate(
     reader: Iterable[Mapping[str, np.ndarray]],
     title: str = "evaluate",
 ) -> Evaluation:
-    """Run a model over a data set and count.
+    """Run a model on every image of a data set and compute COCO's metrics.
 
     Args:
-        predict: `predict(feed)` -> outputs; feeds are the inputs `predict.input_names`.
-        decoder: fits the outputs.
+        predict: `predict(feed)` -> outputs; the feed holds the inputs `predict.input_names`.
+        decoder: turns the outputs into detections.
         dataset: `picoquant.data.dataset.Dataset`: annotations, category ids, image ids.
         reader: batches `image [N, 3, H, W]`, `scale_factor [N, 2]`, `im_shape [N, 2]`, `image_id [N]`.
-        title: what the progress line calls it.
+        title: title of the progress line.
 
-    Raises: `WeightsError` when the model needs an input that no batch holds; `DataError` from the
-        reader.
+    Raises: `WeightsError` if the model has an input that no batch holds; `DataError` from the reader.
     """
     progress = Progress(title, len(dataset), "image")
     detections: list[dict[str, Any]] = []

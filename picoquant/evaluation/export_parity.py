@@ -1,4 +1,4 @@
-"""Does an exported model compute what the network computes?"""
+"""Checks that an exported model computes the same outputs as the network that was exported."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from picoquant.errors import PicoquantError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.postprocess import Detections, multiclass_nms
 
-# Of an output's largest value, at least of 1: scores to 1e-4, boxes to 1e-4 of the input size.
+# Relative to an output's absmax, or to 1 if that is smaller: scores to 1e-4, boxes to 1e-4 of the input size.
 TOLERANCE = 1e-4
-# Logits carry the rounding of the whole network; PicoDet-S-NPU at 416 px is 1.3e-4 off between two CPU libraries.
+# Logits hold the rounding errors of the whole network: those of PicoDet-S-NPU at 416 px differ by 1.3e-4
+# between two CPU libraries.
 LOGITS_TOLERANCE = 1e-3
-# Rounding may turn the decision between two boxes whose IoU is just the threshold, or two equal
-# scores; so some detections may differ, but each must be one of the network's candidates.
+# Rounding may change a decision of NMS if the IoU of two boxes is close to the threshold or two scores are
+# equal. So some detections may differ, but each must be one of the network's candidate boxes.
 _SAME_DECISIONS = 0.98
 
 
 def verify_export(detector: Any, folder: ModelFolder, images: np.ndarray) -> float:
-    """Compare an exported model with the network on images.
+    """Compare the outputs of an exported model with those of the network.
 
     Args:
         detector: the network that was exported, a `PicoDet`.
-        folder: what `export_model` wrote.
-        images: `[N, 3, H, W]` float32, prepared as for evaluation.
+        folder: the model folder that `export_model` wrote.
+        images: `[N, 3, H, W]` float32, preprocessed as for evaluation.
 
-    Returns: the greatest difference found, relative to the largest value of its output.
+    Returns: the largest difference of any output, relative to the absmax of that output (or to 1 if that is
+        smaller).
 
-    Raises: `PicoquantError` saying which output differs and by how much.
+    Raises: `PicoquantError` naming the output that differs, and by how much.
     """
     predictor = open_predictor(folder)
     decoder = decoder_for(predictor, folder.config)
@@ -61,10 +63,10 @@ def _compare(
     tolerance: float = TOLERANCE,
 ) -> float:
     worst = 0.0
-    for want, have, (name, _) in zip(expected, found, outputs):
-        if want.shape != have.shape:
-            raise _differs(folder, f"output {name} has shape {have.shape}, not {want.shape}")
-        difference = float(np.abs(want - have).max() / max(1.0, np.abs(want).max()))
+    for reference, exported, (name, _) in zip(expected, found, outputs):
+        if reference.shape != exported.shape:
+            raise _differs(folder, f"output {name} has shape {exported.shape}, not {reference.shape}")
+        difference = float(np.abs(reference - exported).max() / max(1.0, np.abs(reference).max()))
         if not difference <= tolerance:  # also true for NaN
             raise _differs(folder, f"output {name} differs by {difference:.2e} of its largest value")
         worst = max(worst, difference)
@@ -74,7 +76,7 @@ def _compare(
 def _compare_detections(
     boxes: np.ndarray, scores: np.ndarray, found: Detections, folder: ModelFolder
 ) -> float:
-    """One image: `[L, 4]` and `[C, L]` of the network, and what the export detects."""
+    """Compare one image: boxes `[L, 4]` and scores `[C, L]` of the network with the export's detections."""
     size = max(1.0, float(np.abs(boxes).max()))
     worst = 0.0
     for row in range(len(found)):
@@ -90,7 +92,11 @@ def _compare_detections(
 
 
 def _distance(found: Detections, row: int, scores: np.ndarray, boxes: np.ndarray, size: float) -> float:
-    """From one detection to the nearest of `scores` `[K]` with `boxes` `[K, 4]`, K >= 1."""
+    """Distance from detection `row` to the nearest candidate: `scores` `[K]`, `boxes` `[K, 4]`, K >= 1.
+
+    The distance is the larger of the difference of the scores and that of the box coordinates, divided by
+    `size`.
+    """
     box = np.abs(boxes - found.boxes[row]).max(axis=1) / size
     return float(np.maximum(np.abs(scores - found.scores[row]), box).min())
 

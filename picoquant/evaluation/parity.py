@@ -1,4 +1,4 @@
-"""The steps of a network from training to deployment, one below the other: which one loses accuracy."""
+"""The parity ladder: mAP at each step from training to deployment, to find the step that loses accuracy."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from picoquant.utils.tables import columns
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One step.
+class ParityStep:
+    """One step of the ladder.
 
     Attributes:
-        name: `qat_graph`.
-        what: in words.
-        after: the step it is compared with; empty for the first.
-        evaluation: None where it was not run.
-        change: against `after`, on the same images.
-        absent: why there is nothing to run here; not a failure.
-        failure: why it did not run though it is there.
-        note: what must be known of the numbers.
+        name: name of the step, for example `qat_graph`.
+        what: description of the step.
+        after: name of the step that it is compared with; empty for the first.
+        evaluation: its metrics and detections; None if it was not run.
+        change: the difference of its mAP to that of `after`, on the same images.
+        absent: why the step does not exist here, which is not a failure; empty if it exists.
+        failure: the error with which the step failed; empty if it did not.
+        note: a remark that is needed to read the numbers.
     """
 
     name: str
@@ -36,71 +36,71 @@ class Rung:
     note: str = ""
 
     def broken(self, max_loss: float) -> bool:
-        """Whether it failed, or lost more mAP than `max_loss` against the step before."""
+        """Whether the step failed, or has lost more mAP than `max_loss` against `after`."""
         lost = self.change is not None and self.change.difference < -max_loss
         return bool(self.failure) or lost
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """All steps.
+    """All steps of a network.
 
     Attributes:
-        rungs: in order.
-        max_loss: the mAP (0 to 1) that a step may lose.
-        images: how many were evaluated.
+        steps: in order, from training to deployment.
+        max_loss: the largest loss of mAP (0 to 1) allowed for a step.
+        images: number of images that were evaluated.
     """
 
-    rungs: tuple[Rung, ...]
+    steps: tuple[ParityStep, ...]
     max_loss: float
     images: int
 
     @property
-    def broken(self) -> tuple[Rung, ...]:
-        """The steps that lose too much or failed."""
-        return tuple(rung for rung in self.rungs if rung.broken(self.max_loss))
+    def broken(self) -> tuple[ParityStep, ...]:
+        """The steps that lose more than `max_loss` or failed."""
+        return tuple(step for step in self.steps if step.broken(self.max_loss))
 
     @property
     def conclusive(self) -> bool:
-        """Whether the first step reaches a mAP from which that much can be lost."""
-        first = next((rung.evaluation for rung in self.rungs if rung.evaluation), None)
+        """Whether the first step's mAP is above `max_loss`; otherwise no step could lose that much."""
+        first = next((step.evaluation for step in self.steps if step.evaluation), None)
         return first is not None and first.metrics["mAP"] > self.max_loss
 
     def verdict(self) -> str:
-        """One line: which step is broken, or that none is."""
+        """One line that names the broken steps, or states that there is none."""
         if not self.broken:
-            said = f"no step loses more than {self.max_loss:g} mAP"
-            return said if self.conclusive else f"{said}, but the first step has no more than that to lose"
-        said = []
-        for rung in self.broken:
-            if rung.failure:
-                said.append(f"step {rung.name} does not run: {rung.failure}")
+            ok = f"no step loses more than {self.max_loss:g} mAP"
+            return ok if self.conclusive else f"{ok}, but the first step has no more than that to lose"
+        problems = []
+        for step in self.broken:
+            if step.failure:
+                problems.append(f"step {step.name} does not run: {step.failure}")
             else:
-                change = rung.change
-                said.append(
-                    f"step {rung.name} loses {-change.difference:.4f} mAP against {rung.after} "
+                change = step.change
+                problems.append(
+                    f"step {step.name} loses {-change.difference:.4f} mAP against {step.after} "
                     f"(95 % interval {change.low:+.4f} to {change.high:+.4f}; allowed: {self.max_loss:g})"
                 )
-        return "; ".join(said)
+        return "; ".join(problems)
 
     def to_json(self) -> dict[str, Any]:
-        """`ladder` with its `steps`, and `backends.<step>` with each step's numbers."""
-        steps = []
-        for rung in self.rungs:
-            paired = rung.change.as_dict() if rung.change else {}
-            steps.append(
+        """The ladder as JSON values: `ladder` with its `steps`, and metrics in `backends.<step>`."""
+        rows = []
+        for step in self.steps:
+            paired = step.change.as_dict() if step.change else {}
+            rows.append(
                 {
-                    "name": rung.name,
-                    "what": rung.what,
-                    "after": rung.after or None,
-                    "mAP": rung.evaluation.metrics["mAP"] if rung.evaluation else None,
+                    "name": step.name,
+                    "what": step.what,
+                    "after": step.after or None,
+                    "mAP": step.evaluation.metrics["mAP"] if step.evaluation else None,
                     "difference": paired.get("difference"),
                     "interval_95": paired.get("interval_95"),
                     "told_apart": paired.get("told_apart"),
                     "lost_most": paired.get("lost_most", []),
-                    "broken": rung.broken(self.max_loss),
-                    "not_run": rung.absent or rung.failure or None,
-                    "note": rung.note,
+                    "broken": step.broken(self.max_loss),
+                    "not_run": step.absent or step.failure or None,
+                    "note": step.note,
                 }
             )
         return {
@@ -109,36 +109,36 @@ class Ladder:
                 "max_loss": self.max_loss,
                 "passed": not self.broken,
                 "conclusive": self.conclusive,
-                "broken": [rung.name for rung in self.broken],
-                "steps": steps,
+                "broken": [step.name for step in self.broken],
+                "steps": rows,
             },
-            "backends": {rung.name: rung.evaluation.metrics for rung in self.rungs if rung.evaluation},
+            "backends": {step.name: step.evaluation.metrics for step in self.steps if step.evaluation},
         }
 
     def to_text(self) -> str:
-        """For a person: a line a step, notes, the verdict."""
+        """The ladder as text: one line per step, notes, the verdict."""
         lines = [["", "mAP", "AP50", "AP75", "- before", "95 % interval", ""]]
-        for rung in self.rungs:
-            mark = "LOSES TOO MUCH" if rung.broken(self.max_loss) else ""
-            if rung.evaluation is None:
-                lines.append([rung.name, "-", "-", "-", "", "", "FAILED" if rung.failure else ""])
+        for step in self.steps:
+            mark = "LOSES TOO MUCH" if step.broken(self.max_loss) else ""
+            if step.evaluation is None:
+                lines.append([step.name, "-", "-", "-", "", "", "FAILED" if step.failure else ""])
                 continue
-            numbers = [f"{rung.evaluation.metrics[key]:.4f}" for key in ("mAP", "AP50", "AP75")]
-            change = rung.change
+            numbers = [f"{step.evaluation.metrics[key]:.4f}" for key in ("mAP", "AP50", "AP75")]
+            change = step.change
             interval = f"{change.low:+.4f} to {change.high:+.4f}" if change else ""
-            lines.append([rung.name, *numbers, f"{change.difference:+.4f}" if change else "", interval, mark])
-        said = [f"{rung.name}: {rung.what}{_after(rung, self.rungs)}" for rung in self.rungs]
-        said += [f"{rung.name}: {rung.note}" for rung in self.rungs if rung.note]
-        said += [
-            f"{rung.name}: not run, {rung.absent or rung.failure}"
-            for rung in self.rungs
-            if not rung.evaluation
+            lines.append([step.name, *numbers, f"{change.difference:+.4f}" if change else "", interval, mark])
+        notes = [f"{step.name}: {step.what}{_after(step, self.steps)}" for step in self.steps]
+        notes += [f"{step.name}: {step.note}" for step in self.steps if step.note]
+        notes += [
+            f"{step.name}: not run, {step.absent or step.failure}"
+            for step in self.steps
+            if not step.evaluation
         ]
-        return "\n\n".join([columns(lines), "\n".join(said), f"{self.images} images: {self.verdict()}"])
+        return "\n\n".join([columns(lines), "\n".join(notes), f"{self.images} images: {self.verdict()}"])
 
 
-def _after(rung: Rung, rungs: Sequence[Rung]) -> str:
-    """Said where a step is not compared with the one above it."""
-    place = rungs.index(rung)
-    above = rungs[place - 1].name if place else ""
-    return f", compared with {rung.after}" if rung.after and rung.after != above else ""
+def _after(step: ParityStep, steps: Sequence[ParityStep]) -> str:
+    """The text that names `after`, for a step that is not compared with the one above it."""
+    index = steps.index(step)
+    above = steps[index - 1].name if index else ""
+    return f", compared with {step.after}" if step.after and step.after != above else ""

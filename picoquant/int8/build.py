@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from picoquant.int8.fold import fold
-from picoquant.int8.int32_bias import quantise_bias
-from picoquant.int8.layers import BATCH_NORM, fused_layers
 from picoquant.int8.network import Int8Network, QuantizedOperator
-from picoquant.int8.operators import QuantizedOperator as Descriptor
+from picoquant.int8.operators import QuantizableOperator
+from picoquant.int8.passes.fold import fold
+from picoquant.int8.passes.int32_bias import quantise_bias
+from picoquant.int8.passes.tensors import quantised_tensors
+from picoquant.int8.passes.weights import QuantizedWeight, quantise_operator
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.tensors import quantised_tensors
-from picoquant.int8.weights import QuantizedWeight, quantise_operator
 from picoquant.paddle_program.graph import Graph, read_graph
+from picoquant.paddle_program.layers import BATCH_NORM, fused_layers
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
@@ -39,7 +39,7 @@ class Int8Source:
     folder: Path
     weights: Mapping[str, np.ndarray]
     ranges: Mapping[str, float]
-    operators: tuple[Descriptor, ...]
+    operators: tuple[QuantizableOperator, ...]
     settings: QuantAwareSettings
     ignored: frozenset[str] = frozenset()
 
@@ -130,7 +130,7 @@ def _with_biases(
 
 
 def _operator(
-    operator: Descriptor, weight: QuantizedWeight, ranges: Mapping[str, float], bits: tuple[int, int]
+    operator: QuantizableOperator, weight: QuantizedWeight, ranges: Mapping[str, float], bits: tuple[int, int]
 ) -> QuantizedOperator:
     largest = 2 ** (bits[0] - 1) - 1
     scales = weight.absmax.astype(np.float64) / largest

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import PicoquantError
-from picoquant.int8.activations import TargetTensors, target_tensors
 from picoquant.int8.network import QuantizedOperator
-from picoquant.int8.paddle_form import out_thresholds
-from picoquant.int8.paddle_reader import take_apart
+from picoquant.int8.paddle.form import out_thresholds
+from picoquant.int8.paddle.reader import take_apart
+from picoquant.int8.passes.activations import TargetTensors, target_tensors
 from picoquant.paddle_program.graph import read_graph
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program

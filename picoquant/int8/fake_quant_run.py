@@ -19,8 +19,8 @@ from picoquant.int8.network import Int8Network
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.onednn import use_onednn
-from picoquant.paddle_program.static import (
+from picoquant.paddle_program.static.onednn import use_onednn
+from picoquant.paddle_program.static.programs import (
     InferenceModel,
     Inserter,
     load_model,

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from picoquant.errors import ConfigError
-from picoquant.int8.operators import QuantizedOperator, quantizable_operators
+from picoquant.int8.operators import QuantizableOperator, quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.program import KEPT_FLOAT
 
@@ -24,7 +24,7 @@ LOG = logging.getLogger("picoquant")
 _NEAREST = 3
 
 
-def layer_names(operators: Sequence[QuantizedOperator]) -> tuple[str, ...]:
+def layer_names(operators: Sequence[QuantizableOperator]) -> tuple[str, ...]:
     """The name of each operator's layer; with its place behind it where layers share a weight."""
     weights = [operator.weight for operator in operators]
     names = [weight.rsplit(".", 1)[0] for weight in weights]
@@ -35,14 +35,16 @@ def layer_names(operators: Sequence[QuantizedOperator]) -> tuple[str, ...]:
 
 
 def with_same_weight(
-    chosen: Iterable[QuantizedOperator], operators: Sequence[QuantizedOperator]
-) -> tuple[QuantizedOperator, ...]:
+    chosen: Iterable[QuantizableOperator], operators: Sequence[QuantizableOperator]
+) -> tuple[QuantizableOperator, ...]:
     """The chosen operators and those that share a weight with one, in the network's order."""
     weights = {operator.weight for operator in chosen}
     return tuple(operator for operator in operators if operator.weight in weights)
 
 
-def choose(patterns: Sequence[str], operators: Sequence[QuantizedOperator]) -> tuple[QuantizedOperator, ...]:
+def choose(
+    patterns: Sequence[str], operators: Sequence[QuantizableOperator]
+) -> tuple[QuantizableOperator, ...]:
     """The operators that names and patterns (`*`, `?`, `[…]`) mean, in the network's order.
 
     Raises: `ConfigError` for one that means none (with the nearest names), and when nothing is left for INT8.

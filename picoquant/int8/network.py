@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.int8.layers import FusedLayer, fused_layers
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.edit import for_one_image
 from picoquant.paddle_program.graph import Graph, read_graph
+from picoquant.paddle_program.layers import FusedLayer, fused_layers
 
 
 @dataclass(frozen=True)

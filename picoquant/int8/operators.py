@@ -7,13 +7,13 @@ from typing import Any
 
 from picoquant.errors import WeightsError
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import input_names, output_names
+from picoquant.paddle_program.static.programs import input_names, output_names
 
 _AXIS_1 = ("conv2d_transpose", "mul", "matmul", "matmul_v2")
 
 
 @dataclass(frozen=True)
-class QuantizedOperator:
+class QuantizableOperator:
     """An operator that runs in INT8.
 
     Attributes:
@@ -41,7 +41,7 @@ def quantised_name(variable: str) -> str:
     return f"{variable}.quantized.dequantized"
 
 
-def quantizable_operators(program: Any, settings: QuantAwareSettings) -> tuple[QuantizedOperator, ...]:
+def quantizable_operators(program: Any, settings: QuantAwareSettings) -> tuple[QuantizableOperator, ...]:
     """The operators of a program that become INT8, in its order.
 
     Raises: `WeightsError` when there is none, the program is quantised already, or a convolution's weight is
@@ -61,7 +61,7 @@ def quantizable_operators(program: Any, settings: QuantAwareSettings) -> tuple[Q
         computed = [name for name in names if name not in stored]
         if len(stored) == 1 and len(computed) == 1:
             axis = _channel_axis(op) if settings.weight_quantize_type == "channel_wise_abs_max" else -1
-            found.append(QuantizedOperator(op.type, output_names(op)[0], computed[0], stored[0], axis))
+            found.append(QuantizableOperator(op.type, output_names(op)[0], computed[0], stored[0], axis))
         elif "conv" in op.type and not stored:
             raise WeightsError(
                 f"{op.type} {output_names(op)[0]} cannot be quantised: its weight {names[-1]} is computed, not "

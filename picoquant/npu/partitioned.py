@@ -1,7 +1,8 @@
-"""A network as opt partitioned it: read from the program that opt writes with `--optimize_out_type=protobuf`.
+"""A network as opt partitioned it, read from the program that opt writes with `--optimize_out_type=protobuf`.
 
-There, each NPU piece is one `subgraph` operator whose own block holds the piece's operators; conversions are
-`calib` (numbers), `io_copy` and `layout` operators; everything else runs on the CPU.
+In that program each NPU subgraph is one `subgraph` operator, and a block of its own holds the subgraph's
+operators. Conversions are `calib` (data type), `io_copy` and `layout` operators; everything else runs on the
+CPU.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from picoquant.errors import ToolError, WeightsError
 from picoquant.paddle_program.graph import (
     FEED,
     FETCH,
+    Graph,
     Operator,
     Tensor,
     read_operator,
@@ -26,7 +28,7 @@ from picoquant.paddle_program.program import read_program
 NPU, CPU, CONVERSION, BORDER = "npu", "cpu", "conversion", "border"
 _CONVERSIONS = ("calib", "io_copy", "layout")
 _KERNEL = "__@kernel_type_attr@__"
-# What opt appends to the name of a tensor that it has converted or copied.
+# Suffixes that opt appends to the name of a tensor that it converts or copies.
 _CONVERTED = ("/precision_trans", "/target_trans", "/layout_trans")
 
 
@@ -36,8 +38,8 @@ class PlacedOperator(Operator):
 
     Attributes:
         place: `npu`, `cpu`, `conversion`, or `border` for feed and fetch.
-        subgraph: which NPU piece, from 0; -1 elsewhere.
-        kernel: opt's name of its kernel, for example `fp32_to_int8` of a calib.
+        subgraph: index of its NPU subgraph, from 0; -1 if it is not on the NPU.
+        kernel: opt's name for its kernel, for example `fp32_to_int8` of a `calib`.
     """
 
     place: str = CPU
@@ -46,18 +48,18 @@ class PlacedOperator(Operator):
 
     @property
     def line(self) -> str:
-        """The operator in a partition file: `type:inputs:outputs`."""
+        """The operator's line in a partition file, `type:inputs:outputs`; the inputs are left out."""
         return f"{self.op_type}::{','.join(self.results)}"
 
 
 @dataclass(frozen=True)
 class PartitionedGraph:
-    """A network as opt left it.
+    """A network as opt partitioned it.
 
     Attributes:
-        operators: in the order of running, those of the subgraphs in place of the subgraph.
-        tensors: by name.
-        inputs, outputs: names of the network's own, as opt's program feeds and fetches them.
+        operators: in execution order; each `subgraph` operator is replaced by the operators in its block.
+        tensors: all tensors, by name.
+        inputs, outputs: names of the network's inputs and outputs, as opt's program feeds and fetches them.
     """
 
     operators: tuple[PlacedOperator, ...]
@@ -66,36 +68,43 @@ class PartitionedGraph:
     outputs: tuple[str, ...]
 
     def at(self, place: str) -> tuple[PlacedOperator, ...]:
-        """The operators of one place."""
+        """The operators with this `place`, in execution order."""
         return tuple(op for op in self.operators if op.place == place)
 
     @property
     def subgraphs(self) -> tuple[tuple[PlacedOperator, ...], ...]:
-        """The operators of each NPU piece."""
+        """The operators of each NPU subgraph."""
         on_npu = self.at(NPU)
         count = max((op.subgraph for op in on_npu), default=-1) + 1
         return tuple(tuple(op for op in on_npu if op.subgraph == index) for index in range(count))
 
+    @property
+    def graph(self) -> Graph:
+        """The network as a `Graph`, without feed and fetch; its operators are still `PlacedOperator`s."""
+        inside = tuple(op for op in self.operators if op.place != BORDER)
+        return Graph(inside, self.tensors, self.inputs, self.outputs)
+
     def tensor(self, name: str) -> Tensor:
-        """A tensor by its name; of one that opt's program does not list nothing is known."""
+        """A tensor by name; a `Tensor` of unknown shape and type if opt's program does not list it."""
         return self.tensors.get(name) or Tensor(name, None, "", False)
 
 
 def plain_name(name: str) -> str:
-    """A tensor's name without what opt appended for a conversion."""
+    """A tensor's name without the suffixes that opt appends for conversions."""
     for mark in _CONVERTED:
         name = name.partition(mark)[0]
     return name
 
 
 def read_partitioned(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> PartitionedGraph:
-    """Read what `OptTool.run(…, out_type="protobuf")` wrote.
+    """Read the program that `OptTool.run` writes with `out_type="protobuf"`.
 
     Args:
-        folder: what it wrote.
-        shapes: of the tensors of the program that opt was given; opt does not list all of them.
+        folder: the output folder of opt.
+        shapes: shapes of the tensors of the program that was passed to opt; opt's own program lacks some of
+            them.
 
-    Raises: `ToolError` when it is not what this reads.
+    Raises: `WeightsError` if the program cannot be read, `ToolError` if its weights cannot.
     """
     program = read_program(folder / "model")
     main = program.blocks[0]
@@ -110,13 +119,15 @@ def read_partitioned(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Par
             operators.append(_placed(op, BORDER))
         else:
             operators.append(_placed(op, CONVERSION if op.type.startswith(_CONVERSIONS) else CPU))
-    return _graph(operators, _known(read_tensors(main), _stored_types(program, folder / "params"), shapes))
+    return _graph(
+        operators, _completed(read_tensors(main), _stored_types(program, folder / "params"), shapes)
+    )
 
 
 def unpartitioned(program: Any) -> PartitionedGraph:
-    """A program as it is given to opt, in the same form, everything on the CPU.
+    """A program before opt partitions it, as a `PartitionedGraph` with every operator on the CPU.
 
-    opt lets tensors that run on the CPU share names to save memory; here each has its own name and shape.
+    opt lets tensors on the CPU share names to save memory; here each tensor has its own name and shape.
     """
     main = program.blocks[0]
     operators = [_placed(op, BORDER if op.type in (FEED, FETCH) else CPU) for op in main.ops]
@@ -142,10 +153,10 @@ def _placed(op: Any, place: str, subgraph: int = -1) -> PlacedOperator:
     )
 
 
-def _known(
+def _completed(
     tensors: Mapping[str, Tensor], stored_types: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Tensor]:
-    """Tensors with the types of the stored values, and the shapes that opt's program lacks."""
+    """Tensors with the types of the stored values and with the shapes that opt's program lacks."""
     return {
         name: replace(
             tensor,
@@ -157,7 +168,7 @@ def _known(
 
 
 def _stored_types(program: Any, path: Path) -> dict[str, str]:
-    """The types of the stored values: opt's program calls them float where the file holds INT8."""
+    """The types of the stored values; opt's program declares float even where the weights file holds INT8."""
     try:
         return {name: value.dtype.name for name, value in read_params(program, path).items()}
     except WeightsError as error:

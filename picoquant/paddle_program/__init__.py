@@ -1,1 +1,1 @@
-"""Paddle inference programs: read, check, edit, run, write."""
+"""Paddle inference programs: reading, checking, editing, running and writing them."""

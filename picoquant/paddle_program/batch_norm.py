@@ -1,4 +1,4 @@
-"""What a batch-norm is in test mode: a factor and a shift for each channel."""
+"""Batch-norm in test mode as a factor and a shift per channel."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ PARTS = ("Scale", "Bias", "Mean", "Variance")
 def factor_and_shift(
     parts: Mapping[str, np.ndarray], epsilon: float, bias: np.ndarray | float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`factor` `[C]` float64 and `shift` `[C]` float32, with which batch-norm of `x + bias` is `factor * x + shift`.
+    """Factor and shift with which batch-norm of `x + bias` equals `factor * x + shift`.
 
     Args:
-        parts: `[C]` each, by the slots of Paddle's operator (`PARTS`).
-        epsilon: of the operator.
-        bias: added before it, `[C]`; 0 for none.
+        parts: the operator's stored values, `[C]` each, by the slots of Paddle's operator (`PARTS`).
+        epsilon: the operator's attribute.
+        bias: `[C]`, added to `x` before the batch-norm; 0 for none.
+
+    Returns: factor `[C]` float64 and shift `[C]` float32.
     """
     gamma, beta, mean, variance = (parts[slot].astype(np.float64) for slot in PARTS)
     factor = gamma / np.sqrt(variance + epsilon)

@@ -1,4 +1,4 @@
-"""Edit a saved program (`ProgramDesc`) as it is, without loading its weights or losing attributes."""
+"""Edits a saved program (`ProgramDesc`) without loading its weights and without losing attributes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from picoquant.errors import WeightsError
 from picoquant.paddle_program.program import KEPT_FLOAT, read_program
 from picoquant.paddle_program.validate import require_sound
 
-# What Paddle notes of building, training and its own CPU and GPU kernels: nothing that Paddle Lite or Paddle's
-# CPU runtime needs, but up to a third of a `.nb`. op_callstack holds folder names.
+# Attributes for building, training and Paddle's own CPU and GPU kernels. Neither Paddle Lite nor Paddle's CPU
+# runtime reads them, but they are up to a third of a `.nb`; op_callstack also holds folder names.
 _DROPPED = {
     "op_callstack", "op_device", "op_namescope", "op_role", "op_role_var", "use_mkldnn", "mkldnn_data_type",
     "use_quantizer", "Scale_in", "Scale_out", "Scale_x", "Scale_y", "Scale_in_eltwise", "Scale_weights",
@@ -22,33 +22,33 @@ _DROPPED = {
 
 
 def batch_of_one(path: Path, input_size: Sequence[int]) -> Any:
-    """A saved program for one image at a time, see `for_one_image`.
+    """Read a saved program and set its batch size to one, see `for_one_image`.
 
     Args:
-        path: a `.pdmodel`.
-        input_size: height and width, pixels, for an input that leaves them open.
+        path: a `.pdmodel` file.
+        input_size: height and width in pixels, for an input with a variable size.
 
     Returns: a `ProgramDesc` message.
 
-    Raises: `WeightsError` when the file is no program or cannot take one image of that size.
+    Raises: `WeightsError` if the file is no program or does not accept one image of that size.
     """
     program = read_program(path)
-    require_sound(program, path)  # paddle itself would crash on it
+    require_sound(program, path)  # Paddle itself would crash on a damaged program
     return for_one_image(program, input_size, str(path))
 
 
 def for_one_image(program: Any, input_size: Sequence[int], where: str) -> Any:
-    """A copy of a sound program for one image at a time, with every shape known.
+    """A copy of a program with batch size one, in which every shape is known.
 
-    Attributes at their default, which Paddle leaves out and Paddle Lite needs, are written; those of building,
-    training and Paddle's own kernels are left out.
+    Paddle leaves out attributes at their default value, but Paddle Lite requires them: they are written.
+    Attributes for building, training and Paddle's own kernels are removed.
 
     Args:
-        program: a `ProgramDesc` message, see `validate.require_sound`.
-        input_size: height and width, pixels, for an input that leaves them open.
-        where: what to call the program in messages.
+        program: a `ProgramDesc` message that `validate.require_sound` accepts.
+        input_size: height and width in pixels, for an input with a variable size.
+        where: name of the program in error messages.
 
-    Raises: `WeightsError` when it cannot take one image of that size.
+    Raises: `WeightsError` if the program does not accept one image of that size.
     """
     from paddle.base import core
 
@@ -85,30 +85,30 @@ def for_one_image(program: Any, input_size: Sequence[int], where: str) -> Any:
 def _one_image(shape: list[int], input_size: Sequence[int]) -> list[int]:
     shape = [1, *shape[1:]]
     if len(shape) == 4:
-        shape[2:] = [size if given == -1 else given for given, size in zip(shape[2:], input_size)]
+        shape[2:] = [size if length == -1 else length for length, size in zip(shape[2:], input_size)]
     return shape
 
 
 def without_hard_swish(program: Any) -> None:
-    """Write each hard-swish as hard-sigmoid times its input, which ONNX has had long before opset 14.
+    """Replace each hard-swish by hard-sigmoid times its input: ONNX has HardSwish only from opset 14 on.
 
-    `x * clip(x + offset, 0, threshold) / scale` is `x * clip(x / scale + offset / scale, 0, 1)` where threshold
-    and scale are equal, as in every published network; others stay.
+    `x * clip(x + offset, 0, threshold) / scale` equals `x * clip(x / scale + offset / scale, 0, 1)` if
+    threshold and scale are equal, as in every published network; other hard-swishes are left unchanged.
 
     Args:
-        program: a `ProgramDesc`; changed in place.
+        program: a `ProgramDesc` message; changed in place.
     """
     from paddle.base.proto import framework_pb2
 
     block = program.blocks[0]
     shapes = {variable.name: variable for variable in block.vars}
-    place = 0
-    while place < len(block.ops):
-        op = block.ops[place]
+    index = 0
+    while index < len(block.ops):
+        op = block.ops[index]
         values = {attribute.name: attribute.f for attribute in op.attrs}
         scale = values.get("scale", 6.0)
         if op.type != "hard_swish" or values.get("threshold", 6.0) != scale:
-            place += 1
+            index += 1
             continue
         source, result = (slots[0].arguments[0] for slots in (op.inputs, op.outputs))
         gate = block.vars.add()
@@ -125,37 +125,41 @@ def without_hard_swish(program: Any) -> None:
         del op.attrs[:]
         op.attrs.add(name="slope", type=framework_pb2.FLOAT, f=1 / scale)
         op.attrs.add(name="offset", type=framework_pb2.FLOAT, f=values.get("offset", 3.0) / scale)
-        later = [type(op).FromString(other.SerializeToString()) for other in block.ops[place + 1 :]]
-        del block.ops[place + 1 :]
+        later = [type(op).FromString(other.SerializeToString()) for other in block.ops[index + 1 :]]
+        del block.ops[index + 1 :]
         block.ops.extend([product, *later])
-        place += 2
+        index += 2
 
 
 def smaller_for_opt(program: Any) -> Any:
-    """A copy without attributes that Paddle Lite does not read; opt makes the same network of it.
+    """A copy without attributes that Paddle Lite does not read; opt writes the same network for it.
 
-    Of convolutions `is_test` and `quantization_type`, and `data_format` and `padding_algorithm` at the values that
-    its operator and its NNAdapter converter have without them (`lite/operators/conv_op.h`,
-    `lite/kernels/nnadapter/converter/conv2d.cc`); and a result's range where `out_threshold` says the same.
+    Removed are, from convolutions, `is_test` and `quantization_type`, and `data_format` and
+    `padding_algorithm` at the values that are the default of Paddle Lite's operator and of its NNAdapter
+    converter (`lite/operators/conv_op.h`, `lite/kernels/nnadapter/converter/conv2d.cc`); and the range of a
+    result if it is equal to `out_threshold`.
+
+    Args:
+        program: a `ProgramDesc` message; left unchanged.
     """
     copy = type(program).FromString(program.SerializeToString())
     for op in (op for block in copy.blocks for op in block.ops):
-        gone = set()
+        removed = set()
         for attribute in op.attrs:
             if op.type in ("conv2d", "depthwise_conv2d"):
                 default = {"data_format": "NCHW", "padding_algorithm": "EXPLICIT"}.get(attribute.name)
                 if attribute.name in ("is_test", "quantization_type") or attribute.s == default:
-                    gone.add(attribute.name)
-        known = next((attribute.f for attribute in op.attrs if attribute.name == "out_threshold"), None)
+                    removed.add(attribute.name)
+        threshold = next((attribute.f for attribute in op.attrs if attribute.name == "out_threshold"), None)
         for attribute in op.attrs:
-            if attribute.name in ("Out0_threshold", "Output0_threshold") and attribute.f == known:
-                gone.add(attribute.name)
-        kept = [attribute for attribute in op.attrs if attribute.name not in gone]
+            if attribute.name in ("Out0_threshold", "Output0_threshold") and attribute.f == threshold:
+                removed.add(attribute.name)
+        kept = [attribute for attribute in op.attrs if attribute.name not in removed]
         del op.attrs[:]
         op.attrs.extend(kept)
     return copy
 
 
 def write_program(program: Any, path: Path) -> None:
-    """Write a `ProgramDesc`, the same bytes for the same content."""
+    """Write a `ProgramDesc` message; the same content always results in the same bytes."""
     Path(path).write_bytes(program.SerializeToString(deterministic=True))

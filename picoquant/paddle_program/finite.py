@@ -1,4 +1,4 @@
-"""Values that are no finite numbers, found where they are rather than by a mAP of 0."""
+"""Finds stored values that are NaN or infinite, which would otherwise only show as a mAP of 0."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from picoquant.paddle_program.program import read_program
 
 
 def require_finite_params(folder: ModelFolder) -> None:
-    """Look at the stored values of an exported model.
+    """Check that all stored values of an exported model are finite.
 
-    Raises: `WeightsError` naming the first one that is not finite; or when the file is damaged or another
-        program's, on which paddle itself might crash.
+    Raises: `WeightsError` naming the first variable that is not finite; or if the file is damaged or belongs
+        to another program, on which Paddle itself might crash.
     """
     try:
         values = read_params(read_program(folder.model), folder.params)
@@ -29,6 +29,14 @@ def require_finite_params(folder: ModelFolder) -> None:
 
 
 def require_finite(values: Mapping[str, np.ndarray], path: Path) -> None:
+    """Check that all values are finite.
+
+    Args:
+        values: arrays of any type by variable.
+        path: their file, for error messages.
+
+    Raises: `WeightsError` naming the first variable that is not finite.
+    """
     for name, value in values.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise WeightsError(

@@ -1,4 +1,4 @@
-"""The operators and tensors of a Paddle program as plain values: who computes what from what."""
+"""The graph of a Paddle program: its operators and tensors as plain values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 FEED, FETCH = "feed", "fetch"
-# Results that only training reads, and shapes: never numbers that a device computes with.
+# Slots of outputs that only training reads, or that hold shapes: a device never computes with them.
 BOOKKEEPING = ("XShape", "MeanOut", "VarianceOut", "SavedMean", "SavedVariance", "ReserveSpace")
 
 
@@ -19,9 +19,10 @@ class Tensor:
     """A tensor of the network.
 
     Attributes:
-        shape: as the program has it; -1 for a size that is not known; None where nothing is known.
-        dtype: `float32`, `int8`, …; of a stored tensor that of the values in the file; empty where not known.
-        stored: whether it is a weight or another constant of the model's files.
+        name: name of the tensor.
+        shape: the shape in the program, -1 for an unknown length; None if the shape is unknown.
+        dtype: `float32`, `int8`, …; for a stored tensor the type of the values in the file; empty if unknown.
+        stored: whether it is a weight or another constant in the model's files.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        """Elements; 0 where the shape is not known."""
+        """Number of elements; 0 if the shape is unknown."""
         return 0 if self.shape is None else max(0, int(np.prod(self.shape)))
 
 
@@ -40,10 +41,10 @@ class Operator:
     """An operator.
 
     Attributes:
-        name: its first result, which names it in messages and in partition files.
+        name: name of its first result, which identifies it in messages and in partition files.
         op_type: its type, for example `conv2d`.
         inputs, outputs: (slot with position, tensor), for example `("Input0", "relu6_1.tmp_0")`.
-        attributes: by name; scales are `<slot><position>_scale`.
+        attributes: values by name; scales are `<slot><position>_scale`.
     """
 
     name: str
@@ -53,16 +54,16 @@ class Operator:
     attributes: Mapping[str, Any]
 
     def input(self, slot: str) -> str | None:
-        """The tensor at a slot with its position (`Filter0`); None where there is none."""
+        """Name of the input tensor at a slot with its position (`Filter0`); None if there is none."""
         return dict(self.inputs).get(slot)
 
     @property
     def results(self) -> tuple[str, ...]:
-        """The tensors that are computed, without `BOOKKEEPING`."""
+        """Names of the output tensors, without those in `BOOKKEEPING` slots."""
         return tuple(name for slot, name in self.outputs if not slot.startswith(BOOKKEEPING))
 
     def scale(self, slot: str) -> tuple[float, ...] | None:
-        """The scale of an input or result, one value or one a channel; None: it has none."""
+        """The scale of an input or output, one value or one per channel; None if it has none."""
         value = self.attributes.get(f"{slot}_scale")
         return None if value is None else tuple(np.atleast_1d(value).tolist())
 
@@ -72,9 +73,9 @@ class Graph:
     """A network.
 
     Attributes:
-        operators: in the order of running, without feed and fetch.
-        tensors: by name.
-        inputs, outputs: names of the network's own.
+        operators: in execution order, without feed and fetch.
+        tensors: all tensors, by name.
+        inputs, outputs: names of the network's inputs and outputs.
     """
 
     operators: tuple[Operator, ...]
@@ -83,16 +84,16 @@ class Graph:
     outputs: tuple[str, ...]
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor by its name; nothing is known of one that the program does not list."""
+        """A tensor by name; a `Tensor` of unknown shape and type if the program does not list it."""
         return self.tensors.get(name) or Tensor(name, None, "", False)
 
     def is_activation(self, name: str) -> bool:
-        """Whether a tensor holds floating point numbers that are computed, not stored."""
+        """Whether a tensor is computed, not stored, and has the type float32."""
         tensor = self.tensors.get(name)
         return tensor is not None and not tensor.stored and tensor.dtype == "float32"
 
     def users(self, name: str) -> tuple[Operator, ...]:
-        """The operators that read a tensor, in order."""
+        """The operators that read a tensor, in execution order."""
         return self._users.get(name, ())
 
     def producer(self, name: str) -> Operator | None:
@@ -123,11 +124,11 @@ def read_graph(program: Any) -> Graph:
 
 
 def graph_of(program: Any, feeds: Sequence[str], fetches: Sequence[str] = ()) -> Graph:
-    """The graph of a static program as Paddle holds it.
+    """The graph of a static program in memory.
 
     Args:
-        program: a `paddle.static.Program`; its own feed and fetch operators count first.
-        feeds, fetches: its inputs and outputs where it has no such operators.
+        program: a `paddle.static.Program`.
+        feeds, fetches: names of its inputs and outputs, used if it has no feed or fetch operators.
     """
     from paddle.base.proto import framework_pb2
 
@@ -154,7 +155,7 @@ def _slots(slots: Any) -> tuple[tuple[str, str], ...]:
     )
 
 
-# The field of each of framework.proto's `AttrType`, from 0; those for variables are left out.
+# The field that holds the value for each `AttrType` of framework.proto, from 0; empty for types of variables.
 _FIELDS = (
     "i", "f", "s", "ints", "floats", "strings", "b", "bools", "block_idx", "l", "blocks_idx", "longs",
     "float64s", "", "", "float64",
@@ -162,7 +163,7 @@ _FIELDS = (
 
 
 def read_attributes(op: Any) -> dict[str, Any]:
-    """Values by name, read from the field that each attribute's type names."""
+    """The attributes of an `OpDesc` message by name, lists as tuples; but for those that are variables."""
     values = {}
     for attribute in op.attrs:
         field = _FIELDS[attribute.type] if attribute.type < len(_FIELDS) else ""
@@ -188,7 +189,7 @@ def read_tensors(block: Any) -> dict[str, Tensor]:
         if var.type.HasField("lod_tensor") and var.type.type == framework_pb2.VarType.LOD_TENSOR:
             tensor = var.type.lod_tensor.tensor
             dtype = _DTYPES.get(names(tensor.data_type), "")
-            # A tensor of rank 0 is written without sizes, as one is of which none are known.
+            # A tensor of rank 0 has no dims, like one of unknown shape: the two cannot be told apart.
             shape = tuple(tensor.dims) or None
             tensors[var.name] = Tensor(var.name, shape, dtype, var.persistable)
     return tensors

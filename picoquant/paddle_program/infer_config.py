@@ -1,7 +1,7 @@
-"""`infer_cfg.yml`: what stands beside an exported model, with PaddleDetection's keys.
+"""`infer_cfg.yml`: preprocessing and labels of an exported model, with PaddleDetection's keys.
 
-Source of the keys: `ppdet/engine/export_utils.py` of PaddleDetection 2.6, which the deployment
-programs of PaddleDetection and Paddle Lite read. PaddleX, and PaddleDetection from 2.8 on, write the same keys and
+Source of the keys: `ppdet/engine/export_utils.py` of PaddleDetection 2.6; the deployment programs of
+PaddleDetection and Paddle Lite read them. PaddleX, and PaddleDetection from 2.8 on, write the same keys and
 `Global.model_name` into `inference.yml`.
 """
 
@@ -26,26 +26,27 @@ _NEEDED = "Preprocess (Resize with target_size, NormalizeImage), label_list, fpn
 
 @dataclass(frozen=True)
 class InferConfig:
-    """How a model's input is made and how its output is to be read.
+    """Preprocessing of a model's input and interpretation of its outputs.
 
     Attributes:
         input_size: height and width of the network's input, pixels.
         labels: class names, in the order of the class indices.
-        mean, std: of the normalisation, R G B, after the division by 255 where `is_scale`.
+        mean, std: normalisation of R, G and B, after the division by 255 if `is_scale`.
         is_scale: whether pixels are divided by 255.
         interp: OpenCV's number of the interpolation (1 linear, 2 cubic).
-        keep_ratio: whether the image keeps its proportions in the resize.
-        pad_stride: the input is padded to a multiple of this; 0: not at all.
-        strides: pixels per cell of the head's levels.
-        nms: what post-processing outside the model is to use.
-        arch: `PicoDet` where decoding and NMS are outside the model, `GFL` where they are inside:
-            so PaddleDetection's deployment programs tell the two.
-        draw_threshold: the score from which a demo draws a box.
+        keep_ratio: whether the resize keeps the image's aspect ratio.
+        pad_stride: the input is padded to a multiple of this; 0 for no padding.
+        strides: pixels per cell for each feature map of the head.
+        nms: settings for post-processing outside the model.
+        arch: `PicoDet` if decoding and NMS are outside the model, `GFL` if they are inside; this is how
+            PaddleDetection's deployment programs distinguish the two.
+        draw_threshold: smallest score of a box that a demo draws.
         metric: PaddleDetection's name of the metric.
-        raw_outputs: what the class outputs of a model without post-processing are: `logits`, which
-            sigmoid, product with the alignment's and root turn into scores, or `scores`, 0 to 1, as
-            PaddleDetection's exports have them. PaddleDetection has no such key, and only `logits` is
-            written.
+        raw_outputs: the class outputs of a model without post-processing: `scores`, 0 to 1, as in
+            PaddleDetection's exports, or `logits`, where score = sqrt(sigmoid(class) * sigmoid(alignment)).
+            PaddleDetection has no such key; it is written only for `logits`.
+
+    Raises: `ConfigError` naming the attribute with an invalid value.
     """
 
     input_size: tuple[int, int]
@@ -64,8 +65,8 @@ class InferConfig:
     raw_outputs: str = "scores"
 
     def __post_init__(self) -> None:
-        _check_whole("target_size", self.input_size, 2)
-        _check_whole("fpn_stride", self.strides, None)
+        _check_positive("target_size", self.input_size, 2)
+        _check_positive("fpn_stride", self.strides, None)
         if self.raw_outputs not in RAW_OUTPUTS:
             raise ConfigError(f"raw_outputs is {self.raw_outputs!r}: {' or '.join(RAW_OUTPUTS)} is expected")
         if not self.labels:
@@ -100,7 +101,7 @@ class InferConfig:
             "metric": self.metric,
             "use_dynamic_shape": False,
             "arch": self.arch,
-            "min_subgraph_size": 3,  # of TensorRT, the value PaddleDetection gives PicoDet
+            "min_subgraph_size": 3,  # for TensorRT; PaddleDetection's value for PicoDet
             "Preprocess": steps,
             "label_list": list(self.labels),
             "NMS": {
@@ -116,9 +117,13 @@ class InferConfig:
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any], where: str = FILE_NAME) -> InferConfig:
-        """Read what this class or PaddleDetection's `export_model.py` has written.
+        """Read a mapping that `to_mapping` or PaddleDetection's `export_model.py` has written.
 
-        Raises: `WeightsError` that names the file and the key.
+        Args:
+            values: content of the file.
+            where: name of the file in error messages.
+
+        Raises: `WeightsError` naming the file and the key.
         """
         listed = _get(values, "Preprocess", list, where)
         for step in listed:
@@ -132,7 +137,7 @@ class InferConfig:
             raise WeightsError(f"{where}: Preprocess has no Resize, so the input size is unknown")
         resize, normalise = steps["Resize"], steps.get("NormalizeImage", {})
         mean, std = _normalisation(steps, where)
-        given = _given(values, where)
+        optional = _optional_fields(values, where)
         try:
             return cls(
                 input_size=tuple(_get(resize, "target_size", list, f"{where}: Preprocess Resize")),
@@ -143,27 +148,27 @@ class InferConfig:
                 interp=int(resize.get("interp", 1)),
                 keep_ratio=bool(resize.get("keep_ratio", False)),
                 pad_stride=int(steps.get("PadStride", {}).get("stride", 0)),
-                **given,
+                **optional,
             )
         except (TypeError, ValueError, ConfigError) as error:
             raise WeightsError(f"{where}: {error}") from error
 
 
-def _given(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """The fields that have a default and are in the file."""
-    given: dict[str, Any] = {
+def _optional_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """The fields with a default value that are in the file."""
+    optional: dict[str, Any] = {
         name: values[name] for name in ("arch", "draw_threshold", "metric", "raw_outputs") if name in values
     }
     if "fpn_stride" in values:
-        given["strides"] = tuple(_get(values, "fpn_stride", list, where))
+        optional["strides"] = tuple(_get(values, "fpn_stride", list, where))
     if values.get("NMS"):
         named = _get(values, "NMS", dict, where)
         nms = {one.name: named[one.name] for one in fields(NmsSettings) if one.name in named}
         try:
-            given["nms"] = NmsSettings(**nms)
+            optional["nms"] = NmsSettings(**nms)
         except ConfigError as error:
             raise WeightsError(f"{where}: {error}") from error
-    return given
+    return optional
 
 
 def _normalisation(steps: dict[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -182,14 +187,14 @@ def _numbers(values: dict[str, Any], key: str, where: str) -> tuple[float, ...]:
         raise WeightsError(f"{where}: {key} is {listed!r}: numbers expected") from error
 
 
-def _get(values: dict[str, Any], key: str, kind: type, where: str) -> Any:
+def _get(values: dict[str, Any], key: str, expected: type, where: str) -> Any:
     value = values.get(key)
-    if not isinstance(value, kind):
-        raise WeightsError(f"{where}: {key} is missing or no {kind.__name__} (found {value!r})")
+    if not isinstance(value, expected):
+        raise WeightsError(f"{where}: {key} is missing or no {expected.__name__} (found {value!r})")
     return value
 
 
-def _check_whole(name: str, values: tuple[int, ...], count: int | None) -> None:
+def _check_positive(name: str, values: tuple[int, ...], count: int | None) -> None:
     whole = all(isinstance(value, int) and value > 0 for value in values)
     if not values or not whole or (count is not None and len(values) != count):
         what = f"{count} whole numbers" if count else "whole numbers"
@@ -213,10 +218,10 @@ def find_infer_config(folder: Path, model: str = "") -> Path | None:
 
 
 def read_infer_config(folder: Path, model: str = "") -> InferConfig:
-    """`infer_cfg.yml` or `inference.yml` of a model folder, see `find_infer_config`; where both are there a line says
-    which is used.
+    """Read `infer_cfg.yml` or `inference.yml` of a model folder, see `find_infer_config`; where both are there a line
+    says which is used.
 
-    Raises: `WeightsError` when it is absent (which settings would have been in it) or unusable.
+    Raises: `WeightsError` if it is missing (lists the settings that it would hold) or invalid.
     """
     path = find_infer_config(folder, model)
     if path is None:
@@ -233,14 +238,17 @@ def read_infer_config(folder: Path, model: str = "") -> InferConfig:
 
 
 def write_infer_config(config: InferConfig, folder: Path) -> Path:
-    """Write `infer_cfg.yml` into a model folder and return its path."""
+    """Write `infer_cfg.yml` into a model folder; returns its path."""
     path = Path(folder) / FILE_NAME
     write_text(path, dump_yaml(config.to_mapping()))
     return path
 
 
 def normalisation(config: InferConfig) -> dict[str, dict[str, list[float]]]:
-    """Mean and standard deviation for pixels that count 0 to 255, and for pixels that count 0 to 1."""
+    """Mean and standard deviation (R, G, B) for pixels of 0 to 255 and for pixels of 0 to 1.
+
+    Returns: `pixels_0_255` and `pixels_0_1`, each with `mean` and `std`.
+    """
     mean, std = list(config.mean), list(config.std)
     if config.is_scale:
         small, large = (mean, std), ([v * 255 for v in mean], [v * 255 for v in std])

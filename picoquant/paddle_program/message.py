@@ -1,13 +1,13 @@
-"""Operators and variables of a `ProgramDesc` message, written as Paddle itself writes them."""
+"""New operators, attributes and variables of a `ProgramDesc` message, written and ordered as Paddle does."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# What Paddle writes of every operator; nothing of it has an effect outside training.
+# Attributes that Paddle writes for every operator; they have no effect outside training.
 _ALWAYS = {"op_device": "", "op_namescope": "/", "op_role": 0, "op_role_var": [], "with_quant_attr": False}
-# Attributes that Paddle keeps before all others.
+# Attributes that Paddle writes before all others.
 _EXTRA = ("round_type",)
 
 
@@ -21,10 +21,12 @@ def add_operator(
     """A new `OpDesc` for a program, not yet in one of its blocks.
 
     Args:
-        program: whose types of messages are used.
+        program: the `ProgramDesc` message whose message types are used.
         op_type: for example `quantize_linear`.
-        inputs, outputs: names of variables by slot; slots are written in the order of their names.
-        attributes: by name: bool, int, float, str, or a list of int or str.
+        inputs, outputs: names of variables by slot; the slots are written sorted by name.
+        attributes: values by name: bool, int, float, str, or a list of int or str.
+
+    Returns: the `OpDesc`.
     """
     op = type(program.blocks[0].ops[0])(type=op_type)
     for slots, names in ((op.inputs, inputs), (op.outputs, outputs)):
@@ -40,18 +42,24 @@ def add_operator(
 
 
 def add_attribute(op: Any, name: str, value: Any) -> None:
-    """Give an operator an attribute, or another value of one: in its place by name among the plain ones."""
+    """Set an attribute of an operator; a new one is inserted in Paddle's order, sorted by name.
+
+    Args:
+        op: an `OpDesc` message; changed in place.
+        name: name of the attribute.
+        value: bool, int, float, str, or a list of int or str.
+    """
     for attribute in op.attrs:
         if attribute.name == name:
             attribute.Clear()
             _fill(attribute, name, value)
             return
     names = [attribute.name for attribute in op.attrs]
-    # Extra attributes stand first, those of every operator behind them, each part in the order of the names.
+    # The extra attributes come first, then all others; each part is sorted by name.
     start = max((index for index in range(1, len(names)) if names[index] < names[index - 1]), default=0)
-    place = next((index for index in range(start, len(names)) if names[index] > name), len(names))
-    later = [type(attribute).FromString(attribute.SerializeToString()) for attribute in op.attrs[place:]]
-    del op.attrs[place:]
+    position = next((index for index in range(start, len(names)) if names[index] > name), len(names))
+    later = [type(attribute).FromString(attribute.SerializeToString()) for attribute in op.attrs[position:]]
+    del op.attrs[position:]
     _fill(op.attrs.add(), name, value)
     op.attrs.extend(later)
 
@@ -62,11 +70,13 @@ def add_variable(
     """A new `VarDesc` for a program, not yet in one of its blocks.
 
     Args:
-        program: whose types of messages are used.
-        name: of the variable.
-        shape: -1 for a size that is not known.
+        program: the `ProgramDesc` message whose message types are used.
+        name: name of the variable.
+        shape: its shape, -1 for an unknown length.
         dtype: `float32`, `int32` or `int8`.
         stored: whether its value is in the model's files.
+
+    Returns: the `VarDesc`.
     """
     from paddle.base.proto import framework_pb2
 

@@ -1,4 +1,4 @@
-"""A model folder: an exported Paddle inference model and what is needed to use it."""
+"""A model folder: an exported Paddle inference model with its `infer_cfg.yml`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PARAMS = "model.pdiparams"
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """Files of an exported model; `open` checks that they are there.
+    """The files of an exported model; `open` checks that they exist.
 
     Attributes:
         path: the folder.
-        model: the program, a protobuf `ProgramDesc`.
-        params: its weights, one file.
+        model: path of the program, a protobuf `ProgramDesc`.
+        params: path of its weights, one file.
         config: input size, preprocessing, labels, strides and NMS.
     """
 
@@ -36,14 +36,14 @@ class ModelFolder:
         params_filename: str = PARAMS,
         config: InferConfig | None = None,
     ) -> ModelFolder:
-        """Look at an exported model.
+        """Open an exported model.
 
         Args:
             path: the folder.
-            model_filename, params_filename: names in it.
-            config: used in place of the folder's `infer_cfg.yml` or `inference.yml`, which may then be absent.
+            model_filename, params_filename: names of the files in it.
+            config: used instead of the folder's `infer_cfg.yml` or `inference.yml`, which may then be missing.
 
-        Raises: `WeightsError` naming the file that is missing and what to do.
+        Raises: `WeightsError` naming the missing file and what to do, or if `infer_cfg.yml` is invalid.
         """
         path = Path(path).expanduser()
         if not path.is_dir():

@@ -1,4 +1,4 @@
-"""Image -> network input, as `infer_cfg.yml` describes it."""
+"""Preprocessing of images to network inputs, as `infer_cfg.yml` describes it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from picoquant.errors import WeightsError
-from picoquant.paddle_program.infer_config import InferConfig, normalisation
+from picoquant.paddle_program.infer_config import InferConfig
 
 
 def select_inputs(batch: Mapping[str, np.ndarray], input_names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays of a batch that a model takes; a model's only input is the image, whatever its name.
+    """Select the arrays of a batch that a model has as inputs; a single input is always the image.
 
-    Raises: `WeightsError` naming the input that there is nothing for.
+    Args:
+        batch: `image`, and for a model with several inputs `scale_factor` and `im_shape`.
+        input_names: names of the model's inputs.
+
+    Raises: `WeightsError` naming an input that a batch does not hold.
     """
     if len(input_names) == 1:
         return {input_names[0]: batch["image"]}
@@ -48,11 +52,11 @@ def require_input_size(inputs: Sequence[tuple[str, Sequence[int]]], config: Infe
 
 
 def feed_of_image(image: np.ndarray, config: InferConfig) -> dict[str, np.ndarray]:
-    """An image of any size as the feed of a model, prepared as the evaluation prepares it.
+    """Preprocess an image of any size as in the evaluation.
 
     Args:
         image: `[H, W, 3]` uint8 RGB.
-        config: of the model.
+        config: the model's preprocessing.
 
     Returns: `image [1, 3, H, W]`, `scale_factor [1, 2]` (y, x) and `im_shape [1, 2]`, float32.
     """
@@ -61,7 +65,7 @@ def feed_of_image(image: np.ndarray, config: InferConfig) -> dict[str, np.ndarra
     from picoquant.data.transforms.sample import Sample
 
     sample = Sample(image, im_shape=(float(image.shape[0]), float(image.shape[1])))
-    rng = np.random.default_rng(0)  # the two draw nothing
+    rng = np.random.default_rng(0)  # required by the interface; neither transform draws from it
     sample = Resize(list(config.input_size), config.keep_ratio, config.interp)(sample, rng)
     sample = NormalizeImage(config.mean, config.std, config.is_scale)(sample, rng)
     pixels = np.zeros((1, 3, *config.input_size), np.float32)
@@ -78,7 +82,7 @@ _SEED = 0
 
 
 def sample_image(height: int, width: int) -> np.ndarray:
-    """A picture made up from a seed: soft shading and blocks with edges, `[height, width, 3]` uint8 RGB."""
+    """A generated image, always the same: smooth shading and rectangles, `[height, width, 3]` uint8 RGB."""
     random = np.random.default_rng(_SEED)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     image = np.empty((height, width, 3), np.float32)
@@ -90,25 +94,3 @@ def sample_image(height: int, width: int) -> np.ndarray:
         tall, wide = random.integers(4, max(5, height // 3)), random.integers(4, max(5, width // 3))
         image[top : top + tall, left : left + wide] = random.uniform(0, 255, 3)
     return np.clip(image, 0, 255).astype(np.uint8)
-
-
-def feed_of(image: np.ndarray, names: Sequence[str], config: InferConfig) -> dict[str, np.ndarray]:
-    """A picture of the input's size as the feed of a model.
-
-    Args:
-        image: `[height, width, 3]` uint8 RGB.
-        names: the model's inputs.
-        config: its normalisation.
-    """
-    numbers = normalisation(config)["pixels_0_255"]
-    mean, std = (np.asarray(numbers[key], np.float32) for key in ("mean", "std"))
-    pixels = ((image.astype(np.float32) - mean) / std).transpose(2, 0, 1)[None]
-    known = {
-        "image": np.ascontiguousarray(pixels, np.float32),
-        "scale_factor": np.ones((1, 2), np.float32),
-        "im_shape": np.array([image.shape[:2]], np.float32),
-    }
-    missing = sorted(set(names) - set(known))
-    if missing:
-        raise WeightsError(f"the model has inputs unknown here: {', '.join(missing)}; export it again")
-    return {name: known[name] for name in names}

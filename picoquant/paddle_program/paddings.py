@@ -1,4 +1,4 @@
-"""The paddings of Paddle's convolutions and pools, written in three ways, as four numbers."""
+"""The paddings of Paddle's convolutions and poolings as four numbers; Paddle writes them in three ways."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 def explicit_paddings(
     attributes: Mapping[str, Any], size: Sequence[int], source: Sequence[int]
 ) -> tuple[int, int, int, int]:
-    """`(top, bottom, left, right)`, pixels.
+    """The padding of a convolution or pooling.
 
     Args:
-        attributes: of the operator: `paddings` (two or four), `padding_algorithm`, `strides`.
-        size: of the window, (height, width).
-        source: of the input, (height, width).
+        attributes: the operator's attributes `paddings` (two or four numbers), `padding_algorithm` and
+            `strides`.
+        size: height and width of the window.
+        source: height and width of the input.
+
+    Returns: `(top, bottom, left, right)` in pixels.
 
     Source: Paddle's `UpdatePaddingAndDilation` (phi/kernels/cpu/conv_util.h).
     """
@@ -27,5 +30,5 @@ def explicit_paddings(
             total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
             found += [total // 2, total - total // 2]
         return found[0], found[1], found[2], found[3]
-    given = tuple(attributes["paddings"])
-    return given if len(given) == 4 else (given[0], given[0], given[1], given[1])
+    paddings = tuple(attributes["paddings"])
+    return paddings if len(paddings) == 4 else (paddings[0], paddings[0], paddings[1], paddings[1])

@@ -1,4 +1,4 @@
-"""Look into a saved program (`.pdmodel`, a protobuf `ProgramDesc`) without running it."""
+"""Reads and completes a saved program (`.pdmodel`, a protobuf `ProgramDesc`) without running it."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from picoquant.errors import WeightsError
 from picoquant.paddle_program.validate import require_sound
 from picoquant.storage.files import whole_file
 
-# Operators that quantise or dequantise in paddle 2.6, old and new (`onnx_format`) style.
+# In the names of paddle 2.6's operators that quantise or dequantise, both the old and the `onnx_format` ones.
 _QUANTISING = ("quantize", "dequantize")
 
-# Attributes that paddle 2.6 does not write where they have their default, and that Paddle Lite's opt
-# aborts without. Source of the values: the defaults in paddle's `phi/api/yaml/ops.yaml`.
+# Attributes that paddle 2.6 does not write if they have their default value, and without which Paddle Lite's
+# opt aborts. Source of the values: the defaults in Paddle's `phi/api/yaml/ops.yaml`.
 _EXPECTED_ATTRIBUTES = {
     "relu6": {"threshold": 6.0},
     "hard_swish": {"threshold": 6.0, "scale": 6.0, "offset": 3.0},
     "swish": {"beta": 1.0},
 }
-# Lines of the source code that built the operator: of no use later, and they hold folder names.
+# Attribute with the source lines that built an operator: unused later, and it holds folder names.
 _SOURCE_LINES = "op_callstack"
 
-# The name scope of operators that stay in float in an INT8 model because the settings say so.
+# The name scope of operators that the settings keep in float in an INT8 model.
 KEPT_FLOAT = "picoquant_keep_float"
 
 
 @dataclass(frozen=True)
 class ProgramFacts:
-    """What a saved program takes, gives and is made of.
+    """Inputs, outputs and operator types of a saved program.
 
     Attributes:
-        inputs: names and shapes, in order; -1 for a size that may vary.
-        outputs: the same of what it gives.
-        operators: types of the operators, in order.
+        inputs: names and shapes of the inputs, in order; -1 for a variable length.
+        outputs: names and shapes of the outputs, in order.
+        operators: types of the operators, in execution order.
     """
 
     inputs: tuple[tuple[str, tuple[int, ...]], ...]
@@ -43,14 +43,14 @@ class ProgramFacts:
 
     @property
     def quantised(self) -> bool:
-        """Whether the program quantises or dequantises anything."""
+        """Whether the program has operators that quantise or dequantise."""
         return any(part in name for name in self.operators for part in _QUANTISING)
 
 
 def read_program(path: Path):
-    """The `ProgramDesc` message of a saved program.
+    """Read the `ProgramDesc` message of a saved program.
 
-    Raises: `WeightsError` when the file is no program; paddle itself would crash on it.
+    Raises: `WeightsError` if the file is no program; Paddle itself would crash on it.
     """
     from google.protobuf.message import DecodeError
     from paddle.base.proto import framework_pb2
@@ -66,9 +66,9 @@ def read_program(path: Path):
 
 
 def program_facts(path: Path) -> ProgramFacts:
-    """Inputs, outputs and operators of a saved program.
+    """Read inputs, outputs and operator types of a saved program.
 
-    Raises: `WeightsError` when the file is no program, or one on which Paddle's native code would crash.
+    Raises: `WeightsError` if the file is no program, or one on which Paddle's native code would crash.
     """
     program = read_program(path)
     require_sound(program, path)
@@ -100,9 +100,9 @@ def _names(slots) -> list[str]:
 
 
 def complete_program(path: Path) -> None:
-    """Make a saved program one that Paddle Lite reads, and the same wherever it was made, see `complete`.
+    """Apply `complete` to a file, so that Paddle Lite can read it and its bytes do not depend on the machine.
 
-    Raises: `WeightsError` when the file is no program.
+    Raises: `WeightsError` if the file is no program.
     """
     program = read_program(path)
     complete(program)
@@ -111,7 +111,7 @@ def complete_program(path: Path) -> None:
 
 
 def complete(program: Any) -> None:
-    """Add attributes that were left out because they have their default value, and remove noted source lines.
+    """Add the attributes that Paddle left out because they have their default value; remove source lines.
 
     Args:
         program: a `ProgramDesc` message; changed in place.

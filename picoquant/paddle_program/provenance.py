@@ -1,4 +1,4 @@
-"""Whether a model was made by a run of picoquant."""
+"""Whether a model was written by a run of picoquant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from picoquant.storage.run_folder import MANIFEST
 
 
 def made_by_a_run(folder: ModelFolder) -> bool:
-    """Whether the run folder that a model lies in says that these are the bytes it made there."""
+    """Whether a model is in a run folder whose run.json lists its files with their current SHA-256."""
     path = folder.path.absolute()
     for root in list(path.parents)[:3]:  # run/quantize, run/quantize/qat_graph, run/package/rv1126/paddle
         if not (root / MANIFEST).is_file():
@@ -24,5 +24,5 @@ def made_by_a_run(folder: ModelFolder) -> bool:
             ]
         except (OSError, ValueError, KeyError, TypeError):
             return False
-        return all(noted == found for noted, found in known)
+        return all(recorded == found for recorded, found in known)
     return False

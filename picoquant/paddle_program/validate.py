@@ -1,4 +1,4 @@
-"""Whether a program is one that Paddle's native code can read: on many damaged ones it crashes or never ends."""
+"""Checks that Paddle's native code can read a program; on many damaged ones it crashes or runs forever."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 
 from picoquant.errors import WeightsError
 
-_NOTHING = "@EMPTY@"  # how Paddle writes an argument that is left out
+_NOTHING = "@EMPTY@"  # Paddle's name for an argument that is left out
 
 
 def require_sound(program: Any, path: Path) -> None:
-    """Hold a program against Paddle's own description of its operators.
+    """Check a program against Paddle's own description of its operators.
 
     Args:
         program: a `ProgramDesc` message.
-        path: its file, for messages.
+        path: its file, for error messages.
 
-    Raises: `WeightsError` naming the first block or operator that is not whole.
+    Raises: `WeightsError` naming the first block or operator with a fault.
     """
-    wrong = next(_faults(program), None)
-    if wrong:
-        raise WeightsError(f"{path} is a damaged Paddle program ({wrong}): export the model again")
+    fault = next(_faults(program), None)
+    if fault:
+        raise WeightsError(f"{path} is a damaged Paddle program ({fault}): export the model again")
 
 
 def _faults(program: Any) -> Iterator[str]:
     from paddle.base.framework import OpProtoHolder
 
-    if not program.IsInitialized():  # what Python's reader does not complain of
+    if not program.IsInitialized():  # Python's parser accepts missing required fields
         yield "a field that must be there is missing"
     if any(
         block.idx != place or not -1 <= block.parent_idx < place for place, block in enumerate(program.blocks)
@@ -55,10 +55,10 @@ def _faults_of(op: Any, description: Any, declared: set[str]) -> Iterator[str]:
         ("takes", op.inputs, description.inputs),
         ("gives", op.outputs, description.outputs),
     ):
-        given = {slot.parameter: slot.arguments for slot in slots}
+        present = {slot.parameter: slot.arguments for slot in slots}
         for slot in expected:
-            if not (slot.dispensable or slot.intermediate or given.get(slot.name)):
+            if not (slot.dispensable or slot.intermediate or present.get(slot.name)):
                 yield f"{word} no {slot.name}"
-        for name in (name for names in given.values() for name in names):
+        for name in (name for names in present.values() for name in names):
             if name not in declared and name != _NOTHING:
                 yield f"{word} {name[:50]!r}, which is no variable"

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from picoquant.int8.operators import QuantizedOperator, quantised_name, quantizable_operators, scale_name
+from picoquant.int8.operators import QuantizableOperator, quantised_name, quantizable_operators, scale_name
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import Inserter, output_names, write_variable
+from picoquant.paddle_program.static.programs import Inserter, output_names, write_variable
 
 ACTIVATION_QUANTISER = "fake_quantize_dequantize_moving_average_abs_max"
 # PaddleSlim's range of an activation before anything was measured.
@@ -88,8 +88,8 @@ def insert_fake_quantisation(
     scope: Any,
     settings: QuantAwareSettings,
     ranges: ActivationRange,
-    operators: tuple[QuantizedOperator, ...] | None = None,
-) -> tuple[QuantizedOperator, ...]:
+    operators: tuple[QuantizableOperator, ...] | None = None,
+) -> tuple[QuantizableOperator, ...]:
     """Make the rounding of activations and weights to INT8 part of a program.
 
     Args:
@@ -154,7 +154,7 @@ def _quantise_weight(
     inserter: Inserter,
     block: Any,
     scope: Any,
-    operator: QuantizedOperator,
+    operator: QuantizableOperator,
     settings: QuantAwareSettings,
 ) -> Any:
     source = block.var(operator.weight)

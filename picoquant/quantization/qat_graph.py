@@ -1,7 +1,7 @@
 """The quantised network as a float program: float weights, with the rounding to INT8 as operators.
 
 It is what QAT trains, and what is evaluated, as the other tensors that integer runtimes round
-(`int8.activations.activation_quantisers`) are rounded too. It is kept beside the INT8 model for the parity ladder of
+(see `activation_quantisers`) are rounded too. It is kept beside the INT8 model for the parity ladder of
 `picoquant eval --ladder`: the integers and scales that were written must reproduce it.
 """
 
@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.int8.activations import activation_quantisers
 from picoquant.int8.build import Int8Source
 from picoquant.int8.fake_quant_run import load_source, round_tensors
 from picoquant.int8.operators import scale_name
+from picoquant.int8.passes.activations import activation_quantisers
 from picoquant.int8.quant_params import QuantParams
-from picoquant.paddle_program.static import save_program, strip_feed_fetch, with_outputs, write_variable
+from picoquant.paddle_program.static.programs import (
+    save_program,
+    strip_feed_fetch,
+    with_outputs,
+    write_variable,
+)
 from picoquant.quantization.fake_quant import FixedRange, insert_fake_quantisation
 
 FOLDER = "qat_graph"

@@ -14,7 +14,7 @@ from typing import Any
 
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.paddle_program.session import quiet, static_session
+from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.quantization.paths import QuantizationPaths
 from picoquant.quantization.settings import DistillationSettings, QuantizationSections
 from picoquant.storage.files import disk_errors

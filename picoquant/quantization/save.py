@@ -11,7 +11,7 @@ from typing import Any
 from picoquant.int8.build import Int8Source, build_network, folded
 from picoquant.int8.completeness import check_int8_model, require_whole
 from picoquant.int8.files import save_network
-from picoquant.int8.paddle_writer import write_lite_model, write_onnx_model
+from picoquant.int8.paddle.writer import write_lite_model, write_onnx_model
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import (
     FILE_NAME,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.backends.paddle.runtime import open_predictor
-from picoquant.backends.paddle_lite.find_opt import find_opt
+from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.errors import ToolError, UserError
 from picoquant.int8.files import open_network
 from picoquant.npu.check import check_model

@@ -15,7 +15,7 @@ from picoquant.data.settings import ReaderSettings
 from picoquant.evaluation.evaluate import Evaluation, Predict, evaluate
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.postprocess import Decoder
-from picoquant.runtimes.backends import Running
+from picoquant.runtimes.backends import DYGRAPH, Running
 from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
 from picoquant.stages.stage import Context
 from picoquant.utils.device import use_device
@@ -101,4 +101,4 @@ def trained_network(context: Context, dataset: Dataset) -> Running:
     network = load_trained(context.plan, len(labels), weights)
     decoder = Decoder("boxes", context.plan.nms)
     size = weights.stat().st_size
-    return Running("dygraph", "fp32", dygraph_predictor(network), decoder, size, labels=labels)
+    return Running(DYGRAPH, "fp32", dygraph_predictor(network), decoder, size, labels=labels)

@@ -1,1 +1,1 @@
-"""Target profiles and what they list."""
+"""Target profiles: boards, their NPUs, operator lists and integer arithmetic."""

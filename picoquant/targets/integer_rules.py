@@ -1,4 +1,4 @@
-"""How a target computes with integers."""
+"""Rules of a target's integer arithmetic."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ MULTIPLIER_BITS = (0, 15, 16, 31)
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What a target's profile says of its integers (section `arithmetic`).
+    """Section `arithmetic` of a target's profile.
 
     Attributes:
-        numbers: what a tensor is stored as, `uint8` or `int8`.
+        numbers: integer type of a quantised tensor, `uint8` or `int8`.
         rounding: of halves: `half_to_even`, or `half_away` from zero.
-        multiplier_bits: a sum is brought to its result's scale by a whole number of so many bits and a shift
-            to the right; 0: by a float32.
+        multiplier_bits: width of the integer multiplier with which a sum is requantised, followed by a shift
+            to the right; 0 if the multiplier is a float32.
     """
 
     numbers: str
@@ -27,7 +27,12 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class Rules:
-    """`Arithmetic`, and whether 0.0 is in the middle of every tensor's numbers."""
+    """All rules that the simulation needs.
+
+    Attributes:
+        arithmetic: see there.
+        symmetric: whether the zero point is in the middle of the integers' range for every tensor.
+    """
 
     arithmetic: Arithmetic
     symmetric: bool = True

@@ -1,6 +1,7 @@
-"""Which operators a device takes: a text file for each device, written from opt's own table.
+"""The operators that a device supports: a text file for each device, written from opt's own table.
 
-A file begins with comment lines; the one with `opt` names the version it came from. Then one operator a line.
+A file begins with comment lines, one of which (`# opt VERSION`) holds the version of opt; then one operator
+per line.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ class OperatorList:
     """The operators of a device.
 
     Attributes:
-        file: its name.
-        opt_version: of the opt whose table it is.
+        file: name of the file.
+        opt_version: version of the opt whose table it was read from.
         names: operator types, sorted.
     """
 
@@ -29,26 +30,32 @@ class OperatorList:
     opt_version: str
     names: tuple[str, ...]
 
-    def __contains__(self, kind: str) -> bool:
-        return kind in self.names
+    def __contains__(self, op_type: str) -> bool:
+        return op_type in self.names
 
 
 def operators_path(name: str, profile: Path) -> Path:
-    """Where a profile's list is: beside the profile, or among picoquant's own.
+    """The path of a profile's operator list: in `operators/` beside the profile, or among picoquant's own.
 
     Raises: `ConfigError` naming both places.
     """
-    places = [profile.parent / FOLDER / name, shipped_folder("npu_targets") / FOLDER / name]
-    for path in places:
+    candidates = [profile.parent / FOLDER / name, shipped_folder("npu_targets") / FOLDER / name]
+    for path in candidates:
         if path.is_file() and Path(name).name == name:
             return path
-    raise ConfigError(f"no list of operators {name}: neither {places[0]} nor {places[1]} is there")
+    raise ConfigError(f"no list of operators {name}: neither {candidates[0]} nor {candidates[1]} is there")
 
 
 def load_operators(name: object, profile: Path, where: str) -> OperatorList:
-    """Read the list that a profile names.
+    """Read the operator list that a profile names.
 
-    Raises: `ConfigError` naming the key, or the file and what it lacks.
+    Args:
+        name: value of the profile's key.
+        profile: path of the profile.
+        where: file and key, for error messages.
+
+    Raises: `ConfigError` if the name is no text, the file does not exist, or it lacks its version or its
+        operators.
     """
     if not isinstance(name, str) or not name:
         raise ConfigError(f"{where}: the name of a list of operators expected, found {name!r}")
@@ -62,7 +69,13 @@ def load_operators(name: object, profile: Path, where: str) -> OperatorList:
 
 
 def operators_text(names: tuple[str, ...], version: str, device: str) -> str:
-    """The content of a list's file."""
+    """The content of an operator list's file.
+
+    Args:
+        names: operator types.
+        version: version of opt.
+        device: name of the device, for the comment.
+    """
     head = [
         f"# Operators that Paddle Lite's opt says {device} takes (--print_supported_ops=true).",
         "# Written by `picoquant targets refresh`.",

@@ -1,6 +1,6 @@
-"""NPU targets: what a board is, how a model for it is quantised and made.
+"""NPU targets: profiles of boards, with the rules for quantising and compiling models for them.
 
-Shipped profiles are `npu_targets/*.yaml`, each with its sources; a user's own file has the same keys.
+Shipped profiles are `npu_targets/*.yaml`, each with its sources; a user's own profile has the same keys.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from picoquant.yaml_files.locate import shipped, shipped_names
 LOG = logging.getLogger("picoquant")
 
 ALL = "all"
-_KIND = "npu_targets"
+_FOLDER = "npu_targets"
 _SUFFIXES = (".yaml", ".yml")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # becomes a folder's name
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # a target's name is used as the name of a folder
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 WEIGHTS = ("per_channel", "per_tensor")
@@ -34,9 +34,11 @@ ABIS = ("armhf", "arm64", "any")
 
 @dataclass(frozen=True)
 class Driver:
-    """The NPU's kernel driver on the board and the folder of its libraries in Paddle Lite's demo.
+    """The NPU's kernel driver on the board; all empty for a board without NPU.
 
-    All empty for a board without NPU.
+    Attributes:
+        name, version: of the driver.
+        library_folder: folder of its libraries in Paddle Lite's demo.
     """
 
     name: str
@@ -46,14 +48,14 @@ class Driver:
 
 @dataclass(frozen=True)
 class PaddleLite:
-    """How Paddle Lite reaches the NPU.
+    """How Paddle Lite runs a model on the target.
 
     Attributes:
         device: NNAdapter's device name; empty for a CPU.
-        valid_targets: for opt, comma-separated.
-        opt_version: the version of opt that the profile was checked with.
-        operators: what the NPU, or the CPU where there is none, takes; in the YAML the name of the file
-            that lists them, in `operators/` beside the profile or among picoquant's own.
+        valid_targets: opt's option of that name, comma-separated.
+        opt_version: version of opt that the profile was checked with.
+        operators: operators that the NPU supports, or the CPU for a board without NPU. In the YAML, the name
+            of the file that lists them, in `operators/` beside the profile or among picoquant's own.
     """
 
     device: str
@@ -64,16 +66,16 @@ class PaddleLite:
 
 @dataclass(frozen=True)
 class QuantizationRules:
-    """What the NPU takes.
+    """The quantisation that the NPU requires.
 
     Attributes:
-        weights: `per_channel` or `per_tensor` scales.
-        weight_bits, activation_bits: bits of an integer.
-        symmetric: whether 0.0 is the integer 0.
-        needs_scales: operators that do not load on the board without a scale for every input and output;
-            `all` means each one on the NPU.
-        mixed_precision: whether single layers may be in floating point at no harm; false for an NPU that
-            takes INT8 only, where each such layer is one for the CPU and splits the network.
+        weights: granularity of the weight scales, `per_channel` or `per_tensor`.
+        weight_bits, activation_bits: width of the integers.
+        symmetric: whether 0.0 is always the integer 0.
+        needs_scales: types of the operators that the board only loads if every input and output has a scale;
+            `all` for every operator on the NPU.
+        mixed_precision: whether single layers may stay in floating point. False for an NPU that runs INT8
+            only: there each such layer runs on the CPU and divides the network into more subgraphs.
     """
 
     weights: str
@@ -86,19 +88,19 @@ class QuantizationRules:
 
 @dataclass(frozen=True)
 class Target:
-    """One board's SoC.
+    """The SoC of a board.
 
     Attributes:
-        name: the profile's file name without its suffix.
-        vendor, soc, cpu, npu: in words.
-        int8_tops: stated throughput, tera operations a second; None where nobody states one.
-        int8_tops_source: who states it.
-        abi: `armhf` or `arm64`; `any` where nothing is compiled.
-        os, kernels: operating system and kernel versions it was tested with.
+        name: file name of the profile without its suffix.
+        vendor, soc, cpu, npu: descriptions.
+        int8_tops: published INT8 throughput, tera operations per second; None if none is published.
+        int8_tops_source: source of that number.
+        abi: `armhf` or `arm64`; `any` if nothing is compiled for it.
+        os, kernels: operating system and kernel versions that it was tested with.
         driver, paddle_lite, quantization: see their classes; paddle_lite is None for hardware that Paddle
-            Lite does not reach.
-        arithmetic: how its integers are simulated; None where there is nothing to simulate.
-        environment: variables that the program on the board needs.
+            Lite does not support.
+        arithmetic: integer arithmetic for the simulation; None if the target is not simulated.
+        environment: environment variables that the program on the board requires.
         latency_ms: published latencies: model -> `cpu`, `npu` -> milliseconds or None.
     """
 
@@ -121,43 +123,43 @@ class Target:
 
     @property
     def on_npu(self) -> bool:
-        """Whether Paddle Lite runs a model on an NPU here."""
+        """Whether Paddle Lite runs models on an NPU of this target."""
         return self.paddle_lite is not None and bool(self.paddle_lite.device)
 
     @property
     def integer_rules(self) -> Rules | None:
-        """What the simulation computes with; None where there is nothing to simulate."""
+        """The rules for the simulation; None if the target is not simulated."""
         return Rules(self.arithmetic, self.quantization.symmetric) if self.arithmetic else None
 
 
 def known_targets() -> list[str]:
     """Names of the shipped profiles, sorted."""
-    return shipped_names(_KIND)
+    return shipped_names(_FOLDER)
 
 
 def load_target(name: str | Path) -> Target:
-    """A shipped target by name, or one's own by the path of its YAML file.
+    """Load a shipped target by name, or a user's own by the path of its YAML file.
 
-    Raises: `ConfigError` for an unknown target (the known ones, the nearest first), and for a missing,
-        unknown or unusable key of the file.
+    Raises: `ConfigError` for an unknown target (lists the known ones, the most similar first), and for a
+        missing, unknown or invalid key in the file.
     """
     path = profile_path(name)
     return _target(path.stem, read_profile(path), path)
 
 
 def load_targets(names: Iterable[str]) -> list[Target]:
-    """Several targets, each once; the name `all` stands for every shipped one.
+    """Load several targets, without duplicates; the name `all` stands for every shipped one.
 
-    Raises: as `load_target`.
+    Raises: the errors of `load_target`.
     """
     chosen = [known for name in names for known in (known_targets() if name == ALL else [name])]
     return [load_target(name) for name in dict.fromkeys(chosen)]
 
 
 def read_profile(path: Path) -> Mapping[str, Any]:
-    """A profile's YAML as it stands.
+    """The YAML mapping of a profile, not yet validated.
 
-    Raises: `ConfigError` when it is no YAML mapping, or its name cannot be a target's.
+    Raises: `ConfigError` if it is no YAML mapping, or if its file name is not valid as a target's name.
     """
     if not _NAME.fullmatch(path.stem):
         raise ConfigError(f"{path}: a target's file name is letters, digits, '_', '-' and '.'")
@@ -165,13 +167,13 @@ def read_profile(path: Path) -> Mapping[str, Any]:
 
 
 def profile_path(name: str | Path) -> Path:
-    """Where a target's profile is.
+    """The path of a target's profile, shipped or a user's own.
 
     Raises: `ConfigError` for an unknown target.
     """
     name = str(name)
     if name in known_targets():
-        return shipped(_KIND, name)
+        return shipped(_FOLDER, name)
     path = Path(name).expanduser()
     if path.suffix in _SUFFIXES or path.parent != Path("."):
         if path.is_file():
@@ -183,55 +185,55 @@ def profile_path(name: str | Path) -> Path:
 
 
 def _listing(name: str) -> str:
-    """Shipped names, the most alike first."""
+    """Names of the shipped targets, the most similar to `name` first, separated by commas."""
 
-    def likeness(known: str) -> tuple[float, str]:
+    def distance(known: str) -> tuple[float, str]:
         return -difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio(), known
 
-    return ", ".join(sorted(known_targets(), key=likeness))
+    return ", ".join(sorted(known_targets(), key=distance))
 
 
 def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
     where = str(path)
     if "name" in values:
         raise ConfigError(f"{where}: unknown key name: the file's own name is the target's")
-    given = _fields(Target, {**values, "name": name}, where)
+    settings = _fields(Target, {**values, "name": name}, where)
     parts = {
         "driver": Driver,
         "paddle_lite": PaddleLite,
         "quantization": QuantizationRules,
         "arithmetic": Arithmetic,
     }
-    for key, kind in parts.items():
-        if key in ("paddle_lite", "arithmetic") and given[key] is None:
+    for key, section in parts.items():
+        if key in ("paddle_lite", "arithmetic") and settings[key] is None:
             continue
         below = f"{where}: {key}"
-        values = _fields(kind, _mapping(given[key], below), below)
+        values = _fields(section, _mapping(settings[key], below), below)
         if key == "paddle_lite":
             values["operators"] = load_operators(values["operators"], path, f"{below}: operators")
         if key == "quantization":
             values["needs_scales"] = _names(values["needs_scales"], f"{below}: needs_scales")
-        given[key] = kind(**values)
-    rules: QuantizationRules = given["quantization"]
+        settings[key] = section(**values)
+    rules: QuantizationRules = settings["quantization"]
     if not rules.symmetric:
         LOG.info("%s takes asymmetric numbers; picoquant makes symmetric ones, which are among them", name)
     _one_of(rules.weights, WEIGHTS, f"{where}: quantization: weights")
-    if given["arithmetic"] is not None:
+    if settings["arithmetic"] is not None:
         allowed = {"numbers": NUMBERS, "rounding": ROUNDINGS, "multiplier_bits": MULTIPLIER_BITS}
         for key, values in allowed.items():
-            _one_of(getattr(given["arithmetic"], key), values, f"{where}: arithmetic: {key}")
-    _one_of(given["abi"], ABIS, f"{where}: abi")
-    kernels = given["kernels"]
+            _one_of(getattr(settings["arithmetic"], key), values, f"{where}: arithmetic: {key}")
+    _one_of(settings["abi"], ABIS, f"{where}: abi")
+    kernels = settings["kernels"]
     if not isinstance(kernels, list) or not all(isinstance(kernel, str) for kernel in kernels):
         raise ConfigError(f"{where}: kernels: a list of texts expected, found {kernels!r}")
-    given["kernels"] = tuple(kernels)
-    given["environment"] = _environment(given["environment"], f"{where}: environment")
-    given["latency_ms"] = _latencies(given["latency_ms"], f"{where}: latency_ms")
-    return Target(**given)
+    settings["kernels"] = tuple(kernels)
+    settings["environment"] = _environment(settings["environment"], f"{where}: environment")
+    settings["latency_ms"] = _latencies(settings["latency_ms"], f"{where}: latency_ms")
+    return Target(**settings)
 
 
-# What a key's annotation asks of its value; composed values are checked where they are built.
-_KINDS = {
+# Types that a field's annotation allows for its value; nested values are checked where they are built.
+_TYPES = {
     "str": ((str,), "text"),
     "float | None": ((int, float, type(None)), "a number or null"),
     "int": ((int,), "a whole number"),
@@ -239,20 +241,20 @@ _KINDS = {
 }
 
 
-def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values of a dataclass's fields, none missing, none unknown, of the plain types asked for."""
-    wanted = {field.name: field.type for field in fields(kind)}
+def _fields(section: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values for a dataclass's fields; `ConfigError` for a missing or unknown key or a wrong type."""
+    annotations = {field.name: field.type for field in fields(section)}
     for key in values:
-        if key not in wanted:
-            raise unknown_key(where, str(key), set(wanted) - {"name"})
-    for key, annotation in wanted.items():
+        if key not in annotations:
+            raise unknown_key(where, str(key), set(annotations) - {"name"})
+    for key, annotation in annotations.items():
         if key not in values:
             raise ConfigError(f"{where}: key {key} is missing")
         value = values[key]
-        kinds, called = _KINDS.get(annotation, ((object,), ""))
-        wrong_truth = isinstance(value, bool) and bool not in kinds  # to Python, True is a number
-        if called and (wrong_truth or not isinstance(value, kinds)):
-            raise ConfigError(f"{where}: {key}: {called} expected, found {value!r}")
+        types, description = _TYPES.get(annotation, ((object,), ""))
+        is_bool = isinstance(value, bool) and bool not in types  # in Python, True is an int
+        if description and (is_bool or not isinstance(value, types)):
+            raise ConfigError(f"{where}: {key}: {description} expected, found {value!r}")
     return dict(values)
 
 

@@ -11,7 +11,7 @@ _PUBLISHED = "picodet_relu6_int8_416"
 
 
 def listing(targets: Sequence[Target]) -> str:
-    """A line a target."""
+    """The most important facts of targets as a table, one line per target."""
     rows = [("target", "vendor", "CPU", "NPU INT8", "ABI", "PicoDet 416, published")]
     for target in targets:
         tops = f"{target.int8_tops:g} TOPS" if target.int8_tops else target.npu
@@ -23,7 +23,7 @@ def listing(targets: Sequence[Target]) -> str:
 
 
 def described(target: Target) -> str:
-    """Everything a profile says, a line a value."""
+    """All values of a target's profile, one per line; nested ones are indented."""
     lines: list[str] = []
     for key, value in asdict(target).items():
         _describe(key, value, "", lines)

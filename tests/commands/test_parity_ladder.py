@@ -9,9 +9,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from picoquant.backends.onnx.export import write_onnx_form
+from picoquant.backends.source import Source
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import Paired
-from picoquant.evaluation.parity import Ladder, Rung
+from picoquant.evaluation.parity import Ladder, ParityStep
 from picoquant.paddle_program.model_folder import ModelFolder
 from tests.command_line import picoquant, refusal
 from tests.networks.run_folder import same_weights
@@ -55,9 +57,7 @@ def test_a_sound_run_passes_and_says_what_was_not_there(run_dir):
 
 
 def test_paddle_lite_is_the_last_step(run_dir, opt):
-    from picoquant.backends.paddle_lite.runtime import runtime_of
-
-    if runtime_of(opt) is None:
+    if opt.python is None:
         pytest.skip("Paddle Lite's Python runtime is not beside opt")
     done = picoquant("eval", "--ladder", "--save-dir", run_dir, *LOSS, "--opt", opt.path, "--json")
     assert done.returncode == 0, done.stderr
@@ -68,11 +68,9 @@ def test_paddle_lite_is_the_last_step(run_dir, opt):
 
 def packaged_onnx(run_dir):
     """The run's INT8 ONNX, where a package has it."""
-    from picoquant.backends.onnx.export import write_onnx_form
-
     path = run_dir / "package/rv1126/model_int8.onnx"
     path.parent.mkdir(parents=True)
-    write_onnx_form(ModelFolder.open(run_dir / "quantize"), path)
+    write_onnx_form(Source(ModelFolder.open(run_dir / "quantize")), path)
     return path
 
 
@@ -127,7 +125,7 @@ def test_usage(run_dir, tmp_path):
 def rung(name, mean, change=None, after=""):
     metrics = {"mAP": mean, "AP50": mean, "AP75": mean}
     paired = None if change is None else Paired(change, change - 0.004, change + 0.004, 1000, ())
-    return Rung(name, name, after, Evaluation(metrics, {}, [], 9, 1.0), paired)
+    return ParityStep(name, name, after, Evaluation(metrics, {}, [], 9, 1.0), paired)
 
 
 def test_only_a_loss_above_the_stated_one_breaks():

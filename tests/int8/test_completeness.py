@@ -12,8 +12,8 @@ from picoquant.errors import PicoquantError, WeightsError
 from picoquant.int8.completeness import check_int8_model, require_whole
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.program import read_program
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import load_model, save_program, write_variable
+from picoquant.paddle_program.static.programs import load_model, save_program, write_variable
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.quantize import quantize
 from tests.networks.small_net import CONFIG, batches, settings
 

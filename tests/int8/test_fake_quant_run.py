@@ -12,17 +12,17 @@ from picoquant import build_detector
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import PicoquantError
 from picoquant.export.paddle_export import export_model
-from picoquant.int8.activations import target_tensors
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.operators import quantizable_operators
+from picoquant.int8.passes.activations import target_tensors
+from picoquant.int8.passes.weights import rounded_weight
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.weights import rounded_weight
-from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.graph import graph_of
 from picoquant.paddle_program.infer_config import InferConfig
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import load_model, read_variable
+from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.static.programs import load_model, read_variable
+from picoquant.paddle_program.static.session import static_session
 from tests.networks.small_net import CONFIG, batches
 
 

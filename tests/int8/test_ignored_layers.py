@@ -6,11 +6,11 @@ import pytest
 
 from picoquant.errors import ConfigError
 from picoquant.int8.ignored_layers import choose, layer_names
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
 
 
 def operators(*weights):
-    return tuple(QuantizedOperator("conv2d", f"out_{i}", "in", w, 0) for i, w in enumerate(weights))
+    return tuple(QuantizableOperator("conv2d", f"out_{i}", "in", w, 0) for i, w in enumerate(weights))
 
 
 def test_names_and_patterns():

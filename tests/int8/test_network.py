@@ -15,13 +15,13 @@ from picoquant.int8.build import Int8Source, build_network, folded
 from picoquant.int8.files import FILE, open_network, save_network
 from picoquant.int8.network import Int8Network
 from picoquant.int8.operators import quantizable_operators
-from picoquant.int8.paddle_writer import write_lite_model
+from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.model_folder import MODEL, ModelFolder
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import load_model
+from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.static.programs import load_model
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.observers import observe_ranges
 from tests.networks.small_net import CONFIG, batches, export_small
 

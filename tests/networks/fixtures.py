@@ -55,7 +55,7 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="session")
 def taken_apart(small):
     """Its program for one image, its stored values, and the `Int8Network` read from them."""
-    from picoquant.int8.paddle_reader import read_network
+    from picoquant.int8.paddle.reader import read_network
     from picoquant.paddle_program.edit import batch_of_one
     from picoquant.paddle_program.params import read_params
 

@@ -61,10 +61,10 @@ def quick_int8(
 
     from picoquant.int8.build import Int8Source, build_network
     from picoquant.int8.operators import quantizable_operators
-    from picoquant.int8.paddle_writer import write_lite_model
+    from picoquant.int8.paddle.writer import write_lite_model
     from picoquant.int8.scheme import QuantAwareSettings
-    from picoquant.paddle_program.session import static_session
-    from picoquant.paddle_program.static import load_model, strip_feed_fetch
+    from picoquant.paddle_program.static.programs import load_model, strip_feed_fetch
+    from picoquant.paddle_program.static.session import static_session
     from picoquant.quantization.ptq.observers import observe_ranges
 
     height, width = model.config.input_size

@@ -10,9 +10,9 @@ import paddle
 from paddle import nn
 
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.batch_norm_folding import fold_batch_norm
 from picoquant.paddle_program.infer_config import InferConfig
-from picoquant.paddle_program.static import load_model
+from picoquant.paddle_program.static.batch_norm_folding import fold_batch_norm
+from picoquant.paddle_program.static.programs import load_model
 from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizationSections
 
 SIZE = 32

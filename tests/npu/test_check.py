@@ -148,11 +148,11 @@ def test_json_table_and_picture(checked):
     assert "estimated, not measured" in values["latency_estimate_method"]
     text = text_report(result)
     assert "NPU pieces      2" in text and "4 x sqrt" in text and "rules broken:" in text
-    picture = ElementTree.fromstring(draw(result.split, "rv1126 <2 pieces>"))
+    picture = ElementTree.fromstring(draw(result.graph, "rv1126 <2 pieces>"))
     named = "".join(picture.itertext())
     assert "sqrt: sqrt_3.tmp_0" in named and "rv1126 <2 pieces>" in named
-    shown = [op for op in result.split.operators if op.kind in ("conv2d", "sqrt", "calib")]
-    assert all(f"{op.kind}: {op.name}" in named for op in shown)
+    shown = [op for op in result.graph.operators if op.op_type in ("conv2d", "sqrt", "calib")]
+    assert all(f"{op.op_type}: {op.name}" in named for op in shown)
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import pytest
 
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError, DataError, UserError, WeightsError
-from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.session import quiet, static_session
-from picoquant.paddle_program.static import load_model, read_variable, state_names, write_variable
+from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.static.programs import load_model, read_variable, state_names, write_variable
+from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import QuantizationSettings

@@ -9,8 +9,8 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.paddle_program.batch_norm_folding import fold_model
-from picoquant.paddle_program.session import quiet, static_session
+from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.static.session import quiet, static_session
 from tests.networks.small_net import CONFIG, batches, settings
 
 
@@ -93,7 +93,7 @@ def folded_model(small_model, tmp_path_factory):
 
 def stored(program, scope):
     """Stored variables of a program, without the teacher's."""
-    from picoquant.paddle_program.static import read_variable, state_names
+    from picoquant.paddle_program.static.programs import read_variable, state_names
 
     names = [name for name in state_names(program) if not name.startswith("teacher_")]
     return {name: read_variable(scope, name) for name in names}

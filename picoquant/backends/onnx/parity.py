@@ -14,11 +14,11 @@ from picoquant.backends.onnx.runtime import OnnxPredictor
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ToolError
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.network_input import feed_of
+from picoquant.paddle_program.network_input import feed_of_image, select_inputs
 
 # Rounding of one level in 127 that falls the other way in an early layer grows on the way through the
 # network: two correct implementations (Paddle's own two INT8 forms) were 22 to 34 dB apart on PicoDet-S-NPU,
-# this ONNX and Paddle 17 to 30 dB, before scales were tie-free (`int8/tie_avoidance.py`), which PaddleSlim's
+# this ONNX and Paddle 17 to 30 dB, before scales were tie-free (`int8/passes/tie_avoidance.py`), which PaddleSlim's
 # are not. Networks that are not the same are near 0 dB.
 _GROSS_DB = 3.0
 
@@ -45,7 +45,7 @@ def compare(folder: ModelFolder, onnx_model: Path, kind: str, image: np.ndarray)
     Raises: `ToolError` when they differ so grossly that they cannot be the same network.
     """
     predict = open_predictor(folder, threads=1)
-    feed = feed_of(image, predict.input_names, folder.config)
+    feed = select_inputs(feed_of_image(image, folder.config), predict.input_names)
     pairs = list(zip(predict(feed), run_onnx(onnx_model, feed)))
     if kind == "detections":  # rows may change places
         pairs = [tuple(_sorted_scores(output) for output in pairs[0])]

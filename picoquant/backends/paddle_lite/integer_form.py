@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.int8.layers import CONVOLUTIONS
 from picoquant.int8.network import Int8Network
-from picoquant.int8.paddle_form import OUT_THRESHOLD, copied, name_at, without_rounding
+from picoquant.int8.paddle.form import OUT_THRESHOLD, copied, name_at, without_rounding
+from picoquant.paddle_program.layers import CONVOLUTIONS
 
 _GONE = ""  # type of an operator that is to be dropped
 

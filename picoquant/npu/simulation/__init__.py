@@ -1,1 +1,1 @@
-"""An INT8 network in a target's integers; a simulation, not a board."""
+"""Simulation of an INT8 network in a target's integer arithmetic."""

@@ -1,8 +1,8 @@
-"""Sums of products of whole numbers, exact, by floating-point arithmetic that is never inexact.
+"""Convolutions of whole numbers in floating point, always exact.
 
-float32 holds every whole number up to 2**24 and float64 up to 2**53: where no partial sum can be larger, the
-order of the additions does not matter and nothing is rounded. The bound is the weights' own: the largest sum of
-absolute weights of an output channel, times the largest level of the input.
+float32 represents every whole number up to 2**24 and float64 up to 2**53. If no partial sum can be larger,
+nothing is rounded and the order of the additions does not matter. The bound is computed from the weights: the
+largest sum of absolute weights of an output channel, times the absmax of the quantised input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FLOAT32_EXACT = 2**24
 
 @dataclass(frozen=True)
 class Geometry:
-    """Of a convolution or a pooling window: strides, dilations `(y, x)`; padding `(top, bottom, left, right)`."""
+    """A convolution or pooling: strides, dilations `(y, x)`; padding `(top, bottom, left, right)`."""
 
     strides: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -25,26 +25,28 @@ class Geometry:
     groups: int = 1
 
 
-def exact_type(weights: np.ndarray, largest: int) -> type:
-    """The quickest floating-point type that holds every partial sum.
+def exact_type(weights: np.ndarray, absmax: int) -> type:
+    """The fastest floating-point type that represents every partial sum exactly.
 
     Args:
         weights: whole numbers, `[out channels, …]`.
-        largest: absolute value that the input's levels may have.
+        absmax: the largest absolute quantised value of the input.
+
+    Returns: `np.float32` or `np.float64`.
     """
-    reach = np.abs(weights.astype(np.int64)).reshape(len(weights), -1).sum(axis=1).max(initial=0) * largest
+    reach = np.abs(weights.astype(np.int64)).reshape(len(weights), -1).sum(axis=1).max(initial=0) * absmax
     return np.float32 if reach < _FLOAT32_EXACT else np.float64
 
 
 def convolve(image: np.ndarray, weights: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """A convolution in the weights' floating-point type.
+    """A convolution, computed in the weights' floating-point type.
 
     Args:
         image: `[C, H, W]`, any type.
         weights: `[O, C / groups, kh, kw]`, float32 or float64.
-        geometry: see there.
+        geometry: strides, padding, dilations and groups.
 
-    Returns: `[O, H', W']`, the weights' type.
+    Returns: `[O, H', W']`, of the weights' type.
     """
     image = image.astype(weights.dtype)
     height, width = weights.shape[2:]
@@ -66,7 +68,7 @@ def convolve(image: np.ndarray, weights: np.ndarray, geometry: Geometry) -> np.n
 
 
 def padded(image: np.ndarray, geometry: Geometry, value: float = 0) -> np.ndarray:
-    """`[C, H, W]` with a border."""
+    """An image `[C, H, W]` with the border of `geometry.padding`, filled with `value`."""
     top, bottom, left, right = geometry.padding
     if not any(geometry.padding):
         return image
@@ -74,7 +76,10 @@ def padded(image: np.ndarray, geometry: Geometry, value: float = 0) -> np.ndarra
 
 
 def windows_of(image: np.ndarray, size: tuple[int, int], geometry: Geometry) -> list[np.ndarray]:
-    """The `kh * kw` shifted views `[C, H', W']` of an image with its border."""
+    """The `kh * kw` shifted views `[C, H', W']` of an image `[C, H, W]` that includes its border.
+
+    View `y * kw + x` holds the element `(y, x)` of every window.
+    """
     rows, columns = _output_size(image, size, geometry)
     views = []
     for y in range(size[0]):
@@ -105,7 +110,11 @@ def _output_size(image: np.ndarray, size: tuple[int, int], geometry: Geometry) -
 
 
 def _depthwise(image: np.ndarray, weights: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Channel by channel; OpenCV's filter is a direct sum for kernels below 11x11 (`filter2D`)."""
+    """A depthwise convolution, one channel at a time.
+
+    OpenCV's `filter2D` is used for kernels below 11x11, for which it sums directly; for larger ones it takes
+    a Fourier transform, which is not exact.
+    """
     size = weights.shape[1:]
     if geometry.dilations != (1, 1) or max(size) >= 11:
         views = windows_of(image, size, geometry)

@@ -1,4 +1,4 @@
-"""An INT8 network as the simulation sees it: how a target holds each tensor, what a convolution absorbs."""
+"""An INT8 network prepared for the simulation: how a target stores each tensor, what convolutions absorb."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from picoquant.errors import ToolError
-from picoquant.int8.layers import BATCH_NORM
 from picoquant.int8.network import Int8Network, QuantizedOperator
 from picoquant.int8.quant_params import QuantParams
-from picoquant.npu.simulation.arithmetic import held, held_from_zero
+from picoquant.npu.simulation.arithmetic import target_params, target_params_from_zero
 from picoquant.paddle_program.graph import Graph, Operator
+from picoquant.paddle_program.layers import BATCH_NORM
 from picoquant.targets.integer_rules import Rules
 
 
 @dataclass(frozen=True)
 class SimulatedGraph:
-    """A network on a target.
+    """A network with the quantisation parameters of a target.
 
     Attributes:
-        network: for one image.
-        params: how each held tensor is stored, by name.
+        network: the network for one image.
+        params: the target's scale, zero point and integer type of each tensor in `network.held`, by name.
     """
 
     network: Int8Network
@@ -30,34 +30,34 @@ class SimulatedGraph:
 
     @property
     def graph(self) -> Graph:
-        """The network's operators, shapes for one image."""
+        """The network's operators and tensors, with shapes for one image."""
         return self.network.graph
 
     @property
     def values(self) -> Mapping[str, np.ndarray]:
-        """The network's stored tensors."""
+        """The network's stored tensors (weights and constants), by name."""
         return self.network.values
 
     @property
     def quantised(self) -> Mapping[str, QuantizedOperator]:
-        """The operators on integers, by result."""
+        """The quantised operators, by the name of their result."""
         return self.network.by_output
 
     @property
     def operators(self) -> list[Operator]:
-        """What is computed, without what convolutions absorb (bias, ReLU)."""
+        """The operators in execution order, without those that convolutions absorb (bias, ReLU)."""
         absorbed = {op.name for layer in self.network.layers.values() for op in layer.fused}
         return [op for op in self.graph.operators if op.name not in absorbed]
 
 
 def build_graph(network: Int8Network, rules: Rules) -> SimulatedGraph:
-    """Choose how a target holds each tensor of a network.
+    """Choose the quantisation parameters with which a target stores each tensor of a network.
 
     Args:
-        network: for one image.
-        rules: the target's.
+        network: the network for one image.
+        rules: the target's rules.
 
-    Raises: `ToolError` naming a tensor without range, or a batch-norm that could not be folded.
+    Raises: `ToolError` naming a tensor without a range, or a batch-norm that was not folded.
     """
     for op in network.graph.operators:
         if op.op_type == BATCH_NORM:
@@ -74,7 +74,7 @@ def build_graph(network: Int8Network, rules: Rules) -> SimulatedGraph:
             )
         absmax = network.absmax[name]
         if name in sigmoids and rules.symmetric and rules.arithmetic.numbers == "uint8":
-            params[name] = held_from_zero(absmax, rules)
+            params[name] = target_params_from_zero(absmax, rules)
         else:
-            params[name] = held(absmax, rules, tensor.non_negative)
+            params[name] = target_params(absmax, rules, tensor.non_negative)
     return SimulatedGraph(network, params)

@@ -1,4 +1,7 @@
-"""Operators between tensors of steps: sums, products, pooling, moving. Images are `[C, H, W]`."""
+"""Operators on quantised tensors: sums, products, rescaling, pooling, lookup tables.
+
+Quantised tensors are int16, see `arithmetic`; images are `[C, H, W]`.
+"""
 
 from __future__ import annotations
 
@@ -15,44 +18,54 @@ from picoquant.targets.integer_rules import Rules
 def add(
     first: np.ndarray, second: np.ndarray, sources: Sequence[QuantParams], result: QuantParams, rules: Rules
 ) -> np.ndarray:
-    """The sum of two tensors: each times its factor, added, rounded once.
+    """The sum of two tensors: each is multiplied by its factor, then they are added and rounded once.
 
-    In integers both factors have the shift of the larger one, so that the sum is exact before it is rounded.
+    With integer multipliers both factors use the shift of the larger one, so that the sum is exact until it
+    is rounded.
+
+    Args:
+        first, second: quantised tensors that broadcast.
+        sources: their quantisation parameters.
+        result: quantisation parameters of the sum.
+        rules: the target's rules.
     """
     factors = np.array([source.scale / result.scale for source in sources])
     bits, rounding = rules.arithmetic.multiplier_bits, rules.arithmetic.rounding
     if bits:
-        made = Multiplier.of(factors, bits, common=True)
-        total = first.astype(np.int64) * made.number[0] + second.astype(np.int64) * made.number[1]
-        steps = shifted(total, int(made.shift[0]), rounding)
+        multiplier = Multiplier.of(factors, bits, common=True)
+        total = first.astype(np.int64) * multiplier.number[0] + second.astype(np.int64) * multiplier.number[1]
+        quantised = shifted(total, int(multiplier.shift[0]), rounding)
     else:
         scales = [np.float32(source.scale) for source in sources]
         total = first.astype(np.float32) * scales[0] + second.astype(np.float32) * scales[1]
-        steps = rounded(total / np.float32(result.scale), rounding)
-    return np.clip(steps, result.low, result.high).astype(np.int16)
+        quantised = rounded(total / np.float32(result.scale), rounding)
+    return np.clip(quantised, result.low, result.high).astype(np.int16)
 
 
 def multiply(
     first: np.ndarray, second: np.ndarray, sources: Sequence[QuantParams], result: QuantParams, rules: Rules
 ) -> np.ndarray:
-    """The product of two tensors that broadcast (a map and one number a channel, for example)."""
+    """The product of two tensors that broadcast, for example a feature map and one number per channel.
+
+    For the arguments see `add`.
+    """
     factor = sources[0].scale * sources[1].scale / result.scale
     return Requantiser.of(factor, rules, result.low, result.high)(
         first.astype(np.int32) * second.astype(np.int32)
     )
 
 
-def rescale(steps: np.ndarray, source: QuantParams, result: QuantParams, rules: Rules) -> np.ndarray:
-    """The same values in another tensor's steps; nothing is done where the scales are equal."""
+def rescale(quantised: np.ndarray, source: QuantParams, result: QuantParams, rules: Rules) -> np.ndarray:
+    """A quantised tensor requantised to another scale; unchanged but for clipping if the scales are equal."""
     if np.isclose(source.scale, result.scale, rtol=1e-6, atol=0):
         if source.low >= result.low and source.high <= result.high:
-            return steps
-        return np.clip(steps, result.low, result.high)
-    return Requantiser.of(source.scale / result.scale, rules, result.low, result.high)(steps)
+            return quantised
+        return np.clip(quantised, result.low, result.high)
+    return Requantiser.of(source.scale / result.scale, rules, result.low, result.high)(quantised)
 
 
 def max_pool(image: np.ndarray, size: tuple[int, int], geometry: Geometry) -> np.ndarray:
-    """The largest step of each window; the border never wins."""
+    """The maximum of each window `size` (height, width); padding is never the maximum."""
     views = windows_of(padded(image, geometry, np.iinfo(image.dtype).min), size, geometry)
     result = views[0].copy()
     for view in views[1:]:
@@ -69,10 +82,15 @@ def average_pool(
     rules: Rules,
     exclusive: bool = True,
 ) -> np.ndarray:
-    """The mean of each window: an int32 sum, divided and brought to the result's scale in one rounding.
+    """The mean of each window: an int32 sum, divided and requantised to the result's scale with one rounding.
 
     Args:
-        exclusive: the border does not count.
+        image: quantised, `[C, H, W]`.
+        size: height and width of a window.
+        geometry: strides and padding.
+        source, result: quantisation parameters of the image and of the result.
+        rules: the target's rules.
+        exclusive: whether padding is left out of the mean.
     """
     sums = sum(view.astype(np.int64) for view in windows_of(padded(image, geometry), size, geometry))
     ones = np.ones((1, *image.shape[1:]), np.int64)
@@ -80,8 +98,8 @@ def average_pool(
     counts = np.broadcast_to(sum(inside), sums.shape)
     factor = source.scale / result.scale
     if np.isclose(factor, 1.0, rtol=1e-6, atol=0):
-        steps = _divided(sums, counts, rules.arithmetic.rounding)
-        return np.clip(steps, result.low, result.high).astype(np.int16)
+        quantised = _divided(sums, counts, rules.arithmetic.rounding)
+        return np.clip(quantised, result.low, result.high).astype(np.int16)
     pooled = np.empty(sums.shape, np.int16)
     for count in np.unique(counts):
         here = counts == count
@@ -90,7 +108,7 @@ def average_pool(
 
 
 def _divided(sums: np.ndarray, counts: np.ndarray, rounding: str) -> np.ndarray:
-    """Whole division to the nearest."""
+    """Integer division, rounded to the nearest."""
     whole, rest = np.divmod(np.abs(sums), counts)
     up = 2 * rest > counts
     tie = 2 * rest == counts
@@ -98,6 +116,6 @@ def _divided(sums: np.ndarray, counts: np.ndarray, rounding: str) -> np.ndarray:
     return np.sign(sums) * (whole + up)
 
 
-def look_up(steps: np.ndarray, entries: np.ndarray, source: QuantParams) -> np.ndarray:
-    """A table's results; see `arithmetic.table`."""
-    return entries[steps.astype(np.int32) - source.low]
+def look_up(quantised: np.ndarray, entries: np.ndarray, source: QuantParams) -> np.ndarray:
+    """The entries of a lookup table for each quantised value; see `arithmetic.table`."""
+    return entries[quantised.astype(np.int32) - source.low]

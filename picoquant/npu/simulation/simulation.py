@@ -1,4 +1,4 @@
-"""A model folder as the target's integers compute it; called like every other runtime."""
+"""A model folder computed in the target's integer arithmetic; called like every other runtime."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from picoquant.errors import PicoquantError, ToolError
 from picoquant.int8.files import open_network
 from picoquant.int8.quant_params import QuantParams
-from picoquant.npu.simulation.arithmetic import to_steps, to_values
+from picoquant.npu.simulation.arithmetic import dequantise, quantise
 from picoquant.npu.simulation.graph import build_graph
 from picoquant.npu.simulation.steps import make_steps
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -18,19 +18,20 @@ from picoquant.utils.batching import in_batches
 
 
 class NpuSimulation:
-    """An INT8 network in a target's integers; a simulation, no board.
+    """Simulates an INT8 network in a target's integer arithmetic, without the board.
 
     Attributes:
-        input_names: what a feed must hold.
-        outputs: names and shapes.
-        params: how each tensor is stored.
-        per_channel: whether a weight has several scales.
+        input_names: names of the arrays that a feed must hold.
+        outputs: names and shapes of the outputs; the batch size is -1.
+        params: the target's quantisation parameters of each tensor, by name.
+        per_channel: whether any weight has several scales.
 
     Args:
         folder: an INT8 model in Paddle Lite's form, exported as raw.
-        rules: of the target.
+        rules: the target's rules.
 
-    Raises: `WeightsError` for a float model; `ToolError` for an operator or a range that is missing.
+    Raises: `WeightsError` for a float model; `ToolError` for an unsupported operator, a tensor without a
+        range, or a model with more than one input.
     """
 
     def __init__(self, folder: ModelFolder, rules: Rules) -> None:
@@ -49,30 +50,39 @@ class NpuSimulation:
         self.per_channel = network.per_channel
         self._rules = rules
         self._steps = make_steps(graph, rules)
-        self._last_use = {name: place for place, step in enumerate(self._steps) for name in step.inputs}
+        self._last_use = {name: index for index, step in enumerate(self._steps) for name in step.inputs}
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Run a batch, one image after the other; outputs are values, float32."""
+        """Run a batch, one image at a time.
+
+        Args:
+            feed: arrays by input name, the batch as first axis.
+
+        Returns: the outputs, dequantised, float32, in the order of `outputs`.
+        """
         return in_batches(self._run, feed, 1)
 
     def _run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        found = self.run_steps(feed)
-        return [to_values(found[name], self.params[name]) for name, _ in self.outputs]
+        tensors = self.run_steps(feed)
+        return [dequantise(tensors[name], self.params[name]) for name, _ in self.outputs]
 
     def run_steps(self, feed: Mapping[str, np.ndarray], keep: bool = False) -> dict[str, np.ndarray]:
-        """One image; the outputs' steps by name, of every tensor with `keep`."""
+        """Run one image; returns the quantised outputs by name, with `keep` every quantised tensor.
+
+        Raises: `PicoquantError` if a tensor has another shape than the model declares.
+        """
         name = self.input_names[0]
-        held = {name: to_steps(feed[name], self.params[name], self._rules.arithmetic.rounding)}
-        wanted = {output for output, _ in self.outputs}
-        for place, step in enumerate(self._steps):
-            results = step.run([held[name] for name in step.inputs])
+        tensors = {name: quantise(feed[name], self.params[name], self._rules.arithmetic.rounding)}
+        outputs = {output for output, _ in self.outputs}
+        for index, step in enumerate(self._steps):
+            results = step.run([tensors[name] for name in step.inputs])
             for name, result, shape in zip(step.outputs, results, step.shapes):
                 if result.shape != shape:
                     raise PicoquantError(
                         f"{step.op_type} {name} has shape {result.shape}, the model says {shape}"
                     )
-                held[name] = result
+                tensors[name] = result
             for name in step.inputs:
-                if not keep and self._last_use[name] == place and name not in wanted:
-                    held.pop(name, None)
-        return held
+                if not keep and self._last_use[name] == index and name not in outputs:
+                    tensors.pop(name, None)
+        return tensors

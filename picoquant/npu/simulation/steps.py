@@ -1,4 +1,4 @@
-"""Each operator of a graph as a function of its inputs' steps. Tensors are for one image, `[1, C, H, W]`."""
+"""Each operator as a function of its quantised inputs. Tensors are for one image, `[1, C, H, W]`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 
 from picoquant.errors import ToolError
 from picoquant.int8.functions import function_of
-from picoquant.int8.layers import FusedLayer
 from picoquant.int8.network import QuantizedOperator
 from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation import operators
 from picoquant.npu.simulation.arithmetic import (
     INT32,
     Requantiser,
-    held,
-    limited,
+    clamp_limits,
+    dequantise,
+    quantise,
     rounded,
     table,
-    to_steps,
-    to_values,
+    target_params,
 )
 from picoquant.npu.simulation.convolution import Geometry, convolve, exact_type
 from picoquant.npu.simulation.graph import SimulatedGraph
 from picoquant.paddle_program.graph import Operator
+from picoquant.paddle_program.layers import FusedLayer
 from picoquant.paddle_program.paddings import explicit_paddings
 from picoquant.targets.integer_rules import Rules
 
@@ -38,10 +38,10 @@ class Step:
     """An operator that is ready to run.
 
     Attributes:
-        op_type: its type.
-        inputs, outputs: names of tensors.
-        run: steps of the inputs -> steps of the outputs, int16.
-        shapes: of the outputs.
+        op_type: its type, for example `conv2d`.
+        inputs, outputs: names of its computed tensors.
+        run: quantised inputs -> quantised outputs, int16.
+        shapes: shapes of the outputs.
     """
 
     op_type: str
@@ -52,9 +52,9 @@ class Step:
 
 
 def make_steps(graph: SimulatedGraph, rules: Rules) -> list[Step]:
-    """Prepare every operator.
+    """Prepare every operator of a graph, in execution order.
 
-    Raises: `ToolError` naming an operator that the simulation does not know.
+    Raises: `ToolError` naming an operator that the simulation does not support.
     """
     return [_step(op, graph, rules) for op in graph.operators]
 
@@ -78,8 +78,8 @@ def _step(op: Operator, graph: SimulatedGraph, rules: Rules) -> Step:
         run = _elementwise(op, graph, rules, sources, results[0])
     elif op.op_type == "pool2d":
         run = _pool(op, graph, rules, sources[0], results[0])
-    elif op.op_type in _MOVES:
-        run = _move(op, graph, rules, sources, results, shapes)
+    elif op.op_type in _REORDERING:
+        run = _reorder(op, graph, rules, sources, results, shapes)
     else:
         raise ToolError(
             f"the simulation has no operator {op.op_type} ({op.name}): it takes networks exported as raw"
@@ -90,60 +90,60 @@ def _step(op: Operator, graph: SimulatedGraph, rules: Rules) -> Step:
 def _convolution(
     layer: FusedLayer, graph: SimulatedGraph, rules: Rules, source: QuantParams, result: QuantParams
 ) -> Callable[[Arrays], Arrays]:
-    """INT32 sums of products, an INT32 bias in the sums' scale, one rounding to the result, a clamp."""
+    """INT32 sums of products plus an INT32 bias in their scale, requantised with one rounding and clamped."""
     operator = graph.quantised[layer.conv.name]
     exact = exact_type(operator.integers, max(-source.low, source.high))
     weights = operator.integers.astype(exact)
-    scales, added = _sums(operator, graph, rules, source)
-    ends = limited(result, *_ends(layer), rules.arithmetic.rounding)
-    requantise = Requantiser.of(scales / result.scale, rules, *ends)
+    scales, bias = _sum_scales_and_bias(operator, graph, rules, source)
+    limits = clamp_limits(result, *_limits(layer), rules.arithmetic.rounding)
+    requantise = Requantiser.of(scales / result.scale, rules, *limits)
     geometry = _geometry(layer.conv, graph)
 
     def run(arrays: Arrays) -> Arrays:
         sums = convolve(arrays[0][0], weights, geometry).astype(np.int64)
-        sums += added[:, None, None]
+        sums += bias[:, None, None]
         return [requantise(np.clip(sums, *INT32, out=sums))[None]]
 
     return run
 
 
-def _sums(
+def _sum_scales_and_bias(
     operator: QuantizedOperator, graph: SimulatedGraph, rules: Rules, source: QuantParams
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The scales of an operator's sums of products, and the bias in them, int64.
+    """The scales of an operator's sums of products, and its bias in these scales, int64; both `[O]`.
 
-    The network's own integers where the target's scale of the input is the network's, as it is but for tensors that
-    a target holds in 255 steps from 0.
+    The network's own bias integers are used if the target's scale of the input is the network's. It differs
+    only for tensors that a target stores as 0 to 255.
     """
     scales = source.scale * operator.scales
     if operator.bias_integers is None:
         return scales, np.zeros(len(operator.integers), np.int64)
-    own = graph.network.tensors[operator.activation].params
-    if np.isclose(own.scale, source.scale, rtol=1e-9, atol=0):
+    params = graph.network.tensors[operator.activation].params
+    if np.isclose(params.scale, source.scale, rtol=1e-9, atol=0):
         return scales, operator.bias_integers
-    value = operator.bias_integers * (operator.scales * own.scale)
+    value = operator.bias_integers * (operator.scales * params.scale)
     return scales, np.clip(rounded(value / scales, rules.arithmetic.rounding), *INT32).astype(np.int64)
 
 
 def _float_convolution(
     layer: FusedLayer, graph: SimulatedGraph, rules: Rules, source: QuantParams, result: QuantParams
 ) -> Callable[[Arrays], Arrays]:
-    """A layer that was left in float: the CPU scales its input back, computes, and rounds its result."""
+    """A layer that is kept in float: its input is dequantised, and its result quantised, as on the CPU."""
     weights = graph.values[layer.conv.input("Filter0")].astype(np.float32)
     bias = None if layer.bias is None else graph.values[layer.bias]
-    low, high = _ends(layer)
+    low, high = _limits(layer)
     geometry = _geometry(layer.conv, graph)
 
     def run(arrays: Arrays) -> Arrays:
-        values = convolve(to_values(arrays[0][0], source), weights, geometry)
+        values = convolve(dequantise(arrays[0][0], source), weights, geometry)
         values += 0 if bias is None else bias[:, None, None]
-        return [to_steps(np.clip(values, low, high), result, rules.arithmetic.rounding)[None]]
+        return [quantise(np.clip(values, low, high), result, rules.arithmetic.rounding)[None]]
 
     return run
 
 
-def _ends(layer: FusedLayer) -> tuple[float, float]:
-    """The smallest and largest value that a layer's activation lets through."""
+def _limits(layer: FusedLayer) -> tuple[float, float]:
+    """The smallest and largest value of a layer's activation function; infinite where it has no limit."""
     activation = layer.activation
     if activation is None:
         return -math.inf, math.inf
@@ -170,8 +170,8 @@ def _elementwise(
     rank = len(graph.graph.tensor(op.outputs[0][1]).shape)
     axis = op.attributes.get("axis", -1)
 
-    def fitted(array: np.ndarray) -> np.ndarray:
-        """The second input's axes begin at the first one's `axis`."""
+    def aligned(array: np.ndarray) -> np.ndarray:
+        """The second input with its first axis at `axis` of the first one, so that numpy broadcasts them."""
         shape = array.shape
         return (
             array
@@ -179,30 +179,32 @@ def _elementwise(
             else array.reshape(*shape, *[1] * (rank - axis - len(shape)))
         )
 
-    if second in graph.values:  # a constant is stored in INT8 with its own largest value
+    if second in graph.values:  # a constant is stored in INT8 with the scale of its own absmax
         value = graph.values[second]
-        constant = held(float(np.abs(value).max()) or 1.0, rules, non_negative=bool((value >= 0).all()))
-        stored = fitted(to_steps(value, constant, rules.arithmetic.rounding))
+        constant = target_params(
+            float(np.abs(value).max()) or 1.0, rules, non_negative=bool((value >= 0).all())
+        )
+        stored = aligned(quantise(value, constant, rules.arithmetic.rounding))
         pair = [sources[0], constant]
         return lambda arrays: [compute(arrays[0], stored, pair, result, rules)]
     pair = [graph.params[first], graph.params[second]]
-    return lambda arrays: [compute(arrays[0], fitted(arrays[-1]), pair, result, rules)]
+    return lambda arrays: [compute(arrays[0], aligned(arrays[-1]), pair, result, rules)]
 
 
 def _pool(
     op: Operator, graph: SimulatedGraph, rules: Rules, source: QuantParams, result: QuantParams
 ) -> Callable[[Arrays], Arrays]:
     values = op.attributes
-    given = graph.graph.tensor(op.inputs[0][1]).shape[2:]
-    wanted = graph.graph.tensor(op.outputs[0][1]).shape[2:]
+    input_size = graph.graph.tensor(op.inputs[0][1]).shape[2:]
+    output_size = graph.graph.tensor(op.outputs[0][1]).shape[2:]
     size, geometry = tuple(values["ksize"]), Geometry(tuple(values["strides"]))
     if values.get("global_pooling") or values.get("adaptive"):
-        if any(length % cells for length, cells in zip(given, wanted)):
+        if any(length % cells for length, cells in zip(input_size, output_size)):
             raise ToolError(f"pool2d {op.name} has windows of several sizes, which no NPU here computes")
-        size = tuple(length // cells for length, cells in zip(given, wanted))
+        size = tuple(length // cells for length, cells in zip(input_size, output_size))
         geometry = Geometry(size)
     else:
-        geometry = Geometry(geometry.strides, explicit_paddings(values, size, given))
+        geometry = Geometry(geometry.strides, explicit_paddings(values, size, input_size))
     if values["pooling_type"] == "max":
         return lambda arrays: [
             operators.rescale(operators.max_pool(arrays[0][0], size, geometry), source, result, rules)[None]
@@ -213,13 +215,13 @@ def _pool(
     ]
 
 
-_MOVES = (
+_REORDERING = (
     "concat", "split", "reshape2", "transpose2", "nearest_interp_v2", "slice", "assign", "scale",
     "flatten_contiguous_range", "squeeze2", "unsqueeze2",
 )  # fmt: skip
 
 
-def _move(
+def _reorder(
     op: Operator,
     graph: SimulatedGraph,
     rules: Rules,
@@ -227,7 +229,7 @@ def _move(
     results: Sequence[QuantParams],
     shapes,
 ) -> Callable[[Arrays], Arrays]:
-    """Steps are moved; where result and source have different scales each is brought to the result's."""
+    """Operators that only move values; they are requantised if result and source have different scales."""
     values = op.attributes
     if op.op_type == "concat":
         return lambda arrays: [
@@ -251,8 +253,10 @@ def _move(
     elif op.op_type == "nearest_interp_v2":
         if values.get("align_corners"):
             raise ToolError(f"the simulation has no nearest_interp_v2 with align_corners ({op.name})")
-        given = graph.graph.tensor(op.inputs[0][1]).shape
-        rows, columns = (np.arange(shapes[0][axis]) * given[axis] // shapes[0][axis] for axis in (2, 3))
+        source_shape = graph.graph.tensor(op.inputs[0][1]).shape
+        rows, columns = (
+            np.arange(shapes[0][axis]) * source_shape[axis] // shapes[0][axis] for axis in (2, 3)
+        )
         move = lambda arrays: [arrays[0][:, :, rows][:, :, :, columns]]  # noqa: E731
     elif op.op_type == "slice":
         cut = [slice(None)] * len(graph.graph.tensor(op.inputs[0][1]).shape)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.int8.build import Int8Source, build_network
-from picoquant.int8.paddle_writer import write_lite_model
+from picoquant.int8.paddle.writer import write_lite_model
 
 # Counts an INT8 model's pieces on each NPU of the recipe, given its folder; empty where there is no opt.
 PieceCounter = Callable[[Path], Mapping[str, int]]

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from picoquant.int8.ignored_layers import layer_names
-from picoquant.int8.operators import QuantizedOperator
-from picoquant.paddle_program.batch_norm_folding import stored_bias
-from picoquant.paddle_program.static import output_names
+from picoquant.int8.operators import QuantizableOperator
+from picoquant.paddle_program.graph import Graph
+from picoquant.paddle_program.layers import fused_layers
+from picoquant.paddle_program.static.programs import output_names
 
 _FEED_FETCH = ("feed", "fetch")
 
 
-def names_by_output(operators: Sequence[QuantizedOperator]) -> dict[str, str]:
+def names_by_output(operators: Sequence[QuantizableOperator]) -> dict[str, str]:
     """The layer's name by result."""
     return {operator.output: name for operator, name in zip(operators, layer_names(operators))}
 
@@ -57,20 +58,18 @@ def int8_runs(program: Any, floats: Collection[str]) -> int:
 
 
 def original_params(
-    program: Any, operators: Sequence[QuantizedOperator], float_params: Mapping[str, np.ndarray]
+    graph: Graph, operators: Sequence[QuantizableOperator], float_params: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, np.ndarray]]:
     """By result: each operator's weight and bias before they were changed for INT8, where they were.
 
     Args:
-        program: the float network, in which a bias follows its convolution.
+        graph: of the float network, in which a bias follows its convolution.
         operators: the operators to look up.
         float_params: the stored variables that were changed, by name, as they were before.
     """
-    block = program.global_block()
-    found = {}
+    layers, found = fused_layers(graph), {}
     for operator in operators:
-        users = [op for op in block.ops if operator.output in op.input_arg_names]
-        bias = stored_bias(block, users[0]) if len(users) == 1 else None
-        names = (operator.weight, bias)
+        layer = layers.get(operator.output)
+        names = (operator.weight, None if layer is None else layer.bias)
         found[operator.output] = {name: float_params[name] for name in names if name in float_params}
     return found

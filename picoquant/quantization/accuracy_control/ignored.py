@@ -7,7 +7,7 @@ import paddle
 from picoquant.int8.build import Int8Source
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import load_model
+from picoquant.paddle_program.static.programs import load_model
 from picoquant.quantization.accuracy_control.evaluator import CandidateEvaluator
 from picoquant.quantization.accuracy_control.float_layers import int8_runs, names_by_output
 from picoquant.quantization.accuracy_control.report import LayerInFloat, MixedPrecision

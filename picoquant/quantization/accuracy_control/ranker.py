@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.int8.activations import target_tensors
 from picoquant.int8.build import Int8Source
 from picoquant.int8.fake_quant_run import load_source
 from picoquant.int8.ignored_layers import with_same_weight
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
+from picoquant.int8.passes.activations import target_tensors
+from picoquant.int8.passes.weights import rounded_weight
 from picoquant.int8.quant_params import QuantParams
-from picoquant.int8.weights import rounded_weight
 from picoquant.paddle_program.infer_config import InferConfig
-from picoquant.paddle_program.static import read_variable
+from picoquant.paddle_program.static.programs import read_variable
 from picoquant.quantization.analysis.analyse import analyse
 from picoquant.quantization.analysis.layers import find_layers
 from picoquant.quantization.analysis.network import Network, before_nms
@@ -33,7 +33,7 @@ class RankedGroup:
         alone_db: signal-to-noise of the outputs with the worst of them alone in INT8, dB; infinite: no error.
     """
 
-    operators: tuple[QuantizedOperator, ...]
+    operators: tuple[QuantizableOperator, ...]
     alone_db: float
 
 
@@ -76,7 +76,7 @@ def _network(source: Int8Source, executor: Any) -> Network:
     return Network("fp32", model, executor, tensors, layers, ranges, rounded)
 
 
-def group_by_weight(ranked: Sequence[tuple[QuantizedOperator, float]]) -> list[RankedGroup]:
+def group_by_weight(ranked: Sequence[tuple[QuantizableOperator, float]]) -> list[RankedGroup]:
     """Ranked operators with their cost in dB; those that share a weight together, at the place of the worst."""
     operators = [operator for operator, _ in ranked]
     groups, seen = [], set()

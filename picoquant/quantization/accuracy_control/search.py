@@ -16,7 +16,7 @@ import paddle
 
 from picoquant.int8.build import Int8Source
 from picoquant.paddle_program.infer_config import InferConfig
-from picoquant.paddle_program.static import load_model
+from picoquant.paddle_program.static.programs import load_model
 from picoquant.quantization.accuracy_control.evaluator import CandidateEvaluator
 from picoquant.quantization.accuracy_control.float_layers import (
     float_outputs,
@@ -135,8 +135,9 @@ def reach_goal(
     Returns: what was found, and what the INT8 model is made from.
     """
     with paddle.static.scope_guard(paddle.static.Scope()):
-        program = load_model(source.folder, evaluator.executor).program
-    originals = original_params(program, source.operators, float_params)
+        model = load_model(source.folder, evaluator.executor)
+    program = model.program
+    originals = original_params(model.graph(), source.operators, float_params)
     start = MixedPrecision(goal.max_drop, goal.fp32, goal.int8, True, _runs(program, source))
     if goal.int8 >= goal.needed:
         LOG.info(

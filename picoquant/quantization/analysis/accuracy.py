@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 
 from picoquant.int8.fake_quant_run import Simulation
-from picoquant.paddle_program.static import InferenceModel, Inserter, write_variable
+from picoquant.paddle_program.static.programs import InferenceModel, Inserter, write_variable
 from picoquant.quantization.analysis.analyse import Analysis
 from picoquant.quantization.analysis.layers import Layer
 from picoquant.quantization.analysis.network import Network

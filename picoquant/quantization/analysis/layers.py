@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from picoquant.int8.ignored_layers import layer_names
-from picoquant.int8.layers import CONVOLUTIONS, fused_layer
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
 from picoquant.paddle_program.graph import Graph
+from picoquant.paddle_program.layers import CONVOLUTIONS, fused_layer
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Layer:
 
     index: int
     name: str
-    operator: QuantizedOperator
+    operator: QuantizableOperator
     weight_shape: tuple[int, ...]
     output: str
     chain: tuple[str, ...]
     follows: tuple[str, ...]
 
 
-def find_layers(graph: Graph, operators: Sequence[QuantizedOperator]) -> tuple[Layer, ...]:
+def find_layers(graph: Graph, operators: Sequence[QuantizableOperator]) -> tuple[Layer, ...]:
     """The layers of a folded network, first to last.
 
     Args:

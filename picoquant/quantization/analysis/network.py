@@ -16,18 +16,18 @@ import numpy as np
 import paddle
 
 from picoquant.errors import DataError
-from picoquant.int8.activations import TargetTensors, target_tensors
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.files import open_network
-from picoquant.int8.operators import QuantizedOperator, quantizable_operators
+from picoquant.int8.operators import QuantizableOperator, quantizable_operators
+from picoquant.int8.passes.activations import TargetTensors, target_tensors
+from picoquant.int8.passes.weights import rounded_weight
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.weights import rounded_weight
-from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.params import write_params
-from picoquant.paddle_program.static import (
+from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.static.programs import (
     InferenceModel,
     load_model,
     read_variable,
@@ -125,7 +125,7 @@ def load_int8(folder: ModelFolder, scratch: Path, executor: Any, seed: int = 0) 
         moved = operator.integers + random.uniform(-0.5, 0.5, operator.integers.shape)
         noisy[operator.output] = operator.params.dequantise(moved).astype(np.float32)
         operators.append(
-            QuantizedOperator(
+            QuantizableOperator(
                 operator.op_type,
                 operator.output,
                 operator.activation,

@@ -18,8 +18,8 @@ import paddle
 
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.quant_params import QuantParams
-from picoquant.paddle_program.onednn import use_onednn
-from picoquant.paddle_program.static import (
+from picoquant.paddle_program.static.onednn import use_onednn
+from picoquant.paddle_program.static.programs import (
     InferenceModel,
     Inserter,
     output_names,

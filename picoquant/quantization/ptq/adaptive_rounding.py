@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.int8.operators import QuantizedOperator
-from picoquant.int8.weights import quantise_weight
-from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS
+from picoquant.int8.operators import QuantizableOperator
+from picoquant.int8.passes.weights import quantise_weight
+from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.paddings import explicit_paddings
 
 _SWEEPS = 20
@@ -108,11 +108,11 @@ class Hessian:
             an output channel.
     """
 
-    def __init__(self, program: Any, operators: Iterable[QuantizedOperator], bits: int = 8) -> None:
+    def __init__(self, program: Any, operators: Iterable[QuantizableOperator], bits: int = 8) -> None:
         block = program.global_block()
         self._generator = np.random.default_rng(0)
         self._quant_max = 2 ** (bits - 1) - 1
-        self._users: dict[str, list[tuple[Any, QuantizedOperator, tuple[int, ...]]]] = {}
+        self._users: dict[str, list[tuple[Any, QuantizableOperator, tuple[int, ...]]]] = {}
         self.by_weight: dict[str, np.ndarray] = {}
         for operator in operators:
             conv = next(op for op in block.ops if operator.output in op.output_arg_names)
@@ -194,7 +194,7 @@ def _descend(
 
 
 def round_adaptively(
-    operators: Iterable[QuantizedOperator],
+    operators: Iterable[QuantizableOperator],
     weights: Mapping[str, np.ndarray],
     hessian: Mapping[str, np.ndarray],
     bits: int = 8,

@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.int8.operators import QuantizedOperator
-from picoquant.int8.weights import rounded_weight
-from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS, stored_bias
-from picoquant.paddle_program.static import read_variable, write_variable
+from picoquant.int8.operators import QuantizableOperator
+from picoquant.int8.passes.weights import rounded_weight
+from picoquant.paddle_program.graph import Graph
+from picoquant.paddle_program.layers import CONVOLUTIONS, fused_layer
+from picoquant.paddle_program.static.programs import read_variable, write_variable
 
 
 def correct_biases(
-    program: Any,
+    graph: Graph,
     scope: Any,
-    operators: Iterable[QuantizedOperator],
+    operators: Iterable[QuantizableOperator],
     means: Mapping[str, np.ndarray],
     bits: int = 8,
     exact: Mapping[str, np.ndarray] | None = None,
@@ -29,7 +30,7 @@ def correct_biases(
     """Correct the bias behind each convolution whose weight is rounded.
 
     Args:
-        program: the float network, batch-norm folded; stays as it is.
+        graph: of the float network, batch-norm folded.
         scope: holds its stored variables; the biases are changed.
         operators: whose weights are rounded.
         means: of each operator's input, `[in channels]`, by name.
@@ -38,20 +39,18 @@ def correct_biases(
 
     Returns: the biases that were corrected, `[out channels]` float32, by name, as they were before.
     """
-    block = program.global_block()
     before: dict[str, np.ndarray] = {}
     for operator in operators:
         if operator.op_type not in CONVOLUTIONS or operator.activation not in means:
             continue
-        conv = next(op for op in block.ops if operator.output in op.output_arg_names)
-        users = [op for op in block.ops if operator.output in op.input_arg_names]
-        bias = stored_bias(block, users[0]) if len(users) == 1 else None
-        if bias is None or sum(bias in op.input_arg_names for op in block.ops) > 1:
+        layer = fused_layer(graph, graph.producer(operator.output))
+        if layer.bias is None or len(graph.users(layer.bias)) > 1:
             continue
+        bias = layer.bias
         weight = read_variable(scope, operator.weight)
         error = rounded_weight(weight, operator.axis, bits) - (exact or {}).get(operator.weight, weight)
         error = error.sum(axis=(2, 3))
-        groups = conv.attr("groups")
+        groups = layer.conv.attributes["groups"]
         inputs = means[operator.activation].reshape(groups, error.shape[1])
         shift = (error * np.repeat(inputs, len(error) // groups, axis=0)).sum(1)
         before[bias] = read_variable(scope, bias)

@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.int8.activations import target_tensors
-from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS, stored_bias
-from picoquant.paddle_program.static import InferenceModel, Inserter, read_variable, write_variable
+from picoquant.int8.passes.activations import target_tensors
+from picoquant.paddle_program.layers import CONVOLUTIONS
+from picoquant.paddle_program.static.batch_norm_folding import stored_bias
+from picoquant.paddle_program.static.programs import InferenceModel, Inserter, read_variable, write_variable
 from picoquant.quantization.ptq.equalisation_path import (
     PASSING_ACTIVATIONS,
     SUFFIX,

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.paddle_program.batch_norm_folding import CONVOLUTIONS
-from picoquant.paddle_program.static import Inserter, read_variable, write_variable
+from picoquant.paddle_program.layers import CONVOLUTIONS
+from picoquant.paddle_program.static.programs import Inserter, read_variable, write_variable
 
 PASSING_ACTIVATIONS = ("relu", "leaky_relu")
 _SAME_CHANNELS = ("pool2d", "nearest_interp_v2", "bilinear_interp_v2")

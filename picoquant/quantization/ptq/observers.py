@@ -9,8 +9,8 @@ import numpy as np
 import paddle
 
 from picoquant.errors import DataError
-from picoquant.paddle_program.onednn import read_weights_each_time
-from picoquant.paddle_program.static import (
+from picoquant.paddle_program.static.onednn import read_weights_each_time
+from picoquant.paddle_program.static.programs import (
     InferenceModel,
     Inserter,
     is_activation,

@@ -19,7 +19,7 @@ from picoquant.int8.ignored_layers import exclude_ignored_layers
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
-from picoquant.paddle_program.static import load_model, save_program
+from picoquant.paddle_program.static.programs import load_model, save_program
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.ptq.equalisation_scales import FILE as SCALES
 from picoquant.quantization.ptq.equalisation_scales import write_scales

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.int8.activations import TargetTensors
 from picoquant.int8.build import Int8Source
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
+from picoquant.int8.passes.activations import TargetTensors
+from picoquant.int8.passes.tie_avoidance import Product
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.tie_avoidance import Product
-from picoquant.paddle_program.static import InferenceModel
+from picoquant.paddle_program.static.programs import InferenceModel
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.ptq.histograms import Histogram
 
@@ -69,7 +69,7 @@ class PtqState:
     equalised: tuple[str, ...] = ()
     weight_scales: Mapping[str, np.ndarray] = field(default_factory=dict)
     images: int = 0
-    operators: tuple[QuantizedOperator, ...] = ()
+    operators: tuple[QuantizableOperator, ...] = ()
     tensors: TargetTensors = TargetTensors((), (), {})
     products: tuple[Product, ...] = ()
     statistics: Statistics | None = None

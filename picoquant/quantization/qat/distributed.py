@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.paddle_program.static import read_variable, write_variable
+from picoquant.paddle_program.static.programs import read_variable, write_variable
 from picoquant.quantization.fake_quant import ACTIVATION_QUANTISER
 from picoquant.quantization.processes import Processes
 from picoquant.quantization.qat.learned_ranges.moving_average import AVERAGE

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.paddle_program.static import write_variable
+from picoquant.paddle_program.static.programs import write_variable
 
 _BACKWARD = 1  # op_role
 

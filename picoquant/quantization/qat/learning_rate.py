@@ -9,7 +9,7 @@ from typing import Any, Union
 import numpy as np
 import paddle
 
-from picoquant.paddle_program.static import write_variable
+from picoquant.paddle_program.static.programs import write_variable
 
 LOG = logging.getLogger("picoquant")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from picoquant.errors import PicoquantError, UserError
 from picoquant.int8.build import build_network
-from picoquant.int8.paddle_writer import write_lite_model
+from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.quantization.accuracy_control.control import control_accuracy
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.evaluation import full_integer_metric

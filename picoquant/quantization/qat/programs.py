@@ -27,12 +27,12 @@ from paddleslim.auto_compression.create_compressed_program import (
 from paddleslim.common.recover_program import recover_inference_program
 
 from picoquant.errors import ConfigError
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
-from picoquant.paddle_program.onednn import read_weights_each_time, use_onednn
-from picoquant.paddle_program.static import InferenceModel, load_model, strip_feed_fetch
+from picoquant.paddle_program.static.onednn import read_weights_each_time, use_onednn
+from picoquant.paddle_program.static.programs import InferenceModel, load_model, strip_feed_fetch
 from picoquant.quantization.fake_quant import FixedRange, insert_fake_quantisation
 from picoquant.quantization.ptq.equalisation_scales import read_scales
 from picoquant.quantization.qat.distillation import distillation_loss, final_nodes
@@ -69,7 +69,7 @@ class QatPrograms:
     test: InferenceModel
     loss: Any
     rate: LearningRate
-    operators: tuple[QuantizedOperator, ...]
+    operators: tuple[QuantizableOperator, ...]
     feeds: tuple[str, ...]
     teacher: Teacher
 
@@ -174,7 +174,7 @@ class StudentFirstCompression(AutoCompression):
         )
 
     def _add_training(
-        self, program: Any, startup: Any, pairs: list[Any], operators: tuple[QuantizedOperator, ...]
+        self, program: Any, startup: Any, pairs: list[Any], operators: tuple[QuantizableOperator, ...]
     ) -> tuple[Any, LearningRate]:
         """Add loss, backward and optimisers; the loss variable and the learning rate are returned."""
         config, ranges = self._config[0].__dict__, self._ranges

@@ -11,8 +11,8 @@ import numpy as np
 import paddle
 
 from picoquant.errors import UserError
-from picoquant.int8.operators import QuantizedOperator, scale_name
-from picoquant.paddle_program.static import free_variables, load_model
+from picoquant.int8.operators import QuantizableOperator, scale_name
+from picoquant.paddle_program.static.programs import free_variables, load_model
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.ptq.observers import observe_ranges
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
@@ -28,7 +28,7 @@ _FLOAT_ABSMAX = "largest.json"
 
 def initialise_ranges(
     strategy: RangeStrategy,
-    operators: Iterable[QuantizedOperator],
+    operators: Iterable[QuantizableOperator],
     ranges: Mapping[str, float],
     moving_rate: float,
 ) -> None:
@@ -56,7 +56,7 @@ def initialise_ranges(
 
 
 def trained_ranges(
-    operators: Iterable[QuantizedOperator], state: Mapping[str, np.ndarray]
+    operators: Iterable[QuantizableOperator], state: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
     """The ranges of the quantised operators' inputs, by variable.
 

@@ -11,7 +11,7 @@ from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError, WeightsError
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.static import InferenceModel, save_program, with_outputs
+from picoquant.paddle_program.static.programs import InferenceModel, save_program, with_outputs
 
 PREFIX = "teacher_"
 

@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 
 from picoquant.errors import UserError
-from picoquant.paddle_program.static import read_variable, state_names, write_variable
+from picoquant.paddle_program.static.programs import read_variable, state_names, write_variable
 from picoquant.quantization.calibration_images import close_batches
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.paths import QAT_LOG

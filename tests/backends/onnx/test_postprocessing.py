@@ -9,10 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.parity import run_onnx
 from picoquant.backends.onnx.postprocessing import with_outputs
-from picoquant.backends.onnx.qdq import make_onnx, write_onnx
-from picoquant.paddle_program.network_input import feed_of, sample_image
+from picoquant.backends.onnx.qdq import make_onnx
+from picoquant.paddle_program.network_input import feed_of_image, sample_image, select_inputs
 from picoquant.postprocess import Decoder, NmsSettings
 from tests.networks.small_int8 import CONFIG
 
@@ -88,7 +89,7 @@ def test_a_box_by_hand(tmp_path):
 
 def test_variants_of_one_model_agree(taken_apart, small, tmp_path):
     model = make_onnx(taken_apart[2])
-    feed = feed_of(sample_image(32, 32), ["image", "scale_factor"], CONFIG)
+    feed = select_inputs(feed_of_image(sample_image(32, 32), CONFIG), ["image", "scale_factor"])
     made = {}
     for kind in ("raw", "boxes", "detections"):
         variant = with_outputs(model, kind, CONFIG)

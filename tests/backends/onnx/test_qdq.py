@@ -16,10 +16,10 @@ from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.backends.onnx.parity import compare, run_onnx
 from picoquant.backends.onnx.qdq import make_onnx
 from picoquant.errors import ToolError
-from picoquant.int8.paddle_reader import read_network
+from picoquant.int8.paddle.reader import read_network
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.edit import batch_of_one
-from picoquant.paddle_program.network_input import feed_of, sample_image
+from picoquant.paddle_program.network_input import feed_of_image, sample_image, select_inputs
 from picoquant.paddle_program.params import read_params
 from tests.networks.small_int8 import CONFIG, write_small
 
@@ -133,7 +133,7 @@ def test_same_results_as_paddle(int8_file, small):
 
 def test_onnxruntime_computes_what_onnx_says(integer_file):
     """Its fused integer kernels against onnx's reference implementation, which computes node by node."""
-    feed = feed_of(sample_image(32, 32), ["image"], CONFIG)
+    feed = select_inputs(feed_of_image(sample_image(32, 32), CONFIG), ["image"])
     model = onnx.load(integer_file)
     model.opset_import[0].version = 19  # the least that the reference knows; these operators are the same
     expected = ReferenceEvaluator(model).run(None, feed)

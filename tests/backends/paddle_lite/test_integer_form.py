@@ -7,8 +7,8 @@ import pytest
 
 from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.backends.paddle_lite.integer_form import integer_form
-from picoquant.int8.paddle_form import files_without_rounding
-from picoquant.int8.paddle_reader import read_network
+from picoquant.int8.paddle.form import files_without_rounding
+from picoquant.int8.paddle.reader import read_network
 from picoquant.npu.partitioned import CPU, NPU, read_partitioned
 from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.paddle_program.infer_config import InferConfig
@@ -38,8 +38,8 @@ def bccd(shared, tmp_path_factory):
 
 
 def folded(model):
-    from picoquant.paddle_program.batch_norm_folding import fold_model
-    from picoquant.paddle_program.session import static_session
+    from picoquant.paddle_program.static.batch_norm_folding import fold_model
+    from picoquant.paddle_program.static.session import static_session
 
     with static_session():
         fold_model(model.path, paddle.static.Executor(paddle.CPUPlace()))

@@ -12,7 +12,7 @@ import pytest
 from picoquant.int8.functions import function_of
 from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation import operators
-from picoquant.npu.simulation.arithmetic import Requantiser, held, table
+from picoquant.npu.simulation.arithmetic import Requantiser, table, target_params
 from picoquant.npu.simulation.convolution import Geometry, convolve, exact_type
 from picoquant.targets.integer_rules import Arithmetic, Rules
 from tests.npu.simulation.onnx_kernels import onnx_runtime
@@ -61,7 +61,7 @@ def agrees(found: np.ndarray, wanted: np.ndarray, rules: Rules) -> None:
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_convolution(rules, shape, geometry, per_channel):
     random = np.random.default_rng(7)
-    source, result = held(4.0, rules), held(6.0, rules)
+    source, result = target_params(4.0, rules), target_params(6.0, rules)
     image = random_levels(1, (16, 13, 15), source)
     weights = random.integers(-127, 128, shape).astype(np.int8)
     count = shape[0] if per_channel else 1
@@ -96,7 +96,7 @@ def test_convolution_beyond_float32_is_computed_in_float64():
 @RULES
 def test_matrix_product(rules):
     """A 1x1 convolution is QLinearMatMul."""
-    source, result = held(4.0, rules), held(9.0, rules)
+    source, result = target_params(4.0, rules), target_params(9.0, rules)
     image = random_levels(2, (32, 1, 50), source)
     weights = np.random.default_rng(3).integers(-127, 128, (20, 32)).astype(np.int8)
     sums = convolve(image, weights[:, :, None, None].astype(f32), Geometry()).astype(np.int64)
@@ -117,7 +117,7 @@ def test_matrix_product(rules):
 @pytest.mark.parametrize("kind", ["Add", "Mul"])
 @pytest.mark.parametrize("second_shape", [(1, 16, 9, 11), (1, 16, 1, 1)])
 def test_sum_and_product(rules, kind, second_shape):
-    sources, result = (held(3.0, rules), held(1.7, rules)), held(4.1, rules)
+    sources, result = (target_params(3.0, rules), target_params(1.7, rules)), target_params(4.1, rules)
     first, second = random_levels(4, (1, 16, 9, 11), sources[0]), random_levels(5, second_shape, sources[1])
     compute = operators.add if kind == "Add" else operators.multiply
     wanted = onnx_runtime(
@@ -133,8 +133,8 @@ def test_sum_and_product(rules, kind, second_shape):
 
 @RULES
 def test_concat_brings_each_to_the_results_scale(rules):
-    sources = (held(3.0, rules), held(5.0, rules))
-    result = held(5.0, rules)
+    sources = (target_params(3.0, rules), target_params(5.0, rules))
+    result = target_params(5.0, rules)
     parts = [random_levels(seed, (1, 4, 5, 5), how) for seed, how in enumerate(sources)]
     found = np.concatenate(
         [operators.rescale(part, how, result, rules) for part, how in zip(parts, sources)], axis=1
@@ -155,7 +155,7 @@ def test_concat_brings_each_to_the_results_scale(rules):
 @pytest.mark.parametrize("same_scale", [True, False])
 @pytest.mark.parametrize("border", [0, 1])
 def test_average_pool(rules, same_scale, border):
-    source, result = held(3.0, rules), held(3.0 if same_scale else 2.2345678, rules)
+    source, result = target_params(3.0, rules), target_params(3.0 if same_scale else 2.2345678, rules)
     image = random_levels(6, (16, 10, 10), source)
     geometry = Geometry((2, 2), (border,) * 4)
     found = operators.average_pool(image, (3, 3), geometry, source, result, rules)
@@ -169,7 +169,7 @@ def test_average_pool(rules, same_scale, border):
 
 @RULES
 def test_global_average_pool(rules):
-    source, result = held(3.0, rules), held(1.3, rules)
+    source, result = target_params(3.0, rules), target_params(1.3, rules)
     image = random_levels(8, (64, 7, 9), source)
     found = operators.average_pool(image, (7, 9), Geometry((7, 9)), source, result, rules)
     wanted = onnx_runtime(
@@ -181,7 +181,7 @@ def test_global_average_pool(rules):
 
 
 def test_max_pool():
-    source = held(3.0, FIXED)
+    source = target_params(3.0, FIXED)
     image = random_levels(9, (8, 11, 11), source)
     found = operators.max_pool(image, (3, 3), Geometry((2, 2), (1, 1, 1, 1)))
     wanted = onnx_runtime(
@@ -196,8 +196,8 @@ def test_max_pool():
 
 
 def test_sigmoid_and_leaky_relu_are_tables():
-    source = held(6.0, FLOAT)
-    result = held(1.0, FLOAT)
+    source = target_params(6.0, FLOAT)
+    result = target_params(1.0, FLOAT)
     levels = np.arange(-128, 128, dtype=np.int16)
     inputs = {"x": stored(levels, source), **scale_and_zero(source, "a"), **scale_and_zero(result, "b")}
     functions = {
@@ -213,7 +213,8 @@ def test_sigmoid_and_leaky_relu_are_tables():
 
 @pytest.mark.parametrize("function", ["hard_sigmoid", "hard_swish"])
 def test_piecewise_tables_by_hand(function):
-    source, result = held(127 / 16, FIXED), held(1.27, FIXED)  # a sixteenth, and a hundredth
+    # scales of a sixteenth and a hundredth
+    source, result = target_params(127 / 16, FIXED), target_params(1.27, FIXED)
     values = {"slope": 1 / 6, "offset": 0.5} if function == "hard_sigmoid" else {}
     entries = table(function_of(function, values), source, result, "half_to_even")
     at = {level: int(entries[level + 128]) for level in (-128, -48, -24, 0, 24, 48, 127)}

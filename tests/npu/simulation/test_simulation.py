@@ -38,7 +38,7 @@ def decibel(found, wanted):
 def test_each_convolution_is_the_float_one_of_its_own_input(model, image):
     """Convolution, bias and batch-norm as the program has them, in float64, of the levels that went in: the
     rounded result is the simulation's but next to halves."""
-    from picoquant.int8.paddle_reader import take_apart
+    from picoquant.int8.paddle.reader import take_apart
     from picoquant.paddle_program.edit import batch_of_one
     from picoquant.paddle_program.graph import read_graph
     from picoquant.paddle_program.params import read_params

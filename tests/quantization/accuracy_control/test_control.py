@@ -13,11 +13,11 @@ import pytest
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError
 from picoquant.int8.completeness import check_int8_model
-from picoquant.paddle_program.batch_norm_folding import fold_model
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
-from picoquant.paddle_program.session import static_session
+from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import QuantizationSettings
 from picoquant.storage.checkpoints import Checkpoints

@@ -8,8 +8,9 @@ import pytest
 
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import load_model
+from picoquant.paddle_program.graph import graph_of
+from picoquant.paddle_program.static.programs import load_model
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.accuracy_control.float_layers import (
     float_outputs,
     int8_runs,
@@ -49,7 +50,7 @@ def test_what_is_not_in_int8_is_in_float(network):
 def test_original_parameters_are_those_that_were_changed(network):
     program, operators = network
     value = np.ones(2, np.float32)
-    found = original_params(program, operators, {operators[1].weight: value})
+    found = original_params(graph_of(program, ["image"]), operators, {operators[1].weight: value})
     assert list(found) == [operator.output for operator in operators]
     assert found[operators[1].output] == {operators[1].weight: value}
     assert all(not found[operator.output] for operator in operators if operator is not operators[1])

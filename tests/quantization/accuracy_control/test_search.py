@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from picoquant.int8.build import Int8Source
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.quantization.accuracy_control.ranker import group_by_weight
 from picoquant.quantization.accuracy_control.search import Candidates, Goal, fewest_in_float
 
 
 def operators(*weights):
-    return tuple(QuantizedOperator("conv2d", f"out_{i}", "in", w, 0) for i, w in enumerate(weights))
+    return tuple(QuantizableOperator("conv2d", f"out_{i}", "in", w, 0) for i, w in enumerate(weights))
 
 
 @pytest.mark.parametrize("least", [1, 2, 3, 5, 8, 9, 12, 13])

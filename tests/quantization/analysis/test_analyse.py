@@ -12,19 +12,19 @@ import pytest
 from picoquant.errors import WeightsError
 from picoquant.int8.build import Int8Source, build_network
 from picoquant.int8.operators import quantizable_operators
-from picoquant.int8.paddle_writer import write_lite_model
+from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import (
+from picoquant.paddle_program.static.programs import (
     load_model,
     read_variable,
     save_program,
     with_outputs,
     write_variable,
 )
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.analysis.accuracy import outputs_alone, with_accuracy
 from picoquant.quantization.analysis.analyse import FORMS, analyse, with_min_max_ranges
 from picoquant.quantization.analysis.network import load_float, load_int8

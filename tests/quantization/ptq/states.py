@@ -10,7 +10,7 @@ from typing import Any
 
 import paddle
 
-from picoquant.paddle_program.static import load_model
+from picoquant.paddle_program.static.programs import load_model
 from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.paths import QuantizationPaths

@@ -11,12 +11,12 @@ import pytest
 
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.operators import quantizable_operators
+from picoquant.int8.passes.weights import quantise_weight, rounded_weight
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.weights import quantise_weight, rounded_weight
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import read_variable
+from picoquant.paddle_program.static.programs import read_variable
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.adaptive_rounding import Hessian, best_quantised_values, round_adaptively
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import QuantizationSettings

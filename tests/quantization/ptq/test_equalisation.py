@@ -7,14 +7,14 @@ import paddle
 import pytest
 from paddle import nn
 
-from picoquant.int8.activations import target_tensors
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.operators import quantizable_operators
+from picoquant.int8.passes.activations import target_tensors
+from picoquant.int8.passes.weights import rounded_weight
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.weights import rounded_weight
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import read_variable
+from picoquant.paddle_program.static.programs import read_variable
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.activation_functions import effective_minimum
 from picoquant.quantization.ptq.bias_correction import correct_biases
 from picoquant.quantization.ptq.equalisation import equalise
@@ -144,7 +144,7 @@ def test_bias_correction_takes_back_the_mean_shift(opened):
     assert (
         len(
             correct_biases(
-                model.program, scope, [last], {last.activation: value.mean(axis=(0, 2, 3))}, bits=2
+                model.graph(), scope, [last], {last.activation: value.mean(axis=(0, 2, 3))}, bits=2
             )
         )
         == 1

@@ -6,7 +6,7 @@ import paddle
 import pytest
 
 from picoquant.errors import UserError
-from picoquant.paddle_program.session import static_session
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.pipeline import SCALES, preparation, run_passes, run_ptq
 from picoquant.quantization.settings import QuantizationSettings
 from tests.quantization.ptq.states import context_of, load_state

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from picoquant.errors import ConfigError
-from picoquant.paddle_program.session import static_session
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.ptq.equalisation_scales import read_scales
 from picoquant.quantization.ptq.prepare import FILES, prepare

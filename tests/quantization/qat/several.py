@@ -18,7 +18,7 @@ import paddle
 
 from picoquant.int8.operators import scale_name
 from picoquant.paddle_program.program import read_program
-from picoquant.paddle_program.static import read_variable
+from picoquant.paddle_program.static.programs import read_variable
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import QuantizationSettings
 from picoquant.utils.device import rank_and_world

@@ -6,7 +6,7 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.paddle_program.session import quiet, static_session
+from picoquant.paddle_program.static.session import quiet, static_session
 
 TEACHER = np.log(np.array([[1.0, 1.0, 2.0], [1.0, 2.0, 1.0]], np.float32))
 STUDENT = np.log(np.array([[1.0, 2.0, 1.0], [1.0, 2.0, 1.0]], np.float32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import paddle
 import pytest
 
-from picoquant.paddle_program.session import quiet, static_session
+from picoquant.paddle_program.static.session import quiet, static_session
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -8,8 +8,8 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import read_variable, write_variable
+from picoquant.paddle_program.static.programs import read_variable, write_variable
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.qat.freeze import freeze_ranges_and_statistics, freeze_step
 from picoquant.quantization.settings import QuantizationSettings
 from picoquant.storage.checkpoints import Checkpoints

@@ -8,8 +8,8 @@ import pytest
 from paddle import nn
 
 from picoquant.int8.fake_quant_run import Simulation
-from picoquant.paddle_program.session import quiet, static_session
-from picoquant.paddle_program.static import read_variable, state_names, strip_feed_fetch
+from picoquant.paddle_program.static.programs import read_variable, state_names, strip_feed_fetch
+from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.quantization.ptq.equalisation import equalise, weight_scales
 from picoquant.quantization.ptq.equalisation_scales import read_scales, write_scales
 from picoquant.quantization.qat.gradient_scaling import is_constant, is_trainable, scale_gradients

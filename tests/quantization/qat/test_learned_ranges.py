@@ -10,8 +10,8 @@ import pytest
 
 from picoquant.errors import ConfigError
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import read_variable
+from picoquant.paddle_program.static.programs import read_variable
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.fake_quant import insert_fake_quantisation
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
 from picoquant.quantization.qat.learned_ranges.lsq import Lsq

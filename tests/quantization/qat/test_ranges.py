@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from picoquant.errors import UserError
-from picoquant.int8.operators import QuantizedOperator
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import read_variable
+from picoquant.int8.operators import QuantizableOperator
+from picoquant.paddle_program.static.programs import read_variable
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
 from picoquant.quantization.qat.learned_ranges.lsq import Lsq
 from picoquant.quantization.qat.learned_ranges.moving_average import MovingAverage
 from picoquant.quantization.qat.learned_ranges.pact import Pact
 from picoquant.quantization.qat.ranges import initialise_ranges, trained_ranges
 
-OPERATOR = QuantizedOperator("conv2d", "y", "x", "w", 0)
+OPERATOR = QuantizableOperator("conv2d", "y", "x", "w", 0)
 
 
 @pytest.mark.parametrize(

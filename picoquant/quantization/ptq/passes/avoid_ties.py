@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from picoquant.int8.tie_avoidance import tie_free_ranges
+from picoquant.int8.passes.tie_avoidance import tie_free_ranges
 from picoquant.quantization.ptq.state import PtqState
 
 
 def avoid_ties(state: PtqState) -> PtqState:
-    """Move the ranges of products and means by less than 1 in 1,300; see `int8.tie_avoidance`.
+    """Move the ranges of products and means by less than 1 in 1,300; see `int8.passes.tie_avoidance`.
 
     Must come after `unify_scales`: the tensors of a group are moved together.
     """

@@ -11,7 +11,7 @@ from picoquant.quantization.ptq.state import PtqState
 def correct_biases(state: PtqState) -> PtqState:
     """Correct the bias behind each convolution whose weight is rounded; see `bias_correction`."""
     before = correct(
-        state.model.program,
+        state.model.graph(),
         state.scope,
         state.operators,
         state.statistics.channel_means,

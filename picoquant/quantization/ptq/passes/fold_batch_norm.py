@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from picoquant.paddle_program import batch_norm_folding
+from picoquant.paddle_program.static import batch_norm_folding
 from picoquant.quantization.ptq.state import PtqState
 
 LOG = logging.getLogger("picoquant")

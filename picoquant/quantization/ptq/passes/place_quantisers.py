@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from picoquant.int8.activations import target_tensors
 from picoquant.int8.operators import quantizable_operators
-from picoquant.int8.tie_avoidance import products_of
+from picoquant.int8.passes.activations import target_tensors
+from picoquant.int8.passes.tie_avoidance import products_of
 from picoquant.quantization.ptq.state import PtqState
 
 

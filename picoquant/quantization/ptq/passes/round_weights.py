@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 
 from picoquant.int8.fake_quant_run import Simulation
-from picoquant.paddle_program.static import read_variable, write_variable
+from picoquant.paddle_program.static.programs import read_variable, write_variable
 from picoquant.quantization.calibration_images import maker_of, watch
 from picoquant.quantization.ptq.adaptive_rounding import Hessian, round_adaptively
 from picoquant.quantization.ptq.state import PtqState

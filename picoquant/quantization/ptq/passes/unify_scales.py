@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from picoquant.int8.activations import unified_ranges
+from picoquant.int8.passes.activations import unified_ranges
 from picoquant.quantization.ptq.state import PtqState
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from picoquant.int8.operators import QuantizedOperator, quantised_name
-from picoquant.paddle_program.static import Inserter
+from picoquant.int8.operators import QuantizableOperator, quantised_name
+from picoquant.paddle_program.static.programs import Inserter
 from picoquant.quantization.qat.learned_ranges.strategy import ParameterGradient
 
 STRAIGHT_THROUGH = "stright_throuth_estimator_grad"  # spelt so in Paddle
@@ -71,7 +71,7 @@ class BackwardInserter(Inserter):
 
 def replace_straight_through(
     program: Any,
-    operators: Sequence[QuantizedOperator],
+    operators: Sequence[QuantizableOperator],
     gradient_of: Callable[[BackwardInserter, Any, str], ParameterGradient],
 ) -> list[ParameterGradient]:
     """Replace the gradient of each activation's quantiser.

@@ -17,9 +17,9 @@ import numpy as np
 import paddle
 
 from picoquant.errors import ConfigError
-from picoquant.int8.operators import QuantizedOperator, quantised_name, scale_name
+from picoquant.int8.operators import QuantizableOperator, quantised_name, scale_name
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import Inserter, write_variable
+from picoquant.paddle_program.static.programs import Inserter, write_variable
 from picoquant.quantization.fake_quant import QuantiserPorts
 from picoquant.quantization.qat.learned_ranges.gradients import BackwardInserter, replace_straight_through
 from picoquant.quantization.qat.learned_ranges.strategy import ParameterGradient
@@ -51,7 +51,7 @@ class Lsq:
         return name.endswith(scale_name(""))
 
     def add_gradients(
-        self, program: Any, operators: Sequence[QuantizedOperator], bits: int
+        self, program: Any, operators: Sequence[QuantizableOperator], bits: int
     ) -> list[ParameterGradient]:
         """Add the paper's gradient of each range; see `RangeStrategy`."""
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import Inserter, write_variable
+from picoquant.paddle_program.static.programs import Inserter, write_variable
 from picoquant.quantization.fake_quant import UNMEASURED_RANGE, QuantiserPorts, range_variable
 from picoquant.quantization.qat.learned_ranges.strategy import ParameterGradient
 
@@ -38,7 +38,7 @@ class MovingAverage:
         return False
 
     def add_gradients(
-        self, program: Any, operators: Sequence[QuantizedOperator], bits: int
+        self, program: Any, operators: Sequence[QuantizableOperator], bits: int
     ) -> list[ParameterGradient]:
         """Nothing: quantisers stay straight-through."""
         return []

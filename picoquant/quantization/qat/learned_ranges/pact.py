@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.int8.operators import QuantizedOperator, quantised_name, scale_name
+from picoquant.int8.operators import QuantizableOperator, quantised_name, scale_name
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import Inserter, write_variable
+from picoquant.paddle_program.static.programs import Inserter, write_variable
 from picoquant.quantization.fake_quant import QuantiserPorts
 from picoquant.quantization.qat.learned_ranges.gradients import BackwardInserter, replace_straight_through
 from picoquant.quantization.qat.learned_ranges.moving_average import (
@@ -56,7 +56,7 @@ class Pact:
         return name.endswith(_SUFFIX)
 
     def add_gradients(
-        self, program: Any, operators: Sequence[QuantizedOperator], bits: int
+        self, program: Any, operators: Sequence[QuantizableOperator], bits: int
     ) -> list[ParameterGradient]:
         """Add the gradient of each limit; see `RangeStrategy`."""
         return replace_straight_through(program, operators, _limit_gradient)

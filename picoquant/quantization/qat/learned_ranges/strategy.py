@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static import Inserter
+from picoquant.paddle_program.static.programs import Inserter
 from picoquant.quantization.fake_quant import QuantiserPorts
 
 # A parameter of a static program and its gradient, both variables.
@@ -31,7 +31,7 @@ class RangeStrategy(Protocol):
         """Whether a parameter of the program is a range of this strategy, not a weight."""
 
     def add_gradients(
-        self, program: Any, operators: Sequence[QuantizedOperator], bits: int
+        self, program: Any, operators: Sequence[QuantizableOperator], bits: int
     ) -> list[ParameterGradient]:
         """Replace the quantisers' straight-through gradients by those of learned ranges.
 

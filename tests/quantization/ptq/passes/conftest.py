@@ -7,7 +7,7 @@ import paddle
 import pytest
 
 from picoquant.int8.fake_quant_run import Simulation
-from picoquant.paddle_program.session import static_session
+from picoquant.paddle_program.static.session import static_session
 from tests.quantization.ptq.states import context_of, load_state
 from tests.quantization.ptq.test_equalisation import Uneven
 

@@ -1,4 +1,4 @@
-"""Ranges of products moved off ties; the arithmetic is tested in `tests/int8/test_tie_avoidance.py`."""
+"""Ranges of products moved off ties; the arithmetic is tested in `tests/int8/passes/test_tie_avoidance.py`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from picoquant.int8.activations import TargetTensors
-from picoquant.int8.tie_avoidance import Product
+from picoquant.int8.passes.activations import TargetTensors
+from picoquant.int8.passes.tie_avoidance import Product
 from picoquant.quantization.ptq.passes.avoid_ties import avoid_ties
 from picoquant.quantization.ptq.pipeline import run_passes
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from picoquant.int8.weights import rounded_weight
-from picoquant.paddle_program.static import read_variable, write_variable
+from picoquant.int8.passes.weights import rounded_weight
+from picoquant.paddle_program.static.programs import read_variable, write_variable
 from picoquant.quantization.ptq.passes.correct_biases import correct_biases
 from picoquant.quantization.ptq.passes.fold_batch_norm import fold_batch_norm
 from picoquant.quantization.ptq.passes.observe import observe

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from picoquant.int8.weights import quantise_weight
-from picoquant.paddle_program.static import read_variable
+from picoquant.int8.passes.weights import quantise_weight
+from picoquant.paddle_program.static.programs import read_variable
 from picoquant.quantization.ptq.passes.choose_ranges import choose_ranges
 from picoquant.quantization.ptq.passes.fold_batch_norm import fold_batch_norm
 from picoquant.quantization.ptq.passes.observe import observe

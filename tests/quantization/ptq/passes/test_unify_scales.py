@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from picoquant.int8.activations import TargetTensors
+from picoquant.int8.passes.activations import TargetTensors
 from picoquant.quantization.ptq.passes.unify_scales import unify_scales
 from picoquant.quantization.ptq.pipeline import run_passes
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from picoquant.int8.layers import CONVOLUTIONS, fused_layers
-from picoquant.int8.operators import QuantizedOperator
+from picoquant.int8.operators import QuantizableOperator
 from picoquant.paddle_program.graph import Graph, Operator
+from picoquant.paddle_program.layers import CONVOLUTIONS, fused_layers
 
 # Operators that only move or select values: their inputs and results have one range.
 _SAME_RANGE = (
@@ -60,7 +60,7 @@ def target_tensors(graph: Graph) -> TargetTensors:
 
 
 def activation_quantisers(
-    graph: Graph, operators: Sequence[QuantizedOperator], tensors: TargetTensors | None = None
+    graph: Graph, operators: Sequence[QuantizableOperator], tensors: TargetTensors | None = None
 ) -> tuple[str, ...]:
     """Tensors that integer runtimes hold in INT8 without fail: what leads to operators in INT8, and their results.
 

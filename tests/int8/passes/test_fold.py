@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from picoquant.int8.fold import scaled
 from picoquant.int8.network import QuantizedOperator
-from picoquant.int8.paddle_reader import read_network
+from picoquant.int8.paddle.reader import read_network
+from picoquant.int8.passes.fold import scaled
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.batch_norm import factor_and_shift
 from picoquant.paddle_program.edit import batch_of_one

@@ -7,15 +7,15 @@ import paddle
 import pytest
 
 from picoquant.int8.fake_quant_run import Simulation
-from picoquant.paddle_program.onednn import use_onednn
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import (
+from picoquant.paddle_program.static.onednn import use_onednn
+from picoquant.paddle_program.static.programs import (
     InferenceModel,
     load_model,
     read_variable,
     state_names,
     write_variable,
 )
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.observers import observe_ranges
 from tests.networks.small_net import batches, export_small
 

@@ -1,4 +1,4 @@
-"""Loading, looking at and saving static programs."""
+"""Loading, inspecting, editing and saving static programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class InferenceModel:
     """A loaded inference program.
 
     Attributes:
-        program: with its feed and fetch operators.
+        program: a `paddle.static.Program` with its feed and fetch operators.
         feeds: names of the inputs.
         fetches: output variables, in order.
     """
@@ -37,14 +37,14 @@ class InferenceModel:
     fetches: tuple[Any, ...]
 
     def graph(self) -> Graph:
-        """The operators and tensors of the program as it is now."""
+        """The operators and tensors of the program in its current state."""
         return graph_of(self.program, self.feeds, [variable.name for variable in self.fetches])
 
 
 def load_model(folder: Path, executor: Any) -> InferenceModel:
     """Load `model.pdmodel` and `model.pdiparams` of a folder into the current scope.
 
-    Raises: `WeightsError` when Paddle cannot read the files.
+    Raises: `WeightsError` if Paddle cannot read the files.
     """
     model, params = Path(folder) / MODEL, Path(folder) / PARAMS
     require_sound(read_program(model), model)
@@ -60,9 +60,9 @@ def load_model(folder: Path, executor: Any) -> InferenceModel:
 
 
 def save_program(program: Any, executor: Any, folder: Path) -> None:
-    """Write a program (feed and fetch operators included) and the weights it uses into a folder."""
+    """Write a program, including its feed and fetch operators, and the weights that it uses into a folder."""
     stripped = program._remove_training_info(clip_extra=False)
-    # Paddle leaves the bytes in the scope under a name of their own: here always the same.
+    # Paddle leaves the bytes in the scope under a unique name; this makes it always the same one.
     with paddle.utils.unique_name.guard(_SERIALISED):
         weights = paddle.static.io._serialize_persistables(stripped, executor)
     with whole_file(Path(folder) / PARAMS, "wb") as stream:
@@ -76,8 +76,8 @@ def with_outputs(program: Any, feeds: Sequence[str], fetches: Sequence[str]) -> 
     """A copy of a program that computes the named variables and nothing else.
 
     Args:
-        program: stays as it is.
-        feeds: inputs; those that are not needed are left out of the copy.
+        program: the program to copy; left unchanged.
+        feeds: names of its inputs; those that the copy does not need are left out.
         fetches: names of the variables, in the order of the outputs.
     """
     block = program.global_block()
@@ -89,7 +89,7 @@ def with_outputs(program: Any, feeds: Sequence[str], fetches: Sequence[str]) -> 
 
 
 def strip_feed_fetch(program: Any) -> Any:
-    """Remove feed and fetch operators, which an executor adds as it needs them; returns the program."""
+    """Remove the feed and fetch operators, which an executor adds itself; returns the same program."""
     block = program.global_block()
     for index in reversed(range(len(block.ops))):
         if block.ops[index].type in ("feed", "fetch"):
@@ -99,74 +99,81 @@ def strip_feed_fetch(program: Any) -> Any:
 
 
 def read_variable(scope: Any, name: str) -> np.ndarray:
-    """The value of a variable."""
+    """A copy of the value of a variable in a scope."""
     return np.array(scope.find_var(name).get_tensor())
 
 
 def write_variable(scope: Any, name: str, value: np.ndarray) -> None:
-    """Set a variable, making it where it is not there."""
+    """Set the value of a variable in a scope; the variable is created if it does not exist."""
     scope.var(name).get_tensor().set(np.ascontiguousarray(value), paddle.CPUPlace())
 
 
 def free_variables(program: Any, scope: Any) -> None:
-    """Free what a program that was loaded, and saved, holds in a scope of its own: Paddle keeps every scope."""
+    """Free the memory of a loaded (and saved) program in its scope; Paddle itself never frees a scope."""
     scope.erase([*state_names(program), f"{_SERIALISED}out_var_0"])
 
 
 def state_names(program: Any) -> list[str]:
-    """Names of the variables of a program that outlast a step."""
-    kinds = paddle.framework.core.VarDesc.VarType
+    """Names of the persistable variables of a program, sorted."""
+    types = paddle.framework.core.VarDesc.VarType
     return sorted(
         variable.name
         for variable in program.list_vars()
-        if variable.persistable and variable.type == kinds.LOD_TENSOR
+        if variable.persistable and variable.type == types.LOD_TENSOR
     )
 
 
 def input_names(op: Any) -> list[str]:
-    """Names of the variables an operator computes on, as PaddleSlim lists them for its type."""
+    """Names of an operator's input variables, for known types only the slots that PaddleSlim quantises."""
     slots = SUPPORT_QUANTIZATION_OP_DICT.get(op.type)
     names = slots[0] if slots else op.input_names
     return [name for slot in names if slot in op.input_names for name in op.input(slot)]
 
 
 def output_names(op: Any) -> list[str]:
-    """Names of an operator's results (for known types without shape and bookkeeping outputs)."""
+    """Names of an operator's output variables, for known types without shapes and bookkeeping outputs."""
     slots = SUPPORT_QUANTIZATION_OP_DICT.get(op.type)
     names = slots[1] if slots else op.output_names
     return [name for slot in names if slot in op.output_names for name in op.output(slot)]
 
 
 def is_activation(block: Any, name: str) -> bool:
-    """Whether a variable is a floating point tensor that is computed, not stored."""
+    """Whether a variable is a float32 tensor that is computed, not stored."""
     if not block.has_var(name):
         return False
     variable = block.var(name)
-    kind = variable.type == paddle.framework.core.VarDesc.VarType.LOD_TENSOR
-    return kind and not variable.persistable and variable.dtype in _FLOATS
+    is_tensor = variable.type == paddle.framework.core.VarDesc.VarType.LOD_TENSOR
+    return is_tensor and not variable.persistable and variable.dtype in _FLOATS
 
 
 class Inserter:
-    """Puts operators into a block, one after the other, from a place on.
+    """Inserts operators into a block, one after the other.
 
     Args:
-        block: the block.
-        index: where the first one goes.
+        block: the block of a static program.
+        index: index in the block at which the first operator is inserted.
     """
 
     def __init__(self, block: Any, index: int) -> None:
         self._block, self.index = block, index
 
-    def operator(self, kind: str, inputs: dict, outputs: dict, attrs: dict) -> Any:
-        """Insert one operator; inputs and outputs are variables by slot."""
+    def operator(self, op_type: str, inputs: dict, outputs: dict, attrs: dict) -> Any:
+        """Insert one operator and return it; inputs and outputs are variables by slot."""
         op = self._block._insert_op_without_sync(
-            self.index, type=kind, inputs=inputs, outputs=outputs, attrs=attrs
+            self.index, type=op_type, inputs=inputs, outputs=outputs, attrs=attrs
         )
         self.index += 1
         return op
 
     def variable(self, name: str, like: Any, persistable: bool = False, **changes: Any) -> Any:
-        """A variable with the shape and type of another."""
+        """Create a variable with the shape and type of another, or return the existing one of this name.
+
+        Args:
+            name: name of the variable.
+            like: the other variable.
+            persistable: whether it is stored with the program.
+            changes: `shape` or `dtype`, if they differ from those of `like`.
+        """
         if self._block.has_var(name):
             return self._block.var(name)
         shape, dtype = changes.get("shape", like.shape), changes.get("dtype", like.dtype)

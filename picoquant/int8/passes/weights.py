@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from picoquant.int8.int32_bias import with_exact_bias, with_room_for_bias
-from picoquant.int8.layers import BATCH_NORM, CONVOLUTIONS, fused_layer
-from picoquant.int8.operators import QuantizedOperator
-from picoquant.int8.tie_avoidance import tie_free_scales
+from picoquant.int8.operators import QuantizableOperator
+from picoquant.int8.passes.int32_bias import with_exact_bias, with_room_for_bias
+from picoquant.int8.passes.tie_avoidance import tie_free_scales
 from picoquant.paddle_program.graph import Graph
+from picoquant.paddle_program.layers import BATCH_NORM, CONVOLUTIONS, fused_layer
 
 _SMALLEST = 1e-8  # range of a channel of zeros; PaddleSlim divides by this, too
 
@@ -74,7 +74,7 @@ def rounded_weight(value: np.ndarray, axis: int, bits: int = 8) -> np.ndarray:
 def quantise_operator(
     graph: Graph,
     values: Mapping[str, np.ndarray],
-    operator: QuantizedOperator,
+    operator: QuantizableOperator,
     ranges: Mapping[str, float],
     bits: tuple[int, int],
 ) -> QuantizedWeight:
@@ -114,7 +114,7 @@ def quantise_operator(
     return QuantizedWeight(integers, absmax, name, whole)
 
 
-def _computed_alone(graph: Graph, operator: QuantizedOperator) -> tuple[str | None, str] | None:
+def _computed_alone(graph: Graph, operator: QuantizableOperator) -> tuple[str | None, str] | None:
     """The bias (None without one) and the result of a convolution whose weight and bias nothing else uses.
 
     None for every other operator. The result is that of the bias or of the activation behind it; a batch-norm that

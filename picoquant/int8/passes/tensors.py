@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from picoquant.int8.activations import activation_quantisers, target_tensors
 from picoquant.int8.network import QuantizedOperator, QuantizedTensor
+from picoquant.int8.passes.activations import activation_quantisers, target_tensors
+from picoquant.int8.passes.sign import non_negative_tensors
 from picoquant.int8.quant_params import QuantParams
-from picoquant.int8.sign import non_negative_tensors
 from picoquant.paddle_program.graph import Graph
 
 

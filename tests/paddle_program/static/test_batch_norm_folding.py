@@ -11,12 +11,12 @@ import pytest
 from picoquant import build_detector
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.export.paddle_export import export_model
-from picoquant.paddle_program.batch_norm_folding import fold_batch_norm, fold_model
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import program_facts
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import read_variable, write_variable
+from picoquant.paddle_program.static.batch_norm_folding import fold_batch_norm, fold_model
+from picoquant.paddle_program.static.programs import read_variable, write_variable
+from picoquant.paddle_program.static.session import static_session
 
 EPSILON = 1e-5
 

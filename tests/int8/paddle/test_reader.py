@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from picoquant.errors import WeightsError
-from picoquant.int8.paddle_reader import read_network, take_apart
+from picoquant.int8.paddle.reader import read_network, take_apart
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.params import read_params
 from tests.networks.small_int8 import write_small

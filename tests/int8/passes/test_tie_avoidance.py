@@ -10,22 +10,23 @@ import pytest
 
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.backends.onnx.runtime import OnnxPredictor
-from picoquant.int8.activations import target_tensors, unified_ranges
+from picoquant.backends.source import Source
 from picoquant.int8.build import Int8Source, build_network
 from picoquant.int8.operators import quantizable_operators
-from picoquant.int8.paddle_writer import write_lite_model
-from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.int8.tie_avoidance import (
+from picoquant.int8.paddle.writer import write_lite_model
+from picoquant.int8.passes.activations import target_tensors, unified_ranges
+from picoquant.int8.passes.tie_avoidance import (
     Product,
     products_of,
     tie_free_factor,
     tie_free_ranges,
     tie_free_scales,
 )
-from picoquant.paddle_program.batch_norm_folding import fold_model
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import load_model
+from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.static.programs import load_model
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.observers import observe_ranges
 from tests.networks.quick_int8 import exported
 
@@ -109,7 +110,7 @@ def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path):
         source = Int8Source(model.path, {}, ranges, operators, settings)
         write_lite_model(build_network(source), tmp_path / "int8")
     folder = ModelFolder.open(tmp_path / "int8", config=model.config)
-    write_onnx_form(folder, tmp_path / "int8.onnx")
+    write_onnx_form(Source(folder), tmp_path / "int8.onnx")
     onnx_runtime = OnnxPredictor(tmp_path / "int8.onnx")
     paddles = open_predictor(folder)
     for _ in range(4):

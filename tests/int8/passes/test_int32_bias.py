@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from picoquant.int8.int32_bias import in_other_scales, quantise_bias, with_exact_bias, with_room_for_bias
 from picoquant.int8.network import QuantizedOperator
+from picoquant.int8.passes.int32_bias import (
+    in_other_scales,
+    quantise_bias,
+    with_exact_bias,
+    with_room_for_bias,
+)
 from picoquant.int8.quant_params import QuantParams
 
 

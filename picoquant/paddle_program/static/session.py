@@ -1,4 +1,4 @@
-"""A quiet room for PaddleSlim: static mode, variables of its own, none of its messages."""
+"""Context managers for static programs: a scope of their own, and no messages of Paddle or PaddleSlim."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 @contextlib.contextmanager
 def static_session() -> Iterator[Any]:
-    """Enter static mode with an empty scope; on leaving, the mode before and all names are as they were.
+    """Enter static mode with an empty scope; on exit, the previous mode and the unique names are restored.
 
-    Yields: the `paddle.static.Scope` that holds every variable made inside.
+    Yields: the `paddle.static.Scope` that holds every variable created inside.
     """
     import paddle
 
@@ -34,7 +34,7 @@ def static_session() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the warnings and messages of Paddle and PaddleSlim from the user."""
+    """Suppress all warnings, and the log messages of Paddle and PaddleSlim below errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         levels = {logger: logger.level for logger in _paddle_loggers()}

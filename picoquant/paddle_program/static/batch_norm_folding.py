@@ -1,10 +1,10 @@
-"""Batch-norm folded into the convolution before it, so that what is quantised is what an NPU computes.
+"""Folds batch-norms into the convolutions before them, as an NPU's compiler does, but before quantisation.
 
-An NPU knows no batch-norm: its compiler multiplies the factor into the weights (after they were rounded, if
-nobody did it before) and adds the shift to the sums in INT32. Here both happen in FP32, before anything is
-rounded: `conv2d -> batch_norm` becomes `conv2d -> elementwise_add` with a stored bias `[C]` at axis 1, the
-form that Paddle Lite and paddle2onnx take as a convolution with bias. Biases of other forms
-(`[1, C, 1, 1]`, or `[C]` behind a reshape) become that one, too.
+An NPU has no batch-norm: its compiler multiplies the factor into the weights, which are then already rounded,
+and adds the shift to the INT32 sums. Here both are done in FP32, before quantisation: `conv2d -> batch_norm`
+becomes `conv2d -> elementwise_add` with a stored bias `[C]` at axis 1, the form that Paddle Lite and
+paddle2onnx read as a convolution with bias. Biases of other forms (`[1, C, 1, 1]`, or `[C]` behind a reshape)
+are converted to it as well.
 """
 
 from __future__ import annotations
@@ -18,27 +18,26 @@ import numpy as np
 import paddle
 
 from picoquant.paddle_program.batch_norm import PARTS, factor_and_shift
-from picoquant.paddle_program.session import static_session
-from picoquant.paddle_program.static import (
+from picoquant.paddle_program.layers import CONVOLUTIONS, adds_bias
+from picoquant.paddle_program.static.programs import (
     Inserter,
     load_model,
     read_variable,
     save_program,
     write_variable,
 )
+from picoquant.paddle_program.static.session import static_session
 
 LOG = logging.getLogger("picoquant")
-
-CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 
 
 @dataclass(frozen=True)
 class FoldingReport:
-    """What `fold_batch_norm` did.
+    """The result of `fold_batch_norm`.
 
     Attributes:
-        folded: names of the batch-norms' results.
-        kept: name of the result -> why that batch-norm stays.
+        folded: names of the results of the folded batch-norms.
+        kept: for each batch-norm that was not folded, the name of its result -> the reason.
     """
 
     folded: tuple[str, ...]
@@ -46,7 +45,10 @@ class FoldingReport:
 
 
 def fold_folder(folder: Path) -> FoldingReport:
-    """`fold_model` in a static session of its own."""
+    """`fold_model` in its own static session.
+
+    Raises: `WeightsError` if the files cannot be read.
+    """
     with static_session():
         return fold_model(folder, paddle.static.Executor(paddle.CPUPlace()))
 
@@ -54,7 +56,11 @@ def fold_folder(folder: Path) -> FoldingReport:
 def fold_model(folder: Path, executor: Any) -> FoldingReport:
     """Fold the batch-norms of the FP32 model in a folder; its files are replaced.
 
-    Raises: `WeightsError` when they cannot be read.
+    Args:
+        folder: holds `model.pdmodel` and `model.pdiparams`.
+        executor: a `paddle.static.Executor`.
+
+    Raises: `WeightsError` if the files cannot be read.
     """
     scope = paddle.static.Scope()
     with paddle.static.scope_guard(scope):
@@ -67,15 +73,15 @@ def fold_model(folder: Path, executor: Any) -> FoldingReport:
 def fold_batch_norm(program: Any, scope: Any) -> FoldingReport:
     """Fold every batch-norm in test mode that is the only user of a convolution's result.
 
-    What a batch-norm computed keeps its name. The convolution's own result, now another value, gets a new
-    one, so that nobody who knows the old name is given something else.
+    The result of a batch-norm keeps its name. The convolution's own result changes its value and so gets a
+    new name: no code that refers to the old name can read the wrong value.
 
     Args:
         program: an inference program with its fetch operators; changed in place.
-        scope: holds its stored variables; gets the new weights and biases.
+        scope: holds its stored variables; the new weights and biases are written to it.
     """
     block = program.global_block()
-    _plain_biases(block, scope)
+    _normalise_biases(block, scope)
     folded, kept = [], {}
     for norm in [op for op in block.ops if op.type == "batch_norm"]:
         name = norm.output("Y")[0]
@@ -91,16 +97,17 @@ def fold_batch_norm(program: Any, scope: Any) -> FoldingReport:
 
 
 def stored_bias(block: Any, op: Any) -> str | None:
-    """Name of the bias `[C]` that an `elementwise_add` adds to each channel (axis 1); None for any other."""
-    if op.type != "elementwise_add" or op.attr("axis") != 1:
+    """Name of the stored bias `[C]` that an `elementwise_add` adds at axis 1; None for other operators."""
+    if op.type != "elementwise_add":
         return None
     variable = block._find_var_recursive(op.input("Y")[0])
-    plain = variable is not None and variable.persistable and len(variable.shape) == 1
-    return variable.name if plain else None
+    if variable is None or not adds_bias(op.type, op.attr("axis"), variable.persistable, len(variable.shape)):
+        return None
+    return variable.name
 
 
 def _fold(block: Any, scope: Any, norm: Any) -> str | None:
-    """Fold one; returns why it stays, or None when it is gone."""
+    """Fold one batch-norm; returns None, or the reason why it cannot be folded."""
     if not (norm.attr("is_test") or norm.attr("use_global_stats")):
         return "it normalises by its batch"
     if norm.attr("data_layout") != "NCHW":
@@ -138,7 +145,7 @@ def _fold(block: Any, scope: Any, norm: Any) -> str | None:
 
 
 def _scale_weight(block: Any, scope: Any, conv: Any, factor: np.ndarray) -> None:
-    """Multiply a convolution's weight; where others use it, too, this one gets its own."""
+    """Multiply the weight of a convolution by a factor `[C]`; a weight that is shared is copied first."""
     weight = conv.input("Filter")[0]
     value = read_variable(scope, weight).astype(np.float64)
     value = (value * factor.reshape(-1, 1, 1, 1)).astype(np.float32)
@@ -150,8 +157,8 @@ def _scale_weight(block: Any, scope: Any, conv: Any, factor: np.ndarray) -> None
     write_variable(scope, name, value)
 
 
-def _plain_biases(block: Any, scope: Any) -> None:
-    """Write each stored bias of a convolution as `[C]` at axis 1."""
+def _normalise_biases(block: Any, scope: Any) -> None:
+    """Convert each stored bias of a convolution to the form `[C]` at axis 1."""
     for add in [op for op in block.ops if op.type == "elementwise_add"]:
         conv = _producer(block, add.input("X")[0])
         if conv is None or conv.type not in CONVOLUTIONS or conv.attr("data_format") == "NHWC":
@@ -167,10 +174,10 @@ def _plain_biases(block: Any, scope: Any) -> None:
             continue
         value = read_variable(scope, name)
         if value.shape != (channels,):
-            plain = f"{add.output('Out')[0]}.bias"
-            Inserter(block, 0).variable(plain, block.var(name), persistable=True, shape=[channels])
-            write_variable(scope, plain, value.reshape(-1))
-            name = plain
+            flat = f"{add.output('Out')[0]}.bias"
+            Inserter(block, 0).variable(flat, block.var(name), persistable=True, shape=[channels])
+            write_variable(scope, flat, value.reshape(-1))
+            name = flat
         add._rename_input(add.input("Y")[0], name)
         add._set_attr("axis", 1)
         if reshape is not None and not _users(block, reshape.output("Out")[0]):
@@ -178,7 +185,7 @@ def _plain_biases(block: Any, scope: Any) -> None:
 
 
 def _drop_unused(block: Any) -> None:
-    """Forget stored variables that no operator uses: they would be written into the model."""
+    """Remove stored variables that no operator uses; they would otherwise be written into the model."""
     used = {name for op in block.ops for name in (*op.input_arg_names, *op.output_arg_names)}
     for name in [name for name, variable in block.vars.items() if variable.persistable]:
         if name not in used:

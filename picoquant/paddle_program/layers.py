@@ -1,4 +1,4 @@
-"""A convolution with what NPUs compute together with it: its bias, a batch-norm, a ReLU or ReLU6.
+"""A convolution with the operators that an NPU fuses into it: bias, batch-norm, ReLU or ReLU6.
 
 Paddle Lite's NNAdapter fuses all of them (source: `fuse_conv2d_add_into_conv2d.cc`,
 `fuse_conv2d_batch_norm_into_conv2d.cc`, `fuse_conv2d_activation_into_conv2d.cc`).
@@ -17,12 +17,12 @@ BATCH_NORM = "batch_norm"
 
 @dataclass(frozen=True)
 class FusedLayer:
-    """A convolution as an NPU runs it.
+    """A convolution and the operators that are fused into it.
 
     Attributes:
         conv: the convolution.
-        fused: the operators behind it that become part of it, in order.
-        bias: name of the stored bias `[C]` among them; None without one.
+        fused: the operators that are fused into it, in execution order.
+        bias: name of the stored bias `[C]` that one of them adds; None if there is none.
     """
 
     conv: Operator
@@ -31,28 +31,31 @@ class FusedLayer:
 
     @property
     def output(self) -> str:
-        """The tensor that leaves the layer."""
+        """Name of the layer's result."""
         return self.fused[-1].name if self.fused else self.conv.name
 
     @property
     def inner(self) -> tuple[str, ...]:
-        """The tensors that never exist on an NPU: all results but the last."""
+        """Names of the results inside the layer, which an NPU never stores: all but the last."""
         return tuple(op.name for op in (self.conv, *self.fused)[:-1])
 
     @property
     def activation(self) -> Operator | None:
-        """The ReLU or ReLU6 at the end."""
+        """The ReLU or ReLU6 at the end of the layer; None if there is none."""
         last = self.fused[-1] if self.fused else None
         return last if last is not None and last.op_type in FUSED_ACTIVATIONS else None
 
 
 def fused_layers(graph: Graph) -> dict[str, FusedLayer]:
-    """Every convolution with what is fused into it, by the convolution's result, in the network's order."""
+    """All convolutions of a graph as fused layers, by the name of the convolution's result, in execution order."""
     return {op.name: fused_layer(graph, op) for op in graph.operators if op.op_type in CONVOLUTIONS}
 
 
 def fused_layer(graph: Graph, conv: Operator) -> FusedLayer:
-    """A convolution with what is fused into it: a bias, a batch-norm, an activation, each where it alone follows."""
+    """A convolution with the bias, batch-norm and activation behind it, each optional, in this order.
+
+    An operator is only fused if nothing else reads the result before it.
+    """
     fused: list[Operator] = []
     bias = None
     name = conv.name
@@ -75,8 +78,17 @@ def fused_layer(graph: Graph, conv: Operator) -> FusedLayer:
 
 
 def stored_bias(graph: Graph, op: Operator) -> str | None:
-    """Name of the bias `[C]` that an `elementwise_add` adds to each channel (axis 1); None for any other."""
-    if op.op_type != "elementwise_add" or op.attributes.get("axis", -1) != 1:
-        return None
+    """Name of the stored bias `[C]` that an `elementwise_add` adds at axis 1; None for other operators."""
     tensor = graph.tensor(op.input("Y0") or "")
-    return tensor.name if tensor.stored and tensor.shape is not None and len(tensor.shape) == 1 else None
+    rank = len(tensor.shape or ())
+    return tensor.name if adds_bias(op.op_type, op.attributes.get("axis", -1), tensor.stored, rank) else None
+
+
+def adds_bias(op_type: str, axis: int, stored: bool, rank: int) -> bool:
+    """Whether an operator adds a stored bias `[C]` to the channels.
+
+    Args:
+        op_type, axis: of the operator.
+        stored, rank: whether its second input is stored, and the number of its dimensions.
+    """
+    return op_type == "elementwise_add" and axis == 1 and stored and rank == 1

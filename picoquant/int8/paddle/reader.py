@@ -10,9 +10,8 @@ import numpy as np
 
 from picoquant.errors import WeightsError
 from picoquant.int8.build import assemble
-from picoquant.int8.fold import fold
 from picoquant.int8.network import Int8Network, QuantizedOperator
-from picoquant.int8.paddle_form import (
+from picoquant.int8.paddle.form import (
     DEQUANTISE,
     QUANTISE,
     copied,
@@ -22,6 +21,7 @@ from picoquant.int8.paddle_form import (
     rename,
     without_rounding,
 )
+from picoquant.int8.passes.fold import fold
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.program import KEPT_FLOAT
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.base import MACHINE, Machine
+from picoquant.backends.table import BACKENDS
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
 from picoquant.evaluation.evaluate import Evaluation
@@ -17,11 +19,11 @@ from picoquant.packaging.open_model import open_model
 from picoquant.paddle_program.infer_config import FILE_NAME
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.backends import (
-    MACHINE,
+    DYGRAPH,
     SIMULATION,
-    Machine,
     Running,
     check_backends,
+    result_name,
     running,
     simulating,
 )
@@ -150,14 +152,19 @@ def _of_run(context: Context) -> list[Model]:
 
 @contextmanager
 def ready_on(
-    context: Context, model: Model, backend: str, machine: Machine, classes: int
+    context: Context,
+    model: Model,
+    backend: str,
+    machine: Machine,
+    classes: int,
+    known: Mapping[str, str] = BACKENDS,
 ) -> Iterator[Running]:
     """A model on a runtime, with the recipe's NMS.
 
     Raises: `ToolError`, `WeightsError`, `UserError` saying why it does not run.
     """
     require_same_classes(model.name, model.config.labels, "the data set", classes)
-    with running(model, backend, machine, context.plan.nms) as ready:
+    with running(model, backend, machine, context.plan.nms, known) as ready:
         yield ready
 
 
@@ -214,6 +221,7 @@ def evaluate_backends(
     machine: Machine = MACHINE,
     limit: int | None = None,
     targets: Sequence[str] = (),
+    known: Mapping[str, str] = BACKENDS,
 ) -> Comparison:
     """Evaluate models on runtimes: same images, same post-processing, one row each.
 
@@ -223,21 +231,22 @@ def evaluate_backends(
         config: a recipe; None takes the run folder's own.
         overrides: `KEY.SUB=VALUE` texts.
         save_dir: the run folder, or any other one.
-        backends: of `runtimes.backends.BACKENDS`, or `all`: those that can run.
+        backends: of `known`, `dygraph`, or `all`: those that can run.
         paths: models; none: those of the run folder.
         machine: threads, device, opt.
         limit: only the first images.
         targets: of these the integers are simulated, too, with each INT8 model.
+        known: the backends, see `table.BACKENDS`.
 
     Raises: `UserError` when a runtime that was asked for by name does not run, or nothing at all does.
     """
-    chosen = check_backends(backends)
+    chosen = check_backends(backends, known)
     context = open_context(config, overrides, machine.device, save_dir)
     dataset = datasets.first(datasets.load(context, "EvalDataset"), limit)
     rows: list[Row] = []
     not_run: dict[str, str] = {}
     with models_of(context, paths) as models:
-        if not models and "dygraph" not in chosen:
+        if not models and DYGRAPH not in chosen:
             raise UserError(
                 f"no model: {save_dir} holds none yet; run `picoquant export`, or give --model PATH"
             )
@@ -248,6 +257,7 @@ def evaluate_backends(
             machine,
             dataset.num_classes,
             context.plan.targets_named(targets),
+            known,
         ):
             try:
                 with opened as (ready, model):
@@ -273,6 +283,7 @@ def _jobs(
     machine: Machine,
     classes: int,
     targets: Sequence[Target],
+    known: Mapping[str, str],
 ) -> Iterator[tuple[str, Any]]:
     """Name and, to be entered, `(Running, Model or None)` of every row that may come."""
 
@@ -283,7 +294,7 @@ def _jobs(
 
     @contextmanager
     def exported(model: Model, backend: str) -> Iterator[tuple[Running, Model]]:
-        with ready_on(context, model, backend, machine, classes) as ready:
+        with ready_on(context, model, backend, machine, classes, known) as ready:
             yield ready, model
 
     @contextmanager
@@ -291,12 +302,12 @@ def _jobs(
         with simulated_on(context, model, target, classes) as ready:
             yield ready, model
 
-    if "dygraph" in backends:
-        yield "dygraph_fp32", dygraph()
+    if DYGRAPH in backends:
+        yield result_name(DYGRAPH, "fp32"), dygraph()
     for model in models:
         for backend in backends:
-            if backend != "dygraph":
-                yield f"{backend}_{model.precision}".replace("-", "_"), exported(model, backend)
+            if backend != DYGRAPH:
+                yield result_name(backend, model.precision), exported(model, backend)
     integers = [model for model in models if model.precision == "int8"]
     if targets and not integers:
         raise UserError(
@@ -304,7 +315,7 @@ def _jobs(
         )
     for target in targets:
         for model in integers:
-            yield f"{SIMULATION}_{target.name}_int8".replace("-", "_"), simulated(model, target)
+            yield result_name(f"{SIMULATION}_{target.name}", "int8"), simulated(model, target)
 
 
 def _row(context: Context, ready: Running, model: Model | None, dataset: Any, rows: Sequence[Row]) -> Row:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.paddle_lite.find_opt import find_opt
+from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.commands.analyze import FOLDER as ANALYZE
 from picoquant.commands.compare_runtimes import OUT as BACKENDS
 from picoquant.errors import DataError, PicoquantError, ToolError, UserError

@@ -1,4 +1,4 @@
-"""Modes of a network."""
+"""Training and evaluation mode of a network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def evaluation_mode(model: Any) -> Iterator[None]:
-    """Put a network into evaluation mode and, afterwards, back into the mode it was in."""
+    """Within the block the network is in evaluation mode; its previous mode is restored afterwards."""
     training = model.training
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""From a detector to a Paddle inference model. Importing this package does not import paddle."""
+"""Export of a detector as a Paddle inference model. Importing this package does not import paddle."""
 
 from __future__ import annotations
 

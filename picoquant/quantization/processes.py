@@ -22,11 +22,11 @@ class Processes:
 
     def __init__(self) -> None:
         self._group = Group()
-        self.rank, self.world, self.is_rank_0 = self._group.rank, self._group.world, self._group.leads
+        self.rank, self.world, self.is_rank_0 = self._group.rank, self._group.world, self._group.is_rank_0
 
     def barrier(self) -> None:
         """Wait, however long, until all processes are here."""
-        self._group.meet()
+        self._group.barrier()
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """The elementwise mean of an array over all processes, float32."""
@@ -42,9 +42,9 @@ class Processes:
         Args:
             content: in rank 0, what is sent; elsewhere ignored.
         """
-        self._group.meet()
+        self._group.barrier()
         with paddle.base.dygraph.guard():
-            return self._group.share(content)
+            return self._group.broadcast(content)
 
     def _reduced(self, values: np.ndarray, how: int) -> np.ndarray:
         with paddle.base.dygraph.guard():

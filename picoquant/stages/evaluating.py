@@ -16,7 +16,7 @@ from picoquant.errors import UserError
 from picoquant.evaluation.evaluate import Evaluation, Predict, evaluate
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.postprocess import Decoder
-from picoquant.runtimes.backends import Running
+from picoquant.runtimes.backends import DYGRAPH, Running
 from picoquant.stages.model import load_trained, trained_weights
 from picoquant.stages.stage import Context
 from picoquant.utils.device import use_device
@@ -100,7 +100,7 @@ def trained_network(context: Context, num_classes: int) -> Running:
     use_device(context.device)
     network = load_trained(context.plan, num_classes, weights)
     decoder = Decoder("boxes", context.plan.nms)
-    return Running("dygraph", "fp32", dygraph_predictor(network), decoder, weights.stat().st_size)
+    return Running(DYGRAPH, "fp32", dygraph_predictor(network), decoder, weights.stat().st_size)
 
 
 def require_same_classes(model: str, labels: Sequence[Any], data: str, num_classes: int) -> None:

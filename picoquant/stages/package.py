@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.paddle_lite.find_opt import find_opt
+from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.data.images import read_image
 from picoquant.errors import DataError, UserError
 from picoquant.packaging.archive import SUFFIX

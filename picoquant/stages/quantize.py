@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Callable
 
 from picoquant.backends.paddle.smoke_test import require_tried
-from picoquant.backends.paddle_lite.find_opt import find_opt
+from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.errors import ToolError
 from picoquant.npu.check import check_model
 from picoquant.paddle_program.network_input import select_inputs

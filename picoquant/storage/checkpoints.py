@@ -1,8 +1,8 @@
-"""Checkpoints: files that hold everything a killed training or quantisation continues from.
+"""Checkpoints: files with the state from which a killed training or quantisation continues.
 
 A file is one line, `picoquant checkpoint 1 <SHA-256 of the rest>`, then a zip of `.npy` arrays (no
-pickles) and one JSON text. It is written aside, synced and renamed, so that a file of that name is
-whole unless the disk damaged it; the checksum finds that out.
+pickles) and one JSON text. It is written to a temporary file, synced and renamed, so that a file of that
+name is complete; the checksum detects damage by the disk.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PROGRESS = "progress.json"
 
 
 class DamagedCheckpointError(PicoquantError):
-    """A checkpoint whose bytes are not those that were written."""
+    """A checkpoint whose bytes differ from those that were written, or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,20 @@ class Checkpoints:
     """The checkpoints of a folder.
 
     Args:
-        folder: where they are.
-        keep: how many of the newest stay.
+        folder: folder of the files.
+        keep: number of the newest checkpoints that are kept.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder, self._keep = Path(folder), keep
 
     def save(self, step: int, checkpoint: Checkpoint) -> Path:
-        """Write the checkpoint of a step (again, if there is one) and remove the oldest ones.
+        """Write the checkpoint of a step, replacing one of the same step, and remove all but `keep`.
 
-        Those of later steps go too: they are of another run, or of one that went back.
+        Checkpoints of later steps are removed too: they are of another run, or of one that continued from an
+        earlier step.
 
+        Returns: the file written.
         Raises: `UserError` when the disk is full or cannot be written.
         """
         path = self.folder / f"step_{step:09d}.ckpt"
@@ -74,15 +76,15 @@ class Checkpoints:
         return path
 
     def require_room(self, size: int) -> None:
-        """Check that the disk takes what is kept here: `keep` checkpoints and the one being written.
+        """Check that the disk has room for `keep` checkpoints and the one being written.
 
         Args:
-            size: bytes of one checkpoint, as far as known.
+            size: estimated bytes of one checkpoint.
 
-        Raises: `UserError` saying how much is needed and how much is free.
+        Raises: `UserError` with the space that is required and the space that is free.
         """
-        there = sum(path.stat().st_size for _, path in self._files())
-        needed = max((self._keep + 1) * size - there, size)
+        present = sum(path.stat().st_size for _, path in self._files())
+        needed = max((self._keep + 1) * size - present, size)
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.folder).free
@@ -96,7 +98,7 @@ class Checkpoints:
             )
 
     def newest(self) -> Checkpoint | None:
-        """The newest whole checkpoint; a damaged one is named in the log and passed by."""
+        """The newest undamaged checkpoint, None if there is none; damaged ones are logged and skipped."""
         for _, path in self._files():
             try:
                 return read_checkpoint(path)
@@ -105,7 +107,7 @@ class Checkpoints:
         return None
 
     def _files(self) -> list[tuple[int, Path]]:
-        """Steps and files, newest first."""
+        """(step, file) of all checkpoints, newest first."""
         if not self.folder.is_dir():
             return []
         found = ((_NAME.fullmatch(path.name), path) for path in self.folder.iterdir())
@@ -117,12 +119,12 @@ def _mebibytes(size: int) -> str:
 
 
 def array_bytes(checkpoint: Checkpoint) -> int:
-    """Bytes of all arrays, nearly those of the file."""
+    """Size of all arrays in bytes, which is nearly that of the file."""
     return sum(value.nbytes for arrays in checkpoint.arrays.values() for value in arrays.values())
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write one file, whole or not at all.
+    """Write a checkpoint to a file, atomically.
 
     Raises: `UserError` when the disk is full or cannot be written.
     """
@@ -133,9 +135,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read one file.
+    """Read a checkpoint from a file.
 
-    Raises: `DamagedCheckpointError` when it is cut short or changed.
+    Raises: `DamagedCheckpointError` when the file is truncated, changed or cannot be read.
     """
     try:
         header, _, body = path.read_bytes().partition(b"\n")
@@ -147,7 +149,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def packed(checkpoint: Checkpoint) -> bytes:
-    """A checkpoint as bytes."""
+    """Serialise a checkpoint."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(_PROGRESS, json.dumps(checkpoint.progress))
@@ -159,7 +161,7 @@ def packed(checkpoint: Checkpoint) -> bytes:
 
 
 def unpacked(body: bytes) -> Checkpoint:
-    """The checkpoint that `packed` made bytes of."""
+    """Deserialise the result of `packed`."""
     arrays: dict[str, dict[str, np.ndarray]] = {}
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         progress = json.loads(archive.read(_PROGRESS))

@@ -1,4 +1,4 @@
-"""Metrics as CSV, one row a step, that a resumed run continues instead of starting again."""
+"""Metrics as CSV, one row per step; a resumed run appends to the file of the interrupted one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ class CsvLog:
     Args:
         path: the file.
         fields: column names; the first is the step (an integer that grows).
-        resume_at: rows whose step is greater than this are dropped first (they belong to work that a
-            kill undid); 0 starts the file anew.
+        resume_at: rows with a later step than this are removed first, because a kill undid that work; 0:
+            all rows are removed.
+
+    Raises: `UserError` when the disk cannot be written.
     """
 
     def __init__(self, path: Path, fields: Sequence[str], resume_at: int = 0) -> None:
@@ -30,7 +32,10 @@ class CsvLog:
         write_text(self._path, "\n".join(kept) + "\n")
 
     def write(self, **values: float) -> None:
-        """Append one row; fields without a value stay empty."""
+        """Append one row; fields without a value are left empty.
+
+        Raises: `KeyError` for a name that is not a column; `UserError` when the disk cannot be written.
+        """
         unknown = set(values) - set(self._fields)
         if unknown:
             raise KeyError(f"{sorted(unknown)} are no columns of {self._path.name}")
@@ -43,7 +48,7 @@ class CsvLog:
 def read_rows(path: Path, until: float = math.inf) -> list[dict[str, float]]:
     """Rows of a file that a `CsvLog` wrote, up to step `until`; empty fields are left out.
 
-    A row that a kill cut short is passed by. A file that is not there has no rows.
+    A row that a kill truncated is skipped. A missing file has no rows.
     """
     if not Path(path).is_file():
         return []

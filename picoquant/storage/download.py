@@ -1,4 +1,4 @@
-"""Fetch a file by https, once, into a cache: resumed, bounded, checked, and by one process at a time."""
+"""Download a file by https into a cache: resumable, limited in size, verified, one process at a time."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from picoquant.storage.files import disk_errors, sha256, write_json
 
 LOG = logging.getLogger("picoquant")
 
-MAX_BYTES = 512 << 20  # as many as a file of weights may have
-_TIMEOUT = 20  # seconds without an answer
-_TRIES = 4  # a connection that breaks is taken up again
+MAX_BYTES = 512 << 20  # the same limit as for reading a file of weights
+_TIMEOUT = 20  # seconds without a response
+_TRIES = 4  # after a broken connection the download is resumed
 _CHUNK = 1 << 16
 _ARCHIVES = (".tar", ".tgz", ".gz", ".zip", ".xz", ".bz2", ".7z", ".rar")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a file comes from.
+    """The origin of a file.
 
     Attributes:
-        url: without what stands behind `#`.
-        name: of the file.
-        digest: hex SHA-256 that it must have; None where nobody said.
+        url: the address without its fragment (`#...`).
+        name: name of the file.
+        digest: required hex SHA-256; None if the address has none.
     """
 
     url: str
@@ -47,7 +47,7 @@ class Source:
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: `PICOQUANT_CACHE`, or the user's cache folder."""
+    """The folder of downloaded files: `PICOQUANT_CACHE`, or `picoquant` in the user's cache folder."""
     named = os.environ.get("PICOQUANT_CACHE")
     if named:
         return Path(named).expanduser()
@@ -61,19 +61,20 @@ def fetched(
     check: Callable[[Path], Any] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Path:
-    """The cached file of an address, fetched when it is not there yet.
+    """The cached file of an address, which is downloaded if it is not in the cache.
 
-    Its SHA-256 is recorded beside it. A cached file that no longer has it is fetched again. What a
-    broken connection left is continued, where the server says that its file is still the same.
+    The file's SHA-256 is recorded beside it; a cached file with another SHA-256 is downloaded again. An
+    interrupted download is resumed if the server confirms that its file has not changed.
 
     Args:
-        address: `https://…`, and `#sha256=<64 hex digits>` behind it where the digest is known.
-        key: the configuration's key that names it, for messages.
-        allow_http: take `http://…` too, and redirections to it.
-        check: raises when the file is not what it should be; such a file is not kept.
-        max_bytes: a larger file is refused.
+        address: `https://…`, optionally followed by `#sha256=<64 hex digits>`, the required digest.
+        key: the configuration's key of this address, for messages.
+        allow_http: accept `http://…` and redirections to it too.
+        check: called with the path of the downloaded file; if it raises, the file is removed.
+        max_bytes: a larger file is rejected.
 
-    Raises: `UserError` when the address is not https, cannot be reached, or gives another file than told.
+    Raises: `UserError` when the address is not https, cannot be reached, or returns a file that is too large,
+        has another digest or fails `check`; or when the disk cannot be written.
     """
     source = parse_address(address, key, allow_http)
     folder = cache_folder() / "weights" / hashlib.sha256(source.url.encode()).hexdigest()[:16]
@@ -85,7 +86,10 @@ def fetched(
 
 
 def parse_address(address: str, key: str, allow_http: bool) -> Source:
-    """Raises: `UserError` for an address that is not taken, saying why."""
+    """Split and check an address; arguments as in `fetched`.
+
+    Raises: `UserError` for an address that is not accepted, with the reason.
+    """
     try:
         parts = urlsplit(address)
         host = parts.hostname
@@ -115,7 +119,7 @@ def parse_address(address: str, key: str, allow_http: bool) -> Source:
 
 @contextmanager
 def _lock(folder: Path, url: str) -> Iterator[None]:
-    """One process at a time; a dead one's lock is gone with it."""
+    """Within the block this process holds the folder's lock, which the system releases if it is killed."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as stream:
         try:
@@ -127,10 +131,12 @@ def _lock(folder: Path, url: str) -> Iterator[None]:
 
 
 def _record(path: Path) -> Path:
+    """The JSON file with the facts about a file, beside it."""
     return path.with_name(f"{path.name}.json")
 
 
 def _read_record(path: Path) -> dict[str, Any]:
+    """The facts recorded about a file; empty where none can be read."""
     try:
         found = json.loads(_record(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -139,7 +145,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _intact(path: Path, source: Source) -> bool:
-    """Whether the cached file is there, is what was fetched, and is what it must be."""
+    """Whether the cached file exists and has both the recorded and the required SHA-256."""
     if not path.is_file():
         return False
     digest = sha256(path)
@@ -170,8 +176,8 @@ def _fetch(
             raise
         except (OSError, http.client.HTTPException, ValueError) as error:
             if isinstance(error, OSError) and error.filename is not None and error.errno is not None:
-                raise  # the disk's, not the network's
-            if left and _may_pass(error):
+                raise  # an error of the disk, not of the network
+            if left and _is_temporary(error):
                 LOG.info("%s: %s; trying again", source.url, _reason(error))
                 time.sleep(min(2.0, 0.2 * 2 ** (_TRIES - 1 - left)))
                 continue
@@ -198,16 +204,20 @@ def _fetch(
 
 
 def _receive(source: Source, part: Path, key: str, allow_http: bool, max_bytes: int) -> None:
-    """One connection: from where the last one stopped, to the end."""
+    """Download over one connection, from where the last one stopped to the end.
+
+    Raises: `UserError` for too large a file; `ConnectionError` when the connection ends early; what `urllib`
+        raises.
+    """
     have = part.stat().st_size if part.is_file() else 0
-    state = _read_record(part).get("version") if have else None
+    version = _read_record(part).get("version") if have else None
     headers = {"User-Agent": "picoquant", "Accept-Encoding": "identity"}
-    if have and state:
-        headers.update({"Range": f"bytes={have}-", "If-Range": state})
+    if have and version:
+        headers.update({"Range": f"bytes={have}-", "If-Range": version})
     opener = urllib.request.build_opener(_Redirects(allow_http))
     request = urllib.request.Request(source.url, headers=headers)
     with opener.open(request, timeout=_TIMEOUT) as answer:
-        begin = _begin(answer, have)
+        begin = _start_offset(answer, have)
         length = answer.headers.get("Content-Length")
         total = begin + int(length) if length and length.isdigit() else None
         if (total or 0) > max_bytes:
@@ -229,14 +239,17 @@ def _receive(source: Source, part: Path, key: str, allow_http: bool, max_bytes: 
         raise ConnectionError(f"the connection ended after {size} of {total} bytes")
 
 
-def _begin(answer: Any, have: int) -> int:
-    """Where the answer's bytes belong: behind those there, or at the start."""
+def _start_offset(answer: Any, have: int) -> int:
+    """The position of the response's first byte in the file: `have` if the server resumes, otherwise 0."""
     match = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range") or "")
     return have if answer.status == 206 and match and int(match[1]) == have else 0
 
 
 def _version(answer: Any) -> str | None:
-    """What tells this content from a later one at the same address; a weak tag does not."""
+    """An identifier of this content for If-Range: a strong ETag, or else the time of modification.
+
+    A weak ETag does not guarantee equal bytes.
+    """
     tag = answer.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
 
@@ -252,14 +265,17 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self._schemes = ("https", "http") if allow_http else ("https",)
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        """Raises: `URLError` for a redirection elsewhere."""
+        """Follow a redirection.
+
+        Raises: `URLError` for one to another scheme.
+        """
         if urlsplit(newurl).scheme not in self._schemes:
             raise urllib.error.URLError(f"it leads on to {newurl}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether trying again could help: not for an answer such as 404, a refused certificate, a refused lead."""
+def _is_temporary(error: Exception) -> bool:
+    """Whether a retry could help: not after a status such as 404, a bad certificate or redirection."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code >= 500 or error.code in (408, 429)
     return isinstance(error, (ConnectionError, TimeoutError, http.client.HTTPException))

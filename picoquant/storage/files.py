@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: write aside, sync, rename."""
+"""Atomic writing of files and folders: write to a temporary name, sync, rename."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the disk's own refusals (full, read-only, no permission) into a one-line `UserError`."""
+    """Turn errors of the disk (full, read-only, no permission) into a one-line `UserError`.
+
+    Other exceptions are passed on.
+    """
     try:
         yield
     except OSError as error:
@@ -48,9 +51,11 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: Path, mode: str = "w") -> Iterator[Any]:
-    """Open a file beside `path` for writing; on success sync it and rename it to `path`.
+    """Open a temporary file beside `path` for writing; at the end of the block sync and rename it to `path`.
 
-    Nothing is left behind and `path` keeps its old content when the block raises.
+    If the block raises, the temporary file is removed and `path` keeps its old content.
+
+    Raises: `UserError` when the disk is full or cannot be written.
     """
     path = Path(path)
     options = {} if "b" in mode else {"encoding": "utf-8"}
@@ -71,7 +76,7 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[Any]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename outlast a power cut, where the file system knows how."""
+    """Make a rename survive a power cut, where the file system supports it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -83,20 +88,20 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys, whole or not at all."""
+    """Write `value` as indented JSON with sorted keys, atomically."""
     with whole_file(path) as stream:
         json.dump(value, stream, indent=2, sort_keys=True)
         stream.write("\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, atomically."""
     with whole_file(path) as stream:
         stream.write(text)
 
 
 def replace_folder(new: Path, final: Path) -> None:
-    """Put folder `new` in the place of `final`; an old `final` is moved aside first, then removed.
+    """Rename folder `new` to `final`; an old `final` is renamed first and removed afterwards.
 
     A kill between the two renames leaves `.<name>.old`, which `recover_folder` puts back.
     """

@@ -1,7 +1,7 @@
-"""The run folder: one folder a stage, run.json, a log, the resolved configuration.
+"""The run folder: one folder per stage, run.json, a log, the resolved configuration.
 
-A stage works in `.work/<stage>/out` and may keep what it would continue from in `.work/<stage>/keep`;
-when it is done, `out` is renamed to `<stage>/`, so a stage's folder is whole or not there.
+A stage works in `.work/<stage>/out` and may store state to continue from in `.work/<stage>/keep`. When it
+is done, `out` is renamed to `<stage>/`, so a stage's folder is either complete or missing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOG_FILE = "run.log"
 
 
 def fingerprint(value: Any) -> str:
-    """SHA-256 of a JSON-able value, keys sorted: equal inputs give equal fingerprints."""
+    """SHA-256 of a JSON-able value, keys sorted: equal values have equal fingerprints."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -41,7 +41,7 @@ class RunFolder:
     """One run on disk.
 
     Args:
-        root: the folder given as `--save-dir`; made when it does not exist.
+        root: the folder passed as `--save-dir`; created if it does not exist.
 
     Raises: `UserError` when it cannot be written or `run.json` is damaged.
     """
@@ -69,7 +69,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against a second run; the lock ends with the process, however it ends.
+        """Lock the folder against a second run; the system releases the lock when the process ends.
 
         Raises: `UserError` naming the process that holds it.
         """
@@ -93,24 +93,24 @@ class RunFolder:
             yield
 
     def folder(self, stage: str) -> Path:
-        """Where a finished stage's files are."""
+        """The folder of a finished stage."""
         return self.root / stage
 
     def record(self, stage: str) -> dict[str, Any]:
-        """What run.json says of a stage; empty when it never ran."""
+        """The record of a stage in run.json; empty if it never ran."""
         return dict(self._manifest["stages"].get(stage, {}))
 
     def about(self) -> dict[str, Any]:
-        """What is beside `stages` in run.json: versions, command, device …; empty before the first stage."""
+        """run.json's values beside `stages`: versions, command, device …; empty before the first stage."""
         return {name: value for name, value in self._manifest.items() if name != "stages"}
 
     def describe(self, **values: Any) -> None:
-        """Put values (versions, command, device …) beside `stages` into run.json."""
+        """Write values (versions, command, device …) beside `stages` into run.json."""
         self._manifest.update(values)
         self._save()
 
     def set_record(self, stage: str, record: dict[str, Any]) -> None:
-        """Write what is known of a stage into run.json."""
+        """Write the record of a stage into run.json."""
         self._manifest["stages"][stage] = record
         self._save()
 
@@ -118,11 +118,11 @@ class RunFolder:
         write_json(self.root / MANIFEST, self._manifest)
 
     def write_config(self, text: str) -> None:
-        """Keep the resolved configuration, which `--config` accepts again."""
+        """Write the resolved configuration, which `--config` accepts again."""
         write_text(self.root / CONFIG, text)
 
     def is_current(self, stage: str, inputs_fingerprint: str) -> bool:
-        """Whether a stage is done with just these inputs and all its files are still there."""
+        """Whether a stage is done with these inputs and all its files exist with their recorded size."""
         record = self.record(stage)
         if record.get("status") != "done" or record.get("fingerprint") != inputs_fingerprint:
             return False
@@ -135,7 +135,8 @@ class RunFolder:
     def work(self, stage: str, inputs_fingerprint: str, fresh: bool) -> tuple[Path, Path]:
         """The folders `(out, keep)` a stage works in.
 
-        `keep` survives a kill when the stage is started again with the same inputs; `out` is always empty.
+        `out` is empty. `keep` has its content of an earlier, interrupted run with the same inputs, unless
+        `fresh`.
         """
         base = self.root / ".work" / stage
         mark = base / "inputs"
@@ -152,9 +153,10 @@ class RunFolder:
         return out, keep
 
     def finish(self, stage: str, out: Path, record: dict[str, Any]) -> dict[str, Any]:
-        """Move `out` into place and record the stage as done, with the hash of every file.
+        """Rename `out` to the stage's folder and record the stage as done, with the SHA-256 of every file.
 
-        Raises: `PicoquantError` when the stage left no file.
+        Returns: the record.
+        Raises: `PicoquantError` when the stage wrote no file.
         """
         files = {
             path.relative_to(out).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}

@@ -1,7 +1,7 @@
 """The learning rate of every step, equal to PaddleDetection's, and the linear rule for other batch sizes.
 
-Sources: PaddleDetection 2.6, ppdet/optimizer/optimizer.py, which lists every step's rate; here it is
-worked out for one step. Linear rule: Goyal et al., Accurate, Large Minibatch SGD,
+Sources: PaddleDetection 2.6, ppdet/optimizer/optimizer.py, which lists every step's rate; here the rate of a
+single step is computed. Linear rule: Goyal et al., Accurate, Large Minibatch SGD,
 https://arxiv.org/abs/1706.02677. PaddleDetection publishes the rates of PicoDet for 4 GPUs with
 `TrainReader.batch_size` images each.
 """
@@ -28,7 +28,7 @@ PUBLISHED_GPUS = 4
 
 
 def learning_rate(settings: LearningRate, step: int, steps_per_epoch: int) -> float:
-    """The rate with which step `step` (from 0) is done."""
+    """The learning rate of step `step`, counted from 0."""
     warmup, decay, base = settings.warmup, settings.decay, settings.base_lr
     warm_steps = warmup_steps(warmup, steps_per_epoch) if warmup else 0
     if warmup and step < warm_steps:
@@ -39,7 +39,7 @@ def learning_rate(settings: LearningRate, step: int, steps_per_epoch: int) -> fl
 
 
 def warmup_steps(warmup: Warmup, steps_per_epoch: int) -> int:
-    """How many steps a warm-up lasts, at least 1."""
+    """Length of a warm-up in steps, at least 1."""
     steps = warmup.steps if warmup.epochs is None else warmup.epochs * steps_per_epoch
     return max(steps, 1)
 

@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of picoquant's subject."""
+"""Small general helpers, independent of detection and quantisation."""

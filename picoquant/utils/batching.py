@@ -1,4 +1,4 @@
-"""Batches of any size through a model that takes a fixed number of images."""
+"""Run batches of any size through a model with a fixed batch size."""
 
 from __future__ import annotations
 
@@ -9,37 +9,44 @@ import numpy as np
 
 from picoquant.errors import WeightsError
 
-_LARGEST = 256  # images in one batch of a model; more is a damaged number, and would take gigabytes
+_MAX_BATCH = 256  # images per batch of a model; a larger number is damaged, and would allocate gigabytes
 
 Run = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 
 
 def in_batches(run: Run, feed: Mapping[str, np.ndarray], size: int) -> list[np.ndarray]:
-    """Run a batch in parts of `size` images, the last one filled up; -1: a model that takes any number.
+    """Run a batch in parts of `size` images; the last part is padded and the padding's outputs are dropped.
 
-    Raises: `WeightsError` for a size that no model has.
+    Args:
+        run: runs the model: arrays by input name -> outputs, the images in the first dimension (or detections
+            `[M, 6]` and the number of detections per image).
+        feed: the batch, arrays by input name.
+        size: the model's batch size; -1: any, so the batch is run as a whole.
+
+    Returns: the outputs for the whole batch.
+    Raises: `WeightsError` for a size below 1 or above 256, which no model has.
     """
     count = len(next(iter(feed.values())))
     if size in (-1, count):
         return list(run(feed))
-    if not 1 <= size <= _LARGEST:
-        raise WeightsError(f"the model takes {size} images at a time, not 1 to {_LARGEST}: export it again")
+    if not 1 <= size <= _MAX_BATCH:
+        raise WeightsError(f"the model takes {size} images at a time, not 1 to {_MAX_BATCH}: export it again")
     parts = []
     for start in range(0, count, size):
         part = {name: value[start : start + size] for name, value in feed.items()}
-        parts.append(_filled(run, part, size))
+        parts.append(_run_padded(run, part, size))
     return [np.concatenate(values) for values in zip(*parts)]
 
 
-def _filled(run: Run, feed: Mapping[str, np.ndarray], size: int) -> list[np.ndarray]:
-    """Run a batch filled up to `size` images, and drop what belongs to the filling."""
+def _run_padded(run: Run, feed: Mapping[str, np.ndarray], size: int) -> list[np.ndarray]:
+    """Run a batch padded to `size` images with its last one, and drop the outputs of the padding."""
     count = len(next(iter(feed.values())))
-    filled = {
+    padded = {
         name: np.concatenate([value, np.repeat(value[-1:], size - count, axis=0)])
         for name, value in feed.items()
     }
-    outputs = run(filled)
-    if outputs[0].ndim == 2:  # detections [M, 6] and how many each image has
+    outputs = run(padded)
+    if outputs[0].ndim == 2:  # detections [M, 6] and the number of each image
         counts = outputs[1].reshape(-1)[:count]
         return [outputs[0][: counts.sum()], counts]
     return [output[:count] for output in outputs]

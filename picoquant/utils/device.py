@@ -11,9 +11,9 @@ from picoquant.errors import ConfigError
 
 
 def check_device(device: str) -> None:
-    """Refuse a GPU that is not there; for `cpu` nothing is imported.
+    """Check that the GPUs of `device` exist; for `cpu` nothing is imported.
 
-    Raises: `ConfigError` saying what was found.
+    Raises: `ConfigError` when paddle is built for CPU, or for a GPU that does not exist.
     """
     if device == "cpu":
         return
@@ -38,24 +38,24 @@ def device_ids(device: str) -> list[int]:
 
 
 def use_device(device: str) -> None:
-    """Make paddle compute on `device`; of several GPUs this process takes the first.
+    """Make paddle compute on `device`; of several GPUs this process uses the first.
 
-    The others are used by starting the command with `python -m paddle.distributed.launch`, which says
-    which GPU is each process's.
+    The others are used when the command is started with `python -m paddle.distributed.launch`, which assigns
+    a GPU to each process.
     """
     import paddle
 
-    _give_signals_back(paddle)
+    _restore_signal_handlers(paddle)
     ids = device_ids(device)
     if ids and rank_and_world()[1] > 1:
         ids = [paddle.distributed.ParallelEnv().device_id]
     paddle.device.set_device(f"gpu:{ids[0]}" if ids else "cpu")
 
 
-def _give_signals_back(paddle: Any) -> None:
-    """Undo what importing paddle does to SIGTERM, which then ends the process with a trace of C++ calls.
+def _restore_signal_handlers(paddle: Any) -> None:
+    """Remove paddle's handler of SIGTERM, which would end the process with a trace of C++ calls.
 
-    Python's own handler is installed again, for it still believes it is.
+    Python's own handlers have to be installed again: paddle replaced them without Python's knowledge.
     """
     paddle.disable_signal_handler()
     if threading.current_thread() is threading.main_thread():
@@ -66,5 +66,5 @@ def _give_signals_back(paddle: Any) -> None:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's number and how many `paddle.distributed.launch` started; (0, 1) without it."""
+    """This process's rank and the number of processes of `paddle.distributed.launch`; (0, 1) without it."""
     return int(os.environ.get("PADDLE_TRAINER_ID", "0")), int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))

@@ -1,7 +1,7 @@
-"""One way to show progress: a line that says step, values, speed and time left.
+"""Show progress as a line with step, values, speed and time left.
 
-On a terminal the line is rewritten in place, from the third second on: what is done sooner needs none.
-Elsewhere a new line is logged now and then, so that a log file stays short; there the first comes at once.
+On a terminal the line is rewritten in place, from the third second on, so that short work shows none.
+Elsewhere a line is logged at once and then every ten seconds, so that a log file stays short.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections import deque
 LOG = logging.getLogger("picoquant")
 
 _TERMINAL_INTERVAL = 0.2  # seconds between rewrites of the line
-_TERMINAL_PATIENCE = 2.0  # seconds without a line
+_TERMINAL_DELAY = 2.0  # seconds before the first line
 _LOG_INTERVAL = 10.0  # seconds between lines in a log
 _WINDOW = 60.0  # seconds over which speed is measured: a slow first step is soon forgotten
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `8s`, `2m05s`, `1h03m`."""
+    """Seconds as readable text: `8s`, `2m05s`, `1h03m`."""
     seconds = int(round(seconds))
     if seconds < 60:
         return f"{seconds}s"
@@ -34,11 +34,11 @@ def _value(value: float) -> str:
 
 
 class Progress:
-    """Shows how far one piece of work is.
+    """Shows the progress of one task.
 
     Args:
         title: what is being done, for example `train`.
-        total: number of steps; 0 where it is not known.
+        total: number of steps; 0 if unknown.
         unit: what one step is, for example `step` or `image`.
         start: the step that an interrupted run continues from.
     """
@@ -52,7 +52,7 @@ class Progress:
         self._open_line = False
 
     def update(self, step: int, **values: float) -> None:
-        """Say that `step` steps are done; `values` (loss, lr …) are shown beside it."""
+        """Report that `step` steps are done; `values` (loss, lr …) are shown beside it."""
         now = time.monotonic()
         self._done.append((now, step))
         while len(self._done) > 2 and now - self._done[1][0] > _WINDOW:
@@ -61,7 +61,7 @@ class Progress:
         last = bool(self._total) and step >= self._total
         if not last and self._shown and now - self._shown < interval:
             return
-        if self._on_terminal and now - self._began < _TERMINAL_PATIENCE:
+        if self._on_terminal and now - self._began < _TERMINAL_DELAY:
             return
         self._shown = now
         line = self._line(step, now, values)
@@ -82,8 +82,8 @@ class Progress:
             self._open_line = False
 
     def _line(self, step: int, now: float, values: dict[str, float]) -> str:
-        began, first = self._done[0]
-        done, elapsed = step - first, now - began
+        start, first = self._done[0]
+        done, elapsed = step - first, now - start
         parts = [f"{self._title} {self._unit} {step}" + (f"/{self._total}" if self._total else "")]
         parts += [f"{name} {_value(value)}" for name, value in values.items()]
         if done > 0 and elapsed > 0:

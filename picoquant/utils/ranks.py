@@ -26,8 +26,8 @@ def call_helpers(device: str, needed: bool) -> None:
 
     use_device(device)
     group = Group()
-    group.meet()
-    group.share(b"needed" if needed else b"")
+    group.barrier()
+    group.broadcast(b"needed" if needed else b"")
 
 
 def called(device: str) -> bool:
@@ -37,5 +37,5 @@ def called(device: str) -> bool:
     LOG.setLevel(max(LOG.level, logging.WARNING))
     use_device(device)
     group = Group()
-    group.meet()
-    return bool(group.share(None))
+    group.barrier()
+    return bool(group.broadcast(None))

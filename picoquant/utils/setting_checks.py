@@ -1,4 +1,4 @@
-"""Checks that settings share."""
+"""Checks that settings share; each raises `ConfigError`, which starts with the key (`where`, `name`)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from picoquant.utils.suggest import suggestion
 
 
 def whole_or_none(where: str, value: Any) -> None:
+    """Require a whole number from 1, or None."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise ConfigError(f"{where}: expected a whole number from 1 or null, found {value!r}")
 
 
 def between(where: str, value: Any, low: float, high: float) -> None:
+    """Require a number above `low` and below `high`."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not low < value < high:
         limits = f"above {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
@@ -24,47 +26,52 @@ def between(where: str, value: Any, low: float, high: float) -> None:
 
 
 def listed(value: Any) -> list[Any]:
+    """A list or tuple as a list; any other value as a list of one."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def frozen(value: Any) -> Any:
+    """`value` with its lists, at every depth, as tuples, for the fields of frozen settings."""
     return tuple(frozen(part) for part in value) if isinstance(value, (list, tuple)) else value
 
 
 def thawed(value: Any) -> Any:
+    """`value` with its tuples, at every depth, as lists and its mappings as dicts, for YAML and JSON."""
     if isinstance(value, Mapping):
         return {key: thawed(part) for key, part in value.items()}
     return [thawed(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def one_of(where: str, value: Any, known: tuple[str, ...]) -> None:
+    """Require one of `known`; the message suggests the nearest."""
     if value not in known:
         hint = suggestion(str(value), known)
         raise ConfigError(f"{where}: {value!r} is not supported{hint}; known: {', '.join(known)}")
 
 
 def positive(where: str, value: Any) -> None:
+    """Require a finite number above 0."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
         raise ConfigError(f"{where}: expected a number above 0, found {value!r}")
 
 
 def whole(name: str, value: Any, least: int) -> int:
-    """A whole number of at least `least`."""
+    """Require a whole number of at least `least`; returned as int."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")
     return int(value)
 
 
 def number(name: str, value: Any) -> float:
-    """A finite number."""
+    """Require a finite number; returned as float."""
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise ConfigError(f"{name} must be a number, not {value!r}")
     return float(value)
 
 
 def fraction(name: str, value: Any) -> float:
-    """A number from 0 to 1, as a probability is."""
+    """Require a number from 0 to 1; returned as float."""
     result = number(name, value)
     if not 0 <= result <= 1:
         raise ConfigError(f"{name} must lie between 0 and 1, not {value!r}")
@@ -72,22 +79,22 @@ def fraction(name: str, value: Any) -> float:
 
 
 def flag(name: str, value: Any) -> bool:
-    """True or false."""
+    """Require true or false."""
     if not isinstance(value, bool):
         raise ConfigError(f"{name} must be true or false, not {value!r}")
     return value
 
 
 def numbers(name: str, value: Any, count: int | None = None) -> tuple[float, ...]:
-    """A list of finite numbers, `count` of them unless None."""
+    """Require a list of finite numbers, `count` of them unless None; returned as a tuple of floats."""
     if not isinstance(value, (list, tuple)) or (count is not None and len(value) != count):
-        wanted = "a list of" if count is None else f"a list of {count}"
-        raise ConfigError(f"{name} must be {wanted} numbers, not {value!r}")
+        expected = "a list of" if count is None else f"a list of {count}"
+        raise ConfigError(f"{name} must be {expected} numbers, not {value!r}")
     return tuple(number(name, item) for item in value)
 
 
 def span(name: str, value: Any) -> tuple[float, float]:
-    """`[lowest, highest]`."""
+    """Require `[lowest, highest]`; returned as a tuple of floats."""
     low, high = numbers(name, value, 2)
     if low > high:
         raise ConfigError(f"{name} must be [lowest, highest], not {value!r}")
@@ -95,7 +102,7 @@ def span(name: str, value: Any) -> tuple[float, float]:
 
 
 def size(name: str, value: Any) -> tuple[int, int]:
-    """`(height, width)` in pixels; a single number stands for a square."""
+    """Require `[height, width]` in pixels, or one number for a square; returned as `(height, width)`."""
     if isinstance(value, (list, tuple)) and len(value) == 2:
         return whole(name, value[0], 1), whole(name, value[1], 1)
     if isinstance(value, (list, tuple)):
@@ -105,7 +112,7 @@ def size(name: str, value: Any) -> tuple[int, int]:
 
 
 def choice(name: str, value: Any, known: tuple) -> Any:
-    """One of `known`."""
+    """Require one of `known`; returned as it is."""
     if isinstance(value, bool) or value not in known:
         listing = ", ".join(str(item) for item in known)
         raise ConfigError(f"{name} must be one of {listing}, not {value!r}")

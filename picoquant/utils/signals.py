@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM wait until a step is whole."""
+"""Defer SIGINT and SIGTERM until a step is complete."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class DeferredSignals:
-    """Within the block the first SIGINT or SIGTERM is only noted; it is sent again after the block.
+    """Within the block the first SIGINT or SIGTERM is only recorded; it is raised again after the block.
 
-    So whoever handled them before still does (KeyboardInterrupt for Ctrl-C), with the state saved. A
-    second signal is handled at once. Outside the main thread this does nothing.
+    So the previous handler (KeyboardInterrupt for Ctrl-C) runs when the state is saved. A second signal is
+    handled at once. If the block raises, the signal is dropped. Outside the main thread this does nothing.
     """
 
     def __init__(self) -> None:
-        self._noted: int | None = None
+        self._received: int | None = None
         self._before: dict[int, object] = {}
 
     @property
     def stop(self) -> bool:
-        """Whether a signal waits."""
-        return self._noted is not None
+        """Whether a signal was received and deferred."""
+        return self._received is not None
 
     def __enter__(self) -> DeferredSignals:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._before[number] = signal.signal(number, self._note)
+                self._before[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(
@@ -37,15 +37,15 @@ class DeferredSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._give_back()
-        if self._noted is not None and error is None:
-            signal.raise_signal(self._noted)
+        self._restore_handlers()
+        if self._received is not None and error is None:
+            signal.raise_signal(self._received)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._noted = number
-        self._give_back()
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+        self._restore_handlers()
 
-    def _give_back(self) -> None:
+    def _restore_handlers(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

@@ -1,4 +1,4 @@
-"""Run other programs so that they cannot disturb this one, nor this one's Python settings them."""
+"""Run other programs: a crash cannot end this process, and its Python settings do not reach them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from picoquant.utils.progress import duration
 
 LOG = logging.getLogger("picoquant")
 
-# Settings of the calling interpreter and its pip that would lead another interpreter astray.
-_OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
+# Settings of this interpreter and its pip that would make another interpreter use the wrong packages.
+_PYTHON_SETTINGS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
 _ROOT = Path(__file__).parents[2]
-_SAY_EVERY = 10.0  # seconds between two "still at it" lines
+_LOG_INTERVAL = 10.0  # seconds between two "still at it" lines
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended.
+    """The result of a program.
 
     Attributes:
-        code: its exit code; negative: the signal that ended it.
-        text: what it wrote, stdout and stderr in the order of writing.
+        code: its exit code; negative: the number of the signal that ended it.
+        text: its output, stdout and stderr in the order of writing.
     """
 
     code: int
@@ -47,8 +47,8 @@ class Outcome:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what only its own Python should see."""
-    return {key: value for key, value in os.environ.items() if key not in _OURS}
+    """This process's environment without the variables that are only for its own Python."""
+    return {key: value for key, value in os.environ.items() if key not in _PYTHON_SETTINGS}
 
 
 def own_environment() -> dict[str, str]:
@@ -64,16 +64,16 @@ def run_program(
     title: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Run a program to its end and collect what it says.
+    """Run a program to its end and collect its output.
 
     Args:
         command: program and arguments.
         cwd: its working folder.
         timeout: seconds after which it is killed.
-        title: when given, a line saying it is still at work is logged every 10 s.
-        environment: its variables; by default `clean_environment()`.
+        title: name of the task; unless empty, a line that it is still running is logged every 10 s.
+        environment: its environment variables; None: `clean_environment()`.
 
-    Raises: `ToolError` when it cannot be started or does not end in time.
+    Raises: `ToolError` when it cannot be started or does not end within `timeout`.
     """
     with tempfile.TemporaryFile() as stream:
         try:
@@ -104,7 +104,7 @@ def _wait(process: subprocess.Popen, command: Sequence[str], timeout: float, tit
         if left <= 0:
             raise ToolError(f"{command[0]} did not end within {duration(timeout)} and was stopped")
         try:
-            process.wait(min(_SAY_EVERY, left))
+            process.wait(min(_LOG_INTERVAL, left))
             return
         except subprocess.TimeoutExpired:
             if title:

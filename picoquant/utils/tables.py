@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:
-    """Text in columns: the first to the left, the others to the right."""
+    """Text in columns; the first is aligned to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join(
         "  ".join(

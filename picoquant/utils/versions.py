@@ -1,4 +1,4 @@
-"""Versions of what takes part in a result."""
+"""Versions of the software that a result depends on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import metadata
 
 from picoquant.version import __version__
 
-# What decides a package's content, and what decides a run's numbers.
+# The packages that determine the content of an NPU package, and those that determine a run's numbers.
 OF_A_PACKAGE = (
     "paddlepaddle", "paddlepaddle-gpu", "paddleslim", "paddle2onnx", "onnx", "onnxruntime", "numpy",
 )  # fmt: skip

@@ -1,1 +1,1 @@
-"""YAML files: bases, overrides, places, hints."""
+"""YAML configuration files: loading, `_BASE_` files, overrides, shipped files."""

@@ -1,4 +1,4 @@
-"""Load PaddleDetection-style YAML safely: `_BASE_` files, `!Tags`, and nothing that runs code.
+"""Load PaddleDetection-style YAML safely, with `_BASE_` files and `!Tags`; no file can run code.
 
 A tagged mapping (`!COCODataSet {...}`) becomes a `Tagged` dict that remembers its tag, so that the
 resolved configuration can be written and read again.
@@ -18,15 +18,15 @@ from picoquant.yaml_files.locate import find
 
 # PaddleDetection's largest configuration, resolved, has 8 KiB and 1,000 nodes; PyYAML reads 50,000 a second.
 _MAX_BYTES = 256 << 10
-_MAX_SCALAR = 20_000  # characters; long numbers are read in quadratic time
+_MAX_SCALAR = 20_000  # characters; parsing a long number takes quadratic time
 _MAX_EVENTS = 30_000
-_MAX_NODES = 60_000  # expanded nodes: stops files whose aliases multiply
+_MAX_NODES = 60_000  # with aliases expanded: rejects files whose aliases multiply
 _MAX_DEPTH = 60
-_MAX_FILES = 50  # with all bases: two files that each name the next twice are 2^n
+_MAX_FILES = 50  # including bases: n files that each name the next one twice are 2^n reads
 
 
 class Tagged(dict):
-    """A mapping that stood behind a `!Tag`."""
+    """A mapping with a `!Tag`, for example `!COCODataSet {...}`; `tag` is without the exclamation mark."""
 
     def __init__(self, tag: str, values: dict | None = None) -> None:
         super().__init__(values or {})
@@ -34,16 +34,19 @@ class Tagged(dict):
 
 
 class _UnboundedError(yaml.YAMLError):
-    """More than any configuration holds."""
+    """The document has more parts, or a longer one, than any configuration."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, bounded, and reads 1e-5 as a number (YAML 1.1 wants a dot before the e)."""
+    """Safe, bounded, and reads 1e-5 as a number (YAML 1.1 requires a dot before the e)."""
 
     events = 0
 
     def get_event(self) -> yaml.Event:
-        """The next part of the document, while there are not too many."""
+        """The next event of the document.
+
+        Raises: `_UnboundedError` for too many events, or too long a scalar.
+        """
         event = super().get_event()
         self.events += 1
         if self.events > _MAX_EVENTS or len(getattr(event, "value", None) or "") > _MAX_SCALAR:
@@ -55,6 +58,7 @@ class _Dumper(yaml.SafeDumper):
     """Writes `Tagged` mappings with their tags, and never anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
+        """True: a value that occurs twice is written twice."""
         return True
 
 
@@ -78,9 +82,13 @@ _Dumper.add_representer(Tagged, lambda dumper, value: dumper.represent_mapping(f
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Parse one YAML document.
+    """Parse one YAML document; an empty one is None.
 
-    Raises: `ConfigError` with file and line when it is no YAML, or grows without bound.
+    Args:
+        text: the document.
+        where: file, or other origin of the text, for messages.
+
+    Raises: `ConfigError` with `where` and the line when it is not valid YAML or exceeds the bounds above.
     """
     if len(text) > _MAX_BYTES:
         raise ConfigError(f"{where}: larger than {_MAX_BYTES >> 10} KiB, so no configuration")
@@ -90,7 +98,7 @@ def parse_yaml(text: str, where: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        _bound(node, where)
+        _require_bounded(node, where)
         return loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -100,7 +108,7 @@ def parse_yaml(text: str, where: str) -> Any:
     except RecursionError as error:
         raise ConfigError(f"{where}: not usable as YAML: it is nested too deep") from error
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
-        # PyYAML's own answers to malformed numbers, dates and unhashable keys
+        # what PyYAML raises for malformed numbers, dates and unhashable keys
         raise ConfigError(f"{where}: not usable as YAML: {_short(error)}") from error
     finally:
         if loader is not None:
@@ -111,8 +119,8 @@ def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _bound(root: yaml.Node, where: str) -> None:
-    """Count nodes as they would be expanded, and stop early where aliases multiply or refer to themselves."""
+def _require_bounded(root: yaml.Node, where: str) -> None:
+    """Count the nodes with aliases expanded; raise at the limit, since aliases can multiply or recur."""
     count, stack = 0, [(root, 0)]
     while stack:
         node, depth = stack.pop()
@@ -131,7 +139,10 @@ def dump_yaml(value: Any) -> str:
 
 
 def load_mapping(path: Path) -> dict[str, Any]:
-    """One YAML file whose top level is a mapping; `_BASE_` is left as it is."""
+    """Read one YAML file whose top level is a mapping; `_BASE_` is not followed.
+
+    Raises: `ConfigError` when it is missing, unreadable, not valid YAML or not a mapping.
+    """
     path = Path(path)
     try:
         if path.stat().st_size > _MAX_BYTES or not path.is_file():
@@ -148,7 +159,10 @@ def load_mapping(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`: mappings merge key by key, everything else (tagged mappings too) replaces."""
+    """A copy of `base` with the values of `over`: mappings are merged key by key, all else is replaced.
+
+    A tagged mapping in `over` replaces the value in `base`.
+    """
     merged = Tagged(base.tag, base) if isinstance(base, Tagged) else dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -160,12 +174,18 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def load_with_bases(
     path: Path, _above: tuple[Path, ...] = (), _read: list[Path] | None = None
 ) -> dict[str, Any]:
-    """A PaddleDetection file with its `_BASE_` files below it, the file itself winning.
+    """A PaddleDetection file merged with its `_BASE_` files; its own values override theirs.
 
-    A base that is not beside the file is taken from picoquant's own `configs/` (see `bases`), so that a
-    single PaddleDetection file runs without the folder it came from.
+    A base that is not beside the file is read from picoquant's own `configs/` (see `bases`), so that a
+    single PaddleDetection file can be used without the folder it came from.
 
-    Raises: `ConfigError` when a base is missing or the bases go round in a circle.
+    Args:
+        path: the file.
+        _above: only for the recursion: the files that have `path` as a base.
+        _read: only for the recursion: all files read so far.
+
+    Raises: `ConfigError` when a file or base is missing or invalid, the bases form a circle, or there are too
+        many of them.
     """
     path = Path(path).resolve()
     if path in _above:
@@ -187,5 +207,8 @@ def load_with_bases(
 
 
 def load_detection_config(name: str) -> dict[str, Any]:
-    """A PaddleDetection configuration by path or bare name, its bases merged."""
+    """A PaddleDetection configuration by path or shipped name, with its bases merged.
+
+    Raises: `ConfigError` when there is none, and as `load_with_bases`.
+    """
     return load_with_bases(find(("configs",), str(name)))

@@ -1,4 +1,4 @@
-"""Find what picoquant ships: configurations, recipes, calibration sets, NPU targets."""
+"""Find the files that picoquant ships: configurations, recipes, calibration sets, NPU targets."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from picoquant.utils.suggest import suggestion
 
 KINDS = ("configs", "recipes", "calib", "npu_targets")
 _SUFFIXES = (".yaml", ".yml")
-_PARTS = ("_base_", "datasets")  # folders of what configurations are made of
+_PARTS = ("_base_", "datasets")  # folders of parts of configurations, which are not found by name
 _NO_CONFIGURATION = ("runtime",)
 
 
 def shipped_folder(kind: str) -> Path:
-    """The folder of one kind: inside the installed package, or beside it in a checkout."""
+    """The folder of one of `KINDS`: inside the installed package, or beside the package in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / kind
     return installed if installed.is_dir() else package.parent / kind
 
 
 def shipped_files(kind: str) -> dict[str, Path]:
-    """Name, without suffix, -> the shipped file of that name, in whichever folder below it is; sorted."""
+    """Name without suffix -> shipped file of one kind, subfolders included, sorted by name.
+
+    Of several files of one name, the one with the shortest path is returned.
+    """
     folder = shipped_folder(kind)
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*"), key=lambda path: (len(path.parts), path)):
@@ -32,13 +35,13 @@ def shipped_files(kind: str) -> dict[str, Path]:
 
 
 def shipped(kind: str, name: str) -> Path:
-    """The shipped file of that name (with or without its suffix, with or without its folder).
+    """The shipped file of a name, which may be with or without suffix and folder.
 
     Raises: `ConfigError` with the nearest name, or else all names, when there is none.
     """
     path = _shipped(kind, name)
     if path is None:
-        raise ConfigError(f"no {name} among picoquant's {kind}{_known(Path(name).stem, shipped_names(kind))}")
+        raise ConfigError(f"no {name} among picoquant's {kind}{_hint(Path(name).stem, shipped_names(kind))}")
     return path
 
 
@@ -48,10 +51,11 @@ def shipped_names(kind: str) -> list[str]:
 
 
 def find(kinds: tuple[str, ...], name: str) -> Path:
-    """A path the user typed, or the name of something shipped.
+    """The file that the user named by its path, or by the name of a shipped file.
 
     Args:
-        kinds: the shipped folders to search for a name, in order.
+        kinds: kinds of shipped files to search, in order.
+        name: path or name.
 
     Raises: `ConfigError` when neither exists.
     """
@@ -61,17 +65,18 @@ def find(kinds: tuple[str, ...], name: str) -> Path:
     if path.is_dir():
         raise ConfigError(f"{name} is a folder; --config takes a YAML file")
     for kind in kinds:
-        ours = None if path.is_absolute() else _shipped(kind, name)
-        if ours is not None:
-            return ours
+        found = None if path.is_absolute() else _shipped(kind, name)
+        if found is not None:
+            return found
     known = [known for kind in kinds for known in shipped_names(kind)]
     if path.parent == Path("."):
-        raise ConfigError(f"no file {name} here and no shipped one of that name{_known(path.stem, known)}")
+        raise ConfigError(f"no file {name} here and no shipped one of that name{_hint(path.stem, known)}")
     ships = f"; picoquant ships {path.stem}" if path.stem in known else ""
     raise ConfigError(f"no such file: {name}{ships}")
 
 
 def _shipped(kind: str, name: str) -> Path | None:
+    """As `shipped`; None when there is none."""
     folder = shipped_folder(kind)
     for candidate in (folder / name, *(folder / f"{name}{suffix}" for suffix in _SUFFIXES)):
         if candidate.is_file() and ".." not in Path(name).parts:
@@ -79,6 +84,6 @@ def _shipped(kind: str, name: str) -> Path | None:
     return shipped_files(kind).get(Path(name).stem) if Path(name).name == name else None
 
 
-def _known(name: str, names: list[str]) -> str:
-    """For the end of a message: the nearest of `names`, or all of them."""
+def _hint(name: str, names: list[str]) -> str:
+    """The end of a message: the nearest of `names`, or all of them."""
     return suggestion(name, names) or f"; shipped: {', '.join(names)}"

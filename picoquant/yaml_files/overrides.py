@@ -1,4 +1,4 @@
-"""`--set KEY.SUB=VALUE`: put values into a configuration, refusing keys that nobody reads."""
+"""`--set KEY.SUB=VALUE`: set values of a configuration; unknown keys are rejected."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from picoquant.errors import ConfigError
 from picoquant.utils.suggest import unknown_key
 from picoquant.yaml_files.load import parse_yaml
 
-# A schema says which keys a mapping may have: a dict of key -> schema below it; None ends the
-# checking (a plain value, or a mapping whose keys are free).
+# A schema defines the keys that a mapping may have: a dict of key -> schema of its value. None: the value is
+# not checked (a plain value, or a mapping with free keys).
 Schema = Mapping[str, Any]
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
-    """`A.B=VALUE` as its path and its value, read as YAML.
+    """Split `A.B=VALUE` into the path of its key and its value, which is parsed as YAML.
 
-    Raises: `ConfigError` when there is no `=` or no key.
+    Raises: `ConfigError` when there is no `=`, a part of the key is empty or the value is not valid YAML.
     """
     key, equals, value = text.partition("=")
     path = [part.strip() for part in key.split(".")]
@@ -27,39 +27,41 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 
 
 def apply_overrides(document: dict[str, Any], texts: Sequence[str], schema: Schema) -> None:
-    """Put each `KEY.SUB=VALUE` of `texts` into `document`, in order.
+    """Set each `KEY.SUB=VALUE` of `texts` in `document`, in order.
 
-    Raises: `ConfigError` for a key that neither the schema nor the document knows.
+    Raises: `ConfigError` for a key that is neither in the schema nor in the document.
     """
     for text in texts:
         path, value = parse_override(text)
-        _put(document, path, value, schema, text)
+        _set_value(document, path, value, schema, text)
 
 
-def _put(document: dict[str, Any], path: list[str], value: Any, schema: Schema, text: str) -> None:
-    here: Any = document
+def _set_value(document: dict[str, Any], path: list[str], value: Any, schema: Schema, text: str) -> None:
+    """Set the value at `path`, creating mappings on the way; `text` is for messages."""
+    current: Any = document
     level: Schema | None = schema
     for depth, key in enumerate(path):
         where = f"--set {text}" if depth == 0 else f"--set {'.'.join(path[:depth])}"
         last = depth == len(path) - 1
-        if isinstance(here, list):
-            here, level = _into_list(here, key, where, last, value), None
+        if isinstance(current, list):
+            current, level = _list_item(current, key, where, last, value), None
             continue
-        if level is not None and key not in level and key not in here:
-            raise unknown_key(where, key, set(level) | set(here))
+        if level is not None and key not in level and key not in current:
+            raise unknown_key(where, key, set(level) | set(current))
         if last:
-            here[key] = value
+            current[key] = value
             return
-        if not isinstance(here.get(key), (dict, list)):
-            if here.get(key) is not None:
-                raise ConfigError(f"{where}: {key} is a value ({here[key]}), it has no keys below it")
-            here[key] = {}
-        here = here[key]
+        if not isinstance(current.get(key), (dict, list)):
+            if current.get(key) is not None:
+                raise ConfigError(f"{where}: {key} is a value ({current[key]}), it has no keys below it")
+            current[key] = {}
+        current = current[key]
         below = level.get(key) if level is not None else None
         level = below if isinstance(below, Mapping) else None
 
 
-def _into_list(items: list[Any], key: str, where: str, last: bool, value: Any) -> Any:
+def _list_item(items: list[Any], key: str, where: str, last: bool, value: Any) -> Any:
+    """The item at position `key` of a list; where `last`, it is set to `value` first."""
     if not key.isdigit() or int(key) >= len(items):
         raise ConfigError(f"{where}: {key} is no position in a list of {len(items)} (count from 0)")
     if last:
@@ -68,7 +70,7 @@ def _into_list(items: list[Any], key: str, where: str, last: bool, value: Any) -
 
 
 def check_keys(document: Mapping[str, Any], schema: Schema, where: str) -> None:
-    """Refuse keys of a file that nobody reads.
+    """Reject unknown keys of a file.
 
     Raises: `ConfigError` naming the key, its section and the nearest known key.
     """

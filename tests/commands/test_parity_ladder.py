@@ -9,6 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from picoquant.backends.onnx.export import write_onnx_form
+from picoquant.backends.source import Source
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import Paired
 from picoquant.evaluation.parity import Ladder, ParityStep
@@ -55,9 +57,7 @@ def test_a_sound_run_passes_and_says_what_was_not_there(run_dir):
 
 
 def test_paddle_lite_is_the_last_step(run_dir, opt):
-    from picoquant.backends.paddle_lite.runtime import runtime_of
-
-    if runtime_of(opt) is None:
+    if opt.python is None:
         pytest.skip("Paddle Lite's Python runtime is not beside opt")
     done = picoquant("eval", "--ladder", "--save-dir", run_dir, *LOSS, "--opt", opt.path, "--json")
     assert done.returncode == 0, done.stderr
@@ -68,11 +68,9 @@ def test_paddle_lite_is_the_last_step(run_dir, opt):
 
 def packaged_onnx(run_dir):
     """The run's INT8 ONNX, where a package has it."""
-    from picoquant.backends.onnx.export import write_onnx_form
-
     path = run_dir / "package/rv1126/model_int8.onnx"
     path.parent.mkdir(parents=True)
-    write_onnx_form(ModelFolder.open(run_dir / "quantize"), path)
+    write_onnx_form(Source(ModelFolder.open(run_dir / "quantize")), path)
     return path
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from picoquant.backends.paddle.smoke_test import require_tried
+from picoquant.config.target_rules import rules_are_symmetric
 from picoquant.errors import UserError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import select_inputs
@@ -23,7 +24,6 @@ from picoquant.stages.evaluating import evaluate_model, evaluation_images
 from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context
-from picoquant.stages.target_rules import rules_are_symmetric
 from picoquant.storage.run_folder import RunFolder
 from picoquant.utils.progress import Progress
 

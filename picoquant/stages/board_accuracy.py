@@ -22,7 +22,7 @@ from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.params import write_params
 from picoquant.paddle_program.program import program_facts
-from picoquant.paddle_program.session import quiet, static_session
+from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.postprocess import Decoder
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
@@ -126,7 +126,7 @@ def _simulated(context: Context, int8: ModelFolder, held: frozenset[str]) -> flo
     import paddle
 
     from picoquant.int8.fake_quant_run import save_full_integer_simulation
-    from picoquant.paddle_program.static import load_model
+    from picoquant.paddle_program.static.programs import load_model
 
     plan, network = context.plan, open_network(int8)
     dataset = datasets.load(context, "EvalDataset")

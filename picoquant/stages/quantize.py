@@ -11,6 +11,7 @@ from typing import Any, Callable
 
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.paddle_lite.toolchain import find_opt
+from picoquant.config.target_rules import say_origin
 from picoquant.errors import ToolError
 from picoquant.npu.check import check_model
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -28,7 +29,6 @@ from picoquant.stages.board_accuracy import (
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
 from picoquant.stages.run_models import fp32_model
 from picoquant.stages.stage import Context, Stage
-from picoquant.stages.target_rules import say_origin
 from picoquant.storage.files import sha256
 from picoquant.utils.device import rank_and_world, use_device
 from picoquant.utils.ranks import call_helpers

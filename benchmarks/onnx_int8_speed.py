@@ -60,8 +60,9 @@ def contenders(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
     """The models by name, FP32 first."""
     import onnx
 
+    from picoquant.backends.onnx.files import write_onnx
     from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
-    from picoquant.backends.onnx.qdq import make_onnx, write_onnx
+    from picoquant.backends.onnx.qdq import make_onnx
     from picoquant.int8.files import open_network
     from picoquant.paddle_program.edit import batch_of_one, write_program
     from picoquant.paddle_program.model_folder import ModelFolder

@@ -42,7 +42,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def opt():
     """Paddle Lite's opt; without it the test is skipped with what to do."""
-    from picoquant.backends.paddle_lite.find_opt import find_opt
+    from picoquant.backends.paddle_lite.toolchain import find_opt
     from picoquant.errors import ToolError
 
     try:

@@ -25,7 +25,7 @@ HEAVY = {
 ALLOWED: dict[tuple[str, str], str] = {}
 
 # Folders that are being rebuilt; their imports follow.
-LATER = ("picoquant.int8.", "picoquant.backends.", "picoquant.quantization.")
+LATER = ("picoquant.quantization.",)
 
 
 def _modules() -> dict[str, Path]:

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from picoquant.backends.base import Machine
 from picoquant.cli import completion, console
 from picoquant.cli.options import backend_option, common_options, gather_overrides
 from picoquant.errors import PicoquantError
@@ -98,7 +99,6 @@ def evaluate(
         return
     if backends or models or targets:
         from picoquant.commands.compare_runtimes import evaluate_backends
-        from picoquant.runtimes.backends import Machine
 
         machine = Machine(threads, device, opt)
         chosen = backends or ("paddle",)
@@ -128,7 +128,6 @@ def evaluate(
 
 def _ladder(config, texts, save_dir, machine, images, targets, max_loss, as_json, others) -> None:
     from picoquant.commands.parity_ladder import MAX_LOSS, evaluate_ladder
-    from picoquant.runtimes.backends import Machine
 
     if others:
         raise click.UsageError("--ladder takes the run's own steps: leave --backend and --model out")

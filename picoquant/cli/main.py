@@ -217,9 +217,9 @@ def install(python: str | None) -> None:
     \b
     Example:  picoquant toolchain install
     """
-    from picoquant.backends.paddle_lite.find_opt import install_lite
+    from picoquant.backends.paddle_lite import toolchain as paddle_lite
 
-    click.echo(install_lite(python=python))
+    click.echo(paddle_lite.install(python))
 
 
 finish(cli)

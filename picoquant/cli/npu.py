@@ -60,8 +60,8 @@ def refresh(names: tuple[str, ...], opt: str | None) -> None:
     \b
     Example:  picoquant targets refresh
     """
-    from picoquant.backends.paddle_lite.find_opt import find_opt
     from picoquant.backends.paddle_lite.supported_operators import refresh_operators
+    from picoquant.backends.paddle_lite.toolchain import find_opt
     from picoquant.targets.profiles import known_targets
 
     for line in refresh_operators(names or tuple(known_targets()), find_opt(opt)):
@@ -98,7 +98,7 @@ def check(
     Examples:  picoquant check --target rv1126 --save-dir output/
                picoquant check --target rv1126 --model output/quantize --json
     """
-    from picoquant.backends.paddle_lite.find_opt import find_opt
+    from picoquant.backends.paddle_lite.toolchain import find_opt
     from picoquant.commands.check import model_of, write_files
     from picoquant.npu.check import check_model
     from picoquant.npu.report import text_report

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from picoquant.backends.base import Machine
 from picoquant.cli.options import RUNNABLE
 from picoquant.errors import UserError
 
@@ -58,7 +59,7 @@ def predict(
 
     from picoquant.packaging.open_model import open_model
     from picoquant.prediction import predict as library
-    from picoquant.runtimes.backends import Machine, running
+    from picoquant.runtimes.backends import running
     from picoquant.storage.files import disk_errors
 
     folder = Path(out or Path(save_dir) / "predictions").expanduser()

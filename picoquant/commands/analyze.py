@@ -110,6 +110,7 @@ def _feeds(context: Context, folder: Any, count: int) -> list[Mapping[str, Any]]
     from picoquant.data.readers.reader import EvalReader
 
     images = datasets.calibration_images(context)
+    datasets.for_model(context, images, folder.config.labels, str(folder.path))
     if len(images) < count:
         raise UserError(
             f"--images {count}, but the Calibration section gives {len(images)} usable images of {images.section}"
@@ -195,7 +196,9 @@ def _accuracy(
     dataset = datasets.load(context, "EvalDataset")
     if len(dataset) < count:
         raise UserError(f"--map {count}, but {dataset.section} has {len(dataset)} usable images")
-    settings = plan.eval_reader_of(folder.config)
-    images = evaluation_images(datasets.first(dataset, count), settings, plan.workers)
+    dataset = datasets.for_model(
+        context, datasets.first(dataset, count), folder.config.labels, str(folder.path)
+    )
+    images = evaluation_images(dataset, plan.eval_reader_of(folder.config), plan.workers)
     decoder = Decoder.of(names, shapes, folder.config, plan.nms, str(folder.model))
     return lambda predict: evaluate_model(predict, decoder, images, "analyze").metrics["mAP"]

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -15,7 +16,8 @@ from typing import Callable
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from picoquant.backends.paddle_lite.find_opt import find_opt
+from picoquant.backends.base import Machine, Toolchain
+from picoquant.backends.table import BACKENDS, load_backends
 from picoquant.errors import ToolError
 from picoquant.utils.subprocesses import run_program
 
@@ -48,16 +50,19 @@ class Check:
     advice: str = ""
 
 
-def checks(save_dir: str | Path = "output", opt: str | Path | None = None) -> list[Check]:
+def checks(
+    save_dir: str | Path = "output", opt: str | None = None, known: Mapping[str, str] = BACKENDS
+) -> list[Check]:
     """Look at everything a run needs.
 
     Args:
         save_dir: where the run would write.
         opt: as `--opt`.
+        known: the backends, see `table.BACKENDS`.
     """
     report = [_python()]
     report += [_package(requirement) for requirement in requirements()]
-    report += [_opt(opt), _gpu(), _cores()]
+    report += [*_tools(Machine(opt=opt), known), _gpu(), _cores()]
     folder = _nearest_folder(Path(save_dir).expanduser().absolute())
     return [*report, _writable(folder), _disk(folder)]
 
@@ -105,12 +110,21 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _opt(explicit: str | Path | None) -> Check:
+def _tools(machine: Machine, known: Mapping[str, str]) -> Iterator[Check]:
+    """The tools of the backends but for those that come with a required package."""
+    required = {canonicalize_name(requirement.name) for requirement in requirements()}
+    toolchains = {backend.folder: backend.toolchain for backend in load_backends(known)}
+    for toolchain in toolchains.values():
+        if not required & set(toolchain.DISTRIBUTIONS):
+            yield _tool(toolchain, machine)
+
+
+def _tool(toolchain: Toolchain, machine: Machine) -> Check:
     try:
-        tool = find_opt(explicit)
+        tool = toolchain.find(machine)
     except ToolError as error:
-        return Check("Paddle Lite opt", False, "none that works", str(error))
-    return Check("Paddle Lite opt", True, f"{tool.version} {tool.path} (from {tool.origin})")
+        return Check(toolchain.TITLE, False, "none that works", str(error))
+    return Check(toolchain.TITLE, True, f"{tool.version} {tool.path} (from {tool.origin})")
 
 
 def _gpu() -> Check:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.paddle_lite.find_opt import find_opt
-from picoquant.backends.paddle_lite.runtime import runtime_of
+from picoquant.backends.base import MACHINE, Backend, Machine
+from picoquant.backends.table import BACKENDS, REFERENCE, load_backends
 from picoquant.commands.compare_runtimes import (
     dygraph_on,
     evaluate_running,
@@ -22,9 +22,9 @@ from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import paired
 from picoquant.evaluation.parity import Ladder, ParityStep
-from picoquant.packaging.forms import ONNX
+from picoquant.packaging.forms import FILES
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.runtimes.backends import MACHINE, SIMULATION, Machine, Running
+from picoquant.runtimes.backends import DYGRAPH, SIMULATION, Running, absence
 from picoquant.runtimes.model import Model, model_of_folder
 from picoquant.stages import datasets
 from picoquant.stages.model import trained_weights
@@ -68,6 +68,7 @@ def evaluate_ladder(
     limit: int | None = None,
     targets: Sequence[str] = (),
     max_loss: float = MAX_LOSS,
+    known: Mapping[str, str] = BACKENDS,
 ) -> Ladder:
     """Evaluate each step of a run: same images, same post-processing, each against the step before.
 
@@ -81,6 +82,7 @@ def evaluate_ladder(
         limit: only the first images.
         targets: simulated as last steps.
         max_loss: mAP (0 to 1) that a step may lose.
+        known: the backends, see `table.BACKENDS`.
 
     Raises: `UserError` when there is no run, or fewer than two steps of it.
     """
@@ -92,7 +94,8 @@ def evaluate_ladder(
     dataset = datasets.first(datasets.load(context, "EvalDataset"), limit)
     done: dict[str, Evaluation] = {}
     rungs = []
-    for step in _steps(context, machine, dataset.num_classes, context.plan.targets_named(targets)):
+    profiles = context.plan.targets_named(targets)
+    for step in _steps(context, machine, dataset, profiles, known):
         rungs.append(_climb(step, context, dataset, done))
         if rungs[-1].evaluation is not None:
             done[step.name] = rungs[-1].evaluation
@@ -102,7 +105,7 @@ def evaluate_ladder(
     ladder = Ladder(tuple(rungs), max_loss, len(dataset))
     out = Path(save_dir).expanduser() / OUT
     for name, found in done.items():
-        found.write_detections(out / f"detections_{name}.json")
+        found.write_detections(out / f"detections_{name}.json", dataset)
     write_json(out / "results.json", ladder.to_json())
     LOG.info("written: %s", out)
     return ladder
@@ -126,13 +129,15 @@ def _climb(step: _Step, context: Context, dataset: Any, done: dict[str, Evaluati
     return ParityStep(step.name, step.what, after, found, change, note=ready.note)
 
 
-def _steps(context: Context, machine: Machine, classes: int, targets: Sequence[Target]) -> Iterator[_Step]:
+def _steps(
+    context: Context, machine: Machine, dataset: Any, targets: Sequence[Target], known: Mapping[str, str]
+) -> Iterator[_Step]:
     """All steps, in order; what is not there says so."""
 
     def running(folder: Any, backend: str) -> Callable[[], Opened]:
         return lambda: _with_model(
             (model := folder if isinstance(folder, Model) else model_of_folder(folder)),
-            ready_on(context, model, backend, machine, classes),
+            ready_on(context, model, backend, machine, known),
         )
 
     above: list[str] = []
@@ -145,34 +150,38 @@ def _steps(context: Context, machine: Machine, classes: int, targets: Sequence[T
         return made
 
     yield step(
-        "dygraph",
+        DYGRAPH,
         "the trained network itself",
-        lambda: _dygraph(context, classes),
+        lambda: _dygraph(context, dataset),
         _lack(trained_weights, context),
     )
     fp32, lack = _found(fp32_model, context)
-    yield step("export", "the FP32 export in Paddle's runtime", running(fp32, "paddle"), lack)
+    yield step("export", "the FP32 export in Paddle's runtime", running(fp32, REFERENCE), lack)
     int8, lack = _found(int8_model, context)
     graph, no_graph = (None, lack) if int8 is None else _qat_graph(int8)
     yield step(
         "qat_graph",
         "the network of QAT: float weights, rounding as operators",
-        running(graph, "paddle"),
+        running(graph, REFERENCE),
         no_graph,
     )
-    yield step("int8", "the INT8 model in Paddle's runtime", running(int8, "paddle"), lack)
-    onnx, made = _onnx(context, int8)
-    yield step("onnx", f"the INT8 ONNX ({made}) in ONNX Runtime", running(onnx, "onnx"), lack)
-    what = "the .nb that opt makes of the INT8 model for x86, its weights in float, in Paddle Lite's runtime"
-    yield step("nb", what, running(int8, "lite"), lack or _no_lite(machine))
+    yield step("int8", "the INT8 model in Paddle's runtime", running(int8, REFERENCE), lack)
+    for backend in load_backends(known):
+        if backend.step:
+            model, made = _made_for(backend, context, int8)
+            what = backend.step_says.format(made=made)
+            absent = lack or absence(backend, machine)
+            yield step(backend.step, what, running(model, backend.name), absent)
+            if not backend.integers:  # no later step is compared with what it computes
+                above.remove(backend.step)
     for target in targets:
         absent = "" if target.integer_rules else f"{target.name} has no integer rules to simulate"
         yield step(
             f"{SIMULATION}_{target.name}",
             f"SIMULATION of the INT8 model in {target.name}'s integers",
-            lambda target=target: _simulated(context, int8, target, classes),
+            lambda target=target: _simulated(context, int8, target),
             lack or absent,
-            ("int8", "qat_graph", "export", "dygraph"),
+            ("int8", "qat_graph", "export", DYGRAPH),
         )
 
 
@@ -183,15 +192,15 @@ def _with_model(model: Model, opened: AbstractContextManager[Running]) -> Iterat
 
 
 @contextmanager
-def _dygraph(context: Context, classes: int) -> Iterator[tuple[Running, None]]:
-    with dygraph_on(context, classes) as ready:
+def _dygraph(context: Context, dataset: Any) -> Iterator[tuple[Running, None]]:
+    with dygraph_on(context, dataset) as ready:
         yield ready, None
 
 
 @contextmanager
-def _simulated(context: Context, int8: Any, target: Target, classes: int) -> Iterator[tuple[Running, Model]]:
+def _simulated(context: Context, int8: Any, target: Target) -> Iterator[tuple[Running, Model]]:
     model = model_of_folder(int8)
-    with simulated_on(context, model, target, classes) as ready:
+    with simulated_on(context, model, target) as ready:
         yield ready, model
 
 
@@ -221,22 +230,13 @@ def _qat_graph(int8: Any) -> tuple[Any, str]:
     return ModelFolder.open(folder, config=int8.config), ""
 
 
-def _onnx(context: Context, int8: Any) -> tuple[Model | None, str]:
-    """The packaged ONNX where the run has one, else the model it would be made of; and which it is."""
-    packaged = sorted(context.run.folder("package").glob(f"*/{ONNX}"))
+def _made_for(backend: Backend, context: Context, int8: Any) -> tuple[Model | None, str]:
+    """The packaged file that a backend runs where the run has one, else the model it is made of; and which it is."""
     if int8 is None:
         return None, "none"
+    name = FILES.get(backend.name)
+    packaged = sorted(context.run.folder("package").glob(f"*/{name}")) if name else []
     if packaged:
         made = "/".join(packaged[0].parts[-3:])
-        return Model(made, "int8", int8.config, onnx=packaged[0]), made
+        return Model(made, "int8", int8.config, files={backend.name: packaged[0]}), made
     return model_of_folder(int8), "made as a package's is"
-
-
-def _no_lite(machine: Machine) -> str:
-    try:
-        opt = find_opt(machine.opt)
-    except ToolError as error:
-        return str(error)
-    return (
-        "" if runtime_of(opt) else f"{opt.path} has no Python runtime beside it: picoquant toolchain install"
-    )

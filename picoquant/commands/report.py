@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.paddle_lite.find_opt import find_opt
+from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.commands.analyze import FOLDER as ANALYZE
 from picoquant.commands.compare_runtimes import OUT as BACKENDS
 from picoquant.errors import DataError, PicoquantError, ToolError, UserError
@@ -198,7 +198,10 @@ def _detections(context: Context, metrics: Mapping[str, Any], options: ReportOpt
         raise DataError("annotations or images have changed since; run `picoquant eval` again")
     dataset = datasets.load(context, "EvalDataset")
     truth, ids = dataset.ground_truth(), dataset.image_ids
-    found = {name: _results(run.folder("evaluate") / f"detections_{name}.json") for name in metrics}
+    found = {
+        name: dataset.with_ids_here(_results(run.folder("evaluate") / f"detections_{name}.json"))
+        for name in metrics
+    }
     LOG.info("report: counting detections in %d images", len(ids))
     curves = {name: precision_recall(truth, results, ids) for name, results in found.items()}
     matched = {

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
+from paddle.base.proto import framework_pb2
 
 from picoquant.errors import WeightsError
 from picoquant.int8.network import Int8Network, QuantizedOperator, QuantizedTensor
@@ -79,9 +81,6 @@ def save_network(network: Int8Network, folder: ModelFolder) -> None:
 
 def _load(path: Path, hashes: Mapping[str, str]) -> Int8Network | None:
     """The network in a file; None where it is damaged or of another model or version."""
-    from google.protobuf.message import DecodeError
-    from paddle.base.proto import framework_pb2
-
     try:
         stored = read_arrays(path)
         facts = json.loads(stored["facts"].tobytes())

@@ -7,15 +7,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.parity import compare
 from picoquant.backends.onnx.postprocessing import with_outputs
-from picoquant.backends.onnx.qdq import write_onnx
-from picoquant.backends.paddle_lite.export import make_nb, other_version
+from picoquant.backends.paddle_lite import export as paddle_lite
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import UserError
 from picoquant.packaging import expectation, rknn
@@ -64,10 +64,12 @@ class Facts:
     Attributes:
         accuracy: mAP (0 to 1) of each model.
         settings: of the run.
+        board: mAP of the INT8 model as each target's NPU computes it (simulated), by the target's name.
     """
 
     accuracy: Mapping[str, float]
     settings: Mapping[str, Any]
+    board: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def package(
         models: what to package.
         target: what to package for.
         out_dir: folder of all packages.
-        opt: Paddle Lite's opt, see `paddle_lite/find_opt.py`; not needed for a target without Paddle Lite.
+        opt: Paddle Lite's opt, see `paddle_lite/toolchain.py`; not needed for a target without Paddle Lite.
         facts: for the manifest.
         sample: an image to try the package on; by default a picture made from a seed.
         calibration: images of the run's calibration, for a toolkit that quantises by itself, see `rknn`.
@@ -136,6 +138,8 @@ def package(
             manifest = parts.write(folder)
             given = facts or Facts({}, {})
             manifest.update(mAP=dict(given.accuracy), settings=dict(given.settings))
+            if target.name in given.board:
+                manifest["mAP_on_board"] = given.board[target.name]
             manifest["versions"] = {**versions(OF_A_PACKAGE), **({"opt": version} if version else {})}
             manifest["files"] = files_of(folder)
             write_json(folder / NAME, manifest)
@@ -167,7 +171,7 @@ class _Parts:
     ) -> None:
         self.prepared, self.models, self.target, self.forms = prepared, prepared.models, target, forms
         self.opt, self.sample, self.calibration = opt, sample, calibration
-        self.program, self.network = prepared.program, prepared.network
+        self.network = None if prepared.int8 is None else prepared.int8.network
 
     def write(self, folder: Path) -> dict[str, Any]:
         """All parts but the manifest, whose first keys are returned."""
@@ -180,7 +184,7 @@ class _Parts:
         }
         partition = ""
         if self.forms.lite:
-            said = other_version(self.target, self.opt)
+            said = paddle_lite.other_version(self.target, self.opt)
             manifest["warnings"] += [said] if said else []
             LOG.info("package %s: checking what runs where", self.target.name)
             checked = check_for_package(shipped, self.target, self.opt)
@@ -224,7 +228,7 @@ class _Parts:
     def _write_paddle(self, folder: Path) -> ModelFolder:
         model, out = self.models.first, folder / PADDLE
         out.mkdir()
-        write_program(self.program, out / MODEL)
+        write_program(self.prepared.first.program, out / MODEL)
         shutil.copyfile(model.params, out / PARAMS)
         write_infer_config(model.config, out)
         return ModelFolder.open(out)
@@ -232,16 +236,13 @@ class _Parts:
     def _write_nb(self, folder: Path, partition: str) -> None:
         made = []
         if self.models.int8:
-            made.append((INT8_NB, self.program, self.models.int8, self.network, False))
+            made.append((INT8_NB, self.prepared.int8, False))
         if self.forms.cpu_nb and self.models.fp32:
-            program = self.prepared.fp32_program
-            made += [
-                (FP32_NB, program, self.models.fp32, None, False),
-                (FP16_NB, program, self.models.fp32, None, True),
-            ]
-        for name, program, model, network, fp16 in made:
+            made += [(FP32_NB, self.prepared.fp32, False), (FP16_NB, self.prepared.fp32, True)]
+        for name, source, fp16 in made:
             LOG.info("package %s: %s by opt %s", self.target.name, name, self.opt.version)
-            make_nb(program, model.params, folder / name, self.target, self.opt, network, fp16, partition)
+            out = folder / Path(name).stem
+            paddle_lite.export(source, out, self.opt, self.target, fp16=fp16, partition=partition)
 
     def _write_onnx(self, folder: Path, shipped: ModelFolder) -> dict[str, Any]:
         """The INT8 ONNX and its variants with post-processing; returns how well it and Paddle agree."""

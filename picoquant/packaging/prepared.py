@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from picoquant.backends.source import Source
 from picoquant.errors import UserError
-from picoquant.int8.files import open_network
-from picoquant.int8.network import Int8Network
 from picoquant.packaging.rknn import float_onnx
-from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.model_folder import ModelFolder
 
 
@@ -36,44 +34,32 @@ class Models:
 
 
 class Prepared:
-    """Programs and ONNX models of `models`, each made at its first use and then kept.
+    """Programs, networks and ONNX models of `models`, each made at its first use and then kept.
 
     None of them is to be changed by who uses it.
+
+    Attributes:
+        int8, fp32: the models as exporters take them; None for one that is not there.
     """
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        self.int8 = None if models.int8 is None else Source(models.int8)
+        self.fp32 = None if models.fp32 is None else Source(models.fp32)
 
-    @cached_property
-    def program(self) -> Any:
-        """The `ProgramDesc` of the first model, for one image."""
-        return self._one_image(self.models.first)
-
-    @cached_property
-    def fp32_program(self) -> Any:
-        """The same of the float model."""
-        return self._one_image(self.models.fp32)
-
-    @cached_property
-    def network(self) -> Int8Network | None:
-        """The INT8 network for one image; None without an INT8 model."""
-        model = self.models.int8
-        if model is None:
-            return None
-        return open_network(model).for_one_image(model.config.input_size, str(model.model))
+    @property
+    def first(self) -> Source:
+        """The one that a package is about, see `Models.first`."""
+        return self.int8 or self.fp32
 
     @cached_property
     def int8_onnx(self) -> Any:
         """The INT8 model as `onnx.ModelProto`, see `qdq.make_onnx`."""
         from picoquant.backends.onnx.qdq import make_onnx
 
-        return make_onnx(self.network)
+        return make_onnx(self.int8.network)
 
     @cached_property
     def float_onnx(self) -> Any:
         """The float model as `onnx.ModelProto`, opset 12, see `rknn.float_onnx`."""
-        return float_onnx(self.fp32_program, self.models.fp32)
-
-    @staticmethod
-    def _one_image(model: ModelFolder) -> Any:
-        return batch_of_one(model.model, model.config.input_size)
+        return float_onnx(self.fp32.program, self.models.fp32)

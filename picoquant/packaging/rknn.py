@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.errors import DataError, ToolError
 from picoquant.packaging.sample import SampleImage
@@ -86,8 +87,6 @@ def write_rknn(
 
     Returns: what the manifest says of it.
     """
-    from picoquant.backends.onnx.qdq import write_onnx
-
     folder.mkdir()
     write_onnx(onnx_model, folder / ONNX_NAME)
     names = _write_images(folder, images, config)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from picoquant.paddle_program.infer_config import InferConfig
@@ -12,21 +13,22 @@ from picoquant.paddle_program.program import program_facts
 
 @dataclass(frozen=True)
 class Model:
-    """A network in files, of one precision; at least one form of it is there.
+    """A network in files, of one precision: its Paddle form, or files that a backend runs, or both.
 
     Attributes:
         name: what tables call it.
         precision: `fp32` or `int8`.
         config: preprocessing, labels, strides, NMS.
         folder: the Paddle form.
-        onnx: the ONNX form; where there is none, one is made of the Paddle form.
+        files: ready-made files by the name of the backend that runs them; the other backends are given files made of
+            the Paddle form.
     """
 
     name: str
     precision: str
     config: InferConfig
     folder: ModelFolder | None = None
-    onnx: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def model_of_folder(folder: ModelFolder, name: str = "") -> Model:

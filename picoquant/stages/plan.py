@@ -145,9 +145,17 @@ class Plan:
         return self.common.input_size or data.resized_to(self.eval_reader)
 
     @cached_property
+    def export_size(self) -> tuple[tuple[int, int], str]:
+        """Height and width of an exported network's input, and one line that says which of several sizes it is.
+
+        `Global.input_size`, or `TestReader.inputs_def.image_shape`, or what EvalReader resizes to.
+        """
+        return data.export_size(self.recipe, self.eval_reader)
+
+    @cached_property
     def preprocessing(self) -> Mapping[str, Any]:
-        """How EvalReader makes the network's input, as fields of `InferConfig`."""
-        return data.preprocessing(self.eval_reader, self.input_size)
+        """How EvalReader makes an exported network's input, as fields of `InferConfig`."""
+        return data.preprocessing(self.eval_reader, self.export_size[0])
 
     def infer_config(self, labels: Sequence[str], arch: str = "PicoDet") -> InferConfig:
         """What an export of the network says about itself.

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from picoquant.backends.paddle_lite.find_opt import find_opt
 from picoquant.backends.paddle_lite.install import own_environments
+from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.cli.main import cli
 from picoquant.cli.tree import commands
 from picoquant.errors import ToolError

@@ -8,7 +8,6 @@ import json
 import numpy as np
 import pytest
 
-from picoquant.backends.paddle_lite.runtime import runtime_of
 from picoquant.commands.analyze import model_to_analyse
 from picoquant.commands.compare_runtimes import models_of, open_context
 from picoquant.evaluation.coco_metrics import coco_metrics
@@ -22,7 +21,7 @@ def test_all_runtimes_in_one_table_json_and_csv(run_dir, opt):
     names = [
         f"{backend}_{kind}" for kind in ("fp32", "int8") for backend in ("paddle", "paddle_no_onednn", "onnx")
     ]
-    lite = ["lite_fp32", "lite_int8"] if runtime_of(opt) else []
+    lite = ["lite_fp32", "lite_int8"] if opt.python else []
     assert sorted(found["backends"]) == sorted([*names, *lite])
     assert "no trained weights" in found["not_run"]["dygraph_fp32"]
     rows = found["backends"]

@@ -31,7 +31,7 @@ def test_missing_package_and_wrong_version():
 
 
 def test_opt_that_is_not_there_is_advised(tmp_path):
-    check = doctor._opt(tmp_path / "none")
+    check = by_name(doctor.checks(tmp_path, str(tmp_path / "none")))["Paddle Lite opt"]
     assert not check.ok and "picoquant toolchain install" in check.advice
 
 

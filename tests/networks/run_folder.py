@@ -26,9 +26,10 @@ def same_weights(root: Path) -> None:
     The INT8 network is then near the float one, as quantisation leaves it.
     """
     from picoquant.backends.paddle_lite.x86_form import write_float_form
+    from picoquant.backends.source import Source
 
     export = ModelFolder.open(root / "export")
-    write_float_form(ModelFolder.open(root / "quantize"), export.model, export.params)
+    write_float_form(Source(ModelFolder.open(root / "quantize")), export.model, export.params)
     _annotate(root, [f"blocks_{number}.png" for number in range(1, IMAGES + 1)], export)
 
 

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.backends.onnx.runtime import OnnxPredictor
 from picoquant.backends.paddle.runtime import open_predictor
+from picoquant.backends.source import Source
 from picoquant.errors import WeightsError
 from picoquant.paddle_program.params import read_params, write_params
 from picoquant.paddle_program.program import read_program
@@ -31,7 +32,7 @@ def test_an_export_s_parameter_is_named(tmp_path, value):
 @pytest.mark.parametrize("initializer", [False, True])
 def test_an_onnx_model_s_weight_is_named(tmp_path, initializer):
     path = tmp_path / "model.onnx"
-    write_onnx_form(write_small(tmp_path, quantised=False), path)
+    write_onnx_form(Source(write_small(tmp_path, quantised=False)), path)
     model = onnx.load(path)
     constants = [node for node in model.graph.node if node.op_type == "Constant"]
     stored = next(node for node in constants if len(node.attribute[0].t.dims) == 4)

@@ -8,13 +8,14 @@ import signal
 import numpy as np
 import pytest
 
+from picoquant.backends.base import Machine
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.backends.paddle.runtime import open_predictor
-from picoquant.backends.paddle_lite.runtime import runtime_of
+from picoquant.backends.source import Source
 from picoquant.errors import ToolError, UserError
 from picoquant.packaging.open_model import open_model
 from picoquant.packaging.package import Models, package
-from picoquant.runtimes.backends import Machine, check_backends, running
+from picoquant.runtimes.backends import check_backends, running
 from picoquant.runtimes.model import model_of_folder
 from picoquant.targets.profiles import load_target
 from tests.processes import ended
@@ -28,7 +29,7 @@ def feed_for(names, batch):
 
 
 def needs(backend, opt):
-    if backend == "lite" and runtime_of(opt) is None:
+    if backend == "lite" and opt.python is None:
         pytest.skip(f"{opt.path} has no Python runtime beside it")
 
 
@@ -102,7 +103,7 @@ def test_what_is_no_model(tmp_path, small):  # noqa: F811
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     with pytest.raises(ToolError, match="bad.onnx is no ONNX model"):
         open_model(tmp_path / "bad.onnx").__enter__()
-    write_onnx_form(small, tmp_path / "bare.onnx")
+    write_onnx_form(Source(small), tmp_path / "bare.onnx")
     with pytest.raises(UserError, match=r"bare.onnx has no infer_cfg.yml beside it"):
         open_model(tmp_path / "bare.onnx").__enter__()
     with (

@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.paddle_lite.opt_tool import blame
 from picoquant.errors import ToolError
+from picoquant.utils.program_log import blame
 from picoquant.utils.subprocesses import run_program
 
 OPSET = 13  # the first with a scale for each channel

@@ -13,9 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import helper
 
+from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, split_hard_swish
+from picoquant.backends.onnx.graph import Graph
+from picoquant.backends.onnx.ort_kernels import cells_last, pad_input_channels, widen_thin_convolutions
+from picoquant.backends.onnx.ort_layout import double_by_copying, stem_in_columns
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.backends.onnx.quant_params import UInt8Params, uint8_params
+from picoquant.backends.onnx.simplify import share_constants, simplify
 from picoquant.errors import ToolError
 from picoquant.int8.network import Int8Network, QuantizedOperator
 from picoquant.int8.passes.int32_bias import in_other_scales, with_exact_bias, with_room_for_bias
@@ -36,11 +43,6 @@ def make_onnx(network: Int8Network) -> Any:
 
     Raises: `ToolError` when paddle2onnx refuses the network or has left out a quantised operator.
     """
-    from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, split_hard_swish
-    from picoquant.backends.onnx.graph import Graph
-    from picoquant.backends.onnx.ort_kernels import cells_last, pad_input_channels, widen_thin_convolutions
-    from picoquant.backends.onnx.ort_layout import double_by_copying, stem_in_columns
-    from picoquant.backends.onnx.simplify import share_constants, simplify
 
     with tempfile.TemporaryDirectory(prefix="picoquant-network-") as scratch:
         model, params = Path(scratch) / "model.pdmodel", Path(scratch) / "model.pdiparams"
@@ -72,8 +74,6 @@ def checked(graph: Any) -> Any:
 
     Raises: `ToolError` with the checker's word.
     """
-    import onnx
-
     graph.model.producer_name, graph.model.producer_version = "picoquant", ""
     model = graph.finish()
     try:
@@ -81,11 +81,6 @@ def checked(graph: Any) -> Any:
     except onnx.checker.ValidationError as error:
         raise ToolError(f"the ONNX model is not valid: {str(error).splitlines()[0]}") from error
     return model
-
-
-def write_onnx(model: Any, path: Path) -> None:
-    """Write an `onnx.ModelProto`, the same bytes for the same content."""
-    Path(path).write_bytes(model.SerializeToString(deterministic=True))
 
 
 class _Inserter:
@@ -158,8 +153,6 @@ class _Inserter:
             self._activation(name, params)
 
     def _activation(self, name: str, params: UInt8Params) -> None:
-        from onnx import helper
-
         graph, maker = self._graph, self._graph.producer(name)
         users = graph.users(name)
         source, back = name, f"{name}.back"
@@ -185,8 +178,6 @@ class _Inserter:
 
     def _constant(self, node: Any, name: str) -> None:
         """Store a constant in levels of its own."""
-        from onnx import helper
-
         value = self._graph.constants[name].astype(np.float64)
         params = UInt8Params.up_to(float(np.abs(value).max()) or 1.0, signed=bool((value < 0).any()))
         numbers = np.clip(np.rint(value / np.float32(params.scale)) + params.zero_point, 0, 255)
@@ -205,8 +196,6 @@ class _Inserter:
 
     def _dequantised(self, node: Any, name: str, integers: np.ndarray, scales: np.ndarray, axis: int) -> str:
         """Store integers, and insert what scales them back before `node`; returns that tensor's name."""
-        from onnx import helper
-
         per_channel = axis >= 0
         values = scales.astype(np.float32) if per_channel else np.float32(scales[0])
         self._graph.constants[f"{name}.levels"] = integers

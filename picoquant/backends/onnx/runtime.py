@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from picoquant.errors import ToolError, WeightsError
-from picoquant.paddle_program.finite import require_finite
+from picoquant.backends.base import Exported, Found, Machine
+from picoquant.backends.onnx.files import require_finite_constants
+from picoquant.errors import ToolError
 from picoquant.utils.batching import in_batches
 
-_INTEGER = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
+
+@contextmanager
+def open_files(made: Exported, tool: Found, machine: Machine) -> Iterator[OnnxPredictor]:
+    """An `.onnx` in ONNX Runtime, see `base.Runtime`."""
+    yield OnnxPredictor(made.files[0], machine.threads)
 
 
 def session_options(threads: int = 0) -> Any:
@@ -40,7 +46,7 @@ class OnnxPredictor:
 
     Attributes:
         input_names: what a feed must hold.
-        outputs: names and shapes, -1 for a size that may vary.
+        inputs, outputs: names and shapes, -1 for a size that may vary.
         path: the model's file.
 
     Args:
@@ -62,9 +68,10 @@ class OnnxPredictor:
             )
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             raise self._refusal(error) from error
-        self.input_names = tuple(item.name for item in self._session.get_inputs())
+        self.inputs = tuple((item.name, _shape(item.shape)) for item in self._session.get_inputs())
+        self.input_names = tuple(name for name, _ in self.inputs)
         self.outputs = tuple((item.name, _shape(item.shape)) for item in self._session.get_outputs())
-        first = _shape(self._session.get_inputs()[0].shape)
+        first = self.inputs[0][1]
         self._batch = first[0] if first else -1
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -88,51 +95,3 @@ class OnnxPredictor:
 
 def _shape(sizes: list) -> tuple[int, ...]:
     return tuple(size if isinstance(size, int) else -1 for size in sizes)
-
-
-def is_quantised(path: Path) -> bool:
-    """Whether an ONNX file quantises anything.
-
-    Raises: `ToolError` when it is no ONNX model.
-    """
-    return any(node.op_type in _INTEGER for node in read_onnx(path).graph.node)
-
-
-def read_onnx(path: Path) -> Any:
-    """The `ModelProto` of a file, without values that stand in other files.
-
-    Raises: `ToolError` when it is no ONNX model.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        return onnx.load(path, load_external_data=False)
-    except (DecodeError, OSError) as error:
-        raise ToolError(f"{path} is no ONNX model or is damaged: export it again") from error
-
-
-def require_finite_constants(path: Path) -> None:
-    """Look at the stored values of an ONNX model; single numbers, as of a Clip, may be infinite.
-
-    Raises: `WeightsError` naming the first one that is not finite, `ToolError` when the file is no model.
-    """
-    from onnx import TensorProto, numpy_helper
-
-    graph = read_onnx(path).graph
-    stored = {value.name: value for value in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.output:
-            for part in node.attribute:
-                if part.name == "value":
-                    stored[node.output[0]] = part.t
-    here = {
-        name: value
-        for name, value in stored.items()
-        if len(value.dims) and value.data_location != TensorProto.EXTERNAL
-    }
-    try:
-        values = {name: numpy_helper.to_array(value) for name, value in here.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{path} is a damaged ONNX model: export it again") from error
-    require_finite(values, path)

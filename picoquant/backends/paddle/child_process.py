@@ -7,15 +7,10 @@ activations (QAT of PicoDet-S-NPU at 96 x 96, 4 images: 11 MB). Exporting there 
 
 from __future__ import annotations
 
-import os
-import pickle
-import signal
-import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,18 +18,17 @@ from picoquant.detector.settings import DetectorSettings
 from picoquant.errors import PicoquantError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.utils.subprocesses import own_environment
+from picoquant.utils.worker import Worker, WorkerEnded
 
 _MODELS = 16  # that one child opens
+_WORKER = Path(__file__).with_name("evaluation_worker.py")
 
 
 class _Child:
-    """A process that starts when first asked and ends with this object or this process.
-
-    The child ends when its input is closed, so also when this process is killed.
-    """
+    """A process that starts when first asked and ends with this object or this process, see `Worker`."""
 
     def __init__(self) -> None:
-        self._child: subprocess.Popen | None = None
+        self._worker = Worker(_WORKER, (), Path(sys.executable), own_environment())
 
     def __enter__(self) -> _Child:
         return self
@@ -44,29 +38,14 @@ class _Child:
 
     def close(self) -> None:
         """End the process; the next question starts another."""
-        if self._child is not None:
-            for pipe in (self._child.stdin, self._child.stdout):
-                with suppress(BrokenPipeError):  # the child has ended before
-                    pipe.close()
-            self._child.wait()
-            self._child = None
+        self._worker.close()
 
-    def _start(self) -> None:
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "picoquant.backends.paddle.child_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=own_environment(),
-        )
-
-    def _ask(self, what: str, value: Any) -> Any:
-        if self._child is None:
-            self._start()
+    def _ask(self, *question: Any) -> Any:
+        """What a method of `evaluation_worker.Evaluator` returns: its name, then its arguments."""
         try:
-            _send(self._child.stdin, (what, value))
-            failure, answer = pickle.load(self._child.stdout)  # our own child's words
-        except (BrokenPipeError, EOFError, pickle.UnpicklingError) as error:
-            code = self._child.wait()
+            failure, answer = self._worker.ask(question)
+        except WorkerEnded as error:
+            code = error.outcome.code
             raise PicoquantError(f"the process that evaluates ended with code {code}; run again") from error
         if failure:
             raise PicoquantError(f"the process that evaluates failed:\n{failure}")
@@ -95,8 +74,8 @@ class ChildPredictor(_Child):
 
         Raises: `PicoquantError` when the child fails.
         """
-        if self._child is None:
-            self._ask("network", self._network)
+        if not self._worker.started:
+            self._ask("network", *self._network)
         self._ask("weights", {name: value.numpy() for name, value in network.state_dict().items()})
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -128,56 +107,3 @@ class ChildRuntime(_Child):
         self._opened += 1
         self._ask("model", folder)
         return lambda feed: self._ask("run", dict(feed))
-
-
-def _send(stream: BinaryIO, value: Any) -> None:
-    pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
-    stream.flush()
-
-
-def _serve(questions: BinaryIO, answers: BinaryIO) -> None:
-    """Answer what `ChildPredictor` asks until it asks no more."""
-    import paddle
-
-    from picoquant.backends.paddle.compiled import compiled_predictor
-    from picoquant.backends.paddle.runtime import open_predictor
-    from picoquant.detector.build import build_picodet
-
-    paddle.set_device("cpu")
-    model = predict = size = None
-    while True:
-        try:
-            what, value = pickle.load(questions)
-        except EOFError:
-            return
-        answer, failure = None, ""
-        try:
-            if what == "network":
-                detector, size = value
-                model = build_picodet(detector)
-                model.eval()
-            elif what == "weights":
-                model.set_state_dict(value)
-                predict = compiled_predictor(model, size)
-            elif what == "model":
-                predict = open_predictor(value)
-            else:
-                answer = predict(value)
-        except Exception:  # goes to the parent, which raises it
-            failure = traceback.format_exc()
-        try:
-            _send(answers, (failure, answer))
-        except BrokenPipeError:  # nobody waits for it any more
-            return
-
-
-def _main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides; it closes our input
-        signal.signal(number, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not come between the answers
-    _serve(sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    _main()

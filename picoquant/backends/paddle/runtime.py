@@ -8,25 +8,40 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from picoquant.backends.base import Exported, Found, Machine
 from picoquant.detector.modes import evaluation_mode
-from picoquant.errors import WeightsError
+from picoquant.errors import ToolError, WeightsError
 from picoquant.paddle_program.finite import require_finite_params
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import ProgramFacts, program_facts
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.utils.batching import in_batches
+from picoquant.utils.device import device_ids
 
 # What Paddle raises where its native code refuses something. Source: its `paddle/fluid/pybind/exception.cc`.
 _PADDLE_ERRORS = (RuntimeError, ValueError, IndexError, MemoryError, SystemError, OSError)
 _SUMMARY = re.compile(r"\((?:[A-Z][a-z]+)+\) ")  # "(InvalidArgument) The size of ..."
 _GPU_MEMORY = 256  # MB that the runtime takes at first; it grows
+
+
+@contextmanager
+def open_files(made: Exported, tool: Found, machine: Machine) -> Iterator[PaddlePredictor]:
+    """A model folder in Paddle's inference runtime, see `base.Runtime`; its native code may crash on it.
+
+    Raises: `ToolError` for a GPU without oneDNN, which is of the CPU; `WeightsError` as `open_predictor`.
+    """
+    onednn = "onednn" not in machine.without
+    if not onednn and machine.device != "cpu":
+        raise ToolError("paddle-no-onednn is about the CPU: leave --device out")
+    yield open_predictor(made.source.folder, machine.device, machine.threads, onednn)
 
 
 class PaddlePredictor:
@@ -114,8 +129,6 @@ def open_predictor(
         else:
             config.disable_mkldnn()  # it is on by default in some builds of paddle
     else:
-        from picoquant.utils.device import device_ids
-
         config.enable_use_gpu(_GPU_MEMORY, device_ids(device)[0])
     try:
         runtime = inference.create_predictor(config)

@@ -12,8 +12,10 @@ import subprocess
 import sys
 from contextlib import suppress
 
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import PicoquantError, WeightsError
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import feed_of_image, sample_image, select_inputs
 from picoquant.paddle_program.provenance import made_by_a_run
 from picoquant.utils.subprocesses import Outcome, own_environment
 
@@ -68,9 +70,6 @@ def require_survives(folder: ModelFolder, onednn: bool = True) -> None:
 
 def _main() -> None:
     import paddle
-
-    from picoquant.backends.paddle.runtime import open_predictor
-    from picoquant.paddle_program.network_input import feed_of_image, sample_image, select_inputs
 
     paddle.disable_signal_handler()
     folder, onednn = pickle.load(sys.stdin.buffer)  # our parent's words

@@ -1,4 +1,4 @@
-"""Paddle program -> `.nb`, what Paddle Lite runs on a board."""
+"""Paddle model -> `.nb`, what Paddle Lite runs: on a board, or on this machine's x86."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.base import Exported
 from picoquant.backends.paddle_lite.integer_form import integer_form
 from picoquant.backends.paddle_lite.opt_tool import OptTool
+from picoquant.backends.paddle_lite.x86_form import write_float_form
+from picoquant.backends.source import Source
 from picoquant.int8.network import Int8Network
 from picoquant.int8.paddle.form import files_without_rounding
 from picoquant.paddle_program.edit import smaller_for_opt, write_program
@@ -16,6 +19,38 @@ from picoquant.paddle_program.params import read_params, write_params
 from picoquant.targets.profiles import Target
 
 LOG = logging.getLogger("picoquant")
+
+_X86 = "x86"
+
+
+def export(
+    source: Source,
+    out: Path,
+    tool: OptTool,
+    target: Target | None = None,
+    fp16: bool = False,
+    partition: str = "",
+) -> Exported:
+    """Write a `.nb`, see `base.Export`; for this machine with the weights of an INT8 model in float.
+
+    Args:
+        source, out, tool, target: see `base.Export`.
+        fp16, partition: for a target, see `make_nb`.
+
+    Raises: `ToolError` with opt's own word when it refuses the program.
+    """
+    path = out.with_name(f"{out.name}.nb")
+    note = ""
+    if target is not None:
+        network, params = source.network if source.quantised else None, source.folder.params
+        make_nb(source.program, params, path, target, tool, network, fp16, partition)
+    else:
+        with tempfile.TemporaryDirectory(prefix="picoquant-float-") as scratch:
+            model, params = Path(scratch) / "model", Path(scratch) / "params"
+            write_float_form(source, model, params)
+            tool.run(model, params, path, _X86)
+        note = "weights of the INT8 model, computed in float" if source.quantised else ""
+    return Exported((path,), source.facts.inputs, source.facts.outputs, source, note)
 
 
 def other_version(target: Target, opt: OptTool) -> str | None:
@@ -45,7 +80,7 @@ def make_nb(
     operators.
 
     Args:
-        program: `ProgramDesc` for one image, see `program_edit.batch_of_one`.
+        program: `ProgramDesc` for one image, see `paddle_program.edit.batch_of_one`.
         params: its `.pdiparams`.
         out: the `.nb` to write.
         target: says which Paddle Lite targets are valid.

@@ -14,17 +14,11 @@ from pathlib import Path
 
 from picoquant.errors import ToolError
 from picoquant.storage.files import disk_errors
+from picoquant.utils.program_log import blame
 from picoquant.utils.subprocesses import Outcome, run_program
 
 LOG = logging.getLogger("picoquant")
 
-# `[F 11/21 5:04:52.610 …/cpp_op_desc.cc:51 GetAttr] message`, glog's and Paddle Lite's form.
-_LOG_LINE = re.compile(r"^\[?\s*([FEWIV\d])\s*\d[^\]]*\]\s*(.*)$")
-_NOISE = re.compile(
-    r"^\s*\*\*\*|backtrace|stack trace|^\s*@\s|core dumped|terminate called|^-+$|C\+\+ Traceback|^\d+ {2,}\S"
-    r"|Error Message Summary|\[(Signal|Time)Info:",
-    re.I,
-)
 _PASS = re.compile(r"== Running pass: (\w+)")
 _VERSION = re.compile(r"\bv?\d+\.\d+[\w.\-]*")
 
@@ -53,6 +47,15 @@ class OptTool:
             said = blame(outcome.text) or outcome.ended
             raise ToolError(f"{self.path} is no working Paddle Lite opt: --version gave: {said}")
         return found.group(0)
+
+    @cached_property
+    def python(self) -> Path | None:
+        """The Python beside it whose paddlelite has the x86 runtime, too; None for an opt that came as a program."""
+        python = self.path.parent / "python"
+        if not python.exists():
+            return None
+        asked = run_program([str(python), "-c", "import paddlelite.lite"], timeout=60)
+        return python if asked.code == 0 else None
 
     @property
     def command(self) -> list[str]:
@@ -171,23 +174,3 @@ def _unshuffled() -> tuple[str, ...]:
     if not works:
         LOG.info("setarch -R is not allowed here: .nb files made twice may differ in their order of parts")
     return command if works else ()
-
-
-def blame(text: str) -> str:
-    """The one message of a program's output that says what was wrong; empty when there is none.
-
-    A fatal line of the log counts most, then an error line, then the last line of all.
-    """
-    by_level: dict[str, list[str]] = {"F": [], "E": []}
-    plain = []
-    for line in text.splitlines():
-        logged = _LOG_LINE.match(line)
-        if logged and logged.group(1) in by_level:
-            by_level[logged.group(1)].append(logged.group(2).strip())
-        elif not logged and line.strip() and not _NOISE.search(line):
-            plain.append(line.strip())
-    # Fatal: the first is the cause, what follows is its echo while the program goes down.
-    for message in by_level["F"][:1] + by_level["E"][-1:] + plain[-1:]:
-        if message:
-            return message
-    return ""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from paddle.base.proto import framework_pb2
 
 from picoquant.int8.network import Int8Network, QuantizedOperator
 from picoquant.int8.operators import scale_name
@@ -239,8 +240,6 @@ class _OnnxForm(_Form):
         return result
 
     def _weight(self, operator: QuantizedOperator) -> str:
-        from paddle.base.proto import framework_pb2
-
         name, params = operator.weight, operator.params
         self.values[name] = operator.integers
         self.variables[name].type.lod_tensor.tensor.data_type = framework_pb2.VarType.INT8

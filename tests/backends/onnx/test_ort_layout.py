@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.graph import Graph
 from picoquant.backends.onnx.ort_kernels import widen_thin_convolutions
 from picoquant.backends.onnx.ort_layout import (
@@ -14,7 +15,6 @@ from picoquant.backends.onnx.ort_layout import (
     stem_in_columns,
 )
 from picoquant.backends.onnx.parity import run_onnx
-from picoquant.backends.onnx.qdq import write_onnx
 from tests.backends.onnx.test_activations import model
 
 

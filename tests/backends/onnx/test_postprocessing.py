@@ -9,9 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.parity import run_onnx
 from picoquant.backends.onnx.postprocessing import with_outputs
-from picoquant.backends.onnx.qdq import make_onnx, write_onnx
+from picoquant.backends.onnx.qdq import make_onnx
 from picoquant.paddle_program.network_input import feed_of_image, sample_image, select_inputs
 from picoquant.postprocess import Decoder, NmsSettings
 from tests.networks.small_int8 import CONFIG

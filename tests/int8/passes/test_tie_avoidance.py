@@ -10,6 +10,7 @@ import pytest
 
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.backends.onnx.runtime import OnnxPredictor
+from picoquant.backends.source import Source
 from picoquant.int8.build import Int8Source, build_network
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.paddle.writer import write_lite_model
@@ -109,7 +110,7 @@ def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path):
         source = Int8Source(model.path, {}, ranges, operators, settings)
         write_lite_model(build_network(source), tmp_path / "int8")
     folder = ModelFolder.open(tmp_path / "int8", config=model.config)
-    write_onnx_form(folder, tmp_path / "int8.onnx")
+    write_onnx_form(Source(folder), tmp_path / "int8.onnx")
     onnx_runtime = OnnxPredictor(tmp_path / "int8.onnx")
     paddles = open_predictor(folder)
     for _ in range(4):

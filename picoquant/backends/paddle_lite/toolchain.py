@@ -1,4 +1,4 @@
-"""Find Paddle Lite's opt."""
+"""Paddle Lite's opt, and the runtime beside it: found, or installed in an environment of its own."""
 
 from __future__ import annotations
 
@@ -9,16 +9,33 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from picoquant.backends.base import Machine
 from picoquant.backends.paddle_lite.install import install_lite, own_environments
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError
 
-__all__ = ["find_opt", "install_lite"]
-
 LOG = logging.getLogger("picoquant")
 
+TITLE = "Paddle Lite opt"
+DISTRIBUTIONS = ()  # paddlelite has no wheel for this Python
 VARIABLE = "PICOQUANT_LITE_OPT"
 PROGRAM = "paddle_lite_opt"
+
+
+def find(machine: Machine, to_run: bool = False) -> OptTool:
+    """The opt to use, with `to_run` one that has the runtime beside it; see `base.Toolchain`.
+
+    Raises: `ToolError` saying what to do when there is none.
+    """
+    opt = find_opt(machine.opt)
+    if to_run and opt.python is None:
+        raise ToolError(f"{opt.path} has no Python runtime beside it: picoquant toolchain install")
+    return opt
+
+
+def install(python: str | Path | None = None) -> str:
+    """Make an environment with opt, see `install_lite`; returns a line that says which opt is ready and where."""
+    return install_lite(python=python)
 
 
 def find_opt(explicit: str | Path | None = None) -> OptTool:

@@ -28,6 +28,7 @@ from picoquant.backends.scheme import Scheme
 if TYPE_CHECKING:
     import numpy as np
 
+    from picoquant.backends.placement import BoardReport
     from picoquant.backends.source import Source
     from picoquant.targets.profiles import Target
 
@@ -172,7 +173,7 @@ class Runtime(Protocol):
 class Report(Protocol):
     """`report.py`. Settings of its own may follow as keywords with defaults."""
 
-    def report(self, source: Source, tool: Found, target: Target) -> Any:
+    def report(self, source: Source, tool: Found, target: Target) -> BoardReport:
         """What the tool itself says of a model on a board.
 
         Args:
@@ -196,7 +197,8 @@ class Backend:
         scheme: which INT8 networks its files can hold; of no meaning without `export.py`.
         integers: whether it computes INT8 models in their integers; otherwise their weights in float.
         takes_threads: whether it takes a number of CPU threads.
-        without: libraries that this variant must not use, see `Machine`.
+        variant_of: name of the backend that it is a variant of, with the same files; empty: it is none.
+        without: libraries that a variant must not use, see `Machine`.
         step, step_says: name and description of its step in the parity ladder, `{made}` stands for where the file comes
             from; empty: it has none.
         check: name of its check in the verification of a package; empty: it has none.
@@ -209,6 +211,7 @@ class Backend:
     scheme: Scheme = Scheme()
     integers: bool = True
     takes_threads: bool = True
+    variant_of: str = ""
     without: frozenset[str] = frozenset()
     step: str = ""
     step_says: str = ""
@@ -233,6 +236,11 @@ class Backend:
     def report(self) -> Report | None:
         """Its `report.py`; None for one whose tool says nothing of boards."""
         return self._face("report")
+
+    @property
+    def family(self) -> str:
+        """The name that it shares with its variants."""
+        return self.variant_of or self.name
 
     def on(self, machine: Machine) -> Machine:
         """What it may use of a machine."""

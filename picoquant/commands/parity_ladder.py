@@ -234,9 +234,9 @@ def _made_for(backend: Backend, context: Context, int8: Any) -> tuple[Model | No
     """The packaged file that a backend runs where the run has one, else the model it is made of; and which it is."""
     if int8 is None:
         return None, "none"
-    name = FILES.get(backend.name)
+    name = FILES.get(backend.family)
     packaged = sorted(context.run.folder("package").glob(f"*/{name}")) if name else []
     if packaged:
         made = "/".join(packaged[0].parts[-3:])
-        return Model(made, "int8", int8.config, files={backend.name: packaged[0]}), made
+        return Model(made, "int8", int8.config, files={backend.family: packaged[0]}), made
     return model_of_folder(int8), "made as a package's is"

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from picoquant.backends.paddle_lite.opt_tool import OptTool
+from picoquant.backends.paddle_lite.report import plain_name, report
+from picoquant.backends.placement import (
+    CONVERSION,
+    CPU,
+    NPU,
+    PartitionedGraph,
+    PlacedOperator,
+    unpartitioned,
+)
+from picoquant.backends.source import Source
 from picoquant.errors import UserError, WeightsError
-from picoquant.int8.paddle.form import files_without_rounding
+from picoquant.int8.paddle.form import without_rounding
 from picoquant.npu.cost import Latency, activation_bytes, elements, estimate, macs
 from picoquant.npu.lint import (
     Finding,
@@ -23,19 +31,8 @@ from picoquant.npu.lint import (
     why_on_cpu,
 )
 from picoquant.npu.partition import float_text, partition_text
-from picoquant.npu.partitioned import (
-    CONVERSION,
-    CPU,
-    NPU,
-    PartitionedGraph,
-    PlacedOperator,
-    plain_name,
-    read_partitioned,
-    unpartitioned,
-)
-from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.program import KEPT_FLOAT, program_facts
+from picoquant.paddle_program.program import KEPT_FLOAT
 from picoquant.targets.profiles import Target
 
 LOG = logging.getLogger("picoquant")
@@ -148,7 +145,8 @@ def check_model(model: ModelFolder, target: Target, opt: OptTool) -> CheckResult
             f"{target.name} is hardware that Paddle Lite does not reach: opt has nothing to check there; "
             "`picoquant package` compares its ONNX with the Paddle model"
         )
-    if target.on_npu and not program_facts(model.model).quantised:
+    source = Source(model)
+    if target.on_npu and not source.quantised:
         raise WeightsError(
             f"{model.model} is a float model, and the NPU of {target.name} runs INT8 only: run "
             "`picoquant quantize`, and name its folder"
@@ -160,30 +158,16 @@ def check_model(model: ModelFolder, target: Target, opt: OptTool) -> CheckResult
             target.name,
             lite.opt_version,
         )
-    program = batch_of_one(model.model, model.config.input_size)
-    shapes = {
-        var.name: tuple(var.type.lod_tensor.tensor.dims)
-        for block in program.blocks
-        for var in block.vars
-        if var.type.HasField("lod_tensor")
-    }
-    with tempfile.TemporaryDirectory(prefix="picoquant-check-") as scratch:
-        program, params = files_without_rounding(program, model.params, Path(scratch) / "model.pdiparams")
-        return _checked(program, shapes, params, target, opt)
-
-
-def _checked(
-    program: Any, shapes: Mapping[str, tuple[int, ...]], params: Path, target: Target, opt: OptTool
-) -> CheckResult:
-    graph = _partitioned(program, shapes, params, target, opt)
+    program = without_rounding(source.program)
+    graph = report(source, opt, target).placement
     float_layers = float_text(graph, _kept_float(program)) if target.on_npu else ""
     if float_layers:
-        graph = _partitioned(program, shapes, params, target, opt, float_layers)
+        graph = report(source, opt, target, float_layers).placement
     partition, fewest = float_layers, len(graph.subgraphs)
     if target.on_npu and fewest > 1 and partition_text(graph):
         # The file only helps if opt then really makes fewer subgraphs.
         partition = float_layers + partition_text(graph)
-        fewest = len(_partitioned(program, shapes, params, target, opt, partition).subgraphs)
+        fewest = len(report(source, opt, target, partition).placement.subgraphs)
         if fewest >= len(graph.subgraphs):
             partition, fewest = float_layers, len(graph.subgraphs)
     return _result(graph, unpartitioned(program), target, opt.version, partition, fewest)
@@ -198,21 +182,6 @@ def _kept_float(program: Any) -> set[str]:
         for slot in op.outputs[:1]
         if slot.arguments
     }
-
-
-def _partitioned(
-    program: Any,
-    shapes: Mapping[str, tuple[int, ...]],
-    params: Path,
-    target: Target,
-    opt: OptTool,
-    partition: str = "",
-) -> PartitionedGraph:
-    with tempfile.TemporaryDirectory(prefix="picoquant-check-") as scratch:
-        model, output = Path(scratch) / "model.pdmodel", Path(scratch) / "made"
-        write_program(smaller_for_opt(program) if target.on_npu else program, model)
-        opt.run(model, params, output, target.paddle_lite.valid_targets, "protobuf", partition=partition)
-        return read_partitioned(output, shapes)
 
 
 def _result(

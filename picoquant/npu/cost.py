@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.npu.partitioned import NPU, PartitionedGraph, PlacedOperator
+from picoquant.backends.placement import NPU, PartitionedGraph, PlacedOperator
 from picoquant.paddle_program.graph import BOOKKEEPING
 
 CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")

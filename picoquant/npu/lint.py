@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from picoquant.backends.paddle_lite.report import plain_name
+from picoquant.backends.placement import CPU, NPU, PartitionedGraph, PlacedOperator
 from picoquant.npu.cost import CONVOLUTIONS
-from picoquant.npu.partitioned import CPU, NPU, PartitionedGraph, PlacedOperator, plain_name
 from picoquant.paddle_program.graph import BOOKKEEPING
 from picoquant.targets.profiles import Target
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from picoquant.backends.placement import PartitionedGraph
 from picoquant.npu.cost import macs
-from picoquant.npu.partitioned import PartitionedGraph
 from picoquant.paddle_program.layers import fused_layers
 
 # A subgraph with a smaller fraction of the multiply-accumulates costs less on the CPU than its conversions.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
-from picoquant.npu.partitioned import BORDER, CONVERSION, CPU, NPU, PartitionedGraph, PlacedOperator
+from picoquant.backends.placement import BORDER, CONVERSION, CPU, NPU, PartitionedGraph, PlacedOperator
 from picoquant.paddle_program.graph import BOOKKEEPING
 
 _COLOURS = {NPU: "#7fc97f", CPU: "#f4765b", CONVERSION: "#f9c74f", BORDER: "#d9d9d9"}

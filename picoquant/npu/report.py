@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from picoquant.backends.placement import CPU, NPU
 from picoquant.npu.check import CheckResult
-from picoquant.npu.partitioned import CPU, NPU
 
 _SHOWN = 8  # the most findings of one rule that are listed
 

@@ -162,8 +162,8 @@ def _on_backend(sample: _Sample, backend: Backend, machine: Machine, crash: str)
         machine: what it may use.
         crash: what is said of a Paddle form on which Paddle's native code crashes; empty where it does not.
     """
-    files, needed = files_in(sample.folder), FILES.get(backend.name)
-    if needed is not None and backend.name not in files:
+    files, needed = files_in(sample.folder), FILES.get(backend.family)
+    if needed is not None and backend.family not in files:
         return Check(backend.check, None, (f"the package has no {needed}",))
     if needed is None and crash:
         if backend.export is None:  # it runs the Paddle form itself

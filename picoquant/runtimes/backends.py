@@ -82,7 +82,7 @@ def running(
     Raises: `ToolError` or `WeightsError` saying why the backend does not take the model.
     """
     chosen = load_backend(backend, known)
-    if backend not in model.files:
+    if chosen.family not in model.files:
         require_tried(_folder(model, backend), "onednn" not in chosen.on(machine).without)
     with opened(model, chosen, machine, nms) as ready:
         yield ready
@@ -117,8 +117,8 @@ def opened(
 
 def _files(model: Model, backend: Backend, tool: Found, stack: ExitStack) -> Exported:
     """The model's own files for a backend, or files made of its Paddle form, which go with the stack."""
-    if backend.name in model.files:
-        return Exported((model.files[backend.name],))
+    if backend.family in model.files:
+        return Exported((model.files[backend.family],))
     folder = _folder(model, backend.name)
     source = Source(folder)
     if backend.export is None:

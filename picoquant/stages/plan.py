@@ -12,6 +12,7 @@ from picoquant.config import data, training
 from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import Recipe, load_recipe
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, SyntheticSettings
+from picoquant.config.target_rules import quant_aware_for_targets, require_int8_where_needed
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.detector.settings import DetectorSettings
 from picoquant.int8.scheme import QuantAwareSettings
@@ -23,7 +24,6 @@ from picoquant.quantization.settings import (
     QuantizationSettings,
     check_together,
 )
-from picoquant.stages.target_rules import quant_aware_for_targets, require_int8_where_needed
 from picoquant.targets.profiles import Target, load_targets
 from picoquant.training.settings import TrainSettings
 from picoquant.yaml_files.overrides import parse_override

@@ -38,7 +38,7 @@ def fingerprint(value: Any) -> str:
 
 
 def stage_record(root: Path, stage: str) -> dict[str, Any]:
-    """What the `run.json` of a folder says of a stage; empty where there is none.
+    """The record of a stage in the `run.json` of a folder; empty if there is none.
 
     Raises: `UserError` when the file is damaged.
     """
@@ -46,6 +46,7 @@ def stage_record(root: Path, stage: str) -> dict[str, Any]:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    """The content of a `run.json`; without any stage if the file is missing."""
     if not path.is_file():
         return {"stages": {}}
     try:

@@ -19,16 +19,24 @@ from picoquant.backends.base import Machine
 from picoquant.backends.scheme import Scheme
 from picoquant.backends.source import Source
 from picoquant.backends.table import BACKENDS, REFERENCE, load_backend, load_backends
+from picoquant.commands import doctor
+from picoquant.commands.compare_runtimes import evaluate_backends
+from picoquant.commands.parity_ladder import evaluate_ladder
 from picoquant.errors import ToolError, UserError
 from picoquant.int8.quant_params import QuantParams
+from picoquant.packaging.package import Models, package
+from picoquant.packaging.verify import verify
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.postprocess import NmsSettings
-from picoquant.runtimes.backends import absence, check_backends, opened, running
+from picoquant.runtimes.backends import absence, check_backends, opened
+from picoquant.runtimes.benchmark import benchmark
 from picoquant.runtimes.model import Model, model_of_folder
+from picoquant.targets.profiles import load_target
 from tests.networks.small_int8 import write_small
 
 # Adding a backend: a folder, and a line in (a copy of) the table.
 KNOWN = {**BACKENDS, "numpy": "tests.backends.example"}
+WITHOUT_LITE = {name: folder for name, folder in KNOWN.items() if name != "lite"}
 FACES = {
     "toolchain": base.Toolchain.find,
     "export": base.Export.export,
@@ -126,7 +134,7 @@ def test_a_damaged_model_is_refused_in_one_line(backend, small, image, tmp_path)
 
 def test_damaged_files_of_its_own_are_refused_in_one_line(backend, small, image, tmp_path):
     if backend.export is None:
-        assert backend.name.startswith(REFERENCE)  # only Paddle runs the Paddle form itself
+        assert backend.family == REFERENCE  # only Paddle runs the Paddle form itself
         return
     tool = backend.toolchain.find(Machine(), to_run=True)
     made = backend.export.export(Source(small), tmp_path / "model", tool)
@@ -190,11 +198,33 @@ def test_its_faces_are_what_base_says(name):
         )
 
 
-def test_a_new_line_in_the_table_is_everywhere(small_models, image):
+def test_a_new_line_in_the_table_is_everywhere(small, run_dir, tmp_path):
+    """In `eval --backend`, the parity ladder, the benchmark, `verify` and the doctor."""
     assert check_backends(["all"], KNOWN)[-1] == "numpy" and "numpy" not in check_backends(["all"])
     assert [one.name for one in load_backends(KNOWN)] == list(KNOWN)
-    with running(small_models["int8"], "numpy", known=KNOWN) as ready:
-        assert ready.name == "numpy_int8" and len(ready.predict(image)) == 4
+
+    found = evaluate_backends(None, (), str(run_dir), ("paddle", "numpy"), limit=2, known=KNOWN)
+    rows = {row.name: row.evaluation.metrics["mAP"] for row in found.rows}
+    assert list(rows) == ["paddle_fp32", "numpy_fp32", "paddle_int8", "numpy_int8"]
+    assert rows["numpy_fp32"] == pytest.approx(rows["paddle_fp32"], abs=0.01) and rows["numpy_fp32"] > 0.3
+    assert rows["numpy_int8"] == pytest.approx(rows["paddle_int8"], abs=0.01)
+    assert "numpy_int8" in found.to_text() and "numpy_int8" in found.pairs
+
+    steps = evaluate_ladder(None, (), str(run_dir), limit=2, max_loss=1.0, known=WITHOUT_LITE).steps
+    assert [step.name for step in steps][-2:] == ["onnx", "numpy"] and steps[-1].after == "onnx"
+    assert steps[-1].what == "the .npz (made as a package's is) computed by NumPy"
+    assert abs(steps[-1].change.difference) < 0.01
+
+    models = [model_of_folder(ModelFolder.open(run_dir / "quantize"))]
+    cases, not_run = benchmark(models, ["numpy"], (1, 2), (1,), 1, 0, strict=True, known=KNOWN)
+    assert [(case.name, case.threads) for case in cases] == [("numpy_int8", None)] and not not_run
+
+    made = package(Models(small), load_target("generic_onnx"), tmp_path)
+    checks = {check.name: check for check in verify(made.folder, known=WITHOUT_LITE).checks}
+    assert list(checks) == ["files", "paddle", "onnx", "numpy"] and checks["numpy"].holds
+
+    assert "NumPy" not in [check.name for check in doctor.checks(known=KNOWN)]  # numpy is a requirement
+    assert "Paddle Lite opt" in [check.name for check in doctor.checks(known=KNOWN)]
 
 
 def test_a_network_that_a_format_cannot_hold_is_refused(taken_apart):

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from picoquant.backends.placement import BORDER, CPU, NPU, PartitionedGraph, PlacedOperator
 from picoquant.npu.cost import estimate
 from picoquant.npu.lint import lint
 from picoquant.npu.partition import partition_text
-from picoquant.npu.partitioned import BORDER, CPU, NPU, PartitionedGraph, PlacedOperator
 from picoquant.paddle_program.graph import Tensor
 from picoquant.targets.profiles import load_target
 

@@ -15,9 +15,9 @@ import yaml
 
 from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.backends.paddle_lite.opt_tool import OptTool
+from picoquant.backends.paddle_lite.report import read_partitioned
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.int8.files import open_network
-from picoquant.npu.partitioned import read_partitioned
 from picoquant.packaging.forms import ONNX_VARIANTS
 from picoquant.packaging.package import Facts, Models, package
 from picoquant.packaging.prepared import Prepared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from picoquant.npu.partitioned import unpartitioned
+from picoquant.backends.placement import unpartitioned
 
 
 def test_attributes_of_every_type(tmp_path):

@@ -7,9 +7,10 @@ import pytest
 
 from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.backends.paddle_lite.integer_form import integer_form
+from picoquant.backends.paddle_lite.report import read_partitioned
+from picoquant.backends.placement import CPU, NPU
 from picoquant.int8.paddle.form import files_without_rounding
 from picoquant.int8.paddle.reader import read_network
-from picoquant.npu.partitioned import CPU, NPU, read_partitioned
 from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder

@@ -100,9 +100,9 @@ def check(
     """
     from picoquant.backends.paddle_lite.toolchain import find_opt
     from picoquant.commands.check import model_of, write_files
+    from picoquant.config.target_rules import target_of_run
     from picoquant.npu.check import check_model
     from picoquant.npu.report import text_report
-    from picoquant.stages.target_rules import target_of_run
 
     profile = target_of_run(target, save_dir)
     model = model_of(save_dir, model_dir)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Callable
 
 from picoquant.backends.paddle.smoke_test import require_tried
+from picoquant.config.target_rules import rules_are_symmetric
+from picoquant.data.readers.reader import EvalReader
 from picoquant.errors import UserError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import select_inputs
@@ -23,7 +25,6 @@ from picoquant.stages.evaluating import evaluate_model, evaluation_images
 from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context
-from picoquant.stages.target_rules import rules_are_symmetric
 from picoquant.storage.run_folder import RunFolder
 from picoquant.utils.progress import Progress
 
@@ -107,9 +108,9 @@ def model_to_analyse(context: Context, wanted: str | None) -> tuple[ModelFolder,
 
 def _feeds(context: Context, folder: Any, count: int) -> list[Mapping[str, Any]]:
     """The first calibration images, one in each feed."""
-    from picoquant.data.readers.reader import EvalReader
 
     images = datasets.calibration_images(context)
+    datasets.for_model(context, images, folder.config.labels, str(folder.path))
     if len(images) < count:
         raise UserError(
             f"--images {count}, but the Calibration section gives {len(images)} usable images of {images.section}"
@@ -195,7 +196,9 @@ def _accuracy(
     dataset = datasets.load(context, "EvalDataset")
     if len(dataset) < count:
         raise UserError(f"--map {count}, but {dataset.section} has {len(dataset)} usable images")
-    settings = plan.eval_reader_of(folder.config)
-    images = evaluation_images(datasets.first(dataset, count), settings, plan.workers)
+    dataset = datasets.for_model(
+        context, datasets.first(dataset, count), folder.config.labels, str(folder.path)
+    )
+    images = evaluation_images(dataset, plan.eval_reader_of(folder.config), plan.workers)
     decoder = Decoder.of(names, shapes, folder.config, plan.nms, str(folder.model))
     return lambda predict: evaluate_model(predict, decoder, images, "analyze").metrics["mAP"]

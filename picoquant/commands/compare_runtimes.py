@@ -16,7 +16,7 @@ from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, refe
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import paired
 from picoquant.packaging.open_model import open_model
-from picoquant.paddle_program.infer_config import FILE_NAME
+from picoquant.paddle_program.infer_config import find_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.backends import (
     DYGRAPH,
@@ -34,7 +34,6 @@ from picoquant.stages.evaluating import (
     EvaluationImages,
     evaluate_model,
     evaluation_images,
-    require_same_classes,
     trained_network,
 )
 from picoquant.stages.model import BEST_WEIGHTS
@@ -107,6 +106,17 @@ def open_context(config: str | None, overrides: Sequence[str], device: str, save
     return Context(plan, RunFolder(root) if known else None, device)
 
 
+def compare_classes(models: Sequence[Model], save_dir: str) -> None:
+    """Say in one line how the classes of models differ from those of a run folder's data set, where there is one.
+
+    Raises: `DataError` when a model and the data set have no name in common.
+    """
+    if (Path(save_dir).expanduser() / CONFIG).is_file():
+        context = open_context(None, (), "cpu", save_dir)
+        for model in models:
+            datasets.compare_classes(context, model.config.labels, model.name)
+
+
 @contextmanager
 def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
     """The models that this command names, or else the run's FP32 and INT8 ones.
@@ -115,12 +125,13 @@ def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
 
     Args:
         context: the recipe and the run.
-        paths: models named beside `Global.model_dir`.
+        paths: models named now, in place of the recipe's `Global.model_dir`; beside it where that is named now, too.
 
     Raises: `UserError` when what is named is no model.
     """
     common = context.plan.common
-    named = [*([common.model_dir] if common.model_dir else []), *paths]
+    also = common.model_dir and (context.plan.names_model or not paths)
+    named = [*([common.model_dir] if also else []), *paths]
     files = (common.model_filename, common.params_filename)
     with ExitStack() as stack:
         opened = [stack.enter_context(open_model(path, _config(context, path), *files)) for path in named]
@@ -130,12 +141,12 @@ def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
 
 
 def _config(context: Context, path: str) -> Any:
-    """Preprocessing for a model that has no `infer_cfg.yml`; read only where that is so."""
+    """Preprocessing for a model that has no `infer_cfg.yml` or `inference.yml`; read only where that is so."""
     place = Path(path).expanduser()
     if place.suffix == ".onnx":
-        beside = (place.parent / FILE_NAME, place.parent / "paddle" / FILE_NAME)
-        return None if any(file.is_file() for file in beside) else config_of(context)
-    bare = place.is_dir() and not any((place / name).is_file() for name in (FILE_NAME, "manifest.json"))
+        beside = (place.parent, place.parent / "paddle")
+        return None if any(find_infer_config(folder) for folder in beside) else config_of(context)
+    bare = place.is_dir() and not ((place / "manifest.json").is_file() or find_infer_config(place))
     return config_of(context) if bare else None
 
 
@@ -156,38 +167,39 @@ def ready_on(
     model: Model,
     backend: str,
     machine: Machine,
-    classes: int,
     known: Mapping[str, str] = BACKENDS,
 ) -> Iterator[Running]:
     """A model on a runtime, with the recipe's NMS.
 
     Raises: `ToolError`, `WeightsError`, `UserError` saying why it does not run.
     """
-    require_same_classes(model.name, model.config.labels, "the data set", classes)
     with running(model, backend, machine, context.plan.nms, known) as ready:
         yield ready
 
 
 @contextmanager
-def simulated_on(context: Context, model: Model, target: Target, classes: int) -> Iterator[Running]:
+def simulated_on(context: Context, model: Model, target: Target) -> Iterator[Running]:
     """An INT8 model in a target's integers, with the recipe's NMS.
 
     Raises: `ToolError`, `WeightsError`, `UserError` saying why it cannot be simulated.
     """
-    require_same_classes(model.name, model.config.labels, "the data set", classes)
     with simulating(model, target, context.plan.nms) as ready:
         yield ready
 
 
 @contextmanager
-def dygraph_on(context: Context, classes: int) -> Iterator[Running]:
+def dygraph_on(context: Context, dataset: Any) -> Iterator[Running]:
     """The trained network itself: `Global.weights`, or the best of the run.
+
+    Args:
+        context: the recipe, and the run where there is one.
+        dataset: whose classes weights from outside a run are taken to have.
 
     Raises: `UserError` when there are no weights.
     """
     if context.run is None and not context.plan.common.weights:
         raise ToolError(f"it needs trained weights: --weights FILE, or a run with train/{BEST_WEIGHTS}")
-    yield trained_network(context, classes)
+    yield trained_network(context, dataset)
 
 
 def evaluate_running(
@@ -199,12 +211,15 @@ def evaluate_running(
         context: the recipe.
         ready: see `ready_on`.
         model: None for the network itself, which has the recipe's preprocessing.
-        dataset: to evaluate on.
+        dataset: to evaluate on; its classes and the model's are matched by name.
         name: for the progress line.
 
     Returns: the numbers, and the images they are of.
+
+    Raises: `DataError` when model and data set have no class in common.
     """
-    plan = context.plan
+    plan, called = context.plan, model.name if model is not None else "the trained network"
+    dataset = datasets.for_model(context, dataset, ready.labels, called)
     settings = plan.eval_reader if model is None else plan.eval_reader_of(model.config)
     images = evaluation_images(dataset, settings, plan.workers)
     found = evaluate_model(ready.predict, ready.decoder, images, name)
@@ -250,15 +265,10 @@ def evaluate_backends(
             raise UserError(
                 f"no model: {save_dir} holds none yet; run `picoquant export`, or give --model PATH"
             )
-        for name, opened in _jobs(
-            context,
-            models,
-            chosen,
-            machine,
-            dataset.num_classes,
-            context.plan.targets_named(targets),
-            known,
-        ):
+        for model in models:  # an error whatever the others do
+            datasets.for_model(context, dataset, model.config.labels, model.name)
+        profiles = context.plan.targets_named(targets)
+        for name, opened in _jobs(context, models, chosen, machine, dataset, profiles, known):
             try:
                 with opened as (ready, model):
                     rows.append(_row(context, ready, model, dataset, rows))
@@ -272,7 +282,7 @@ def evaluate_backends(
             "; ".join(f"{name}: {reason}" for name, reason in not_run.items()) or "nothing to run"
         )
     result = Comparison(tuple(rows), not_run, _pairs(rows, dataset))
-    _write(result, Path(save_dir).expanduser() / OUT)
+    _write(result, dataset, Path(save_dir).expanduser() / OUT)
     return result
 
 
@@ -281,7 +291,7 @@ def _jobs(
     models: Sequence[Model],
     backends: Sequence[str],
     machine: Machine,
-    classes: int,
+    dataset: Any,
     targets: Sequence[Target],
     known: Mapping[str, str],
 ) -> Iterator[tuple[str, Any]]:
@@ -289,17 +299,17 @@ def _jobs(
 
     @contextmanager
     def dygraph() -> Iterator[tuple[Running, None]]:
-        with dygraph_on(context, classes) as ready:
+        with dygraph_on(context, dataset) as ready:
             yield ready, None
 
     @contextmanager
     def exported(model: Model, backend: str) -> Iterator[tuple[Running, Model]]:
-        with ready_on(context, model, backend, machine, classes, known) as ready:
+        with ready_on(context, model, backend, machine, known) as ready:
             yield ready, model
 
     @contextmanager
     def simulated(model: Model, target: Target) -> Iterator[tuple[Running, Model]]:
-        with simulated_on(context, model, target, classes) as ready:
+        with simulated_on(context, model, target) as ready:
             yield ready, model
 
     if DYGRAPH in backends:
@@ -341,9 +351,9 @@ def _pairs(rows: Sequence[Row], dataset: Any) -> dict[str, Any]:
     return pairs
 
 
-def _write(result: Comparison, out: Path) -> None:
+def _write(result: Comparison, dataset: Any, out: Path) -> None:
     for row in result.rows:
-        row.evaluation.write_detections(out / f"detections_{row.name}.json")
+        row.evaluation.write_detections(out / f"detections_{row.name}.json", dataset)
     write_json(out / "results.json", result.to_json())
     write_text(out / "results.csv", as_csv(result.rows))
     LOG.info("written: %s", out)

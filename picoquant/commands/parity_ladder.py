@@ -95,7 +95,7 @@ def evaluate_ladder(
     done: dict[str, Evaluation] = {}
     rungs = []
     profiles = context.plan.targets_named(targets)
-    for step in _steps(context, machine, dataset.num_classes, profiles, known):
+    for step in _steps(context, machine, dataset, profiles, known):
         rungs.append(_climb(step, context, dataset, done))
         if rungs[-1].evaluation is not None:
             done[step.name] = rungs[-1].evaluation
@@ -105,7 +105,7 @@ def evaluate_ladder(
     ladder = Ladder(tuple(rungs), max_loss, len(dataset))
     out = Path(save_dir).expanduser() / OUT
     for name, found in done.items():
-        found.write_detections(out / f"detections_{name}.json")
+        found.write_detections(out / f"detections_{name}.json", dataset)
     write_json(out / "results.json", ladder.to_json())
     LOG.info("written: %s", out)
     return ladder
@@ -130,14 +130,14 @@ def _climb(step: _Step, context: Context, dataset: Any, done: dict[str, Evaluati
 
 
 def _steps(
-    context: Context, machine: Machine, classes: int, targets: Sequence[Target], known: Mapping[str, str]
+    context: Context, machine: Machine, dataset: Any, targets: Sequence[Target], known: Mapping[str, str]
 ) -> Iterator[_Step]:
     """All steps, in order; what is not there says so."""
 
     def running(folder: Any, backend: str) -> Callable[[], Opened]:
         return lambda: _with_model(
             (model := folder if isinstance(folder, Model) else model_of_folder(folder)),
-            ready_on(context, model, backend, machine, classes, known),
+            ready_on(context, model, backend, machine, known),
         )
 
     above: list[str] = []
@@ -152,7 +152,7 @@ def _steps(
     yield step(
         DYGRAPH,
         "the trained network itself",
-        lambda: _dygraph(context, classes),
+        lambda: _dygraph(context, dataset),
         _lack(trained_weights, context),
     )
     fp32, lack = _found(fp32_model, context)
@@ -179,7 +179,7 @@ def _steps(
         yield step(
             f"{SIMULATION}_{target.name}",
             f"SIMULATION of the INT8 model in {target.name}'s integers",
-            lambda target=target: _simulated(context, int8, target, classes),
+            lambda target=target: _simulated(context, int8, target),
             lack or absent,
             ("int8", "qat_graph", "export", DYGRAPH),
         )
@@ -192,15 +192,15 @@ def _with_model(model: Model, opened: AbstractContextManager[Running]) -> Iterat
 
 
 @contextmanager
-def _dygraph(context: Context, classes: int) -> Iterator[tuple[Running, None]]:
-    with dygraph_on(context, classes) as ready:
+def _dygraph(context: Context, dataset: Any) -> Iterator[tuple[Running, None]]:
+    with dygraph_on(context, dataset) as ready:
         yield ready, None
 
 
 @contextmanager
-def _simulated(context: Context, int8: Any, target: Target, classes: int) -> Iterator[tuple[Running, Model]]:
+def _simulated(context: Context, int8: Any, target: Target) -> Iterator[tuple[Running, Model]]:
     model = model_of_folder(int8)
-    with simulated_on(context, model, target, classes) as ready:
+    with simulated_on(context, model, target) as ready:
         yield ready, model
 
 

@@ -198,7 +198,10 @@ def _detections(context: Context, metrics: Mapping[str, Any], options: ReportOpt
         raise DataError("annotations or images have changed since; run `picoquant eval` again")
     dataset = datasets.load(context, "EvalDataset")
     truth, ids = dataset.ground_truth(), dataset.image_ids
-    found = {name: _results(run.folder("evaluate") / f"detections_{name}.json") for name in metrics}
+    found = {
+        name: dataset.with_ids_here(_results(run.folder("evaluate") / f"detections_{name}.json"))
+        for name in metrics
+    }
     LOG.info("report: counting detections in %d images", len(ids))
     curves = {name: precision_recall(truth, results, ids) for name, results in found.items()}
     matched = {

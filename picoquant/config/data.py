@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from picoquant.config.recipe import Recipe
+from picoquant.config.sections import network_size
 from picoquant.data.input_size import with_input_size
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import ConfigError
@@ -54,12 +55,59 @@ def resized_to(reader: ReaderSettings) -> tuple[int, int]:
 
     Raises: `ConfigError` when it does not resize.
     """
+    size = _resize_of(reader)
+    if size is None:
+        raise ConfigError("EvalReader.sample_transforms has no Resize; set Global.input_size=[height,width]")
+    return size
+
+
+def _resize_of(reader: ReaderSettings) -> tuple[int, int] | None:
     resize = _transform(reader, "Resize")
     if resize is None:
-        raise ConfigError("EvalReader.sample_transforms has no Resize; set Global.input_size=[height,width]")
+        return None
     target = resize.params.get("target_size")
     height, width = [target, target] if isinstance(target, int) else target
     return int(height), int(width)
+
+
+_IMAGE_SHAPE = "TestReader.inputs_def.image_shape"
+
+
+def export_size(recipe: Recipe, reader: ReaderSettings) -> tuple[tuple[int, int], str]:
+    """Height and width that a network is exported for, and one line that says which of several sizes that is.
+
+    First counts `Global.input_size`, then `TestReader.inputs_def.image_shape` (by which PaddleDetection sets the size
+    of an export), then what EvalReader resizes to. The line is empty where all that are there are the same.
+
+    Args:
+        recipe: with the first two.
+        reader: EvalReader's settings.
+
+    Raises: `ConfigError` when none says it, or the network cannot have such an input.
+    """
+    common, shape = recipe.common.input_size, _image_shape(recipe)
+    found = {"Global.input_size": common, _IMAGE_SHAPE: shape}
+    if common is None:
+        found["EvalReader's Resize"] = resized_to(reader) if shape is None else _resize_of(reader)
+    (source, size), *others = ((source, size) for source, size in found.items() if size is not None)
+    differ = ", ".join(f"{other} says {h}x{w}" for other, (h, w) in others if (h, w) != size)
+    return size, f"input of {size[0]}x{size[1]} (height x width), from {source}; {differ}" if differ else ""
+
+
+def _image_shape(recipe: Recipe) -> tuple[int, int] | None:
+    """`[3, height, width]`, or the same behind a batch size; -1 or null: any, which settles nothing."""
+    values: Any = recipe.document
+    for key in _IMAGE_SHAPE.split("."):
+        values = values.get(key) if isinstance(values, dict) else None
+    if values is None:
+        return None
+    if not isinstance(values, (list, tuple)) or len(values) not in (3, 4) or values[-3] not in (3, -1, None):
+        raise ConfigError(
+            f"{_IMAGE_SHAPE}: expected [3, height, width] or [1, 3, height, width], found {values!r}"
+        )
+    if all(side in (-1, None) for side in values[-2:]):
+        return None
+    return network_size(values[-2:], _IMAGE_SHAPE)
 
 
 def preprocessing(reader: ReaderSettings, input_size: tuple[int, int]) -> dict[str, Any]:

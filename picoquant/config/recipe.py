@@ -139,6 +139,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             document["Calibration"] = _calibration_file(named)
         apply_overrides(document, [text], known)
     document["Global"] = {**defaults["Global"], **_section(document, "Global", path)}
+    _leave_out_the_files(document["Global"], overrides)
     named = document["Global"]["config"]
     document["Global"]["config"] = None if named is None else str(named)
     package = document.get("Package")
@@ -147,6 +148,27 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         own_files = [_target_file(path, one) for one in (named if isinstance(named, list) else [named])]
         document["Package"] = {**package, "target": own_files if isinstance(named, list) else own_files[0]}
     return Recipe(document, str(name))
+
+
+def named_now(overrides: Sequence[str], section: str) -> dict[str, Any]:
+    """Keys of a section that overrides set, with their values."""
+    found: dict[str, Any] = {}
+    for text in overrides:
+        keys, value = parse_override(text)
+        if keys == [section] and isinstance(value, dict):
+            found.update(value)
+        elif keys[0] == section and len(keys) == 2:
+            found[keys[1]] = value
+    return found
+
+
+def _leave_out_the_files(section: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Of weights and exported model, which exclude each other, what is named now wins over what the file names."""
+    now = named_now(overrides, "Global")
+    for key, other in (("weights", "model_dir"), ("model_dir", "weights")):
+        if now.get(key) and other not in now and section.get(other):
+            LOG.info("Global.%s=%s is named here, so the file's Global.%s is left out", key, now[key], other)
+            section[other] = None
 
 
 def _calibration_file(name: str) -> dict[str, Any]:

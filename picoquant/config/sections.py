@@ -41,7 +41,7 @@ class GlobalSettings:
         if not isinstance(self.allow_http, bool):
             raise ConfigError(f"Global.allow_http: expected true or false, found {self.allow_http!r}")
         if self.input_size is not None:
-            object.__setattr__(self, "input_size", _size(self.input_size))
+            object.__setattr__(self, "input_size", network_size(self.input_size, "Global.input_size"))
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ConfigError(f"Global.seed: expected a whole number from 0, found {self.seed!r}")
         if self.weights and self.model_dir:
@@ -126,16 +126,20 @@ class CalibrationSettings:
                 )
 
 
-def _size(value: Any) -> tuple[int, int]:
+def network_size(value: Any, key: str) -> tuple[int, int]:
+    """Height and width of the network's input, from one number or two.
+
+    Raises: `ConfigError` naming the key when the network cannot have that input.
+    """
     pair = [value, value] if isinstance(value, int) else value
     try:
         height, width = (int(side) for side in pair)
     except (TypeError, ValueError):
-        raise ConfigError(f"Global.input_size: expected [height, width], found {value!r}") from None
+        raise ConfigError(f"{key}: expected [height, width], found {value!r}") from None
     for side in (height, width):
         if side < 64 or side % 32:
             raise ConfigError(
-                f"Global.input_size: {side} is not a multiple of 32 from 64 (the network halves its input "
+                f"{key}: {side} is not a multiple of 32 from 64 (the network halves its input "
                 f"6 times); the nearest is {max(64, round(side / 32) * 32)}"
             )
     return height, width

@@ -27,14 +27,15 @@ from picoquant.detector.losses.varifocal import varifocal_loss
 from picoquant.detector.necks.pan import LateralPan
 from picoquant.detector.necks.path_aggregation import csp_pan, lc_pan
 from picoquant.detector.picodet import PicoDet
+from picoquant.detector.settings import backbones
 from picoquant.errors import ConfigError
 
 _BACKBONES = {
-    s.LCNet: LCNet,
-    s.ESNet: ESNet,
-    s.ShuffleNetV2: ShuffleNetV2,
-    s.MobileNetV3: MobileNetV3,
-    s.ResNet: ResNet,
+    backbones.LCNet: LCNet,
+    backbones.ESNet: ESNet,
+    backbones.ShuffleNetV2: ShuffleNetV2,
+    backbones.MobileNetV3: MobileNetV3,
+    backbones.ResNet: ResNet,
 }
 _NECKS = {s.CSPPAN: csp_pan, s.LCPAN: lc_pan, s.PAN: LateralPan}
 

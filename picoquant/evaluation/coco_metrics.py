@@ -37,8 +37,10 @@ METRICS = (
 )
 
 
-def coco_results(image_id: int, detections: Detections, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """The detections of one image as entries of a COCO results file.
+def coco_results(
+    image_id: int, detections: Detections, category_ids: Sequence[int | None]
+) -> list[dict[str, Any]]:
+    """The detections of one image as entries of a COCO results file, but those of classes without category id.
 
     Args:
         image_id: the image's id in the annotations.
@@ -52,6 +54,7 @@ def coco_results(image_id: int, detections: Detections, category_ids: Sequence[i
     return [
         {"image_id": int(image_id), "category_id": category_ids[label], "bbox": box, "score": score}
         for label, score, box in zip(detections.classes.tolist(), detections.scores.tolist(), boxes.tolist())
+        if category_ids[label] is not None
     ]
 
 

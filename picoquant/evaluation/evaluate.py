@@ -27,7 +27,7 @@ class Evaluation:
     Attributes:
         metrics: COCO's twelve metrics by name (`mAP`, `AP50` …), see `coco_metrics`.
         per_class: AP by class name; None for a class without objects.
-        detections: entries of a COCO results file, in the order of the images.
+        detections: entries of a COCO results file, in the order of the images, with the data set's ids.
         images: number of images.
         seconds: time for all images, including reading and decoding, without computing COCO's metrics.
     """
@@ -43,10 +43,15 @@ class Evaluation:
         """Images per second over all images; 0 if there were none."""
         return self.images / self.seconds if self.seconds else 0.0
 
-    def write_detections(self, path: Path) -> None:
-        """Write the detections as a COCO results file, from which pycocotools computes the same metrics."""
+    def write_detections(self, path: Path, dataset: Any) -> None:
+        """Write the detections as a COCO results file, from which pycocotools computes the same metrics.
+
+        Args:
+            path: of the file.
+            dataset: that was evaluated on; the ids are those of its annotation file.
+        """
         with whole_file(path) as stream:
-            json.dump(self.detections, stream)
+            json.dump(dataset.with_own_ids(self.detections), stream)
 
 
 def evaluate(

@@ -6,7 +6,7 @@ of the mAP that an NPU would reach, which holds every tensor in INT8.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,12 @@ def load_source(source: Int8Source, executor: Any) -> InferenceModel:
 
 
 def save_full_integer_simulation(
-    network: Int8Network, model: InferenceModel, executor: Any, folder: Path, config: InferConfig
+    network: Int8Network,
+    model: InferenceModel,
+    executor: Any,
+    folder: Path,
+    config: InferConfig,
+    on_npu: Collection[str] | None = None,
 ) -> ModelFolder:
     """Write the network with every tensor in INT8, as an NPU computes that runs nothing else, as a model folder.
 
@@ -185,8 +190,12 @@ def save_full_integer_simulation(
         executor: of that scope.
         folder: is made.
         config: of the model folder.
+        on_npu: the tensors that the NPU holds; others stay in float. None: all.
     """
-    params = {name: network.tensors[name].params for name in network.held}
+    held = network.held if on_npu is None else [name for name in network.held if name in on_npu]
+    params = {name: network.tensors[name].params for name in held}
+    if on_npu is not None:  # a tensor that is always 0 has no range
+        params = {name: one for name, one in params.items() if one is not None}
     rounded = {
         name: network.values[name]
         for operator in network.operators

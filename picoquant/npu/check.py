@@ -84,6 +84,15 @@ class CheckResult:
         """The findings that break a rule of the target."""
         return tuple(finding for finding in self.findings if finding.broken)
 
+    @property
+    def npu_tensors(self) -> frozenset[str]:
+        """Tensors that the NPU reads or computes where the partition file is used."""
+        left = set(self.partition.splitlines())
+        kept = [op for op in self.split.at(NPU) if op.line not in left]
+        return frozenset(
+            plain_name(name) for op in kept for name in (*(name for _, name in op.inputs), *op.results)
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Everything except `graph`, as JSON values; always the same for the same model and tools."""
         return {

@@ -12,7 +12,12 @@ from picoquant.errors import UserError, WeightsError
 from picoquant.packaging.archive import SUFFIX, extract
 from picoquant.packaging.forms import PADDLE, files_in
 from picoquant.packaging.manifest import NAME, changed_files, read_manifest
-from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, read_infer_config
+from picoquant.paddle_program.infer_config import (
+    FILE_NAME,
+    InferConfig,
+    find_infer_config,
+    read_infer_config,
+)
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.program import program_facts
 from picoquant.runtimes.model import Model, model_of_folder
@@ -41,7 +46,7 @@ def open_model(
     elif (path / NAME).is_file():
         yield _package(path, path)
     elif path.is_dir():
-        known = None if (path / FILE_NAME).is_file() else config
+        known = None if find_infer_config(path, model_filename) else config
         yield model_of_folder(ModelFolder.open(path, model_filename, params_filename, known))
     else:
         what = "is no model" if path.exists() else "does not exist"
@@ -53,8 +58,8 @@ def open_model(
 def _onnx_file(path: Path, config: InferConfig | None) -> Model:
     precision = "int8" if is_quantised(path) else "fp32"
     for place in (path.parent, path.parent / PADDLE):
-        if (place / FILE_NAME).is_file():
-            return Model(path.stem, precision, read_infer_config(place), files={"onnx": path})
+        if find_infer_config(place, path.name):
+            return Model(path.stem, precision, read_infer_config(place, path.name), files={"onnx": path})
     if config is None:
         raise WeightsError(
             f"{path} has no {FILE_NAME} beside it, so its preprocessing is unknown: put there the one of the "

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,12 @@ class Facts:
     Attributes:
         accuracy: mAP (0 to 1) of each model.
         settings: of the run.
+        board: mAP of the INT8 model as each target's NPU computes it (simulated), by the target's name.
     """
 
     accuracy: Mapping[str, float]
     settings: Mapping[str, Any]
+    board: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ def package(
             manifest = parts.write(folder)
             given = facts or Facts({}, {})
             manifest.update(mAP=dict(given.accuracy), settings=dict(given.settings))
+            if target.name in given.board:
+                manifest["mAP_on_board"] = given.board[target.name]
             manifest["versions"] = {**versions(OF_A_PACKAGE), **({"opt": version} if version else {})}
             manifest["files"] = files_of(folder)
             write_json(folder / NAME, manifest)

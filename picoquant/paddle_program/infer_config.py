@@ -1,11 +1,13 @@
 """`infer_cfg.yml`: preprocessing and labels of an exported model, with PaddleDetection's keys.
 
 Source of the keys: `ppdet/engine/export_utils.py` of PaddleDetection 2.6; the deployment programs of
-PaddleDetection and Paddle Lite read them.
+PaddleDetection and Paddle Lite read them. PaddleX, and PaddleDetection from 2.8 on, write the same keys and
+`Global.model_name` into `inference.yml`.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from picoquant.postprocess.settings import NmsSettings
 from picoquant.storage.files import write_text
 from picoquant.yaml_files.load import dump_yaml, load_mapping
 
-FILE_NAME = "infer_cfg.yml"
+LOG = logging.getLogger("picoquant")
+
+FILE_NAME, PADDLEX_NAME = "infer_cfg.yml", "inference.yml"
 RAW_OUTPUTS = ("logits", "scores")
 _NEEDED = "Preprocess (Resize with target_size, NormalizeImage), label_list, fpn_stride and NMS"
 
@@ -197,17 +201,36 @@ def _check_positive(name: str, values: tuple[int, ...], count: int | None) -> No
         raise ConfigError(f"{name} is {list(values)}: {what} above 0 expected")
 
 
-def read_infer_config(folder: Path) -> InferConfig:
-    """Read `infer_cfg.yml` of a model folder.
+def find_infer_config(folder: Path, model: str = "") -> Path | None:
+    """The file of a model folder that describes its model, under either of its names; None where there is none.
+
+    Where both are there, `inference.yml` is that of `inference.pdmodel` and `inference.onnx`, `infer_cfg.yml` that of
+    others.
+
+    Args:
+        folder: of the model.
+        model: the model's file name.
+    """
+    names = (FILE_NAME, PADDLEX_NAME)
+    if Path(model).stem == Path(PADDLEX_NAME).stem:
+        names = (PADDLEX_NAME, FILE_NAME)
+    return next((path for path in (Path(folder) / name for name in names) if path.is_file()), None)
+
+
+def read_infer_config(folder: Path, model: str = "") -> InferConfig:
+    """Read `infer_cfg.yml` or `inference.yml` of a model folder, see `find_infer_config`; where both are there a line
+    says which is used.
 
     Raises: `WeightsError` if it is missing (lists the settings that it would hold) or invalid.
     """
-    path = Path(folder) / FILE_NAME
-    if not path.is_file():
+    path = find_infer_config(folder, model)
+    if path is None:
         raise WeightsError(
-            f"{path} is missing: put the one that was exported with the model there, or write it; "
+            f"{Path(folder) / FILE_NAME} is missing: put the one that was exported with the model there, or write it; "
             f"it gives {_NEEDED}"
         )
+    if all((Path(folder) / name).is_file() for name in (FILE_NAME, PADDLEX_NAME)):
+        LOG.info("%s holds both %s and %s: %s is used", folder, FILE_NAME, PADDLEX_NAME, path.name)
     try:
         return InferConfig.from_mapping(load_mapping(path), str(path))
     except ConfigError as error:

@@ -47,7 +47,7 @@ class FusedLayer:
 
 
 def fused_layers(graph: Graph) -> dict[str, FusedLayer]:
-    """All convolutions of a graph as fused layers, by the name of the convolution's result, in execution order."""
+    """All convolutions of a graph as fused layers, by the convolution's result, in execution order."""
     return {op.name: fused_layer(graph, op) for op in graph.operators if op.op_type in CONVOLUTIONS}
 
 

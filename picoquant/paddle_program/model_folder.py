@@ -41,7 +41,7 @@ class ModelFolder:
         Args:
             path: the folder.
             model_filename, params_filename: names of the files in it.
-            config: used instead of the folder's `infer_cfg.yml`, which may then be missing.
+            config: used instead of the folder's `infer_cfg.yml` or `inference.yml`, which may then be missing.
 
         Raises: `WeightsError` naming the missing file and what to do, or if `infer_cfg.yml` is invalid.
         """
@@ -56,7 +56,7 @@ class ModelFolder:
                 f"{params} is missing: copy it from where {model.name} was exported, or name it "
                 "with params_filename"
             )
-        return cls(path, model, params, config or read_infer_config(path))
+        return cls(path, model, params, config or read_infer_config(path, model.name))
 
 
 def _missing_model(path: Path, model: Path) -> str:

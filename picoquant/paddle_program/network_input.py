@@ -31,6 +31,26 @@ def select_inputs(batch: Mapping[str, np.ndarray], input_names: Sequence[str]) -
     return {name: batch[name] for name in input_names}
 
 
+def require_input_size(inputs: Sequence[tuple[str, Sequence[int]]], config: InferConfig, model: str) -> None:
+    """Refuse a model that takes images of another size than they are prepared in.
+
+    Args:
+        inputs: the model's, names and shapes; -1 for a size that may vary.
+        config: how images are prepared.
+        model: what the message calls it.
+
+    Raises: `WeightsError` naming both sizes.
+    """
+    for _, shape in inputs:
+        if len(shape) == 4 and min(shape[2:]) > 0 and tuple(shape[2:]) != tuple(config.input_size):
+            (height, width), prepared = shape[2:], config.input_size
+            raise WeightsError(
+                f"{model} takes images of {height}x{width} (height x width), but they are prepared in "
+                f"{prepared[0]}x{prepared[1]}: correct target_size in its infer_cfg.yml, or where it has none set "
+                f"Global.input_size=[{height},{width}]"
+            )
+
+
 def feed_of_image(image: np.ndarray, config: InferConfig) -> dict[str, np.ndarray]:
     """Preprocess an image of any size as in the evaluation.
 

@@ -60,7 +60,8 @@ def quantize(
     rank 0 alone calibrates, evaluates and writes, the others return no metrics.
 
     Args:
-        model_dir: folder of the FP32 model; it is not changed. `infer_cfg.yml` is copied from it.
+        model_dir: folder of the FP32 model; it is not changed. its `infer_cfg.yml` or
+            `inference.yml` is copied.
         out_dir: receives `model.pdmodel`, `model.pdiparams` (for Paddle Lite and Paddle's runtime), `infer_cfg.yml`,
             `quantization.json`, `qat.csv` (of QAT), `qat_graph/` (the same network with rounding as operators, see
             `qat_graph.py`), and where `QuantAware.onnx_format` is true `onnx_format/`, the same model with the
@@ -145,14 +146,17 @@ def quantize(
 def _copy_models(folder: ModelFolder, distillation: DistillationSettings, paths: QuantizationPaths) -> None:
     """Copy student and teacher to where they are worked on, under the usual file names.
 
-    Raises: `WeightsError` when there is no such teacher or Paddle crashes on it.
+    Raises: `WeightsError` when there is no such teacher, it takes another input, or Paddle crashes on it.
     """
     from picoquant.backends.paddle.smoke_test import require_tried
+    from picoquant.paddle_program.network_input import require_input_size
+    from picoquant.paddle_program.program import program_facts
 
     teacher = folder
     if distillation.teacher_model_dir is not None:
         names = distillation.teacher_model_filename, distillation.teacher_params_filename
         teacher = ModelFolder.open(Path(distillation.teacher_model_dir), *names, folder.config)
+        require_input_size(program_facts(teacher.model).inputs, folder.config, str(teacher.model))
         require_tried(teacher)
     with disk_errors(paths.copies):
         for copy, source in ((paths.student, folder), (paths.teacher, teacher)):

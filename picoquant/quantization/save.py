@@ -13,7 +13,12 @@ from picoquant.int8.completeness import check_int8_model, require_whole
 from picoquant.int8.files import save_network
 from picoquant.int8.paddle.writer import write_lite_model, write_onnx_model
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.infer_config import FILE_NAME, InferConfig, write_infer_config
+from picoquant.paddle_program.infer_config import (
+    FILE_NAME,
+    InferConfig,
+    find_infer_config,
+    write_infer_config,
+)
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.quantization.paths import QAT_LOG, QuantizationPaths
 from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
@@ -81,7 +86,7 @@ def complete_folder(
     with disk_errors(paths.out):
         for place in (paths.out, paths.out / QAT_GRAPH):
             if config is None:
-                shutil.copyfile(folder.path / FILE_NAME, place / FILE_NAME)
+                shutil.copyfile(find_infer_config(folder.path, folder.model.name), place / FILE_NAME)
             else:
                 write_infer_config(config, place)
         if trained:

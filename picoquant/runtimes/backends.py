@@ -20,6 +20,8 @@ from picoquant.backends.source import Source
 from picoquant.backends.table import BACKENDS, load_backend
 from picoquant.errors import ToolError, UserError
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import require_input_size
+from picoquant.paddle_program.program import program_facts
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.runtimes.model import Model
 from picoquant.targets.profiles import Target
@@ -38,6 +40,7 @@ class Running:
         decoder: fits the outputs.
         bytes: size of the files that run.
         note: what must be known of the numbers; empty for nothing.
+        labels: names of the classes, in the order of the outputs.
     """
 
     backend: str
@@ -46,6 +49,7 @@ class Running:
     decoder: Decoder
     bytes: int
     note: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -98,11 +102,17 @@ def opened(
         )
     tool = backend.toolchain.find(machine, to_run=True)
     with ExitStack() as stack:
+        if model.folder is not None:
+            require_input_size(
+                program_facts(model.folder.model).inputs, model.config, str(model.folder.model)
+            )
         made = _files(model, backend, tool, stack)
         predict = stack.enter_context(backend.runtime.open_files(made, tool, machine))
+        require_input_size(getattr(predict, "inputs", ()), model.config, made.files[0].name)
         names, shapes = zip(*predict.outputs)
         decoder = Decoder.of(names, shapes, model.config, nms, f"{model.name} ({backend.name})")
-        yield Running(backend.name, model.precision, predict, decoder, made.bytes, made.note)
+        labels = model.config.labels
+        yield Running(backend.name, model.precision, predict, decoder, made.bytes, made.note, labels)
 
 
 def _files(model: Model, backend: Backend, tool: Found, stack: ExitStack) -> Exported:
@@ -176,4 +186,5 @@ def simulating(model: Model, target: Target, nms: NmsSettings | None = None) -> 
     if target.quantization.weights == "per_tensor" and predict.per_channel:
         note += f"; the model's weights have a scale a channel, {target.name} takes one a tensor"
     size = Exported((folder.model, folder.params)).bytes
-    yield Running(f"{SIMULATION}-{target.name}", model.precision, predict, decoder, size, note)
+    name, labels = f"{SIMULATION}-{target.name}", model.config.labels
+    yield Running(name, model.precision, predict, decoder, size, note, labels)

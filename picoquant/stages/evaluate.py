@@ -11,13 +11,9 @@ from typing import Any
 from picoquant.backends.paddle.runtime import decoder_for, open_predictor
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.stages import datasets
-from picoquant.stages.evaluating import (
-    evaluate_model,
-    evaluation_images,
-    require_same_classes,
-    trained_network,
-)
-from picoquant.stages.model import say_classes
+from picoquant.stages.board_accuracy import METRIC
+from picoquant.stages.evaluating import evaluate_model, evaluation_images, trained_network
+from picoquant.stages.model import trained_weights
 from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context, Stage
@@ -64,11 +60,14 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     metrics = {}
     for name, folder in _models(context).items():
         result = _evaluate_folder(context, folder, dataset, f"evaluate {name}")
-        result.write_detections(out / f"detections_{name}.json")
+        result.write_detections(out / f"detections_{name}.json", dataset)
         metrics[name] = result.metrics
         LOG.info("%s: mAP %.4f  AP50 %.4f  AP75 %.4f", name, *_main(result.metrics))
     if "int8" in metrics:
         LOG.info("INT8 - FP32: mAP %+.4f", metrics["int8"]["mAP"] - metrics["fp32"]["mAP"])
+        boards = context.run.record("quantize").get("metrics", {}).get(METRIC) or {}
+        for target, value in boards.items():
+            LOG.info("int8 on %s, whose NPU computes everything in INT8 (simulated): mAP %.4f", target, value)
     fields = ["model", *metrics["fp32"]]
     rows = CsvLog(out / "metrics.csv", fields)
     for name, values in metrics.items():
@@ -82,8 +81,8 @@ def _main(metrics: dict[str, float]) -> list[float]:
 
 def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str) -> Any:
     """One exported model over a data set, through the Paddle inference runtime."""
-    plan, annotations = context.plan, str(dataset.annotation_file)
-    require_same_classes(str(folder.path), folder.config.labels, annotations, dataset.num_classes)
+    plan = context.plan
+    dataset = datasets.for_model(context, dataset, folder.config.labels, str(folder.path))
     require_tried(folder)
     predictor = open_predictor(folder, context.device)
     decoder = decoder_for(predictor, folder.config, plan.nms)
@@ -119,9 +118,8 @@ def evaluate_alone(config: str, overrides: Sequence[str], device: str, save_dir:
 
 def _evaluate_weights(context: Context, dataset: Any) -> Any:
     """Trained weights over a data set, through the dygraph network."""
-    plan = context.plan
-    classes = say_classes(plan, dataset.class_names, str(dataset.annotation_file))
-    network = trained_network(context, classes)
+    plan, network = context.plan, trained_network(context, dataset)
+    dataset = datasets.for_model(context, dataset, network.labels, str(trained_weights(context)))
     images = evaluation_images(dataset, plan.eval_reader, plan.workers)
     return evaluate_model(network.predict, network.decoder, images)
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from picoquant.backends.paddle.runtime import dygraph_predictor
 from picoquant.data.dataset import Dataset
 from picoquant.data.settings import ReaderSettings
-from picoquant.errors import UserError
 from picoquant.evaluation.evaluate import Evaluation, Predict, evaluate
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.postprocess import Decoder
 from picoquant.runtimes.backends import DYGRAPH, Running
-from picoquant.stages.model import load_trained, trained_weights
+from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
 from picoquant.stages.stage import Context
 from picoquant.utils.device import use_device
 
@@ -87,35 +86,19 @@ def evaluate_model(
     return evaluate(predict, decoder, images.dataset, images.reader, title)
 
 
-def trained_network(context: Context, num_classes: int) -> Running:
+def trained_network(context: Context, dataset: Dataset) -> Running:
     """The trained network itself: `Global.weights`, or the best of the run.
 
     Args:
         context: the recipe, and the run where there is one.
-        num_classes: of the data set.
+        dataset: whose classes weights from outside a run are taken to have.
 
     Raises: `UserError` when there are no weights.
     """
-    weights = trained_weights(context)
+    weights, labels = trained_weights(context), trained_classes(context, dataset)
+    say_classes(context.plan, labels, str(dataset.annotation_file))
     use_device(context.device)
-    network = load_trained(context.plan, num_classes, weights)
+    network = load_trained(context.plan, len(labels), weights)
     decoder = Decoder("boxes", context.plan.nms)
-    return Running(DYGRAPH, "fp32", dygraph_predictor(network), decoder, weights.stat().st_size)
-
-
-def require_same_classes(model: str, labels: Sequence[Any], data: str, num_classes: int) -> None:
-    """Refuse a model that was made for another number of classes.
-
-    Args:
-        model: what the message calls the model.
-        labels: the model's classes.
-        data: what the message calls the data set.
-        num_classes: of the data set.
-
-    Raises: `UserError` with both numbers.
-    """
-    if len(labels) != num_classes:
-        raise UserError(
-            f"{model} knows {len(labels)} classes, {data} has {num_classes}; evaluate it on the data set it was "
-            "made for"
-        )
+    size = weights.stat().st_size
+    return Running(DYGRAPH, "fp32", dygraph_predictor(network), decoder, size, labels=labels)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from picoquant.data.readers.reader import EvalReader
 from picoquant.evaluation.export_parity import verify_export
 from picoquant.stages import datasets
-from picoquant.stages.model import load_trained, say_classes, trained_weights
+from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
 from picoquant.utils.device import use_device
+
+LOG = logging.getLogger("picoquant")
 
 CHECKED_IMAGES = 2  # real images on which export and network are compared
 
@@ -28,7 +32,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         "kind": plan.export_kind,
         "detector": asdict(plan.detector),
         "preprocessing": plan.preprocessing,
-        "labels": datasets.load(context, "EvalDataset").class_names,
+        "labels": trained_classes(context, datasets.load(context, "EvalDataset")),
     }
 
 
@@ -38,19 +42,23 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     import numpy as np
     import paddle
 
-    from picoquant.data.readers.reader import EvalReader
     from picoquant.export.paddle_export import export_model
 
     use_device(context.device)
     plan = context.plan
-    dataset = datasets.load(context, "EvalDataset")
-    classes = say_classes(plan, dataset.class_names, str(dataset.annotation_file))
+    weights, dataset = trained_weights(context), datasets.load(context, "EvalDataset")
+    labels = trained_classes(context, dataset)
+    datasets.for_model(context, dataset, labels, str(weights))
+    classes = say_classes(plan, labels, str(dataset.annotation_file))
+    size, said = plan.export_size
+    if said:
+        LOG.info("export: %s", said)
     with paddle.utils.unique_name.guard():  # the same names, so the same files, whatever ran before it
-        model = load_trained(plan, classes, trained_weights(context))
+        model = load_trained(plan, classes, weights)
     form = plan.export_kind
-    config = plan.infer_config(dataset.class_names, "GFL" if form == "detections" else "PicoDet")
+    config = plan.infer_config(labels, "GFL" if form == "detections" else "PicoDet")
     folder = export_model(model, out, form, config.input_size, config)
-    with EvalReader(dataset, plan.eval_reader, 0) as reader:
+    with EvalReader(dataset, plan.eval_reader, 0, size if said else None) as reader:
         images = np.concatenate([batch["image"] for batch in islice(reader, 1)])[:CHECKED_IMAGES]
     difference = verify_export(model, folder, images)
     return {"kind": form, "classes": classes, "max_relative_difference": difference}

@@ -6,10 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from picoquant.data.dataset import Dataset
 from picoquant.errors import UserError
 from picoquant.stages.plan import Plan
 from picoquant.stages.stage import Context
 from picoquant.storage.download import fetched
+from picoquant.storage.run_folder import stage_record
 from picoquant.weight_files.files import read_weights
 
 LOG = logging.getLogger("picoquant")
@@ -45,6 +47,25 @@ def trained_weights(context: Context) -> Path:
             "or set Global.weights"
         )
     return path
+
+
+def trained_classes(context: Context, dataset: Dataset) -> tuple[str, ...]:
+    """Names of the classes that `trained_weights` has, in the order of its outputs.
+
+    They are what the run that trained the weights noted (older runs noted nothing, and numbered classes by their
+    category ids); weights from elsewhere are taken to have the data set's.
+
+    Raises: as `trained_weights`.
+    """
+    folder = trained_weights(context).parent
+    record = stage_record(folder.parent, folder.name) if folder.name == "train" else {}
+    if record.get("status") != "done":
+        return dataset.class_names
+    noted = record.get("metrics", {}).get("classes")
+    if isinstance(noted, list):
+        return tuple(map(str, noted))
+    ids = zip(dataset.category_ids, dataset.class_names)
+    return tuple(name for _, name in sorted(ids))
 
 
 def load_trained(plan: Plan, num_classes: int, weights: Path) -> Any:

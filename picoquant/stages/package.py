@@ -18,6 +18,7 @@ from picoquant.packaging.prepared import Prepared
 from picoquant.packaging.rknn import IMAGES, platform_of
 from picoquant.packaging.sample import SampleImage, expected_detections, made_sample, sample_of
 from picoquant.stages import datasets
+from picoquant.stages.board_accuracy import board_accuracy
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
@@ -138,7 +139,12 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     accuracy = _accuracy(context)
     if not accuracy:
         LOG.info("package: the manifest says no mAP, for the run has none: `picoquant eval` measures it")
-    facts = Facts(accuracy, context.run.record("quantize").get("settings", {}))
+    quantised = context.run.record("quantize")
+    boards = {}
+    if models.int8 is not None:
+        boards = board_accuracy(context, models.int8, quantised.get("metrics", {}), context.plan.targets)
+    facts = Facts(accuracy, quantised.get("settings", {}), boards)
+    datasets.compare_classes(context, models.first.config.labels, str(models.first.path))
     sample = _sample(context, models)
     calibration, prepared = _calibration(context), Prepared(models)
     results = {}

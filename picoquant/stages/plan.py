@@ -12,6 +12,7 @@ from picoquant.config import data, training
 from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import Recipe, load_recipe
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, SyntheticSettings
+from picoquant.config.target_rules import quant_aware_for_targets, require_int8_where_needed
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.detector.settings import DetectorSettings
 from picoquant.int8.scheme import QuantAwareSettings
@@ -23,7 +24,6 @@ from picoquant.quantization.settings import (
     QuantizationSettings,
     check_together,
 )
-from picoquant.stages.target_rules import quant_aware_for_targets, require_int8_where_needed
 from picoquant.targets.profiles import Target, load_targets
 from picoquant.training.settings import TrainSettings
 from picoquant.yaml_files.overrides import parse_override
@@ -145,9 +145,17 @@ class Plan:
         return self.common.input_size or data.resized_to(self.eval_reader)
 
     @cached_property
+    def export_size(self) -> tuple[tuple[int, int], str]:
+        """Height and width of an exported network's input, and one line that says which of several sizes it is.
+
+        `Global.input_size`, or `TestReader.inputs_def.image_shape`, or what EvalReader resizes to.
+        """
+        return data.export_size(self.recipe, self.eval_reader)
+
+    @cached_property
     def preprocessing(self) -> Mapping[str, Any]:
-        """How EvalReader makes the network's input, as fields of `InferConfig`."""
-        return data.preprocessing(self.eval_reader, self.input_size)
+        """How EvalReader makes an exported network's input, as fields of `InferConfig`."""
+        return data.preprocessing(self.eval_reader, self.export_size[0])
 
     def infer_config(self, labels: Sequence[str], arch: str = "PicoDet") -> InferConfig:
         """What an export of the network says about itself.

@@ -11,17 +11,25 @@ from typing import Any, Callable
 
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.paddle_lite.toolchain import find_opt
+from picoquant.config.target_rules import say_origin
+from picoquant.data.readers.reader import EvalReader, endless_sizes
 from picoquant.errors import ToolError
 from picoquant.npu.check import check_model
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.paddle_program.program import program_facts
 from picoquant.postprocess.decoder import Decoder
 from picoquant.quantization.quantize import QuantizationSections, quantize
 from picoquant.stages import datasets
+from picoquant.stages.board_accuracy import (
+    METRIC,
+    board_accuracy,
+    holds_postprocessing,
+    warn_of_postprocessing,
+)
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
 from picoquant.stages.run_models import fp32_model
 from picoquant.stages.stage import Context, Stage
-from picoquant.stages.target_rules import say_origin
 from picoquant.storage.files import sha256
 from picoquant.utils.device import rank_and_world, use_device
 from picoquant.utils.ranks import call_helpers
@@ -59,7 +67,6 @@ def _help(context: Context) -> None:
 
 def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     """This process's part of the quantisation; the metrics in the first process."""
-    from picoquant.data.readers.reader import EvalReader, endless_sizes
 
     use_device(context.device)
     plan, folder = context.plan, fp32_model(context)
@@ -69,8 +76,10 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     driving = replace(reader, batch_size=calibration.batch_size or reader.batch_size)
     images, held_out = datasets.calibration_images(context), datasets.load(context, "EvalDataset")
     datasets.warn_of_overlap(images, held_out)
+    held_out = datasets.for_model(context, held_out, folder.config.labels, str(folder.path))
     facts = program_facts(folder.model)
     require_tried(folder)
+    warn_of_postprocessing(context, folder)
     shard = rank_and_world()
     batch_size, steps_per_epoch = endless_sizes(images, driving.batch_size, shard[1])
     # No image is measured twice; as many as the user counted, or some of all.
@@ -113,7 +122,12 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             pieces=npu_pieces(context),
             image_names=source.endless_names(calibration.seed, measured, calibration.shuffle),
         )
-    return result.metrics
+    if not result.metrics:
+        return {}
+    int8 = ModelFolder.open(out, config=folder.config)
+    boards = board_accuracy(context, int8, result.metrics, plan.targets)
+    measured = boards and holds_postprocessing(context, int8)  # else it is that of every tensor in INT8
+    return {**result.metrics, **({METRIC: boards} if measured else {})}
 
 
 def npu_pieces(context: Context) -> Callable[[Any], dict[str, int]]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from picoquant.backends.paddle.child_process import ChildPredictor
 from picoquant.backends.paddle.compiled import compiled_predictor
+from picoquant.data.formats.coco import peek_categories
+from picoquant.data.readers.reader import TrainReader
 from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
@@ -43,12 +45,25 @@ def _inputs(context: Context) -> dict[str, Any]:
         "pretrain_weights": plan.pretrain_weights,
         "images": datasets.identity(context, "TrainDataset"),
         "evaluated on": datasets.identity(context, "EvalDataset"),
+        **_order_of_classes(context),
     }
+
+
+def _order_of_classes(context: Context) -> dict[str, Any]:
+    """The classes, where their order is not that of their ids: classes were once numbered by these."""
+    settings = datasets.settings_of(context, "TrainDataset")
+    if settings.format != "coco" or not settings.annotation_file.is_file():
+        return {}
+    found = peek_categories(settings.annotation_file) or []
+    numbers = [number for number, _ in found if isinstance(number, (int, float))]
+    in_order = len(numbers) == len(found) and numbers == sorted(numbers)
+    return {} if in_order else {"classes": [name for _, name in found]}
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     call_helpers(context.device, True)
-    return _train(context, keep).write(out)
+    metrics = _train(context, keep).write(out)
+    return {**metrics, "classes": list(datasets.load(context, "TrainDataset").class_names)}
 
 
 def _help(context: Context) -> None:
@@ -59,7 +74,6 @@ def _train(context: Context, keep: Path) -> Any:
     """This process's part of the training; its `TrainResult`."""
     import paddle
 
-    from picoquant.data.readers.reader import TrainReader
     from picoquant.detector.build import build_picodet
     from picoquant.training.loop import train
 

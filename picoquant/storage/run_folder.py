@@ -37,6 +37,27 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def stage_record(root: Path, stage: str) -> dict[str, Any]:
+    """The record of a stage in the `run.json` of a folder; empty if there is none.
+
+    Raises: `UserError` when the file is damaged.
+    """
+    return dict(_read_manifest(Path(root) / MANIFEST)["stages"].get(stage, {}))
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The content of a `run.json`; without any stage if the file is missing."""
+    if not path.is_file():
+        return {"stages": {}}
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(record, dict) for record in manifest["stages"].values()):
+            return manifest
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise UserError(f"{path} is damaged; remove it (stages will run again) or choose another --save-dir")
+
+
 class RunFolder:
     """One run on disk.
 
@@ -53,19 +74,7 @@ class RunFolder:
             probe = self.root / f".writable.{os.getpid()}"
             probe.write_bytes(b"")
             probe.unlink()
-        self._manifest = self._read_manifest()
-
-    def _read_manifest(self) -> dict[str, Any]:
-        path = self.root / MANIFEST
-        if not path.is_file():
-            return {"stages": {}}
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            if all(isinstance(record, dict) for record in manifest["stages"].values()):
-                return manifest
-        except (ValueError, KeyError, TypeError, AttributeError):
-            pass
-        raise UserError(f"{path} is damaged; remove it (stages will run again) or choose another --save-dir")
+        self._manifest = _read_manifest(self.root / MANIFEST)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -68,13 +68,13 @@ def _cosine(decay: CosineDecay, base: float, step: int, steps_per_epoch: int, wa
 
 
 def by_linear_rule(settings: TrainSettings, batch_size: int, devices: int) -> TrainSettings:
-    """The settings with the rate for these devices; the log says the rate and why.
+    """The settings with their learning rates scaled for these devices; the rate is logged.
 
     Args:
-        settings: with `reference_batch`, the images of an update that its rates are meant for; without
-            it the rates stay.
-        batch_size: images of a step on one device.
-        devices: how many.
+        settings: `reference_batch` is the number of images per update that its rates are meant for; with
+            None the rates are not changed.
+        batch_size: images per step on one device.
+        devices: number of devices.
     """
     images = batch_size * devices * settings.accumulate_steps
     base, reference = settings.learning_rate.base_lr, settings.reference_batch
@@ -96,12 +96,12 @@ def by_linear_rule(settings: TrainSettings, batch_size: int, devices: int) -> Tr
 
 
 def hint_at_reference(images: int, base_lr: float, published: tuple[float, int] | None) -> None:
-    """Say so when a published rate is used with far fewer images than it is meant for.
+    """Log a warning when a published rate is used with at most half of the images it is meant for.
 
     Args:
-        images: of an update.
-        base_lr: the configuration's.
-        published: rate and `TrainReader.batch_size` of the published configuration, where there is one.
+        images: number of images per update.
+        base_lr: the configuration's learning rate.
+        published: rate and `TrainReader.batch_size` of the published configuration; None if there is none.
     """
     if published is None or base_lr != published[0]:
         return

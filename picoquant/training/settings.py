@@ -147,7 +147,7 @@ class LearningRate:
     """`LearningRate`: the base rate and how it changes.
 
     Attributes:
-        base_lr: for the batch size of the training; `linear_rule` scales it beforehand.
+        base_lr: for the batch size of the training; `schedule.by_linear_rule` scales it.
         schedulers: one decay, and one warm-up or none, in any order.
     """
 

@@ -1,4 +1,4 @@
-"""What the log of another program says was wrong."""
+"""Find the cause of a failure in the output of another program."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _NOISE = re.compile(
 
 
 def blame(text: str) -> str:
-    """The one message of a program's output that says what was wrong; empty when there is none.
+    """The one message of a program's output that names the cause of its failure; empty if there is none.
 
-    A fatal line of the log counts most, then an error line, then the last line of all.
+    The first fatal line of the log is preferred, then the last error line, then the last line of other text.
     """
     by_level: dict[str, list[str]] = {"F": [], "E": []}
     plain = []
@@ -26,7 +26,7 @@ def blame(text: str) -> str:
             by_level[logged.group(1)].append(logged.group(2).strip())
         elif not logged and line.strip() and not _NOISE.search(line):
             plain.append(line.strip())
-    # Fatal: the first is the cause, what follows is its echo while the program goes down.
+    # The first fatal line is the cause; those after it follow from it while the program ends.
     for message in by_level["F"][:1] + by_level["E"][-1:] + plain[-1:]:
         if message:
             return message

@@ -1,7 +1,7 @@
-"""The processes beside the first of a group (`paddle.distributed.launch`), which help it in one stage.
+"""The processes of other ranks than 0 (`paddle.distributed.launch`), which take part in a stage only.
 
-The first process owns the run folder: it checks the data, and generates it where that was asked for, finds out
-whether the stage is needed, and writes. The others wait for its call, and write nothing.
+Rank 0 owns the run folder: it checks the data, or generates it where requested, determines whether the stage
+is needed, and writes. The others wait for its call, and write nothing.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ LOG = logging.getLogger("picoquant")
 
 
 def call_helpers(device: str, needed: bool) -> None:
-    """Tell the other processes, if there are any, whether there is something to do.
+    """Called by rank 0: send the other processes, if there are any, whether the stage is needed.
 
     Args:
         device: `cpu`, `gpu` or `gpu:0,1`.
-        needed: whether the other processes have something to do.
+        needed: whether the stage is needed.
     """
     if rank_and_world()[1] == 1:
         return
@@ -31,7 +31,12 @@ def call_helpers(device: str, needed: bool) -> None:
 
 
 def called(device: str) -> bool:
-    """Wait for the first process's call; whether there is something to do. From now on only warnings are logged."""
+    """Called by the other ranks: wait for the call of rank 0.
+
+    From then on this process logs warnings only.
+
+    Returns: whether the stage is needed.
+    """
     from picoquant.utils.process_group import Group
 
     LOG.setLevel(max(LOG.level, logging.WARNING))

@@ -1,6 +1,6 @@
-"""A worker's side of `worker.Worker`: answers questions until there are no more.
+"""The worker process of `worker.Worker`: answers questions until its stdin is closed.
 
-It is started as a script by any Python from 3.8 on, so it imports the standard library alone.
+It is run as a script by any Python from 3.8 on, so it imports only the standard library.
 """
 
 import os
@@ -14,10 +14,10 @@ PROTOCOL = 5  # of pickle: every Python from 3.8 on has it
 
 def main(script, arguments):
     """Answer with what the script's function `answerer(*arguments)` returns."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides; it closes our stdin
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent handles them, and closes our stdin
         signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not come between the answers
+    os.dup2(2, 1)  # text that libraries print must not get between the answers
     answer = runpy.run_path(script)["answerer"](*arguments)
     while True:
         try:
@@ -28,10 +28,10 @@ def main(script, arguments):
         try:
             pickle.dump(found, answers, PROTOCOL)
             answers.flush()
-        except BrokenPipeError:  # nobody waits for it any more
+        except BrokenPipeError:  # the parent has ended
             return
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # this folder, whose modules have names that others may have, too
+    del sys.path[0]  # this folder: its modules could hide others of the same names
     main(sys.argv[1], sys.argv[2:])

@@ -1,4 +1,4 @@
-"""Ask another process: one question, one answer, both pickled, over its stdin and stdout."""
+"""A process that answers questions, one at a time, both pickled, over its stdin and stdout."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from picoquant.errors import ToolError
 from picoquant.utils import serve
 from picoquant.utils.subprocesses import Outcome
 
-_PATIENCE = 60.0  # seconds that a worker gets to end before it is killed
+_PATIENCE = 60.0  # seconds in which a worker has to end before it is killed
 
 
 class WorkerEnded(Exception):  # noqa: N818  what happened, not yet anybody's error
     """A worker ended instead of answering.
 
     Attributes:
-        outcome: how, and what it wrote to stderr where that was kept.
+        outcome: how it ended, and its stderr if that was kept.
     """
 
     def __init__(self, outcome: Outcome) -> None:
@@ -30,19 +30,19 @@ class WorkerEnded(Exception):  # noqa: N818  what happened, not yet anybody's er
 
 
 class Worker:
-    """A process that starts when first asked and ends with this object or this process.
+    """A worker process, started by the first question.
 
-    It ends when its stdin is closed, so also when this process is killed. In another Python than ours question and
-    answer are of Python's own types.
+    It ends when its stdin is closed, by `close` or because this process ends or is killed. If it runs in
+    another Python than this one, questions and answers must consist of Python's built-in types.
 
     Args:
-        script: a file with a function `answerer`, which returns the function that answers a question; an exception
-            of that one ends the worker.
-        arguments: of `answerer`, texts.
+        script: a file with a function `answerer`, which returns the function that answers a question; an
+            exception in that function ends the worker.
+        arguments: strings passed to `answerer`.
         python: the interpreter, 3.8 or later.
-        environment: its variables.
-        cwd: its working folder; None: ours.
-        keep_stderr: keep what it writes there for `WorkerEnded`; otherwise it is written to our own stderr.
+        environment: its environment variables.
+        cwd: its working folder; None: that of this process.
+        keep_stderr: keep its stderr for `WorkerEnded`; otherwise it is written to this process's stderr.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Worker:
         try:
             pickle.dump(question, self._process.stdin, serve.PROTOCOL)
             self._process.stdin.flush()
-            return pickle.load(self._process.stdout)  # our own worker's words
+            return pickle.load(self._process.stdout)  # trusted: written by our own worker
         except (BrokenPipeError, EOFError, pickle.UnpicklingError) as error:
             raise WorkerEnded(self._outcome()) from error
 
@@ -125,7 +125,7 @@ class Worker:
 
 
 def _end(process: subprocess.Popen) -> int:
-    """Wait for a process that has nothing to do any more; its exit code."""
+    """Wait for a process to end, killing it after `_PATIENCE` seconds; returns its exit code."""
     try:
         return process.wait(_PATIENCE)
     except subprocess.TimeoutExpired:

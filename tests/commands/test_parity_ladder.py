@@ -122,23 +122,23 @@ def test_usage(run_dir, tmp_path):
     assert "--ladder is of a run" in refusal(nothing)
 
 
-def rung(name, mean, change=None, after=""):
+def step(name, mean, change=None, after=""):
     metrics = {"mAP": mean, "AP50": mean, "AP75": mean}
     paired = None if change is None else Paired(change, change - 0.004, change + 0.004, 1000, ())
     return ParityStep(name, name, after, Evaluation(metrics, {}, [], 9, 1.0), paired)
 
 
 def test_only_a_loss_above_the_stated_one_breaks():
-    rungs = (
-        rung("a", 0.4),
-        rung("b", 0.39, -0.01, "a"),
-        rung("c", 0.375, -0.0151, "b"),
-        rung("d", 0.5, 0.12, "c"),
+    steps = (
+        step("a", 0.4),
+        step("b", 0.39, -0.01, "a"),
+        step("c", 0.375, -0.0151, "b"),
+        step("d", 0.5, 0.12, "c"),
     )
-    ladder = Ladder(rungs, 0.015, 9)
+    ladder = Ladder(steps, 0.015, 9)
     assert [one.name for one in ladder.broken] == ["c"] and ladder.conclusive
     assert ladder.verdict() == (
         "step c loses 0.0151 mAP against b (95 % interval -0.0191 to -0.0111; allowed: 0.015)"
     )
-    assert Ladder(rungs, 0.02, 9).verdict() == "no step loses more than 0.02 mAP"
-    assert "has no more than that to lose" in Ladder(rungs, 0.4, 9).verdict()
+    assert Ladder(steps, 0.02, 9).verdict() == "no step loses more than 0.02 mAP"
+    assert "has no more than that to lose" in Ladder(steps, 0.4, 9).verdict()

@@ -89,7 +89,7 @@ def check_by_hand(found, dataset, tmp_path):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    found.write_detections(tmp_path / "detections.json")
+    found.write_detections(tmp_path / "detections.json", dataset)
     assert json.loads((tmp_path / "detections.json").read_text()) == found.detections
     coco = COCO(str(dataset.annotation_file))
     evaluation = COCOeval(coco, coco.loadRes(str(tmp_path / "detections.json")), "bbox")

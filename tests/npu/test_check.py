@@ -183,7 +183,7 @@ def test_command(run):
 
 def test_own_profile_that_the_run_was_made_for(run, tmp_path):
     """A profile beside the recipe is found by its name: the run's own configuration says where it is."""
-    from picoquant.stages.target_rules import target_of_run
+    from picoquant.config.target_rules import target_of_run
     from picoquant.yaml_files.locate import shipped
 
     profile = tmp_path / "my_board.yaml"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -52,6 +55,48 @@ def test_reads_paddledetections_file(tmp_path):
     assert (config.interp, config.keep_ratio, config.is_scale) == (2, False, True)
     assert (config.mean, config.std) == ((0, 0, 0), (1, 1, 1))
     assert config.strides == (8, 16, 32, 64) and config.arch == "GFL"
+
+
+def paddlex() -> str:
+    """What PaddleX 3 writes beside inference.pdmodel: keys of its own, too, here with another mean."""
+    values = yaml.safe_load(PADDLEDETECTION)
+    values["Preprocess"][1].update(mean=[0.485, 0.456, 0.406], norm_type="mean_std")
+    shapes = {"trt_dynamic_shapes": {"image": [[1, 3, 320, 416]]}}
+    own = {"Global": {"model_name": "PicoDet-S"}, "Hpi": {"backend_configs": {"paddle_infer": shapes}}}
+    return yaml.safe_dump({**own, **values})
+
+
+def test_reads_paddlexs_file_as_paddledetections(tmp_path):
+    (tmp_path / "inference.yml").write_text(paddlex())
+    config = read_infer_config(tmp_path)
+    assert config.mean == (0.485, 0.456, 0.406)
+    (tmp_path / "infer_cfg.yml").write_text(PADDLEDETECTION)
+    assert replace(config, mean=(0.0, 0.0, 0.0)) == read_infer_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "used"),
+    [
+        ("model.pdmodel", "infer_cfg.yml"),
+        ("inference.pdmodel", "inference.yml"),
+        ("inference.onnx", "inference.yml"),
+        ("picodet.onnx", "infer_cfg.yml"),
+        ("", "infer_cfg.yml"),
+    ],
+)
+def test_of_two_files_the_models_own_is_used_and_said(tmp_path, caplog, model, used):
+    (tmp_path / "inference.yml").write_text(paddlex())
+    (tmp_path / "infer_cfg.yml").write_text(PADDLEDETECTION)
+    with caplog.at_level(logging.INFO, "picoquant"):
+        config = read_infer_config(tmp_path, model)
+    assert config.mean[0] == (0.485 if used == "inference.yml" else 0)
+    assert f"{tmp_path} holds both infer_cfg.yml and inference.yml: {used} is used" in caplog.text
+
+
+def test_what_is_wrong_in_paddlexs_file_is_named(tmp_path):
+    (tmp_path / "inference.yml").write_text("Global: {model_name: PicoDet-S}")
+    with pytest.raises(WeightsError, match="inference.yml: Preprocess is missing"):
+        read_infer_config(tmp_path)
 
 
 def test_writes_what_it_reads(tmp_path):

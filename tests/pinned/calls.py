@@ -70,11 +70,11 @@ def command_lines(lines: list[list[str]]) -> list[dict[str, Any]]:
     return found
 
 
-def targets() -> dict[str, bool]:
-    """The shipped targets, and whether a target has integer rules."""
-    from picoquant.targets.profiles import known_targets, load_target
+def with_integer_rules(names: list[str]) -> list[str]:
+    """Those of some targets that the simulation computes for."""
+    from picoquant.targets.profiles import load_target
 
-    return {name: load_target(name).integer_rules is not None for name in known_targets()}
+    return [name for name in names if load_target(name).integer_rules is not None]
 
 
 def simulate(folder: str, names: list[str], image: str) -> dict[str, list[dict[str, Any]]]:
@@ -149,7 +149,7 @@ def _described(value: np.ndarray) -> dict[str, Any]:
 CALLS = {
     "help_texts": help_texts,
     "command_lines": command_lines,
-    "targets": targets,
+    "with_integer_rules": with_integer_rules,
     "simulate": simulate,
     "read_operators": read_operators,
 }

@@ -46,7 +46,7 @@ class OnnxPredictor:
 
     Attributes:
         input_names: what a feed must hold.
-        outputs: names and shapes, -1 for a size that may vary.
+        inputs, outputs: names and shapes, -1 for a size that may vary.
         path: the model's file.
 
     Args:
@@ -68,9 +68,10 @@ class OnnxPredictor:
             )
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             raise self._refusal(error) from error
-        self.input_names = tuple(item.name for item in self._session.get_inputs())
+        self.inputs = tuple((item.name, _shape(item.shape)) for item in self._session.get_inputs())
+        self.input_names = tuple(name for name, _ in self.inputs)
         self.outputs = tuple((item.name, _shape(item.shape)) for item in self._session.get_outputs())
-        first = _shape(self._session.get_inputs()[0].shape)
+        first = self.inputs[0][1]
         self._batch = first[0] if first else -1
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:

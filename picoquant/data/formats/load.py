@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from picoquant.data.dataset import Dataset, Record
-from picoquant.data.formats.coco import load_coco
-from picoquant.data.formats.voc import load_voc
+from picoquant.data.formats.coco import load_coco, peek_categories
+from picoquant.data.formats.voc import load_voc, read_label_list
 from picoquant.data.images import SUFFIXES
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import ConfigError, DataError
@@ -30,6 +30,20 @@ def load_dataset(settings: DatasetSettings, training: bool) -> Dataset:
             f"known: {', '.join(loaders)}"
         )
     return loaders[settings.format](settings, training)
+
+
+def class_names(settings: DatasetSettings) -> tuple[str, ...] | None:
+    """The names of a data set's classes, in their order, without reading its annotations.
+
+    Returns: None where they cannot be told so, or the files are not there.
+    """
+    if settings.format == "voc":
+        path = settings.label_file
+        return read_label_list(path, settings.section) if path is not None and path.is_file() else None
+    if settings.format == "coco" and settings.annotation_file.is_file():
+        found = peek_categories(settings.annotation_file)
+        return None if found is None else tuple(name for _, name in found)
+    return None
 
 
 def load_folder(settings: DatasetSettings) -> Dataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,18 +31,53 @@ def no_annotations(path: Path, section: str) -> DataError:
     )
 
 
-def clip(boxes: np.ndarray, limits: np.ndarray, counts: Counter) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [G, 4] clipped to 0 and `limits` ([G, 4] or [4]: width, height, width, height of the image),
+class Tally:
+    """What was repaired: how many of each kind, and the first."""
+
+    def __init__(self) -> None:
+        self.count: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, kind: str, chosen: np.ndarray, name: Callable[[int], str]) -> None:
+        """Count objects [M] bool; `name` calls one by its place."""
+        if chosen.any():
+            self.count[kind] += int(chosen.sum())
+            self._first.setdefault(kind, name(int(np.flatnonzero(chosen)[0])))
+
+    def example(self, kind: str) -> str:
+        """The first of a kind, for the end of a message."""
+        return f"; the first is {self._first[kind]}" if kind in self._first else ""
+
+
+def clip(
+    boxes: np.ndarray, limits: np.ndarray, tally: Tally, name: Callable[[int], str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [G, 4] clipped to 0 and `limits` ([G, 4]: width, height, width, height of the image),
     and [G] bool: which of them have area left.
 
-    How many were clipped and dropped is added to `counts`.
+    How many were clipped and dropped is added to `tally`, with the first of each.
     """
     clipped = np.clip(boxes, 0, limits)
     solid = (clipped[:, 2:] - clipped[:, :2] > SMALLEST_SIDE).all(axis=1)
     moved = np.abs(clipped - boxes).max(axis=1) > _WORTH_COUNTING
-    counts["dropped"] += int((~solid).sum())
-    counts["clipped"] += int((moved & solid).sum())
+    tally.add("dropped", ~solid, name)
+    tally.add("clipped", moved & solid, name)
     return clipped, solid
+
+
+def tell_crowds(section: str, crowds: np.ndarray, name: Callable[[int], str], what: str) -> None:
+    """Say how many objects [M] bool are crowds, which evaluation passes over; a warning where most are."""
+    if crowds.any():
+        level = logging.WARNING if 2 * crowds.sum() > len(crowds) else logging.INFO
+        LOG.log(
+            level,
+            "%s: %d of %d objects are %s, such as %s: not trained on, and neither found nor missed in evaluation",
+            section,
+            crowds.sum(),
+            len(crowds),
+            what,
+            name(int(np.flatnonzero(crowds)[0])),
+        )
 
 
 def check_files(settings: DatasetSettings, names: list[str], training: bool) -> set[str]:
@@ -102,20 +138,24 @@ def choose(
     return tuple(chosen), len(empty) - len(kept)
 
 
-def report(dataset: Dataset) -> None:
+def report(dataset: Dataset, tally: Tally) -> None:
     """Log what was loaded and what was repaired."""
     repairs, section = dataset.repairs, dataset.section
     boxes = sum(len(record.boxes) for record in dataset.records)
     LOG.info("%s: %d images, %d boxes, %d classes", section, len(dataset), boxes, dataset.num_classes)
     if repairs.clipped_boxes:
-        LOG.warning("%s: %d boxes outside their image, clipped", section, repairs.clipped_boxes)
+        first = tally.example("clipped")
+        LOG.warning("%s: %d boxes outside their image, clipped%s", section, repairs.clipped_boxes, first)
     if repairs.dropped_boxes:
-        LOG.warning("%s: %d boxes without area, dropped", section, repairs.dropped_boxes)
+        first = tally.example("dropped")
+        LOG.warning("%s: %d boxes without area, dropped%s", section, repairs.dropped_boxes, first)
     if repairs.empty_images:
+        crowds = repairs.crowd_images
         LOG.info(
-            "%s: %d images without objects left out (%s.allow_empty=true keeps them)",
+            "%s: %d images without objects left out%s (%s.allow_empty=true keeps them)",
             section,
             repairs.empty_images,
+            f", {crowds} of them with crowds alone" if crowds else "",
             section,
         )
     if repairs.missing:

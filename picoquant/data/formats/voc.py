@@ -6,7 +6,7 @@ Source of the rules: PaddleDetection, ppdet/data/source/voc.py.
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,7 +14,18 @@ from xml.etree import ElementTree
 import numpy as np
 
 from picoquant.data.dataset import Dataset, Record, Repairs
-from picoquant.data.formats.repair import LOG, check_files, choose, clip, no_annotations, report
+from picoquant.data.formats.boxes import RawBoxes, pixel_boxes
+from picoquant.data.formats.repair import (
+    LOG,
+    Tally,
+    check_files,
+    choose,
+    clip,
+    no_annotations,
+    report,
+    tell_crowds,
+)
+from picoquant.data.formats.sizes import compare_sizes, file_sizes
 from picoquant.data.images import SUFFIXES
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
@@ -63,27 +74,20 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
     annotations = [_read(Path(xml)) for _, xml in pairs]
     names = _class_names(settings, [Path(xml) for _, xml in pairs], annotations)
     class_of = {name: label for label, name in enumerate(names)}
-    counts: Counter = Counter()
-    records, empty = [], []
-    for number, ((image, xml), found) in enumerate(zip(pairs, annotations), start=1):
-        if image in missing:
-            continue
-        for name in found.names:
+    for (image, xml), found in zip(pairs, annotations):
+        for name in () if image in missing else found.names:
             if name not in class_of:
                 hint = suggestion(name, names)
                 raise DataError(f"{xml}: class {name} is not in {settings.label_file}{hint}; add it there")
-        boxes, solid = clip(found.boxes, np.array([found.width, found.height] * 2, np.float32), counts)
-        record = Record(
-            image_id=number,
-            path=os.path.join(settings.image_folder, image),
-            width=int(found.width),
-            height=int(found.height),
-            boxes=boxes[solid],
-            classes=np.array([class_of[name] for name in found.names], np.int32)[solid],
-            is_crowd=found.difficult[solid] & (not training),
-        )
-        (empty if record.is_crowd.all() else records).append(record)
+    tally, records, empty = Tally(), [], []
+    for (image, _), record in zip(pairs, _records(settings, pairs, annotations, class_of, training, tally)):
+        if image not in missing:
+            (empty if record.is_crowd.all() else records).append(record)
     chosen, left_out = choose(settings, records, empty, training)
+    crowds = sum(bool(len(record.boxes)) for record in empty) if left_out == len(empty) else 0
+    repairs = Repairs(
+        tally.count["clipped"], tally.count["dropped"], left_out, crowds, tuple(sorted(missing))
+    )
     dataset = Dataset(
         records=chosen,
         class_names=names,
@@ -91,10 +95,54 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
         section=settings.section,
         annotation_file=path,
         format="voc",
-        repairs=Repairs(counts["clipped"], counts["dropped"], left_out, tuple(sorted(missing))),
+        repairs=repairs,
     )
-    report(dataset)
+    report(dataset, tally)
     return dataset
+
+
+def _records(
+    settings: DatasetSettings,
+    pairs: list[tuple[str, str]],
+    annotations: list[_Annotation],
+    class_of: dict[str, int],
+    training: bool,
+    tally: Tally,
+) -> Iterator[Record]:
+    """The record of each image, its boxes read as `box_format` says, clipped, and dropped without area."""
+    paths = [os.path.join(settings.image_folder, image) for image, _ in pairs]
+    annotated = np.array([(found.width, found.height) for found in annotations], np.float64)
+    sizes = file_sizes(paths, annotated)
+    owner = np.repeat(np.arange(len(pairs)), [len(found.boxes) for found in annotations])
+    numbers = np.concatenate([np.zeros((0, 4)), *(found.boxes for found in annotations)])
+
+    def name(place: int) -> str:
+        within = place - int(np.searchsorted(owner, owner[place]))
+        return f"object {within + 1} of {pairs[owner[place]][1]}"
+
+    bounds = np.maximum(annotated, sizes)[owner]
+    raw = RawBoxes(numbers, sizes[owner], bounds, np.full(len(owner), np.nan), "xyxy", name)
+    boxes, _ = pixel_boxes(raw, settings)
+    compare_sizes(paths, annotated, sizes, owner, boxes, settings, name)
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).astype(np.float32)
+    difficult = np.concatenate([np.zeros(0, bool), *(found.difficult for found in annotations)])
+    if not training:
+        tell_crowds(settings.section, difficult, name, "marked difficult")
+    corners, solid = clip(corners, np.tile(sizes.astype(np.float32), 2)[owner], tally, name)
+    labels = np.array([class_of.get(name, -1) for found in annotations for name in found.names], np.int32)
+    owner, corners, labels, difficult = owner[solid], corners[solid], labels[solid], difficult[solid]
+    starts = np.searchsorted(owner, np.arange(len(pairs) + 1)).tolist()
+    for number in range(len(pairs)):
+        mine = slice(starts[number], starts[number + 1])
+        yield Record(
+            image_id=number + 1,
+            path=paths[number],
+            width=int(sizes[number, 0]),
+            height=int(sizes[number, 1]),
+            boxes=corners[mine],
+            classes=labels[mine],
+            is_crowd=difficult[mine] & (not training),
+        )
 
 
 def _lines(path: Path, key: str) -> list[str]:
@@ -152,7 +200,7 @@ def _read(path: Path) -> _Annotation:
         return _Annotation(
             width,
             height,
-            np.array(corners, np.float32).reshape(-1, 4),
+            np.array(corners, np.float64).reshape(-1, 4),
             tuple(o.find("name").text.strip() for o in objects),
             np.array([(o.findtext("difficult") or "0").strip() == "1" for o in objects], bool),
         )
@@ -169,10 +217,7 @@ def _class_names(
     if path is not None:
         if not path.is_file():
             raise DataError(f"no label list {path}; {settings.section}.label_list names it")
-        names = _lines(path, f"{settings.section}.label_list")
-        if not names or len(set(names)) < len(names):
-            raise DataError(f"label list {path} is empty or names a class twice; one class a line")
-        return tuple(names)
+        return read_label_list(path, settings.section)
     found = {name for annotation in annotations for name in annotation.names}
     if found <= set(VOC_CLASSES):
         return VOC_CLASSES
@@ -182,3 +227,14 @@ def _class_names(
         found.update(_read(other).names)
     LOG.info("%s: no label_list; classes are the names in the annotations, sorted", settings.section)
     return tuple(sorted(found))
+
+
+def read_label_list(path: Path, section: str) -> tuple[str, ...]:
+    """The class names of a `label_list`, one a line.
+
+    Raises: `DataError` when it is empty or names a class twice.
+    """
+    names = _lines(path, f"{section}.label_list")
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"label list {path} is empty or names a class twice; one class a line")
+    return tuple(names)

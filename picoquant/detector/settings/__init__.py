@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
-from picoquant.detector.settings.backbones import ESNet, LCNet, MobileNetV3, ResNet, ShuffleNetV2
+from picoquant.detector.settings.backbones import Backbone
 from picoquant.detector.settings.checks import whole
 from picoquant.detector.settings.heads import PicoFeat, PicoHead, PicoHeadV2
 from picoquant.detector.settings.necks import CSPPAN, LCPAN, PAN
@@ -37,28 +37,22 @@ __all__ = [
     "DIouLoss",
     "DetectorSettings",
     "DistributionFocalLoss",
-    "ESNet",
     "GIoULoss",
     "Head",
     "IouLoss",
-    "LCNet",
     "LCPAN",
-    "MobileNetV3",
     "Neck",
     "PAN",
     "PicoFeat",
     "PicoHead",
     "PicoHeadV2",
     "QualityFocalLoss",
-    "ResNet",
     "SIoULoss",
-    "ShuffleNetV2",
     "SimOTAAssigner",
     "TaskAlignedAssigner",
     "VarifocalLoss",
 ]
 
-Backbone = Union[LCNet, ShuffleNetV2, ESNet, MobileNetV3, ResNet]
 Neck = Union[CSPPAN, LCPAN, PAN]
 Head = Union[PicoHead, PicoHeadV2]
 

@@ -15,12 +15,12 @@ from picoquant.errors import DataError, PicoquantError
 from tests.data.coco_sets import annotation, coco_content, write_images, write_set
 
 
-def test_classes_are_numbered_by_category_id_gaps_or_not(tmp_path):
+def test_classes_are_numbered_in_the_order_of_the_file(tmp_path):
     dataset = load_coco(write_set(tmp_path), training=True)
-    # Categories 7 and 3 stand in the file in this order; by id 3 comes first.
-    assert dataset.category_ids == (3, 7)
-    assert dataset.class_names == ("three", "seven")
-    assert [record.classes.tolist() for record in dataset.records] == [[1]] * 4
+    # Categories 7 and 3 stand in the file in this order, which PaddleDetection numbers them by.
+    assert dataset.category_ids == (7, 3)
+    assert dataset.class_names == ("seven", "three")
+    assert [record.classes.tolist() for record in dataset.records] == [[0]] * 4
     # x, y, width, height = 10, 5, 20, 15
     assert dataset.records[0].boxes.tolist() == [[10, 5, 30, 20]]
     assert dataset.records[0].boxes.dtype == np.float32
@@ -189,7 +189,7 @@ def test_objects_keep_the_order_of_the_file(tmp_path):
         for number, image in ((5, 2), (6, 1), (7, 2))
     ]
     first, second = load_coco(write_set(tmp_path, 2, content), training=True).records
-    assert (first.image_id, first.boxes.tolist(), first.classes.tolist()) == (1, [[2, 2, 7, 7]], [1])
+    assert (first.image_id, first.boxes.tolist(), first.classes.tolist()) == (1, [[2, 2, 7, 7]], [0])
     assert second.boxes.tolist() == [[1, 1, 6, 6], [3, 3, 8, 8]]
     assert second.is_crowd.tolist() == [False, True]
 
@@ -209,8 +209,9 @@ def test_ground_truth_is_the_file(tmp_path):
 def test_ground_truth_reads_the_file_once(tmp_path):
     dataset = load_coco(write_set(tmp_path), training=False)
     (tmp_path / "instances.json").unlink()
-    assert dataset.ground_truth() is dataset.ground_truth()
-    assert len(replace(dataset, records=dataset.records[:1]).ground_truth()["images"]) == len(dataset)
+    first = replace(dataset, records=dataset.records[:1]).ground_truth()
+    assert [len(first[key]) for key in ("images", "annotations", "categories")] == [1, 1, 2]
+    assert len(dataset.ground_truth()["annotations"]) == 4
 
 
 def test_no_ground_truth_of_a_training_set(tmp_path):

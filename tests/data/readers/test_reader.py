@@ -206,7 +206,7 @@ def test_crowds_are_no_targets(tmp_path):
     )
     batch = next(TrainReader(dataset, settings, seed=0, workers=0).epoch(0))
     assert batch["pad_gt_mask"].sum(axis=1).tolist() == [[1], [1]]
-    assert batch["gt_class"][0].tolist() == [[1]]
+    assert batch["gt_class"][0].tolist() == [[0]]
 
 
 def test_boxes_follow_the_image_when_its_size_is_not_the_annotated_one(tmp_path, caplog):
@@ -214,7 +214,7 @@ def test_boxes_follow_the_image_when_its_size_is_not_the_annotated_one(tmp_path,
 
     content = coco_content(["0.png"], size=(100, 100))  # the file is 40 x 60
     content["annotations"] = [annotation(1, 1, 7, [50, 30, 40, 40]), annotation(2, 1, 7, [70, 0, 9, 9])]
-    dataset = load_coco(write_set(tmp_path, 1, content), training=True)
+    dataset = load_coco(write_set(tmp_path, 1, content, box_format="xywh"), training=True)
     settings = train_settings(
         sample_transforms=[{"Decode": {}}],
         batch_transforms=[*NORMALIZE],

@@ -8,9 +8,9 @@ import shutil
 import pytest
 import yaml
 
+from picoquant.config.target_rules import say_origin
 from picoquant.errors import ConfigError
 from picoquant.stages.plan import load_plan
-from picoquant.stages.target_rules import say_origin
 from picoquant.yaml_files.locate import shipped
 
 

@@ -76,11 +76,12 @@ def test_without_infer_cfg_the_configurations_size_is_named(run_dir):
 
 def test_an_onnx_file_of_another_size(run_dir, other_size, tmp_path):
     from picoquant.backends.onnx.export import write_onnx_form
+    from picoquant.backends.source import Source
     from picoquant.paddle_program.infer_config import write_infer_config
     from picoquant.paddle_program.model_folder import ModelFolder
 
     folder = ModelFolder.open(other_size)
-    write_onnx_form(folder, tmp_path / "model.onnx")
+    write_onnx_form(Source(folder), tmp_path / "model.onnx")
     write_infer_config(folder.config, tmp_path)
     refused = pytest.raises(WeightsError, match=f"model.onnx {SIZES}")
     with open_model(tmp_path / "model.onnx") as opened, refused, running(opened, "onnx"):

@@ -26,6 +26,7 @@ test-slow: env toolchain
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 env: $(VENV)/.ready
 

@@ -176,34 +176,30 @@ def paddledetection_pass(options: argparse.Namespace, folder: str) -> Callable[[
 
 def picoquant_pass(options: argparse.Namespace, folder: str) -> Callable[[], float]:
     """picoquant's evaluation of a training: network compiled for Paddle's inference runtime."""
-    from picoquant.config.data import reader_settings
-    from picoquant.config.detector import parse_detector
-    from picoquant.config.recipe import load_recipe
-    from picoquant.data.load import load_dataset
-    from picoquant.data.reader import EvalReader
+    from picoquant.backends.paddle.compiled import compiled_predictor
+    from picoquant.data.formats.load import load_dataset
     from picoquant.data.settings import DatasetSettings
-    from picoquant.evaluation.compiled import compiled_predictor
-    from picoquant.evaluation.evaluate import evaluate
     from picoquant.postprocess.decoder import Decoder
+    from picoquant.stages.evaluating import evaluate_model, evaluation_images
     from picoquant.stages.model import load_trained
+    from picoquant.stages.plan import load_plan
 
     changes = [
         f"Global.input_size=[{options.size},{options.size}]",
         f"EvalReader.batch_size={options.batch}",
     ]
-    recipe = load_recipe(options.config, changes)
+    plan = load_plan(options.config, changes)
     where = DatasetSettings(
         dataset_dir=options.dataset_dir, image_dir=options.image_dir, anno_path=options.anno
     )
     dataset = load_dataset(where, training=False)
-    model = load_trained(recipe, len(dataset.class_names), options.weights)
+    model = load_trained(plan, len(dataset.class_names), options.weights)
     predict = compiled_predictor(model, [options.size, options.size])
-    decoder = Decoder("boxes", parse_detector(recipe.document).head.nms)
-    settings = reader_settings(recipe, "EvalReader")
+    decoder = Decoder("boxes", plan.nms)
+    images = evaluation_images(dataset, plan.eval_reader, options.workers)
 
     def run() -> float:
-        with EvalReader(dataset, settings, options.workers) as reader:
-            return evaluate(predict, decoder, dataset, reader).metrics["mAP"]
+        return evaluate_model(predict, decoder, images).metrics["mAP"]
 
     return run
 

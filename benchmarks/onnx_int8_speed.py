@@ -60,11 +60,12 @@ def contenders(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
     """The models by name, FP32 first."""
     import onnx
 
-    from picoquant.export.model_folder import ModelFolder
-    from picoquant.packaging.onnx_float import paddle_to_onnx
-    from picoquant.packaging.onnx_int8 import make_onnx, write_onnx
-    from picoquant.packaging.program_edit import batch_of_one, read_params, write_program
-    from picoquant.packaging.quantised import read_quantised
+    from picoquant.backends.onnx.files import write_onnx
+    from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
+    from picoquant.backends.onnx.qdq import make_onnx
+    from picoquant.int8.files import open_network
+    from picoquant.paddle_program.edit import batch_of_one, write_program
+    from picoquant.paddle_program.model_folder import ModelFolder
 
     models = {}
     fp32 = ModelFolder.open(options.run / "export")
@@ -73,10 +74,9 @@ def contenders(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
     onnx.save(paddle_to_onnx(scratch / "fp32.pdmodel", fp32.params), models["FP32"])
 
     int8 = ModelFolder.open(options.run / "quantize")
-    program = batch_of_one(int8.model, int8.config.input_size)
-    quantised = read_quantised(program, read_params(program, int8.params), int8.model)
+    network = open_network(int8).for_one_image(int8.config.input_size, str(int8.model))
     models["picoquant"] = scratch / "picoquant.onnx"
-    write_onnx(make_onnx(quantised, int8.params), models["picoquant"])
+    write_onnx(make_onnx(network), models["picoquant"])
 
     models["ONNX Runtime's quantiser"] = scratch / "ort.onnx"
     quantise_by_onnxruntime(models["FP32"], models["ONNX Runtime's quantiser"], options, scratch)
@@ -91,7 +91,7 @@ def contenders(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
 
 def read_config(run: Path) -> Any:
     """How the run's images are prepared."""
-    from picoquant.export.infer_config import read_infer_config
+    from picoquant.paddle_program.infer_config import read_infer_config
 
     return read_infer_config(run / "export")
 
@@ -100,11 +100,11 @@ def images(folder: Path, size: Any, config: Any) -> Any:
     """The images of a folder as inputs `[1, 3, H, W]`."""
     import cv2
 
-    from picoquant.packaging.agreement import feed_of
+    from picoquant.paddle_program.network_input import feed_of_image
 
     for path in sorted(folder.glob("*.jpg")):
         picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        yield feed_of(cv2.resize(picture, tuple(size)[::-1]), ["image"], config)["image"]
+        yield feed_of_image(picture, config)["image"]
 
 
 def quantise_by_onnxruntime(fp32: Path, out: Path, options: argparse.Namespace, scratch: Path) -> None:
@@ -141,8 +141,8 @@ def export_by_paddle2onnx(folder: Path, out: Path, size: Any, scratch: Path) -> 
     """paddle2onnx's own export of the model with quantize_linear."""
     import sys
 
-    from picoquant.packaging.program_edit import batch_of_one, write_program
-    from picoquant.toolchain.processes import run_program
+    from picoquant.paddle_program.edit import batch_of_one, write_program
+    from picoquant.utils.subprocesses import run_program
 
     write_program(batch_of_one(folder / "model.pdmodel", size), scratch / "qdq.pdmodel")
     code = (

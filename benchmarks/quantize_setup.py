@@ -82,7 +82,7 @@ def export_script(options: argparse.Namespace) -> str:
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from picoquant import build_detector
-from picoquant.export.infer_config import InferConfig
+from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.export.paddle_export import export_model
 import numpy as np
 size = ({options.size}, {options.size})
@@ -116,11 +116,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     import numpy as np
 
     import picoquant  # noqa: F401  zlib before paddle
-    from picoquant.quantization.settings import (
-        DistillationSettings,
-        QatTrainSettings,
-        QuantAwareSettings,
-    )
+    from picoquant.int8.scheme import QuantAwareSettings
+    from picoquant.quantization.settings import DistillationSettings, QatTrainSettings
 
     sections = (
         DistillationSettings(),
@@ -158,16 +155,19 @@ def timed_steps(step: Callable[[], Any], steps: int, began: float) -> dict[str, 
 
 def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, steps: int) -> dict:
     """picoquant's set-up, and its steps with the teacher's part."""
-    from picoquant.export.infer_config import read_infer_config
-    from picoquant.quantization.session import quiet, static_session
+    from picoquant.paddle_program.infer_config import read_infer_config
+    from picoquant.paddle_program.static.session import quiet, static_session
 
     with quiet():
-        from picoquant.quantization.compressor import StudentFirstCompression
+        from picoquant.quantization.qat.learned_ranges.choose import range_strategy
+        from picoquant.quantization.qat.programs import StudentFirstCompression
+        from picoquant.quantization.settings import QuantizationSettings
     from picoquant.training.fast import tuned_cpu
 
     with tuned_cpu(), static_session(), quiet():
         config = read_infer_config(model)
-        built = StudentFirstCompression(model, model, folder / "work", config, *sections)
+        ranges = range_strategy(QuantizationSettings(), sections[1])
+        built = StudentFirstCompression(model, model, folder / "work", config, *sections, ranges)
         programs = built.build(lambda what: None)
 
         def step() -> float:

@@ -5,6 +5,8 @@
 import os
 import zlib  # noqa: F401
 
+from picoquant.version import __version__
+
 # OpenCV reads this when it is loaded: a file of a few bytes may claim a billion pixels, and get them.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
 
@@ -13,7 +15,6 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
 for _switch in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
     os.environ.setdefault(_switch, "1")
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "build_detector"]
 
 

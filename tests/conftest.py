@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import picoquant  # noqa: F401  zlib is loaded before paddle
+from tests.networks.fixtures import *  # noqa: F403  what several folders share
+from tests.processes import children
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,6 +21,13 @@ def log_as_imported():
     log.handlers = []
     log.setLevel(logging.NOTSET)
     log.propagate = True
+
+
+@pytest.fixture
+def started():
+    """The processes that the test has started and that run, by id."""
+    before = children()
+    return lambda: children() - before
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +42,8 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def opt():
     """Paddle Lite's opt; without it the test is skipped with what to do."""
+    from picoquant.backends.paddle_lite.toolchain import find_opt
     from picoquant.errors import ToolError
-    from picoquant.toolchain.lite import find_opt
 
     try:
         return find_opt()
@@ -45,7 +54,7 @@ def opt():
 @pytest.fixture(scope="session")
 def evaluated_run(tmp_path_factory):
     """A small run up to the evaluation, with what it said in stderr.txt; to be copied, not changed."""
-    from tests.commands import small_run
+    from tests.command_line import small_run
 
     folder = tmp_path_factory.mktemp("evaluated")
     done = small_run(folder, "evaluate")

@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.commands import SMALL, with_sets
+from tests.command_line import SMALL, with_sets
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,7 +48,7 @@ def hook(event, arguments):
 sys.addaudithook(hook)
 import picoquant
 import paddle, onnx, onnxruntime, pycocotools.coco, cv2
-from picoquant.quantization.session import quiet
+from picoquant.paddle_program.static.session import quiet
 with quiet():
     import paddleslim
 import paddle2onnx

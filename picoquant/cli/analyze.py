@@ -57,13 +57,13 @@ def analyze(
     Examples:  picoquant analyze --save-dir output/
                picoquant analyze --save-dir output/ --of fp32 --map 50
     """
-    from picoquant.pipeline.order import earlier_config
+    from picoquant.stages.order import earlier_config
 
     chosen = config or earlier_config(save_dir)  # what may be missing is found out before paddle is loaded
 
-    from picoquant.analysis.report import as_dict, text_table
-    from picoquant.stages.analyze import AnalyzeOptions
-    from picoquant.stages.analyze import analyze as run
+    from picoquant.commands.analyze import AnalyzeOptions
+    from picoquant.commands.analyze import analyze as run
+    from picoquant.quantization.analysis.report import as_dict, text_table
 
     texts = gather_overrides(overrides, more_overrides, input_size=input_size, model_dir=model_dir)
     options = AnalyzeOptions(kind, images, map_images or 0, top, Path(out) if out else None)

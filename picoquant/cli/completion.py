@@ -25,7 +25,7 @@ def targets_or_all(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def _named(kinds: tuple[str, ...], incomplete: str) -> list[CompletionItem]:
-    from picoquant.config.locate import shipped_names
+    from picoquant.yaml_files.locate import shipped_names
 
     names = (name for kind in kinds for name in shipped_names(kind) if name.startswith(incomplete))
     # Files first: the script for bash forgets the names that came before them.

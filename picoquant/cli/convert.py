@@ -50,15 +50,14 @@ def convert_weights(
 
 
 def _from_onnx(source, out, config, input_size, overrides, more_overrides) -> str:
-    from picoquant import build_detector
-    from picoquant.config.data import input_size as size_of
-    from picoquant.config.recipe import load_recipe
     from picoquant.convert.from_onnx import load_onnx
+    from picoquant.detector.build import build_picodet
     from picoquant.detector.weights import save_weights
+    from picoquant.stages.plan import load_plan
 
-    recipe = load_recipe(config, gather_overrides(overrides, more_overrides, input_size=input_size))
-    model = build_detector(recipe.document)
-    report = load_onnx(model, Path(source), size_of(recipe))
+    plan = load_plan(config, gather_overrides(overrides, more_overrides, input_size=input_size))
+    model = build_picodet(plan.detector)
+    report = load_onnx(model, Path(source), plan.input_size)
     save_weights(model, out)
     folded = f", {report.folded} with their batch-norm folded in" if report.folded else ""
     return (

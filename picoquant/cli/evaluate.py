@@ -6,8 +6,10 @@ import json
 
 import click
 
+from picoquant.backends.base import Machine
 from picoquant.cli import completion, console
 from picoquant.cli.options import backend_option, common_options, gather_overrides
+from picoquant.errors import PicoquantError
 
 
 @click.command("eval")
@@ -96,8 +98,7 @@ def evaluate(
         )
         return
     if backends or models or targets:
-        from picoquant.runtimes.backends import Machine
-        from picoquant.stages.backends import evaluate_backends
+        from picoquant.commands.compare_runtimes import evaluate_backends
 
         machine = Machine(threads, device, opt)
         chosen = backends or ("paddle",)
@@ -115,7 +116,7 @@ def evaluate(
             raise click.UsageError("--config is needed: it says which data set to evaluate on")
         results = evaluate_alone(config, texts, device, save_dir)
     else:
-        from picoquant.pipeline.order import run_recipe
+        from picoquant.stages.order import run_recipe
 
         run = run_recipe(
             config, save_dir, texts, "evaluate", "evaluate", device, force, opt, console.log_to_file
@@ -126,9 +127,7 @@ def evaluate(
 
 
 def _ladder(config, texts, save_dir, machine, images, targets, max_loss, as_json, others) -> None:
-    from picoquant.errors import PicoquantError
-    from picoquant.runtimes.backends import Machine
-    from picoquant.stages.ladder import MAX_LOSS, evaluate_ladder
+    from picoquant.commands.parity_ladder import MAX_LOSS, evaluate_ladder
 
     if others:
         raise click.UsageError("--ladder takes the run's own steps: leave --backend and --model out")

@@ -34,14 +34,13 @@ def info(
     \b
     Example:  picoquant info --config picodet_s_416_coco_npu.yml --input-size 320
     """
-    from picoquant.config.data import input_size as size_of
-    from picoquant.config.detector import load_detector
-    from picoquant.config.recipe import load_recipe
+    from picoquant.detector.build import build_picodet
+    from picoquant.stages.plan import load_plan
     from picoquant.summary.summarise import summarise
     from picoquant.summary.table import text_table
 
-    recipe = load_recipe(config, gather_overrides(overrides, more_overrides, input_size=input_size))
-    summary = summarise(load_detector(recipe.document), size_of(recipe))
+    plan = load_plan(config, gather_overrides(overrides, more_overrides, input_size=input_size))
+    summary = summarise(build_picodet(plan.detector), plan.input_size)
     if as_json:
         click.echo(json.dumps({"config": config, **summary.as_dict()}, indent=2))
     else:

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from picoquant import __version__
 from picoquant.cli import console
 from picoquant.cli.analyze import analyze
 from picoquant.cli.benchmark import benchmark
@@ -24,6 +23,7 @@ from picoquant.cli.report import report
 from picoquant.cli.tree import finish
 from picoquant.cli.verify import verify
 from picoquant.errors import UserError
+from picoquant.version import __version__
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -55,7 +55,7 @@ def _run(
     force: bool,
     opt: str | None,
 ) -> Any:
-    from picoquant.pipeline.order import run_recipe
+    from picoquant.stages.order import run_recipe
 
     return run_recipe(
         config, save_dir, overrides, first=first, last=last, device=device, force=force, opt=opt,
@@ -101,7 +101,7 @@ def run(
     texts = gather_overrides(overrides, more_overrides, input_size=input_size, target=_targets(target))
     _run(first, last, config, save_dir, texts, device, force, opt)
     if with_report:
-        from picoquant.stages.report import report as write_report
+        from picoquant.commands.report import report as write_report
 
         console.LOG.info("report: %s", write_report(save_dir, opt=opt))
     elif last in (None, "evaluate", "package"):
@@ -172,7 +172,7 @@ def doctor(save_dir: str, as_json: bool) -> None:
     \b
     Example:  picoquant doctor
     """
-    from picoquant.toolchain.doctor import checks
+    from picoquant.commands.doctor import checks
 
     found = checks(save_dir)
     if as_json:
@@ -217,9 +217,9 @@ def install(python: str | None) -> None:
     \b
     Example:  picoquant toolchain install
     """
-    from picoquant.toolchain.lite import install_lite
+    from picoquant.backends.paddle_lite import toolchain as paddle_lite
 
-    click.echo(install_lite(python=python))
+    click.echo(paddle_lite.install(python))
 
 
 finish(cli)

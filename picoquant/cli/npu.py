@@ -23,8 +23,8 @@ def targets(ctx: click.Context, as_json: bool) -> None:
         return
     from dataclasses import asdict
 
-    from picoquant.packaging.target_table import listing
-    from picoquant.packaging.targets import known_targets, load_target
+    from picoquant.targets.profiles import known_targets, load_target
+    from picoquant.targets.table import listing
 
     loaded = [load_target(name) for name in known_targets()]
     if as_json:
@@ -44,8 +44,8 @@ def show(name: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from picoquant.packaging.target_table import described
-    from picoquant.packaging.targets import load_target
+    from picoquant.targets.profiles import load_target
+    from picoquant.targets.table import described
 
     target = load_target(name)
     click.echo(json.dumps(asdict(target), indent=2) if as_json else described(target))
@@ -60,9 +60,9 @@ def refresh(names: tuple[str, ...], opt: str | None) -> None:
     \b
     Example:  picoquant targets refresh
     """
-    from picoquant.packaging.refresh import refresh_operators
-    from picoquant.packaging.targets import known_targets
-    from picoquant.toolchain.lite import find_opt
+    from picoquant.backends.paddle_lite.supported_operators import refresh_operators
+    from picoquant.backends.paddle_lite.toolchain import find_opt
+    from picoquant.targets.profiles import known_targets
 
     for line in refresh_operators(names or tuple(known_targets()), find_opt(opt)):
         click.echo(line)
@@ -98,11 +98,11 @@ def check(
     Examples:  picoquant check --target rv1126 --save-dir output/
                picoquant check --target rv1126 --model output/quantize --json
     """
+    from picoquant.backends.paddle_lite.toolchain import find_opt
+    from picoquant.commands.check import model_of, write_files
+    from picoquant.config.target_rules import target_of_run
     from picoquant.npu.check import check_model
-    from picoquant.npu.files import model_of, write_files
     from picoquant.npu.report import text_report
-    from picoquant.stages.target_rules import target_of_run
-    from picoquant.toolchain.lite import find_opt
 
     profile = target_of_run(target, save_dir)
     model = model_of(save_dir, model_dir)

@@ -7,11 +7,11 @@ from typing import Any, Callable
 
 import click
 
+from picoquant.backends.table import BACKENDS
 from picoquant.cli.completion import configs
 
 STAGES = ("train", "export", "quantize", "evaluate", "package")
-BACKENDS = ("dygraph", "paddle", "paddle-no-onednn", "onnx", "lite")
-RUNNABLE = BACKENDS[1:]  # all that need no configuration to build a network from
+RUNNABLE = tuple(BACKENDS)  # all that need no configuration to build a network from
 
 
 class InputSize(click.ParamType):
@@ -105,6 +105,6 @@ def backend_option(command: Callable) -> Callable:
         "--backend",
         "backends",
         multiple=True,
-        type=click.Choice((*BACKENDS, "all")),
+        type=click.Choice(("dygraph", *RUNNABLE, "all")),
         help="Runtime (repeatable); all: those that can run.",
     )(command)

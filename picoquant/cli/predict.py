@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from picoquant.backends.base import Machine
 from picoquant.cli.options import RUNNABLE
+from picoquant.errors import UserError
 
 
 @click.command()
@@ -55,10 +57,10 @@ def predict(
     found = places.find(sources)
     path = model or model_of_run(save_dir)  # what may be missing is found out before OpenCV is loaded
 
-    from picoquant.files import disk_errors
+    from picoquant.packaging.open_model import open_model
     from picoquant.prediction import predict as library
-    from picoquant.runtimes.backends import Machine, running
-    from picoquant.runtimes.model import open_model
+    from picoquant.runtimes.backends import running
+    from picoquant.storage.files import disk_errors
 
     folder = Path(out or Path(save_dir) / "predictions").expanduser()
     lines = Path(json_lines).expanduser() if json_lines else folder / "detections.jsonl"
@@ -92,8 +94,6 @@ def model_of_run(save_dir: str) -> str:
 
     Raises: `UserError` when it has neither.
     """
-    from picoquant.errors import UserError
-
     for stage in ("quantize", "export"):
         if (Path(save_dir).expanduser() / stage).is_dir():
             return str(Path(save_dir).expanduser() / stage)

@@ -33,8 +33,8 @@ def report(save_dir, threshold, images, out, opt, overrides, more_overrides):
     Examples:  picoquant report --save-dir output/
                picoquant report --save-dir output/ --set EvalDataset.dataset_dir=/where/they/are/now
     """
-    from picoquant.stages.report import ReportOptions
-    from picoquant.stages.report import report as run
+    from picoquant.commands.report import ReportOptions
+    from picoquant.commands.report import report as run
 
     texts = gather_overrides(overrides, more_overrides)
     options = ReportOptions(threshold, images, Path(out).expanduser() if out else None)

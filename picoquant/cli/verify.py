@@ -6,7 +6,8 @@ import json
 
 import click
 
-from picoquant.errors import PicoquantError, ToolError
+from picoquant.backends.base import Machine
+from picoquant.errors import PicoquantError
 
 
 @click.command()
@@ -23,16 +24,12 @@ def verify(package: str, opt: str | None, as_json: bool) -> None:
     """
     from pathlib import Path
 
+    from picoquant.backends.paddle_lite.toolchain import find_opt
     from picoquant.packaging.verify import verify as verify_package
-    from picoquant.toolchain.lite import find_opt
 
-    try:
-        tool = find_opt(opt)
-    except ToolError:
-        if opt:
-            raise
-        tool = None  # said by the check that needs it
-    result = verify_package(Path(package), tool)
+    if opt:
+        find_opt(opt)  # what is named is used or refused; what is not there its check says
+    result = verify_package(Path(package), Machine(threads=1, opt=opt))
     if as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     else:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
 from picoquant.config.recipe import Recipe
-from picoquant.config.yaml_files import Tagged
+from picoquant.config.sections import network_size
 from picoquant.data.input_size import with_input_size
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import ConfigError
+from picoquant.yaml_files.load import Tagged
 
 
 def dataset_settings(recipe: Recipe, section: str) -> DatasetSettings:
@@ -48,28 +50,74 @@ def _without_targets(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "batch_transforms": kept}
 
 
-def input_size(recipe: Recipe) -> tuple[int, int]:
-    """Height and width of the network's input: `Global.input_size`, or what EvalReader resizes to.
+def resized_to(reader: ReaderSettings) -> tuple[int, int]:
+    """Height and width, pixels, that EvalReader resizes to.
 
-    Raises: `ConfigError` when neither says it.
+    Raises: `ConfigError` when it does not resize.
     """
-    if recipe.common.input_size:
-        return recipe.common.input_size
-    resize = _transform(reader_settings(recipe, "EvalReader"), "Resize")
-    if resize is None:
+    size = _resize_of(reader)
+    if size is None:
         raise ConfigError("EvalReader.sample_transforms has no Resize; set Global.input_size=[height,width]")
+    return size
+
+
+def _resize_of(reader: ReaderSettings) -> tuple[int, int] | None:
+    resize = _transform(reader, "Resize")
+    if resize is None:
+        return None
     target = resize.params.get("target_size")
     height, width = [target, target] if isinstance(target, int) else target
     return int(height), int(width)
 
 
-def preprocessing(recipe: Recipe) -> dict[str, Any]:
+_IMAGE_SHAPE = "TestReader.inputs_def.image_shape"
+
+
+def export_size(recipe: Recipe, reader: ReaderSettings) -> tuple[tuple[int, int], str]:
+    """Height and width that a network is exported for, and one line that says which of several sizes that is.
+
+    First counts `Global.input_size`, then `TestReader.inputs_def.image_shape` (by which PaddleDetection sets the size
+    of an export), then what EvalReader resizes to. The line is empty where all that are there are the same.
+
+    Args:
+        recipe: with the first two.
+        reader: EvalReader's settings.
+
+    Raises: `ConfigError` when none says it, or the network cannot have such an input.
+    """
+    common, shape = recipe.common.input_size, _image_shape(recipe)
+    found = {"Global.input_size": common, _IMAGE_SHAPE: shape}
+    if common is None:
+        found["EvalReader's Resize"] = resized_to(reader) if shape is None else _resize_of(reader)
+    (source, size), *others = ((source, size) for source, size in found.items() if size is not None)
+    differ = ", ".join(f"{other} says {h}x{w}" for other, (h, w) in others if (h, w) != size)
+    return size, f"input of {size[0]}x{size[1]} (height x width), from {source}; {differ}" if differ else ""
+
+
+def _image_shape(recipe: Recipe) -> tuple[int, int] | None:
+    """`[3, height, width]`, or the same behind a batch size; -1 or null: any, which settles nothing."""
+    values: Any = recipe.document
+    for key in _IMAGE_SHAPE.split("."):
+        values = values.get(key) if isinstance(values, dict) else None
+    if values is None:
+        return None
+    if not isinstance(values, (list, tuple)) or len(values) not in (3, 4) or values[-3] not in (3, -1, None):
+        raise ConfigError(
+            f"{_IMAGE_SHAPE}: expected [3, height, width] or [1, 3, height, width], found {values!r}"
+        )
+    if all(side in (-1, None) for side in values[-2:]):
+        return None
+    return network_size(values[-2:], _IMAGE_SHAPE)
+
+
+def preprocessing(reader: ReaderSettings, input_size: tuple[int, int]) -> dict[str, Any]:
     """How EvalReader makes the network's input, as fields of `picoquant.export.InferConfig`.
 
-    Raises: `ConfigError` when an export could not describe it.
+    Args:
+        reader: EvalReader's settings.
+        input_size: height and width of the network's input, pixels.
     """
-    reader = reader_settings(recipe, "EvalReader")
-    found: dict[str, Any] = {"input_size": input_size(recipe)}
+    found: dict[str, Any] = {"input_size": input_size}
     resize = _transform(reader, "Resize")
     if resize is not None:
         found["interp"] = int(resize.params.get("interp", 1))
@@ -105,9 +153,10 @@ def with_model_preprocessing(reader: ReaderSettings, config: Any) -> ReaderSetti
 
 
 def workers(recipe: Recipe) -> int:
-    """`worker_num`, but not more processes than the machine has cores."""
-    import os
+    """`worker_num`, but not more processes than the machine has cores.
 
+    Raises: `ConfigError` when it is no count.
+    """
     wanted = recipe.document.get("worker_num", 2)
     if not isinstance(wanted, int) or wanted < 0:
         raise ConfigError(f"worker_num: expected a whole number from 0, found {wanted!r}")

@@ -10,57 +10,20 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Union
 
-from picoquant.config.nearest import suggestion, unknown_key
+from picoquant.config.components import BACKBONES, HEADS, NECKS, PARTS, Components
 from picoquant.detector import settings as s
+from picoquant.detector.settings import backbones
 from picoquant.errors import ConfigError
 from picoquant.postprocess.settings import NmsSettings
+from picoquant.utils.suggest import suggestion, unknown_key
+from picoquant.yaml_files.load import load_detection_config
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from picoquant.detector.picodet import PicoDet
 
-Components = Mapping[str, type]
-
 _ARCHITECTURES = ("PicoDet", "GFL")  # GFL: what files of August 2021 call it
-
-_BACKBONES: Components = {
-    "LCNet": s.LCNet,
-    "ESNet": s.ESNet,
-    "ShuffleNetV2": s.ShuffleNetV2,
-    "MobileNetV3": s.MobileNetV3,
-    "ResNet": s.ResNet,
-}
-_NECKS: Components = {"CSPPAN": s.CSPPAN, "LCPAN": s.LCPAN, "PAN": s.PAN}
-_HEADS: Components = {"PicoHead": s.PicoHead, "PicoHeadV2": s.PicoHeadV2}
-_BOX_LOSSES: Components = {
-    "GIoULoss": s.GIoULoss,
-    "SIoULoss": s.SIoULoss,
-    "DIouLoss": s.DIouLoss,
-    "IouLoss": s.IouLoss,
-}
-
-_COMMON_PARTS: Mapping[str, Components] = {
-    "conv_feat": {"PicoFeat": s.PicoFeat},
-    "loss_dfl": {"DistributionFocalLoss": s.DistributionFocalLoss},
-    "loss_bbox": _BOX_LOSSES,
-    "nms": {"MultiClassNMS": NmsSettings},
-}
-
-# Head -> its keys that hold components -> what may stand there.
-_PARTS: Mapping[type, Mapping[str, Components]] = {
-    s.PicoHead: {
-        **_COMMON_PARTS,
-        "loss_class": {"VarifocalLoss": s.VarifocalLoss, "QualityFocalLoss": s.QualityFocalLoss},
-        "assigner": {"SimOTAAssigner": s.SimOTAAssigner, "ATSSAssigner": s.ATSSAssigner},
-    },
-    s.PicoHeadV2: {
-        **_COMMON_PARTS,
-        "loss_class": {"VarifocalLoss": s.VarifocalLoss},
-        "static_assigner": {"ATSSAssigner": s.ATSSAssigner},
-        "assigner": {"TaskAlignedAssigner": s.TaskAlignedAssigner},
-    },
-}
 
 # Keys without a meaning here: the classes and the input size come from elsewhere, and the others are
 # not read by PaddleDetection's PicoDet either.
@@ -69,8 +32,8 @@ _IGNORED = {
     s.PicoHeadV2: {"num_classes", "eval_size", "nms_pre"},
     s.ATSSAssigner: {"num_classes", "eps"},
     s.SimOTAAssigner: {"num_classes"},
-    s.MobileNetV3: {"extra_block_filters", "norm_type"},
-    s.ResNet: {"norm_type"},
+    backbones.MobileNetV3: {"extra_block_filters", "norm_type"},
+    backbones.ResNet: {"norm_type"},
     s.PAN: {"end_level"},
 }
 
@@ -79,8 +42,8 @@ _ONLY: Mapping[type, Mapping[str, Any]] = {
     s.PicoHead: {"dgqp_module": None},
     s.PicoHeadV2: {"dgqp_module": None},
     s.PAN: {"start_level": 0, "norm_type": None},
-    s.MobileNetV3: {"with_extra_blocks": False},
-    s.ResNet: {"groups": 1, "base_width": 64, "dcn_v2_stages": [-1], "std_senet": False},
+    backbones.MobileNetV3: {"with_extra_blocks": False},
+    backbones.ResNet: {"groups": 1, "base_width": 64, "dcn_v2_stages": [-1], "std_senet": False},
     s.TaskAlignedAssigner: {"is_close_gt": False},
     NmsSettings: {
         "normalized": True,
@@ -127,9 +90,9 @@ def parse_detector(mapping: Mapping[str, Any], num_classes: int | None = None) -
         mapping = {**mapping, "PicoHead": _august_2021(mapping)}
     count = num_classes if num_classes is not None else mapping.get("num_classes", 80)
     return s.DetectorSettings(
-        backbone=_component(mapping, f"{architecture}.backbone", parts.get("backbone"), _BACKBONES),
-        neck=_component(mapping, f"{architecture}.neck", parts.get("neck"), _NECKS),
-        head=_component(mapping, f"{architecture}.head", parts.get("head", "PicoHead"), _HEADS),
+        backbone=_component(mapping, f"{architecture}.backbone", parts.get("backbone"), BACKBONES),
+        neck=_component(mapping, f"{architecture}.neck", parts.get("neck"), NECKS),
+        head=_component(mapping, f"{architecture}.head", parts.get("head", "PicoHead"), HEADS),
         num_classes=count,
     )
 
@@ -162,7 +125,6 @@ def load_detector(config: Union[str, Path, Mapping[str, Any]], num_classes: int 
 
     Raises: `ConfigError` when it does not describe a detector.
     """
-    from picoquant.config.yaml_files import load_detection_config
     from picoquant.detector.build import build_picodet
 
     mapping = config if isinstance(config, Mapping) else load_detection_config(str(config))
@@ -186,7 +148,7 @@ def _settings(mapping: Mapping[str, Any], name: str, values: Mapping[str, Any], 
     """`values` as settings of `kind`; the parts of a head are components themselves."""
     known = {field.name for field in fields(kind)}
     ignored, only = _IGNORED.get(kind, set()), _ONLY.get(kind, {})
-    parts = _PARTS.get(kind, {})
+    parts = PARTS.get(kind, {})
     arguments = dict(_DEFAULTS.get(kind, {}))
     for key, value in values.items():
         if key in ignored or key == "name":

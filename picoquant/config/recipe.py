@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from picoquant.config.locate import find, shipped, shipped_names
-from picoquant.config.nearest import unknown_key
-from picoquant.config.overrides import apply_overrides, check_keys, parse_override
-from picoquant.config.yaml_files import load_mapping, load_with_bases, merge
+from picoquant.config.schema import ACCEPTED, INSTEAD, schema, without_effect
+from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
 from picoquant.errors import ConfigError
+from picoquant.utils.suggest import unknown_key
+from picoquant.yaml_files.load import load_mapping, load_with_bases, merge
+from picoquant.yaml_files.locate import find, shipped, shipped_names
+from picoquant.yaml_files.overrides import apply_overrides, check_keys, parse_override
 
 LOG = logging.getLogger("picoquant")
 
@@ -26,124 +29,6 @@ RECIPE_SECTIONS = ("Global", "Distillation", "QuantAware", "TrainConfig", "Quant
 _FROM_READERS = ("eval_height", "eval_width", "eval_size")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class GlobalSettings:
-    """Section `Global`: what the stages share.
-
-    Attributes:
-        config: the detector's configuration, a path or a shipped name.
-        reader_config: PaddleDetection's name for a file with data sets and readers only.
-        weights: a file of trained weights; training is skipped.
-        model_dir: folder of an exported model; training and export are skipped.
-        model_filename, params_filename: names inside `model_dir`.
-        include_nms: whether `model_dir`'s model has NMS inside (checked against the model).
-        Evaluation: evaluate at the end.
-        input_size: `[height, width]` of the network's input, or None for the configuration's.
-        seed: of everything drawn at random.
-        allow_http: fetch `pretrain_weights` by http too, where anyone on the way can change it.
-    """
-
-    config: str | None = None
-    reader_config: str | None = None
-    weights: str | None = None
-    model_dir: str | None = None
-    model_filename: str = "model.pdmodel"
-    params_filename: str = "model.pdiparams"
-    include_nms: bool = True
-    Evaluation: bool = True
-    input_size: tuple[int, int] | None = None
-    seed: int = 0
-    allow_http: bool = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.allow_http, bool):
-            raise ConfigError(f"Global.allow_http: expected true or false, found {self.allow_http!r}")
-        if self.input_size is not None:
-            object.__setattr__(self, "input_size", _size(self.input_size))
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ConfigError(f"Global.seed: expected a whole number from 0, found {self.seed!r}")
-        if self.weights and self.model_dir:
-            raise ConfigError(
-                "Global.weights and Global.model_dir are both set; name the trained weights or the exported "
-                "model, and set the other to null"
-            )
-
-
-@dataclass(frozen=True)
-class PackageSettings:
-    """Section `Package`: for which boards.
-
-    Attributes:
-        target: a shipped NPU profile, a profile's path, or a list of them.
-    """
-
-    target: Any = "rv1126"
-
-
-@dataclass(frozen=True)
-class SyntheticSettings:
-    """Section `Synthetic`: a generated data set, instead of one on disk.
-
-    Attributes:
-        train_images, val_images: how many.
-        image_size: side of the square images, pixels.
-    """
-
-    train_images: int = 160
-    val_images: int = 160
-    image_size: int = 192
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"Synthetic.{field.name}: expected a whole number from 1, found {value!r}")
-
-
-@dataclass(frozen=True)
-class CalibrationSettings:
-    """A file of `calib/`: which images drive quantisation, and how.
-
-    Attributes:
-        images: `train` or `val`: the images of TrainDataset or EvalDataset.
-        files: a text file that names them, one a line; looked for beside the file of `calib/`, too. None: any.
-        count: how many of them; None for all. QAT is driven by these images, and ranges are measured on all of
-            them that fill batches; None: on 8 batches.
-        choose: which: the `first`, `random` ones, or `balanced`: random ones with all classes alike.
-        shuffle: use them in an order drawn with `seed`; false: in the data set's order.
-        seed: of what is drawn.
-        batch_size: images a step; None for the evaluation reader's.
-    """
-
-    images: str = "train"
-    files: str | None = None
-    count: int | None = None
-    choose: str = "first"
-    shuffle: bool = True
-    seed: int = 0
-    batch_size: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.images not in ("train", "val"):
-            raise ConfigError(f"Calibration.images: expected train or val, found {self.images!r}")
-        if self.choose not in ("first", "random", "balanced"):
-            raise ConfigError(
-                f"Calibration.choose: expected first, random or balanced, found {self.choose!r}"
-            )
-        if self.files is not None and not isinstance(self.files, str):
-            raise ConfigError(f"Calibration.files: expected the path of a text file, found {self.files!r}")
-        if not isinstance(self.shuffle, bool):
-            raise ConfigError(f"Calibration.shuffle: expected true or false, found {self.shuffle!r}")
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
-            raise ConfigError(f"Calibration.seed: expected a whole number from 0, found {self.seed!r}")
-        for name in ("count", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ConfigError(
-                    f"Calibration.{name}: expected a whole number from 1 or null, found {value!r}"
-                )
 
 
 @dataclass(frozen=True)
@@ -158,7 +43,7 @@ class Recipe:
     document: Mapping[str, Any]
     source: str
 
-    @property
+    @cached_property
     def common(self) -> GlobalSettings:
         """Section `Global`, without the keys that only PaddleSlim's other examples use."""
         known = {field.name for field in fields(GlobalSettings)}
@@ -169,7 +54,7 @@ class Recipe:
         """One section as its settings."""
         return build(settings, self.document.get(name) or {}, name)
 
-    @property
+    @cached_property
     def calibration(self) -> CalibrationSettings:
         """Section `Calibration`: a mapping, a path, or the name of a file in calib/."""
         value = self.document.get("Calibration")
@@ -177,7 +62,7 @@ class Recipe:
             return build(CalibrationSettings, _calibration_file(value), f"Calibration: {value}")
         return build(CalibrationSettings, value or {}, "Calibration")
 
-    @property
+    @cached_property
     def targets(self) -> list[str]:
         """Names or paths of the NPU profiles to package for."""
         target = self.section("Package", PackageSettings).target
@@ -212,21 +97,6 @@ def build(settings: type[T], values: Mapping[str, Any], where: str) -> T:
     return settings(**values)
 
 
-def _size(value: Any) -> tuple[int, int]:
-    pair = [value, value] if isinstance(value, int) else value
-    try:
-        height, width = (int(side) for side in pair)
-    except (TypeError, ValueError):
-        raise ConfigError(f"Global.input_size: expected [height, width], found {value!r}") from None
-    for side in (height, width):
-        if side < 64 or side % 32:
-            raise ConfigError(
-                f"Global.input_size: {side} is not a multiple of 32 from 64 (the network halves its input "
-                f"6 times); the nearest is {max(64, round(side / 32) * 32)}"
-            )
-    return height, width
-
-
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe or a PaddleDetection configuration and everything it builds on.
 
@@ -236,8 +106,6 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises: `ConfigError` naming file and key.
     """
-    from picoquant.config.schema import ACCEPTED, schema, without_effect
-
     path = find(("recipes", "configs"), name)
     own = load_with_bases(path)
     top = load_mapping(path)
@@ -271,6 +139,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             document["Calibration"] = _calibration_file(named)
         apply_overrides(document, [text], known)
     document["Global"] = {**defaults["Global"], **_section(document, "Global", path)}
+    _leave_out_the_files(document["Global"], overrides)
     named = document["Global"]["config"]
     document["Global"]["config"] = None if named is None else str(named)
     package = document.get("Package")
@@ -279,6 +148,27 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         own_files = [_target_file(path, one) for one in (named if isinstance(named, list) else [named])]
         document["Package"] = {**package, "target": own_files if isinstance(named, list) else own_files[0]}
     return Recipe(document, str(name))
+
+
+def named_now(overrides: Sequence[str], section: str) -> dict[str, Any]:
+    """Keys of a section that overrides set, with their values."""
+    found: dict[str, Any] = {}
+    for text in overrides:
+        keys, value = parse_override(text)
+        if keys == [section] and isinstance(value, dict):
+            found.update(value)
+        elif keys[0] == section and len(keys) == 2:
+            found[keys[1]] = value
+    return found
+
+
+def _leave_out_the_files(section: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Of weights and exported model, which exclude each other, what is named now wins over what the file names."""
+    now = named_now(overrides, "Global")
+    for key, other in (("weights", "model_dir"), ("model_dir", "weights")):
+        if now.get(key) and other not in now and section.get(other):
+            LOG.info("Global.%s=%s is named here, so the file's Global.%s is left out", key, now[key], other)
+            section[other] = None
 
 
 def _calibration_file(name: str) -> dict[str, Any]:
@@ -305,8 +195,6 @@ def _target_file(recipe: Path, name: Any) -> Any:
 
 def _instead(keys: Sequence[str]) -> str:
     """What to use for PaddleDetection's `keys`, to end a message with."""
-    from picoquant.config.schema import INSTEAD
-
     known = [f"for {key} use {INSTEAD[key]}" for key in keys if key in INSTEAD]
     return "; " + ", ".join(known) if known else ""
 

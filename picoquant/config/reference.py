@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from picoquant.config import detector, schema, training
-from picoquant.config.recipe import CalibrationSettings, GlobalSettings, PackageSettings, SyntheticSettings
+from picoquant.config import components, schema, training
+from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings, SyntheticSettings
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.quantization import settings as quantization
 from picoquant.training.settings import EmaSettings, OptimizerSettings, TrainSettings
@@ -23,7 +23,7 @@ _SECTIONS = (
     ("Distillation", quantization.DistillationSettings),
     ("QuantAware", quantization.QuantAwareSettings),
     ("TrainConfig", quantization.QatTrainSettings),
-    ("Quantize", quantization.OwnSettings),
+    ("Quantize", quantization.QuantizationSettings),
     ("Calibration", CalibrationSettings),
     ("Package", PackageSettings),
     ("Synthetic", SyntheticSettings),
@@ -83,16 +83,12 @@ def _lines() -> Iterator[str]:
     yield from _section("### `use_ema: true`", EmaSettings, names=ema)
     yield "### `PicoDet`: backbone, neck and head\n"
     for title, kinds in (
-        ("Backbones", detector._BACKBONES),
-        ("Necks", detector._NECKS),
-        ("Heads", detector._HEADS),
+        ("Backbones", components.BACKBONES),
+        ("Necks", components.NECKS),
+        ("Heads", components.HEADS),
     ):
         yield from _components(f"#### {title}", kinds)
-    parts: dict[str, type] = {}
-    for of_head in detector._PARTS.values():
-        for choices in of_head.values():
-            parts.update(choices)
-    yield from _components("#### Parts of a head", parts)
+    yield from _components("#### Parts of a head", components.components_of_heads())
     yield "### Accepted without effect\n"
     yield "Keys that change no result, or that picoquant has an option for: " + _names(schema._LEFT_ALONE)
     yield ""

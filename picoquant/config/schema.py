@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from picoquant.config.components import BACKBONES, HEADS, NECKS, components_of_heads
+from picoquant.config.sections import GlobalSettings, PackageSettings, SyntheticSettings, TrainSection
+from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizationSettings
+
 # Keys of PaddleDetection files that picoquant reads.
 _READ = {
     "architecture", "num_classes", "GFL", "metric", "PicoDet", "TrainDataset", "EvalDataset", "TestDataset",
@@ -40,12 +45,9 @@ INSTEAD = {
     "save_dir": "--save-dir", "weights": "Global.weights", "use_gpu": "--device", "QAT": "QuantAware",
 }  # fmt: skip
 
-COMPONENTS = {
-    "LCNet", "ESNet", "ShuffleNetV2", "MobileNetV3", "ResNet", "CSPPAN", "LCPAN", "PicoHead", "PicoHeadV2",
-    "PicoFeat", "GFLHead", "FCOSFeat", "FPN", "PAN", "VarifocalLoss", "QualityFocalLoss",
-    "DistributionFocalLoss", "GIoULoss", "SIoULoss", "DIouLoss", "IouLoss", "ATSSAssigner",
-    "SimOTAAssigner", "TaskAlignedAssigner", "MultiClassNMS",
-}  # fmt: skip
+# Components that may stand in a base of August 2021; none of them is built.
+_NOT_BUILT = {"GFLHead", "FCOSFeat", "FPN"}
+COMPONENTS = {*BACKBONES, *NECKS, *HEADS, *components_of_heads()} | _NOT_BUILT
 
 # PaddleSlim's own Global keys of other models, so that a file made for it is not refused.
 _GLOBAL_ACCEPTED = {"arch", "input_list", "exclude_nms", "onnx_format", "format"}
@@ -61,14 +63,6 @@ def without_effect(values: Mapping[str, Any]) -> list[str]:
 
 def schema() -> dict[str, Any]:
     """Known keys: section -> keys below it (None: free, checked by the component's own settings)."""
-    from picoquant.config.recipe import GlobalSettings, PackageSettings, SyntheticSettings
-    from picoquant.config.training import TrainSection
-    from picoquant.quantization.settings import (
-        DistillationSettings,
-        OwnSettings,
-        QatTrainSettings,
-        QuantAwareSettings,
-    )
 
     def keys(settings: type, *more: str) -> dict[str, None]:
         return {field.name: None for field in fields(settings)} | dict.fromkeys(more)
@@ -79,7 +73,7 @@ def schema() -> dict[str, Any]:
     known["Distillation"] = keys(DistillationSettings)
     known["QuantAware"] = keys(QuantAwareSettings)
     known["TrainConfig"] = keys(QatTrainSettings)
-    known["Quantize"] = keys(OwnSettings)
+    known["Quantize"] = keys(QuantizationSettings)
     known["Train"] = keys(TrainSection)
     known["Package"] = keys(PackageSettings)
     known["Synthetic"] = keys(SyntheticSettings)

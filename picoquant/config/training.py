@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.locate import shipped_files
-from picoquant.config.nearest import suggestion, unknown_key
 from picoquant.config.recipe import Recipe, build
-from picoquant.config.yaml_files import Tagged, load_with_bases
+from picoquant.config.sections import TrainSection
 from picoquant.errors import ConfigError
 from picoquant.training.scalar_log import require_visualdl
 from picoquant.training.settings import (
@@ -23,6 +21,9 @@ from picoquant.training.settings import (
     PiecewiseDecay,
     TrainSettings,
 )
+from picoquant.utils.suggest import suggestion, unknown_key
+from picoquant.yaml_files.load import Tagged, load_with_bases
+from picoquant.yaml_files.locate import shipped_files
 
 _SCHEDULERS = {kind.__name__: kind for kind in (CosineDecay, PiecewiseDecay, LinearWarmup, ExpWarmup)}
 # Configuration key -> field of `EmaSettings`.
@@ -33,21 +34,6 @@ _EMA_KEYS = {
     "ema_black_list": "black_list",
     "ema_filter_no_grad": "filter_no_grad",
 }
-
-
-@dataclass(frozen=True)
-class TrainSection:
-    """Section `Train`; `TrainSettings` has the meaning of each key and checks its value."""
-
-    reference_batch: Any = None
-    accumulate_steps: Any = 1
-    freeze_backbone: Any = False
-    freeze_batch_norm: Any = False
-    amp: Any = False
-
-    def given(self) -> dict[str, Any]:
-        """Key -> value."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def published_rate(recipe: Recipe) -> tuple[float, int] | None:

@@ -1,1 +1,1 @@
-"""Weights from elsewhere: an ONNX export of PicoDet becomes weights of the network again."""
+"""Conversion of an ONNX export of PicoDet back into weights of the network."""

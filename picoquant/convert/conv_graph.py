@@ -1,7 +1,8 @@
-"""The convolutions of an ONNX graph: their weights, what is folded behind them, and who feeds whom.
+"""The convolutions of an ONNX graph: their weights, the affine operators after them, their connections.
 
-PicoDet has no other weights than those of its convolutions and their batch-norms, so its graph is told
-by these alone; how an exporter writes what lies between (activations, shuffles, resizing) does not matter.
+PicoDet has no other weights than those of its convolutions and their batch-norms, so these and their
+connections are enough to identify its layers; how an exporter writes the operators between them
+(activations, shuffles, resizing) does not matter.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ _NORMS = ("gamma", "beta", "mean", "variance")
 
 @dataclass(frozen=True)
 class Conv:
-    """One convolution and the affine steps behind it.
+    """One convolution and the affine operators after it.
 
     Attributes:
         weight: `[out, in / groups, kh, kw]`.
         bias: `[out]`; zeros where there is none.
-        norm: gamma, beta, mean, variance `[out]` of a batch-norm behind it and its epsilon; None when folded.
+        norm: gamma, beta, mean, variance `[out]` of a batch-norm after it; None where there is none, or it
+            was folded by the exporter.
+        epsilon: of that batch-norm.
         attributes: strides, groups and dilations.
-        output: the tensor behind all of these.
-        sources: numbers of the convolutions that feed this one directly, in no order; -1 is the image.
+        output: name of the last of these operators' output tensor.
+        sources: indices of the convolutions whose results reach this one without passing another
+            convolution; -1 is the image.
     """
 
     weight: np.ndarray
@@ -43,9 +47,9 @@ class Conv:
 def read_convs(model: Any, path: Path) -> list[Conv]:
     """The convolutions of an `onnx.ModelProto`, in the order of its nodes.
 
-    Raises: `WeightsError` when there are none, or when they are quantised.
+    Raises: `WeightsError` when there are none, or when their weights are not float constants (quantised).
     """
-    from picoquant.packaging.onnx_graph import Graph
+    from picoquant.backends.onnx.graph import Graph
 
     graph = Graph(model)
     producers = {name: node for node in graph.nodes for name in node.output}
@@ -60,8 +64,8 @@ def read_convs(model: Any, path: Path) -> list[Conv]:
             continue
         weight = _constant(node.input[1], graph.constants, producers)
         if weight is None:
-            made = producers.get(node.input[1])
-            what = f"made by {made.op_type}" if made is not None else "an input of the model"
+            producer = producers.get(node.input[1])
+            what = f"made by {producer.op_type}" if producer is not None else "an input of the model"
             raise WeightsError(
                 f"{path}: the weights of convolution {node.name or node.output[0]} are {what}; give a float "
                 "export, as PaddleDetection's or `picoquant export`'s"
@@ -69,7 +73,7 @@ def read_convs(model: Any, path: Path) -> list[Conv]:
         conv = Conv(weight, np.zeros(len(weight), np.float32), None, 0.0, _attributes(node), "", frozenset())
         if len(node.input) > 2 and node.input[2]:
             conv = replace(conv, bias=_constant(node.input[2], graph.constants, producers))
-        conv = _behind(conv, node.output[0], graph, users, producers)
+        conv = _with_affine(conv, node.output[0], graph, users, producers)
         numbers[node.output[0]] = len(convs)
         convs.append(replace(conv, sources=_sources(node.input[0], producers, numbers)))
     if not convs:
@@ -78,6 +82,7 @@ def read_convs(model: Any, path: Path) -> list[Conv]:
 
 
 def _constant(name: str, constants: dict[str, np.ndarray], producers: dict[str, Any]) -> np.ndarray | None:
+    """The float constant of tensor `name`, also through Identity or Reshape; None: not constant."""
     node = producers.get(name)
     while node is not None and node.op_type == "Identity":
         name = node.input[0]
@@ -93,6 +98,7 @@ def _constant(name: str, constants: dict[str, np.ndarray], producers: dict[str, 
 
 
 def _attributes(node: Any) -> tuple[Any, ...]:
+    """Strides, groups and dilations of a Conv node."""
     from onnx import helper
 
     found = {item.name: helper.get_attribute_value(item) for item in node.attribute}
@@ -103,8 +109,8 @@ def _attributes(node: Any) -> tuple[Any, ...]:
     )
 
 
-def _behind(conv: Conv, tensor: str, graph: Any, users: dict[str, list[Any]], producers: Any) -> Conv:
-    """`conv` with the additions of a bias, the scalings and the batch-norm that follow it, one after another."""
+def _with_affine(conv: Conv, tensor: str, graph: Any, users: dict[str, list[Any]], producers: Any) -> Conv:
+    """`conv` with the bias additions, scalings and the batch-norm that directly follow `tensor`."""
     channels = len(conv.weight)
     while conv.norm is None and len(users[tensor]) == 1 and tensor not in graph.outputs:
         node = users[tensor][0]
@@ -131,7 +137,7 @@ def _behind(conv: Conv, tensor: str, graph: Any, users: dict[str, list[Any]], pr
 
 
 def _sources(tensor: str, producers: dict[str, Any], numbers: dict[str, int]) -> frozenset[int]:
-    """The nearest convolutions before a tensor; what goes through a shape is no feeding."""
+    """Indices of the nearest convolutions before a tensor; paths through a Shape node do not count."""
     found, stack, seen = set(), [tensor], set()
     while stack:
         name = stack.pop()
@@ -151,26 +157,27 @@ def _sources(tensor: str, producers: dict[str, Any], numbers: dict[str, int]) ->
 
 
 def colours(graphs: list[list[Conv]]) -> list[list[int]]:
-    """A number for each convolution of each graph; the same where the graphs look the same from there.
+    """A colour, which is an integer, for each convolution of each graph; equal neighbourhoods, equal colours.
 
-    Colour refinement (Weisfeiler and Leman, 1968): a convolution's colour is its own shape at first, then in
-    every round also the colours of those before and behind it, until no round tells more apart.
+    Colour refinement (Weisfeiler and Leman, 1968): a convolution's first colour stands for its weights' shape
+    and its attributes. Every round assigns a new one that stands for its colour and those of its sources and
+    users, until a round no longer increases the number of colours.
     """
-    feeds = []
+    users_of_graphs = []
     for convs in graphs:
         users: list[list[int]] = [[] for _ in convs]
         for number, conv in enumerate(convs):
             for source in conv.sources - {-1}:
                 users[source].append(number)
-        feeds.append(users)
+        users_of_graphs.append(users)
     table: dict[Any, int] = {}
-    now = [
+    current = [
         [table.setdefault((conv.weight.shape, conv.attributes, -1 in conv.sources), len(table)) for conv in g]
         for g in graphs
     ]
     while True:
-        known, table = len(table), {}
-        now = [
+        count, table = len(table), {}
+        current = [
             [
                 table.setdefault(
                     (
@@ -182,7 +189,7 @@ def colours(graphs: list[list[Conv]]) -> list[list[int]]:
                 )
                 for n, conv in enumerate(convs)
             ]
-            for convs, users, colour in zip(graphs, feeds, now)
+            for convs, users, colour in zip(graphs, users_of_graphs, current)
         ]
-        if len(table) == known:
-            return now
+        if len(table) == count:
+            return current

@@ -1,7 +1,7 @@
-"""The weights of an ONNX export of PicoDet, as the network has them.
+"""Load the weights of an ONNX export of PicoDet into the network.
 
-The network is exported the same way with a number of its own in every convolution, which tells what each
-convolution of that export is called; then the two graphs are laid on one another.
+The network is exported to ONNX too, with a different number as the weights of each convolution, which
+identifies the layer of every convolution in that export. Then the convolutions of the two graphs are matched.
 """
 
 from __future__ import annotations
@@ -15,24 +15,26 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.convert.conv_graph import Conv, colours, read_convs
+from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import WeightsError
-from picoquant.evaluation.runtime import evaluation_mode
+from picoquant.paddle_program.infer_config import InferConfig
 
 TOLERANCE = 1e-3  # of the largest magnitude of an output
-_LARGEST = 512 << 20
+_MAX_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
 class OnnxReport:
-    """What `load_onnx` did.
+    """The result of `load_onnx`.
 
     Attributes:
-        convs: how many convolutions took their weights.
-        folded: how many of them had their batch-norm folded into them; its statistics are lost, so it is
-            set to do nothing but add the bias.
-        outputs: how many outputs of the two were compared.
-        difference: the largest difference there, as a share of that output's largest magnitude.
+        convs: number of convolutions whose weights were loaded.
+        folded: number of them whose batch-norm the exporter folded; its statistics are lost, so the
+            network's batch-norm is set to only add the bias.
+        outputs: number of outputs that were compared.
+        difference: their largest difference, as a fraction of the output's largest magnitude.
     """
 
     convs: int
@@ -42,29 +44,30 @@ class OnnxReport:
 
 
 def load_onnx(model: Any, path: Path, input_size: Sequence[int]) -> OnnxReport:
-    """Give a detector the weights of an ONNX export and compare both on an image of noise.
+    """Load the weights of an ONNX export into a detector, and compare both on an image of noise.
 
     Args:
-        model: a `PicoDet` with the classes of the export.
+        model: a `PicoDet` with the export's number of classes.
         path: ONNX in float, batch-norm folded or not, with or without post-processing.
-        input_size: height and width, where the export leaves them open.
+        input_size: height and width, pixels, used where the export does not fix them.
 
-    Raises: `WeightsError` when the graphs differ, or what they compute does by more than `TOLERANCE`.
+    Raises: `WeightsError` when the file cannot be read or run, the graphs differ, or their outputs differ by
+        more than `TOLERANCE`.
     """
-    given = _read(path)
-    theirs = read_convs(given, path)
-    own_names = _layers(model)
-    ours, names = _own_convs(model, own_names, input_size)
-    pairs = _matched(theirs, ours, path)
-    folded = _fill(own_names, [(conv, names[place]) for conv, place in pairs], path)
-    ends = [(conv, names[place]) for conv, place in pairs if not _feeds(ours, place)]
-    count, difference = _compare(model, given, ends, path, input_size)
+    onnx_model = _read(path)
+    theirs = read_convs(onnx_model, path)
+    layers = _layers(model)
+    ours, names = _own_convs(model, layers, input_size)
+    pairs = _match(theirs, ours, path)
+    folded = _set_weights(layers, [(conv, names[index]) for conv, index in pairs], path)
+    final = [(conv, names[index]) for conv, index in pairs if not _is_source(ours, index)]
+    count, difference = _compare(model, onnx_model, final, path, input_size)
     if not difference <= TOLERANCE:
         raise WeightsError(
             f"{path}: matched, but network and ONNX differ by {difference:.2g} of the largest output (up to "
             f"{TOLERANCE} is rounding); is it an export of this --config?"
         )
-    return OnnxReport(len({names[place] for _, place in pairs}), folded, count, difference)
+    return OnnxReport(len({names[index] for _, index in pairs}), folded, count, difference)
 
 
 def _read(path: Path) -> Any:
@@ -73,37 +76,37 @@ def _read(path: Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"no such file: {path}; name an ONNX export of PicoDet")
-    if path.stat().st_size > _LARGEST:
+    if path.stat().st_size > _MAX_BYTES:
         raise WeightsError(f"{path}: {path.stat().st_size >> 20} MiB are more than any PicoDet's export")
     try:
-        return onnx.load_model_from_string(path.read_bytes())  # never looks for data in other files
-    except Exception as error:  # protobuf's DecodeError is none of the public exceptions
+        return onnx.load_model_from_string(path.read_bytes())  # does not load external data from other files
+    except Exception as error:  # protobuf's DecodeError is not a public exception
         raise WeightsError(f"{path}: no ONNX file, or a damaged one ({error})") from error
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A convolution of the network and the batch-norm behind it (None: there is none)."""
+    """A convolution of the network and the batch-norm after it (None: there is none)."""
 
     conv: Any
     norm: Any
 
 
 def _layers(model: Any) -> dict[str, _Layer]:
-    """The network's convolutions by name, as they are run."""
+    """The network's convolutions by name, in the order in which they run."""
     import paddle
     from paddle import nn
 
     names = {id(layer): name for name, layer in model.named_sublayers()}
-    made: dict[int, tuple[Any, Any]] = {}
+    outputs: dict[int, tuple[Any, Any]] = {}  # id of a convolution's output -> layer, output
     found: dict[str, _Layer] = {}
 
     def after(layer: Any, inputs: Any, output: Any) -> None:
         if isinstance(layer, nn.Conv2D):
-            made[id(output)] = (layer, output)  # the output is kept, so that its id stays its own
+            outputs[id(output)] = (layer, output)  # kept alive, so that no other tensor gets its id
             found.setdefault(names[id(layer)], _Layer(layer, None))
-        elif id(inputs[0]) in made:
-            conv = made[id(inputs[0])][0]
+        elif id(inputs[0]) in outputs:
+            conv = outputs[id(inputs[0])][0]
             found[names[id(conv)]] = _Layer(conv, layer)
 
     kinds = (nn.Conv2D, nn.BatchNorm2D)
@@ -120,31 +123,32 @@ def _layers(model: Any) -> dict[str, _Layer]:
 def _own_convs(
     model: Any, layers: dict[str, _Layer], input_size: Sequence[int]
 ) -> tuple[list[Conv], list[str]]:
-    """The convolutions of the network's own export, and the name of each; the weights are as before."""
-    from picoquant.export.infer_config import InferConfig
-    from picoquant.export.paddle_export import export_model
-    from picoquant.packaging.onnx_float import paddle_to_onnx
+    """The convolutions of an export of the network, and the layer name of each.
 
-    kept = {name: value.numpy() for name, value in model.state_dict().items()}
+    The network's weights are changed for the export and restored afterwards.
+    """
+    from picoquant.export.paddle_export import export_model
+
+    before = {name: value.numpy() for name, value in model.state_dict().items()}
     try:
         for number, layer in enumerate(layers.values()):
             layer.conv.weight.set_value(np.full(layer.conv.weight.shape, number + 1, np.float32))
             if layer.norm is not None:
-                _do_nothing(layer.norm, np.zeros(layer.norm.bias.shape, np.float32))
+                _only_add_bias(layer.norm, np.zeros(layer.norm.bias.shape, np.float32))
         with tempfile.TemporaryDirectory(prefix="picoquant-convert-") as scratch:
             size = (int(input_size[0]), int(input_size[1]))
             folder = export_model(model, Path(scratch), "raw", size, InferConfig(size, ("any",)), 1)
             convs = read_convs(paddle_to_onnx(folder.model, folder.params), folder.model)
     finally:
         own = model.state_dict()
-        for name, value in kept.items():
+        for name, value in before.items():
             own[name].set_value(value)
     names = list(layers)
     return convs, [names[int(round(float(conv.weight.flat[0]))) - 1] for conv in convs]
 
 
-def _do_nothing(norm: Any, bias: np.ndarray) -> None:
-    """Make a batch-norm add `bias` and nothing else."""
+def _only_add_bias(norm: Any, bias: np.ndarray) -> None:
+    """Set a batch-norm so that it adds `bias` and does nothing else."""
     count = norm.bias.shape
     norm.weight.set_value(np.ones(count, np.float32))
     norm.bias.set_value(bias)
@@ -152,8 +156,11 @@ def _do_nothing(norm: Any, bias: np.ndarray) -> None:
     norm._variance.set_value(np.full(count, 1 - norm._epsilon, np.float32))
 
 
-def _matched(theirs: list[Conv], ours: list[Conv], path: Path) -> list[tuple[Conv, int]]:
-    """Each of their convolutions with the number of ours; equals that nothing tells apart go by order."""
+def _match(theirs: list[Conv], ours: list[Conv], path: Path) -> list[tuple[Conv, int]]:
+    """Each convolution of `theirs` with the index of its counterpart in `ours`.
+
+    Convolutions of equal colour are matched in the order of the graphs.
+    """
     if len(theirs) != len(ours):
         raise WeightsError(
             f"{path}: has {len(theirs)} convolutions, the network of --config {len(ours)}; name the "
@@ -167,33 +174,34 @@ def _matched(theirs: list[Conv], ours: list[Conv], path: Path) -> list[tuple[Con
             f"{shapes[1][shape]}; is num_classes {'the same' if count else 'right'}?"
         )
     their_colours, our_colours = colours([theirs, ours])
-    places = defaultdict(list)
-    for place, colour in enumerate(our_colours):
-        places[colour].append(place)
+    by_colour = defaultdict(list)
+    for index, colour in enumerate(our_colours):
+        by_colour[colour].append(index)
     pairs = []
     for conv, colour in zip(theirs, their_colours):
-        if not places[colour]:
+        if not by_colour[colour]:
             raise WeightsError(
                 f"{path}: its convolutions have the network's shapes but are joined otherwise (at {conv.output})"
             )
-        pairs.append((conv, places[colour].pop(0)))
+        pairs.append((conv, by_colour[colour].pop(0)))
     return pairs
 
 
-def _feeds(convs: list[Conv], place: int) -> bool:
-    return any(place in conv.sources for conv in convs)
+def _is_source(convs: list[Conv], index: int) -> bool:
+    """Whether convolution `index` is a source of another one, so not a final one."""
+    return any(index in conv.sources for conv in convs)
 
 
-def _fill(layers: dict[str, _Layer], pairs: list[tuple[Conv, str]], path: Path) -> int:
-    """Put the weights into the layers; the number of batch-norms that were folded."""
+def _set_weights(layers: dict[str, _Layer], pairs: list[tuple[Conv, str]], path: Path) -> int:
+    """Set the weights of the layers by name; returns the number of batch-norms that were folded."""
     folded = 0
-    written: dict[str, np.ndarray] = {}
+    done: dict[str, np.ndarray] = {}
     for conv, name in pairs:
-        if name in written:
-            if not np.array_equal(written[name], conv.weight):
+        if name in done:
+            if not np.array_equal(done[name], conv.weight):
                 raise WeightsError(f"{path}: {name} is one layer in the network and several in the file")
             continue
-        written[name] = conv.weight
+        done[name] = conv.weight
         layer = layers[name]
         values = [conv.weight, conv.bias, *(conv.norm or ())]
         if not all(np.isfinite(value).all() for value in values):
@@ -212,7 +220,7 @@ def _fill(layers: dict[str, _Layer], pairs: list[tuple[Conv, str]], path: Path) 
             layer.norm._variance.set_value(variance + np.float32(conv.epsilon - layer.norm._epsilon))
         elif layer.norm is not None:
             folded += 1
-            _do_nothing(layer.norm, bias if layer.conv.bias is None else np.zeros_like(bias))
+            _only_add_bias(layer.norm, bias if layer.conv.bias is None else np.zeros_like(bias))
         if layer.conv.bias is not None:
             layer.conv.bias.set_value(bias)
         elif layer.norm is None and bias.any():
@@ -221,30 +229,33 @@ def _fill(layers: dict[str, _Layer], pairs: list[tuple[Conv, str]], path: Path) 
 
 
 def _compare(
-    model: Any, given: Any, ends: list[tuple[Conv, str]], path: Path, input_size: Sequence[int]
+    model: Any, onnx_model: Any, final: list[tuple[Conv, str]], path: Path, input_size: Sequence[int]
 ) -> tuple[int, float]:
-    """Run both on noise; how many of the last convolutions were compared, and the largest difference."""
+    """Run both on noise and compare the outputs of the final convolutions.
+
+    Returns: number of outputs compared, and the largest relative difference (see `OnnxReport`).
+    """
     import onnx
     import onnxruntime
     import paddle
 
-    if not ends:
+    if not final:
         raise WeightsError(f"{path}: its last convolutions feed each other; nothing to compare")
-    asked = onnx.ModelProto()
-    asked.CopyFrom(given)
-    present = {output.name for output in asked.graph.output}
-    asked.graph.output.extend(
-        onnx.ValueInfoProto(name=conv.output) for conv, _ in ends if conv.output not in present
+    extended = onnx.ModelProto()
+    extended.CopyFrom(onnx_model)
+    present = {output.name for output in extended.graph.output}
+    extended.graph.output.extend(
+        onnx.ValueInfoProto(name=conv.output) for conv, _ in final if conv.output not in present
     )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(
-            asked.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            extended.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         feed = _feed(session.get_inputs(), input_size)
         image = next(value for value in feed.values() if value.ndim == 4)
-        theirs = session.run([conv.output for conv, _ in ends], feed)
+        theirs = session.run([conv.output for conv, _ in final], feed)
     except Exception as error:  # ONNX Runtime's exceptions have no common public class
         text = " ".join(str(error).split())[:300]
         raise WeightsError(f"{path}: ONNX Runtime cannot run it: {text}") from error
@@ -262,12 +273,12 @@ def _compare(
     for hook in hooks:
         hook.remove()
     worst = 0.0
-    for (_, name), value in zip(ends, theirs):
+    for (_, name), value in zip(final, theirs):
         mine = ours[name].pop(0)
         if mine.shape != value.shape:
             raise WeightsError(f"{path}: {name} gives {list(value.shape)}, in the network {list(mine.shape)}")
         worst = max(worst, float(np.abs(mine - value).max() / max(np.abs(mine).max(), 1e-6)))
-    return len(ends), worst
+    return len(final), worst
 
 
 def _feed(inputs: Sequence[Any], input_size: Sequence[int]) -> dict[str, np.ndarray]:

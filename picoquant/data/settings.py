@@ -11,11 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from picoquant.config.nearest import suggestion, unknown_key
-from picoquant.data import checks
 from picoquant.errors import ConfigError
+from picoquant.utils import setting_checks as checks
+from picoquant.utils.suggest import suggestion, unknown_key
 
 FORMATS = {"COCODataSet": "coco", "VOCDataSet": "voc", "ImageFolder": "folder"}  # tag -> format
+
+BOX_FORMATS = ("xywh", "xyxy", "xywh_normalised", "xyxy_normalised")
 
 # Keys of PaddleDetection's sections that say nothing to the readers here: workers always pass batches
 # through memory of their own, objects are always padded, and the export reads `inputs_def` itself.
@@ -39,6 +41,9 @@ class DatasetSettings:
         empty_ratio: part of all images that the empty ones may be; 1: no limit.
         sample_num: use that many images; -1: all.
         load_crowd: accepted as false only: crowds are no targets of training.
+        box_format: how the four numbers of a box are meant: `xywh` (x, y, width, height), `xyxy` (two corners), both
+            in pixels, or `xywh_normalised`, `xyxy_normalised`, parts of the image. None: as the format has them
+            (coco xywh, voc xyxy), and a file that does not look so is refused.
         section: the name of the section, for messages.
     """
 
@@ -52,6 +57,7 @@ class DatasetSettings:
     empty_ratio: float = 1.0
     sample_num: int = -1
     load_crowd: bool = False
+    box_format: str | None = None
     section: str = "TrainDataset"
 
     def __post_init__(self) -> None:
@@ -71,6 +77,8 @@ class DatasetSettings:
         checks.whole(f"{where}.sample_num", self.sample_num, -1)
         if checks.flag(f"{where}.load_crowd", self.load_crowd):
             raise ConfigError(f"{where}.load_crowd: true is not supported; crowds are no targets")
+        if self.box_format is not None:
+            checks.choice(f"{where}.box_format", self.box_format, BOX_FORMATS)
         object.__setattr__(self, "data_fields", tuple(self.data_fields))
 
     @property

@@ -1,1 +1,1 @@
-"""PicoDet as a library: network, losses, assigners and weights; knows nothing of the pipeline."""
+"""PicoDet as a library: network, losses, assigners and weights; imports nothing of the pipeline."""

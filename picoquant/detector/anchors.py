@@ -1,4 +1,4 @@
-"""Anchor points: the centres of the feature maps' cells, all levels after another, rows first.
+"""Anchor points: the centres of the feature maps' cells, level after level, each level row by row.
 
 `L` is the number of points over all levels.
 """
@@ -16,8 +16,8 @@ class Grid(NamedTuple):
 
     Attributes:
         points: (L, 2) float32, x y, input pixels.
-        strides: (L, 1) float32, input pixels a cell.
-        counts: cells of each level.
+        strides: (L, 1) float32, input pixels per cell of each point's level.
+        counts: number of cells (points) of each level.
     """
 
     points: np.ndarray
@@ -36,10 +36,12 @@ class Grid(NamedTuple):
 
 
 def make_grid(sizes: Sequence[tuple[int, int]], strides: Sequence[int], cell_offset: float) -> Grid:
-    """The grid of feature maps of `sizes` (height, width).
+    """The anchor points of feature maps.
 
     Args:
-        cell_offset: where in its cell a point lies; 0.5 is the centre.
+        sizes: height and width of each level's feature map, cells.
+        strides: input pixels per cell of each level.
+        cell_offset: position of a point within its cell, 0 to 1; 0.5 is the centre.
     """
     points, columns = [], []
     for (height, width), stride in zip(sizes, strides):

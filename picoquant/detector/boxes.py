@@ -1,7 +1,7 @@
 """Box arithmetic on tensors.
 
-Boxes are x1 y1 x2 y2. `N` images, `G` objects of an image, `L` anchor points, `P` pairs. Units are
-the caller's, the same for all arguments of a call.
+Boxes are x1 y1 x2 y2. `N` images, `G` objects of an image, `L` anchor points, `P` pairs. All boxes and
+points of a call are in one unit, pixels or strides, and so is what is returned.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def boxes_to_distances(points: Tensor, boxes: Tensor, limit: float) -> Tensor:
     """Distances of points to their boxes' left, top, right and bottom sides, clipped to 0..limit.
 
     Args:
-        points: (P, 2).
-        boxes: (P, 4).
+        points: (P, 2), x y.
+        boxes: (P, 4), one per point.
 
     Returns: (P, 4).
     """
@@ -42,8 +42,8 @@ def pairwise_iou(first: Tensor, second: Tensor, eps: float = 1e-9) -> Tensor:
 
     Args:
         first: (..., G, 4).
-        second: (..., L, 4), leading dimensions that broadcast.
-        eps: added to the union, so that empty boxes give 0.
+        second: (..., L, 4); its leading dimensions broadcast with those of `first`.
+        eps: added to the union, so that the IoU of empty boxes is 0.
 
     Returns: (..., G, L), 0 to 1.
     """
@@ -61,7 +61,7 @@ def points_inside(points: Tensor, boxes: Tensor, eps: float = 1e-9) -> Tensor:
     Args:
         points: (L, 2).
         boxes: (N, G, 4).
-        eps: how far inside, at least.
+        eps: a point is inside where it is farther than this from every side.
 
     Returns: (N, G, L) bool.
     """

@@ -1,4 +1,4 @@
-"""From settings to a network."""
+"""Build a detector from its settings."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ from picoquant.detector.losses.varifocal import varifocal_loss
 from picoquant.detector.necks.pan import LateralPan
 from picoquant.detector.necks.path_aggregation import csp_pan, lc_pan
 from picoquant.detector.picodet import PicoDet
+from picoquant.detector.settings import backbones
 from picoquant.errors import ConfigError
 
 _BACKBONES = {
-    s.LCNet: LCNet,
-    s.ESNet: ESNet,
-    s.ShuffleNetV2: ShuffleNetV2,
-    s.MobileNetV3: MobileNetV3,
-    s.ResNet: ResNet,
+    backbones.LCNet: LCNet,
+    backbones.ESNet: ESNet,
+    backbones.ShuffleNetV2: ShuffleNetV2,
+    backbones.MobileNetV3: MobileNetV3,
+    backbones.ResNet: ResNet,
 }
 _NECKS = {s.CSPPAN: csp_pan, s.LCPAN: lc_pan, s.PAN: LateralPan}
 
@@ -42,7 +43,7 @@ _NECKS = {s.CSPPAN: csp_pan, s.LCPAN: lc_pan, s.PAN: LateralPan}
 def build_picodet(settings: s.DetectorSettings) -> PicoDet:
     """The network of `settings`, initialised at random.
 
-    Raises: `ConfigError` where parts do not fit each other.
+    Raises: `ConfigError` when the number of levels of backbone, neck and head does not agree.
     """
     backbone = _BACKBONES[type(settings.backbone)](**vars(settings.backbone))
     neck = _build_neck(settings.neck, backbone)
@@ -87,7 +88,7 @@ def _build_head(settings: s.Head, num_classes: int) -> nn.Layer:
         quality = isinstance(settings.loss_class, s.QualityFocalLoss)
         options = dict(vars(settings.assigner))
         if isinstance(settings.assigner, s.ATSSAssigner):
-            del options["sm_use"]  # always so here
+            del options["sm_use"]  # `assign_atss_hard` always sets it
             options["grid_cell_scale"] = settings.grid_cell_scale
             assigner = partial(assign_atss_hard, **options)
         else:

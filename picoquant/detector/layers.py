@@ -1,7 +1,7 @@
 """Building blocks that the backbones, necks and heads share.
 
-Sub-layer names, initialisers and per-parameter attributes are PaddleDetection 2.6's, so that its
-weights load and its optimiser settings mean the same. Feature maps are (N, C, H, W) float32.
+Sub-layer names, initialisers and per-parameter attributes are those of PaddleDetection 2.6, so that its
+weights load and its optimiser settings have the same effect. Feature maps are (N, C, H, W) float32.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class ConvStyle:
 
     Attributes:
         conv, norm: sub-layer names, hence the parameters' names in a weights file.
-        initializer: of the convolution; None for paddle's own.
-        conv_decay, norm_decay: L2 decay of the parameters; None for what the optimiser applies.
+        initializer: of the convolution; None: paddle's default.
+        conv_decay, norm_decay: L2 decay of the parameters; None: the optimiser's.
         norm_type: `bn` or `gn` (32 groups); `sync_bn` is `bn` until the trainer converts it.
         learning_rate: factor on the optimiser's learning rate.
-        freeze_norm: keep the normalisation's parameters and statistics as they are.
+        freeze_norm: do not train the normalisation's parameters, nor update its statistics.
     """
 
     conv: str = "conv"
@@ -103,7 +103,7 @@ class ConvNorm(nn.Layer):
 
     Args:
         in_channels, out_channels, kernel_size, stride, groups: of the convolution.
-        act: a key of `ACTIVATIONS`; None for none.
+        act: a key of `ACTIVATIONS`; None: no activation.
         style: names, initialiser and attributes.
     """
 
@@ -143,8 +143,8 @@ class SqueezeExcite(nn.Layer):
     """Channel weights from the global average, as in https://arxiv.org/abs/1709.01507.
 
     Args:
-        channels: in and out.
-        reduction: how much narrower the hidden layer is.
+        channels: of input and output.
+        reduction: factor by which the hidden layer has fewer channels.
         slope: of the hard sigmoid; MobileNetV3 in PaddleDetection uses 0.2, the others 1/6.
         style: attributes of both convolutions' weights and biases.
     """
@@ -170,7 +170,7 @@ class SqueezeExcite(nn.Layer):
 
 
 class DepthwiseSeparable(nn.Layer):
-    """PP-LCNet's block: depthwise convolution, squeeze-and-excite or not, pointwise convolution."""
+    """PP-LCNet's block: depthwise convolution, optional squeeze-and-excite, pointwise convolution."""
 
     def __init__(
         self,
@@ -250,7 +250,7 @@ class CspBottleneck(nn.Layer):
 
 
 class CspLayer(nn.Layer):
-    """Cross-stage partial layer: half of the channels goes through the bottlenecks.
+    """Cross-stage partial layer: only half of the channels goes through the bottlenecks.
 
     Source: CSPNet, https://arxiv.org/abs/1911.11929.
     """

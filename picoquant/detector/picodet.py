@@ -10,7 +10,7 @@ from paddle import Tensor, nn
 from picoquant.detector.heads.outputs import rows
 from picoquant.errors import UserError
 
-_MULTIPLE = 32  # below it, feature maps of neighbouring levels would not be twice each other's size
+_MULTIPLE = 32  # for other sizes, the feature maps of neighbouring levels would not differ by a factor of 2
 
 
 class PicoDet(nn.Layer):
@@ -21,14 +21,14 @@ class PicoDet(nn.Layer):
 
     Args:
         backbone: image -> feature maps; has `out_channels`.
-        neck: those -> one map a stride.
+        neck: the backbone's feature maps -> one feature map per stride.
         head: a `PicoHeadV2` or `PicoHead`.
 
     Attributes:
         num_classes: C.
-        strides: input pixels a cell, of each level.
-        reg_max: greatest distance of a box's side from its point, in strides.
-        cell_offset: where in its cell an anchor point lies (0.5: centre).
+        strides: input pixels per cell of each level.
+        reg_max: largest distance of a box's side from its anchor point, in strides.
+        cell_offset: position of an anchor point within its cell (0.5: centre).
     """
 
     def __init__(self, backbone: nn.Layer, neck: nn.Layer, head: nn.Layer) -> None:
@@ -40,7 +40,10 @@ class PicoDet(nn.Layer):
         self.cell_offset: float = head.cell_offset
 
     def features(self, image: Tensor) -> Sequence[Tensor]:
-        """The neck's maps, one a stride, (N, width, H / stride, W / stride)."""
+        """The neck's feature maps, one per stride, (N, channels, H / stride, W / stride).
+
+        Raises: `UserError` when height or width is not a multiple of 32.
+        """
         height, width = image.shape[2:]
         if height % _MULTIPLE or width % _MULTIPLE:
             raise UserError(f"input size {height}x{width}: height and width must be multiples of {_MULTIPLE}")
@@ -51,12 +54,18 @@ class PicoDet(nn.Layer):
         return self.head(self.features(image))
 
     def raw(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Scores (N, H * W, C), 0 to 1, and distance logits (N, H * W, 4 * (reg_max + 1)), a level each."""
+        """Scores (N, H * W, C), 0 to 1, and distance logits (N, H * W, 4 * (reg_max + 1)).
+
+        One tensor per level each; H and W are the level's height and width.
+        """
         return self.head.raw(self.features(image))
 
     def logits(self, image: Tensor) -> list[Tensor]:
-        """What an NPU computes: class logits (N, H * W, C) of each level, alignment logits (N, H * W, 1)
-        of each level where the head has them, distance logits (N, H * W, 4 * (reg_max + 1)) of each."""
+        """The outputs that an NPU computes, one tensor per level of each of these, in this order.
+
+        Class logits (N, H * W, C); alignment logits (N, H * W, 1), only where the head has an alignment
+        map; distance logits (N, H * W, 4 * (reg_max + 1)).
+        """
         return [rows(level) for part in self.head.logits(self.features(image)) for level in part]
 
     def loss(
@@ -67,13 +76,14 @@ class PicoDet(nn.Layer):
         pad_gt_mask: Tensor,
         epoch: int,
     ) -> dict[str, Tensor]:
-        """The parts of the training loss, each a scalar, and their sum under `loss`.
+        """The terms of the training loss, each a scalar, and their sum under the key `loss`.
 
         Args:
+            image: (N, 3, H, W) float32.
             gt_bbox: (N, G, 4) float32, input pixels; padding rows are 0. G may be 0.
             gt_class: (N, G, 1) integer.
             pad_gt_mask: (N, G, 1) float32, 1 for an object and 0 for padding.
-            epoch: which epoch this is, from 0; heads change their assigner with it.
+            epoch: counted from 0; a head may select its assigner by it.
         """
         parts = self.head.loss(self.features(image), gt_bbox, gt_class, pad_gt_mask, epoch)
         return {**parts, "loss": paddle.add_n(list(parts.values()))}

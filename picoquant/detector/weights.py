@@ -1,4 +1,4 @@
-"""The weights of a detector: from a file into the network, and back."""
+"""Load a detector's weights from a file, and save them to one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["LoadReport", "load_backbone_weights", "load_weights", "read_weights"
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What `load_weights` did.
+    """The result of `load_weights`.
 
     Attributes:
-        loaded: how many parameters and buffers took their value from the file.
-        skipped: names of the class layers' parameters, whose class count in the file is another;
-            their class rows keep the values they had.
+        loaded: number of parameters and buffers that were set from the file.
+        skipped: names of the class layers' parameters that the file holds for another number of classes;
+            their class rows keep the network's values.
     """
 
     loaded: int
@@ -31,12 +31,14 @@ class LoadReport:
 
 
 def load_weights(model: nn.Layer, path: Union[str, Path]) -> LoadReport:
-    """Give a detector the weights of a file that PaddleDetection or `save_weights` wrote.
+    """Load a weights file written by PaddleDetection or `save_weights` into a detector.
 
-    Class layers of another class count are left as they are (a class layer that also predicts boxes
-    takes its box rows); everything else must fit, nothing missing and nothing left over.
+    Class layers with another number of classes in the file keep the network's values (if such a layer also
+    predicts boxes, its box rows are loaded). All other parameters must be in the file with the network's
+    shapes, and the file must hold no further ones.
 
-    Raises: `WeightsError` when the file is missing, is no such file, or holds another architecture.
+    Raises: `WeightsError` when the file is missing, is not a weights file, holds another architecture or
+        values that are not finite.
     """
     state = _without_prefix(read_weights(path), "module.")
     own = model.state_dict()
@@ -70,9 +72,10 @@ def load_weights(model: nn.Layer, path: Union[str, Path]) -> LoadReport:
 
 
 def load_backbone_weights(model: nn.Layer, path: Union[str, Path]) -> LoadReport:
-    """Give the backbone the weights of a classifier (or of a detector); other layers are ignored.
+    """Load the backbone's weights from a file of a classifier or a detector; other layers are ignored.
 
-    Raises: `WeightsError` when a parameter of the backbone is missing or has another shape.
+    Raises: `WeightsError` when the file is missing or is not a weights file, or when a parameter of the
+        backbone is missing, has another shape or is not finite.
     """
     state = _without_prefix(read_weights(path), "module.")
     if any(name.startswith("backbone.") for name in state):
@@ -100,7 +103,14 @@ def save_weights(
     model_or_state: Union[nn.Layer, Mapping[str, Union[Tensor, np.ndarray]]],
     path: Union[str, Path],
 ) -> None:
-    """Write weights that `load_weights` reads (and `paddle.load`, a `.pdparams`), whole or not at all."""
+    """Write weights for `load_weights`, atomically; `paddle.load` also reads a `.pdparams` file.
+
+    Args:
+        model_or_state: a network, or its parameters and buffers by name.
+        path: the file; its suffix, `.pdparams`, `.safetensors` or `.npz`, selects the format.
+
+    Raises: `UserError` for another suffix, or when the disk cannot be written.
+    """
     state = model_or_state.state_dict() if isinstance(model_or_state, nn.Layer) else model_or_state
     write_weights({name: np.array(value) for name, value in state.items()}, path)
 
@@ -112,7 +122,7 @@ def _without_prefix(state: State, prefix: str) -> State:
 
 
 def _aliases(model: nn.Layer) -> dict[str, set[str]]:
-    """All names of the same tensor, by each of them."""
+    """Name -> all names of the same tensor; PicoHeadV2's prediction layers have two names each."""
     names: dict[int, set[str]] = {}
     for name, value in model.state_dict().items():
         names.setdefault(id(value), set()).add(name)
@@ -120,12 +130,13 @@ def _aliases(model: nn.Layer) -> dict[str, set[str]]:
 
 
 def _other_class_count(found: np.ndarray, own: Tensor, rows: int) -> bool:
+    """Whether a file's array differs from the network's only in its number of class rows (here `rows`)."""
     classes = found.shape[0] - (own.shape[0] - rows) if found.ndim else 0
     return classes >= 1 and tuple(found.shape[1:]) == tuple(own.shape[1:])
 
 
 def _box_rows(found: np.ndarray, own: Tensor, rows: int) -> np.ndarray:
-    """The network's own class rows above the file's box rows."""
+    """The network's first `rows` rows, those of the classes, followed by the file's box rows."""
     mixed = own.numpy().copy()
     mixed[rows:] = found[len(found) - (len(mixed) - rows) :]
     return mixed

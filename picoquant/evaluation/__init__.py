@@ -1,11 +1,11 @@
-"""A model over a data set: detections and COCO numbers. Importing this does not import paddle."""
+"""Evaluation of a model on a data set: detections and COCO metrics. Importing this does not import paddle."""
 
 from __future__ import annotations
 
+from picoquant.backends.paddle.compiled import compiled_predictor
+from picoquant.backends.paddle.runtime import decoder_for, dygraph_predictor, open_predictor
 from picoquant.evaluation.coco_metrics import METRICS, coco_metrics, coco_results
-from picoquant.evaluation.compiled import compiled_predictor
 from picoquant.evaluation.evaluate import Evaluation, evaluate
-from picoquant.evaluation.runtime import decoder_for, dygraph_predictor, open_predictor
 
 __all__ = [
     "METRICS",

@@ -1,7 +1,7 @@
-"""Detections to COCO's twelve numbers, as pycocotools computes them.
+"""COCO's twelve metrics of detections, as pycocotools computes them.
 
-They come from faster-coco-eval, which counts in C++ what pycocotools counts in Python in ten times as long; tests
-hold each number to pycocotools'.
+They are computed by faster-coco-eval, in C++ and in a tenth of the time; tests compare each metric with
+pycocotools'.
 
 COCO boxes are `[x, y, width, height]` in image pixels.
 """
@@ -18,9 +18,9 @@ import numpy as np
 
 from picoquant.postprocess import Detections
 
-MOST = 100  # detections an image, as mAP counts
+MAX_DETECTIONS = 100  # per image, as for mAP
 
-# The order in which pycocotools puts them.
+# In the order of `COCOeval.stats`.
 METRICS = (
     "mAP",
     "AP50",
@@ -37,19 +37,24 @@ METRICS = (
 )
 
 
-def coco_results(image_id: int, detections: Detections, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """The detections of one image as entries of a COCO results file.
+def coco_results(
+    image_id: int, detections: Detections, category_ids: Sequence[int | None]
+) -> list[dict[str, Any]]:
+    """The detections of one image as entries of a COCO results file, but those of classes without category id.
 
     Args:
         image_id: the image's id in the annotations.
-        detections: class indices, scores, boxes in image pixels.
+        detections: class indices, scores, boxes `[x1, y1, x2, y2]` in image pixels.
         category_ids: the annotations' category id of each class index.
+
+    Returns: one entry per detection, with `bbox` as `[x, y, width, height]`.
     """
     boxes = detections.boxes.astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
     return [
         {"image_id": int(image_id), "category_id": category_ids[label], "bbox": box, "score": score}
         for label, score, box in zip(detections.classes.tolist(), detections.scores.tolist(), boxes.tolist())
+        if category_ids[label] is not None
     ]
 
 
@@ -58,22 +63,22 @@ def coco_metrics(
     results: Sequence[Mapping[str, Any]],
     image_ids: Iterable[int] | None = None,
 ) -> tuple[dict[str, float], dict[str, float | None]]:
-    """COCO's numbers of `results`.
+    """COCO's metrics of `results`.
 
     Args:
-        ground_truth: the content of a COCO annotation file; `area` and `iscrowd` may be absent.
-        results: entries of a COCO results file; there may be none.
-        image_ids: images to count; all that are annotated by default.
+        ground_truth: content of a COCO annotation file; `area` and `iscrowd` may be absent.
+        results: entries of a COCO results file; may be empty.
+        image_ids: images to evaluate; all annotated ones by default.
 
-    Returns: `METRICS` by name, 0 to 1, or -1 where pycocotools says so because there is no such
-        object (APs without small objects); and the AP of each class by name, None without objects.
+    Returns: the `METRICS` by name, 0 to 1, or -1, as in pycocotools, if there is no such object (APs without
+        small objects); and the AP of each class by name, None for a class without objects.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
     with contextlib.redirect_stdout(io.StringIO()):
         truth = indexed(COCO(), completed(ground_truth))
-        found = indexed(COCO(), as_annotations(ground_truth, results))
-        evaluation = COCOeval_faster(truth, found, "bbox")
+        detections = indexed(COCO(), as_annotations(ground_truth, results))
+        evaluation = COCOeval_faster(truth, detections, "bbox")
         if image_ids is not None:
             evaluation.params.imgIds = sorted(set(image_ids))
         evaluation.evaluate()
@@ -86,21 +91,23 @@ def coco_metrics(
 def counted_in_any_size(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], image_ids: Sequence[int]
 ):
-    """pycocotools' `COCOeval` of objects of any size, evaluated and accumulated: its matches, image by image.
+    """pycocotools' `COCOeval` over objects of any size, evaluated and accumulated.
+
+    `evalImgs` then holds the matches of each class and image, `eval` the precision and recall.
 
     Args:
         ground_truth, results: as in `coco_metrics`.
-        image_ids: images to count, ascending; at most `MOST` detections of each count.
+        image_ids: images to evaluate, ascending; at most `MAX_DETECTIONS` detections of each are counted.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
         truth = indexed(COCO(), completed(ground_truth))
-        found = indexed(COCO(), as_annotations(ground_truth, results))
-        evaluation = COCOeval(truth, found, "bbox")
+        detections = indexed(COCO(), as_annotations(ground_truth, results))
+        evaluation = COCOeval(truth, detections, "bbox")
         params = evaluation.params
-        params.imgIds, params.maxDets = list(image_ids), [MOST]
+        params.imgIds, params.maxDets = list(image_ids), [MAX_DETECTIONS]
         params.areaRng, params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -108,14 +115,14 @@ def counted_in_any_size(
 
 
 def indexed(coco, content: Mapping[str, Any]):
-    """A `COCO` with this content and its indices."""
+    """A `COCO` object with this content, and with its indices built. Returns the same object."""
     coco.dataset = content
     coco.createIndex()
     return coco
 
 
 def completed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy with `area` and `iscrowd`, which pycocotools needs, where an annotation lacks them."""
+    """A copy in which each annotation has `area` and `iscrowd`, which pycocotools requires."""
     annotations = []
     for entry in content.get("annotations", []):
         width, height = entry["bbox"][2:]
@@ -124,7 +131,7 @@ def completed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_annotations(content: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Results as pycocotools' `loadRes` prepares them, which refuses an empty list."""
+    """Results as annotations, like those of pycocotools' `loadRes`, which fails on an empty list."""
     annotations = [
         {**entry, "id": number, "area": entry["bbox"][2] * entry["bbox"][3], "iscrowd": 0}
         for number, entry in enumerate(results, start=1)

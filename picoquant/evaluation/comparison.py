@@ -1,4 +1,4 @@
-"""Several models over the same images: one row each, as table, JSON and CSV."""
+"""Comparison of several models on the same images: one row each, as table, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from picoquant.evaluation.evaluate import Evaluation
+from picoquant.utils.tables import columns
 
 _COLUMNS = (
     ("mAP", "mAP"),
@@ -22,15 +23,17 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """What one model reaches on one runtime.
+    """The metrics of one model in one runtime.
 
     Attributes:
-        name: `onnx_int8`.
-        backend, precision, model: which.
-        evaluation: COCO's numbers, 0 to 1, and detections.
-        latency_ms, latency_p90_ms: of the network alone, a single image a call.
-        bytes: size of the files that run.
-        note: what must be known of the numbers; empty for nothing.
+        name: name of the row, for example `onnx_int8`.
+        backend, precision: the runtime, and `fp32` or `int8`.
+        model: name of the model, or `weights`.
+        evaluation: COCO's metrics, 0 to 1, and the detections.
+        latency_ms, latency_p90_ms: latency of the network alone, one image per call: median and 90th
+            percentile.
+        bytes: size of the files that the runtime loads.
+        note: a remark that is needed to read the numbers; may be empty.
     """
 
     name: str
@@ -45,13 +48,21 @@ class Row:
 
 
 def reference_of(rows: Sequence[Row]) -> Row | None:
-    """The row that differences are from: FP32 in Paddle's runtime, else the first FP32 row, else none."""
+    """The row to compare with: FP32 in Paddle's runtime, else the first FP32 row, else None."""
     floats = [row for row in rows if row.precision == "fp32"]
     return next((row for row in floats if row.backend == "paddle"), floats[0] if floats else None)
 
 
 def as_json(rows: Sequence[Row], not_run: Mapping[str, str]) -> dict[str, Any]:
-    """`backends.<name>`: the numbers of each row; `not_run`: why the others have none."""
+    """The comparison as JSON values.
+
+    Args:
+        rows: the models that were run.
+        not_run: the reason for each model that was not, by name.
+
+    Returns: `backends.<name>` with the metrics of each row, `not_run`, the name of the `reference` and the
+        number of `images`.
+    """
     reference = reference_of(rows)
     return {
         "reference": reference.name if reference else None,
@@ -79,7 +90,7 @@ def _numbers(row: Row, reference: Row | None) -> dict[str, Any]:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """The same as CSV, a row each; a column `AP <class>` a class."""
+    """The same metrics as CSV text, one line per row, with a column `AP <class>` for each class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     reference = reference_of(rows)
@@ -94,7 +105,7 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = False) -> str:
-    """For a person: a line a row, then AP by class when asked for, then notes and what was not run."""
+    """The comparison as text: a line per row, AP by class if `per_class`, notes, and what was not run."""
     reference = reference_of(rows)
     head = ["", *(title for _, title in _COLUMNS), "- FP32", "ms", "p90", "MB"]
     lines = [head]
@@ -128,15 +139,3 @@ def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = 
 
 def _score(value: float) -> str:
     return "-" if value < 0 else f"{value:.4f}"
-
-
-def columns(lines: Sequence[Sequence[str]]) -> str:
-    """Text in columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if number == 0 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(line, widths))
-        ).rstrip()
-        for line in lines
-    )

@@ -1,6 +1,6 @@
-"""Which class was taken for which: detections above a score against the annotated objects.
+"""Confusion matrix: the classes of detections above a score against those of the annotated objects.
 
-`D` detections and `G` objects of an image, `C` classes. Boxes are COCO's `[x, y, width, height]`, image pixels.
+`C` is the number of classes. Boxes are COCO's `[x, y, width, height]` in image pixels.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ FALSE, IGNORED = -1, -2
 
 @dataclass(frozen=True)
 class Matched:
-    """Detections of one image, best score first, with the objects they belong to.
+    """Detections of one image, best score first, with the objects that they match.
 
     Attributes:
-        found: entries of a COCO results file.
-        objects: entries of an annotation file, crowd regions left out.
-        owner: of each detection the number of its object in `objects`, `FALSE` for none, `IGNORED` for a
-            detection in a crowd region.
+        found: detections, entries of a COCO results file.
+        objects: annotated objects, entries of a COCO annotation file, without crowd regions.
+        owner: for each detection, the index of its object in `objects`; `FALSE` if it has none, `IGNORED` if
+            it is inside a crowd region.
     """
 
     found: tuple[Mapping[str, Any], ...]
@@ -31,25 +31,26 @@ class Matched:
     owner: tuple[int, ...]
 
     def right(self, index: int) -> bool:
-        """Whether a detection has an object, of its own class."""
+        """Whether detection `index` matches an object of its own class."""
         owner = self.owner[index]
         return owner >= 0 and self.objects[owner]["category_id"] == self.found[index]["category_id"]
 
     @property
     def missed(self) -> list[Mapping[str, Any]]:
-        """Objects without a detection."""
+        """The objects without a detection."""
         return [entry for number, entry in enumerate(self.objects) if number not in self.owner]
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts over images.
+    """A confusion matrix over images.
 
     Attributes:
-        classes: names, in the order of the annotations' category ids.
-        counts: `[C + 1, C + 1]`; row: the class annotated, the last: nothing is there; column: the class found,
-            the last: nothing was found.
-        score: least score of a detection that counts; iou: least overlap of a detection with its object.
+        classes: class names, in the order of the annotations' category ids.
+        counts: `[C + 1, C + 1]`; rows: the annotated class, last "no object"; columns: the detected class,
+            last "no detection".
+        score: smallest score of a detection that is counted; iou: smallest IoU of a detection with its
+            object.
     """
 
     classes: tuple[str, ...]
@@ -59,22 +60,22 @@ class Confusion:
 
     @property
     def right(self) -> int:
-        """Objects found as what they are."""
+        """Number of objects detected with their own class."""
         return int(np.trace(self.counts))
 
     @property
     def missed(self) -> int:
-        """Objects that were not found."""
+        """Number of objects without a detection."""
         return int(self.counts[:-1, -1].sum())
 
     @property
     def false(self) -> int:
-        """Detections where nothing is."""
+        """Number of detections without an object."""
         return int(self.counts[-1, :-1].sum())
 
     @property
     def mistaken(self) -> int:
-        """Objects found as something else."""
+        """Number of objects detected with another class."""
         return int(self.counts[:-1, :-1].sum()) - self.right
 
 
@@ -84,14 +85,16 @@ def match(
     score: float,
     iou: float,
 ) -> Matched:
-    """Give each detection of an image at most one object, and each object at most one detection.
+    """Match the detections of an image with its objects, at most one object per detection and the reverse.
 
-    First within the class, best score first, as COCO counts hits; then what is left over, whatever the class:
-    these are mistaken for one another.
+    Detections are first matched with objects of their own class, best score first, as COCO does; then the
+    unmatched detections and objects are matched across classes: these are the confusions.
 
     Args:
-        found: detections of the image; those under `score` do not count.
-        objects: annotations of the image; crowd regions (`iscrowd`) take any number of detections.
+        found: detections of the image.
+        objects: annotations of the image; a crowd region (`iscrowd`) matches any number of detections.
+        score: detections with a smaller score are left out.
+        iou: the smallest IoU at which a detection matches an object.
     """
     from pycocotools import mask
 
@@ -121,7 +124,16 @@ def match_images(
     score: float,
     iou: float,
 ) -> dict[int, Matched]:
-    """`match` for every image, by image id."""
+    """`match` for each image of `image_ids`.
+
+    Args:
+        ground_truth: content of a COCO annotation file.
+        results: entries of a COCO results file.
+        image_ids: images to match.
+        score, iou: as in `match`.
+
+    Returns: the matches by image id, ascending.
+    """
     objects, found = _by_image(ground_truth.get("annotations", [])), _by_image(results)
     return {number: match(found[number], objects[number], score, iou) for number in sorted(set(image_ids))}
 
@@ -129,18 +141,18 @@ def match_images(
 def confusion(
     ground_truth: Mapping[str, Any], images: Iterable[Matched], score: float, iou: float
 ) -> Confusion:
-    """Count what `match_images` found with the same `score` and `iou`."""
+    """The confusion matrix of the matches of `match_images` with the same `score` and `iou`."""
     categories = sorted(ground_truth["categories"], key=lambda entry: entry["id"])
-    place = {entry["id"]: number for number, entry in enumerate(categories)}
+    index_of = {entry["id"]: index for index, entry in enumerate(categories)}
     nothing = len(categories)
     counts = np.zeros((nothing + 1, nothing + 1), np.int64)
     for image in images:
         for entry, owner in zip(image.found, image.owner):
             if owner != IGNORED:
-                row = nothing if owner == FALSE else place[image.objects[owner]["category_id"]]
-                counts[row, place[entry["category_id"]]] += 1
+                row = nothing if owner == FALSE else index_of[image.objects[owner]["category_id"]]
+                counts[row, index_of[entry["category_id"]]] += 1
         for entry in image.missed:
-            counts[place[entry["category_id"]], nothing] += 1
+            counts[index_of[entry["category_id"]], nothing] += 1
     return Confusion(tuple(str(entry["name"]) for entry in categories), counts, score, iou)
 
 

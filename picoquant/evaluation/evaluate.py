@@ -1,4 +1,4 @@
-"""A model over a data set: detections, and COCO's numbers of them."""
+"""Evaluation of a model on a data set: detections, and COCO's metrics of them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any, Callable
 
 import numpy as np
 
-from picoquant.errors import WeightsError
 from picoquant.evaluation.coco_metrics import coco_metrics, coco_results
-from picoquant.files import whole_file
+from picoquant.paddle_program.network_input import select_inputs
 from picoquant.postprocess import Decoder
-from picoquant.progress import Progress
+from picoquant.storage.files import whole_file
+from picoquant.utils.progress import Progress
 
 Predict = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model reaches on a data set.
+    """The result of evaluating a model on a data set.
 
     Attributes:
-        metrics: COCO's twelve numbers by name (`mAP`, `AP50` …), see `coco_metrics`.
+        metrics: COCO's twelve metrics by name (`mAP`, `AP50` …), see `coco_metrics`.
         per_class: AP by class name; None for a class without objects.
-        detections: entries of a COCO results file, in the order of the images.
+        detections: entries of a COCO results file, in the order of the images, with the data set's ids.
         images: number of images.
-        seconds: for all images, reading and decoding included, COCO's counting not.
+        seconds: time for all images, including reading and decoding, without computing COCO's metrics.
     """
 
     metrics: dict[str, float]
@@ -40,13 +40,18 @@ class Evaluation:
 
     @property
     def images_per_second(self) -> float:
-        """Speed over all images; 0 when there were none."""
+        """Images per second over all images; 0 if there were none."""
         return self.images / self.seconds if self.seconds else 0.0
 
-    def write_detections(self, path: Path) -> None:
-        """Write the detections as a COCO results file; pycocotools gives the same numbers from it."""
+    def write_detections(self, path: Path, dataset: Any) -> None:
+        """Write the detections as a COCO results file, from which pycocotools computes the same metrics.
+
+        Args:
+            path: of the file.
+            dataset: that was evaluated on; the ids are those of its annotation file.
+        """
         with whole_file(path) as stream:
-            json.dump(self.detections, stream)
+            json.dump(dataset.with_own_ids(self.detections), stream)
 
 
 def evaluate(
@@ -56,24 +61,23 @@ def evaluate(
     reader: Iterable[Mapping[str, np.ndarray]],
     title: str = "evaluate",
 ) -> Evaluation:
-    """Run a model over a data set and count.
+    """Run a model on every image of a data set and compute COCO's metrics.
 
     Args:
-        predict: `predict(feed)` -> outputs; feeds are the inputs `predict.input_names`.
-        decoder: fits the outputs.
+        predict: `predict(feed)` -> outputs; the feed holds the inputs `predict.input_names`.
+        decoder: turns the outputs into detections.
         dataset: `picoquant.data.dataset.Dataset`: annotations, category ids, image ids.
         reader: batches `image [N, 3, H, W]`, `scale_factor [N, 2]`, `im_shape [N, 2]`, `image_id [N]`.
-        title: what the progress line calls it.
+        title: title of the progress line.
 
-    Raises: `WeightsError` when the model needs an input that no batch holds; `DataError` from the
-        reader.
+    Raises: `WeightsError` if the model has an input that no batch holds; `DataError` from the reader.
     """
     progress = Progress(title, len(dataset), "image")
     detections: list[dict[str, Any]] = []
     done, began = 0, time.monotonic()
     try:
         for batch in reader:
-            outputs = predict(feed_of(batch, predict.input_names))
+            outputs = predict(select_inputs(batch, predict.input_names))
             for image_id, found in zip(batch["image_id"], decoder.decode(outputs, batch["scale_factor"])):
                 detections += coco_results(image_id, found, dataset.category_ids)
             done += len(batch["image"])
@@ -83,20 +87,3 @@ def evaluate(
     seconds = time.monotonic() - began
     metrics, per_class = coco_metrics(dataset.ground_truth(), detections, dataset.image_ids)
     return Evaluation(metrics, per_class, detections, done, seconds)
-
-
-def feed_of(batch: Mapping[str, np.ndarray], input_names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays of a batch that a model takes; a model's only input is the image, whatever its name.
-
-    Raises: `WeightsError` naming the input that there is nothing for.
-    """
-    if len(input_names) == 1:
-        return {input_names[0]: batch["image"]}
-    known = ("image", "scale_factor", "im_shape")
-    unknown = [name for name in input_names if name not in known]
-    if unknown:
-        raise WeightsError(
-            f"the model has the input {unknown[0]!r}, but only {', '.join(known)} can be given: "
-            "export it from a PicoDet"
-        )
-    return {name: batch[name] for name in input_names}

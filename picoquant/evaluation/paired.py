@@ -1,8 +1,9 @@
-"""Two models on the same images: how sure is the difference of their mAP, and which images lost most.
+"""Paired bootstrap of two models: confidence interval of their mAP's difference, and images that lost most.
 
-`T` IoU thresholds, `D` detections of a class over all images, `N` images. Matching is pycocotools' own,
-done once; each resampling only counts anew, with an image's matches taken as often as it was drawn
-(bootstrap over images: Efron, 1979; paired, as both models get the same draws).
+`T` IoU thresholds, `D` detections of a class over all images, `N` images. Detections are matched once, by
+pycocotools; a resampling only weights the matches of an image by how often the image was drawn (bootstrap
+over images: Efron, 1979;
+paired: both models are evaluated on the same draws).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ DRAWS, SEED = 1000, 0
 
 @dataclass(frozen=True)
 class ImageChange:
-    """mAP of one image alone, 0 to 1, by each model."""
+    """mAP of one image alone, 0 to 1, by each of two models."""
 
     image_id: int
     file_name: str
@@ -29,19 +30,19 @@ class ImageChange:
 
     @property
     def change(self) -> float:
-        """Negative: the second model lost."""
+        """Second minus first; negative if the second model is worse."""
         return self.second - self.first
 
 
 @dataclass(frozen=True)
 class Paired:
-    """The second model's mAP minus the first's.
+    """The second model's mAP minus the first's, with its confidence interval.
 
     Attributes:
-        difference: on the images as they are.
-        low, high: ends of the interval that holds 95 % of the resampled differences.
-        draws: how many resamplings.
-        images: every image with objects, the greatest loss first.
+        difference: the difference on the images themselves, without resampling.
+        low, high: 2.5th and 97.5th percentile of the resampled differences: the 95 % confidence interval.
+        draws: number of resamplings.
+        images: every image with objects, the largest loss first.
     """
 
     difference: float
@@ -52,11 +53,11 @@ class Paired:
 
     @property
     def told_apart(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the difference is significant: the interval does not contain 0."""
         return self.low > 0 or self.high < 0
 
     def as_dict(self, worst: int = 10) -> dict[str, Any]:
-        """For JSON, with the `worst` images that lost."""
+        """The comparison as JSON values, with at most `worst` images that lost, the largest loss first."""
         lost = [
             {**asdict(image), "change": image.change} for image in self.images[:worst] if image.change < 0
         ]
@@ -77,14 +78,14 @@ def paired(
     draws: int = DRAWS,
     seed: int = SEED,
 ) -> Paired:
-    """Compare two models' detections.
+    """Compare the detections of two models on the same images.
 
     Args:
-        ground_truth: the content of a COCO annotation file.
-        first, second: entries of COCO results files.
-        image_ids: images to count.
-        draws: resamplings.
-        seed: of the draws.
+        ground_truth: content of a COCO annotation file.
+        first, second: detections of each model, entries of COCO results files.
+        image_ids: images to evaluate.
+        draws: number of resamplings.
+        seed: random seed of the resamplings.
     """
     ids = sorted(set(image_ids))
     matched = [_matches(ground_truth, results, ids) for results in (first, second)]
@@ -94,16 +95,19 @@ def paired(
     changes = changes[np.isfinite(changes)]  # a draw without any object has no mAP
     low, high = np.percentile(changes, [2.5, 97.5]) if len(changes) else (0.0, 0.0)
     once = np.ones(len(ids), np.int64)
-    whole = _mean_ap(matched[1], once) - _mean_ap(matched[0], once)
+    difference = _mean_ap(matched[1], once) - _mean_ap(matched[0], once)
     images = _by_image(ground_truth, matched, ids)
-    return Paired(float(whole), float(low), float(high), draws, images)
+    return Paired(float(difference), float(low), float(high), draws, images)
 
 
 @dataclass(frozen=True)
 class _Class:
-    """A class's detections over all images, best score first.
+    """The detections of a class over all images, best score first.
 
-    image: `[D]` number of the image; hit, miss: `[T, D]` bool; objects: `[N]` of each image.
+    Attributes:
+        image: `[D]`, index of the detection's image.
+        hit, miss: `[T, D]` bool, true and false positives.
+        objects: `[N]`, number of objects in each image.
     """
 
     image: np.ndarray
@@ -149,7 +153,7 @@ def _one_class(images: Sequence[Mapping[str, Any] | None], thresholds: int) -> _
 
 
 def _mean_ap(classes: Sequence[_Class], weights: np.ndarray) -> float:
-    """mAP where image `n` is there `weights[n]` times; nan without objects."""
+    """mAP if image `n` occurs `weights[n]` times; NaN without objects."""
     values = [value for value in (_ap(one, weights) for one in classes) if value is not None]
     return float(np.mean(values)) if values else float("nan")
 
@@ -158,7 +162,7 @@ _RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's
 
 
 def _ap(one: _Class, weights: np.ndarray) -> float | None:
-    """AP of a class over all IoU thresholds; None without objects."""
+    """AP of a class, the mean over all IoU thresholds; None without objects."""
     total = int(one.objects @ weights)
     if total == 0:
         return None
@@ -168,28 +172,29 @@ def _ap(one: _Class, weights: np.ndarray) -> float | None:
     hits = np.cumsum(one.hit[:, drawn] * weight, axis=1)
     misses = np.cumsum(one.miss[:, drawn] * weight, axis=1)
     precision = hits / (hits + misses + np.spacing(1))
-    # Precision at a recall is the best one at that recall or a higher one.
+    # Precision at a recall is the highest one at that or any higher recall, as in pycocotools.
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     precision = np.concatenate([precision, np.zeros((len(precision), 1))], axis=1)
-    places = [np.searchsorted(row / total, _RECALLS, side="left") for row in hits]
-    return float(np.mean([row[place] for row, place in zip(precision, places)]))
+    indices = [np.searchsorted(row / total, _RECALLS, side="left") for row in hits]
+    return float(np.mean([row[index] for row, index in zip(precision, indices)]))
 
 
 def _by_image(ground_truth: Mapping[str, Any], matched: Sequence[list[_Class]], ids: list[int]) -> tuple:
     names = {image["id"]: str(image.get("file_name", image["id"])) for image in ground_truth["images"]}
-    found = []
+    changes = []
     for number, image_id in enumerate(ids):
         scores = [_mean_ap(_of_image(classes, number), np.ones(1, np.int64)) for classes in matched]
         if np.isfinite(scores).all():  # an image without objects has no mAP
-            found.append(ImageChange(image_id, names[image_id], *scores))
-    return tuple(sorted(found, key=lambda image: (image.change, image.image_id)))
+            changes.append(ImageChange(image_id, names[image_id], *scores))
+    return tuple(sorted(changes, key=lambda image: (image.change, image.image_id)))
 
 
 def _of_image(classes: Sequence[_Class], number: int) -> list[_Class]:
-    cut = []
+    selected = []
     for one in classes:
         if one.objects[number]:
             mine = one.image == number
             nothing = np.zeros(int(mine.sum()), np.int64)
-            cut.append(_Class(nothing, one.hit[:, mine], one.miss[:, mine], one.objects[number : number + 1]))
-    return cut
+            objects = one.objects[number : number + 1]
+            selected.append(_Class(nothing, one.hit[:, mine], one.miss[:, mine], objects))
+    return selected

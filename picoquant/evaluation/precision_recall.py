@@ -1,4 +1,4 @@
-"""Precision at each recall, class by class, as pycocotools accumulates it.
+"""Precision at each recall for each class, as pycocotools accumulates it.
 
 `T` IoU thresholds (0.5 to 0.95 in steps of 0.05), `R` recalls (0 to 1 in steps of 0.01), `C` classes.
 """
@@ -17,14 +17,15 @@ from picoquant.evaluation.coco_metrics import counted_in_any_size
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """What a model's detections are worth at each recall.
+    """Precision-recall curves of a model.
 
     Attributes:
-        classes: names, in the order of the annotations' category ids.
-        objects: annotated objects of each class, crowd regions not counted.
-        ious: `[T]`.
-        recalls: `[R]`.
-        precision: `[T, R, C]`, 0 to 1: the best one at that recall or a higher one; NaN for a class without objects.
+        classes: class names, in the order of the annotations' category ids.
+        objects: number of annotated objects of each class, without crowd regions.
+        ious: `[T]`, IoU thresholds.
+        recalls: `[R]`, recalls.
+        precision: `[T, R, C]`, 0 to 1: the highest precision at that or any higher recall; NaN for a class
+            without objects.
     """
 
     classes: tuple[str, ...]
@@ -34,7 +35,12 @@ class PrecisionRecall:
     precision: np.ndarray
 
     def curve(self, iou: float, index: int | None = None) -> np.ndarray:
-        """`[R]`: precision of a class at an IoU threshold; None: the mean over classes with objects."""
+        """Precision at each recall, `[R]`, at the IoU threshold nearest to `iou`.
+
+        Args:
+            iou: IoU threshold.
+            index: index of a class; None for the mean over all classes with objects.
+        """
         at = self.precision[int(np.argmin(np.abs(self.ious - iou)))]
         if index is not None:
             return at[:, index]
@@ -42,7 +48,7 @@ class PrecisionRecall:
         return at[:, known].mean(axis=1) if known.any() else np.full(len(self.recalls), np.nan)
 
     def ap(self, iou: float | None = None) -> np.ndarray:
-        """`[C]`: AP of each class at an IoU threshold; None: the mean over all of them."""
+        """AP of each class, `[C]`, at the IoU threshold nearest to `iou`; None: mean over all thresholds."""
         at = self.precision if iou is None else self.precision[np.argmin(np.abs(self.ious - iou))][None]
         return at.mean(axis=(0, 1))
 
@@ -52,12 +58,12 @@ def precision_recall(
     results: Sequence[Mapping[str, Any]],
     image_ids: Iterable[int],
 ) -> PrecisionRecall:
-    """Count detections of objects of any size.
+    """Precision-recall curves over objects of any size.
 
     Args:
-        ground_truth: the content of a COCO annotation file.
-        results: entries of a COCO results file; there may be none.
-        image_ids: images to count.
+        ground_truth: content of a COCO annotation file.
+        results: entries of a COCO results file; may be empty.
+        image_ids: images to evaluate.
     """
     ids = sorted(set(image_ids))
     evaluation = counted_in_any_size(ground_truth, results, ids)

@@ -1,8 +1,8 @@
-"""From a detector to a Paddle inference model. Importing this package does not import paddle."""
+"""Export of a detector as a Paddle inference model. Importing this package does not import paddle."""
 
 from __future__ import annotations
 
-from picoquant.export.infer_config import InferConfig, read_infer_config, write_infer_config
-from picoquant.export.model_folder import ModelFolder
+from picoquant.paddle_program.infer_config import InferConfig, read_infer_config, write_infer_config
+from picoquant.paddle_program.model_folder import ModelFolder
 
 __all__ = ["InferConfig", "ModelFolder", "read_infer_config", "write_infer_config"]

@@ -1,4 +1,4 @@
-"""Paddle's `multiclass_nms3`, which paddle 2.6 offers no public function for."""
+"""Paddle's operator `multiclass_nms3`, for which paddle 2.6 has no public function."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from picoquant.postprocess.settings import NmsSettings
 
 @paddle.jit.not_to_static
 def multiclass_nms3(boxes: Tensor, scores: Tensor, settings: NmsSettings) -> tuple[Tensor, Tensor]:
-    """Multi-class NMS of a batch as one operator, eagerly or within a program.
+    """Multi-class NMS of a batch as one operator, in dygraph or within a static program.
 
     Args:
         boxes: `[N, L, 4]` float32, x1 y1 x2 y2.
         scores: `[N, C, L]` float32.
         settings: thresholds and limits.
 
-    Returns: `[M, 6]` float32 (class, score, x1, y1, x2, y2) and how many of them each image has,
+    Returns: `[M, 6]` float32 (class, score, x1, y1, x2, y2) and the number of these rows per image,
         `[N]` int32.
     """
     attributes = {

@@ -1,4 +1,4 @@
-"""From the network to a Paddle inference model, in one of three forms.
+"""Export the network as a Paddle inference model, in one of three forms.
 
 `N` images, `C` classes, `L` anchor points over all levels, `R` = reg_max, `M` detections.
 """
@@ -13,20 +13,21 @@ import paddle
 from paddle import Tensor, nn
 from paddle.static import InputSpec
 
+from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import ConfigError
-from picoquant.export.infer_config import InferConfig, write_infer_config
-from picoquant.export.model_folder import MODEL, ModelFolder
 from picoquant.export.nms_operator import multiclass_nms3
-from picoquant.export.program import complete_program
-from picoquant.files import disk_errors
+from picoquant.paddle_program.infer_config import InferConfig, write_infer_config
+from picoquant.paddle_program.model_folder import MODEL, ModelFolder
+from picoquant.paddle_program.program import complete_program
 from picoquant.postprocess.settings import NmsSettings
+from picoquant.storage.files import disk_errors
 
 
 class RawForm(nn.Layer):
-    """The network without post-processing, its outputs the last convolutions' logits: what an NPU runs.
+    """The network without post-processing, for an NPU; its outputs are the last convolutions' logits.
 
-    Sigmoid, product and root of the scores are left to the host (`postprocess.decode`): the NPU has no
-    root, and 8 bits of a product of two scores hold nothing of the low ones.
+    Sigmoid, product and square root of the scores are computed on the host (`postprocess.decode`): the NPU
+    has no square root, and 8 bits cannot represent the low values of a product of two scores.
     """
 
     def __init__(self, detector: nn.Layer) -> None:
@@ -34,13 +35,13 @@ class RawForm(nn.Layer):
         self.detector = detector
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """`[N, 3, H, W]` -> logits of the classes `[N, H*W, C]` of each level, of the alignment
-        `[N, H*W, 1]` where the head has one, of the distances `[N, H*W, 4*(R+1)]`."""
+        """`[N, 3, H, W]` -> class logits `[N, H*W, C]` of all levels, then alignment logits `[N, H*W, 1]`
+        of all levels if the head has an alignment map, then distance logits `[N, H*W, 4*(R+1)]` of all."""
         return tuple(self.detector.logits(image))
 
 
 class BoxesForm(nn.Layer):
-    """The network with decoded boxes, without NMS."""
+    """The network with box decoding, without NMS."""
 
     def __init__(self, detector: nn.Layer) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class BoxesForm(nn.Layer):
 
 
 class DetectionsForm(nn.Layer):
-    """The network with all of its post-processing."""
+    """The network with box decoding, scaling to image pixels, and NMS."""
 
     def __init__(self, detector: nn.Layer, nms: NmsSettings) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ class DetectionsForm(nn.Layer):
             image: `[N, 3, H, W]`.
             scale_factor: `[N, 2]`, input size / image size, y then x.
 
-        Returns: bbox `[M, 6]` (class, score, x1, y1, x2, y2) and bbox_num `[N]`.
+        Returns: bbox `[M, 6]` (class, score, x1, y1, x2, y2) and bbox_num `[N]`, the rows of each image.
         """
         scores, boxes = self.detector(image)
         scale_y, scale_x = paddle.split(scale_factor, 2, axis=-1)
@@ -86,18 +87,16 @@ def export_model(
     """Write a Paddle inference model; `verify_export` then compares it with the network.
 
     Args:
-        detector: a `PicoDet`; its mode is as before afterwards.
+        detector: a `PicoDet`; its mode is restored afterwards.
         out_dir: folder for `model.pdmodel`, `model.pdiparams` and `infer_cfg.yml`.
         kind: `raw`, `boxes` or `detections`.
         input_size: height and width of the input, fixed in the model.
         infer_config: written beside it; its `nms` goes into a model of kind `detections`.
-        batch_size: fixed in the model; by default any.
+        batch_size: fixed in the model; None: any.
 
-    Raises: `ConfigError` for an unknown kind or a size that does not fit, `UserError` when the disk
-        refuses.
+    Raises: `ConfigError` for an unknown kind, or when `input_size` is not that of `infer_config`; `UserError`
+        when the disk cannot be written.
     """
-    from picoquant.evaluation.runtime import evaluation_mode
-
     if tuple(infer_config.input_size) != tuple(input_size):
         raise ConfigError(
             f"the export's input size is {list(input_size)}, but target_size in its settings is "
@@ -112,7 +111,7 @@ def export_model(
         out_dir.mkdir(parents=True, exist_ok=True)
         static = paddle.jit.to_static(form, input_spec=specs, full_graph=True)
         paddle.jit.save(static, str(out_dir / "model"))
-        (out_dir / "model.pdiparams.info").unlink()  # only continued training would read it
+        (out_dir / "model.pdiparams.info").unlink()  # needed only to continue training
     complete_program(out_dir / MODEL)
     arch = "GFL" if kind == "detections" else "PicoDet"
     outputs = "logits" if kind == "raw" else "scores"
@@ -123,7 +122,7 @@ def export_model(
 def build_form(detector: nn.Layer, kind: str, nms: NmsSettings) -> nn.Layer:
     """The layer whose outputs are those of an export of `kind`.
 
-    Raises: `ConfigError` naming the known kinds.
+    Raises: `ConfigError` for an unknown kind.
     """
     if kind == "raw":
         return RawForm(detector)

@@ -1,1 +1,1 @@
-"""What of a model runs on an NPU, read from opt's own result: pieces, conversions, rules, cost, pictures."""
+"""Which parts of a model run on an NPU, read from opt's output: subgraphs, rules, cost, picture."""

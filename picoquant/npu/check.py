@@ -1,20 +1,27 @@
-"""`picoquant check`: what of a model runs on a target's NPU, proved from opt's own result."""
+"""`picoquant check`: which parts of a model run on a target's NPU, read from the program that opt writes."""
 
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from picoquant.backends.paddle_lite.opt_tool import OptTool
+from picoquant.backends.paddle_lite.report import plain_name, report
+from picoquant.backends.placement import (
+    CONVERSION,
+    CPU,
+    NPU,
+    PartitionedGraph,
+    PlacedOperator,
+    unpartitioned,
+)
+from picoquant.backends.source import Source
 from picoquant.errors import UserError, WeightsError
-from picoquant.export.model_folder import ModelFolder
-from picoquant.export.program import KEPT_FLOAT, program_facts
+from picoquant.int8.paddle.form import without_rounding
 from picoquant.npu.cost import Latency, activation_bytes, elements, estimate, macs
-from picoquant.npu.graph import CONVERSION, CPU, NPU, Operator, Split, plain_name, read_split, source_split
 from picoquant.npu.lint import (
     Finding,
     granularity,
@@ -24,42 +31,42 @@ from picoquant.npu.lint import (
     why_on_cpu,
 )
 from picoquant.npu.partition import float_text, partition_text
-from picoquant.packaging.program_edit import batch_of_one, smaller_for_opt, write_program
-from picoquant.packaging.quantised import files_without_rounding
-from picoquant.packaging.targets import Target
-from picoquant.toolchain.opt_tool import OptTool
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import KEPT_FLOAT
+from picoquant.targets.profiles import Target
 
 LOG = logging.getLogger("picoquant")
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found.
+    """The result of checking one model for one target.
 
     Attributes:
-        target: its name.
-        device: of Paddle Lite; empty for a CPU.
-        opt_version: of the opt that split the network; expected_opt_version: the profile's.
-        split: the network as opt left it, without a partition file but for layers that are kept in float.
-        npu_pieces: how many.
-        cpu_operators: name, type and why, of each.
-        conversions: tensor, kind (`fp32_to_int8`, …) and where: `input`, `output` or `between`.
-        operators_without_scales: name, type and the slots that lack one.
-        weight_types: for example `{"int8 per_channel": 122}`, counted over convolutions.
-        activation_bytes: the most at one time; see `cost.activation_bytes`.
+        target: name of the target.
+        device: Paddle Lite's device name; empty for a CPU.
+        opt_version: version of the opt that partitioned the network; expected_opt_version: the profile's.
+        graph: the network as opt partitioned it. A partition file is used only if layers are kept in float,
+            and then lists those layers alone.
+        npu_pieces: number of NPU subgraphs.
+        cpu_operators: name, type and reason of each operator on the CPU.
+        conversions: tensor, kind (`fp32_to_int8`, …) and position: `input`, `output` or `between`.
+        operators_without_scales: name, type and the slots without a scale.
+        weight_types: number of convolutions of each kind, for example `{"int8 per_channel": 122}`.
+        activation_bytes: peak memory of activations, see `cost.activation_bytes`.
         macs: multiply-accumulates of one image on the NPU and on the CPU.
-        latency: the estimate.
-        findings: all of them, broken rules first.
-        partition: the partition file that leaves layers in float to the CPU and keeps the pieces fewest; empty
-            where none is needed or helps.
-        pieces_with_partition: how many pieces opt then makes.
+        latency: the estimate of the NPU's latency.
+        findings: all findings, broken rules first.
+        partition: content of the partition file that leaves float layers on the CPU and results in the fewest
+            NPU subgraphs; empty if none is needed or helps.
+        pieces_with_partition: number of NPU subgraphs with this partition file.
     """
 
     target: str
     device: str
     opt_version: str
     expected_opt_version: str
-    split: Split
+    graph: PartitionedGraph
     npu_pieces: int
     cpu_operators: tuple[Mapping[str, str], ...]
     conversions: tuple[Mapping[str, str], ...]
@@ -77,14 +84,23 @@ class CheckResult:
         """The findings that break a rule of the target."""
         return tuple(finding for finding in self.findings if finding.broken)
 
+    @property
+    def npu_tensors(self) -> frozenset[str]:
+        """Tensors that the NPU reads or computes where the partition file is used."""
+        left = set(self.partition.splitlines())
+        kept = [op for op in self.graph.at(NPU) if op.line not in left]
+        return frozenset(
+            plain_name(name) for op in kept for name in (*(name for _, name in op.inputs), *op.results)
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """Everything but the network itself, JSON-able; the same model and tools give the same."""
+        """Everything except `graph`, as JSON values; always the same for the same model and tools."""
         return {
             "target": self.target,
             "device": self.device,
             "opt_version": self.opt_version,
             "profile_opt_version": self.expected_opt_version,
-            "operators": {place: len(self.split.at(place)) for place in (NPU, CPU)},
+            "operators": {place: len(self.graph.at(place)) for place in (NPU, CPU)},
             "npu_pieces": self.npu_pieces,
             "cpu_operators": [dict(row) for row in self.cpu_operators],
             "conversions": [dict(row) for row in self.conversions],
@@ -113,15 +129,15 @@ def _rounded(value: float | None) -> float | None:
 
 
 def check_model(model: ModelFolder, target: Target, opt: OptTool) -> CheckResult:
-    """Split a model by opt as the board's runtime would, and hold the result against the target's rules.
+    """Partition a model with opt, as the board's runtime does, and check it against the target's rules.
 
     Args:
-        model: the INT8 model; for a target without NPU any exported one.
+        model: the INT8 model; for a target without NPU, any exported model.
         target: the board.
         opt: Paddle Lite's opt.
 
-    Raises: `WeightsError` for a float model where the target runs INT8 only, `UserError` for a target that Paddle
-        Lite does not reach, `ToolError` when opt refuses the model.
+    Raises: `WeightsError` for a float model if the target runs INT8 only, `UserError` for a target that
+        Paddle Lite does not support, `ToolError` if opt rejects the model.
     """
     lite = target.paddle_lite
     if lite is None:
@@ -129,7 +145,8 @@ def check_model(model: ModelFolder, target: Target, opt: OptTool) -> CheckResult
             f"{target.name} is hardware that Paddle Lite does not reach: opt has nothing to check there; "
             "`picoquant package` compares its ONNX with the Paddle model"
         )
-    if target.on_npu and not program_facts(model.model).quantised:
+    source = Source(model)
+    if target.on_npu and not source.quantised:
         raise WeightsError(
             f"{model.model} is a float model, and the NPU of {target.name} runs INT8 only: run "
             "`picoquant quantize`, and name its folder"
@@ -141,36 +158,23 @@ def check_model(model: ModelFolder, target: Target, opt: OptTool) -> CheckResult
             target.name,
             lite.opt_version,
         )
-    program = batch_of_one(model.model, model.config.input_size)
-    shapes = {
-        var.name: tuple(var.type.lod_tensor.tensor.dims)
-        for block in program.blocks
-        for var in block.vars
-        if var.type.HasField("lod_tensor")
-    }
-    with tempfile.TemporaryDirectory(prefix="picoquant-check-") as scratch:
-        program, params = files_without_rounding(program, model.params, Path(scratch) / "model.pdiparams")
-        return _checked(program, shapes, params, target, opt)
-
-
-def _checked(
-    program: Any, shapes: Mapping[str, tuple[int, ...]], params: Path, target: Target, opt: OptTool
-) -> CheckResult:
-    split = _split(program, shapes, params, target, opt)
-    given = float_text(split, _kept_float(program)) if target.on_npu else ""
-    if given:
-        split = _split(program, shapes, params, target, opt, given)
-    partition, fewest = given, len(split.pieces)
-    if target.on_npu and fewest > 1 and partition_text(split):
-        partition = given + partition_text(split)
-        fewest = len(_split(program, shapes, params, target, opt, partition).pieces)
-        if fewest >= len(split.pieces):
-            partition, fewest = given, len(split.pieces)
-    return _result(split, source_split(program), target, opt.version, partition, fewest)
+    program = without_rounding(source.program)
+    graph = report(source, opt, target).placement
+    float_layers = float_text(graph, _kept_float(program)) if target.on_npu else ""
+    if float_layers:
+        graph = report(source, opt, target, float_layers).placement
+    partition, fewest = float_layers, len(graph.subgraphs)
+    if target.on_npu and fewest > 1 and partition_text(graph):
+        # The file only helps if opt then really makes fewer subgraphs.
+        partition = float_layers + partition_text(graph)
+        fewest = len(report(source, opt, target, partition).placement.subgraphs)
+        if fewest >= len(graph.subgraphs):
+            partition, fewest = float_layers, len(graph.subgraphs)
+    return _result(graph, unpartitioned(program), target, opt.version, partition, fewest)
 
 
 def _kept_float(program: Any) -> set[str]:
-    """Results of the operators that quantisation has left in float because it was told to."""
+    """Names of the results of operators that the quantisation settings keep in float."""
     return {
         slot.arguments[0]
         for op in program.blocks[0].ops
@@ -180,81 +184,68 @@ def _kept_float(program: Any) -> set[str]:
     }
 
 
-def _split(
-    program: Any,
-    shapes: Mapping[str, tuple[int, ...]],
-    params: Path,
-    target: Target,
-    opt: OptTool,
-    partition: str = "",
-) -> Split:
-    with tempfile.TemporaryDirectory(prefix="picoquant-check-") as scratch:
-        model, made = Path(scratch) / "model.pdmodel", Path(scratch) / "made"
-        write_program(smaller_for_opt(program) if target.on_npu else program, model)
-        opt.run(model, params, made, target.paddle_lite.valid_targets, "protobuf", partition=partition)
-        return read_split(made, shapes)
-
-
 def _result(
-    split: Split,
-    source: Split,
+    graph: PartitionedGraph,
+    source: PartitionedGraph,
     target: Target,
     version: str,
     partition: str,
     fewest: int,
 ) -> CheckResult:
-    lacking = [(op, slots_without_scale(split, op, target)) for op in split.operators]
-    on_npu, on_cpu = split.at(NPU), split.at(CPU)
-    work = macs(split, on_npu)
-    kinds = Counter(
-        f"{weight_type(split, op)} {granularity(split, op) or 'without scales'}"
+    without_scales = [(op, slots_without_scale(graph, op, target)) for op in graph.operators]
+    on_npu, on_cpu = graph.at(NPU), graph.at(CPU)
+    npu_macs = macs(graph, on_npu)
+    weight_types = Counter(
+        f"{weight_type(graph, op)} {granularity(graph, op) or 'without scales'}"
         for op in (*on_npu, *on_cpu)
-        if weight_type(split, op) is not None
+        if weight_type(graph, op) is not None
     )
-    per_channel = sum(count for kind, count in kinds.items() if kind.endswith("per_channel"))
-    weights = "per_channel" if 2 * per_channel >= sum(kinds.values()) else "per_tensor"
+    per_channel = sum(count for name, count in weight_types.items() if name.endswith("per_channel"))
+    weights = "per_channel" if 2 * per_channel >= sum(weight_types.values()) else "per_tensor"
     return CheckResult(
         target=target.name,
         device=target.paddle_lite.device,
         opt_version=version,
         expected_opt_version=target.paddle_lite.opt_version,
-        split=split,
-        npu_pieces=len(split.pieces),
+        graph=graph,
+        npu_pieces=len(graph.subgraphs),
         cpu_operators=tuple(
-            {"operator": op.name, "type": op.kind, "why": _why(split, op, target)} for op in on_cpu
+            {"operator": op.name, "type": op.op_type, "why": _why(graph, op, target)} for op in on_cpu
         ),
-        conversions=_conversions(split),
+        conversions=_conversions(graph),
         operators_without_scales=tuple(
-            {"operator": op.name, "type": op.kind, "slots": slots} for op, slots in lacking if slots
+            {"operator": op.name, "type": op.op_type, "slots": slots} for op, slots in without_scales if slots
         ),
-        weight_types=dict(sorted(kinds.items())),
-        activation_bytes=activation_bytes(split if target.on_npu else source),
-        macs={NPU: work, CPU: macs(source, source.operators) - work},
-        latency=_latency(split, target, weights),
-        findings=tuple(lint(split, target)),
+        weight_types=dict(sorted(weight_types.items())),
+        activation_bytes=activation_bytes(graph if target.on_npu else source),
+        macs={NPU: npu_macs, CPU: macs(source, source.operators) - npu_macs},
+        latency=_latency(graph, target, weights),
+        findings=tuple(lint(graph, target)),
         partition=partition,
         pieces_with_partition=fewest,
     )
 
 
-def _latency(split: Split, target: Target, weights: str) -> Latency:
+def _latency(graph: PartitionedGraph, target: Target, weights: str) -> Latency:
     if not target.on_npu:
         return Latency(None, None, f"no estimate: {target.name} has no NPU, and estimates are of NPU times")
-    if not split.pieces:
+    if not graph.subgraphs:
         return Latency(None, None, "no estimate: nothing of the network runs on the NPU")
-    return estimate(target.latency_ms, weights, elements(split, split.at(NPU)) / 1e6)
+    return estimate(target.latency_ms, weights, elements(graph, graph.at(NPU)) / 1e6)
 
 
-def _why(split: Split, op: Operator, target: Target) -> str:
-    if target.on_npu and weight_type(split, op) == "float32":
+def _why(graph: PartitionedGraph, op: PlacedOperator, target: Target) -> str:
+    if target.on_npu and weight_type(graph, op) == "float32":
         return "it is kept in float (Quantize.keep_float or max_drop), and the NPU takes INT8"
     return why_on_cpu(op, target)
 
 
-def _conversions(split: Split) -> tuple[Mapping[str, str], ...]:
+def _conversions(graph: PartitionedGraph) -> tuple[Mapping[str, str], ...]:
     rows = []
-    for op in split.at(CONVERSION):
+    for op in graph.at(CONVERSION):
         before, after = plain_name(op.inputs[0][1]), plain_name(op.outputs[0][1])
-        where = "input" if before in split.inputs else "output" if after in split.outputs else "between"
-        rows.append({"tensor": after, "kind": op.kernel if op.kind == "calib" else op.kind, "where": where})
+        where = "input" if before in graph.inputs else "output" if after in graph.outputs else "between"
+        rows.append(
+            {"tensor": after, "kind": op.kernel if op.op_type == "calib" else op.op_type, "where": where}
+        )
     return tuple(rows)

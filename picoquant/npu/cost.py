@@ -1,4 +1,4 @@
-"""What a split network costs: multiply-accumulates, memory of activations, an estimate of its latency."""
+"""The cost of a partitioned network: multiply-accumulates, memory of activations, estimated latency."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.npu.graph import BOOKKEEPING, NPU, Operator, Split
+from picoquant.backends.placement import NPU, PartitionedGraph, PlacedOperator
+from picoquant.paddle_program.graph import BOOKKEEPING
 
 CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 _MATRIX = ("fc", "mul", "matmul", "matmul_v2")
-# Operators that the NPU's driver, or opt on a CPU, joins with the operator before them: no memory of their own.
+# Operators that the NPU's driver, or opt on a CPU, fuses into the operator before them.
 _FUSED = ("batch_norm", "relu", "relu6", "hard_swish", "leaky_relu", "reshape2", "elementwise_add")
 
 
 @dataclass(frozen=True)
 class Published:
-    """A model of the published table.
+    """A model in the targets' tables of published latencies.
 
     Attributes:
-        weights: granularity of its scales there.
-        elements: results of its convolutions and matrix products, in millions, counted on the networks of
-            `paddle.vision.models` (YOLOv5s: on its architecture of release 6, without its decoding), one
-            image of the size in its name.
+        weights: granularity of its weight scales, `per_channel` or `per_tensor`.
+        elements: output elements of its convolutions and matrix products for one image of the size in its
+            name, in millions; counted on the networks of `paddle.vision.models` (YOLOv5s: on the architecture
+            of its release 6, without decoding).
     """
 
     weights: str
@@ -43,13 +44,13 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Latency:
-    """An estimate, not a measurement.
+    """An estimated, not a measured, latency.
 
     Attributes:
-        milliseconds: of the NPU's part, one image; None where nothing published fits.
-        error: the largest relative error when each model of the table is estimated from the others alone;
-            None for a single model.
-        method: in words.
+        milliseconds: of the network's NPU part, for one image; None if no published latency fits.
+        error: the largest relative error when each published model is estimated from the others
+            (leave-one-out); None if there is only one.
+        method: how the estimate was computed, in words.
     """
 
     milliseconds: float | None
@@ -57,71 +58,73 @@ class Latency:
     method: str
 
 
-def macs(split: Split, operators: Sequence[Operator]) -> int:
-    """Multiply-accumulates of the convolutions and matrix products among some operators, one image."""
+def macs(graph: PartitionedGraph, operators: Sequence[PlacedOperator]) -> int:
+    """Multiply-accumulates of the convolutions and matrix products among `operators`, for one image."""
     total = 0
     for op in operators:
-        weight = _weight(split, op)
+        weight = _weight(graph, op)
         if weight is not None:
-            # A filter (out, in, h, w) does in * h * w for each result, a matrix (in, out) does in.
-            each = weight[1:] if op.kind in CONVOLUTIONS else weight[:1]
-            total += split.tensor(op.name).size * int(np.prod(each))
+            # An output element costs in * h * w with a filter (out, in, h, w), in with a matrix (in, out).
+            per_element = weight[1:] if op.op_type in CONVOLUTIONS else weight[:1]
+            total += graph.tensor(op.name).size * int(np.prod(per_element))
     return total
 
 
-def elements(split: Split, operators: Sequence[Operator]) -> int:
-    """Results of the convolutions and matrix products among some operators, one image."""
-    return sum(split.tensor(op.name).size for op in operators if _weight(split, op) is not None)
+def elements(graph: PartitionedGraph, operators: Sequence[PlacedOperator]) -> int:
+    """Output elements of the convolutions and matrix products among `operators`, for one image."""
+    return sum(graph.tensor(op.name).size for op in operators if _weight(graph, op) is not None)
 
 
-def _weight(split: Split, op: Operator) -> tuple[int, ...] | None:
-    if op.kind not in (*CONVOLUTIONS, *_MATRIX):
+def _weight(graph: PartitionedGraph, op: PlacedOperator) -> tuple[int, ...] | None:
+    if op.op_type not in (*CONVOLUTIONS, *_MATRIX):
         return None
-    stored = [split.tensor(name) for slot, name in op.inputs if slot in ("Filter0", "W0", "Y0")]
+    stored = [graph.tensor(name) for slot, name in op.inputs if slot in ("Filter0", "W0", "Y0")]
     return stored[0].shape or None if stored and stored[0].stored else None
 
 
-def activation_bytes(split: Split) -> int:
-    """The most memory that computed tensors need at one time, when each is kept until its last reader is done.
+def activation_bytes(graph: PartitionedGraph) -> int:
+    """Peak memory of the computed tensors, in bytes, if each is freed after its last reader has run.
 
-    A byte an element on the NPU, 4 on the CPU. What is joined with the operator before it takes the place of its
-    input. Buffers that the driver or the kernels need beside are not known and not in it.
+    An element takes 1 byte on the NPU and 4 on the CPU. The result of an operator that is fused into the one
+    before it shares its input's memory. Buffers that the driver or the kernels allocate besides are unknown
+    and not counted.
     """
-    born: dict[str, int] = {}
+    first: dict[str, int] = {}
     last: dict[str, int] = {}
     owner: dict[str, str] = {}
-    weight: dict[str, int] = {}
-    for index, op in enumerate(split.operators):
+    bytes_of: dict[str, int] = {}
+    for index, op in enumerate(graph.operators):
         for _, name in op.inputs:
             last[owner.get(name, name)] = index
         for slot, name in op.outputs:
-            tensor = split.tensor(name)
+            tensor = graph.tensor(name)
             if slot.startswith(BOOKKEEPING) or tensor.stored:
                 continue
-            source = next((n for _, n in op.inputs if not split.tensor(n).stored), None)
-            in_place = op.kind in _FUSED or op.kind.startswith("fake_")
+            source = next((n for _, n in op.inputs if not graph.tensor(n).stored), None)
+            in_place = op.op_type in _FUSED or op.op_type.startswith("fake_")
             if in_place and source is not None:
                 owner[name] = owner.get(source, source)
                 continue
-            born[name] = index
-            weight[name] = tensor.size * (1 if op.place == NPU or tensor.dtype == "int8" else 4)
-    changes = np.zeros(len(split.operators) + 1, np.int64)
-    for name, start in born.items():
-        changes[start] += weight[name]
-        changes[last.get(name, len(split.operators) - 1) + 1] -= weight[name]
+            first[name] = index
+            bytes_of[name] = tensor.size * (1 if op.place == NPU or tensor.dtype == "int8" else 4)
+    changes = np.zeros(len(graph.operators) + 1, np.int64)
+    for name, start in first.items():
+        changes[start] += bytes_of[name]
+        changes[last.get(name, len(graph.operators) - 1) + 1] -= bytes_of[name]
     return int(np.cumsum(changes).max(initial=0))
 
 
 def estimate(latencies: Mapping[str, Mapping[str, Any]], weights: str, million_elements: float) -> Latency:
-    """Milliseconds on the NPU from a target's published table.
+    """Estimate the latency on the NPU, in milliseconds, from a target's published latencies.
 
-    On these NPUs the time goes with the number of results far more than with the multiply-accumulates: a rate
-    per result, the geometric mean over the published models whose weights have the same granularity.
+    On these NPUs the time depends far more on the number of output elements than on the multiply-accumulates.
+    So the estimate is a time per element: the geometric mean over the published models whose weights have the
+    same granularity.
 
     Args:
         latencies: `Target.latency_ms`.
-        weights: `per_channel` or `per_tensor`.
-        million_elements: results of convolutions and matrix products on the NPU, in millions.
+        weights: granularity of the weight scales, `per_channel` or `per_tensor`.
+        million_elements: output elements of convolutions and matrix products on the NPU, in millions.
     """
     rates = _rates(latencies, weights)
     called = weights.replace("_", "-")
@@ -140,7 +143,7 @@ def estimate(latencies: Mapping[str, Mapping[str, Any]], weights: str, million_e
 
 
 def _rates(latencies: Mapping[str, Mapping[str, Any]], weights: str) -> list[float]:
-    """Milliseconds a million results, of each published model with weights of this granularity."""
+    """Milliseconds per million output elements of each published model with weights of this granularity."""
     return [
         row["npu"] / PUBLISHED[name].elements
         for name, row in latencies.items()

@@ -1,63 +1,58 @@
-"""The partition file: operators that Paddle Lite shall leave on the CPU, so that the NPU's pieces are fewer.
+"""Paddle Lite's partition file: operators to leave on the CPU, so that the NPU runs fewer subgraphs.
 
-A line is `type:inputs:results`, lists of names separated by commas; a list may be left out (Paddle Lite 2.13,
-`lite/utils/env.h`). On the board `MobileConfig`'s or `CxxConfig`'s
-`set_nnadapter_subgraph_partition_config_path` names the file, or the variable SUBGRAPH_PARTITION_CONFIG_FILE, which
-opt follows, too. A file can take operators off the NPU only; so it joins pieces by giving up the small ones.
+A line is `type:inputs:outputs`, where inputs and outputs are names separated by commas; either may be empty
+(Paddle Lite 2.13, `lite/utils/env.h`). On the board the file is set by
+`set_nnadapter_subgraph_partition_config_path` of `MobileConfig` or `CxxConfig`, or by the environment
+variable SUBGRAPH_PARTITION_CONFIG_FILE, which opt reads as well. A file can only move operators from the NPU
+to the CPU; so the number of subgraphs falls by moving the small ones.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 
+from picoquant.backends.placement import PartitionedGraph
 from picoquant.npu.cost import macs
-from picoquant.npu.graph import Operator, Split
+from picoquant.paddle_program.layers import BATCH_NORM, fused_layers
 
-# A piece with less than this share of the multiply-accumulates is cheaper on the CPU than its conversions.
-_WORTH = 0.01
-_FUSED_ACTIVATIONS = ("relu", "relu6")
+# A subgraph with a smaller fraction of the multiply-accumulates costs less on the CPU than its conversions.
+_MIN_FRACTION = 0.01
 
 
-def partition_text(split: Split) -> str:
-    """A file that leaves the small pieces to the CPU; empty where no piece is small.
+def partition_text(graph: PartitionedGraph) -> str:
+    """Content of a partition file that moves the small subgraphs to the CPU; empty if no subgraph is small.
 
-    The largest piece always stays. Lines are sorted as the operators run.
+    The largest subgraph always stays on the NPU. The lines are in execution order.
     """
-    pieces = split.pieces
-    if len(pieces) < 2:
+    subgraphs = graph.subgraphs
+    if len(subgraphs) < 2:
         return ""
-    work = [macs(split, piece) for piece in pieces]
-    most = max(range(len(pieces)), key=lambda index: (work[index], len(pieces[index])))
-    given_up = [
-        piece
-        for index, piece in enumerate(pieces)
-        if index != most and work[index] < _WORTH * max(1, sum(work))
+    counts = [macs(graph, subgraph) for subgraph in subgraphs]
+    largest = max(range(len(subgraphs)), key=lambda index: (counts[index], len(subgraphs[index])))
+    moved = [
+        subgraph
+        for index, subgraph in enumerate(subgraphs)
+        if index != largest and counts[index] < _MIN_FRACTION * max(1, sum(counts))
     ]
-    return "".join(f"{op.line}\n" for piece in given_up for op in piece)
+    return "".join(f"{op.line}\n" for subgraph in moved for op in subgraph)
 
 
-def float_text(split: Split, kept: Collection[str]) -> str:
-    """A file that leaves layers in float to the CPU: the convolution, its bias and a ReLU behind it alone.
+def float_text(graph: PartitionedGraph, kept: Collection[str]) -> str:
+    """Content of a partition file that leaves float layers on the CPU: convolution, bias and ReLU.
 
-    Without it opt puts a convolution with a float weight into an INT8 piece, which the board refuses.
+    Without this file, opt puts a convolution with a float weight into an INT8 subgraph, which the board
+    rejects.
 
     Args:
-        split: the network.
-        kept: results of the convolutions.
+        graph: the network.
+        kept: names of the results of the convolutions that stay in float.
     """
-    return "".join(f"{op.line}\n" for op in split.operators if op.name in kept for op in _layer(split, op))
-
-
-def _layer(split: Split, conv: Operator) -> list[Operator]:
-    layer = [conv]
-    while True:
-        users = [op for op in split.operators if any(name == layer[-1].name for _, name in op.inputs)]
-        if len(users) != 1 or layer[-1].name in split.outputs:
-            return layer
-        user = users[0]
-        bias = user.kind == "elementwise_add" and any(split.tensor(name).stored for _, name in user.inputs)
-        if not (bias and len(layer) == 1) and user.kind not in _FUSED_ACTIVATIONS:
-            return layer
-        layer.append(user)
-        if user.kind in _FUSED_ACTIVATIONS:
-            return layer
+    layers, lines = fused_layers(graph.graph), []
+    for op in graph.operators:
+        if op.name in kept:
+            fused = layers[op.name].fused if op.name in layers else ()
+            # Behind a batch-norm that was not folded Paddle Lite starts anew: the NPU takes it again.
+            behind = itertools.takewhile(lambda one: one.op_type != BATCH_NORM, fused)
+            lines += [f"{one.line}\n" for one in (op, *behind)]
+    return "".join(lines)

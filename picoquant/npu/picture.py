@@ -1,7 +1,7 @@
-"""The network as an SVG picture, coloured by where each operator runs; top to bottom as it runs.
+"""The network as an SVG picture, coloured by where each operator runs, from top to bottom in execution order.
 
-Operators that only follow one another in the same place share a box. The layout is Sugiyama's in its simplest
-form: a row for each depth, in a row the order of the means of the boxes above.
+A chain of operators in the same place shares a box. The layout is Sugiyama's in its simplest form: one row
+for each depth; within a row, boxes are ordered by the mean position of the boxes that they read from.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
-from picoquant.npu.graph import BOOKKEEPING, BORDER, CONVERSION, CPU, NPU, Operator, Split
+from picoquant.backends.placement import BORDER, CONVERSION, CPU, NPU, PartitionedGraph, PlacedOperator
+from picoquant.paddle_program.graph import BOOKKEEPING
 
 _COLOURS = {NPU: "#7fc97f", CPU: "#f4765b", CONVERSION: "#f9c74f", BORDER: "#d9d9d9"}
-_PIECES = ("#7fc97f", "#7fb3d5", "#b39ddb", "#80cbc4", "#c5e1a5", "#9fa8da")  # in turn
+_PALETTE = ("#7fc97f", "#7fb3d5", "#b39ddb", "#80cbc4", "#c5e1a5", "#9fa8da")  # for subgraphs, in turn
 _CALLED = {NPU: "NPU", CPU: "CPU", CONVERSION: "conversion", BORDER: "network input or output"}
 _SHORT = {
     "depthwise_conv2d": "dw conv", "conv2d": "conv", "batch_norm": "bn", "elementwise_add": "add",
@@ -26,32 +27,38 @@ _LETTER, _HEIGHT, _ROW, _GAP, _TOP = 6.2, 18, 30, 14, 64
 
 @dataclass
 class _Box:
-    """Operators drawn as one."""
+    """Operators that are drawn as one box.
 
-    operators: list[Operator]
+    Attributes:
+        above: indices of the boxes that it reads from.
+        row: depth in the network, from 0.
+        x: centre, pixels.
+    """
+
+    operators: list[PlacedOperator]
     above: list[int] = field(default_factory=list)
     row: int = 0
     x: float = 0.0
 
     @property
     def label(self) -> str:
-        kinds = [_SHORT.get(op.kind, op.kind) for op in self.operators]
+        op_types = [_SHORT.get(op.op_type, op.op_type) for op in self.operators]
         first = self.operators[0]
         if first.place == CONVERSION:
-            return first.kernel.replace("_", " ") if first.kind == "calib" else first.kind
-        return " · ".join(kinds)
+            return first.kernel.replace("_", " ") if first.op_type == "calib" else first.op_type
+        return " · ".join(op_types)
 
     @property
     def width(self) -> float:
         return _LETTER * len(self.label) + 12
 
 
-def draw(split: Split, title: str) -> str:
-    """The picture as SVG text."""
-    boxes = _boxes(split)
+def draw(graph: PartitionedGraph, title: str) -> str:
+    """The picture of a partitioned network as SVG text, with `title` and a legend above it."""
+    boxes = _boxes(graph)
     width = _place(boxes)
     rows = max((box.row for box in boxes), default=0) + 1
-    legend = _legend(split, title)
+    legend = _legend(graph, title)
     width, height = max(width, 560), _TOP + rows * _ROW + 10
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}" '
@@ -76,7 +83,7 @@ def _y(box: _Box) -> int:
 
 
 def _drawn(box: _Box) -> str:
-    names = "&#10;".join(escape(f"{op.kind}: {op.name}") for op in box.operators)
+    names = "&#10;".join(escape(f"{op.op_type}: {op.name}") for op in box.operators)
     left = box.x - box.width / 2
     return (
         f'<g><title>{names}</title><rect x="{left:.0f}" y="{_y(box)}" width="{box.width:.0f}" '
@@ -85,20 +92,20 @@ def _drawn(box: _Box) -> str:
     )
 
 
-def _colour(op: Operator) -> str:
-    return _PIECES[op.piece % len(_PIECES)] if op.place == NPU else _COLOURS[op.place]
+def _colour(op: PlacedOperator) -> str:
+    return _PALETTE[op.subgraph % len(_PALETTE)] if op.place == NPU else _COLOURS[op.place]
 
 
-def _legend(split: Split, title: str) -> list[str]:
+def _legend(graph: PartitionedGraph, title: str) -> list[str]:
     lines, x = [f'<text x="10" y="20" font-size="14" font-weight="bold">{escape(title)}</text>'], 10.0
     entries = [
-        (f"NPU piece {number + 1}" if len(split.pieces) > 1 else "NPU", _PIECES[number % len(_PIECES)])
-        for number in range(len(split.pieces))
+        (f"NPU piece {number + 1}" if len(graph.subgraphs) > 1 else "NPU", _PALETTE[number % len(_PALETTE)])
+        for number in range(len(graph.subgraphs))
     ]
     entries += [
-        (f"{_CALLED[place]} ({len(split.at(place))})", _COLOURS[place])
+        (f"{_CALLED[place]} ({len(graph.at(place))})", _COLOURS[place])
         for place in (CPU, CONVERSION, BORDER)
-        if split.at(place)
+        if graph.at(place)
     ]
     for text, colour in entries:
         lines.append(f'<rect x="{x:.0f}" y="32" width="14" height="14" fill="{colour}" stroke="#555"/>')
@@ -107,23 +114,23 @@ def _legend(split: Split, title: str) -> list[str]:
     return lines
 
 
-def _reads(split: Split, op: Operator) -> list[str]:
-    return [name for _, name in op.inputs if not split.tensor(name).stored]
+def _reads(graph: PartitionedGraph, op: PlacedOperator) -> list[str]:
+    return [name for _, name in op.inputs if not graph.tensor(name).stored]
 
 
-def _boxes(split: Split) -> list[_Box]:
-    """Boxes in the order of running, with the boxes each one reads from."""
+def _boxes(graph: PartitionedGraph) -> list[_Box]:
+    """All boxes in execution order."""
     readers: dict[str, int] = {}
-    for op in split.operators:
-        for name in set(_reads(split, op)):
+    for op in graph.operators:
+        for name in set(_reads(graph, op)):
             readers[name] = readers.get(name, 0) + 1
     boxes: list[_Box] = []
-    made: dict[str, int] = {}
-    for op in split.operators:
-        if op.kind != "feed" and not _reads(split, op):
-            continue  # made of stored values alone
-        sources = sorted({made[name] for name in _reads(split, op) if name in made})
-        if len(sources) == 1 and _joins(boxes[sources[0]], op, readers):
+    box_of: dict[str, int] = {}  # by tensor
+    for op in graph.operators:
+        if op.op_type != "feed" and not _reads(graph, op):
+            continue  # computed from stored values alone
+        sources = sorted({box_of[name] for name in _reads(graph, op) if name in box_of})
+        if len(sources) == 1 and _shares_box(boxes[sources[0]], op, readers):
             boxes[sources[0]].operators.append(op)
             index = sources[0]
         else:
@@ -131,42 +138,42 @@ def _boxes(split: Split) -> list[_Box]:
             index = len(boxes) - 1
         for slot, name in op.outputs:
             if not slot.startswith(BOOKKEEPING):
-                made[name] = index
+                box_of[name] = index
     for box in boxes:
         box.row = max((boxes[index].row + 1 for index in box.above), default=0)
     return boxes
 
 
-def _joins(box: _Box, op: Operator, readers: dict[str, int]) -> bool:
+def _shares_box(box: _Box, op: PlacedOperator, readers: dict[str, int]) -> bool:
     last = box.operators[-1]
     results = [name for slot, name in last.outputs if not slot.startswith(BOOKKEEPING)]
-    alike = (last.place, last.piece) == (op.place, op.piece) and op.place in (NPU, CPU)
-    starts_anew = op.kind in ("conv2d", "depthwise_conv2d") and len(box.operators) > 1
+    alike = (last.place, last.subgraph) == (op.place, op.subgraph) and op.place in (NPU, CPU)
+    starts_anew = op.op_type in ("conv2d", "depthwise_conv2d") and len(box.operators) > 1
     return alike and not starts_anew and len(results) == 1 and readers.get(results[0], 0) == 1
 
 
 def _place(boxes: Sequence[_Box]) -> float:
-    """Give each box its x; returns the width of the picture."""
+    """Set `x` of each box; returns the width of the picture in pixels."""
     rows: dict[int, list[_Box]] = {}
     for box in boxes:
         rows.setdefault(box.row, []).append(box)
     widest = max((sum(box.width + _GAP for box in row) for row in rows.values()), default=0) + _GAP
     for number in sorted(rows):
         row = rows[number]
-        wish = {
+        desired = {
             id(box): sum(boxes[i].x for i in box.above) / len(box.above) if box.above else widest / 2
             for box in row
         }
-        row.sort(key=lambda box: wish[id(box)])
-        _spread(row, [wish[id(box)] for box in row], widest)
+        row.sort(key=lambda box: desired[id(box)])
+        _spread(row, [desired[id(box)] for box in row], widest)
     return widest
 
 
-def _spread(row: list[_Box], wishes: list[float], width: float) -> None:
-    """Boxes of a row near their wishes, none over another, all inside the picture."""
+def _spread(row: list[_Box], desired: list[float], width: float) -> None:
+    """Set `x` of the boxes of a row close to `desired`, without overlaps and inside the picture."""
     right = _GAP / 2
-    for box, wish in zip(row, wishes):
-        box.x = max(wish, right + box.width / 2)
+    for box, x in zip(row, desired):
+        box.x = max(x, right + box.width / 2)
         right = box.x + box.width / 2 + _GAP
     left = width - _GAP / 2
     for box in reversed(row):

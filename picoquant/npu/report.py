@@ -1,18 +1,18 @@
-"""A check's result as text for a terminal."""
+"""The result of a check as text for a terminal."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+from picoquant.backends.placement import CPU, NPU
 from picoquant.npu.check import CheckResult
-from picoquant.npu.graph import CPU, NPU
 
-_SHOWN = 8  # findings of one rule that are listed
+_SHOWN = 8  # the most findings of one rule that are listed
 
 
 def text_report(result: CheckResult) -> str:
-    """The table, then what is on the CPU, broken rules and advice."""
-    latency, split = result.latency, result.split
+    """A table, then the operators on the CPU, broken rules and advice."""
+    latency, graph = result.latency, result.graph
     time = "-" if latency.milliseconds is None else f"{latency.milliseconds:.3g} ms"
     error = "" if latency.error is None else f", off by up to {latency.error:.0%} on the published table"
     where = Counter(row["where"] for row in result.conversions)
@@ -20,10 +20,10 @@ def text_report(result: CheckResult) -> str:
     rows = [
         ("target", f"{result.target}, {result.device or 'CPU'}, opt {result.opt_version}"),
         ("NPU pieces", str(result.npu_pieces)),
-        ("operators", f"{len(split.at(NPU))} NPU, {len(split.at(CPU))} CPU"),
+        ("operators", f"{len(graph.at(NPU))} NPU, {len(graph.at(CPU))} CPU"),
         ("conversions", f"{len(result.conversions)}" + (f": {conversions}" if conversions else "")),
         ("without scales", str(len(result.operators_without_scales))),
-        ("weights", ", ".join(f"{count} {kind}" for kind, count in result.weight_types.items()) or "-"),
+        ("weights", ", ".join(f"{count} {name}" for name, count in result.weight_types.items()) or "-"),
         ("activations", f"{result.activation_bytes / 1e6:.2f} MB at one time"),
         ("multiply-adds", f"{result.macs[NPU] / 1e6:.1f} M NPU, {result.macs[CPU] / 1e6:.1f} M CPU"),
         ("latency", f"{time} ({latency.method}{error})"),
@@ -33,8 +33,8 @@ def text_report(result: CheckResult) -> str:
         lines += _cpu_lines(result)
     lines += _findings(result, True, "rules broken") + _findings(result, False, "advice")
     if result.partition:
-        count, pieces = len(result.partition.splitlines()), result.pieces_with_partition
-        left = f"{pieces} NPU piece{'s' * (pieces != 1)}"
+        count, subgraphs = len(result.partition.splitlines()), result.pieces_with_partition
+        left = f"{subgraphs} NPU piece{'s' * (subgraphs != 1)}"
         lines += ["", f"partition file: {count} operators to the CPU leave {left}"]
     if not result.rules_broken:
         lines += ["", f"every rule of {result.target} is kept"]
@@ -46,8 +46,8 @@ def _cpu_lines(result: CheckResult) -> list[str]:
     for row in result.cpu_operators:
         groups.setdefault((row["type"], row["why"]), []).append(row["operator"])
     lines = ["", "on the CPU:"] if groups else []
-    for (kind, why), names in groups.items():
-        lines.append(f"  {len(names)} x {kind} ({_some(names)}): {why}")
+    for (op_type, why), names in groups.items():
+        lines.append(f"  {len(names)} x {op_type} ({_some(names)}): {why}")
     return lines
 
 

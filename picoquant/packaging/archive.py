@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from picoquant.errors import UserError
-from picoquant.files import whole_file
+from picoquant.storage.files import whole_file
 
 SUFFIX = ".tar.gz"
 # What a package never reaches: bytes of its files together, files, bytes of a header.

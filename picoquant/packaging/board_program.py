@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import WeightsError
-from picoquant.export.infer_config import InferConfig
-from picoquant.export.program import ProgramFacts
-from picoquant.files import write_json, write_text
-from picoquant.packaging.targets import Target
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.program import ProgramFacts
 from picoquant.postprocess import Decoder
 from picoquant.postprocess.decode import CELL_OFFSET
+from picoquant.storage.files import write_json, write_text
+from picoquant.targets.profiles import Target
 
 SETTINGS = "settings.json"
 INTERPOLATIONS = (0, 1, 2)  # nearest, linear, cubic: OpenCV's numbers of those that the program knows

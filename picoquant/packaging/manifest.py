@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
-import picoquant
 from picoquant.errors import UserError
-from picoquant.files import sha256
+from picoquant.storage.files import sha256
 
 NAME = "manifest.json"
-_TOOLS = ("paddlepaddle", "paddlepaddle-gpu", "paddleslim", "paddle2onnx", "onnx", "onnxruntime", "numpy")
-
-
-def versions() -> dict[str, str]:
-    """Of picoquant, Python and every package that takes part in a package's content."""
-    found = {"picoquant": picoquant.__version__, "python": platform.python_version()}
-    for name in _TOOLS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def files_of(folder: Path) -> dict[str, dict[str, Any]]:

@@ -6,10 +6,10 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from picoquant.export.model_folder import ModelFolder
+from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.npu.check import check_model
-from picoquant.packaging.targets import Target
-from picoquant.toolchain.opt_tool import OptTool
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.targets.profiles import Target
 
 LOG = logging.getLogger("picoquant")
 

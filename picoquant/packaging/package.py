@@ -7,18 +7,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.yaml_files import dump_yaml
+from picoquant.backends.onnx.files import write_onnx
+from picoquant.backends.onnx.paddle2onnx import OPSET
+from picoquant.backends.onnx.parity import compare
+from picoquant.backends.paddle_lite import export as paddle_lite
+from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import UserError
-from picoquant.export.infer_config import write_infer_config
-from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.export.program import program_facts
-from picoquant.files import disk_errors, recover_folder, replace_folder, sha256, write_json, write_text
 from picoquant.packaging import expectation, rknn
-from picoquant.packaging.agreement import compare
 from picoquant.packaging.archive import SUFFIX, write_archive
 from picoquant.packaging.board_program import quoted, settings, write_board
 from picoquant.packaging.forms import (
@@ -32,18 +31,27 @@ from picoquant.packaging.forms import (
     Forms,
     forms_of,
 )
-from picoquant.packaging.lite_model import make_nb, other_version
-from picoquant.packaging.manifest import NAME, files_of, versions
+from picoquant.packaging.manifest import NAME, files_of
 from picoquant.packaging.npu_check import PARTITION, check_for_package
-from picoquant.packaging.onnx_float import OPSET
-from picoquant.packaging.onnx_int8 import write_onnx
 from picoquant.packaging.prepared import Models, Prepared
 from picoquant.packaging.preprocess import description
-from picoquant.packaging.program_edit import write_program
 from picoquant.packaging.readme import readme
 from picoquant.packaging.sample import SampleImage, expected_detections, made_sample, write_sample
-from picoquant.packaging.targets import Target
-from picoquant.toolchain.opt_tool import OptTool
+from picoquant.paddle_program.edit import write_program
+from picoquant.paddle_program.infer_config import write_infer_config
+from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.program import program_facts
+from picoquant.storage.files import (
+    disk_errors,
+    recover_folder,
+    replace_folder,
+    sha256,
+    write_json,
+    write_text,
+)
+from picoquant.targets.profiles import Target
+from picoquant.utils.versions import OF_A_PACKAGE, versions
+from picoquant.yaml_files.load import dump_yaml
 
 LOG = logging.getLogger("picoquant")
 
@@ -55,10 +63,12 @@ class Facts:
     Attributes:
         accuracy: mAP (0 to 1) of each model.
         settings: of the run.
+        board: mAP of the INT8 model as each target's NPU computes it (simulated), by the target's name.
     """
 
     accuracy: Mapping[str, float]
     settings: Mapping[str, Any]
+    board: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class PackageResult:
         archive: the same as one `.tar.gz`.
         files: its files, relative, sorted; `manifest.json` holds the hash of every other one.
         bytes: sizes of the models in it, by name.
-        agreement: how far the ONNX model is from the Paddle model, see `agreement.compare`; empty without.
+        agreement: how far the ONNX model is from the Paddle model, see `parity.compare`; empty without.
     """
 
     folder: Path
@@ -98,7 +108,7 @@ def package(
         models: what to package.
         target: what to package for.
         out_dir: folder of all packages.
-        opt: Paddle Lite's opt, see `toolchain.lite.find_opt`; not needed for a target without Paddle Lite.
+        opt: Paddle Lite's opt, see `paddle_lite/toolchain.py`; not needed for a target without Paddle Lite.
         facts: for the manifest.
         sample: an image to try the package on; by default a picture made from a seed.
         calibration: images of the run's calibration, for a toolkit that quantises by itself, see `rknn`.
@@ -127,7 +137,9 @@ def package(
             manifest = parts.write(folder)
             given = facts or Facts({}, {})
             manifest.update(mAP=dict(given.accuracy), settings=dict(given.settings))
-            manifest["versions"] = {**versions(), **({"opt": version} if version else {})}
+            if target.name in given.board:
+                manifest["mAP_on_board"] = given.board[target.name]
+            manifest["versions"] = {**versions(OF_A_PACKAGE), **({"opt": version} if version else {})}
             manifest["files"] = files_of(folder)
             write_json(folder / NAME, manifest)
             packed = Path(scratch) / archive.name
@@ -158,7 +170,7 @@ class _Parts:
     ) -> None:
         self.prepared, self.models, self.target, self.forms = prepared, prepared.models, target, forms
         self.opt, self.sample, self.calibration = opt, sample, calibration
-        self.program, self.quantised = prepared.program, prepared.quantised
+        self.network = None if prepared.int8 is None else prepared.int8.network
 
     def write(self, folder: Path) -> dict[str, Any]:
         """All parts but the manifest, whose first keys are returned."""
@@ -171,7 +183,7 @@ class _Parts:
         }
         partition = ""
         if self.forms.lite:
-            said = other_version(self.target, self.opt)
+            said = paddle_lite.other_version(self.target, self.opt)
             manifest["warnings"] += [said] if said else []
             LOG.info("package %s: checking what runs where", self.target.name)
             checked = check_for_package(shipped, self.target, self.opt)
@@ -182,7 +194,7 @@ class _Parts:
                 write_text(folder / partition, checked.partition)
             self._write_nb(folder, checked.partition)
         self._write_texts(folder, shipped)
-        if self.quantised:
+        if self.network is not None:
             manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
         manifest["sample"] = self._write_sample(folder, shipped)
         nb: dict[str, str] = {}
@@ -206,17 +218,16 @@ class _Parts:
             "batch": 1,
             "labels": list(shipped.config.labels),
         }
-        if self.quantised:
-            channels = any(len(o.weight_scales) > 1 for o in self.quantised.operators)
-            about["quantized_operators"] = len(self.quantised.operators)
-            about["weights"] = "per_channel" if channels else "per_tensor"
+        if self.network is not None:
+            about["quantized_operators"] = len(self.network.operators)
+            about["weights"] = "per_channel" if self.network.per_channel else "per_tensor"
             about["onnx_opset_at_least"] = OPSET
         return about
 
     def _write_paddle(self, folder: Path) -> ModelFolder:
         model, out = self.models.first, folder / PADDLE
         out.mkdir()
-        write_program(self.program, out / MODEL)
+        write_program(self.prepared.first.program, out / MODEL)
         shutil.copyfile(model.params, out / PARAMS)
         write_infer_config(model.config, out)
         return ModelFolder.open(out)
@@ -224,17 +235,17 @@ class _Parts:
     def _write_nb(self, folder: Path, partition: str) -> None:
         made = []
         if self.models.int8:
-            made.append((INT8_NB, self.program, self.models.int8, False))
+            made.append((INT8_NB, self.prepared.int8, False))
         if self.forms.cpu_nb and self.models.fp32:
-            program = self.prepared.fp32_program
-            made += [(FP32_NB, program, self.models.fp32, False), (FP16_NB, program, self.models.fp32, True)]
-        for name, program, model, fp16 in made:
+            made += [(FP32_NB, self.prepared.fp32, False), (FP16_NB, self.prepared.fp32, True)]
+        for name, source, fp16 in made:
             LOG.info("package %s: %s by opt %s", self.target.name, name, self.opt.version)
-            make_nb(program, model.params, folder / name, self.target, self.opt, fp16, partition)
+            out = folder / Path(name).stem
+            paddle_lite.export(source, out, self.opt, self.target, fp16=fp16, partition=partition)
 
     def _write_onnx(self, folder: Path, shipped: ModelFolder) -> dict[str, Any]:
         """The INT8 ONNX and its variants with post-processing; returns how well it and Paddle agree."""
-        from picoquant.packaging.onnx_outputs import with_outputs
+        from picoquant.backends.onnx.postprocessing import with_outputs
 
         LOG.info("package %s: %s by paddle2onnx", self.target.name, ONNX)
         onnx_model = self.prepared.int8_onnx

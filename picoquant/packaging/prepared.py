@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from picoquant.backends.source import Source
 from picoquant.errors import UserError
-from picoquant.export.model_folder import ModelFolder
-from picoquant.packaging.program_edit import batch_of_one, read_params
-from picoquant.packaging.quantised import QuantizedProgram, read_quantised
+from picoquant.packaging.rknn import float_onnx
+from picoquant.paddle_program.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)
@@ -34,46 +34,32 @@ class Models:
 
 
 class Prepared:
-    """Programs and ONNX models of `models`, each made at its first use and then kept.
+    """Programs, networks and ONNX models of `models`, each made at its first use and then kept.
 
     None of them is to be changed by who uses it.
+
+    Attributes:
+        int8, fp32: the models as exporters take them; None for one that is not there.
     """
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        self.int8 = None if models.int8 is None else Source(models.int8)
+        self.fp32 = None if models.fp32 is None else Source(models.fp32)
 
-    @cached_property
-    def program(self) -> Any:
-        """The `ProgramDesc` of the first model, for one image."""
-        return self._one_image(self.models.first)
-
-    @cached_property
-    def fp32_program(self) -> Any:
-        """The same of the float model."""
-        return self._one_image(self.models.fp32)
-
-    @cached_property
-    def quantised(self) -> QuantizedProgram | None:
-        """The INT8 program taken apart; None without an INT8 model."""
-        model = self.models.int8
-        if model is None:
-            return None
-        return read_quantised(self.program, read_params(self.program, model.params), model.model)
+    @property
+    def first(self) -> Source:
+        """The one that a package is about, see `Models.first`."""
+        return self.int8 or self.fp32
 
     @cached_property
     def int8_onnx(self) -> Any:
-        """The INT8 model as `onnx.ModelProto`, see `onnx_int8.make_onnx`."""
-        from picoquant.packaging.onnx_int8 import make_onnx
+        """The INT8 model as `onnx.ModelProto`, see `qdq.make_onnx`."""
+        from picoquant.backends.onnx.qdq import make_onnx
 
-        return make_onnx(self.quantised, self.models.int8.params)
+        return make_onnx(self.int8.network)
 
     @cached_property
     def float_onnx(self) -> Any:
         """The float model as `onnx.ModelProto`, opset 12, see `rknn.float_onnx`."""
-        from picoquant.packaging.rknn import float_onnx
-
-        return float_onnx(self.fp32_program, self.models.fp32)
-
-    @staticmethod
-    def _one_image(model: ModelFolder) -> Any:
-        return batch_of_one(model.model, model.config.input_size)
+        return float_onnx(self.fp32.program, self.models.fp32)

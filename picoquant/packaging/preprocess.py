@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from picoquant.export.infer_config import InferConfig
+from picoquant.paddle_program.infer_config import InferConfig, normalisation
 from picoquant.postprocess import Decoder
 from picoquant.postprocess.decode import CELL_OFFSET
 
@@ -69,17 +69,4 @@ def description(
             "nms_top_k": config.nms.nms_top_k,
             "keep_top_k": config.nms.keep_top_k,
         },
-    }
-
-
-def normalisation(config: InferConfig) -> dict[str, dict[str, list[float]]]:
-    """Mean and standard deviation for pixels that count 0 to 255, and for pixels that count 0 to 1."""
-    mean, std = list(config.mean), list(config.std)
-    if config.is_scale:
-        small, large = (mean, std), ([v * 255 for v in mean], [v * 255 for v in std])
-    else:
-        small, large = ([v / 255 for v in mean], [v / 255 for v in std]), (mean, std)
-    return {
-        "pixels_0_255": {"mean": large[0], "std": large[1]},
-        "pixels_0_1": {"mean": small[0], "std": small[1]},
     }

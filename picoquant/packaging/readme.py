@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from picoquant.packaging.forms import ONNX, Forms
-from picoquant.packaging.targets import Target
+from picoquant.targets.profiles import Target
 
 _TOOLCHAINS = {"armhf": "armhf.cmake", "arm64": "arm64.cmake"}
 

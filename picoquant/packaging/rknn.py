@@ -7,6 +7,7 @@ float network and quantises it itself. Source of its interface: rockchip-linux/r
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.onnx.files import write_onnx
+from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.errors import DataError, ToolError
-from picoquant.export.infer_config import InferConfig
-from picoquant.export.model_folder import ModelFolder
-from picoquant.files import whole_file, write_text
-from picoquant.packaging.preprocess import normalisation
-from picoquant.packaging.program_edit import without_hard_swish, write_program
 from picoquant.packaging.sample import SampleImage
-from picoquant.packaging.targets import Target
+from picoquant.paddle_program.edit import without_hard_swish, write_program
+from picoquant.paddle_program.infer_config import InferConfig, normalisation
+from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.program import read_program
+from picoquant.storage.files import whole_file, write_text
+from picoquant.targets.profiles import Target
 
 FOLDER, ONNX_NAME, LIST, SCRIPT = "rknn", "model_fp32.onnx", "dataset.txt", "convert.py"
 OPSET = 12
@@ -47,19 +50,21 @@ def float_onnx(program: Any, model: ModelFolder) -> Any:
 
     Raises: `ToolError` when paddle2onnx has no such form of an operator.
     """
-    from picoquant.packaging.onnx_float import paddle_to_onnx
-    from picoquant.packaging.onnx_graph import Graph
-    from picoquant.packaging.onnx_int8 import checked, scale_float_weights
-    from picoquant.packaging.onnx_simplify import fold_batch_norm, simplify
+    from picoquant.backends.onnx.graph import Graph
+    from picoquant.backends.onnx.qdq import checked
+    from picoquant.backends.onnx.simplify import simplify
+    from picoquant.paddle_program.static.batch_norm_folding import fold_folder
 
     with tempfile.TemporaryDirectory(prefix="picoquant-rknn-") as scratch:
-        network = Path(scratch) / "model.pdmodel"
-        rewritten = type(program).FromString(program.SerializeToString())
+        network, params = Path(scratch) / MODEL, Path(scratch) / PARAMS
+        write_program(program, network)
+        shutil.copyfile(model.params, params)
+        fold_folder(Path(scratch))
+        rewritten = read_program(network)
         without_hard_swish(rewritten)
         write_program(rewritten, network)
-        graph = Graph(paddle_to_onnx(network, model.params, OPSET))
+        graph = Graph(paddle_to_onnx(network, params, OPSET))
     simplify(graph, {variable.name for variable in program.blocks[0].vars})
-    scale_float_weights(graph, fold_batch_norm(graph), {})
     graph.model.ir_version = _IR_VERSION
     made = checked(graph)
     opset = max(item.version for item in made.opset_import)
@@ -82,8 +87,6 @@ def write_rknn(
 
     Returns: what the manifest says of it.
     """
-    from picoquant.packaging.onnx_int8 import write_onnx
-
     folder.mkdir()
     write_onnx(onnx_model, folder / ONNX_NAME)
     names = _write_images(folder, images, config)

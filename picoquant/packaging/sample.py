@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from picoquant.backends.paddle.runtime import decoder_for, open_predictor
+from picoquant.data.images import read_image
 from picoquant.errors import DataError
-from picoquant.export.infer_config import InferConfig
-from picoquant.export.model_folder import ModelFolder
-from picoquant.files import whole_file
-from picoquant.packaging.agreement import sample_image
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import feed_of_image, sample_image
 from picoquant.postprocess import Detections
+from picoquant.runtimes.detect import detect
+from picoquant.storage.files import whole_file
 
 LARGEST = 640  # longer side of the image in a package, pixels
 
@@ -72,8 +74,6 @@ def read_ppm(path: Path) -> np.ndarray:
 
     Raises: `DataError` when it is none.
     """
-    from picoquant.data.images import read_image
-
     try:
         if not Path(path).read_bytes()[:2] == b"P6":
             raise DataError(f"{path} is no binary PPM image: package the model again")
@@ -82,50 +82,7 @@ def read_ppm(path: Path) -> np.ndarray:
     return read_image(path)
 
 
-def feed_of_image(image: np.ndarray, config: InferConfig) -> dict[str, np.ndarray]:
-    """An image of any size as the feed of a model, prepared as the evaluation prepares it.
-
-    Args:
-        image: `[H, W, 3]` uint8 RGB.
-        config: of the model.
-
-    Returns: `image [1, 3, H, W]`, `scale_factor [1, 2]` (y, x) and `im_shape [1, 2]`, float32.
-    """
-    from picoquant.data.transforms.normalize import NormalizeImage
-    from picoquant.data.transforms.resize import Resize
-    from picoquant.data.transforms.sample import Sample
-
-    sample = Sample(image, im_shape=(float(image.shape[0]), float(image.shape[1])))
-    rng = np.random.default_rng(0)  # the two draw nothing
-    sample = Resize(list(config.input_size), config.keep_ratio, config.interp)(sample, rng)
-    sample = NormalizeImage(config.mean, config.std, config.is_scale)(sample, rng)
-    pixels = np.zeros((1, 3, *config.input_size), np.float32)
-    resized = sample.image.transpose(2, 0, 1)[:, : config.input_size[0], : config.input_size[1]]
-    pixels[0, :, : resized.shape[1], : resized.shape[2]] = resized
-    return {
-        "image": pixels,
-        "scale_factor": np.array([sample.scale_factor], np.float32),
-        "im_shape": np.array([sample.im_shape], np.float32),
-    }
-
-
-def detect(predict: Any, decoder: Any, feed: dict[str, np.ndarray]) -> Detections:
-    """Detections of one image.
-
-    Args:
-        predict: `predict(feed)` -> outputs, and `predict.input_names`.
-        decoder: fits the outputs.
-        feed: see `feed_of_image`.
-    """
-    from picoquant.evaluation.evaluate import feed_of
-
-    outputs = predict(feed_of(feed, predict.input_names))
-    return decoder.decode(outputs, feed["scale_factor"])[0]
-
-
 def expected_detections(folder: ModelFolder, image: np.ndarray) -> Detections:
     """What an exported model finds in an image, through Paddle's inference runtime, one thread."""
-    from picoquant.evaluation.runtime import decoder_for, open_predictor
-
     predict = open_predictor(folder, threads=1)
     return detect(predict, decoder_for(predict, folder.config), feed_of_image(image, folder.config))

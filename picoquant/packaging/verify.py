@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +13,26 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.base import Backend, Machine
+from picoquant.backends.paddle.smoke_test import require_survives
+from picoquant.backends.table import BACKENDS, load_backends
 from picoquant.errors import UserError
-from picoquant.export.model_folder import ModelFolder
-from picoquant.export.program import program_facts
 from picoquant.packaging import expectation
 from picoquant.packaging.archive import SUFFIX, extract
-from picoquant.packaging.forms import ONNX, PADDLE
+from picoquant.packaging.forms import FILES, PADDLE, files_in
 from picoquant.packaging.manifest import NAME, changed_files, read_manifest
-from picoquant.packaging.sample import detect, feed_of_image, read_ppm
+from picoquant.packaging.sample import read_ppm
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import feed_of_image
+from picoquant.paddle_program.program import program_facts
 from picoquant.postprocess import Decoder
-from picoquant.runtimes.lite_form import write_float_form
-from picoquant.toolchain.opt_tool import OptTool
+from picoquant.runtimes.backends import absence, opened
+from picoquant.runtimes.detect import detect
+from picoquant.runtimes.model import Model
 
 LOG = logging.getLogger("picoquant")
+
+_ONE_THREAD = Machine(threads=1)
 
 
 @dataclass(frozen=True)
@@ -68,13 +75,13 @@ class Verification:
         return {"package": self.package, "target": self.target, "holds": self.holds, "checks": checks}
 
 
-def verify(path: Path, opt: OptTool | None = None) -> Verification:
+def verify(path: Path, machine: Machine = _ONE_THREAD, known: Mapping[str, str] = BACKENDS) -> Verification:
     """Check a package: the hashes, and its sample in each runtime that is here.
 
     Args:
         path: the folder of a package or its `.tar.gz`.
-        opt: Paddle Lite's opt; with its Python environment beside it the model's weights are run in Paddle
-            Lite's x86 runtime, too, in float.
+        machine: threads, opt.
+        known: the backends, see `table.BACKENDS`.
 
     Raises: `UserError` when it is no package or an archive that must not be unpacked.
     """
@@ -86,7 +93,7 @@ def verify(path: Path, opt: OptTool | None = None) -> Verification:
         if wrong:
             checks.append(Check("sample", None, ("the files are not those of the manifest",)))
         else:
-            checks += _on_the_sample(folder, opt)
+            checks += _on_the_sample(folder, machine, known)
         return Verification(str(path), str(manifest.get("target", {}).get("name", "")), tuple(checks))
 
 
@@ -136,69 +143,40 @@ class _Sample:
         return Check(name, not wrong, tuple(wrong) or (f"{must} detections as expected",))
 
 
-def _on_the_sample(folder: Path, opt: OptTool | None) -> list[Check]:
-    from picoquant.evaluation.trial import require_survives
-
-    sample = _Sample.read(folder)
-    facts = program_facts(sample.model.model)
-    names = tuple(name for name, _ in facts.inputs)
-    LOG.info("verify: the sample in Paddle's inference runtime")
-    crashed = False
+def _on_the_sample(folder: Path, machine: Machine, known: Mapping[str, str]) -> list[Check]:
+    sample, crash = _Sample.read(folder), ""
     try:
         require_survives(sample.model)
     except UserError as error:
-        crashed, checks = True, [Check("paddle", False, (str(error),))]
-    else:
-        checks = [_in_paddle(sample)]
-    onnx = folder / ONNX
-    if onnx.is_file():
-        LOG.info("verify: the sample in ONNX Runtime")
-        checks.append(_in_onnx(sample, onnx))
-    else:
-        checks.append(Check("onnx", None, (f"the package has no {ONNX}",)))
-    if crashed:  # on the way to Paddle Lite's form Paddle's native code reads the program, too
-        checks.append(Check("paddle_lite_x86", None, ("not tried, as Paddle crashes on the model",)))
-    else:
-        checks.append(_in_lite(sample, names, len(facts.outputs), opt))
-    return checks
+        crash = str(error)
+    backends = [backend for backend in load_backends(known) if backend.check]
+    return [_on_backend(sample, backend, machine, crash) for backend in backends]
 
 
-def _in_paddle(sample: _Sample) -> Check:
-    from picoquant.evaluation.runtime import open_predictor
+def _on_backend(sample: _Sample, backend: Backend, machine: Machine, crash: str) -> Check:
+    """The sample on one backend: the package's file for it, or one made of the Paddle form.
 
+    Args:
+        sample: of the package.
+        backend: which.
+        machine: what it may use.
+        crash: what is said of a Paddle form on which Paddle's native code crashes; empty where it does not.
+    """
+    files, needed = files_in(sample.folder), FILES.get(backend.family)
+    if needed is not None and backend.family not in files:
+        return Check(backend.check, None, (f"the package has no {needed}",))
+    if needed is None and crash:
+        if backend.export is None:  # it runs the Paddle form itself
+            return Check(backend.check, False, (crash,))
+        return Check(backend.check, None, ("not tried, as Paddle crashes on the model",))
+    absent = absence(backend, machine)
+    if absent:
+        return Check(backend.check, None, (absent,))
+    LOG.info("verify: the sample in %s", backend.title)
+    precision = "int8" if program_facts(sample.model.model).quantised else "fp32"
+    model = Model(sample.folder.name, precision, sample.model.config, sample.model, files)
     try:
-        predict = open_predictor(sample.model, threads=1)
+        with opened(model, backend, machine) as ready:
+            return sample.check(backend.check, ready.predict)
     except UserError as error:
-        return Check("paddle", False, (str(error),))
-    return sample.check("paddle", predict)
-
-
-def _in_onnx(sample: _Sample, path: Path) -> Check:
-    from picoquant.runtimes.onnx_runtime import OnnxPredictor
-
-    try:
-        predict = OnnxPredictor(path, threads=1)
-    except UserError as error:
-        return Check("onnx", False, (str(error),))
-    return sample.check("onnx", predict)
-
-
-def _in_lite(sample: _Sample, names: tuple[str, ...], outputs: int, opt: OptTool | None) -> Check:
-    from picoquant.toolchain.lite_runtime import X86Predictor, runtime_of
-
-    name = "paddle_lite_x86"
-    if opt is None:
-        return Check(name, None, ("Paddle Lite is not installed: picoquant toolchain install",))
-    python = runtime_of(opt)
-    if python is None:
-        return Check(name, None, (f"{opt.path} has no Python runtime beside it",))
-    LOG.info("verify: the sample in Paddle Lite's x86 runtime")
-    with tempfile.TemporaryDirectory(prefix="picoquant-float-") as scratch:
-        model, params = Path(scratch) / "model.pdmodel", Path(scratch) / "model.pdiparams"
-        try:
-            write_float_form(sample.model, model, params)
-            predict = X86Predictor(python, opt, model, params, names, outputs)
-        except UserError as error:
-            return Check(name, False, (str(error),))
-        with predict:
-            return sample.check(name, predict)
+        return Check(backend.check, False, (str(error),))

@@ -1,4 +1,4 @@
-"""What happens behind the network, in NumPy: box decoding and non-maximum suppression."""
+"""Post-processing of the network's outputs in NumPy: box decoding and non-maximum suppression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a head's raw outputs to boxes: the integral over each distance's distribution.
+"""Decode a head's raw outputs to boxes: each distance is the expected value of its distribution.
 
 Source: Generalized Focal Loss (https://arxiv.org/abs/2006.04388), equation 3; anchor points as in
 PaddleDetection's `ppdet/modeling/heads/pico_head.py`.
@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SCORE_EPS = 1e-9  # what the head adds under the root of an aligned score
-_MARGIN = 1e-3  # of a logit: float32's sigmoid may round a score just above the threshold
-CELL_OFFSET = 0.5  # of an anchor point within its cell; all of PaddleDetection's PicoDets use it
+SCORE_EPS = 1e-9  # the head adds it before the square root of an aligned score
+_MARGIN = 1e-3  # in logits: float32's sigmoid may round a score up to just above the threshold
+CELL_OFFSET = 0.5  # position of an anchor point within its cell in all of PaddleDetection's PicoDets
 
 
 def level_sizes(input_size: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
@@ -32,10 +32,10 @@ def anchor_points(
 
     Args:
         input_size: height and width of the network's input, pixels.
-        strides: pixels per cell, a level each.
-        cell_offset: where in its cell a point lies, 0 to 1.
+        strides: pixels per cell of each level.
+        cell_offset: position of a point within its cell, 0 to 1.
 
-    Returns: points `[L, 2]` float32 (x y, in strides) and `[L, 1]` float32, the stride of each.
+    Returns: points `[L, 2]` float32 (x y, in strides) and the stride of each, `[L, 1]` float32, pixels.
     """
     points, sizes = [], []
     for (rows, columns), stride in zip(level_sizes(input_size, strides), strides):
@@ -64,7 +64,7 @@ def decode_boxes(logits: np.ndarray, points: np.ndarray, strides: np.ndarray) ->
 
 
 def scores_of_logits(classes: np.ndarray, alignment: np.ndarray | None = None) -> np.ndarray:
-    """Scores from the logits that an NPU computes: the root of the product of two sigmoids.
+    """Scores from the logits that an NPU computes: the square root of the product of two sigmoids.
 
     Args:
         classes: `[..., C]` float32.
@@ -78,15 +78,16 @@ def scores_of_logits(classes: np.ndarray, alignment: np.ndarray | None = None) -
 
 
 def promising(classes: np.ndarray, alignment: np.ndarray | None, threshold: float) -> np.ndarray:
-    """Which points can have a score above a threshold, told from the logits by comparing alone.
+    """Select the points that can have a score above a threshold by comparing logits, without any sigmoid.
 
-    Neither factor of the product is above 1, so both must be above the threshold's square.
+    A score is the square root of the product of two sigmoids. Neither is above 1, so both must be above the
+    square of the threshold.
 
     Args:
         classes: `[L, C]` float32; alignment: `[L, 1]` float32 or None.
         threshold: 0 to 1.
 
-    Returns: `[L]` bool; True for a few points too many, for none too few.
+    Returns: `[L]` bool; True for all points with a score above the threshold, and maybe a few others.
     """
     best = classes.max(axis=-1)
     least = threshold if alignment is None else threshold**2 - SCORE_EPS
@@ -98,7 +99,7 @@ def promising(classes: np.ndarray, alignment: np.ndarray | None, threshold: floa
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.maximum(x, np.float32(-80))))  # below, exp(-x) is no float32
+    return 1 / (1 + np.exp(-np.maximum(x, np.float32(-80))))  # a little below, exp(-x) overflows float32
 
 
 def decode_levels(
@@ -107,13 +108,13 @@ def decode_levels(
     input_size: Sequence[int],
     strides: Sequence[int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decode the raw outputs of all levels.
+    """Decode the raw outputs of all levels; the anchor points are at the centres of the cells.
 
     Args:
-        scores: `[N, H*W, C]` float32, 0 to 1, a level each.
-        logits: `[N, H*W, 4 * (R + 1)]` float32, a level each.
+        scores: `[N, H*W, C]` float32, 0 to 1, one array per level.
+        logits: `[N, H*W, 4 * (R + 1)]` float32, one array per level.
         input_size: height and width of the network's input, pixels.
-        strides: pixels per cell, a level each.
+        strides: pixels per cell of each level.
 
     Returns: scores `[N, C, L]` and boxes `[N, L, 4]` (x1 y1 x2 y2, input pixels), float32.
     """

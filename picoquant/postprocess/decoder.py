@@ -1,4 +1,4 @@
-"""One decoder for every form in which a PicoDet leaves its results.
+"""One decoder for the outputs of every form of a PicoDet model.
 
 `N` images, `C` classes, `L` anchor points over all levels, `R` = reg_max, `M` detections.
 """
@@ -32,12 +32,12 @@ class Decoder:
             of each image), `boxes` (`[N, L, 4]` input pixels and `[N, C, L]`) or `raw` (class outputs
             `[N, H*W, C]` of every level, alignment logits `[N, H*W, 1]` of every level where the head
             has them, distance logits `[N, H*W, 4 * (R + 1)]` of every level).
-        nms: settings of the suppression; not used by `detections`, whose model holds its own.
-        input_size: height and width of the network's input, pixels; needed by `raw`.
-        strides: pixels per cell, a level each; needed by `raw`.
-        raw_outputs: what the class outputs of `raw` are: `scores`, 0 to 1, or `logits`.
-        names: of the outputs, for messages.
-        model: what messages call the model.
+        nms: settings of the suppression; not used by `detections`, whose model contains its own.
+        input_size: height and width of the network's input, pixels; required by `raw`.
+        strides: pixels per cell of each level; required by `raw`.
+        raw_outputs: whether the class outputs of `raw` are `scores`, 0 to 1, or `logits`.
+        names: names of the outputs, for messages.
+        model: name of the model, for messages.
     """
 
     def __init__(
@@ -70,13 +70,13 @@ class Decoder:
         """The decoder that fits a model's outputs.
 
         Args:
-            names: the outputs' names; they appear in messages only.
-            shapes: the outputs' shapes; -1 for a size that may vary.
+            names: the outputs' names, for messages.
+            shapes: the outputs' shapes; -1 for a dynamic size.
             config: `picoquant.export.InferConfig`, for its input size, strides, NMS and `raw_outputs`.
-            nms: settings to use in place of the model folder's own.
-            model: what messages call the model.
+            nms: settings to use instead of those in `config`.
+            model: name of the model, for messages.
 
-        Raises: `WeightsError` that lists the outputs found and expected.
+        Raises: `WeightsError` if no kind has these shapes; it lists the outputs found and expected.
         """
         kind = _kind([tuple(shape) for shape in shapes], config.input_size, config.strides)
         if kind is None:
@@ -86,7 +86,7 @@ class Decoder:
                 f"{list(config.strides)} has {len(shapes)} outputs: {found or 'none'}; expected "
                 f"{_expected(config.input_size, config.strides)}. Export it from a PicoDet"
             )
-        aligned = len(shapes) == 3 * len(config.strides)  # with alignment they can only be logits
+        aligned = len(shapes) == 3 * len(config.strides)  # an alignment map is exported only with logits
         raw_outputs = "logits" if aligned else config.raw_outputs
         return cls(kind, nms or config.nms, config.input_size, config.strides, raw_outputs, names, model)
 
@@ -94,12 +94,12 @@ class Decoder:
         """Detections of a batch.
 
         Args:
-            outputs: the model's outputs, in its order.
+            outputs: the model's outputs, in the model's order.
             scale_factor: `[N, 2]` float32, input size / image size, y then x.
 
         Returns: `N` `Detections`, in image pixels.
 
-        Raises: `WeightsError` naming an output that is not finite: it would give no detections, silently.
+        Raises: `WeightsError` for an output with NaN or infinity, which would silently yield no detections.
         """
         self._require_finite(outputs)
         if self.kind == "detections":
@@ -117,18 +117,23 @@ class Decoder:
         ]
 
     def _require_finite(self, outputs: Sequence[np.ndarray]) -> None:
-        for place, value in enumerate(outputs):
+        for index, value in enumerate(outputs):
             if not np.isfinite(value).all():
-                name = self._names[place] if place < len(self._names) else place + 1
+                name = self._names[index] if index < len(self._names) else index + 1
                 raise WeightsError(
                     f"{self._model}: output {name} holds values that are no finite numbers: the weights or the "
                     "preparation of the images (infer_cfg.yml) are wrong"
                 )
 
     def _decode_raw(self, parts: Sequence[np.ndarray], scale: np.ndarray) -> Detections:
-        """One image: `[L, C]`, perhaps `[L, 1]`, `[L, 4 * (R + 1)]`; only promising points are decoded."""
-        classes, *between, distances = parts
-        alignment = between[0] if between else None
+        """The detections of one image; only points that can have a score above the threshold are decoded.
+
+        Args:
+            parts: `[L, C]`, then `[L, 1]` if there is an alignment map, then `[L, 4 * (R + 1)]`.
+            scale: input size / image size, as x y x y.
+        """
+        classes, *maps, distances = parts
+        alignment = maps[0] if maps else None
         threshold = self.nms.score_threshold
         if self.raw_outputs == "logits":
             chosen = promising(classes, alignment, threshold)
@@ -141,22 +146,23 @@ class Decoder:
 
 
 def _split_images(rows: np.ndarray, counts: np.ndarray) -> list[Detections]:
-    """Rows `[M, 6]` of a batch, `counts` `[N]` of them an image each."""
+    """Split the rows `[M, 6]` of a batch into those of each image, of which `counts` `[N]` is the number."""
     starts = np.cumsum(counts.reshape(-1))[:-1]
     result = []
     for image in np.split(rows.reshape(-1, 6), starts):
-        image = image[image[:, 0] >= 0]  # runtimes that cannot return no rows return class -1
+        image = image[image[:, 0] >= 0]  # runtimes that cannot return 0 rows return one of class -1
         image = image[np.argsort(image[:, 0], kind="stable")]  # paddle2onnx's NMS sorts by score alone
         result.append(Detections(image[:, 0].astype(np.int64), image[:, 1], image[:, 2:]))
     return result
 
 
-def _same(size: int, expected: int) -> bool:
+def _matches(size: int, expected: int) -> bool:
+    """Whether a size is the expected one, or dynamic (-1)."""
     return size in (-1, expected)
 
 
 def _kind(shapes: list[tuple[int, ...]], input_size: Sequence[int], strides: Sequence[int]) -> str | None:
-    """Which of `KINDS` has outputs of these shapes; None: none."""
+    """The one of `KINDS` whose outputs have these shapes; None if there is none."""
     if len(shapes) == 2:
         first, second = shapes
         if len(first) == 2 and first[1] == 6 and len(second) in (1, 2):
@@ -164,18 +170,19 @@ def _kind(shapes: list[tuple[int, ...]], input_size: Sequence[int], strides: Seq
         points = sum(rows * columns for rows, columns in level_sizes(input_size, strides))
         for boxes, scores in ((first, second), (second, first)):
             ranks = len(boxes) == len(scores) == 3
-            if ranks and boxes[2] == 4 and _same(boxes[1], points) and _same(scores[2], points):
+            if ranks and boxes[2] == 4 and _matches(boxes[1], points) and _matches(scores[2], points):
                 return "boxes"
     return "raw" if _is_raw(shapes, input_size, strides) else None
 
 
 def _is_raw(shapes: list[tuple[int, ...]], input_size: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether these are the outputs of kind `raw`, with or without an alignment map."""
     levels = len(strides)
     if len(shapes) not in (2 * levels, 3 * levels) or any(len(shape) != 3 for shape in shapes):
         return False
     parts = [shapes[start : start + levels] for start in range(0, len(shapes), levels)]
     cells = [rows * columns for rows, columns in level_sizes(input_size, strides)]
-    if not all(_same(shape[1], count) for part in parts for shape, count in zip(part, cells)):
+    if not all(_matches(shape[1], count) for part in parts for shape, count in zip(part, cells)):
         return False
     widths = [{shape[2] for shape in part} for part in parts]
     if any(len(width) != 1 for width in widths) or (len(parts) == 3 and widths[1] != {1}):
@@ -185,6 +192,7 @@ def _is_raw(shapes: list[tuple[int, ...]], input_size: Sequence[int], strides: S
 
 
 def _expected(input_size: Sequence[int], strides: Sequence[int]) -> str:
+    """The output shapes of all kinds, for a message."""
     cells = [rows * columns for rows, columns in level_sizes(input_size, strides)]
     points = sum(cells)
     raw = ", ".join(f"[N, {count}, C]" for count in cells)

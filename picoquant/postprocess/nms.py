@@ -1,10 +1,10 @@
 """Multi-class non-maximum suppression of one image, equal to Paddle's `multiclass_nms3`.
 
-Paddle suppresses class by class and then keeps the best of all classes. Whether a box is suppressed
-depends on better boxes of its class alone, so one walk over all classes in the order of the scores,
-which stops at `keep_top_k` boxes kept, keeps the same boxes and looks at far fewer pairs.
+Paddle suppresses class by class and then keeps the best of all classes. Whether a box is suppressed depends
+only on boxes of its class with higher scores. So one pass over the candidates of all classes in the order of
+their scores, which ends when `keep_top_k` boxes are kept, keeps the same boxes and compares far fewer pairs.
 
-`C` classes, `L` anchor points, `K` candidates (a class and an anchor point each), `M` detections.
+`C` classes, `L` anchor points, `K` candidates (pairs of class and anchor point), `M` detections.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def multiclass_nms(boxes: np.ndarray, scores: np.ndarray, settings: NmsSettings)
         scores: `[C, L]` float32.
         settings: thresholds and limits.
 
-    Returns: what is kept, by class, then by score; equal scores by the order of the anchor points.
+    Returns: the boxes kept, sorted by class, then by score, then by the order of the anchor points.
     """
     classes, index = np.nonzero(scores > settings.score_threshold)
     values = scores[classes, index]
@@ -41,7 +41,7 @@ def multiclass_nms(boxes: np.ndarray, scores: np.ndarray, settings: NmsSettings)
 
 
 def _rank_in_class(classes: np.ndarray) -> np.ndarray:
-    """How many candidates of the same class come before each: `[K]` -> `[K]`."""
+    """For each candidate, the number of earlier candidates of its class: `[K]` -> `[K]`."""
     by_class = np.argsort(classes, kind="stable")
     grouped = classes[by_class]
     starts = np.searchsorted(grouped, grouped)
@@ -51,7 +51,7 @@ def _rank_in_class(classes: np.ndarray) -> np.ndarray:
 
 
 def _suppress(boxes: np.ndarray, classes: np.ndarray, settings: NmsSettings) -> np.ndarray:
-    """Indices `[M]` of the candidates (best first) that no better kept one suppresses."""
+    """Indices `[M]` of the candidates (best first) that no better kept candidate suppresses."""
     limit = len(boxes) if settings.keep_top_k == -1 else settings.keep_top_k
     kept = np.empty(0, np.int64)
     for start in range(0, len(boxes), _BLOCK):
@@ -82,9 +82,9 @@ def _covers(
 
 
 def _overlap_and_union(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Areas shared and covered by each pair of `[A, 4]` and `[B, 4]`: two `[A, B]` arrays.
+    """Areas of intersection and union of each pair of boxes `[A, 4]` and `[B, 4]`: two `[A, B]` arrays.
 
-    Boxes that do not touch get overlap 0 and union 1, so that they never suppress each other.
+    For boxes that do not touch these are 0 and 1, so that they never suppress each other.
     """
     x1, y1, x2, y2 = first.T[:, :, None]
     u1, v1, u2, v2 = second.T

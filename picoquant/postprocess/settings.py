@@ -12,10 +12,11 @@ class NmsSettings:
     """Multi-class NMS, with the names and the values of PaddleDetection's PicoDet configurations.
 
     Attributes:
-        score_threshold: only scores greater than this take part.
-        nms_threshold: of two boxes of a class, the lower-scored goes if their IoU is greater.
-        nms_top_k: at most so many boxes of a class take part, best first; -1: all.
-        keep_top_k: at most so many detections of an image stay, best first; -1: all.
+        score_threshold: only scores greater than this are used.
+        nms_threshold: of two boxes of a class, the one with the lower score is removed if their IoU is
+            greater than this.
+        nms_top_k: at most this many boxes of a class are used, best first; -1: all.
+        keep_top_k: at most this many detections of an image are kept, best first; -1: all.
     """
 
     score_threshold: float = 0.025

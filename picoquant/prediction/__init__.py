@@ -1,1 +1,1 @@
-"""Detections in images, folders, a video or a camera, one after the other: nothing is held."""
+"""Detection in images, folders, videos or a camera, one frame at a time: only one frame is in memory."""

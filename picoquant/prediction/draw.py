@@ -1,4 +1,4 @@
-"""Detections drawn into an image."""
+"""Drawing of detections into an image."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ from picoquant.postprocess import Detections
 
 
 def colour(label: int) -> tuple[int, int, int]:
-    """RGB of a class; neighbours are far apart (steps of the golden angle round the colour circle)."""
+    """Colour of a class index, RGB, 0 to 255 each.
+
+    The hue advances by the golden angle for each class, so that neighbouring classes have clearly different
+    colours.
+    """
     rgb = colorsys.hsv_to_rgb((label * 0.381966) % 1.0, 0.85, 0.95)
     return tuple(int(255 * part) for part in rgb)
 
 
 def draw(image: np.ndarray, found: Detections, labels: Sequence[str]) -> np.ndarray:
-    """A copy of an image `[H, W, 3]` uint8 RGB with boxes, class names and scores."""
+    """Draw boxes, class names and scores into a copy of an image.
+
+    Args:
+        image: `[H, W, 3]` uint8 RGB.
+        found: detections, boxes `[x1, y1, x2, y2]` in image pixels.
+        labels: class names by class index; a class without a name is labelled with its index.
+    """
     import cv2
 
     drawn = np.ascontiguousarray(image.copy())

@@ -1,4 +1,4 @@
-"""A model over a stream of frames: JSON lines and, where wanted, annotated images, as they come."""
+"""Detection in a stream of frames, with JSON lines and, if requested, annotated images as results."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import DataError
-from picoquant.export.infer_config import InferConfig
-from picoquant.files import whole_file
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.network_input import feed_of_image
 from picoquant.postprocess import Detections
+from picoquant.prediction.draw import draw
 from picoquant.prediction.sources import Frame
-from picoquant.progress import Progress
 from picoquant.runtimes.backends import Running
+from picoquant.runtimes.detect import detect
+from picoquant.storage.files import whole_file
+from picoquant.utils.progress import Progress
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How much was done.
+    """Counts and time of a prediction.
 
     Attributes:
-        images: frames.
-        detections: at or above the threshold.
-        seconds: for all of it: reading, network, NMS, drawing, writing.
+        images: number of frames.
+        detections: number of detections with at least the threshold's score.
+        seconds: time for all frames: reading, network, NMS, drawing, writing.
     """
 
     images: int
@@ -34,7 +37,7 @@ class Speed:
 
     @property
     def images_per_second(self) -> float:
-        """Over all; 0 when there were none."""
+        """Images per second over all frames; 0 if there were none."""
         return self.images / self.seconds if self.seconds else 0.0
 
 
@@ -43,25 +46,23 @@ def predict(
     config: InferConfig,
     stream: Iterable[Frame],
     threshold: float,
-    say: Callable[[str], None],
+    emit: Callable[[str], None],
     folder: Path | None = None,
     total: int = 0,
 ) -> Speed:
-    """Detect in one frame after the other; only the one at work is in memory.
+    """Detect objects in each frame of a stream; only the current frame is in memory.
 
     Args:
-        ready: the model on a runtime.
-        config: its preprocessing and labels.
+        ready: the model in a runtime.
+        config: the model's preprocessing and labels.
         stream: the frames.
-        threshold: the least score that is drawn and told.
-        say: gets a line of JSON a frame.
-        folder: where annotated images go (JPEG, `<name>.jpg`); None for none.
-        total: number of frames; 0 where it is not known.
+        threshold: smallest score of a detection that is drawn and printed.
+        emit: called with one line of JSON per frame.
+        folder: folder for annotated images (JPEG, `<name>.jpg`); None to write none.
+        total: number of frames for the progress line; 0 if it is unknown.
 
-    Raises: what `stream` raises.
+    Raises: `DataError` if an annotated image cannot be encoded, and every error that `stream` raises.
     """
-    from picoquant.packaging.sample import detect, feed_of_image
-
     progress = Progress("predict", total, "image")
     began, images, count = time.perf_counter(), 0, 0
     try:
@@ -69,7 +70,7 @@ def predict(
             found = detect(ready.predict, ready.decoder, feed_of_image(frame.image, config))
             found = above(found, threshold)
             written = _write(frame, found, config.labels, folder) if folder else None
-            say(json.dumps(as_json(frame, found, config.labels, written)))
+            emit(json.dumps(as_json(frame, found, config.labels, written)))
             images, count = images + 1, count + len(found)
             progress.update(images)
     finally:
@@ -78,13 +79,20 @@ def predict(
 
 
 def above(found: Detections, threshold: float) -> Detections:
-    """The detections that score at least `threshold`."""
+    """The detections with a score of at least `threshold`."""
     chosen = found.scores >= threshold
     return Detections(found.classes[chosen], found.scores[chosen], found.boxes[chosen])
 
 
 def as_json(frame: Frame, found: Detections, labels: Sequence[str], written: Path | None) -> dict[str, Any]:
-    """What a line of JSON holds; boxes are x1, y1, x2, y2 in image pixels."""
+    """The content of one line of JSON; boxes are `[x1, y1, x2, y2]` in image pixels.
+
+    Args:
+        frame: the frame.
+        found: its detections.
+        labels: class names by class index.
+        written: path of the annotated image; None if there is none.
+    """
     rows = zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist())
     return {
         "source": frame.source,
@@ -107,11 +115,9 @@ def as_json(frame: Frame, found: Detections, labels: Sequence[str], written: Pat
 def _write(frame: Frame, found: Detections, labels: Sequence[str], folder: Path) -> Path:
     import cv2
 
-    from picoquant.prediction.draw import draw
-
     drawn = draw(frame.image, found, labels)
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    if not done:
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    if not ok:
         raise DataError(f"{frame.source} cannot be written as JPEG")
     path = folder / f"{frame.name}.jpg"
     with whole_file(path, "wb") as stream:

@@ -1,4 +1,4 @@
-"""What there is to look at, as a stream of frames."""
+"""Images, videos and cameras as a stream of frames."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 @dataclass(frozen=True)
 class Frame:
-    """One image.
+    """One image of a source.
 
     Attributes:
-        source: the file or `camera 0`.
-        number: of the frame in a video, from 0; None for an image file.
+        source: path of the file, or `camera 0`.
+        number: index of the frame in a video or camera stream, from 0; None for an image file.
         image: `[H, W, 3]` uint8 RGB.
-        name: for a file written of it, without suffix.
+        name: file name for its annotated image, without suffix; unique among the sources.
     """
 
     source: str
@@ -32,11 +32,15 @@ class Frame:
 
 
 def find(sources: Sequence[str]) -> list[tuple[str, Path | int]]:
-    """What the words of a command mean: `image`, `video` or `camera`, and the path or the camera's number.
+    """Resolve the sources of a command line.
 
-    A folder stands for the images in it and below, by name.
+    Args:
+        sources: paths of images, videos or folders, and numbers of cameras. A folder stands for all images in
+            it and in its subfolders, sorted by path.
 
-    Raises: `UserError` naming what is not there or is of no known kind.
+    Returns: for each source, `image`, `video` or `camera`, and the path or the camera's number.
+
+    Raises: `UserError` naming a source that does not exist or whose file type is unknown.
     """
     found: list[tuple[str, Path | int]] = []
     for word in sources:
@@ -63,39 +67,39 @@ def find(sources: Sequence[str]) -> list[tuple[str, Path | int]]:
 
 
 def frames(found: Sequence[tuple[str, Path | int]]) -> Iterator[Frame]:
-    """The frames of what `find` found, read when they are asked for.
+    """Iterate over the frames of the sources that `find` returned; each is read when it is needed.
 
     Raises: `DataError` for a damaged image, `UserError` for a video or camera that does not open.
     """
-    taken: set[str] = set()
-    for kind, place in found:
+    used: set[str] = set()
+    for kind, source in found:
         if kind == "image":
-            yield Frame(str(place), None, read_image(place), _free(Path(place).stem, taken))
+            yield Frame(str(source), None, read_image(source), _unique(Path(source).stem, used))
         else:
-            title = str(place) if kind == "video" else f"camera {place}"
-            name = _free(Path(place).stem if kind == "video" else f"camera_{place}", taken)
-            yield from _of_video(place, title, name)
+            title = str(source) if kind == "video" else f"camera {source}"
+            name = _unique(Path(source).stem if kind == "video" else f"camera_{source}", used)
+            yield from _video_frames(source, title, name)
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """A name that no other source has: `a`, `a_2` …"""
-    number, free = 1, name
-    while free in taken:
+def _unique(name: str, used: set[str]) -> str:
+    """A name that is not in `used`, to which it is added: `a`, `a_2` …"""
+    number, unique = 1, name
+    while unique in used:
         number += 1
-        free = f"{name}_{number}"
-    taken.add(free)
-    return free
+        unique = f"{name}_{number}"
+    used.add(unique)
+    return unique
 
 
-def _of_video(place: Path | int, title: str, name: str) -> Iterator[Frame]:
+def _video_frames(source: Path | int, title: str, name: str) -> Iterator[Frame]:
     import cv2
 
-    capture = cv2.VideoCapture(place if isinstance(place, int) else str(place))
+    capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     try:
         number = 0
         while True:
-            there, image = capture.read()
-            if not there:
+            read, image = capture.read()
+            if not read:
                 break
             yield Frame(title, number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), f"{name}_{number:06d}")
             number += 1

@@ -14,77 +14,102 @@ from picoquant.errors import DataError
 
 LOG = logging.getLogger("picoquant")
 
-_FEW = 16  # below this many images the ranges depend on which ones they are
+_FEW = 16  # with fewer images the ranges depend on which ones they are
+
+Feed = dict[str, np.ndarray]  # arrays by input name, the batch first
 
 
 class CalibrationImages:
-    """Batches that can be gone through again and again, always the same.
+    """Batches that can be iterated again and again, always the same; read when they are first needed.
 
     Args:
-        batches: feeds; `count` of them are taken.
-        count: how many.
-        folder: gets the files; whoever made it removes it.
+        source: opens the batches; called once at most.
+        count: how many batches to take.
+        folder: receives the files; its owner removes it.
         names: of the images, in their order, for messages.
 
-    Raises: `DataError` when there is no image.
+    Every use raises `DataError` when there is no image.
     """
 
     def __init__(
-        self,
-        batches: Iterable[dict[str, np.ndarray]],
-        count: int,
-        folder: Path,
-        names: Sequence[str] = (),
+        self, source: Callable[[], Iterable[Feed]], count: int, folder: Path, names: Sequence[str] = ()
     ) -> None:
-        self._names = names
-        folder.mkdir(parents=True, exist_ok=True)
+        self._source, self._count, self._folder, self._names = source, count, folder, names
         self._files: list[Path] = []
-        self.images = 0
-        for number, batch in enumerate(itertools.islice(batches, count)):
-            self._files.append(folder / f"{number}.npz")
-            np.savez(self._files[-1], **batch)
-            self.images += len(next(iter(batch.values())))
-        if not self._files:
-            raise DataError("there is no image to calibrate on: Calibration says which are used")
-        if self.images < _FEW:
-            LOG.warning(
-                "quantize: calibrated on %d image%s only: ranges that other images need may be cut off; "
-                "Calibration.count sets how many",
-                self.images,
-                "" if self.images == 1 else "s",
-            )
+        self._images = 0
 
     def __len__(self) -> int:
         """Number of batches."""
-        return len(self._files)
+        return len(self._read())
 
-    def label(self, place: int) -> str:
-        """An image (from 1) as a message says it."""
-        name = f", {self._names[place - 1]}," if place <= len(self._names) else ""
-        return f"calibration image {place}{name} (in the order of Calibration)"
-
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+    def __iter__(self) -> Iterator[Feed]:
         """The batches."""
-        for file in self._files:
+        for file in self._read():
             with np.load(file) as arrays:
                 yield dict(arrays)
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        self._read()
+        return self._images
+
+    def label(self, number: int) -> str:
+        """An image (counted from 1) as messages name it."""
+        name = f", {self._names[number - 1]}," if number <= len(self._names) else ""
+        return f"calibration image {number}{name} (in the order of Calibration)"
+
+    def _read(self) -> list[Path]:
+        """The files, one a batch, written at the first call."""
+        if self._files:
+            return self._files
+        source = self._source()
+        try:
+            self._write(itertools.islice(source, self._count))
+        finally:
+            close_batches(source)
+        if not self._files:
+            raise DataError("there is no image to calibrate on: Calibration says which are used")
+        if self._images < _FEW:
+            LOG.warning(
+                "quantize: calibrated on %d image%s only: ranges that other images need may be cut off; "
+                "Calibration.count sets how many",
+                self._images,
+                "" if self._images == 1 else "s",
+            )
+        return self._files
+
+    def _write(self, batches: Iterable[Feed]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        files, images = [], 0
+        for number, batch in enumerate(batches):
+            files.append(self._folder / f"{number}.npz")
+            np.savez(files[-1], **batch)
+            images += len(next(iter(batch.values())))
+        self._files, self._images = files, images
+
+
+def close_batches(source: Any) -> None:
+    """End a generator now, so that what it holds (worker processes) is freed."""
+    if hasattr(source, "close"):
+        source.close()
 
 
 def watch(
     images: CalibrationImages,
-    run: Callable[[dict[str, np.ndarray]], Sequence[np.ndarray]],
+    run: Callable[[Feed], Sequence[np.ndarray]],
     names: Sequence[str],
     makers: Callable[[str], str],
     shown: Callable[[int], None],
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Run a network over the images and give each tensor of each batch.
+    """Run a network over the images and yield each tensor of each batch with its name.
 
     Args:
-        images: what it is fed with.
-        run: gives the tensors of a batch.
+        images: the network's input.
+        run: returns the tensors of a batch, in the order of `names`.
         names: of the tensors.
-        makers: says what computes a tensor, for messages.
-        shown: called with the number of batches done.
+        makers: names the operator type that computes a tensor, for messages.
+        shown: called with the number of batches that are done.
 
     Raises: `DataError` naming the first tensor that is not finite, its layer and the image.
     """
@@ -94,9 +119,9 @@ def watch(
         for name, value in zip(names, run(batch)):
             if not np.isfinite(value).all():
                 rows = ~np.isfinite(value.reshape(len(value), -1)).all(1) if len(value) == size else [True]
-                place = before + int(np.argmax(rows)) + 1
+                number = before + int(np.argmax(rows)) + 1
                 raise DataError(
-                    f"activation {name} of {makers(name)} is not finite for {images.label(place)}: check the "
+                    f"activation {name} of {makers(name)} is not finite for {images.label(number)}: check the "
                     "model's weights and that the images are prepared as infer_cfg.yml says"
                 )
             yield name, value
@@ -105,6 +130,6 @@ def watch(
 
 
 def maker_of(program: Any) -> Callable[[str], str]:
-    """What computes a tensor of a program, as a person says it."""
+    """A function from a tensor's name to the type of the operator that computes it, for messages."""
     makers = {n: op.type for op in program.global_block().ops for n in op.output_arg_names}
     return lambda name: makers.get(name, "the input")

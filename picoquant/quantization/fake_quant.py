@@ -1,114 +1,104 @@
-"""Quantise-dequantise operators put straight into a program.
+"""Quantise-dequantise operators inserted into a program before its backward pass is built.
 
 PaddleSlim's passes go over a graph of student, teacher, backward and optimiser operators, several times for
 each operator they add. Here the student alone is changed, in one pass over its program. The operators are
 the fused ones, `fake_quantize_dequantize_*`: they compute the same numbers as PaddleSlim's pair of a quantise
-and a dequantise operator, and have a gradient of their own (straight through), so that backward can be added
-afterwards. Variables are named as PaddleSlim names them: the range of `x` is `x@scale`.
+and a dequantise operator and have a gradient of their own (straight through), so backward can be added
+afterwards. Variables are named as PaddleSlim names them: the range (absmax) of `x` is `x@scale`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import paddle
 
-from picoquant.errors import WeightsError
-from picoquant.quantization.lsq import learned_range
-from picoquant.quantization.pact import insert_pact_average
-from picoquant.quantization.programs import Inserter, input_names, output_names, write_variable
-from picoquant.quantization.settings import QuantAwareSettings
+from picoquant.int8.operators import QuantizableOperator, quantised_name, quantizable_operators, scale_name
+from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.static.programs import Inserter, output_names, write_variable
 
-# PaddleSlim's start of a moving average: range, and the weight and sum of what went into it.
-_START = {"scale": 0.001, "state": 1.0, "accum": 1.0}
 ACTIVATION_QUANTISER = "fake_quantize_dequantize_moving_average_abs_max"
-_AXIS_1 = ("conv2d_transpose", "mul", "matmul", "matmul_v2")
+# PaddleSlim's range of an activation before anything was measured.
+UNMEASURED_RANGE = 0.001
 
 
 @dataclass(frozen=True)
-class QuantizedOperator:
-    """An operator that runs in INT8.
+class QuantiserPorts:
+    """The variables that connect an activation's quantiser to its range.
 
     Attributes:
-        kind: its type, for example `conv2d`.
-        output: name of its result, which names the operator.
-        activation: name of its input that is computed.
-        weight: name of its stored input.
-        axis: the weight's axis that has one range each; -1: one range for all of it.
+        inputs: by slot, beside `X`.
+        outputs: by slot, beside `Out`.
+        follows_data: whether the operator updates the range from each batch.
     """
 
-    kind: str
-    output: str
-    activation: str
-    weight: str
-    axis: int
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+    follows_data: bool = False
 
 
-def scale_name(variable: str) -> str:
-    """Name of the range (largest absolute value) of a variable."""
-    return f"{variable}@scale"
+class ActivationRange(Protocol):
+    """Provides the range of each quantised activation."""
+
+    def insert(
+        self, inserter: Inserter, scope: Any, source: Any, settings: QuantAwareSettings
+    ) -> QuantiserPorts:
+        """Add the range of one activation to the program.
+
+        Args:
+            inserter: positioned before the quantiser.
+            scope: receives start values; a variable that is already there keeps its value.
+            source: the activation's variable.
+            settings: number of bits and decay of moving averages.
+        """
 
 
-def quantised_name(variable: str) -> str:
-    """Name of an activation behind its quantiser."""
-    return f"{variable}.quantized.dequantized"
+class FixedRange:
+    """The range that is in the scope, used as it is: for evaluation."""
+
+    def insert(
+        self, inserter: Inserter, scope: Any, source: Any, settings: QuantAwareSettings
+    ) -> QuantiserPorts:
+        """Add `x@scale`."""
+        scale = range_variable(inserter, scope, source, "scale", UNMEASURED_RANGE)
+        return QuantiserPorts({"InScale": scale}, {"OutScale": scale})
 
 
-def quantizable_operators(program: Any, settings: QuantAwareSettings) -> tuple[QuantizedOperator, ...]:
-    """The operators of a program that become INT8, in its order.
+def range_variable(inserter: Inserter, scope: Any, source: Any, part: str, start: float) -> Any:
+    """A stored variable `[1]` that belongs to an activation's range, `<activation>@<part>`.
 
-    Raises: `WeightsError` when there is none, the program is quantised already, or a convolution's weight is
-        computed.
+    Args:
+        inserter: of the program.
+        scope: receives the start value where the variable has none.
+        source: the activation's variable.
+        part: `scale` for the range itself.
+        start: the start value.
     """
-    block = program.global_block()
-    found = []
-    for op in block.ops:
-        if op.type.startswith(("fake_quantize", "quantize_linear")):
-            raise WeightsError(
-                f"the model is quantised already ({op.type} at {op.input_arg_names[0]}); name the FP32 export"
-            )
-        if op.type not in settings.quantize_op_types or _skipped(op, settings):
-            continue
-        names = input_names(op)
-        stored = [name for name in names if block.var(name).persistable]
-        computed = [name for name in names if name not in stored]
-        if len(stored) == 1 and len(computed) == 1:
-            axis = _channel_axis(op) if settings.weight_quantize_type == "channel_wise_abs_max" else -1
-            found.append(QuantizedOperator(op.type, output_names(op)[0], computed[0], stored[0], axis))
-        elif "conv" in op.type and not stored:
-            raise WeightsError(
-                f"{op.type} {output_names(op)[0]} cannot be quantised: its weight {names[-1]} is computed, not "
-                f"stored; export the model with stored weights, or leave {op.type} out of "
-                "QuantAware.quantize_op_types"
-            )
-    if not found:
-        kinds = ", ".join(settings.quantize_op_types)
-        raise WeightsError(
-            f"the model has no operator with weights of the types {kinds}: set QuantAware.quantize_op_types"
-        )
-    return tuple(found)
+    name = f"{source.name}@{part}"
+    variable = inserter.variable(name, source, persistable=True, shape=[1])
+    if scope.find_var(name) is None:
+        write_variable(scope, name, np.array([start], np.float32))
+    return variable
 
 
 def insert_fake_quantisation(
     program: Any,
     scope: Any,
     settings: QuantAwareSettings,
-    training: bool,
-    lsq: bool = False,
-    operators: tuple[QuantizedOperator, ...] | None = None,
-) -> tuple[QuantizedOperator, ...]:
-    """Quantise a student: its activations' and weights' rounding to INT8 becomes part of the program.
+    ranges: ActivationRange,
+    operators: tuple[QuantizableOperator, ...] | None = None,
+) -> tuple[QuantizableOperator, ...]:
+    """Make the rounding of activations and weights to INT8 part of a program.
 
     Args:
         program: changed in place.
-        scope: gets the ranges; those that are there are kept.
-        settings: which operators, how many bits, and whether PACT clips the activations first.
-        training: whether the ranges follow the data or are learnt (else they are only used, and PACT is left
-            out: the range that was found behind it clips just so).
-        lsq: whether the activations' ranges are parameters of the program, for `range_gradients`.
-        operators: which, in place of all that the settings name.
+        scope: receives the ranges; those that are already there are kept.
+        settings: which operators and how many bits.
+        ranges: the activations' ranges: `FixedRange` for evaluation, or a strategy of `qat.learned_ranges` for
+            training.
+        operators: the operators to quantise; None: all that the settings name.
 
     Returns: the operators that were quantised.
     """
@@ -120,7 +110,7 @@ def insert_fake_quantisation(
     while index < len(block.ops):
         op = block.ops[index]
         operator = by_output.get((output_names(op) or [""])[0])
-        if operator is None or op.type != operator.kind:
+        if operator is None or op.type != operator.op_type:
             index += 1
             continue
         inserter = Inserter(block, index)
@@ -129,7 +119,6 @@ def insert_fake_quantisation(
                 if name == operator.weight:
                     done[name] = _quantise_weight(inserter, block, scope, operator, settings)
                 else:
-                    ranges = _kind_of_ranges(settings, training, lsq)
                     done[name] = _quantise_activation(inserter, block, scope, name, settings, ranges)
             op._rename_input(name, done[name].name)
         index = inserter.index + 1
@@ -137,70 +126,35 @@ def insert_fake_quantisation(
     return operators
 
 
-def _skipped(op: Any, settings: QuantAwareSettings) -> bool:
-    scope = op.attr("op_namescope") if op.has_attr("op_namescope") else ""
-    return any(pattern in scope for pattern in settings.not_quant_pattern)
-
-
-def _channel_axis(op: Any) -> int:
-    transposed = op.type == "matmul_v2" and op.attr("trans_y")
-    return 1 if op.type in _AXIS_1 and not transposed else 0
-
-
-def _kind_of_ranges(settings: QuantAwareSettings, training: bool, lsq: bool) -> str:
-    if not training:
-        return "fixed"
-    if lsq:
-        return "lsq"
-    return "pact" if settings.use_pact else "average"
-
-
 def _quantise_activation(
-    inserter: Inserter, block: Any, scope: Any, name: str, settings: QuantAwareSettings, ranges: str
+    inserter: Inserter,
+    block: Any,
+    scope: Any,
+    name: str,
+    settings: QuantAwareSettings,
+    ranges: ActivationRange,
 ) -> Any:
     source = block.var(name)
-    average = (
-        {"scale": learned_range(source)} if ranges == "lsq" else _moving_average(inserter, scope, source)
-    )
+    ports = ranges.insert(inserter, scope, source, settings)
     result = inserter.variable(quantised_name(name), source)
-    inputs = {"X": source, "InScale": average["scale"]}
-    outputs = {"Out": result, "OutScale": average["scale"]}
-    if ranges == "pact":
-        insert_pact_average(inserter, scope, source, average, settings.moving_rate)
-    if ranges == "average":
-        inputs.update(InState=average["state"], InAccum=average["accum"])
-        outputs.update(OutState=average["state"], OutAccum=average["accum"])
-    if ranges == "lsq":  # a parameter is not written by the operator
-        outputs["OutScale"] = inserter.variable(f"{name}@unchanged", source, shape=[1])
     inserter.operator(
         ACTIVATION_QUANTISER,
-        inputs,
-        outputs,
+        {"X": source, **ports.inputs},
+        {"Out": result, **ports.outputs},
         {
             "bit_length": settings.activation_bits,
             "moving_rate": settings.moving_rate,
-            "is_test": ranges != "average",
+            "is_test": not ports.follows_data,
         },
     )
     return result
-
-
-def _moving_average(inserter: Inserter, scope: Any, source: Any) -> dict[str, Any]:
-    """The variables of an activation's range, with their start values where they have none."""
-    average = {}
-    for part, start in _START.items():
-        name = f"{source.name}@{part}"
-        average[part] = inserter.variable(name, source, persistable=True, shape=[1])
-        if scope.find_var(name) is None:
-            write_variable(scope, name, np.array([start], np.float32))
-    return average
 
 
 def _quantise_weight(
     inserter: Inserter,
     block: Any,
     scope: Any,
-    operator: QuantizedOperator,
+    operator: QuantizableOperator,
     settings: QuantAwareSettings,
 ) -> Any:
     source = block.var(operator.weight)
@@ -215,8 +169,3 @@ def _quantise_weight(
         attrs["quant_axis"] = operator.axis
     inserter.operator(kind, {"X": source}, {"Out": result, "OutScale": scale}, attrs)
     return result
-
-
-def is_trainable(variable: Any) -> bool:
-    """Whether a variable of the student is a weight that training changes."""
-    return isinstance(variable, paddle.framework.Parameter) and variable.trainable

@@ -1,8 +1,8 @@
-"""The network as QAT trains it, float weights with the rounding to INT8 as operators, and as it is evaluated:
-what else integer runtimes round (`tensors.rounded_tensors`) is rounded, too.
+"""The quantised network as a float program: float weights, with the rounding to INT8 as operators.
 
-Kept beside the INT8 model for the parity ladder of `picoquant eval --ladder`: what the written whole numbers and
-scales must reach again.
+It is what QAT trains, and what is evaluated, as the other tensors that integer runtimes round
+(see `activation_quantisers`) are rounded too. It is kept beside the INT8 model for the parity ladder of
+`picoquant eval --ladder`: the integers and scales that were written must reproduce it.
 """
 
 from __future__ import annotations
@@ -13,33 +13,40 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.quantization.fake_quant import insert_fake_quantisation, scale_name
-from picoquant.quantization.int8_model import Int8Source, load_source
-from picoquant.quantization.programs import save_program, strip_feed_fetch, with_outputs, write_variable
-from picoquant.quantization.simulation import Range, round_tensors
-from picoquant.quantization.tensors import rounded_tensors
+from picoquant.int8.build import Int8Source
+from picoquant.int8.fake_quant_run import load_source, round_tensors
+from picoquant.int8.operators import scale_name
+from picoquant.int8.passes.activations import activation_quantisers
+from picoquant.int8.quant_params import QuantParams
+from picoquant.paddle_program.static.programs import (
+    save_program,
+    strip_feed_fetch,
+    with_outputs,
+    write_variable,
+)
+from picoquant.quantization.fake_quant import FixedRange, insert_fake_quantisation
 
 FOLDER = "qat_graph"
 
 
 def write_qat_graph(source: Int8Source, executor: Any, folder: Path) -> None:
-    """Write a model folder's program and weights; they run in Paddle as they are.
+    """Write a model folder's program and weights; Paddle runs them without further conversion.
 
     Args:
-        source: what the INT8 model is written from, too.
+        source: weights, ranges and operators, the same that the INT8 model is written from.
         executor: of Paddle.
-        folder: is made.
+        folder: created; receives `model.pdmodel` and `model.pdiparams`.
     """
     scope = paddle.static.Scope()
     with paddle.static.scope_guard(scope):
         loaded = load_source(source, executor)
         program = strip_feed_fetch(loaded.program.clone(for_test=True))
         for operator in source.operators:
-            top = np.array([source.ranges[operator.activation]], np.float32)
-            write_variable(scope, scale_name(operator.activation), top)
-        names = rounded_tensors(program, loaded.feeds, source.operators)
-        insert_fake_quantisation(program, scope, source.settings, training=False, operators=source.operators)
-        limits = {name: Range.symmetric(source.ranges[name]) for name in names if name in source.ranges}
+            absmax = np.array([source.ranges[operator.activation]], np.float32)
+            write_variable(scope, scale_name(operator.activation), absmax)
+        names = activation_quantisers(loaded.graph(), source.operators)
+        insert_fake_quantisation(program, scope, source.settings, FixedRange(), source.operators)
+        limits = {name: QuantParams.symmetric(source.ranges[name]) for name in names if name in source.ranges}
         renamed = round_tensors(
             program.global_block(), scope, limits, loaded.feeds, source.settings.activation_bits
         )

@@ -1,37 +1,37 @@
-"""Quantise an exported model: calibration, and QAT with distillation behind it; FP32 files to INT8 files."""
+"""Quantise an exported model, FP32 files to INT8 files: PTQ, or QAT with distillation on top of it."""
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from picoquant.export.infer_config import FILE_NAME, InferConfig, write_infer_config
-from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.files import disk_errors, write_json
-from picoquant.progress import Progress
-from picoquant.quantization.session import quiet, static_session
-from picoquant.quantization.settings import DistillationSettings, QuantizeSettings
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.static.session import quiet, static_session
+from picoquant.quantization.paths import QuantizationPaths
+from picoquant.quantization.settings import DistillationSettings, QuantizationSections
+from picoquant.storage.files import disk_errors
+from picoquant.utils.progress import Progress
 
 LOG = logging.getLogger("picoquant")
 
 
 @dataclass(frozen=True)
 class QuantizeResult:
-    """What quantisation made.
+    """The outcome of a quantisation.
 
     Attributes:
-        metrics: `mAP` of the INT8 model kept (where it was measured), `best_step`, `evaluations` (step
+        metrics: `mAP` of the INT8 model that was kept (where it was measured), `best_step`, `evaluations` (step
             and mAP), `fp32_mAP` (where measured), `steps`, `quantized_operators`, `setup_seconds`,
-            `fully_quantized` (see `full_check.py`).
-        files: everything written, relative to the output folder.
+            `fully_quantized` (see `int8.completeness`).
+        files: everything that was written, relative to the output folder.
     """
 
     metrics: dict[str, Any]
@@ -43,7 +43,7 @@ def quantize(
     out_dir: Path,
     work_dir: Path,
     batches: Callable[[int], Any],
-    settings: QuantizeSettings,
+    settings: QuantizationSections,
     evaluate: Callable[[Any], float] | None = None,
     seed: int = 0,
     model_filename: str = MODEL,
@@ -54,29 +54,30 @@ def quantize(
     pieces: Callable[[ModelFolder], Mapping[str, int]] | None = None,
     image_names: Sequence[str] = (),
 ) -> QuantizeResult:
-    """Quantise an exported model as `Quantize.method` says; continues what was interrupted in `work_dir`.
+    """Quantise an exported model by `Quantize.method`; what was interrupted in `work_dir` is continued.
 
-    In a group of processes (`paddle.distributed.launch`) each gives its share of the batches and folders of its
-    own; the leading one alone calibrates, evaluates and writes, the others have no metrics.
+    In a group of processes (`paddle.distributed.launch`) each passes its share of the batches and folders of its own;
+    rank 0 alone calibrates, evaluates and writes, the others return no metrics.
 
     Args:
-        model_dir: folder of the FP32 model; it is not changed. `infer_cfg.yml` is copied from it.
-        out_dir: gets `model.pdmodel`, `model.pdiparams` (for Paddle Lite and Paddle's runtime),
-            `infer_cfg.yml`, `quantization.json`, `qat.csv` (of QAT), `qat_graph/` (the same network with rounding as
-            operators, see `qat_graph.py`), and where `QuantAware.onnx_format` is true
-            `onnx_format/`, the same model with the operators of ONNX.
+        model_dir: folder of the FP32 model; it is not changed. its `infer_cfg.yml` or
+            `inference.yml` is copied.
+        out_dir: receives `model.pdmodel`, `model.pdiparams` (for Paddle Lite and Paddle's runtime), `infer_cfg.yml`,
+            `quantization.json`, `qat.csv` (of QAT), `qat_graph/` (the same network with rounding as operators, see
+            `qat_graph.py`), and where `QuantAware.onnx_format` is true `onnx_format/`, the same model with the
+            operators of ONNX.
         work_dir: for checkpoints and temporary files.
-        batches: called with the number of steps done, gives an endless iterator of feeds: input name
-            -> array with the batch first.
-        settings: see there.
-        evaluate: takes `predict(feed) -> [array]` and gives the mAP, 0 to 1.
+        batches: called with the number of steps done, returns an endless iterator of feeds: arrays by input name, the
+            batch first.
+        settings: all sections.
+        evaluate: called with `predict(feed) -> [array]`, returns the mAP, 0 to 1; None: nothing is evaluated.
         seed: of everything random.
         model_filename, params_filename: names in `model_dir`.
         config: stands in for `model_dir`'s `infer_cfg.yml`, which may then be absent.
-        progress: makes the line that shows progress.
-        calibration: gives the feeds that ranges are measured on; None: those of `batches`.
+        progress: creates a progress line.
+        calibration: opens the feeds that ranges are measured on; None: those of `batches`.
         pieces: counts an INT8 model's pieces on each NPU; for layers in float.
-        image_names: of the images that `calibration` gives, in its order, for messages.
+        image_names: of the calibration images, in order, for messages.
 
     Raises: `WeightsError` for a model that cannot be read or quantised, `ConfigError` for settings that do
         not fit it, `UserError` when the loss is not finite, `PicoquantError` when an operator of the result
@@ -87,107 +88,78 @@ def quantize(
     with quiet():
         import paddle
 
-        from picoquant.evaluation.child import ChildRuntime
-        from picoquant.evaluation.finite import require_finite_params
-        from picoquant.evaluation.runtime import open_predictor
-        from picoquant.quantization.devices import Devices
-        from picoquant.quantization.job import QuantizeJob
-        from picoquant.quantization.places import Places
-        from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
+        from picoquant.backends.paddle.child_process import ChildRuntime
+        from picoquant.backends.paddle.runtime import open_predictor
+        from picoquant.paddle_program.finite import require_finite_params
+        from picoquant.quantization.calibration_images import CalibrationImages
+        from picoquant.quantization.context import QuantizationContext
+        from picoquant.quantization.evaluation import ModelMetric
+        from picoquant.quantization.processes import Processes
+        from picoquant.quantization.run import run
+        from picoquant.quantization.save import check_written, complete_folder
         from picoquant.training.fast import fast_convolutions_available, tuned_cpu
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
     require_finite_params(folder)
-    copies = Path(work_dir) / "models"
+    paths = QuantizationPaths(Path(out_dir), Path(work_dir))
+    images = CalibrationImages(
+        calibration or partial(batches, 0),
+        max(settings.calibration_batches, 1),
+        paths.calibration,
+        image_names,
+    )
+
+    def count_pieces(path: Path) -> Mapping[str, int]:
+        return pieces(ModelFolder.open(path, config=folder.config)) if pieces else {}
+
     try:
-        devices = Devices()
-        _copy_models(folder, settings.distillation, copies)
+        processes = Processes()
+        _copy_models(folder, settings.distillation, paths)
         fast = tuned_cpu() if fast_convolutions_available() else nullcontext()
-        trained = settings.own.method == "qat"  # without training a predictor costs nothing here
+        trained = settings.quantization.method == "qat"  # without training a predictor costs nothing here
         with ChildRuntime() as child, fast, static_session(), quiet():
             paddle.seed(seed)
-            places = Places(copies, Path(out_dir), Path(work_dir), folder.config)
-
-            def counted(path: Path) -> Mapping[str, int]:
-                return pieces(ModelFolder.open(path, config=folder.config)) if pieces else {}
-
-            job = QuantizeJob(
-                places,
+            metric = None
+            if evaluate:
+                metric = ModelMetric(evaluate, child.open if trained else open_predictor, folder.config)
+            context = QuantizationContext(
+                paths,
+                folder.config,
                 settings,
-                seed,
-                evaluate,
+                paths.fingerprint(asdict(settings.without_decisions()), seed),
+                images,
+                metric,
                 progress,
-                devices,
-                child.open if trained else open_predictor,
-                calibration or partial(batches, 0),
-                counted,
-                image_names,
+                processes,
+                count_pieces,
             )
-            metrics = job.run(batches, began)
+            metrics = run(context, batches, began)
     finally:
-        shutil.rmtree(copies, ignore_errors=True)
-    if not devices.leads:
+        shutil.rmtree(paths.copies, ignore_errors=True)
+    if not processes.is_rank_0:
         return QuantizeResult(metrics, ())
-    with disk_errors(Path(out_dir)):
-        for place in (Path(out_dir), Path(out_dir) / QAT_GRAPH):
-            if config is None:
-                shutil.copyfile(folder.path / FILE_NAME, place / FILE_NAME)
-            else:
-                write_infer_config(config, place)
-        if settings.own.method == "qat":
-            shutil.copyfile(Path(work_dir) / "qat.csv", Path(out_dir) / "qat.csv")
-    metrics.update(_check(Path(out_dir), settings))
-    files = (path for path in Path(out_dir).rglob("*") if path.is_file())
-    return QuantizeResult(metrics, tuple(sorted(str(path.relative_to(out_dir)) for path in files)))
+    complete_folder(paths, folder, config, trained)
+    metrics.update(check_written(paths.out, settings.quant))
+    files = (path for path in paths.out.rglob("*") if path.is_file())
+    return QuantizeResult(metrics, tuple(sorted(str(path.relative_to(paths.out)) for path in files)))
 
 
-def _check(out: Path, settings: QuantizeSettings) -> dict[str, Any]:
-    """Look whether the model that was written is INT8 throughout, and note it in quantization.json.
+def _copy_models(folder: ModelFolder, distillation: DistillationSettings, paths: QuantizationPaths) -> None:
+    """Copy student and teacher to where they are worked on, under the usual file names.
 
-    Raises: `PicoquantError` naming what is not.
+    Raises: `WeightsError` when there is no such teacher, it takes another input, or Paddle crashes on it.
     """
-    from picoquant.quantization.full_check import check_int8_model, require_whole
-    from picoquant.quantization.written import DESCRIPTION
-
-    quant = settings.quant
-    if (quant.weight_bits, quant.activation_bits) != (8, 8):
-        LOG.info("quantize: the full quantisation check is for 8 bits, so it is left out")
-        return {}
-    described = json.loads((out / DESCRIPTION).read_text(encoding="utf-8"))
-    kept = [
-        output
-        for part in described.get("mixed_precision", {}).values()
-        for layer in part["layers"]
-        for output in layer["output"].split(", ")
-    ]
-    check = check_int8_model(out / MODEL, out / PARAMS, quant.quantize_op_types, kept)
-    require_whole(check)
-    write_json(out / DESCRIPTION, {**described, "full_check": check.as_dict()})
-    LOG.info("quantize: checked %d operators, all have scales", check.operators)
-    if check.several_scales:
-        names = ", ".join(check.several_scales[0][:3])
-        LOG.info(
-            "quantize: %d groups of tensors that pass values on have several ranges, first %s: an NPU rounds "
-            "once more there",
-            len(check.several_scales),
-            names,
-        )
-    return {"fully_quantized": not check.kept_float}
-
-
-def _copy_models(folder: ModelFolder, distillation: DistillationSettings, copies: Path) -> None:
-    """Work on copies, `student` and `teacher`, whose files have the usual names.
-
-    Raises: `WeightsError` when there is no such teacher or Paddle crashes on it.
-    """
-    from picoquant.evaluation.trial import require_tried
+    from picoquant.backends.paddle.smoke_test import require_tried
+    from picoquant.paddle_program.network_input import require_input_size
+    from picoquant.paddle_program.program import program_facts
 
     teacher = folder
     if distillation.teacher_model_dir is not None:
         names = distillation.teacher_model_filename, distillation.teacher_params_filename
         teacher = ModelFolder.open(Path(distillation.teacher_model_dir), *names, folder.config)
+        require_input_size(program_facts(teacher.model).inputs, folder.config, str(teacher.model))
         require_tried(teacher)
-    with disk_errors(copies):
-        for name, source in (("student", folder), ("teacher", teacher)):
-            (copies / name).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source.model, copies / name / MODEL)
-            shutil.copyfile(source.params, copies / name / PARAMS)
+    with disk_errors(paths.copies):
+        for copy, source in ((paths.student, folder), (paths.teacher, teacher)):
+            copy.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.model, copy / MODEL)
+            shutil.copyfile(source.params, copy / PARAMS)

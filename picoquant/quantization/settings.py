@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
-from picoquant.config.nearest import suggestion
 from picoquant.errors import ConfigError
+from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.quantization.paddle_classes import require_class
+from picoquant.utils.setting_checks import between, frozen, listed, one_of, positive, thawed, whole_or_none
 
 LOSSES = ("l2", "soft_label", "dkd", "skd")
-WEIGHT_TYPES = ("channel_wise_abs_max", "abs_max")
 METHODS = ("qat", "ptq")
 ROUNDINGS = ("nearest", "reconstructed")
 RANGES = ("min_max", "percentile", "mse", "kl", "histogram")
@@ -23,7 +24,6 @@ NO_EVALUATION = (
     "Quantize.max_drop needs the mAP of the evaluation images: set Global.Evaluation to true, or name layers in "
     "Quantize.keep_float"
 )
-OPERATOR_TYPES = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "mul", "matmul", "matmul_v2")
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class DistillationSettings:
 
     Attributes:
         loss: `l2`, `soft_label`, `dkd` or `skd`; a list of them goes with lists of nodes.
-        node: names of the variables compared; none: the outputs of the last operators with weights.
-        alpha: factor of the loss, or one for each.
-        teacher_model_dir: folder of the teacher; None: the model that is quantised.
+        node: names of the variables to compare; none: the outputs of the last operators with weights.
+        alpha: factor of the loss; a list has one for each loss.
+        teacher_model_dir: folder of the teacher; None: the model that is quantised is its own teacher.
         teacher_model_filename, teacher_params_filename: names in that folder.
     """
 
@@ -46,20 +46,20 @@ class DistillationSettings:
     teacher_params_filename: str = "model.pdiparams"
 
     def __post_init__(self) -> None:
-        node = () if self.node is None else tuple(_frozen(name) for name in _listed(self.node))
+        node = () if self.node is None else tuple(frozen(name) for name in listed(self.node))
         object.__setattr__(self, "node", node)
         nested = bool(node) and isinstance(node[0], tuple)
         for name in ("loss", "alpha"):
-            value = _frozen(getattr(self, name))
+            value = frozen(getattr(self, name))
             if not nested and isinstance(value, tuple):
                 value = _only(f"Distillation.{name}", value)
             object.__setattr__(self, name, value)
         if nested:
             self._check_lists(len(node))
-        for loss in _listed(self.loss):
-            _one_of("Distillation.loss", loss, LOSSES)
-        for alpha in _listed(self.alpha):
-            _positive("Distillation.alpha", alpha)
+        for loss in listed(self.loss):
+            one_of("Distillation.loss", loss, LOSSES)
+        for alpha in listed(self.alpha):
+            positive("Distillation.alpha", alpha)
         if not nested:
             object.__setattr__(self, "alpha", float(self.alpha))
 
@@ -73,80 +73,15 @@ class DistillationSettings:
                 )
 
     def to_paddleslim(self) -> dict[str, Any]:
-        """The section as AutoCompression takes it."""
+        """The section as AutoCompression reads it."""
         return {
-            "loss": _thawed(self.loss),
-            "node": _thawed(self.node),
-            "alpha": _thawed(self.alpha),
+            "loss": thawed(self.loss),
+            "node": thawed(self.node),
+            "alpha": thawed(self.alpha),
             "teacher_model_dir": self.teacher_model_dir,
             "teacher_model_filename": self.teacher_model_filename,
             "teacher_params_filename": self.teacher_params_filename,
         }
-
-
-@dataclass(frozen=True)
-class QuantAwareSettings:
-    """Section `QuantAware`: what becomes INT8, and how ranges are found.
-
-    Attributes:
-        quantize_op_types: operators with weights that become INT8.
-        weight_bits, activation_bits: 2 to 8.
-        not_quant_pattern: operators whose name scope holds one of these stay in floating point.
-        use_pact: learn the clipping range of each activation (PACT, https://arxiv.org/abs/1805.06085).
-        activation_quantize_type: `moving_average_abs_max`, the range an NPU can use: fixed after training.
-        weight_quantize_type: a range for each output channel, or one for the whole weight.
-        dtype: `int8`.
-        window_size: of `range_abs_max`; accepted, not used.
-        moving_rate: decay of the activations' moving average.
-        for_tensorrt, is_full_quantize: accepted as false only.
-        onnx_format: also write the model with `quantize_linear` and `dequantize_linear`. The model for
-            Paddle Lite, from which picoquant makes its INT8 ONNX, is always written.
-    """
-
-    quantize_op_types: tuple[str, ...] = ("conv2d", "depthwise_conv2d")
-    weight_bits: int = 8
-    activation_bits: int = 8
-    not_quant_pattern: tuple[str, ...] = ("skip_quant",)
-    use_pact: bool = False
-    activation_quantize_type: str = "moving_average_abs_max"
-    weight_quantize_type: str = "channel_wise_abs_max"
-    dtype: str = "int8"
-    window_size: int = 10000
-    moving_rate: float = 0.9
-    for_tensorrt: bool = False
-    onnx_format: bool = False
-    is_full_quantize: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("quantize_op_types", "not_quant_pattern"):
-            object.__setattr__(self, name, tuple(_listed(getattr(self, name))))
-        if not self.quantize_op_types:
-            raise ConfigError("QuantAware.quantize_op_types is empty: nothing would become INT8")
-        for kind in self.quantize_op_types:
-            _one_of("QuantAware.quantize_op_types", kind, OPERATOR_TYPES)
-        for name in ("weight_bits", "activation_bits"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= 8:
-                raise ConfigError(f"QuantAware.{name}: expected 2 to 8 bits, found {value!r}")
-        _one_of(
-            "QuantAware.activation_quantize_type",
-            self.activation_quantize_type,
-            ("moving_average_abs_max",),
-        )
-        _one_of("QuantAware.weight_quantize_type", self.weight_quantize_type, WEIGHT_TYPES)
-        _one_of("QuantAware.dtype", self.dtype, ("int8",))
-        for name in ("use_pact", "onnx_format", "for_tensorrt", "is_full_quantize"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"QuantAware.{name}: expected true or false, found {getattr(self, name)!r}")
-        for name in ("for_tensorrt", "is_full_quantize"):
-            if getattr(self, name):
-                raise ConfigError(f"QuantAware.{name}: true is not supported; name quantize_op_types")
-        if not isinstance(self.moving_rate, float) or not 0 < self.moving_rate < 1:
-            raise ConfigError(f"QuantAware.moving_rate: expected between 0 and 1, found {self.moving_rate!r}")
-
-    def to_paddleslim(self) -> dict[str, Any]:
-        """The section as AutoCompression takes it."""
-        return {name: _thawed(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
 @dataclass(frozen=True)
@@ -203,10 +138,11 @@ class QatTrainSettings:
                     "TrainConfig.learning_rate.type is missing: a class of paddle.optimizer.lr, for "
                     "example CosineAnnealingDecay"
                 )
+            require_class("TrainConfig.learning_rate.type", "paddle.optimizer.lr", rate["type"])
             if "learning_rate" in rate:
-                _positive("TrainConfig.learning_rate.learning_rate", rate["learning_rate"])
+                positive("TrainConfig.learning_rate.learning_rate", rate["learning_rate"])
         else:
-            _positive("TrainConfig.learning_rate", rate)
+            positive("TrainConfig.learning_rate", rate)
             object.__setattr__(self, "learning_rate", float(rate))
 
     def _check_optimizer(self) -> None:
@@ -215,17 +151,21 @@ class QatTrainSettings:
         if not isinstance(builder, Mapping):
             raise ConfigError(f"TrainConfig.optimizer_builder: expected keys, found {builder!r}")
         for key in builder:
-            _one_of("TrainConfig.optimizer_builder", key, known)
-        for key in ("optimizer", "regularizer", "grad_clip"):
-            part = builder.get(key, {} if key == "optimizer" else {"type": ""})
+            one_of("TrainConfig.optimizer_builder", key, known)
+        modules = {"optimizer": "optimizer", "regularizer": "regularizer", "grad_clip": "nn"}
+        for key, module in modules.items():
+            if key != "optimizer" and key not in builder:
+                continue
+            part = builder.get(key)
             if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
                 raise ConfigError(f"TrainConfig.optimizer_builder.{key}.type is missing")
+            require_class(f"TrainConfig.optimizer_builder.{key}.type", f"paddle.{module}", part["type"])
 
     def steps(self, steps_per_epoch: int | None) -> int:
-        """How many steps to train.
+        """The number of steps to train.
 
         Args:
-            steps_per_epoch: batches in one pass over the images, where it is known.
+            steps_per_epoch: batches in one pass over the images; None: not known.
 
         Raises: `ConfigError` when only `epochs` is set and the length of an epoch is not known.
         """
@@ -237,48 +177,49 @@ class QatTrainSettings:
         return min(limits)
 
     def to_paddleslim(self) -> dict[str, Any]:
-        """The section as AutoCompression takes it."""
-        values = {name: _thawed(getattr(self, name)) for name in self.__dataclass_fields__}
+        """The section as AutoCompression reads it."""
+        values = {name: thawed(getattr(self, name)) for name in self.__dataclass_fields__}
         if values["train_iter"] is None:
             del values["train_iter"]
         return values
 
 
 @dataclass(frozen=True)
-class OwnSettings:
+class QuantizationSettings:
     """Section `Quantize`: picoquant's own keys, for which AutoCompression has none.
 
     Attributes:
         patience: training ends after this many evaluations in a row that do not beat the best one, the
-            calibrated start included; None: it goes on.
+            calibrated start included; None: never for that reason.
         reference_batch: images of a step, over all devices, that `TrainConfig.learning_rate` is meant for; a
             step of more or fewer scales the rate in proportion. None: the rate stays.
-        learned_ranges: `lsq`: the activations' ranges are learnt by LSQ (https://arxiv.org/abs/1902.08153), in
-            place of moving averages; `none`: by PACT where `QuantAware.use_pact` says so.
+        learned_ranges: `lsq`: the activations' ranges are learned by LSQ (https://arxiv.org/abs/1902.08153), in
+            place of moving averages; `none`: by PACT where `QuantAware.use_pact` says so, else not.
         lsq_rate: LSQ's gradients are multiplied by this; with SGD, the ranges' share of the learning rate. The
             paper's is 1, with learning rates of about 0.01.
         freeze_last: the last part of training, for example 0.2, in which ranges of activations and batch-norm
             statistics stay as they are.
         guard_rise: the loss has diverged when it is this many times its lowest running median (see
-            `guard.py`); None: only when it is no number.
-        guard_collapse: an evaluation below this part of the best one has diverged; None: never.
-        guard_rate_factor: of the learning rate, each time training goes back to a good state.
+            `divergence_guard.py`); None: only when it is NaN or infinite.
+        guard_collapse: training has diverged when an evaluation is below this part of the best one; None: never.
+        guard_rate_factor: the learning rate is multiplied by this each time training goes back to a good state.
         guard_tries: how often it goes back; then training ends with the best model.
         fold_batch_norm: fold batch-norm into the convolutions before anything else, as an NPU's compiler
             does; false quantises the network as PaddleSlim does.
         method: `qat`: calibrate, then train; `ptq`: calibrate only.
-        ranges: how a tensor's range is chosen, see `ranges.choose_range`.
+        ranges: how a tensor's range is chosen, see `range_search.choose_range`.
         percentile: for `ranges: percentile`.
-        cross_layer_equalisation: make the channels of a tensor even where that is exact (`equalisation.py`).
-        rounding: of the weights. `nearest`: each to the level it is nearest to; `reconstructed`: so that the
-            convolutions' results change least (`reconstruction.py`).
-        bias_correction: take back what rounding the weights shifts (`bias_correction.py`).
+        cross_layer_equalisation: give the channels of a tensor similar ranges where that changes no output
+            (`equalisation.py`).
+        rounding: of the weights. `nearest`: each to its nearest quantised value; `reconstructed`: so that the
+            convolutions' results change least (`adaptive_rounding.py`).
+        bias_correction: correct biases for the shift that rounding the weights causes (`bias_correction.py`).
         keep_float: layers that stay in floating point: names or patterns (`conv2d_5`, `conv2d_1*`), see
-            `kept_float.py`.
+            `ignored_layers.py`.
         max_drop: the mAP (0 to 1) that INT8 may lose against FP32; when it loses more, layers stay in float,
-            the worst first, see `mixed_precision.py`. None: INT8 is taken as it is.
-        allow_float: `keep_float` and `max_drop` are used for an NPU that takes INT8 only, too; the layers
-            then run on its CPU.
+            the most expensive first, see `accuracy_control/search.py`. None: any loss is accepted.
+        allow_float: `keep_float` and `max_drop` are also used for an NPU that runs INT8 only; the layers then
+            run on its CPU.
     """
 
     patience: int | None = None
@@ -302,43 +243,43 @@ class OwnSettings:
     allow_float: bool = False
 
     def __post_init__(self) -> None:
-        _whole("Quantize.patience", self.patience)
-        _whole("Quantize.reference_batch", self.reference_batch)
-        _positive("Quantize.lsq_rate", self.lsq_rate)
+        whole_or_none("Quantize.patience", self.patience)
+        whole_or_none("Quantize.reference_batch", self.reference_batch)
+        positive("Quantize.lsq_rate", self.lsq_rate)
         if self.freeze_last != 0:
-            _between("Quantize.freeze_last", self.freeze_last, 0, 1)
-        _one_of("Quantize.learned_ranges", self.learned_ranges, ("none", "lsq"))
+            between("Quantize.freeze_last", self.freeze_last, 0, 1)
+        one_of("Quantize.learned_ranges", self.learned_ranges, ("none", "lsq"))
         if self.guard_rise is not None:
-            _between("Quantize.guard_rise", self.guard_rise, 1, math.inf)
+            between("Quantize.guard_rise", self.guard_rise, 1, math.inf)
         if self.guard_collapse is not None:
-            _between("Quantize.guard_collapse", self.guard_collapse, 0, 1)
-        _between("Quantize.guard_rate_factor", self.guard_rate_factor, 0, 1)
+            between("Quantize.guard_collapse", self.guard_collapse, 0, 1)
+        between("Quantize.guard_rate_factor", self.guard_rate_factor, 0, 1)
         if self.guard_tries != 0:
-            _whole("Quantize.guard_tries", self.guard_tries)
+            whole_or_none("Quantize.guard_tries", self.guard_tries)
         for name in ("fold_batch_norm", "cross_layer_equalisation", "bias_correction", "allow_float"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"Quantize.{name}: expected true or false, found {getattr(self, name)!r}")
-        _one_of("Quantize.method", self.method, METHODS)
-        _one_of("Quantize.ranges", self.ranges, RANGES)
-        _one_of("Quantize.rounding", self.rounding, ROUNDINGS)
+        one_of("Quantize.method", self.method, METHODS)
+        one_of("Quantize.ranges", self.ranges, RANGES)
+        one_of("Quantize.rounding", self.rounding, ROUNDINGS)
         if self.percentile != 100:
-            _between("Quantize.percentile", self.percentile, 50, 100)
-        names = tuple(_listed(self.keep_float)) if self.keep_float is not None else ()
+            between("Quantize.percentile", self.percentile, 50, 100)
+        names = tuple(listed(self.keep_float)) if self.keep_float is not None else ()
         for name in names:
             if not isinstance(name, str) or not name:
                 raise ConfigError(f"Quantize.keep_float: expected names of layers, found {name!r}")
         object.__setattr__(self, "keep_float", names)
         if self.max_drop is not None and self.max_drop != 0:
-            _between("Quantize.max_drop", self.max_drop, 0, 1)
+            between("Quantize.max_drop", self.max_drop, 0, 1)
 
 
 @dataclass(frozen=True)
-class QuantizeSettings:
-    """All sections, and what no section has a key for.
+class QuantizationSections:
+    """All sections that quantisation reads, and what no section has a key for.
 
     Attributes:
-        distillation, quant, train, own: sections `Distillation`, `QuantAware`, `TrainConfig`, `Quantize`.
-        calibration_batches: batches whose activations set the ranges before step 1; 0: none, as PaddleSlim.
+        distillation, quant, train, quantization: sections `Distillation`, `QuantAware`, `TrainConfig`, `Quantize`.
+        calibration_batches: batches whose activations set the ranges before step 1; 0: none, as in PaddleSlim.
         checkpoint_seconds: between two checkpoints.
         steps_per_epoch: batches in a pass over the images, for `TrainConfig.epochs`.
         batch_size: images of a batch, for `Quantize.reference_batch`; None: not known, the rate stays.
@@ -347,67 +288,34 @@ class QuantizeSettings:
     distillation: DistillationSettings
     quant: QuantAwareSettings
     train: QatTrainSettings
-    own: OwnSettings = field(default_factory=OwnSettings)
+    quantization: QuantizationSettings = field(default_factory=QuantizationSettings)
     calibration_batches: int = 8
     checkpoint_seconds: float = 20.0
     steps_per_epoch: int | None = None
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        check_together(self.quant, self.own)
+        check_together(self.quant, self.quantization)
+
+    def without_decisions(self) -> QuantizationSections:
+        """The settings without what is decided after quantisation, which need not start again for it."""
+        decided = replace(self.quantization, max_drop=None, allow_float=False)
+        return replace(self, quantization=decided)
 
 
-def check_together(quant: QuantAwareSettings, own: OwnSettings) -> None:
+def check_together(quant: QuantAwareSettings, quantization: QuantizationSettings) -> None:
     """Refuse values of two sections that contradict each other.
 
     Raises: `ConfigError` naming both keys.
     """
-    if own.learned_ranges == "lsq" and quant.use_pact:
+    if quantization.learned_ranges == "lsq" and quant.use_pact:
         raise ConfigError(
             "Quantize.learned_ranges: lsq and QuantAware.use_pact: true both learn the ranges; set "
             "QuantAware.use_pact to false, or Quantize.learned_ranges to none"
         )
 
 
-def _whole(where: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ConfigError(f"{where}: expected a whole number from 1 or null, found {value!r}")
-
-
-def _between(where: str, value: Any, low: float, high: float) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low < value < high:
-        limits = f"above {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
-        raise ConfigError(f"{where}: expected a number {limits}, found {value!r}")
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(part) for part in value) if isinstance(value, (list, tuple)) else value
-
-
-def _thawed(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _thawed(part) for key, part in value.items()}
-    return [_thawed(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-
 def _only(where: str, values: tuple[Any, ...]) -> Any:
     if len(values) != 1:
         raise ConfigError(f"{where}: {len(values)} values need as many lists in Distillation.node")
     return values[0]
-
-
-def _one_of(where: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        hint = suggestion(str(value), known)
-        raise ConfigError(f"{where}: {value!r} is not supported{hint}; known: {', '.join(known)}")
-
-
-def _positive(where: str, value: Any) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
-        raise ConfigError(f"{where}: expected a number above 0, found {value!r}")

@@ -1,1 +1,1 @@
-"""A run as one HTML page that needs nothing else: no network, no script, no file beside it."""
+"""A run as one self-contained HTML page: it needs no network, no script and no other file."""

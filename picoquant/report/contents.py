@@ -1,4 +1,4 @@
-"""What a report is made of. A part that is None has its reason in `Report.absent`."""
+"""The contents of a report. For a part that is None, `Report.absent` holds the reason."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ class StageRow:
     """A stage of the pipeline.
 
     Attributes:
-        share: of the time of all stages, 0 to 1.
-        note: why it was skipped or failed.
+        name: name of the stage.
+        status: its status in run.json, or `not run`.
+        started: ISO 8601 time of its start; empty if it was not run.
+        seconds: its duration; None if it was not run.
+        share: its part of the time of all stages, 0 to 1.
+        command: the command that ran it.
+        note: why it was skipped or failed; empty otherwise.
     """
 
     name: str
@@ -32,14 +37,16 @@ class StageRow:
 
 @dataclass(frozen=True)
 class Detections:
-    """What the models found in the evaluation images, by `fp32` and, where the run has it, `int8`.
+    """Detections of the models in the evaluation images.
 
     Attributes:
-        images: how many.
-        paired: INT8 against FP32; None without INT8.
-        worst, typical: images side by side.
-        legend: class names and colours of the pictures.
-        no_pictures: why there are none.
+        images: number of images.
+        curves: precision-recall curves of `fp32` and, if the run has it, `int8`.
+        confusions: confusion matrices of the same models.
+        paired: INT8 compared with FP32; None without INT8.
+        worst, typical: images with the boxes of both models, side by side.
+        legend: name and colour of the classes in these pictures.
+        no_pictures: why there are no pictures; empty if there are.
     """
 
     images: int
@@ -54,7 +61,14 @@ class Detections:
 
 @dataclass(frozen=True)
 class Training:
-    """Rows of metrics.csv and evaluations.csv, or of qat.csv."""
+    """A training: rows of metrics.csv and evaluations.csv, or of qat.csv.
+
+    Attributes:
+        steps: rows with losses.
+        evaluations: rows with metrics.
+        losses: columns of `steps` to plot.
+        note: a remark for the reader; may be empty.
+    """
 
     steps: Sequence[Mapping[str, float]]
     evaluations: Sequence[Mapping[str, float]]
@@ -64,11 +78,11 @@ class Training:
 
 @dataclass(frozen=True)
 class Layers:
-    """Ranges of an INT8 model, and what `picoquant analyze` measured.
+    """Ranges of an INT8 model, and the measurements of `picoquant analyze`.
 
     Attributes:
-        ranges: largest absolute value of what each layer reads, first to last.
-        analysis: the content of analysis.json; None: not analysed.
+        ranges: absmax of the input of each layer, first to last layer.
+        analysis: content of analysis.json; None if the model was not analysed.
     """
 
     ranges: Sequence[float]
@@ -77,11 +91,13 @@ class Layers:
 
 @dataclass(frozen=True)
 class Board:
-    """What a target does with the INT8 model.
+    """The INT8 model on a target.
 
     Attributes:
-        check: what `picoquant check` says, as JSON; None: it cannot say.
-        picture: the network as an `<svg>` element; empty: see note.
+        target: name of the target.
+        check: result of `picoquant check` as JSON values; None if the check is not possible, see `note`.
+        picture: the partitioned network as an `<svg>` element; empty if there is none, see `note`.
+        note: why there is no check or no picture; may be empty.
     """
 
     target: str
@@ -92,7 +108,13 @@ class Board:
 
 @dataclass(frozen=True)
 class SizeRow:
-    """A model's files."""
+    """A model's files.
+
+    Attributes:
+        name: path in the run folder.
+        what: description.
+        bytes: size of the files.
+    """
 
     name: str
     what: str
@@ -101,16 +123,17 @@ class SizeRow:
 
 @dataclass(frozen=True)
 class Report:
-    """All of it.
+    """The whole report.
 
     Attributes:
-        name: of the run folder.
+        name: name of the run folder.
         about: run.json without its stages: versions, platform, device, recipe, command.
-        warnings: what a reader must know first.
-        metrics: COCO's numbers by model; empty: not evaluated.
-        backends: content of backends/results.json; benchmark: of benchmark/results.json.
+        stages: one row per stage.
+        metrics: COCO's metrics by model; empty if the run was not evaluated.
         config: the resolved configuration, YAML.
-        absent: by part, one line: what command makes it.
+        warnings: warnings at the top of the page.
+        backends: content of backends/results.json; benchmark: content of benchmark/results.json.
+        absent: for each missing part, one line that names the command which produces it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG for a page: colours and fonts are the page's, light or dark, the bytes always the same."""
+"""Matplotlib figures as reproducible SVG for an HTML page, in the page's colours and fonts, light or dark."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 WIDTH, HEIGHT = 4.4, 2.9  # inches, at 96 pixels each: as wide as a phone, so that letters stay readable there
 
-# Stand-ins, replaced by what the page's style says: matplotlib knows no `currentColor`.
+# Placeholders, replaced by variables of the page's style sheet: matplotlib does not support `currentColor`.
 INK, GRID, FP32, INT8 = "#010203", "#010204", "#010205", "#010206"
 SERIES = ("#010211", "#010212", "#010213", "#010214", "#010215", "#010216")
 _PAGE = {
@@ -29,15 +29,15 @@ _STYLE = {
 
 
 def figure_svg(name: str, label: str, draw: Callable[[Any], None], height: float = HEIGHT) -> str:
-    """Draw on one pair of axes.
+    """A figure with one pair of axes as SVG.
 
     Args:
-        name: of letters and hyphens, its own on the page: the ids in the SVG begin with it.
-        label: what a screen reader says in place of the picture; plain text.
-        draw: is given the axes; colours from this module.
+        name: letters and hyphens, unique on the page: the ids in the SVG begin with it.
+        label: plain text that a screen reader reads instead of the picture.
+        draw: called with the axes; it uses the colours of this module.
         height: inches.
 
-    Returns: an `<svg>` element for a page that sets the colours' variables (`--fp32`, `--line` …).
+    Returns: an `<svg>` element for a page that defines the variables of the colours (`--fp32`, `--line` …).
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -45,15 +45,15 @@ def figure_svg(name: str, label: str, draw: Callable[[Any], None], height: float
 
     text = io.StringIO()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # the page's font draws it
+        warnings.filterwarnings("ignore", "Glyph")  # a glyph that matplotlib lacks is in the page's font
         figure = Figure(figsize=(WIDTH, height))
         figure.patch.set_visible(False)
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         axes.patch.set_visible(False)
         draw(axes)
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(text, format="svg", metadata=nothing)
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", metadata=no_metadata)
     return _for_page(text.getvalue(), name, label)
 
 

@@ -1,4 +1,4 @@
-"""The page: a `Report` through the template. Everything that comes from a file or a user is escaped there."""
+"""Renders a `Report` with the HTML template, which escapes everything that comes from a file or a user."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from picoquant.evaluation.confusion import Confusion
-from picoquant.progress import duration
 from picoquant.report import plots
 from picoquant.report.contents import Detections, Layers, Report, Training
+from picoquant.utils.progress import duration
 
 _MATRIX = 20  # classes in a confusion matrix; with more, the most frequent confusions are listed
 _LISTED = 20
@@ -29,7 +29,7 @@ _METRICS = {
 
 
 def render(report: Report) -> str:
-    """The page as HTML text."""
+    """The report as the text of an HTML page."""
     environment = Environment(
         loader=PackageLoader("picoquant.report"),
         autoescape=True,
@@ -56,7 +56,7 @@ def render(report: Report) -> str:
 
 
 def _score(value: float | None) -> str:
-    """0 to 1 with four digits; a dash for what is not known (pycocotools says -1)."""
+    """A score of 0 to 1 with four digits; a dash if it is undefined, for which pycocotools returns -1."""
     return "–" if value is None or math.isnan(value) or value < 0 else f"{value:.4f}"
 
 
@@ -81,55 +81,55 @@ def _percent(value: float | None) -> str:
 
 def _metric_rows(metrics: Mapping[str, Mapping[str, float]]) -> list[tuple[str, list[float], float | None]]:
     rows = []
-    for key, says in _METRICS.items():
+    for key, title in _METRICS.items():
         values = [found[key] for found in metrics.values()]
         known = len(values) == 2 and min(values) >= 0
-        rows.append((says, values, values[1] - values[0] if known else None))
+        rows.append((title, values, values[1] - values[0] if known else None))
     return rows
 
 
 def _plots(report: Report) -> dict[str, str]:
-    """Every plot that there is data for, by name."""
-    made = {}
+    """The plots of all parts that the report has, by name."""
+    figures = {}
     if report.detections:
         curves = report.detections.curves
-        made["pr_50"] = plots.precision_recall_plot(curves, 0.5)
-        made["pr_75"] = plots.precision_recall_plot(curves, 0.75)
+        figures["pr_50"] = plots.precision_recall_plot(curves, 0.5)
+        figures["pr_75"] = plots.precision_recall_plot(curves, 0.75)
         rows = [row for row in _class_rows(report.detections) if row["objects"]]
         shown = sorted(rows, key=lambda row: -abs(row["change"] or 0.0))[:_CLASSES]
         shown = [row for row in rows if row in shown]
         if shown:
             values = {name: [row["ap"][name] for row in shown] for name in curves}
-            made["class_ap"] = plots.class_ap_plot([row["name"] for row in shown], values)
+            figures["class_ap"] = plots.class_ap_plot([row["name"] for row in shown], values)
     if report.training:
-        made |= _training_plots("training", report.training, ("mAP", "AP50"))
+        figures |= _training_plots("training", report.training, ("mAP", "AP50"))
     if report.qat:
         fp32 = report.metrics.get("fp32")
-        made |= _training_plots("qat", report.qat, ("mAP",), fp32["mAP"] if fp32 else None)
+        figures |= _training_plots("qat", report.qat, ("mAP",), fp32["mAP"] if fp32 else None)
     if report.layers and report.layers.analysis:
-        made["layers"] = plots.layers_plot(report.layers.analysis["layers"])
+        figures["layers"] = plots.layers_plot(report.layers.analysis["layers"])
         tensors = [row for row in report.layers.analysis["tensors"] if row["range_high"]]
         if tensors:
             highs = [max(abs(row["range_high"]), abs(row["range_low"] or 0.0)) for row in tensors]
-            made["ranges"] = plots.ranges_plot(highs, [row["largest"] for row in tensors])
+            figures["ranges"] = plots.ranges_plot(highs, [row["largest"] for row in tensors])
     elif report.layers and report.layers.ranges:
-        made["ranges"] = plots.ranges_plot(report.layers.ranges)
-    return made
+        figures["ranges"] = plots.ranges_plot(report.layers.ranges)
+    return figures
 
 
 def _training_plots(
     name: str, training: Training, columns: tuple[str, ...], fp32: float | None = None
 ) -> dict[str, str]:
-    made = {f"{name}_loss": plots.losses_plot(f"{name}-loss", training.steps, training.losses)}
+    figures = {f"{name}_loss": plots.losses_plot(f"{name}-loss", training.steps, training.losses)}
     if training.evaluations:
-        made[f"{name}_accuracy"] = plots.accuracy_plot(
+        figures[f"{name}_accuracy"] = plots.accuracy_plot(
             f"{name}-accuracy", training.evaluations, columns, fp32
         )
-    return made
+    return figures
 
 
 def _class_rows(detections: Detections | None) -> list[dict[str, Any]]:
-    """Name, objects, AP and AP50 by model, and the change of AP, of each class."""
+    """For each class its name, number of objects, AP and AP50 by model, and the change of AP."""
     if detections is None:
         return []
     first = next(iter(detections.curves.values()))
@@ -153,7 +153,7 @@ def _class_rows(detections: Detections | None) -> list[dict[str, Any]]:
 
 
 def _class_curves(detections: Detections | None) -> list[tuple[str, Markup]]:
-    """Name and plot of the classes whose AP changed most, in the order of the classes."""
+    """Name and precision-recall plot of the classes whose AP changed most, in the order of the classes."""
     rows = [row for row in _class_rows(detections) if row["objects"]]
     shown = sorted(rows, key=lambda row: -abs(row["change"] or 0.0))[:_CURVES]
     return [
@@ -164,7 +164,7 @@ def _class_curves(detections: Detections | None) -> list[tuple[str, Markup]]:
 
 
 def _frequent(detections: Detections | None) -> list[tuple[str, str, list[int]]]:
-    """What is there, what was found, and how often by each model: the most frequent confusions."""
+    """The most frequent confusions: annotated class, detected class, and its count for each model."""
     if detections is None:
         return []
     confusions: list[Confusion] = list(detections.confusions.values())
@@ -172,11 +172,12 @@ def _frequent(detections: Detections | None) -> list[tuple[str, str, list[int]]]
     off = [np.where(np.eye(len(found.counts), dtype=bool), 0, found.counts) for found in confusions]
     most = np.max(off, axis=0)
     inside = np.zeros(most.shape, bool)
-    inside[:-1, :-1] = True  # of two classes; missed objects are far more and would leave no room for these
+    # Confusions of two classes are listed separately: missed and false detections are far more frequent.
+    inside[:-1, :-1] = True
     shown = np.zeros(most.size, bool)
-    for kind in (inside, ~inside):
-        shown[np.argsort(-np.where(kind, most, 0), axis=None, kind="stable")[: _LISTED // 2]] = True
-    order = [place for place in np.argsort(-most, axis=None, kind="stable") if shown[place]]
+    for part in (inside, ~inside):
+        shown[np.argsort(-np.where(part, most, 0), axis=None, kind="stable")[: _LISTED // 2]] = True
+    order = [index for index in np.argsort(-most, axis=None, kind="stable") if shown[index]]
     return [
         (
             names[row] if row < len(names) else "nothing",

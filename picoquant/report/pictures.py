@@ -1,4 +1,4 @@
-"""One image with two models' boxes, side by side, as SVG over the image, which the page holds once."""
+"""An image with the boxes of two models side by side: SVG over one image, which the page contains once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from picoquant.data.images import read_image
 from picoquant.evaluation.confusion import IGNORED, Matched
 from picoquant.evaluation.paired import ImageChange
 from picoquant.prediction.draw import colour
@@ -16,12 +17,14 @@ _SIDE, _QUALITY = 720, 82  # longest side of the image in the page, and the JPEG
 
 @dataclass(frozen=True)
 class Mark:
-    """A box in image pixels.
+    """A box in a picture.
 
     Attributes:
-        kind: `right`, `false` (nothing or another class is there) or `missed`.
-        label: number of its class; colour: of the class, `#rrggbb`.
-        title: class, score, and what it is.
+        x, y, width, height: of the box, image pixels.
+        kind: `right`, `false` (no object, or one of another class) or `missed` (an object without a
+            detection).
+        label: index of its class; colour: colour of the class, `#rrggbb`.
+        title: class, score and kind, as text.
     """
 
     x: float
@@ -36,12 +39,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Panel:
-    """An image as one model sees it.
+    """The boxes of one model in an image.
 
     Attributes:
         model: `FP32` or `INT8`.
-        mean_ap: mAP of this image alone.
-        right, false, missed: how many of each.
+        mean_ap: mAP of this image alone, 0 to 1.
+        marks: the boxes.
+        right, false, missed: number of boxes of each kind.
     """
 
     model: str
@@ -54,11 +58,14 @@ class Panel:
 
 @dataclass(frozen=True)
 class Pair:
-    """An image, and its panels.
+    """An image and its panels, one for each model.
 
     Attributes:
-        name: of the file; change: of the image's mAP; source: the image as a data URI.
-        width, height: of the image, pixels.
+        name: file name; image_id: id in the annotations.
+        change: change of the image's mAP from the first to the second model.
+        source: the image as a data URI.
+        width, height: size of the original image, pixels.
+        panels: the boxes of each model.
     """
 
     name: str
@@ -73,13 +80,13 @@ class Pair:
 def pair_of(
     image: ImageChange, path: str, matched: Mapping[str, Matched], categories: Mapping[int, tuple[int, str]]
 ) -> Pair:
-    """Read an image and put the boxes of both models over it.
+    """Read an image and collect the boxes of both models.
 
     Args:
-        image: mAP by each model.
-        path: of the file.
-        matched: by `fp32` and `int8`, what each found.
-        categories: class number and name of each category id.
+        image: mAP of the image by each model.
+        path: path of the image file.
+        matched: the matched detections of `fp32` and `int8`.
+        categories: class index and name of each category id.
 
     Raises: `DataError` for an image that cannot be read.
     """
@@ -98,31 +105,29 @@ def _panel(model: str, mean_ap: float, found: Matched, categories: Mapping[int, 
         if found.owner[index] == IGNORED:
             continue
         right = found.right(index)
-        says = "right" if right else "false"
+        kind = caption = "right" if right else "false"
         if not right and found.owner[index] >= 0:
-            says = f"false: it is {categories[found.objects[found.owner[index]]['category_id']][1]}"
-        marks.append(_mark(entry, "right" if right else "false", f"{entry['score']:.2f}, {says}", categories))
+            caption = f"false: it is {categories[found.objects[found.owner[index]]['category_id']][1]}"
+        marks.append(_mark(entry, kind, f"{entry['score']:.2f}, {caption}", categories))
     marks += [_mark(entry, "missed", "missed", categories) for entry in found.missed]
     kinds = [mark.kind for mark in marks]
     return Panel(model, mean_ap, tuple(marks), *(kinds.count(kind) for kind in ("right", "false", "missed")))
 
 
-def _mark(entry: Mapping, kind: str, says: str, categories: Mapping[int, tuple[int, str]]) -> Mark:
+def _mark(entry: Mapping, kind: str, caption: str, categories: Mapping[int, tuple[int, str]]) -> Mark:
     number, name = categories[entry["category_id"]]
     x, y, width, height = (round(float(value), 1) for value in entry["bbox"])
-    return Mark(x, y, width, height, kind, number, class_colour(number), f"{name} {says}")
+    return Mark(x, y, width, height, kind, number, class_colour(number), f"{name} {caption}")
 
 
 def class_colour(number: int) -> str:
-    """`#rrggbb` of a class, as `picoquant predict` draws it."""
+    """Colour of a class index, `#rrggbb`, the same as in the images of `picoquant predict`."""
     return "#{:02x}{:02x}{:02x}".format(*colour(number))
 
 
 def _jpeg(path: str) -> tuple[str, int, int]:
-    """The image as a data URI, at most `_SIDE` pixels long, and its own width and height."""
+    """The image as a data URI, scaled to at most `_SIDE` pixels, and its original width and height."""
     import cv2
-
-    from picoquant.data.images import read_image
 
     image = read_image(path)
     height, width = image.shape[:2]
@@ -135,6 +140,6 @@ def _jpeg(path: str) -> tuple[str, int, int]:
 
 
 def shown_classes(pairs: Sequence[Pair], categories: Mapping[int, tuple[int, str]]) -> list[tuple[str, str]]:
-    """Name and colour of each class that has a box in the pictures, in the order of the classes."""
+    """Name and colour of each class with a box in the pictures, in the order of the classes."""
     used = {mark.label for pair in pairs for panel in pair.panels for mark in panel.marks}
     return [(name, class_colour(number)) for number, name in sorted(categories.values()) if number in used]

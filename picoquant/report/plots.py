@@ -1,4 +1,4 @@
-"""What is drawn: precision and recall, AP of the classes, trainings, layers. Each gives an `<svg>` element."""
+"""The plots of a report: precision and recall, AP by class, trainings, layers; each an `<svg>` element."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from picoquant.training.curves import running_mean
 
 _COLOURS = {"fp32": FP32, "int8": INT8}
 _LONGEST = 18  # letters of a class name on an axis
-_WIDE = 30  # largest over smallest range from which on the axis is logarithmic
-_WINDOWS = 40  # a loss is averaged over so many parts of the training
+_WIDE = 30  # the axis is logarithmic if the largest range is more than so many times the smallest
+_WINDOWS = 40  # the window of a running mean is this fraction (1 / 40) of the training
 
 
 def precision_recall_plot(models: Mapping[str, PrecisionRecall], iou: float, index: int | None = None) -> str:
-    """Precision over recall of each model at an IoU threshold; of a class, or the mean over classes."""
+    """Precision over recall of each model.
+
+    Args:
+        models: curves by `fp32` and `int8`.
+        iou: IoU threshold.
+        index: index of a class; None for the mean over all classes.
+    """
 
     def draw(axes: Any) -> None:
         for name, found in models.items():
@@ -31,14 +37,14 @@ def precision_recall_plot(models: Mapping[str, PrecisionRecall], iou: float, ind
 
 
 def class_ap_plot(classes: Sequence[str], models: Mapping[str, Sequence[float]]) -> str:
-    """AP of each class, a line a class, a dot a model; the first class on top."""
+    """AP of each class: one line per class with one dot per model, the first class at the top."""
     rows = np.arange(len(classes))[::-1]
 
     def draw(axes: Any) -> None:
         values = list(models.values())
         if len(values) == 2:
             axes.hlines(rows, *values, color=GRID, linewidth=3)
-        for name, mark, size in zip(models, "os", (9, 5)):  # one is seen where it lies under the other
+        for name, mark, size in zip(models, "os", (9, 5)):  # of two sizes: both are visible if they overlap
             axes.plot(models[name], rows, mark, color=_COLOURS[name], label=name.upper(), markersize=size)
         axes.set_yticks(rows, [_short(name) for name in classes])
         for label in axes.get_yticklabels():
@@ -54,7 +60,7 @@ def _short(name: str) -> str:
 
 
 def losses_plot(name: str, rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> str:
-    """Losses over the steps: faint as they were, strong as a running mean."""
+    """Losses over the training steps: the values as thin lines, their running mean as strong ones."""
 
     def draw(axes: Any) -> None:
         for column, colour in zip(columns, SERIES):
@@ -81,7 +87,11 @@ def accuracy_plot(
     columns: Sequence[str],
     fp32: float | None = None,
 ) -> str:
-    """Accuracy over the steps where it was measured; with `fp32`, mAP of INT8, and that of FP32 drawn across."""
+    """Accuracy at the steps where it was evaluated.
+
+    With `fp32`, the mAP of the FP32 model, the first column is drawn as that of INT8 and FP32 as a horizontal
+    line.
+    """
 
     def draw(axes: Any) -> None:
         for column, colour in zip(columns, SERIES if fp32 is None else (INT8,)):
@@ -97,7 +107,7 @@ def accuracy_plot(
 
 
 def layers_plot(layers: Sequence[Mapping[str, Any]]) -> str:
-    """Signal-to-noise of each layer alone in INT8, and what has built up to it, first to last layer."""
+    """Signal-to-noise ratio (dB) by layer, first to last: with this layer alone, and with all, in INT8."""
     ordered = sorted(layers, key=lambda layer: layer["index"])
 
     def draw(axes: Any) -> None:
@@ -111,15 +121,20 @@ def layers_plot(layers: Sequence[Mapping[str, Any]]) -> str:
     return figure_svg("layers-snr", "signal-to-noise of each layer, first to last", draw)
 
 
-def ranges_plot(ranges: Sequence[float], largest: Sequence[float | None] | None = None) -> str:
-    """Range of what each layer reads or makes, logarithmic where they differ much; and the largest value seen."""
+def ranges_plot(ranges: Sequence[float], absmax: Sequence[float | None] | None = None) -> str:
+    """INT8 range of each activation, first to last; logarithmic if the ranges differ much.
+
+    Args:
+        ranges: the largest absolute value that INT8 represents.
+        absmax: the observed largest absolute value of each; None for unknown ones.
+    """
 
     def draw(axes: Any) -> None:
         x = np.arange(len(ranges))
         axes.step(x, ranges, color=INT8, where="mid", label="range in INT8")
-        if largest is not None:
-            seen = [np.nan if value is None else value for value in largest]
-            axes.plot(x, seen, ".", color=FP32, markersize=4, label="largest value seen")
+        if absmax is not None:
+            observed = [np.nan if value is None else value for value in absmax]
+            axes.plot(x, observed, ".", color=FP32, markersize=4, label="largest value seen")
             _legend(axes)
         if max(ranges) > _WIDE * min(ranges):
             axes.set_yscale("log")
@@ -133,7 +148,7 @@ def ranges_plot(ranges: Sequence[float], largest: Sequence[float | None] | None 
 
 
 def _legend(axes: Any) -> None:
-    """Names above the axes, where nothing is drawn."""
+    """A legend above the axes, where it hides no data."""
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),

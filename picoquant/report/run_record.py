@@ -1,4 +1,4 @@
-"""Rows for the report from what run.json says of the stages."""
+"""Rows of a report, read from the stages in run.json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ _PACKAGED = (".nb", ".onnx")
 
 
 def stage_rows(records: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> list[StageRow]:
-    """A row for each stage, run or not."""
+    """One row for each stage, including those that were not run.
+
+    Args:
+        records: the stages of run.json, by name.
+        order: names of all stages, in order.
+    """
     total = sum(record.get("seconds", 0.0) for record in records.values()) or 1.0
     rows = []
     for name in order:
@@ -34,14 +39,22 @@ def stage_rows(records: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -
 
 
 def finished(record: Mapping[str, Any]) -> float | None:
-    """When a stage was done, seconds since 1970; None: it is not."""
+    """When a stage finished, seconds since 1970; None if it has not.
+
+    Args:
+        record: the stage in run.json.
+    """
     if record.get("status") != "done" or "started" not in record:
         return None
     return datetime.strptime(record["started"], _TIME).timestamp() + record.get("seconds", 0.0)
 
 
 def size_rows(records: Mapping[str, Mapping[str, Any]]) -> list[SizeRow]:
-    """Bytes of the models of each stage that is done."""
+    """Sizes of the models that the finished stages wrote.
+
+    Args:
+        records: the stages of run.json, by name.
+    """
     rows = []
     for stage, what in (
         ("export", "FP32, Paddle"),
@@ -61,12 +74,16 @@ def size_rows(records: Mapping[str, Mapping[str, Any]]) -> list[SizeRow]:
 
 
 def stale_evaluation(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Models that are not those that were evaluated: `fp32`, `int8`."""
+    """The models, `fp32` or `int8`, that were replaced after the evaluation.
+
+    Args:
+        records: the stages of run.json, by name.
+    """
     evaluated = records.get("evaluate", {}).get("settings", {}).get("models", {})
-    found = []
+    stale = []
     for name, stage in (("fp32", "export"), ("int8", "quantize")):
         files = records.get(stage, {}).get("files", {})
-        now = files.get("model.pdiparams", {}).get("sha256")
-        if now and evaluated and evaluated.get(name, {}).get("params") != now:
-            found.append(name)
-    return found
+        current = files.get("model.pdiparams", {}).get("sha256")
+        if current and evaluated and evaluated.get(name, {}).get("params") != current:
+            stale.append(name)
+    return stale

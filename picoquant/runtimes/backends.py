@@ -1,49 +1,33 @@
-"""A model on a runtime: the one place that brings the two together.
+"""A model on a backend of this machine: the one place that brings the two together.
 
-| backend | what runs it |
-|---|---|
-| `paddle` | Paddle's inference runtime with oneDNN |
-| `paddle-no-onednn` | the same without oneDNN |
-| `onnx` | ONNX Runtime: the model's own ONNX form, or one made of its Paddle form |
-| `lite` | Paddle Lite's x86 runtime; the weights of an INT8 model, in float |
-
-An INT8 model in the integers of an NPU (`simulating`) is a simulation and no runtime of this machine.
-The network itself (`dygraph`) needs a configuration to be built from, and is the stages' matter.
+The backends are those of `backends/table.py`. An INT8 model in the integers of an NPU (`simulating`) is a simulation
+and no runtime of this machine. The network itself (`dygraph`) needs a configuration to be built from, and is the
+stages' matter.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.base import MACHINE, Backend, Exported, Found, Machine
+from picoquant.backends.paddle.smoke_test import require_tried
+from picoquant.backends.source import Source
+from picoquant.backends.table import BACKENDS, load_backend
 from picoquant.errors import ToolError, UserError
-from picoquant.packaging.targets import Target
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import require_input_size
+from picoquant.paddle_program.program import program_facts
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.runtimes.model import Model
+from picoquant.targets.profiles import Target
 
-BACKENDS = ("dygraph", "paddle", "paddle-no-onednn", "onnx", "lite")
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What of this machine a runtime may use.
-
-    Attributes:
-        threads: CPU threads; 0 for all this process may use. Paddle Lite chooses its own.
-        device: `cpu`, `gpu` or `gpu:N`; a GPU is for `paddle` and `dygraph` alone.
-        opt: path of Paddle Lite's opt, or None to look for it.
-    """
-
-    threads: int = 0
-    device: str = "cpu"
-    opt: str | None = None
-
-
-MACHINE = Machine()
+DYGRAPH = "dygraph"
+SIMULATION = "simulation"
 
 
 @dataclass(frozen=True)
@@ -56,6 +40,7 @@ class Running:
         decoder: fits the outputs.
         bytes: size of the files that run.
         note: what must be known of the numbers; empty for nothing.
+        labels: names of the classes, in the order of the outputs.
     """
 
     backend: str
@@ -64,36 +49,117 @@ class Running:
     decoder: Decoder
     bytes: int
     note: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """`onnx_int8`: the key in results."""
-        return f"{self.backend}_{self.precision}".replace("-", "_")
+        return result_name(self.backend, self.precision)
+
+
+def result_name(backend: str, precision: str) -> str:
+    """`onnx_int8`: the key in results."""
+    return f"{backend}_{precision}".replace("-", "_")
 
 
 @contextmanager
 def running(
-    model: Model, backend: str, machine: Machine = MACHINE, nms: NmsSettings | None = None
+    model: Model,
+    backend: str,
+    machine: Machine = MACHINE,
+    nms: NmsSettings | None = None,
+    known: Mapping[str, str] = BACKENDS,
 ) -> Iterator[Running]:
-    """A model on one of `BACKENDS` but `dygraph`; what belongs to it ends with the block.
+    """A model on a backend; what belongs to it ends with the block.
 
     Args:
         model: see `open_model`.
-        backend: which.
+        backend: its name.
         machine: threads, device, opt.
         nms: in place of the model's own, where suppression is outside the network.
+        known: the backends, see `table.BACKENDS`.
 
-    Raises: `ToolError` or `WeightsError` saying why the runtime does not take the model.
+    Raises: `ToolError` or `WeightsError` saying why the backend does not take the model.
     """
-    makers = {"paddle": _paddle, "paddle-no-onednn": _paddle, "onnx": _onnx, "lite": _lite}
+    chosen = load_backend(backend, known)
+    if chosen.family not in model.files:
+        require_tried(_folder(model, backend), "onednn" not in chosen.on(machine).without)
+    with opened(model, chosen, machine, nms) as ready:
+        yield ready
+
+
+@contextmanager
+def opened(
+    model: Model, backend: Backend, machine: Machine = MACHINE, nms: NmsSettings | None = None
+) -> Iterator[Running]:
+    """As `running`, of a model whose Paddle form is known not to crash Paddle's native code."""
+    machine = backend.on(machine)
+    if backend.runtime is None:
+        raise ToolError(f"{backend.name} runs nothing on this machine")
+    if model.precision not in backend.precisions:
+        raise ToolError(
+            f"{model.name} is an {model.precision.upper()} model, which {backend.name} does not run"
+        )
+    tool = backend.toolchain.find(machine, to_run=True)
     with ExitStack() as stack:
-        predict, size, note = makers[backend](model, backend, machine, stack)
-        names, shapes = zip(*(predict.outputs if hasattr(predict, "outputs") else _facts(model).outputs))
-        decoder = Decoder.of(names, shapes, model.config, nms, f"{model.name} ({backend})")
-        yield Running(backend, model.precision, predict, decoder, size, note)
+        if model.folder is not None:
+            require_input_size(
+                program_facts(model.folder.model).inputs, model.config, str(model.folder.model)
+            )
+        made = _files(model, backend, tool, stack)
+        predict = stack.enter_context(backend.runtime.open_files(made, tool, machine))
+        require_input_size(getattr(predict, "inputs", ()), model.config, made.files[0].name)
+        names, shapes = zip(*predict.outputs)
+        decoder = Decoder.of(names, shapes, model.config, nms, f"{model.name} ({backend.name})")
+        labels = model.config.labels
+        yield Running(backend.name, model.precision, predict, decoder, made.bytes, made.note, labels)
 
 
-SIMULATION = "simulation"
+def _files(model: Model, backend: Backend, tool: Found, stack: ExitStack) -> Exported:
+    """The model's own files for a backend, or files made of its Paddle form, which go with the stack."""
+    if backend.family in model.files:
+        return Exported((model.files[backend.family],))
+    folder = _folder(model, backend.name)
+    source = Source(folder)
+    if backend.export is None:
+        return Exported((folder.model, folder.params), source=source)
+    lacking = backend.scheme.lacks(source.network) if source.quantised else ""
+    if lacking:
+        raise ToolError(f"{backend.name} cannot hold {model.name}: {lacking}")
+    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"picoquant-{backend.name}-"))
+    return backend.export.export(source, Path(scratch) / model.precision, tool)
+
+
+def _folder(model: Model, backend: str) -> ModelFolder:
+    if model.folder is None:
+        form = next(iter(model.files))
+        raise ToolError(
+            f"{model.name} is an {form.upper()} file, which {backend} does not take: use --backend {form}"
+        )
+    return model.folder
+
+
+def absence(backend: Backend, machine: Machine) -> str:
+    """Why a backend cannot run anything here, and what to do; empty where it can."""
+    try:
+        backend.toolchain.find(machine, to_run=True)
+    except ToolError as error:
+        return str(error)
+    return ""
+
+
+def check_backends(names: Sequence[str], known: Mapping[str, str] = BACKENDS) -> list[str]:
+    """Names of backends and `dygraph`, `all` written out, each once.
+
+    Raises: `UserError` for an unknown one.
+    """
+    possible = (DYGRAPH, *known)
+    chosen: list[str] = []
+    for name in names:
+        if name != "all" and name not in possible:
+            raise UserError(f"unknown backend {name!r}; known: {', '.join(possible)}, all")
+        chosen += possible if name == "all" else (name,)
+    return list(dict.fromkeys(chosen))
 
 
 @contextmanager
@@ -107,93 +173,18 @@ def simulating(model: Model, target: Target, nms: NmsSettings | None = None) -> 
 
     Raises: `ToolError` or `WeightsError` saying why it cannot be simulated.
     """
-    from picoquant.npu_simulation.simulation import NpuSimulation
+    from picoquant.npu.simulation.simulation import NpuSimulation
 
     rules = target.integer_rules
     if rules is None:
         raise ToolError(f"{target.name} has no integer rules to simulate (arithmetic: null in its profile)")
     folder = _folder(model, SIMULATION)
+    require_tried(folder)
     predict = NpuSimulation(folder, rules)
     decoder = Decoder.of(*zip(*predict.outputs), model.config, nms, f"{model.name} ({SIMULATION})")
     note = f"SIMULATION of {target.name}'s integer arithmetic on this CPU, no board; its latency is not the board's"
     if target.quantization.weights == "per_tensor" and predict.per_channel:
         note += f"; the model's weights have a scale a channel, {target.name} takes one a tensor"
-    size = _size([folder.model, folder.params])
-    yield Running(f"{SIMULATION}-{target.name}", model.precision, predict, decoder, size, note)
-
-
-def _folder(model: Model, backend: str) -> Any:
-    """The Paddle form, on which Paddle's native code does not crash."""
-    from picoquant.evaluation.trial import require_tried
-
-    if model.folder is None:
-        raise ToolError(f"{model.name} is an ONNX file, which {backend} does not take: use --backend onnx")
-    require_tried(model.folder, onednn=backend != "paddle-no-onednn")
-    return model.folder
-
-
-def _facts(model: Model) -> Any:
-    from picoquant.export.program import program_facts
-
-    return program_facts(model.folder.model)
-
-
-def _paddle(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:
-    from picoquant.evaluation.runtime import open_predictor
-
-    folder = _folder(model, backend)
-    if backend == "paddle-no-onednn" and machine.device != "cpu":
-        raise ToolError("paddle-no-onednn is about the CPU: leave --device out")
-    predict = open_predictor(folder, machine.device, machine.threads, onednn=backend == "paddle")
-    return predict, _size([folder.model, folder.params]), ""
-
-
-def _onnx(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:
-    from picoquant.runtimes.onnx_form import write_onnx_form
-    from picoquant.runtimes.onnx_runtime import OnnxPredictor
-
-    path = model.onnx
-    if path is None:
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="picoquant-onnx-"))
-        path = Path(scratch) / f"{model.precision}.onnx"
-        write_onnx_form(_folder(model, backend), path)
-    return OnnxPredictor(path, machine.threads), _size([path]), ""
-
-
-def _lite(model: Model, backend: str, machine: Machine, stack: ExitStack) -> tuple[Any, int, str]:
-    from picoquant.runtimes.lite_form import write_float_form
-    from picoquant.toolchain.lite import find_opt
-    from picoquant.toolchain.lite_runtime import X86Predictor, runtime_of
-
-    folder = _folder(model, backend)
-    opt = find_opt(machine.opt)
-    python = runtime_of(opt)
-    if python is None:
-        raise ToolError(f"{opt.path} has no Python runtime beside it: picoquant toolchain install")
-    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="picoquant-float-")))
-    write_float_form(folder, scratch / "model", scratch / "params")
-    facts = _facts(model)
-    whole = (1,) if len(facts.outputs[0][1]) == 2 else ()  # the number of detections of each image
-    names = tuple(name for name, _ in facts.inputs)
-    predict = stack.enter_context(
-        X86Predictor(python, opt, scratch / "model", scratch / "params", names, len(facts.outputs), whole)
-    )
-    note = "weights of the INT8 model, computed in float" if model.precision == "int8" else ""
-    return predict, predict.bytes, note
-
-
-def _size(files: Sequence[Path]) -> int:
-    return sum(Path(file).stat().st_size for file in files)
-
-
-def check_backends(names: Sequence[str]) -> list[str]:
-    """Names of backends, `all` written out, each once.
-
-    Raises: `UserError` for an unknown one.
-    """
-    chosen = []
-    for name in names:
-        if name != "all" and name not in BACKENDS:
-            raise UserError(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}, all")
-        chosen += BACKENDS if name == "all" else (name,)
-    return list(dict.fromkeys(chosen))
+    size = Exported((folder.model, folder.params)).bytes
+    name, labels = f"{SIMULATION}-{target.name}", model.config.labels
+    yield Running(name, model.precision, predict, decoder, size, note, labels)

@@ -5,36 +5,39 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from picoquant.backends.base import Machine
+from picoquant.backends.table import BACKENDS, load_backend
 from picoquant.errors import ToolError, UserError, WeightsError
-from picoquant.evaluation.comparison import columns
-from picoquant.progress import Progress
-from picoquant.runtimes.backends import Machine, running
+from picoquant.paddle_program.network_input import select_inputs
+from picoquant.runtimes.backends import result_name, running
 from picoquant.runtimes.model import Model
 from picoquant.runtimes.timing import Latency, measure
+from picoquant.utils.progress import Progress
+from picoquant.utils.tables import columns
 
 LOG = logging.getLogger("picoquant")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One model on one runtime with one number of threads and images a call."""
+    """One model on one runtime with one number of threads and images a call; `threads` is None where it takes none."""
 
     name: str
     model: str
-    threads: int
+    threads: int | None
     latency: Latency
     bytes: int
     note: str
 
     def as_dict(self) -> dict[str, Any]:
         """Flat, for JSON and CSV."""
-        about = {"name": self.name, "model": self.model, "threads": self.threads, "bytes": self.bytes}
+        about = {"name": self.name, "model": self.model, "threads": self.threads or 0, "bytes": self.bytes}
         return {**about, **self.latency.as_dict(), "note": self.note}
 
 
@@ -47,6 +50,7 @@ def benchmark(
     warm_up: int,
     strict: bool,
     opt: str | None = None,
+    known: Mapping[str, str] = BACKENDS,
 ) -> tuple[list[Case], dict[str, str]]:
     """Time every model on every runtime; the input is noise, which costs what an image costs.
 
@@ -57,17 +61,18 @@ def benchmark(
         repeats: calls that are counted; warm_up: calls after the first that are not.
         strict: a runtime that does not take a model is an error.
         opt: Paddle Lite's opt.
+        known: all backends, see `table.BACKENDS`.
 
     Returns: the cases, and why others did not run.
     """
     cases: list[Case] = []
     not_run: dict[str, str] = {}
-    jobs = list(_jobs(models, backends, threads))
+    jobs = list(_jobs(models, backends, threads, known))
     progress = Progress("benchmark", len(jobs), "case")
     for done, (model, backend, count) in enumerate(jobs, 1):
-        name = f"{backend}_{model.precision}".replace("-", "_")
+        name = result_name(backend, model.precision)
         try:
-            with running(model, backend, Machine(count, opt=opt)) as ready:
+            with running(model, backend, Machine(count or 0, opt=opt), known=known) as ready:
                 for batch in batches:
                     feed = noise(ready.predict.input_names, model.config.input_size, batch)
                     latency = measure(ready.predict, [feed], repeats, warm_up)
@@ -82,26 +87,23 @@ def benchmark(
 
 
 def _jobs(
-    models: Sequence[Model], backends: Sequence[str], threads: Sequence[int]
-) -> Iterator[tuple[Model, str, int]]:
+    models: Sequence[Model], backends: Sequence[str], threads: Sequence[int], known: Mapping[str, str]
+) -> Iterator[tuple[Model, str, int | None]]:
     for model in models:
         for backend in backends:
-            # Paddle Lite's Python runtime takes no number of threads.
-            for count in threads if backend != "lite" else (0,):
+            for count in threads if load_backend(backend, known).takes_threads else (None,):
                 yield model, backend, count
 
 
 def noise(names: Sequence[str], size: tuple[int, int], batch: int) -> dict[str, np.ndarray]:
     """A feed of `batch` images, 0 to 1, the same each time."""
-    from picoquant.evaluation.evaluate import feed_of
-
     random = np.random.default_rng(0)
     made = {
         "image": random.random((batch, 3, *size), np.float32),
         "scale_factor": np.ones((batch, 2), np.float32),
         "im_shape": np.tile(np.array(size, np.float32), (batch, 1)),
     }
-    return feed_of(made, names)
+    return select_inputs(made, names)
 
 
 def as_table(cases: Sequence[Case], not_run: dict[str, str]) -> str:
@@ -110,7 +112,7 @@ def as_table(cases: Sequence[Case], not_run: dict[str, str]) -> str:
     for case in cases:
         found = case.latency
         times = (found.first_ms, found.median_ms, found.p90_ms, found.p99_ms, found.images_per_second)
-        threads = "its own" if case.name.startswith("lite") else str(case.threads or "all")
+        threads = "its own" if case.threads is None else str(case.threads or "all")
         numbers = (f"{value:.1f}" for value in times)
         lines.append([case.name, threads, str(found.batch), *numbers, f"{case.bytes / 1e6:.2f}"])
     notes = dict.fromkeys(f"{case.name}: {case.note}" for case in cases if case.note)

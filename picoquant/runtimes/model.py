@@ -2,105 +2,36 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from picoquant.errors import UserError, WeightsError
-from picoquant.export.infer_config import FILE_NAME, InferConfig, read_infer_config
-from picoquant.export.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import program_facts
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network in files, of one precision; at least one form of it is there.
+    """A network in files, of one precision: its Paddle form, or files that a backend runs, or both.
 
     Attributes:
         name: what tables call it.
         precision: `fp32` or `int8`.
         config: preprocessing, labels, strides, NMS.
         folder: the Paddle form.
-        onnx: the ONNX form; where there is none, one is made of the Paddle form.
+        files: ready-made files by the name of the backend that runs them; the other backends are given files made of
+            the Paddle form.
     """
 
     name: str
     precision: str
     config: InferConfig
     folder: ModelFolder | None = None
-    onnx: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def model_of_folder(folder: ModelFolder, name: str = "") -> Model:
     """A model folder as a `Model`."""
-    from picoquant.export.program import program_facts
-
     quantised = program_facts(folder.model).quantised
     return Model(name or folder.path.name, "int8" if quantised else "fp32", folder.config, folder)
-
-
-@contextmanager
-def open_model(
-    path: Path, config: InferConfig | None = None, model_filename: str = MODEL, params_filename: str = PARAMS
-) -> Iterator[Model]:
-    """Look at what a path names; an archive is unpacked for as long as the block lasts.
-
-    Args:
-        path: a model folder, an `.onnx` file, a package's folder or its `.tar.gz`.
-        config: used where the model has no `infer_cfg.yml`: an `.onnx` file's stands beside it, or in the
-            `paddle` folder of the package around it.
-        model_filename, params_filename: of a model folder.
-
-    Raises: `UserError` when it is none of these, or when files of a package are not those of its manifest.
-    """
-    from picoquant.packaging.archive import SUFFIX, extract
-    from picoquant.packaging.manifest import NAME
-
-    path = Path(path).expanduser()
-    if path.suffix == ".onnx" and path.is_file():
-        yield _onnx_file(path, config)
-    elif path.is_file() and path.name.endswith(SUFFIX):
-        with tempfile.TemporaryDirectory(prefix="picoquant-package-") as scratch:
-            yield _package(extract(path, Path(scratch)), path)
-    elif (path / NAME).is_file():
-        yield _package(path, path)
-    elif path.is_dir():
-        known = None if (path / FILE_NAME).is_file() else config
-        yield model_of_folder(ModelFolder.open(path, model_filename, params_filename, known))
-    else:
-        what = "is no model" if path.exists() else "does not exist"
-        raise UserError(
-            f"{path} {what}: name a folder with model.pdmodel, an .onnx file, or a package (folder or {SUFFIX})"
-        )
-
-
-def _onnx_file(path: Path, config: InferConfig | None) -> Model:
-    from picoquant.packaging.forms import PADDLE
-    from picoquant.runtimes.onnx_runtime import is_quantised
-
-    precision = "int8" if is_quantised(path) else "fp32"
-    for place in (path.parent, path.parent / PADDLE):
-        if (place / FILE_NAME).is_file():
-            return Model(path.stem, precision, read_infer_config(place), onnx=path)
-    if config is None:
-        raise WeightsError(
-            f"{path} has no {FILE_NAME} beside it, so its preprocessing is unknown: put there the one of the "
-            "model folder that it was made from"
-        )
-    return Model(path.stem, precision, config, onnx=path)
-
-
-def _package(folder: Path, named: Path) -> Model:
-    from picoquant.export.program import program_facts
-    from picoquant.packaging.forms import ONNX, PADDLE
-    from picoquant.packaging.manifest import changed_files, read_manifest
-
-    wrong = changed_files(folder, read_manifest(folder))
-    if wrong:
-        raise UserError(f"{named} is not what its manifest says ({wrong[0]}): package the model again")
-    paddle = ModelFolder.open(folder / PADDLE)
-    precision = "int8" if program_facts(paddle.model).quantised else "fp32"
-    onnx = folder / ONNX
-    found = onnx if precision == "int8" and onnx.is_file() else None
-    return Model(named.name, precision, paddle.config, paddle, found)

@@ -5,31 +5,32 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.data import dataset_settings
-from picoquant.config.recipe import SyntheticSettings
+from picoquant.data.class_names import compare, in_order, match, same_names, some_names
+from picoquant.data.dataset import Dataset
+from picoquant.data.formats.load import class_names, load_dataset
+from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.data.settings import DatasetSettings
+from picoquant.data.subset import choose, listed
 from picoquant.errors import DataError
-from picoquant.files import sha256
-from picoquant.pipeline.stage import Context
+from picoquant.stages.stage import Context
+from picoquant.storage.files import sha256
 
 LOG = logging.getLogger("picoquant")
 
 
 def settings_of(context: Context, section: str) -> DatasetSettings:
     """Settings of `TrainDataset` or `EvalDataset`; generates the synthetic data set when asked for."""
-    if context.recipe.document.get("Synthetic") is None:
-        return dataset_settings(context.recipe, section)
+    plan = context.plan
+    if plan.synthetic is None:
+        return plan.train_dataset if section == "TrainDataset" else plan.eval_dataset
     if "Synthetic" not in context.loaded:
-        from picoquant.data.synthetic import SyntheticSet, write_synthetic
-
-        wanted = asdict(context.recipe.section("Synthetic", SyntheticSettings))
-        made = write_synthetic(
-            context.run.root / "dataset", SyntheticSet(seed=context.recipe.common.seed, **wanted)
-        )
+        wanted = SyntheticSet(seed=plan.common.seed, **asdict(plan.synthetic))
+        made = write_synthetic(context.run.root / "dataset", wanted)
         context.loaded["Synthetic"] = dict(zip(("TrainDataset", "EvalDataset"), made))
     return context.loaded["Synthetic"][section]
 
@@ -48,23 +49,89 @@ def check(context: Context, section: str) -> None:
             )
 
 
-def load(context: Context, section: str) -> Any:
-    """The `picoquant.data.dataset.Dataset` of `TrainDataset` or `EvalDataset`.
+def load(context: Context, section: str) -> Dataset:
+    """The images of `TrainDataset` or `EvalDataset`, read once.
+
+    The classes of both are in the order of `TrainDataset`, where that is there and has the same ones.
 
     Raises: `DataError` naming file, key and image.
     """
-    from picoquant.data.load import load_dataset
-
     if section not in context.loaded:
-        settings = settings_of(context, section)
-        context.loaded[section] = load_dataset(settings, training=section == "TrainDataset")
+        training = section == "TrainDataset"
+        dataset = load_dataset(settings_of(context, section), training)
+        context.loaded[section] = dataset if training else _in_order_of_training(context, dataset)
     return context.loaded[section]
+
+
+def _in_order_of_training(context: Context, dataset: Dataset) -> Dataset:
+    """A data set with its classes in the order of `TrainDataset`, which weights are trained in."""
+    if context.plan.synthetic is not None:
+        return dataset
+    if "TrainDataset" in context.loaded:
+        names = context.loaded["TrainDataset"].class_names
+    elif isinstance(context.plan.recipe.document.get("TrainDataset"), dict):
+        names = class_names(settings_of(context, "TrainDataset"))
+    else:
+        names = None
+    if names is None or names == dataset.class_names or not same_names(names, dataset.class_names):
+        return dataset
+    LOG.warning(
+        "%s has its classes in another order (%s) than TrainDataset (%s): matched by name",
+        dataset.section,
+        some_names(dataset.class_names),
+        some_names(names),
+    )
+    return in_order(dataset, names)
+
+
+def for_model(context: Context, dataset: Dataset, labels: Sequence[str], model: str) -> Dataset:
+    """A data set with its classes in the order of a model's, matched by name; says in one line what differs.
+
+    Args:
+        context: the recipe; what was said for it is not said again.
+        dataset: what the model is used on.
+        labels: the model's class names.
+        model: what messages call it.
+
+    Raises: `DataError` when the two have no name in common.
+    """
+    matched, said = match(dataset, labels, model)
+    _say_once(context, said)
+    return matched
+
+
+def compare_classes(context: Context, labels: Sequence[str], model: str) -> None:
+    """Say in one line how a model's classes differ from those of `EvalDataset`, where that is there.
+
+    For work that needs the names only; see `for_model`.
+
+    Raises: `DataError` when the two have no name in common.
+    """
+    if context.plan.synthetic is not None:
+        from picoquant.data.formats.shapes import CLASS_NAMES
+
+        names, file = CLASS_NAMES, "the generated data set"
+    elif isinstance(context.plan.recipe.document.get("EvalDataset"), dict):
+        settings = settings_of(context, "EvalDataset")
+        names, file = class_names(settings), str(settings.annotation_file)
+    else:
+        names = None
+    if names is not None:
+        _say_once(context, compare(labels, model, names, file))
+
+
+def _say_once(context: Context, said: str) -> None:
+    if said and said not in context.loaded:
+        context.loaded[said] = True
+        LOG.warning("%s", said)
 
 
 def identity(context: Context, section: str) -> dict[str, Any]:
     """What a data set is, for a fingerprint: its annotations' hash, its images' names and sizes."""
     settings = settings_of(context, section)
     described: dict[str, Any] = {"format": settings.format, "sample_num": settings.sample_num}
+    if settings.box_format is not None:
+        described["box_format"] = settings.box_format
     if settings.annotation_file.is_file():
         described["annotations"] = sha256(settings.annotation_file)
     digest = hashlib.sha256()
@@ -77,32 +144,30 @@ def identity(context: Context, section: str) -> dict[str, Any]:
 
 def calibration_section(context: Context) -> str:
     """Which data set the section Calibration takes its images from."""
-    return "TrainDataset" if context.recipe.calibration.images == "train" else "EvalDataset"
+    return "TrainDataset" if context.plan.calibration.images == "train" else "EvalDataset"
 
 
 def calibration_identity(context: Context) -> dict[str, Any]:
     """Which images calibrate, for a fingerprint; with the list that names them, where there is one."""
-    described = asdict(context.recipe.calibration)
+    described = asdict(context.plan.calibration)
     if described["files"] and Path(described["files"]).is_file():
         described["files"] = sha256(Path(described["files"]))
     return described
 
 
-def calibration_images(context: Context) -> Any:
+def calibration_images(context: Context) -> Dataset:
     """The data set's images that the section Calibration chooses.
 
     Raises: `DataError` when there are fewer than it asks for, or its list names one that is not there.
     """
-    from picoquant.data.choose import choose, listed
-
-    wanted = context.recipe.calibration
+    wanted = context.plan.calibration
     dataset = load(context, calibration_section(context))
     if wanted.files:
         dataset = listed(dataset, Path(wanted.files).expanduser())
     return choose(dataset, wanted.count, wanted.choose, wanted.seed)
 
 
-def warn_of_overlap(calibration: Any, held_out: Any) -> None:
+def warn_of_overlap(calibration: Dataset, held_out: Dataset) -> None:
     """Say so when images that are evaluated on are calibrated or trained on, too."""
     evaluated = {os.path.realpath(record.path) for record in held_out.records}
     both = [record.path for record in calibration.records if os.path.realpath(record.path) in evaluated]
@@ -116,12 +181,12 @@ def warn_of_overlap(calibration: Any, held_out: Any) -> None:
         )
 
 
-def first(dataset: Any, count: int) -> Any:
-    """The data set's first `count` images."""
-    return replace(dataset, records=dataset.records[:count])
+def first(dataset: Dataset, count: int | None) -> Dataset:
+    """The data set's first `count` images; None: all."""
+    return dataset if count is None else replace(dataset, records=dataset.records[:count])
 
 
-def same_classes(first: Any, second: Any) -> None:
+def same_classes(first: Dataset, second: Dataset) -> None:
     """Refuse two data sets whose classes are not the same, in the same order.
 
     Raises: `DataError` naming both files and the first class that differs.
@@ -129,7 +194,7 @@ def same_classes(first: Any, second: Any) -> None:
     if first.class_names == second.class_names:
         return
     only = sorted(set(first.class_names) ^ set(second.class_names))
-    what = f"{only[0]!r} is in one of them only" if only else "the order of their category ids differs"
+    what = f"{only[0]!r} is in one of them only" if only else "one of them names a class twice"
     raise DataError(
         f"{first.annotation_file} and {second.annotation_file} have other classes: {what}; give both the same "
         "categories"

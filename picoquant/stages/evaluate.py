@@ -8,17 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.data import reader_settings, with_model_preprocessing, workers
-from picoquant.config.detector import parse_detector
-from picoquant.config.recipe import load_recipe
-from picoquant.device import check_device
-from picoquant.errors import UserError
-from picoquant.files import sha256
-from picoquant.pipeline.run_folder import RunFolder
-from picoquant.pipeline.stage import Context, Stage
+from picoquant.backends.paddle.runtime import decoder_for, open_predictor
+from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.stages import datasets
-from picoquant.stages.exported import fp32_model, int8_model
-from picoquant.stages.model import load_trained, say_classes, trained_weights
+from picoquant.stages.board_accuracy import METRIC
+from picoquant.stages.evaluating import evaluate_model, evaluation_images, trained_network
+from picoquant.stages.model import trained_weights
+from picoquant.stages.plan import load_plan
+from picoquant.stages.run_models import fp32_model, int8_model
+from picoquant.stages.stage import Context, Stage
+from picoquant.storage.csv_log import CsvLog
+from picoquant.storage.files import sha256
+from picoquant.storage.run_folder import RunFolder
+from picoquant.utils.device import check_device
 
 LOG = logging.getLogger("picoquant")
 
@@ -34,7 +36,7 @@ def _models(context: Context) -> dict[str, Any]:
 
 
 def _not_needed(context: Context) -> str | None:
-    return None if context.recipe.common.Evaluation else "Global.Evaluation is false"
+    return None if context.plan.common.Evaluation else "Global.Evaluation is false"
 
 
 def _inputs(context: Context) -> dict[str, Any]:
@@ -48,23 +50,24 @@ def _inputs(context: Context) -> dict[str, Any]:
     }
     return {
         "models": models,
-        "nms": asdict(parse_detector(context.recipe.document).head.nms),
+        "nms": asdict(context.plan.nms),
         "images": datasets.identity(context, "EvalDataset"),
     }
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    from picoquant.csv_log import CsvLog
-
     dataset = datasets.load(context, "EvalDataset")
     metrics = {}
     for name, folder in _models(context).items():
         result = _evaluate_folder(context, folder, dataset, f"evaluate {name}")
-        result.write_detections(out / f"detections_{name}.json")
+        result.write_detections(out / f"detections_{name}.json", dataset)
         metrics[name] = result.metrics
         LOG.info("%s: mAP %.4f  AP50 %.4f  AP75 %.4f", name, *_main(result.metrics))
     if "int8" in metrics:
         LOG.info("INT8 - FP32: mAP %+.4f", metrics["int8"]["mAP"] - metrics["fp32"]["mAP"])
+        boards = context.run.record("quantize").get("metrics", {}).get(METRIC) or {}
+        for target, value in boards.items():
+            LOG.info("int8 on %s, whose NPU computes everything in INT8 (simulated): mAP %.4f", target, value)
     fields = ["model", *metrics["fp32"]]
     rows = CsvLog(out / "metrics.csv", fields)
     for name, values in metrics.items():
@@ -78,23 +81,13 @@ def _main(metrics: dict[str, float]) -> list[float]:
 
 def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str) -> Any:
     """One exported model over a data set, through the Paddle inference runtime."""
-    from picoquant.data.reader import EvalReader
-    from picoquant.evaluation.evaluate import evaluate
-    from picoquant.evaluation.runtime import decoder_for, open_predictor
-    from picoquant.evaluation.trial import require_tried
-
-    if len(folder.config.labels) != len(dataset.class_names):
-        raise UserError(
-            f"{folder.path} knows {len(folder.config.labels)} classes, {dataset.annotation_file} has "
-            f"{len(dataset.class_names)}; evaluate it on the data set it was made for"
-        )
+    plan = context.plan
+    dataset = datasets.for_model(context, dataset, folder.config.labels, str(folder.path))
     require_tried(folder)
     predictor = open_predictor(folder, context.device)
-    nms = parse_detector(context.recipe.document).head.nms
-    decoder = decoder_for(predictor, folder.config, nms)
-    settings = with_model_preprocessing(reader_settings(context.recipe, "EvalReader"), folder.config)
-    with EvalReader(dataset, settings, workers(context.recipe)) as reader:
-        return evaluate(predictor, decoder, dataset, reader, title=title)
+    decoder = decoder_for(predictor, folder.config, plan.nms)
+    images = evaluation_images(dataset, plan.eval_reader_of(folder.config), plan.workers)
+    return evaluate_model(predictor, decoder, images, title)
 
 
 def evaluate_alone(config: str, overrides: Sequence[str], device: str, save_dir: str) -> dict[str, Any]:
@@ -110,11 +103,10 @@ def evaluate_alone(config: str, overrides: Sequence[str], device: str, save_dir:
         Paddle inference runtime.
     """
     check_device(device)
-    recipe = load_recipe(config, overrides)
-    generated = recipe.document.get("Synthetic") is not None
-    context = Context(recipe, RunFolder(Path(save_dir)) if generated else None, device)
+    plan = load_plan(config, overrides)
+    context = Context(plan, RunFolder(Path(save_dir)) if plan.synthetic else None, device)
     dataset = datasets.load(context, "EvalDataset")
-    if recipe.common.model_dir:
+    if plan.common.model_dir:
         name = "paddle_inference"
         result = _evaluate_folder(context, fp32_model(context), dataset, "evaluate")
     else:
@@ -126,20 +118,10 @@ def evaluate_alone(config: str, overrides: Sequence[str], device: str, save_dir:
 
 def _evaluate_weights(context: Context, dataset: Any) -> Any:
     """Trained weights over a data set, through the dygraph network."""
-    from picoquant.data.reader import EvalReader
-    from picoquant.device import use_device
-    from picoquant.evaluation.evaluate import evaluate
-    from picoquant.evaluation.runtime import dygraph_predictor
-    from picoquant.postprocess.decoder import Decoder
-
-    use_device(context.device)
-    recipe = context.recipe
-    classes = say_classes(recipe, dataset.class_names, str(dataset.annotation_file))
-    model = load_trained(recipe, classes, trained_weights(context))
-    settings = reader_settings(recipe, "EvalReader")
-    nms = parse_detector(recipe.document).head.nms
-    with EvalReader(dataset, settings, workers(recipe)) as reader:
-        return evaluate(dygraph_predictor(model), Decoder("boxes", nms), dataset, reader)
+    plan, network = context.plan, trained_network(context, dataset)
+    dataset = datasets.for_model(context, dataset, network.labels, str(trained_weights(context)))
+    images = evaluation_images(dataset, plan.eval_reader, plan.workers)
+    return evaluate_model(network.predict, network.decoder, images)
 
 
 STAGE = Stage(

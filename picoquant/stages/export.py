@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.data import preprocessing
-from picoquant.config.detector import parse_detector
-from picoquant.files import sha256
-from picoquant.pipeline.stage import Context, Stage
+from picoquant.evaluation.export_parity import verify_export
 from picoquant.stages import datasets
-from picoquant.stages.model import load_trained, say_classes, trained_weights
+from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
+from picoquant.stages.stage import Context, Stage
+from picoquant.storage.files import sha256
+from picoquant.utils.device import use_device
+
+LOG = logging.getLogger("picoquant")
 
 CHECKED_IMAGES = 2  # real images on which export and network are compared
 
 
-def kind(recipe: Any) -> str:
-    """`raw`, `boxes` or `detections`, from the keys of section `export`."""
-    section = recipe.document["export"]
-    if not section.get("post_process") or section.get("benchmark"):
-        return "raw"
-    return "detections" if section.get("nms") else "boxes"
-
-
 def _not_needed(context: Context) -> str | None:
-    model_dir = context.recipe.common.model_dir
+    model_dir = context.plan.common.model_dir
     return f"Global.model_dir names an exported model ({model_dir})" if model_dir else None
 
 
 def _inputs(context: Context) -> dict[str, Any]:
-    detector = parse_detector(context.recipe.document)
+    plan = context.plan
     return {
         "weights": sha256(trained_weights(context)),
-        "kind": kind(context.recipe),
-        "detector": asdict(detector),
-        "preprocessing": preprocessing(context.recipe),
-        "labels": datasets.load(context, "EvalDataset").class_names,
+        "kind": plan.export_kind,
+        "detector": asdict(plan.detector),
+        "preprocessing": plan.preprocessing,
+        "labels": trained_classes(context, datasets.load(context, "EvalDataset")),
     }
 
 
@@ -46,29 +41,24 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     import numpy as np
     import paddle
 
-    from picoquant.config.data import reader_settings
-    from picoquant.data.reader import EvalReader
-    from picoquant.device import use_device
-    from picoquant.export.infer_config import InferConfig
+    from picoquant.data.readers.reader import EvalReader
     from picoquant.export.paddle_export import export_model
-    from picoquant.export.verify import verify_export
 
     use_device(context.device)
-    recipe = context.recipe
-    dataset = datasets.load(context, "EvalDataset")
-    classes = say_classes(recipe, dataset.class_names, str(dataset.annotation_file))
+    plan = context.plan
+    weights, dataset = trained_weights(context), datasets.load(context, "EvalDataset")
+    labels = trained_classes(context, dataset)
+    datasets.for_model(context, dataset, labels, str(weights))
+    classes = say_classes(plan, labels, str(dataset.annotation_file))
+    size, said = plan.export_size
+    if said:
+        LOG.info("export: %s", said)
     with paddle.utils.unique_name.guard():  # the same names, so the same files, whatever ran before it
-        model = load_trained(recipe, classes, trained_weights(context))
-    form = kind(recipe)
-    config = InferConfig(
-        labels=tuple(dataset.class_names),
-        strides=tuple(model.strides),
-        nms=parse_detector(recipe.document).head.nms,
-        arch="GFL" if form == "detections" else "PicoDet",
-        **preprocessing(recipe),
-    )
+        model = load_trained(plan, classes, weights)
+    form = plan.export_kind
+    config = plan.infer_config(labels, "GFL" if form == "detections" else "PicoDet")
     folder = export_model(model, out, form, config.input_size, config)
-    with EvalReader(dataset, reader_settings(recipe, "EvalReader"), 0) as reader:
+    with EvalReader(dataset, plan.eval_reader, 0, size if said else None) as reader:
         images = np.concatenate([batch["image"] for batch in islice(reader, 1)])[:CHECKED_IMAGES]
     difference = verify_export(model, folder, images)
     return {"kind": form, "classes": classes, "max_relative_difference": difference}

@@ -6,18 +6,22 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.recipe import Recipe
+from picoquant.data.dataset import Dataset
 from picoquant.errors import UserError
-from picoquant.pipeline.stage import Context
+from picoquant.stages.plan import Plan
+from picoquant.stages.stage import Context
+from picoquant.storage.download import fetched
+from picoquant.storage.run_folder import stage_record
+from picoquant.weight_files.files import read_weights
 
 LOG = logging.getLogger("picoquant")
 
 BEST_WEIGHTS = "best.pdparams"
 
 
-def say_classes(recipe: Recipe, names: tuple[str, ...], where: str) -> int:
+def say_classes(plan: Plan, names: tuple[str, ...], where: str) -> int:
     """The number of classes: what the annotations have, whatever the configuration says."""
-    configured, found = recipe.document.get("num_classes"), len(names)
+    configured, found = plan.num_classes, len(names)
     if configured is not None and configured != found:
         LOG.info("num_classes: %d, as %s has them (the configuration says %s)", found, where, configured)
     return found
@@ -28,7 +32,7 @@ def trained_weights(context: Context) -> Path:
 
     Raises: `UserError` saying which command makes them.
     """
-    named = context.recipe.common.weights
+    named = context.plan.common.weights
     if named:
         path = Path(named).expanduser()
         if not path.is_file():
@@ -45,17 +49,36 @@ def trained_weights(context: Context) -> Path:
     return path
 
 
-def load_trained(recipe: Recipe, num_classes: int, weights: Path) -> Any:
+def trained_classes(context: Context, dataset: Dataset) -> tuple[str, ...]:
+    """Names of the classes that `trained_weights` has, in the order of its outputs.
+
+    They are what the run that trained the weights noted (older runs noted nothing, and numbered classes by their
+    category ids); weights from elsewhere are taken to have the data set's.
+
+    Raises: as `trained_weights`.
+    """
+    folder = trained_weights(context).parent
+    record = stage_record(folder.parent, folder.name) if folder.name == "train" else {}
+    if record.get("status") != "done":
+        return dataset.class_names
+    noted = record.get("metrics", {}).get("classes")
+    if isinstance(noted, list):
+        return tuple(map(str, noted))
+    ids = zip(dataset.category_ids, dataset.class_names)
+    return tuple(name for _, name in sorted(ids))
+
+
+def load_trained(plan: Plan, num_classes: int, weights: Path) -> Any:
     """The detector in evaluation mode with `weights`.
 
     Class layers made for another number of classes are left as they are initialised, and the log says so.
 
     Raises: `WeightsError` for weights of another architecture.
     """
-    from picoquant import build_detector
+    from picoquant.detector.build import build_picodet
     from picoquant.detector.weights import load_weights
 
-    model = build_detector(recipe.document, num_classes)
+    model = build_picodet(plan.detector_for(num_classes))
     report = load_weights(model, weights)
     LOG.info("%s: %d arrays loaded", weights, report.loaded)
     if report.skipped:
@@ -70,21 +93,18 @@ def load_trained(recipe: Recipe, num_classes: int, weights: Path) -> Any:
     return model
 
 
-def start_weights(recipe: Recipe) -> Path | None:
+def start_weights(plan: Plan) -> Path | None:
     """The file of `pretrain_weights`: a path, or an https address that is fetched once; None for none.
 
     An address may end in `#sha256=…`, which the file must then have.
 
     Raises: `UserError` when it is not there, or cannot be fetched.
     """
-    from picoquant.download import fetched
-    from picoquant.weight_files.files import read_weights
-
-    named = recipe.document.get("pretrain_weights")
+    named = plan.pretrain_weights
     if not named:
         return None
     if "://" in str(named):
-        return fetched(str(named), "pretrain_weights", recipe.common.allow_http, check=read_weights)
+        return fetched(str(named), "pretrain_weights", plan.common.allow_http, check=read_weights)
     path = Path(str(named)).expanduser()
     if not path.is_file():
         raise UserError(f"no weights at {path}; pretrain_weights names them, null trains from scratch")
@@ -96,7 +116,7 @@ def load_start(model: Any, weights: Path) -> None:
 
     Raises: `WeightsError` for weights of another architecture.
     """
-    from picoquant.detector.weights import load_backbone_weights, load_weights, read_weights
+    from picoquant.detector.weights import load_backbone_weights, load_weights
 
     whole = any(".head." in f".{name}" for name in read_weights(weights))
     report = (load_weights if whole else load_backbone_weights)(model, weights)

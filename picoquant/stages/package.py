@@ -7,25 +7,25 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.paddle_lite.toolchain import find_opt
+from picoquant.data.images import read_image
 from picoquant.errors import DataError, UserError
-from picoquant.files import sha256
-from picoquant.pipeline.stage import Context, Stage
+from picoquant.packaging.archive import SUFFIX
+from picoquant.packaging.expectation import Tolerance
+from picoquant.packaging.forms import forms_of
+from picoquant.packaging.package import Facts, Models, package
+from picoquant.packaging.prepared import Prepared
+from picoquant.packaging.rknn import IMAGES, platform_of
+from picoquant.packaging.sample import SampleImage, expected_detections, made_sample, sample_of
 from picoquant.stages import datasets
-from picoquant.stages.exported import fp32_model, int8_model
+from picoquant.stages.board_accuracy import board_accuracy
+from picoquant.stages.run_models import fp32_model, int8_model
+from picoquant.stages.stage import Context, Stage
+from picoquant.storage.files import sha256
 
 LOG = logging.getLogger("picoquant")
 
 _TRIED = 8  # evaluation images that the sample is chosen from
-
-
-def targets_of(context: Context) -> list[Any]:
-    """The profiles to package for, as `picoquant.packaging.targets.Target`; `all` is every shipped one.
-
-    Raises: `ConfigError` for an unknown target, listing the known ones.
-    """
-    from picoquant.packaging.targets import load_targets
-
-    return load_targets(context.recipe.targets)
 
 
 def _opt(context: Context) -> Any:
@@ -33,10 +33,7 @@ def _opt(context: Context) -> Any:
 
     Raises: `ToolError` saying how to get it.
     """
-    from picoquant.packaging.forms import forms_of
-    from picoquant.toolchain.lite import find_opt
-
-    if not any(forms_of(target).lite for target in targets_of(context)):
+    if not any(forms_of(target).lite for target in context.plan.targets):
         return None
     if "opt" not in context.loaded:
         context.loaded["opt"] = find_opt(context.opt)
@@ -48,11 +45,8 @@ def _models(context: Context) -> Any:
 
     Raises: `UserError` when a target needs an INT8 model and the run has none.
     """
-    from picoquant.packaging.forms import forms_of
-    from picoquant.packaging.package import Models
-
     int8 = None
-    needed = any(forms_of(target).needs_int8 for target in targets_of(context))
+    needed = any(forms_of(target).needs_int8 for target in context.plan.targets)
     if needed or context.run.folder("quantize").is_dir():
         int8 = int8_model(context)
     try:
@@ -71,7 +65,7 @@ def _inputs(context: Context) -> dict[str, Any]:
     opt = _opt(context)
     return {
         "files": _model_files(context),
-        "targets": {target.name: asdict(target) for target in targets_of(context)},
+        "targets": {target.name: asdict(target) for target in context.plan.targets},
         "opt": opt.version if opt else None,
         "mAP": _accuracy(context),
         "images": datasets.identity(context, "EvalDataset"),
@@ -80,9 +74,7 @@ def _inputs(context: Context) -> dict[str, Any]:
 
 
 def _calibration_identity(context: Context) -> dict[str, Any] | None:
-    from picoquant.packaging.rknn import platform_of
-
-    if not any(platform_of(target) for target in targets_of(context)):
+    if not any(platform_of(target) for target in context.plan.targets):
         return None
     return datasets.identity(context, datasets.calibration_section(context))
 
@@ -108,10 +100,6 @@ def _accuracy(context: Context) -> dict[str, float]:
 
 def _sample(context: Context, models: Any) -> Any:
     """The first evaluation image in which the model finds something; a made one without a data set."""
-    from picoquant.data.images import read_image
-    from picoquant.packaging.expectation import Tolerance
-    from picoquant.packaging.sample import expected_detections, made_sample, sample_of
-
     try:
         datasets.check(context, "EvalDataset")
         records = datasets.load(context, "EvalDataset").records[:_TRIED]
@@ -131,11 +119,7 @@ def _sample(context: Context, models: Any) -> Any:
 
 def _calibration(context: Context) -> list[Any]:
     """The first images of the run's calibration, where a target's own toolkit quantises; empty without data."""
-    from picoquant.data.images import read_image
-    from picoquant.packaging.rknn import IMAGES, platform_of
-    from picoquant.packaging.sample import SampleImage
-
-    if not any(platform_of(target) for target in targets_of(context)):
+    if not any(platform_of(target) for target in context.plan.targets):
         return []
     section = datasets.calibration_section(context)
     try:
@@ -151,18 +135,20 @@ def _calibration(context: Context) -> list[Any]:
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    from picoquant.packaging.package import Facts, package
-    from picoquant.packaging.prepared import Prepared
-
     opt, models = _opt(context), _models(context)
     accuracy = _accuracy(context)
     if not accuracy:
         LOG.info("package: the manifest says no mAP, for the run has none: `picoquant eval` measures it")
-    facts = Facts(accuracy, context.run.record("quantize").get("settings", {}))
+    quantised = context.run.record("quantize")
+    boards = {}
+    if models.int8 is not None:
+        boards = board_accuracy(context, models.int8, quantised.get("metrics", {}), context.plan.targets)
+    facts = Facts(accuracy, quantised.get("settings", {}), boards)
+    datasets.compare_classes(context, models.first.config.labels, str(models.first.path))
     sample = _sample(context, models)
     calibration, prepared = _calibration(context), Prepared(models)
     results = {}
-    for target in targets_of(context):
+    for target in context.plan.targets:
         made = package(models, target, out, opt, facts, sample, calibration, prepared)
         results[target.name] = {"bytes": made.bytes}
     _keep_other_targets(context, out)
@@ -171,8 +157,6 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
 
 def _keep_other_targets(context: Context, out: Path) -> None:
     """Take over the packages of targets not asked for now, when they hold the same model."""
-    from picoquant.packaging.archive import SUFFIX
-
     done = context.run.folder(STAGE.name)
     before = context.run.record(STAGE.name).get("settings", {}).get("files")
     now = _model_files(context)

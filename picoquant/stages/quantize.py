@@ -9,66 +9,53 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Callable
 
-from picoquant.config.data import reader_settings, with_model_preprocessing, workers
-from picoquant.config.detector import parse_detector
-from picoquant.device import rank_and_world
+from picoquant.backends.paddle.smoke_test import require_tried
+from picoquant.backends.paddle_lite.toolchain import find_opt
+from picoquant.config.target_rules import say_origin
 from picoquant.errors import ToolError
-from picoquant.export.program import program_facts
-from picoquant.files import sha256
-from picoquant.pipeline.stage import Context, Stage
-from picoquant.quantization.settings import (
-    DistillationSettings,
-    OwnSettings,
-    QatTrainSettings,
-    QuantAwareSettings,
-    check_together,
-)
+from picoquant.npu.check import check_model
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import select_inputs
+from picoquant.paddle_program.program import program_facts
+from picoquant.postprocess.decoder import Decoder
+from picoquant.quantization.quantize import QuantizationSections, quantize
 from picoquant.stages import datasets
-from picoquant.stages.exported import fp32_model
-from picoquant.stages.helpers import call_helpers
-from picoquant.stages.target_rules import own_settings, quant_aware_for_targets, say_origin
+from picoquant.stages.board_accuracy import (
+    METRIC,
+    board_accuracy,
+    holds_postprocessing,
+    warn_of_postprocessing,
+)
+from picoquant.stages.evaluating import evaluate_model, evaluation_images
+from picoquant.stages.run_models import fp32_model
+from picoquant.stages.stage import Context, Stage
+from picoquant.storage.files import sha256
+from picoquant.utils.device import rank_and_world, use_device
+from picoquant.utils.ranks import call_helpers
 
 LOG = logging.getLogger("picoquant")
 
 
-def settings_of(
-    context: Context,
-) -> tuple[DistillationSettings, QuantAwareSettings, QatTrainSettings, OwnSettings]:
-    """Sections Distillation, QuantAware (what it leaves open from the targets), TrainConfig and Quantize.
-
-    Raises: `ConfigError` naming section and key.
-    """
-    recipe = context.recipe
-    quant, own = quant_aware_for_targets(recipe), own_settings(recipe)
-    check_together(quant, own)
-    return (
-        recipe.section("Distillation", DistillationSettings),
-        quant,
-        recipe.section("TrainConfig", QatTrainSettings),
-        own,
-    )
-
-
 def _inputs(context: Context) -> dict[str, Any]:
     folder = fp32_model(context)
-    distillation, quant_aware, training, own = settings_of(context)
+    sections = context.plan.quantization
     return {
         "model": sha256(folder.model),
         "params": sha256(folder.params),
         "preprocessing": asdict(folder.config),
-        "distillation": asdict(distillation),
-        "quant_aware": asdict(quant_aware),
-        "training": asdict(training),
-        "own": asdict(own),
+        "distillation": asdict(sections.distillation),
+        "quant_aware": asdict(sections.quant_aware),
+        "training": asdict(sections.train),
+        "own": asdict(sections.own),
         "calibration": datasets.calibration_identity(context),
         "images": datasets.identity(context, datasets.calibration_section(context)),
         "evaluated on": datasets.identity(context, "EvalDataset"),
-        "seed": context.recipe.common.seed,
+        "seed": context.plan.common.seed,
     }
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    call_helpers(context, True)
+    call_helpers(context.device, True)
     return _quantize(context, out, keep)
 
 
@@ -79,59 +66,55 @@ def _help(context: Context) -> None:
 
 def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     """This process's part of the quantisation; the metrics in the first process."""
-    from picoquant.data.reader import EvalReader, endless_sizes
-    from picoquant.device import use_device
-    from picoquant.evaluation.evaluate import evaluate, feed_of
-    from picoquant.evaluation.trial import require_tried
-    from picoquant.postprocess.decoder import Decoder
-    from picoquant.quantization.quantize import QuantizeSettings, quantize
+    from picoquant.data.readers.reader import EvalReader, endless_sizes
 
     use_device(context.device)
-    recipe, folder = context.recipe, fp32_model(context)
-    say_origin(recipe)
-    calibration = recipe.calibration
-    reader = with_model_preprocessing(reader_settings(recipe, "EvalReader"), folder.config)
+    plan, folder = context.plan, fp32_model(context)
+    say_origin(plan.quant_aware_section, plan.targets, plan.recipe.targets)
+    calibration, sections = plan.calibration, plan.quantization
+    reader = plan.eval_reader_of(folder.config)
     driving = replace(reader, batch_size=calibration.batch_size or reader.batch_size)
     images, held_out = datasets.calibration_images(context), datasets.load(context, "EvalDataset")
     datasets.warn_of_overlap(images, held_out)
+    held_out = datasets.for_model(context, held_out, folder.config.labels, str(folder.path))
     facts = program_facts(folder.model)
     require_tried(folder)
+    warn_of_postprocessing(context, folder)
     shard = rank_and_world()
     batch_size, steps_per_epoch = endless_sizes(images, driving.batch_size, shard[1])
     # No image is measured twice; as many as the user counted, or some of all.
     round_of_images = endless_sizes(images, driving.batch_size, 1)[1]
     measured = round_of_images if calibration.count or calibration.files else min(8, round_of_images)
     names = [name for name, _ in facts.inputs]
-    decoder = Decoder.of(
-        *zip(*facts.outputs), folder.config, parse_detector(recipe.document).head.nms, str(folder.model)
-    )
+    decoder = Decoder.of(*zip(*facts.outputs), folder.config, plan.nms, str(folder.model))
+    target = evaluation_images(held_out, reader, plan.workers)
 
-    with (
-        EvalReader(images, driving, workers(recipe)) as source,
-        EvalReader(held_out, reader, workers(recipe)) as target,
-    ):
+    with EvalReader(images, driving, plan.workers) as source:
         drawn = partial(source.endless, calibration.seed, shuffle=calibration.shuffle)
 
         def batches(start: int, part: tuple[int, int] = shard) -> Any:
-            return (feed_of(batch, names) for batch in drawn(start, part))
+            return (select_inputs(batch, names) for batch in drawn(start, part))
 
         def score(predict: Any) -> float:
             named = _Predictor(predict, tuple(names))
-            return evaluate(named, decoder, held_out, target, title="evaluate INT8").metrics["mAP"]
+            return evaluate_model(named, decoder, target, "evaluate INT8").metrics["mAP"]
 
         result = quantize(
             folder.path,
             out,
             keep,
             batches,
-            QuantizeSettings(
-                *settings_of(context),
+            QuantizationSections(
+                sections.distillation,
+                sections.quant_aware,
+                sections.train,
+                sections.own,
                 calibration_batches=measured,
                 steps_per_epoch=steps_per_epoch,
                 batch_size=batch_size,
             ),
-            evaluate=score if recipe.common.Evaluation else None,
-            seed=recipe.common.seed,
+            evaluate=score if plan.common.Evaluation else None,
+            seed=plan.common.seed,
             model_filename=folder.model.name,
             params_filename=folder.params.name,
             config=folder.config,
@@ -139,16 +122,17 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             pieces=npu_pieces(context),
             image_names=source.endless_names(calibration.seed, measured, calibration.shuffle),
         )
-    return result.metrics
+    if not result.metrics:
+        return {}
+    int8 = ModelFolder.open(out, config=folder.config)
+    boards = board_accuracy(context, int8, result.metrics, plan.targets)
+    measured = boards and holds_postprocessing(context, int8)  # else it is that of every tensor in INT8
+    return {**result.metrics, **({METRIC: boards} if measured else {})}
 
 
 def npu_pieces(context: Context) -> Callable[[Any], dict[str, int]]:
     """What counts an INT8 model's pieces on each NPU of the recipe; without opt it counts nothing."""
-    from picoquant.npu.check import check_model
-    from picoquant.packaging.targets import load_targets
-    from picoquant.toolchain.lite import find_opt
-
-    targets = [target for target in load_targets(context.recipe.targets) if target.on_npu]
+    targets = [target for target in context.plan.targets if target.on_npu]
 
     def count(folder: Any) -> dict[str, int]:
         if not targets:

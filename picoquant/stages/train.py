@@ -7,21 +7,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.data import input_size, reader_settings, workers
-from picoquant.config.detector import parse_detector
-from picoquant.config.training import published_rate, scalar_folder, train_settings
-from picoquant.device import rank_and_world
-from picoquant.pipeline.stage import Context, Stage
+from picoquant.backends.paddle.child_process import ChildPredictor
+from picoquant.backends.paddle.compiled import compiled_predictor
+from picoquant.data.formats.coco import peek_categories
+from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets
-from picoquant.stages.helpers import call_helpers
+from picoquant.stages.evaluating import evaluate_model, evaluation_images
 from picoquant.stages.model import load_start, say_classes, start_weights
+from picoquant.stages.stage import Context, Stage
+from picoquant.training.scalar_log import FOLDER
+from picoquant.training.schedule import hint_at_reference
 from picoquant.training.settings import check_precision
+from picoquant.utils.device import rank_and_world, use_device
+from picoquant.utils.ranks import call_helpers
 
 LOG = logging.getLogger("picoquant")
 
 
 def _not_needed(context: Context) -> str | None:
-    common = context.recipe.common
+    common = context.plan.common
     if common.weights:
         return f"Global.weights names trained weights ({common.weights})"
     if common.model_dir:
@@ -30,24 +34,35 @@ def _not_needed(context: Context) -> str | None:
 
 
 def _inputs(context: Context) -> dict[str, Any]:
-    recipe = context.recipe
-    settings = train_settings(recipe)
-    check_precision(settings.amp, context.device)
-    reader = reader_settings(recipe, "TrainReader")
+    plan = context.plan
+    check_precision(plan.training.amp, context.device)
     return {
-        "detector": asdict(parse_detector(recipe.document)),
-        "schedule": asdict(settings),
-        "reader": repr(reader),
-        "evaluation": repr(reader_settings(recipe, "EvalReader")),
-        "pretrain_weights": recipe.document.get("pretrain_weights"),
+        "detector": asdict(plan.detector),
+        "schedule": asdict(plan.training),
+        "reader": repr(plan.train_reader),
+        "evaluation": repr(plan.eval_reader),
+        "pretrain_weights": plan.pretrain_weights,
         "images": datasets.identity(context, "TrainDataset"),
         "evaluated on": datasets.identity(context, "EvalDataset"),
+        **_order_of_classes(context),
     }
 
 
+def _order_of_classes(context: Context) -> dict[str, Any]:
+    """The classes, where their order is not that of their ids: classes were once numbered by these."""
+    settings = datasets.settings_of(context, "TrainDataset")
+    if settings.format != "coco" or not settings.annotation_file.is_file():
+        return {}
+    found = peek_categories(settings.annotation_file) or []
+    numbers = [number for number, _ in found if isinstance(number, (int, float))]
+    in_order = len(numbers) == len(found) and numbers == sorted(numbers)
+    return {} if in_order else {"classes": [name for _, name in found]}
+
+
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    call_helpers(context, True)
-    return _train(context, keep).write(out)
+    call_helpers(context.device, True)
+    metrics = _train(context, keep).write(out)
+    return {**metrics, "classes": list(datasets.load(context, "TrainDataset").class_names)}
 
 
 def _help(context: Context) -> None:
@@ -58,40 +73,28 @@ def _train(context: Context, keep: Path) -> Any:
     """This process's part of the training; its `TrainResult`."""
     import paddle
 
-    from picoquant import build_detector
-    from picoquant.data.reader import EvalReader, TrainReader
-    from picoquant.device import use_device
-    from picoquant.evaluation.child import ChildPredictor
-    from picoquant.evaluation.compiled import compiled_predictor
-    from picoquant.evaluation.evaluate import evaluate
-    from picoquant.postprocess.decoder import Decoder
-    from picoquant.training.linear_rule import hint_at_reference
+    from picoquant.data.readers.reader import TrainReader
+    from picoquant.detector.build import build_picodet
     from picoquant.training.loop import train
-    from picoquant.training.scalar_log import FOLDER
 
     use_device(context.device)
-    recipe = context.recipe
-    scalars = scalar_folder(recipe, keep / FOLDER)
+    plan = context.plan
+    scalars = plan.scalar_folder(keep / FOLDER)
     images, held_out = datasets.load(context, "TrainDataset"), datasets.load(context, "EvalDataset")
     datasets.same_classes(images, held_out)
-    classes = say_classes(recipe, images.class_names, str(images.annotation_file))
-    weights = start_weights(recipe)
-    seed = recipe.common.seed
+    classes = say_classes(plan, images.class_names, str(images.annotation_file))
+    weights = start_weights(plan)
+    seed = plan.common.seed
     paddle.seed(seed)
-    model = build_detector(recipe.document, classes)
+    detector = plan.detector_for(classes)
+    model = build_picodet(detector)
     if weights:
         load_start(model, weights)
-    decoder = Decoder("boxes", parse_detector(recipe.document).head.nms)
+    decoder = Decoder("boxes", plan.nms)
+    target = evaluation_images(held_out, plan.eval_reader, plan.workers)
     with (
-        TrainReader(
-            images,
-            reader_settings(recipe, "TrainReader"),
-            seed,
-            workers(recipe),
-            shard=rank_and_world(),
-        ) as reader,
-        EvalReader(held_out, reader_settings(recipe, "EvalReader"), workers(recipe)) as target,
-        ChildPredictor(parse_detector(recipe.document, classes), input_size(recipe)) as child,
+        TrainReader(images, plan.train_reader, seed, plan.workers, shard=rank_and_world()) as reader,
+        ChildPredictor(detector, plan.input_size) as child,
     ):
 
         def score(network: Any, epoch: int) -> dict[str, float]:
@@ -100,16 +103,16 @@ def _train(context: Context, keep: Path) -> Any:
                 child.load(network)
                 predict = child
             else:
-                predict = compiled_predictor(network, input_size(recipe), context.device)
-            return evaluate(predict, decoder, held_out, target, title=title).metrics
+                predict = compiled_predictor(network, plan.input_size, context.device)
+            return evaluate_model(predict, decoder, target, title).metrics
 
-        settings = train_settings(recipe)
+        settings = plan.training
         if settings.reference_batch is None:
             images_a_step = reader.batch_size * rank_and_world()[1]
             hint_at_reference(
                 images_a_step * settings.accumulate_steps,
                 settings.learning_rate.base_lr,
-                published_rate(recipe),
+                plan.published_rate,
             )
         return train(model, reader, settings, keep, score, scalars)
 

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates, shapes and memory."""
+"""The cost of a network: parameters, multiply-accumulates, shapes and memory."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Run a network once and note what its layers do.
+"""Run a network once and record the work of its layers.
 
 A multiply-accumulate (MAC) is one multiplication with its addition, in a convolution or a fully
 connected layer; normalisation, activations, resizing and biases are not counted. PaddleDetection's
-tables count multiplications and additions apart, and the other layers too: a little over twice as much.
+tables count multiplications and additions separately, and the other layers too: a little over twice as
+much.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ class Use:
 
     Attributes:
         name: the layer's name in the network, for example `backbone.conv1.conv`.
-        weights: how many weights it has, without biases.
-        channels: out channels; with batch-norm folded in, each has one bias.
-        inputs, outputs: values read and written.
+        weights: number of its weights, without biases.
+        channels: number of output channels; with batch-norm folded in, each has one bias.
+        inputs, outputs: number of values read and written.
         macs: multiply-accumulates.
     """
 
@@ -38,14 +39,14 @@ class Use:
 
 @dataclass
 class Record:
-    """What happened: `uses` of layers with weights, and `outputs`, (name, shape) of watched layers."""
+    """The record of a run: `uses` of layers with weights; `outputs`, (name, shape), of watched layers."""
 
     uses: list[Use] = field(default_factory=list)
     outputs: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
 
 def _macs(layer: nn.Layer, output: Tensor) -> int:
-    """Conv2D's weight is (out, in / groups, height, width), Linear's (in, out)."""
+    """Multiply-accumulates of one run; Conv2D's weight is (out, in / groups, h, w), Linear's (in, out)."""
     if isinstance(layer, nn.Linear):
         return output.size * layer.weight.shape[0]
     _, inputs, height, width = layer.weight.shape
@@ -54,10 +55,12 @@ def _macs(layer: nn.Layer, output: Tensor) -> int:
 
 @contextmanager
 def recording(model: nn.Layer, watched: dict[str, nn.Layer]) -> Iterator[Record]:
-    """Note every run of the model's layers; in evaluation mode and without gradients.
+    """Record every run of the model's layers within the block, in evaluation mode and without gradients.
+
+    The modes of the layers are restored afterwards.
 
     Args:
-        watched: name -> layer whose outputs' shapes are noted, where they are single tensors.
+        watched: name -> layer whose outputs' shapes are recorded, where they are single tensors.
     """
     record, hooks = Record(), []
 
@@ -96,7 +99,7 @@ def recording(model: nn.Layer, watched: dict[str, nn.Layer]) -> Iterator[Record]
 
 
 def count_parameters(layer: nn.Layer) -> int:
-    """Weights and biases, each once; the running means and variances of batch-norms are none."""
+    """Number of weights and biases, shared ones counted once; without batch-norms' means and variances."""
     statistics = {
         id(value)
         for norm in layer.sublayers(include_self=True)

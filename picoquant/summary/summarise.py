@@ -19,8 +19,9 @@ class Row:
     """One stage of the backbone, level of the neck or output of the head.
 
     Attributes:
-        name: `stride 8`: input pixels a cell.
-        shape: of its output, without the batch: (channels, height, width), or (points, values) of a head.
+        name: for example `stride 8`, in input pixels per cell.
+        shape: of its output, without the batch dimension: (channels, height, width); of a head (points,
+            values).
         parameters, macs: of a backbone's stage; None where levels share layers.
     """
 
@@ -45,11 +46,11 @@ class Memory:
     """Bytes at one precision, of the network as it is deployed: batch-norms folded into convolutions.
 
     Attributes:
-        weights: convolutions and fully connected layers that run. A bias has 4 bytes an output channel;
-            INT8 adds a scale of 4 bytes an output channel.
-        activations: the outputs of all those layers together.
-        largest_layer: input and output of the layer that has most of both, the least that a device
-            needs which runs layer by layer.
+        weights: of convolutions and fully connected layers that run. The bias has 4 bytes per output channel;
+            INT8 adds a scale of 4 bytes per output channel.
+        activations: the sum of the outputs of all those layers.
+        largest_layer: the largest sum of input and output of one layer, which is the least memory of a device
+            that runs layer by layer.
     """
 
     weights: int
@@ -59,11 +60,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `summarise` found.
+    """The result of `summarise`.
 
     Attributes:
         input_size: height and width, pixels.
-        parameters: weights and biases, frozen or not; running means and variances are none.
+        parameters: number of weights and biases, trained or not; without running means and variances.
         macs: multiply-accumulates of convolutions and fully connected layers, for one image, up to the
             head's raw outputs (decoding the boxes and NMS are not counted).
         parts: backbone, neck, head.
@@ -82,13 +83,13 @@ class Summary:
 
 
 def summarise(model: PicoDet, input_size: tuple[int, int]) -> Summary:
-    """Run the network once on a black image and count.
+    """Count a network's parameters, multiply-accumulates and memory, running it once on a black image.
 
     Args:
-        model: the network; its modes and weights stay as they are.
+        model: the network; its modes and weights are not changed.
         input_size: height and width, pixels, multiples of 32.
 
-    Raises: `UserError` when the size is none that the network takes.
+    Raises: `UserError` when height or width is not a multiple of 32.
     """
     height, width = (int(side) for side in input_size)
     stages = {f"backbone.{name}": layer for name, layer in model.backbone.named_children()}
@@ -119,11 +120,12 @@ def summarise(model: PicoDet, input_size: tuple[int, int]) -> Summary:
 
 
 def _macs_below(record: Record, name: str) -> int:
+    """Multiply-accumulates of all layers within the layer `name`."""
     return sum(use.macs for use in record.uses if f"{use.name}.".startswith(f"{name}."))
 
 
 def _stages(record: Record, parameters: dict[str, int], height: int) -> list[Row]:
-    """Blocks of the backbone in the order they ran; neighbours of one stride are one stage."""
+    """The backbone's stages in the order they ran; consecutive blocks of one stride form one stage."""
     rows: list[Row] = []
     for name, (_, *shape) in record.outputs:
         stride = f"stride {-(-height // shape[1])}"
@@ -137,8 +139,8 @@ def _stages(record: Record, parameters: dict[str, int], height: int) -> list[Row
 
 def _memory(uses: Sequence[Use], precision: str) -> Memory:
     size = _BYTES[precision]
-    per_channel = 4 if precision == "fp32" else 8
-    layers = {use.name: use for use in uses}  # one that runs more than once has its weights once
+    per_channel = 4 if precision == "fp32" else 8  # bytes: bias, and the scale of INT8
+    layers = {use.name: use for use in uses}  # the weights of a layer that runs more than once count once
     return Memory(
         weights=sum(use.weights * size + use.channels * per_channel for use in layers.values()),
         activations=size * sum(use.outputs for use in uses),

@@ -1,1 +1,1 @@
-"""Training the FP32 detector: schedules, EMA, checkpoints, the loop. Importing it imports no paddle."""
+"""Training of the FP32 detector: schedule, EMA, state, training loop. Importing it imports no paddle."""

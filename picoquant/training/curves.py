@@ -1,4 +1,4 @@
-"""A training as a picture: losses, learning rate and accuracy over the steps."""
+"""Plot a training: losses, learning rate and accuracy over the steps."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.csv_log import read_rows
-from picoquant.files import whole_file
+from picoquant.storage.csv_log import read_rows
+from picoquant.storage.files import whole_file
 
 _NOT_LOSSES = ("step", "epoch", "lr", "images_per_second")
 _ACCURACY = ("mAP", "AP50")
 _SIZE = (9.0, 3.0)  # inches: width of the picture, height of a panel
 _DPI = 110
-_WINDOWS = 40  # a loss is averaged over so many parts of the training
+_WINDOWS = 40  # the running mean of a loss spans 1 / 40 of the rows
 
 
 def draw_curves(metrics_csv: Path, evaluations_csv: Path, out_png: Path) -> bool:
-    """Draw what a training wrote; the same rows give the same bytes.
+    """Plot the CSV files of a training; equal rows result in a file of equal bytes.
 
-    Losses are faint as they were written and strong as a running mean.
+    Every loss is drawn twice: faintly as logged, strongly as a running mean.
 
     Args:
         metrics_csv: columns `step`, `epoch`, `lr`, `images_per_second` and losses, the sum in `loss`.
         evaluations_csv: columns `step`, `epoch` and metrics from 0 to 1; may be absent.
-        out_png: the picture.
+        out_png: the PNG file to write.
 
-    Returns: False, and no picture, when `metrics_csv` holds no row.
+    Returns: False, and nothing is written, when `metrics_csv` holds no row.
     Raises: `UserError` when the disk cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -51,7 +51,7 @@ def draw_curves(metrics_csv: Path, evaluations_csv: Path, out_png: Path) -> bool
 
 
 def running_mean(values: Sequence[float], window: int) -> np.ndarray:
-    """Mean of each value and the up to `window - 1` values before it."""
+    """For each value, the mean of it and of up to `window - 1` values before it; float64."""
     total = np.concatenate([[0.0], np.cumsum(np.asarray(values, np.float64))])
     ends = np.arange(1, len(total))
     starts = np.maximum(ends - window, 0)
@@ -59,14 +59,14 @@ def running_mean(values: Sequence[float], window: int) -> np.ndarray:
 
 
 def _line(axis: Any, x: Sequence[float], y: Sequence[float], **style: Any) -> None:
-    """A line; a single value is a dot, which a line would not show."""
+    """Draw a line; a single value is drawn as a dot, since a line would not show it."""
     axis.plot(x, y, marker="o" if len(x) == 1 else None, **style)
 
 
 def _legend(axis: Any) -> None:
-    """Names above the panel, where no curve is."""
-    place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "frameon": False, "borderaxespad": 0.0}
-    axis.legend(ncol=len(axis.get_legend_handles_labels()[1]), **place)
+    """Put the legend above the panel, where it covers no curve."""
+    position = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "frameon": False, "borderaxespad": 0.0}
+    axis.legend(ncol=len(axis.get_legend_handles_labels()[1]), **position)
 
 
 def _draw_losses(axis: Any, rows: Sequence[dict[str, float]]) -> None:

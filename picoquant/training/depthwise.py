@@ -1,10 +1,10 @@
-"""Weight gradients of 5x5 depthwise convolutions, in programs whose convolutions are oneDNN's.
+"""Faster weight gradients of 5x5 depthwise convolutions, in programs that run oneDNN's convolutions.
 
 oneDNN 3.2 has a fast kernel for the weight gradient of a depthwise convolution, but only where the filter is
-at most 3 wide and the padding at the sides at most half of that. Others go through im2col and a product
-for each channel, which takes a quarter of a training step. So the five columns of a filter's gradient are
-found in two parts, three columns from the image with zeros at its left, three from the image with zeros
-at its right; the middle column is in both.
+at most 3 wide and the horizontal padding at most half of that. Others are computed by im2col and one matrix
+product per channel, which takes a quarter of a training step. So the five columns of a filter's gradient are
+computed in two parts: three columns from the image padded with zeros at its left, three from the image padded
+at its right. The middle column is in both parts and dropped from one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from typing import Any
 
 from paddle.base.framework import Operator
 
-_KIND = "depthwise_conv2d_grad"
+_OP_TYPE = "depthwise_conv2d_grad"
 _SIZE, _PART = 5, 3
 _WIDTH = 3  # axis of (N, C, H, W)
 
 
 def split_weight_gradients(block: Any, start: int) -> None:
-    """Rewrite every gradient from operator `start` on that `_can_split`.
+    """Split the weight gradient of every 5x5 depthwise convolution into two oneDNN can compute fast.
 
     Args:
-        block: a `paddle.static` block; operators are added where the gradient is.
+        block: a `paddle.static` block; operators are inserted behind each gradient operator.
+        start: index of the first gradient operator in it.
     """
     for index in reversed(range(start, len(block.ops))):
         if _can_split(block, block.ops[index]):
@@ -31,8 +32,8 @@ def split_weight_gradients(block: Any, start: int) -> None:
 
 
 def _can_split(block: Any, operator: Any) -> bool:
-    """Whether it is the gradient of a 5x5 depthwise convolution with padding 2, of image and filter."""
-    if operator.type != _KIND or not (operator.output("Input@GRAD") and operator.output("Filter@GRAD")):
+    """Whether it computes image and filter gradient of a 5x5 depthwise convolution with padding 2."""
+    if operator.type != _OP_TYPE or not (operator.output("Input@GRAD") and operator.output("Filter@GRAD")):
         return False
     channels, multiple, height, width = block.var(operator.input("Filter")[0]).shape
     return (
@@ -46,14 +47,14 @@ def _can_split(block: Any, operator: Any) -> bool:
 
 
 def _split(block: Any, index: int) -> None:
-    """Leave the image's gradient to operator `index`; add operators for the filter's after it."""
+    """Keep operator `index` for the image's gradient only; add operators for the filter's after it."""
     operator = block.ops[index]
     image, weight, result = (
         block.var(names[0])
         for names in (operator.input("Input"), operator.input("Filter"), operator.output("Filter@GRAD"))
     )
     operator.desc.set_output("Filter@GRAD", [])
-    new = _After(block, index, result)
+    new = _Inserter(block, index, result)
     small = new.columns("filter", weight, 0, _PART)  # only its shape is used
     parts = []
     for side, zeros in (("left", [2, 0]), ("right", [0, 2])):
@@ -65,8 +66,14 @@ def _split(block: Any, index: int) -> None:
     new.operator("concat", {"X": parts}, {"Out": result}, axis=_WIDTH)
 
 
-class _After:
-    """Adds operators and variables to a block, one after another, behind operator `index`."""
+class _Inserter:
+    """Inserts operators into a block, one after another, behind operator `index`; creates their variables.
+
+    Args:
+        block: a `paddle.static` block.
+        index: of the gradient operator, whose `op_role` the new operators get.
+        result: the filter's gradient; new variables have its type and its name as prefix.
+    """
 
     def __init__(self, block: Any, index: int, result: Any) -> None:
         self._block, self._index, self._result = block, index, result
@@ -76,20 +83,26 @@ class _After:
         name = f"{self._result.name}@{name}"
         return self._block.create_var(name=name, shape=shape, dtype=self._result.dtype)
 
-    def operator(self, kind: str, inputs: dict[str, Any], outputs: dict[str, Any], **attributes: Any) -> None:
+    def operator(
+        self, op_type: str, inputs: dict[str, Any], outputs: dict[str, Any], **attributes: Any
+    ) -> None:
         self._index += 1
         attributes["op_role"] = self._role
-        self._block._insert_op(self._index, type=kind, inputs=inputs, outputs=outputs, attrs=attributes)
+        self._block._insert_op(self._index, type=op_type, inputs=inputs, outputs=outputs, attrs=attributes)
 
     def columns(self, name: str, value: Any, first: int, count: int) -> Any:
-        """Columns `first` to `first + count` of a filter."""
+        """Columns `first` to `first + count - 1` of a filter."""
         out = self.variable(name, [*value.shape[:_WIDTH], count])
         where = {"axes": [_WIDTH], "starts": [first], "ends": [first + count], "infer_flags": [1]}
         self.operator("slice", {"Input": value}, {"Out": out}, **where)
         return out
 
     def gradient(self, like: Any, image: Any, weight: Any, out: Any) -> None:
-        """The filter's gradient for another image and filter; paddle makes gradients only as copies."""
+        """Add a copy of gradient operator `like` that computes only the filter's gradient, of `image`.
+
+        It is copied because paddle's own functions add no gradient operators; only the shape of `weight`
+        is used.
+        """
         self._index += 1
         description = self._block.desc._insert_op(self._index)
         description.copy_from(like.desc)

@@ -1,7 +1,7 @@
 """Exponential moving average of a network's parameters and buffers.
 
 Source of the rules: PaddleDetection 2.6, ppdet/optimizer/ema.py (ModelEMA). The average starts from
-zero; `weights` divides the lack out again, except with the exponential decay.
+zero; `weights` corrects the bias this causes by a division, except with the exponential decay.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ _HORIZON = 2000  # updates over which the exponential decay rises, PaddleDetecti
 class Ema:
     """The average of a network's weights.
 
-    The averaged tensors lie one after another in one flat tensor, so that an update is a handful of
-    operations however many layers there are.
+    The averaged tensors are stored one after another in one flat tensor, so that an update takes a handful
+    of operations, whatever the number of layers.
 
     Args:
         model: the network; its tensors are read at every update.
-        settings: which average.
+        settings: type of the average, and which tensors are excluded from it.
     """
 
     def __init__(self, model: nn.Layer, settings: EmaSettings) -> None:
         self._settings = settings
         self._names = model.state_dict()  # a tensor may have several names
-        passed_by = _not_averaged(model, self._names, settings)
+        excluded = _not_averaged(model, self._names, settings)
         tensors = {id(value): value for value in self._names.values()}
-        self._tensors = {key: value for key, value in tensors.items() if key not in passed_by}
+        self._tensors = {key: value for key, value in tensors.items() if key not in excluded}
         self._average = paddle.zeros([sum(value.size for value in self._tensors.values())])
         self._step, self._evaluations, self._decay = 0, 0, 0.0
 
     @paddle.no_grad()
     def update(self) -> None:
-        """Take in the network's present weights."""
+        """Update the average with the network's current weights."""
         self._decay = decay = self._next_decay()
-        now = paddle.concat([value.flatten() for value in self._tensors.values()])
-        self._average = decay * self._average + (1 - decay) * now
+        current = paddle.concat([value.flatten() for value in self._tensors.values()])
+        self._average = decay * self._average + (1 - decay) * current
         self._step += 1
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The weights to evaluate, under every name of the network's state.
+        """The weights to evaluate, by every name in the network's state.
 
-        Each call counts as an evaluation: after `cycle_epoch` of them the average starts anew.
+        Each call counts as an evaluation: after `cycle_epoch` of them the average is reset.
         """
         average = self._average
         if self._step and self._settings.decay_type != "exponential":
-            # The last decay stands for all before it, as in PaddleDetection.
+            # As in PaddleDetection, as if every update had used the last decay.
             average = average / (1 - self._decay**self._step)
         parts = self._split(average.numpy())
         weights = {
@@ -67,7 +67,7 @@ class Ema:
         return weights
 
     def state(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """What `restore` takes: the flat average, and numbers beside it."""
+        """The state for `restore`: the flat average, and JSON-able counters."""
         return self._average.numpy(), {
             "step": self._step,
             "evaluations": self._evaluations,
@@ -75,7 +75,7 @@ class Ema:
         }
 
     def restore(self, average: np.ndarray, numbers: dict[str, Any]) -> None:
-        """Continue from a `state` of the same network."""
+        """Continue from the `state` of an average of the same network."""
         self._average = paddle.to_tensor(average)
         self._step, self._evaluations = numbers["step"], numbers["evaluations"]
         self._decay = numbers["decay"]
@@ -97,7 +97,7 @@ class Ema:
 
 
 def _not_averaged(model: nn.Layer, names: dict[str, Tensor], settings: EmaSettings) -> set[int]:
-    """Identities of the tensors that keep their present value."""
+    """Identities (`id`) of the tensors that are not averaged."""
     found = {
         id(value)
         for name, value in names.items()

@@ -3,9 +3,9 @@
 paddle 2.6 has no way to choose oneDNN's kernels in dygraph. In a static graph the attribute
 `use_mkldnn` of an operator, which its gradient inherits, does. So backbone, neck and the head's
 convolutions are traced by `paddle.jit.to_static`; loss and assignment stay in dygraph. Three more causes
-of slowness go: relu6's gradient kernel, which takes longer than the convolutions; the weight gradients for
-which oneDNN has no fast kernel (`depthwise`); and memory that is given back to the system after every
-operator and has to be cleared by it again.
+of slowness are removed: relu6's gradient kernel, which takes longer than the convolutions; the weight
+gradients for which oneDNN has no fast kernel (`depthwise`); and the return of memory to the system after
+every operator, because the system has to clear it before the next use.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from paddle.static import Program
 from picoquant.training.depthwise import split_weight_gradients
 
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
-_GRADIENTS = tuple(f"{kind}_grad" for kind in _CONVOLUTIONS)
+_GRADIENTS = tuple(f"{op_type}_grad" for op_type in _CONVOLUTIONS)
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 _TOP_PAD = 64 << 20
 _SERIAL = "FLAGS_new_executor_serial_run"
@@ -40,14 +40,13 @@ def fast_convolutions_available() -> bool:
 
 @contextmanager
 def tuned_cpu() -> Iterator[None]:
-    """All cores for an operator, one operator at a time, memory kept for the next.
+    """Within the block operators run one at a time, on all cores, and freed memory stays in the process.
 
-    The processes of a group share the cores out among them.
-
-    The number of threads and the way memory is kept stay as they are after the block.
+    The processes of a group divide the cores among them. Only the order of execution is restored after the
+    block; the number of threads and the settings of memory and waiting threads remain.
     """
     before = paddle.get_flags(_SERIAL)
-    # Operators that run at once would share the cores and compile every kernel once a thread.
+    # Operators that run concurrently would compete for the cores and compile every kernel once per thread.
     paddle.set_flags({_SERIAL: True})
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     core.set_num_threads(max(1, cores // int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))))
@@ -60,7 +59,7 @@ def tuned_cpu() -> Iterator[None]:
 
 
 def _no_spinning() -> None:
-    """Threads that wait give their core to the processes that read images."""
+    """Let waiting OpenMP threads release their core at once, to the processes that read images."""
     if sys.platform != "linux":
         return
     for line in Path("/proc/self/maps").read_text().splitlines():
@@ -70,7 +69,7 @@ def _no_spinning() -> None:
 
 
 def _keep_memory() -> None:
-    """Freed memory stays in the process, where glibc is what frees it."""
+    """Set glibc's malloc to keep freed memory in the process; without glibc, do nothing."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         for key, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD)):
@@ -78,7 +77,7 @@ def _keep_memory() -> None:
 
 
 class FastLayers:
-    """The layers of a detector as static graphs, to be switched on for training and off for the rest.
+    """The layers of a detector as static graphs, switched on for training steps only.
 
     Args:
         model: a `PicoDet`.
@@ -104,7 +103,7 @@ class FastLayers:
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Within the block, inside of an `on` one, layers run one by one again."""
+        """Within the block, which must be inside an `on` block, the layers run in dygraph again."""
         for layer, name, _ in self._parts:
             delattr(layer, name)
         try:
@@ -134,7 +133,7 @@ class _Traced:
 
 
 def _any_size(maps: Any) -> Any:
-    """Specification of inputs whose channels alone are fixed."""
+    """Input specification with the number of channels fixed, and N, H, W not."""
     if isinstance(maps, (list, tuple)):
         return [_any_size(one) for one in maps]
     return paddle.static.InputSpec([None, maps.shape[1], None, None], maps.dtype)
@@ -155,14 +154,14 @@ class _Rewrite(PartialProgramLayerHook):
             if operator.type == "relu6_grad":
                 _cheaper_relu6_grad(operator)
         split_weight_gradients(block, start)
-        _plain_results(block)
+        _convert_results_to_plain_layout(block)
         return program, start
 
 
-def _plain_results(block: Any) -> None:
-    """Bring gradients that leave the program from oneDNN's memory layout into the plain one.
+def _convert_results_to_plain_layout(block: Any) -> None:
+    """Convert the gradients that the program returns from oneDNN's memory layout to the plain one.
 
-    Between operators paddle does so itself; at the end of a program it hands them out as they lie.
+    Between operators paddle converts them itself, but not those that a program returns.
     """
     read = {name for operator in block.ops for name in operator.input_arg_names}
     for operator in list(block.ops):

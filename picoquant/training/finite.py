@@ -1,4 +1,4 @@
-"""Where in a network values stop being finite numbers."""
+"""Find where in a network values become NaN or infinite."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from typing import Any
 import paddle
 from paddle import Tensor, nn
 
+from picoquant.errors import UserError
+
 
 @paddle.no_grad()
 def first_not_finite(model: nn.Layer, images: Tensor) -> str | None:
-    """The first parameter, or else the first layer's result, that is not finite; None: all are.
+    """Describe the first parameter, or else the first layer's result, that is not finite.
 
     Args:
         model: a `PicoDet`, its layers not traced.
-        images: `[N, 3, H, W]`, the batch.
+        images: `[N, 3, H, W]` float32, the batch.
+
+    Returns: a phrase for a message; None if all values are finite.
     """
     for name, value in model.named_parameters():
-        # Statistics of batch-norm are no cause: they have followed the batch already.
+        # Batch-norm statistics are not the cause: this batch has already been averaged into them.
         if not value.stop_gradient and not _finite(value):
             return f"the weights {name}"
     if not _finite(images):
@@ -50,3 +54,7 @@ def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     return [tensor for part in value for tensor in _tensors(part)] if isinstance(value, (list, tuple)) else []
+
+
+class DivergedError(UserError):
+    """The loss is NaN or infinite; the message names step and learning rate."""

@@ -1,4 +1,4 @@
-"""Parts of a network that training leaves as they are."""
+"""Freeze parts of a network during training."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from picoquant.training.settings import TrainSettings
 
 
 def freeze(model: nn.Layer, settings: TrainSettings) -> None:
-    """Take the parameters that `settings` freezes out of the training; call it before an optimiser is made."""
+    """Make the parameters that `settings` freezes untrainable; call it before the optimiser is created."""
     frozen = list(model.backbone.parameters()) if settings.freeze_backbone else []
-    for layer in _still_norms(model, settings):
+    for layer in _frozen_batch_norms(model, settings):
         frozen += layer.parameters()
     for value in frozen:
         value.trainable = False
 
 
 def train_mode(model: nn.Layer, settings: TrainSettings) -> None:
-    """Put the network in training mode, its frozen batch norms in evaluation mode."""
+    """Put the network into training mode, its frozen batch norms into evaluation mode."""
     model.train()
-    for layer in _still_norms(model, settings):
+    for layer in _frozen_batch_norms(model, settings):
         layer.eval()
 
 
-def _still_norms(model: nn.Layer, settings: TrainSettings) -> list[nn.Layer]:
-    """Batch norms whose statistics and parameters stay."""
+def _frozen_batch_norms(model: nn.Layer, settings: TrainSettings) -> list[nn.Layer]:
+    """Batch norms whose statistics and parameters are not updated."""
     if settings.freeze_batch_norm:
         layers = model.sublayers()
     else:

@@ -14,44 +14,42 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from picoquant.checkpoints import Checkpoint, Checkpoints, array_bytes, packed, unpacked
-from picoquant.csv_log import CsvLog
 from picoquant.detector.weights import save_weights
 from picoquant.errors import PicoquantError
-from picoquant.progress import Progress
-from picoquant.training.errors import DivergedError
+from picoquant.storage.checkpoints import Checkpoint, Checkpoints, array_bytes, packed, unpacked
+from picoquant.storage.csv_log import CsvLog
 from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
-from picoquant.training.finite import first_not_finite
+from picoquant.training.finite import DivergedError, first_not_finite
 from picoquant.training.freezing import freeze, train_mode
-from picoquant.training.group import Group, synchronised
-from picoquant.training.linear_rule import by_linear_rule
 from picoquant.training.optimizer import optimizer_step
 from picoquant.training.result import BEST, EVALUATIONS, LAST, METRICS, TrainResult
 from picoquant.training.scalar_log import ScalarLog
-from picoquant.training.schedule import learning_rate
+from picoquant.training.schedule import by_linear_rule, learning_rate
 from picoquant.training.settings import TrainSettings, check_precision
-from picoquant.training.signals import DeferredSignals
 from picoquant.training.state import Position, TrainState, arrays_of, assign
+from picoquant.utils.process_group import Group, synchronised
+from picoquant.utils.progress import Progress
+from picoquant.utils.signals import DeferredSignals
 
 LOG = logging.getLogger("picoquant")
 
 Evaluate = Callable[[nn.Layer, int], Mapping[str, float]]
 
-_GROUPS = {METRICS: "train", EVALUATIONS: "evaluation"}  # in VisualDL
+_GROUPS = {METRICS: "train", EVALUATIONS: "evaluation"}  # tag group in VisualDL
 _INPUTS = ("image", "gt_bbox", "gt_class", "pad_gt_mask")
-_EPOCH_SECONDS = 10.0  # an epoch that ends sooner after a checkpoint writes none
-_SEED_STRIDE = 1_000_003  # a prime, so that two seeds do not meet after a few steps
-_SMOOTHING = 0.9  # of the speed that is shown
+_EPOCH_SECONDS = 10.0  # no checkpoint at the end of an epoch sooner than this after the last one
+_SEED_STRIDE = 1_000_003  # a prime: two seeds do not result in the same random numbers a few steps apart
+_SMOOTHING = 0.9  # weight of earlier steps in the speed that is shown
 
 
 class Reader(Protocol):
-    """What gives the batches; `picoquant.data.reader.TrainReader` does."""
+    """Interface to the batches; implemented by `picoquant.data.readers.reader.TrainReader`."""
 
     batch_size: int
     steps_per_epoch: int
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Mapping[str, np.ndarray]]:
-        """Batches of an epoch from `start_step` on, the same ones every time."""
+        """Batches of an epoch from step `start_step` on; every call with equal arguments yields the same."""
 
 
 def train(
@@ -64,24 +62,26 @@ def train(
 ) -> TrainResult:
     """Train a detector, or continue a training that was interrupted.
 
-    In a group of processes (`paddle.distributed.launch`) each gives its own reader and all end with the
-    same weights; the leading one alone writes, logs and evaluates.
+    In a group of processes (`paddle.distributed.launch`) each process passes its own reader, and all end
+    with the same weights; only the process of rank 0 writes, logs and evaluates.
 
-    Two runs with one seed on one machine give the same weights, interrupted or not. A SIGINT or SIGTERM
-    waits for the end of the step, a checkpoint is written, and the signal goes on to whoever handles it.
+    Two runs with the same seed on the same machine end with the same weights, interrupted or not. A SIGINT
+    or SIGTERM is deferred to the end of an update; then a checkpoint is written and the signal is passed on
+    to its previous handler.
 
     Args:
         model: a `PicoDet`; its weights are where training starts.
-        reader: gives `image`, `gt_bbox`, `gt_class`, `pad_gt_mask`, see `PicoDet.loss`.
+        reader: yields batches with `image`, `gt_bbox`, `gt_class`, `pad_gt_mask`, see `PicoDet.loss`.
         settings: how to train.
-        work_dir: keeps checkpoints, weights and metrics; a training of the same settings found there
-            is continued.
-        evaluate: `(network, epoch from 0) -> metrics` with `mAP`; the network has the averaged weights
-            and is in evaluation mode. None: the last weights count as the best.
-        scalars: folder for VisualDL's log of the metrics; None: none.
+        work_dir: folder for checkpoints, weights and metrics; if it holds checkpoints of a training with
+            the same settings, that training is continued.
+        evaluate: `(network, epoch from 0) -> metrics`, among them `mAP`; the network has the averaged
+            weights and is in evaluation mode. None: the last weights count as the best.
+        scalars: folder for VisualDL's log of the metrics; None: no such log.
 
-    Raises: `ConfigError` when `scalars` needs visualdl and it is missing; `DivergedError` when the loss
-        is not finite; what `reader` and `evaluate` raise; `UserError` when the disk cannot be written.
+    Raises: `ConfigError` for mixed precision on CPU, or when `scalars` is set and visualdl is not installed;
+        `DivergedError` when the loss is not finite; what `reader` and `evaluate` raise; `UserError` when
+        the disk is full or cannot be written.
     """
     if paddle.is_compiled_with_cuda():
         paddle.set_flags({"FLAGS_cudnn_deterministic": True})
@@ -134,7 +134,7 @@ class _Training:
             self._layers = FastLayers(self._model)
         with ExitStack() as stack:
             stack.callback(self._line.close)
-            if self._scalars_folder and self._group.leads:
+            if self._scalars_folder and self._group.is_rank_0:
                 earlier = [
                     (_GROUPS[name], self._work_dir / name, step) for name, step in self._resumed.items()
                 ]
@@ -151,32 +151,32 @@ class _Training:
         return self._result()
 
     def _resume(self) -> Position:
-        found = self._checkpoints.newest() if self._group.leads else None
+        found = self._checkpoints.newest() if self._group.is_rank_0 else None
         if found is not None and self._state.restore(found):
             step = self._state.position.step
             LOG.info("train: continuing after step %d of %d", step, self._total)
         elif found is not None:
             LOG.warning("train: the checkpoints in %s are of another training; starting anew", self._work_dir)
             found = None
-        if self._group.leads:
-            # Before the first step the optimiser holds nothing; its momentum is as large as the weights.
-            now = array_bytes(self._state.checkpoint())
+        if self._group.is_rank_0:
+            # Before the first step the optimiser has no state; its momentum will be as large as the weights.
+            size = array_bytes(self._state.checkpoint())
             weights = sum(value.nbytes for value in arrays_of(self._model).values())
-            self._checkpoints.require_room(now if found else now + weights)
-        self._share_start(found)
+            self._checkpoints.require_room(size if found else size + weights)
+        self._broadcast_start(found)
         return self._state.position
 
-    def _share_start(self, found: Checkpoint | None) -> None:
-        """Every process starts with the leading one's weights, optimiser and position.
+    def _broadcast_start(self, found: Checkpoint | None) -> None:
+        """Let every process start with the weights, optimiser and position of rank 0.
 
-        A restored optimiser has its state only after a step, so it is the checkpoint that is shared.
+        The checkpoint is broadcast, not the optimiser: a restored optimiser has its state only after a step.
         """
         if self._group.world == 1:
             return
-        self._group.meet()
-        start = packed(found or self._state.checkpoint()) if self._group.leads else None
-        content = self._group.share(start)
-        if not self._group.leads and not self._state.restore(unpacked(content)):
+        self._group.barrier()
+        start = packed(found or self._state.checkpoint()) if self._group.is_rank_0 else None
+        content = self._group.broadcast(start)
+        if not self._group.is_rank_0 and not self._state.restore(unpacked(content)):
             raise PicoquantError("the processes were started with different settings or data sets")
 
     def _evaluation_due(self) -> bool:
@@ -194,8 +194,8 @@ class _Training:
             began = time.monotonic()
             for index, batch in enumerate(self._reader.epoch(epoch, start), start):
                 updates = self._updates_after(index)
-                if index == start:  # after an evaluation, and with data read
-                    self._group.meet()
+                if index == start:  # rank 0 may still be evaluating; data is read before waiting
+                    self._group.barrier()
                 with self._layers.on() if self._layers else nullcontext():
                     values, rate, stop = self._step(batch, epoch, updates, signals.stop)
                 position.step += 1
@@ -215,7 +215,7 @@ class _Training:
     def _step(
         self, batch: Mapping[str, np.ndarray], epoch: int, updates: bool, stop: bool
     ) -> tuple[dict[str, float], float, bool]:
-        """Losses, learning rate, and whether any process is asked to stop."""
+        """Process one batch; the losses, the learning rate, and whether any process was asked to stop."""
         settings, step = self._settings, self._state.position.step
         rate = learning_rate(settings.learning_rate, step, self._per_epoch)
         paddle.seed((settings.seed * _SEED_STRIDE + step) % 2**31)
@@ -223,14 +223,14 @@ class _Training:
         *means, stopping = self._group.mean([float(value.item()) for value in losses.values()] + [stop])
         values = dict(zip(losses, means))
         if not all(math.isfinite(value) for value in values.values()):
-            said = ", ".join(f"{name} {value:g}" for name, value in values.items())
-            raise self._diverged(said, rate, self._first_not_finite(batch))
+            losses_text = ", ".join(f"{name} {value:g}" for name, value in values.items())
+            raise self._diverged(losses_text, rate, self._first_not_finite(batch))
         precision = self._state.precision
         precision.backward(losses["loss"] / settings.accumulate_steps)
         if updates:
             self._group.average_gradients(self._state.trained)
             optimizer_step(self._state.optimizer, rate, precision)
-            if self._state.ema and self._group.leads:
+            if self._state.ema and self._group.is_rank_0:
                 self._state.ema.update()
         return values, rate, stopping > 0
 
@@ -239,7 +239,7 @@ class _Training:
         try:
             with self._state.precision.forward():
                 return self._model.loss(*inputs, epoch)
-        except ValueError as error:  # paddle's binary cross-entropy refuses scores that are no numbers
+        except ValueError as error:  # paddle's binary cross-entropy raises it for NaN
             found = self._first_not_finite(batch)
             if found is None:
                 raise
@@ -266,7 +266,7 @@ class _Training:
         return bool(every and step % every == 0) or passed >= 60 * self._settings.checkpoint_minutes
 
     def _save(self) -> None:
-        if self._group.leads:
+        if self._group.is_rank_0:
             self._checkpoints.save(self._state.position.step, self._state.checkpoint())
         self._saved = time.monotonic()
 
@@ -278,7 +278,7 @@ class _Training:
         self._images, self._seconds = self._images + images, self._seconds + seconds
         now = images / seconds
         self._speed = _SMOOTHING * self._speed + (1 - _SMOOTHING) * now if self._speed else now
-        if not self._group.leads:
+        if not self._group.is_rank_0:
             return
         shown = {"epoch": epoch + 1, "lr": rate, **values, "images/s": self._speed}
         self._line.update(step, **shown)
@@ -295,16 +295,16 @@ class _Training:
             self._scalars.write(_GROUPS[name], row)
 
     def _snapshot(self) -> None:
-        """Write the last weights, evaluate them, keep them if they are the best."""
+        """Write the current weights and evaluate them; write them again as the best if they are."""
         position, ema = self._state.position, self._state.ema
-        if not self._group.leads:
+        if not self._group.is_rank_0:
             position.evaluated = position.step
             return
         done = position.step // self._per_epoch
         weights = ema.weights() if ema else arrays_of(self._model)
         save_weights(weights, self._work_dir / LAST)
         if self._evaluate:
-            with _lent_weights(self._model, weights):
+            with _temporary_weights(self._model, weights):
                 metrics = {
                     name: float(value) for name, value in self._evaluate(self._model, done - 1).items()
                 }
@@ -339,7 +339,7 @@ class _Training:
 
 
 @contextmanager
-def _lent_weights(model: nn.Layer, weights: Mapping[str, np.ndarray]) -> Iterator[None]:
+def _temporary_weights(model: nn.Layer, weights: Mapping[str, np.ndarray]) -> Iterator[None]:
     """Within the block the network has these weights and is in evaluation mode."""
     own = arrays_of(model)
     assign(model, weights)

@@ -1,4 +1,4 @@
-"""The optimiser, and its state by the names of the network's parameters."""
+"""Create the optimiser; save and restore its state by the names of the network's parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from picoquant.training.settings import OptimizerSettings
 def make_optimizer(model: nn.Layer, settings: OptimizerSettings, base_lr: float) -> Optimizer:
     """The optimiser of a network's trainable parameters; its rate is set before every step.
 
-    A parameter's own regulariser and learning-rate factor (`ParamAttr`) win over the settings.
+    A parameter's own regulariser and learning-rate factor (`ParamAttr`) override the settings.
     """
     clip = None
     if settings.clip_grad_by_norm is not None:
@@ -35,9 +35,9 @@ def make_optimizer(model: nn.Layer, settings: OptimizerSettings, base_lr: float)
 
 
 def optimizer_step(optimizer: Optimizer, rate: float, precision: Precision) -> None:
-    """One update at learning rate `rate`; the gradients are cleared."""
+    """Update the parameters at learning rate `rate`, then clear the gradients."""
     optimizer.set_lr(rate)
-    with unique_name.guard():  # accumulators made here have the same names in every process
+    with unique_name.guard():  # accumulators created here have the same names in every process
         precision.step(optimizer)
     optimizer.clear_grad()
 
@@ -45,7 +45,7 @@ def optimizer_step(optimizer: Optimizer, rate: float, precision: Precision) -> N
 def optimizer_state(optimizer: Optimizer, model: nn.Layer) -> dict[str, np.ndarray]:
     """Accumulators as `<parameter's name in the network>/<accumulator>`.
 
-    paddle's own names count all parameters that the process ever made, these do not.
+    paddle's own names depend on how many parameters the process has created before; these do not.
     """
     owners = {value.name: name for name, value in model.named_parameters()}
     state = {}
@@ -57,7 +57,7 @@ def optimizer_state(optimizer: Optimizer, model: nn.Layer) -> dict[str, np.ndarr
 
 
 def restore_optimizer(optimizer: Optimizer, model: nn.Layer, state: dict[str, np.ndarray]) -> None:
-    """Give a new optimiser the accumulators that `optimizer_state` took."""
+    """Set the accumulators of a new optimiser from the result of `optimizer_state`."""
     names = {name: value.name for name, value in model.named_parameters()}
     renamed = {}
     for key, value in state.items():
@@ -67,7 +67,7 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Layer, state: dict[str, np
 
 
 def _owner(key: str, owners: dict[str, str]) -> str:
-    """Which parameter an accumulator belongs to: the longest name that starts the accumulator's."""
+    """The parameter of an accumulator: the longest parameter name that the accumulator's name starts with."""
     name = key
     while name not in owners:
         name, underscore, _ = name.rpartition("_")

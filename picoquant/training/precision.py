@@ -1,4 +1,4 @@
-"""Automatic mixed precision (float16 where paddle holds it safe, level O1) on a GPU."""
+"""Automatic mixed precision (level O1: float16 for operators that paddle lists as safe) on a GPU."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Precision:
         self._scaler = paddle.amp.GradScaler(init_loss_scaling=1024) if amp else None
 
     def forward(self) -> AbstractContextManager[Any]:
-        """The block in which the loss is computed."""
+        """Context manager for the computation of the loss."""
         return paddle.amp.auto_cast(enable=self._amp, level="O1")
 
     def backward(self, loss: Tensor) -> None:
-        """Add the loss's gradients to those that are there."""
+        """Add the gradients of `loss` to the parameters' gradients; in mixed precision they are scaled."""
         (self._scaler.scale(loss) if self._scaler else loss).backward()
 
     def step(self, optimizer: Optimizer) -> None:
-        """Update the parameters; with mixed precision not where a gradient overflowed."""
+        """Update the parameters; in mixed precision the update is skipped when a gradient overflowed."""
         if self._scaler is None:
             optimizer.step()
             return
@@ -39,13 +39,13 @@ class Precision:
         self._scaler.update()
 
     def state(self) -> dict[str, Any]:
-        """What `restore` takes, JSON-able; empty in float32."""
+        """The state of the loss scaling for `restore`, JSON-able; empty in float32."""
         if self._scaler is None:
             return {}
         return {name: np.asarray(value).tolist() for name, value in self._scaler.state_dict().items()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a `state`."""
+        """Continue from the result of `state`."""
         if self._scaler is not None and state:
             scale = np.asarray(state["scale"], "float32").reshape([-1])
             self._scaler.load_state_dict({**state, "scale": scale})

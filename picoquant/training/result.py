@@ -1,4 +1,4 @@
-"""What a training leaves behind."""
+"""The result of a training, and its files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ CURVES = "curves.png"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training leaves behind.
+    """The result of a training.
 
     Attributes:
         work_dir: where its files are.
-        best_weights: weights with the best mAP; the last ones where nothing was evaluated. EMA weights
-            where an average is kept.
-        last_weights: weights at the end.
+        best_weights: file of the weights with the best mAP; of the last ones where nothing was evaluated.
+            With an average (`ema`) they are the averaged weights.
+        last_weights: file of the weights at the end.
         metrics: of the best evaluation; empty where nothing was evaluated.
-        best_epoch: epochs done when the best weights were taken.
-        epochs, steps: how many were done, those of interrupted runs included.
-        images_per_second: of this run; 0 when no step was left to do.
-        scalars: folder of VisualDL's log; None where none was asked for.
+        best_epoch: number of completed epochs at the best evaluation.
+        epochs, steps: number of each, those of interrupted runs included.
+        images_per_second: of this run; 0 when no step remained to be done.
+        scalars: folder of VisualDL's log; None if it was not requested.
     """
 
     work_dir: Path
@@ -41,9 +41,9 @@ class TrainResult:
     scalars: Path | None = None
 
     def write(self, out: Path) -> dict[str, Any]:
-        """Copy weights and metrics' files into folder `out`, and draw the curves there.
+        """Copy the files of weights and metrics into folder `out`, and plot the curves there.
 
-        VisualDL's log is copied too, unless it is kept outside of `work_dir`.
+        VisualDL's log is copied too, unless it is outside of `work_dir`.
 
         Returns: the numbers, JSON-able.
         """

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from picoquant.csv_log import read_rows
 from picoquant.errors import ConfigError
-from picoquant.files import disk_errors
+from picoquant.storage.csv_log import read_rows
+from picoquant.storage.files import disk_errors
 
 FILE = "vdlrecords.picoquant.log"  # VisualDL finds files by "vdlrecords" in their names
 FOLDER = "vdl"  # in the folder of a training
@@ -17,14 +17,14 @@ _FLUSH_SECONDS = 10  # how far the viewer may lag behind
 
 
 class ScalarLog:
-    """A VisualDL log that grows with the CSV files, one curve however often a training is interrupted.
+    """A VisualDL log of the rows of CSV files; an interrupted and resumed training stays one curve.
 
-    The log is written anew at the start from the rows that the CSV files keep: VisualDL cannot take
-    back the steps that a kill undid. Column `loss` of group `train` becomes the tag `train/loss`.
+    At the start the log is rewritten from the rows kept in the CSV files, because VisualDL cannot remove
+    the steps that a kill undid. Column `loss` of group `train` becomes the tag `train/loss`.
 
     Args:
-        folder: gets the log; other files there are left alone.
-        earlier: `(group, CSV file, step)`: rows up to the step are taken over.
+        folder: where the log is written; other files there are not touched.
+        earlier: `(group, CSV file, step)`: rows up to the step are copied into the log.
 
     Raises: `ConfigError` when visualdl is not installed; `UserError` when the disk cannot be written.
     """
@@ -42,7 +42,7 @@ class ScalarLog:
                 self.write(group, row)
 
     def write(self, group: str, row: Mapping[str, float]) -> None:
-        """Add the values of a row, all but its `step` and `epoch`."""
+        """Add the values of a row at its `step`; `step` and `epoch` themselves are not logged."""
         for name, value in row.items():
             if name not in ("step", "epoch"):
                 self._writer.add_scalar(f"{group}/{name}", float(value), int(row["step"]))
@@ -60,7 +60,10 @@ class ScalarLog:
 
 
 def require_visualdl() -> None:
-    """Raises: `ConfigError` when the package is missing."""
+    """Require that the package visualdl is installed.
+
+    Raises: `ConfigError` when it is not.
+    """
     if importlib.util.find_spec("visualdl") is None:
         raise ConfigError(
             "use_vdl: true needs the package visualdl: pip install 'picoquant[visualdl]', or set "

@@ -1,19 +1,34 @@
-"""The learning rate of every step, equal to PaddleDetection's.
+"""The learning rate of every step, equal to PaddleDetection's, and the linear rule for other batch sizes.
 
-Source: PaddleDetection 2.6, ppdet/optimizer/optimizer.py, which lists every step's rate; here it is
-worked out for one step.
+Sources: PaddleDetection 2.6, ppdet/optimizer/optimizer.py, which lists every step's rate; here the rate of a
+single step is computed. Linear rule: Goyal et al., Accurate, Large Minibatch SGD,
+https://arxiv.org/abs/1706.02677. PaddleDetection publishes the rates of PicoDet for 4 GPUs with
+`TrainReader.batch_size` images each.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from bisect import bisect_right
+from dataclasses import replace
 
-from picoquant.training.settings import CosineDecay, ExpWarmup, LearningRate, PiecewiseDecay, Warmup
+from picoquant.training.settings import (
+    CosineDecay,
+    ExpWarmup,
+    LearningRate,
+    PiecewiseDecay,
+    TrainSettings,
+    Warmup,
+)
+
+LOG = logging.getLogger("picoquant")
+
+PUBLISHED_GPUS = 4
 
 
 def learning_rate(settings: LearningRate, step: int, steps_per_epoch: int) -> float:
-    """The rate with which step `step` (from 0) is done."""
+    """The learning rate of step `step`, counted from 0."""
     warmup, decay, base = settings.warmup, settings.decay, settings.base_lr
     warm_steps = warmup_steps(warmup, steps_per_epoch) if warmup else 0
     if warmup and step < warm_steps:
@@ -24,7 +39,7 @@ def learning_rate(settings: LearningRate, step: int, steps_per_epoch: int) -> fl
 
 
 def warmup_steps(warmup: Warmup, steps_per_epoch: int) -> int:
-    """How many steps a warm-up lasts, at least 1."""
+    """Length of a warm-up in steps, at least 1."""
     steps = warmup.steps if warmup.epochs is None else warmup.epochs * steps_per_epoch
     return max(steps, 1)
 
@@ -50,3 +65,56 @@ def _cosine(decay: CosineDecay, base: float, step: int, steps_per_epoch: int, wa
         return least
     part = (step - warm_steps) / (falling - warm_steps)
     return least + (base - least) * 0.5 * (math.cos(part * math.pi) + 1)
+
+
+def by_linear_rule(settings: TrainSettings, batch_size: int, devices: int) -> TrainSettings:
+    """The settings with their learning rates scaled for these devices; the rate is logged.
+
+    Args:
+        settings: `reference_batch` is the number of images per update that its rates are meant for; with
+            None the rates are not changed.
+        batch_size: images per step on one device.
+        devices: number of devices.
+    """
+    images = batch_size * devices * settings.accumulate_steps
+    base, reference = settings.learning_rate.base_lr, settings.reference_batch
+    what = f"{images} images an update ({devices} x {batch_size}" + (
+        f", {settings.accumulate_steps} steps)" if settings.accumulate_steps > 1 else ")"
+    )
+    if reference is None:
+        LOG.info("train: base_lr %g as it is, %s", base, what)
+        return settings
+    used = base * images / reference
+    LOG.info("train: base_lr %g = %g x %d / %d, %s", used, base, images, reference, what)
+    decay = settings.learning_rate.decay
+    values = getattr(decay, "values", None)
+    scaled = settings.learning_rate.schedulers
+    if values is not None:
+        other = replace(decay, values=tuple(value * images / reference for value in values))
+        scaled = tuple(other if scheduler is decay else scheduler for scheduler in scaled)
+    return replace(settings, learning_rate=replace(settings.learning_rate, base_lr=used, schedulers=scaled))
+
+
+def hint_at_reference(images: int, base_lr: float, published: tuple[float, int] | None) -> None:
+    """Log a warning when a published rate is used with at most half of the images it is meant for.
+
+    Args:
+        images: number of images per update.
+        base_lr: the configuration's learning rate.
+        published: rate and `TrainReader.batch_size` of the published configuration; None if there is none.
+    """
+    if published is None or base_lr != published[0]:
+        return
+    reference = PUBLISHED_GPUS * published[1]
+    if 2 * images <= reference:
+        LOG.warning(
+            "train: base_lr %g is published for %d GPUs x %d = %d images, an update here has %d; "
+            "--set Train.reference_batch=%d scales it to %g",
+            base_lr,
+            PUBLISHED_GPUS,
+            published[1],
+            reference,
+            images,
+            reference,
+            base_lr * images / reference,
+        )

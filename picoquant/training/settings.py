@@ -1,7 +1,7 @@
 """Settings of training, with PaddleDetection's names and defaults.
 
-Source of names and defaults: PaddleDetection 2.6, ppdet/optimizer/optimizer.py and ema.py. A
-configuration key stands in brackets in every message.
+Source of names and defaults: PaddleDetection 2.6, ppdet/optimizer/optimizer.py and ema.py. Every
+message starts with the configuration key.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ OPTIMIZERS = ("Momentum", "SGD")
 EMA_DECAY_TYPES = ("threshold", "normal", "exponential")
 
 
-def _require(condition: bool, key: str, value: object, wanted: str) -> None:
+def _require(condition: bool, key: str, value: object, expected: str) -> None:
     if not condition:
-        raise ConfigError(f"{key}: {value!r} is not {wanted}")
+        raise ConfigError(f"{key}: {value!r} is not {expected}")
 
 
 def _number(value: object) -> bool:
@@ -40,8 +40,8 @@ class CosineDecay:
     Attributes:
         max_epochs: epochs until the minimum is reached, the plateau included.
         use_warmup: whether a warm-up in the same list is used.
-        min_lr_ratio: the minimum as a part of the base learning rate.
-        last_plateau_epochs: epochs at the end that stay at the minimum.
+        min_lr_ratio: the minimum as a fraction of the base learning rate.
+        last_plateau_epochs: number of epochs at the end with the minimum.
     """
 
     max_epochs: int = 1000
@@ -59,7 +59,7 @@ class CosineDecay:
 
 @dataclass(frozen=True)
 class PiecewiseDecay:
-    """Steps down at given epochs.
+    """The learning rate changes in steps, at the milestones.
 
     Attributes:
         gamma: factor of the base learning rate after each milestone; one number g means g, g/10, g/100 …
@@ -79,14 +79,14 @@ class PiecewiseDecay:
         _require(list(milestones) == sorted(milestones), key, milestones, "in rising order")
         if self.values is not None:
             fits = len(self.values) == len(milestones) + 1 and all(_at_least(v, 0) for v in self.values)
-            wanted = f"{len(milestones) + 1} learning rates, one more than there are milestones"
-            _require(fits, "PiecewiseDecay.values", self.values, wanted)
+            expected = f"{len(milestones) + 1} learning rates, one more than there are milestones"
+            _require(fits, "PiecewiseDecay.values", self.values, expected)
         fits = len(self.factors) == len(milestones) and all(_at_least(g, 0) for g in self.factors)
         _require(fits, "PiecewiseDecay.gamma", self.gamma, f"{len(milestones)} factors, one a milestone")
 
     @property
     def factors(self) -> tuple[float, ...]:
-        """The factor after each milestone."""
+        """The factor of the base learning rate after each milestone."""
         if isinstance(self.gamma, (int, float)):
             return tuple(self.gamma / 10**i for i in range(len(self.milestones)))
         return tuple(self.gamma)
@@ -94,10 +94,10 @@ class PiecewiseDecay:
 
 @dataclass(frozen=True)
 class LinearWarmup:
-    """Rises in a line from `start_factor` of the base learning rate to all of it.
+    """Linear increase from `start_factor` of the base learning rate to all of it.
 
     Attributes:
-        steps: how long; `epochs`, where given, wins.
+        steps: length of the warm-up; replaced by `epochs` where that is set.
     """
 
     steps: int = 500
@@ -112,10 +112,10 @@ class LinearWarmup:
 
 @dataclass(frozen=True)
 class ExpWarmup:
-    """Rises from 0 to the base learning rate as a power of the step.
+    """Increase from 0 to the base learning rate as a power of the step.
 
     Attributes:
-        steps: how long; `epochs`, where given, wins.
+        steps: length of the warm-up; replaced by `epochs` where that is set.
     """
 
     steps: int = 1000
@@ -147,7 +147,7 @@ class LearningRate:
     """`LearningRate`: the base rate and how it changes.
 
     Attributes:
-        base_lr: for the batch size that is trained with; scaling it is the caller's.
+        base_lr: for the batch size of the training; `schedule.by_linear_rule` scales it.
         schedulers: one decay, and one warm-up or none, in any order.
     """
 
@@ -159,15 +159,15 @@ class LearningRate:
         decays, warmups = self._of(CosineDecay, PiecewiseDecay), self._of(LinearWarmup, ExpWarmup)
         names = [type(scheduler).__name__ for scheduler in self.schedulers]
         known = len(decays) + len(warmups) == len(names)
-        wanted = "one decay (CosineDecay, PiecewiseDecay) and at most one warm-up (LinearWarmup, ExpWarmup)"
-        _require(known and len(decays) == 1 and len(warmups) < 2, "LearningRate.schedulers", names, wanted)
+        expected = "one decay (CosineDecay, PiecewiseDecay) and at most one warm-up (LinearWarmup, ExpWarmup)"
+        _require(known and len(decays) == 1 and len(warmups) < 2, "LearningRate.schedulers", names, expected)
 
     def _of(self, *kinds: type) -> list:
         return [scheduler for scheduler in self.schedulers if isinstance(scheduler, kinds)]
 
     @property
     def decay(self) -> Decay:
-        """The decay."""
+        """The one decay of `schedulers`."""
         return self._of(CosineDecay, PiecewiseDecay)[0]
 
     @property
@@ -185,7 +185,7 @@ class OptimizerSettings:
         type: `Momentum` or `SGD`.
         momentum: of `Momentum`.
         use_nesterov: of `Momentum`.
-        weight_decay: factor of the L2 regulariser, for parameters without one of their own.
+        weight_decay: factor of the L2 regulariser, for parameters without their own.
         clip_grad_by_norm: greatest norm of all gradients together; None: no limit.
         clip_grad_by_value: greatest absolute value of a gradient's elements; None: no limit.
     """
@@ -222,9 +222,9 @@ class EmaSettings:
     Attributes:
         decay: `ema_decay`.
         decay_type: `ema_decay_type`: threshold, normal or exponential.
-        cycle_epoch: start anew after so many evaluations; -1: never.
+        cycle_epoch: reset the average after this many evaluations; -1: never.
         black_list: parameters whose name contains one of these are not averaged.
-        filter_no_grad: parameters that are not trained are not averaged either.
+        filter_no_grad: do not average parameters that are not trained.
     """
 
     decay: float = 0.9998
@@ -252,21 +252,21 @@ class TrainSettings:
         learning_rate: `LearningRate`.
         optimizer: `OptimizerBuilder`.
         ema: None with `use_ema: false`.
-        seed: of everything random in the network.
-        snapshot_epoch: evaluate, and write the last weights, every so many epochs and at the end.
-        log_iter: write a row of metrics every so many steps.
-        keep_checkpoints: how many are kept.
-        checkpoint_minutes: write one at least this often, beside one an epoch.
-        checkpoint_steps: write one every so many steps too; 0: do not.
-        reference_batch: `Train.reference_batch`: images of an update that the learning rate is meant for;
-            it is scaled in proportion to those of this training. None: it stays.
-        accumulate_steps: `Train.accumulate_steps`: batches whose gradients make one update.
-        freeze_backbone: `Train.freeze_backbone`: the backbone stays as it is, its batch norm too.
-        freeze_batch_norm: `Train.freeze_batch_norm`: batch norm uses its stored statistics and stays as
-            it is.
+        seed: of all random numbers in the network.
+        snapshot_epoch: evaluate, and write the last weights, every this many epochs and at the end.
+        log_iter: write a row of metrics every this many steps.
+        keep_checkpoints: number of checkpoints kept.
+        checkpoint_minutes: write a checkpoint at least this often, beside one per epoch.
+        checkpoint_steps: write a checkpoint also every this many steps; 0: do not.
+        reference_batch: `Train.reference_batch`: number of images per update that the learning rate is meant
+            for; it is scaled in proportion to the number in this training. None: it is not scaled.
+        accumulate_steps: `Train.accumulate_steps`: number of batches whose gradients make one update.
+        freeze_backbone: `Train.freeze_backbone`: do not train the backbone, nor update its batch norm.
+        freeze_batch_norm: `Train.freeze_batch_norm`: batch norm uses its stored statistics and is not
+            trained.
         amp: `Train.amp`: automatic mixed precision, on a GPU only.
         sync_bn: `norm_type: sync_bn`: batch norm over the images of all GPUs; on CPU paddle has none.
-        fast_convolutions: compute convolutions by oneDNN on CPU, where it is there.
+        fast_convolutions: compute convolutions by oneDNN on CPU, where it is available.
     """
 
     epochs: int
@@ -310,13 +310,13 @@ class TrainSettings:
 
 
 def check_precision(amp: bool, device: str) -> None:
-    """Refuse mixed precision on a CPU, where paddle has no float16 kernels.
+    """Reject mixed precision on a CPU, where paddle has no float16 kernels.
 
     Args:
         amp: `Train.amp`.
         device: `cpu`, `gpu` or `gpu:0`.
 
-    Raises: `ConfigError`.
+    Raises: `ConfigError` for mixed precision on another device than a GPU.
     """
     if amp and not device.startswith("gpu"):
         raise ConfigError(

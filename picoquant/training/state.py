@@ -1,4 +1,4 @@
-"""All that a training changes, as one thing that is saved and restored."""
+"""The complete state of a training, saved and restored as one checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from picoquant.checkpoints import Checkpoint
+from picoquant.storage.checkpoints import Checkpoint
 from picoquant.training.ema import Ema
 from picoquant.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
 from picoquant.training.precision import Precision
@@ -21,12 +21,12 @@ from picoquant.training.settings import TrainSettings
 
 @dataclass
 class Position:
-    """How far training is.
+    """The progress of a training.
 
     Attributes:
-        step: batches done.
+        step: number of batches done.
         evaluated: `step` of the last evaluation; 0 before the first.
-        best_epoch: epochs done at the best evaluation.
+        best_epoch: number of completed epochs at the best evaluation; 0 before the first.
         best: metrics of the best evaluation; empty before the first.
     """
 
@@ -56,7 +56,7 @@ class TrainState:
         self._identity = hashlib.sha256(trained.encode()).hexdigest()
 
     def checkpoint(self) -> Checkpoint:
-        """Everything, as `restore` takes it."""
+        """The complete state, for `restore`."""
         arrays = {
             "model": arrays_of(self.model),
             "optimizer": optimizer_state(self.optimizer, self.model),
@@ -69,7 +69,11 @@ class TrainState:
         return Checkpoint(arrays, progress)
 
     def restore(self, checkpoint: Checkpoint) -> bool:
-        """Continue from a checkpoint; False, and nothing happens, when it is of another training."""
+        """Continue from a checkpoint.
+
+        Returns: False, and nothing is changed, when the checkpoint is of another training: of other
+            settings, shapes of parameters or number of steps per epoch.
+        """
         if checkpoint.progress["identity"] != self._identity:
             return False
         assign(self.model, checkpoint.arrays["model"])
@@ -87,6 +91,6 @@ def arrays_of(model: nn.Layer) -> dict[str, np.ndarray]:
 
 
 def assign(model: nn.Layer, arrays: Mapping[str, np.ndarray]) -> None:
-    """Give all parameters and buffers their values."""
+    """Set all parameters and buffers from arrays by name."""
     for name, value in model.state_dict().items():
         value.set_value(paddle.to_tensor(arrays[name]))

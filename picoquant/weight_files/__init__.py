@@ -1,1 +1,1 @@
-"""Files of weights, read and written without running anything in them. Knows no network; imports no paddle."""
+"""Read and write files of weights without running code in them; independent of networks and of paddle."""

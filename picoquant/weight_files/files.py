@@ -1,6 +1,6 @@
 """Weights by name in a file: `.pdparams` (a pickle, as paddle saves it), `.safetensors` or `.npz`.
 
-Which of the three a file is, its first bytes tell; its name decides only when writing.
+When reading, the format is detected from a file's first bytes; when writing, its suffix selects it.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from typing import Any, Callable, Union
 import numpy as np
 
 from picoquant.errors import UserError, WeightsError
-from picoquant.files import whole_file
+from picoquant.storage.files import whole_file
 from picoquant.weight_files.pickles import RefusedError, restricted_load
 
 State = dict[str, np.ndarray]
 
-MAX_BYTES = 1 << 29  # the largest PicoDet has 25 MB of weights; a file beyond this is none of them
+MAX_BYTES = 1 << 29  # the largest PicoDet has 25 MB of weights
 _MOST_ENTRIES = 100_000
 _LONGEST_NAME = 300
 _LONGEST_HEADER = 10 << 20
 _NAME_TABLE = "StructuredToParameterName@@"  # paddle's own table beside the parameters
-_WRAPPERS = ("model", "state_dict")  # keys under which checkpoints of other tools keep the parameters
+_WRAPPERS = ("model", "state_dict")  # keys of the parameters in checkpoints of other tools
 
 
 def read_weights(path: Union[str, Path]) -> State:
-    """The arrays of a file of weights by name, as float32, nothing else of it.
+    """Read the arrays of a file of weights, by name, as float32; all else in it is ignored.
 
-    Raises: `WeightsError` when it is missing, damaged, no weights, or wants to run code.
+    Raises: `WeightsError` when it is missing, damaged, holds no weights, or is a pickle that would run code.
     """
     content = _content(path, _bytes(path))
-    for _ in range(4):
+    for _ in range(4):  # levels of wrappers
         if not isinstance(content, Mapping):
             break
         inner = [content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
@@ -45,7 +45,7 @@ def read_weights(path: Union[str, Path]) -> State:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path}: holds a {type(content).__name__}, no weights by name")
     state: State = {}
-    converted: dict[int, np.ndarray] = {}  # one array under a thousand names stays one
+    converted: dict[int, np.ndarray] = {}  # by id: an array under many names is converted once
     for name, value in content.items():
         if name == _NAME_TABLE:
             continue
@@ -60,10 +60,23 @@ def read_weights(path: Union[str, Path]) -> State:
     return state
 
 
-def write_weights(state: Mapping[str, Any], path: Union[str, Path]) -> None:
-    """Write arrays by name, whole or not at all; the suffix of `path` says in which form.
+def read_arrays(path: Union[str, Path]) -> State:
+    """Read the arrays of an `.npz` file with their own types, as safely as weights.
 
-    Raises: `UserError` for another suffix than `.pdparams`, `.safetensors` and `.npz`.
+    Raises: `WeightsError` when it is missing, damaged or not an `.npz` file.
+    """
+    data = _bytes(path)
+    form, read = _format(data)
+    if read is not _read_npz:
+        raise WeightsError(f"{path}: no .npz file, or a damaged one (it looks like {form})")
+    return _content(path, data)
+
+
+def write_weights(state: Mapping[str, Any], path: Union[str, Path]) -> None:
+    """Write arrays by name to a file, atomically; the suffix of `path` selects the format.
+
+    Raises: `UserError` for another suffix than `.pdparams`, `.safetensors` and `.npz`, or when the disk
+        cannot be written.
     """
     path = Path(path)
     writers = {".pdparams": _write_pickle, ".safetensors": _write_safetensors, ".npz": _write_npz}
@@ -85,7 +98,7 @@ def _write_safetensors(arrays: State, stream: Any) -> None:
 
 
 def _write_npz(arrays: State, stream: Any) -> None:
-    # np.savez takes names as keyword arguments, so an array called "file" would not do.
+    # np.savez takes names as keyword arguments, so an array named "file" would be an error.
     with zipfile.ZipFile(stream, "w") as archive:
         for name, value in arrays.items():
             content = io.BytesIO()
@@ -107,14 +120,15 @@ def _bytes(path: Union[str, Path]) -> bytes:
 
 
 def _content(path: Union[str, Path], data: bytes) -> Any:
-    form, read = _form(data)
+    """The content of a file in the format detected; `path` is for messages."""
+    form, read = _format(data)
     try:
         return read(data)
     except WeightsError:
         raise
     except RefusedError as error:
         raise WeightsError(f"{path}: refused: it is not only weights, it asks {error}") from error
-    except Exception as error:  # damaged bytes raise anything
+    except Exception as error:  # damaged bytes can raise any exception
         raise WeightsError(f"{path}: no {form} file, or a damaged one ({_first_line(error)})") from error
 
 
@@ -122,11 +136,11 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _form(data: bytes) -> tuple[str, Callable[[bytes], Any]]:
-    """The form that the first bytes speak of, and its reader."""
+def _format(data: bytes) -> tuple[str, Callable[[bytes], Any]]:
+    """The format indicated by the first bytes, and the function that reads it."""
     if data.startswith(b"PK"):
         return ".npz", _read_npz
-    # A length of eight bytes, then JSON. As a length, those of a pickle are astronomical.
+    # The length of a header in eight bytes, then JSON. The same bytes of a pickle are no plausible length.
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= min(len(data), _LONGEST_HEADER):
         return ".safetensors", _read_safetensors
     return ".pdparams", restricted_load
@@ -139,7 +153,10 @@ def _read_safetensors(data: bytes) -> State:
 
 
 def _read_npz(data: bytes) -> State:
-    """Arrays of a zip of `.npy` entries; each is as large as its header says, and all fit the bound."""
+    """Read the arrays of a zip of `.npy` files.
+
+    Raises: `ValueError` for too many entries, too many bytes, or an entry whose size is not its header's.
+    """
     if data.count(b"PK\x01\x02") > _MOST_ENTRIES:
         raise ValueError("it has more entries than any PicoDet has weights")
     arrays: State = {}
@@ -157,6 +174,7 @@ def _read_npz(data: bytes) -> State:
 
 
 def _npy(content: bytes, name: str) -> np.ndarray:
+    """The array of a `.npy` file; NumPy's own reader would allocate what the header claims."""
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
     headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -173,5 +191,5 @@ def _array(value: Any, where: str) -> np.ndarray:
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
         raise WeightsError(f"{where} is a {kind}, no array of floating-point numbers")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which loading refuses
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which loading rejects
         return value.astype(np.float32)

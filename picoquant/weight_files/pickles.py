@@ -1,11 +1,12 @@
-"""Read the pickles that Paddle 2.0 to 2.6 writes, and run nothing that is in them.
+"""Read the pickles that Paddle 2.0 to 2.6 writes, without running code in them.
 
-A pickle is a program. `restricted_load` steps through it with Python's own pickle machine, cut down to
-the instructions that Paddle's files consist of; the few callables such files name are replaced by
-functions here that check what they are given. NumPy's own `__setstate__` is never called on it: given
-numbers made up for the purpose it reads beyond its memory.
+A pickle is a program. `restricted_load` runs it on Python's own pickle machine, restricted to the
+instructions that Paddle's files consist of; the few callables that such files name are replaced by functions
+here, which check their arguments. NumPy's own `__setstate__` is never called: with crafted arguments it reads
+beyond its memory.
 
-What a file may occupy is bounded by its size: `_Budget` counts every byte and entry that is made.
+The memory that reading a file uses is bounded by the file's size: `_Budget` counts every byte and entry that
+is created.
 """
 
 from __future__ import annotations
@@ -35,40 +36,48 @@ _ALLOWED = (
 
 
 class RefusedError(Exception):
-    """A pickle that asks for more than arrays and plain containers; the message says for what."""
+    """A pickle that asks for more than arrays and plain containers; the message names what it asks for."""
 
 
 def restricted_load(data: bytes) -> Any:
-    """What a pickle holds: dicts, lists, tuples, texts, numbers and NumPy arrays of numbers.
+    """The content of a pickle: dicts, lists, tuples, texts, numbers and NumPy arrays of numbers.
 
-    Arrays are views of the file's bytes, and read-only.
+    The arrays are read-only.
 
-    Raises: `RefusedError` naming what the file asks for beyond that; `pickle.UnpicklingError`,
+    Raises: `RefusedError` for a file that asks for anything else; `pickle.UnpicklingError`,
         `ValueError` or another exception for a damaged file.
     """
     return _plain(_Machine(data).load(), {})
 
 
 class _Budget:
-    """How much a file may still make."""
+    """The number of bytes and of instructions that reading a file may still use."""
 
     def __init__(self, size: int) -> None:
         self._bytes = 2 * size + (1 << 20)  # latin-1 texts and the bytes made of them count once each
         self._operations = _OPERATIONS
 
     def spend(self, amount: int) -> None:
+        """Count `amount` bytes.
+
+        Raises: `RefusedError` when there are too many.
+        """
         self._bytes -= amount
         if self._bytes < 0:
             raise RefusedError("to be read as more than it holds")
 
     def step(self) -> None:
+        """Count one instruction.
+
+        Raises: `RefusedError` when there are too many.
+        """
         self._operations -= 1
         if self._operations < 0:
             raise RefusedError(f"for more than {_OPERATIONS} instructions")
 
 
 class _DType:
-    """A `numpy.dtype` being read: a name, then the byte order as its state."""
+    """A `numpy.dtype` while it is read: created from its name, then `build` sets its byte order."""
 
     def __init__(self, name: Any) -> None:
         if not isinstance(name, str) or len(name) > 3:
@@ -85,7 +94,7 @@ class _DType:
 
 
 class _Array:
-    """A `numpy.ndarray` being read: empty, then shape, type and bytes as its state."""
+    """A `numpy.ndarray` while it is read: created empty, then `build` sets shape, type and bytes."""
 
     def __init__(self, budget: _Budget) -> None:
         self._budget, self.value = budget, np.zeros(0, np.float32)
@@ -96,6 +105,7 @@ class _Array:
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: str, budget: _Budget) -> np.ndarray:
+    """An array of the bytes `data`, whose number must fit `shape` and `dtype`."""
     if isinstance(data, str):  # written by Python 2
         data = data.encode("latin1")
     if not isinstance(data, (bytes, bytearray)) or not isinstance(dtype, _DType):
@@ -111,7 +121,7 @@ def _array(data: Any, dtype: Any, shape: Any, order: str, budget: _Budget) -> np
 
 
 def _functions(budget: _Budget) -> dict[tuple[str, str], Callable[..., Any]]:
-    """What a file may name, and what is called in its place."""
+    """(module, name) of each callable that a file may name -> the function that is called instead."""
 
     def reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
         if kind is not ndarray:
@@ -168,7 +178,7 @@ def _functions(budget: _Budget) -> dict[tuple[str, str], Callable[..., Any]]:
         ("builtins", "list"): make(list),
         ("builtins", "dict"): make(dict),
         ("builtins", "bytearray"): byte_array,
-        ("builtins", "bytes"): byte_array,  # no bytes at all, in protocol 2
+        ("builtins", "bytes"): byte_array,  # protocol 2 writes empty bytes so
         ("builtins", "eval"): lod_tensor,
     }
 
@@ -188,20 +198,22 @@ class _Machine(pickle._Unpickler):  # the one in Python: its instructions can be
         self._stream = io.BytesIO(data)
         super().__init__(self._stream, encoding="latin1")
         self._budget = _Budget(len(data))
-        self._known = _functions(self._budget)
-        self._ours = frozenset(map(id, self._known.values()))
+        self._functions = _functions(self._budget)
+        self._callable_ids = frozenset(map(id, self._functions.values()))
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands in for the callable that a pickle names.
+        """The function that replaces the callable named by a pickle.
 
         Raises: `RefusedError` for any that is not on the list.
         """
         plain = str(module).replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
-        if (plain, name) not in self._known:
+        if (plain, name) not in self._functions:
             raise RefusedError(f"for {module}.{name}"[:120])
-        return self._known[plain, name]
+        return self._functions[plain, name]
 
     def _checked(self, code: int, step: Callable[[Any], None]) -> Callable[[Any], None]:
+        """An instruction that is counted before it is executed."""
+
         def checked(machine: _Machine) -> None:
             machine._budget.step()
             step(machine)
@@ -209,7 +221,7 @@ class _Machine(pickle._Unpickler):  # the one in Python: its instructions can be
         return checked
 
     def load(self) -> Any:
-        """Run the pickle."""
+        """Run the pickle and return its result."""
         by_code = {getattr(pickle, name)[0]: name for name in _ALLOWED}
         own = {"REDUCE": _Machine._reduce, "BUILD": _Machine._build, "SETITEM": _Machine._set_item}
         own.update(SETITEMS=_Machine._set_items, BYTEARRAY8=_Machine._byte_array, APPEND=_Machine._append)
@@ -225,7 +237,7 @@ class _Machine(pickle._Unpickler):  # the one in Python: its instructions can be
     def _reduce(self) -> None:
         arguments = self.stack.pop()
         call = self.stack[-1]
-        if id(call) not in self._ours or not isinstance(arguments, tuple):
+        if id(call) not in self._callable_ids or not isinstance(arguments, tuple):
             raise RefusedError(f"to call a {type(call).__name__}")
         self.stack[-1] = call(*arguments)
 
@@ -265,7 +277,11 @@ class _Machine(pickle._Unpickler):  # the one in Python: its instructions can be
 
 
 class _Dispatch(dict):
-    """Instructions by code; names the one that is not allowed."""
+    """Instructions by code.
+
+    Raises: `RefusedError` for an instruction that is not allowed, `pickle.UnpicklingError` for an unknown
+        one.
+    """
 
     def __missing__(self, code: int) -> Any:
         if code not in pickle._Unpickler.dispatch:
@@ -275,7 +291,7 @@ class _Dispatch(dict):
 
 
 def _put(mapping: Any, key: Any, value: Any) -> None:
-    # A tuple as key would be hashed, and one nested deep enough overruns the stack.
+    # A tuple as a key would be hashed, and a deeply nested one would overflow the stack.
     if type(mapping) is not dict or not isinstance(key, (str, bytes, int)):
         raise RefusedError(f"for a {type(key).__name__} as key of a {type(mapping).__name__}")
     mapping[key] = value
@@ -288,16 +304,16 @@ def _list(value: Any) -> list:
 
 
 def _plain(value: Any, seen: dict[int, Any], depth: int = 0) -> Any:
-    """`value` with the arrays in the place of those being read; containers keep their kind.
+    """`value` with every `_Array` replaced by its NumPy array; containers keep their type.
 
-    What occurs several times is converted once: a few lists of each other can stand for a billion.
+    A container that occurs several times is converted once, since a few nested lists can expand to a billion.
     """
     if isinstance(value, _Array):
         return value.value
     if not isinstance(value, (dict, list, tuple)) or depth > _DEPTH:
         return value
     if id(value) not in seen:
-        seen[id(value)] = value  # where it holds itself, it stays as it is
+        seen[id(value)] = value  # a reference to itself stays unconverted
         if isinstance(value, dict):
             new = {key: _plain(item, seen, depth + 1) for key, item in value.items()}
         else:

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.commands import picoquant, refusal, with_sets
+from tests.command_line import picoquant, refusal, with_sets
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.commands import picoquant, refusal
+from tests.command_line import picoquant, refusal
 
 
 def test_a_recipe_without_its_data_stops_at_once_and_says_how_to_set_it(tmp_path):
@@ -95,7 +95,7 @@ def test_a_wheel_holds_recipes_configurations_and_targets(tmp_path, root):
     subprocess.run(list(map(str, install)), check=True, capture_output=True)
     code = (
         "from picoquant.config.recipe import load_recipe\n"
-        "from picoquant.config.locate import shipped_names\n"
+        "from picoquant.yaml_files.locate import shipped_names\n"
         "import picoquant; print(picoquant.__file__)\n"
         "print(load_recipe('quickstart').document['architecture'], load_recipe('quickstart').calibration.images)\n"
         "assert 'rv1126' in shipped_names('npu_targets')\n"

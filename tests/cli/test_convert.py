@@ -44,9 +44,9 @@ def test_onnx_to_weights(tmp_path):
     import onnx
 
     import picoquant
+    from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
     from picoquant.export import InferConfig
     from picoquant.export.paddle_export import export_model
-    from picoquant.packaging.onnx_float import paddle_to_onnx
 
     model = picoquant.build_detector("picodet_s_416_coco_npu.yml", num_classes=3)
     model.eval()

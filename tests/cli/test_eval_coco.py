@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.commands import picoquant, with_sets
+from tests.command_line import picoquant, with_sets
 
 # By an independent evaluation of the same weights (shared/weights/README.md): mAP, AP50, AP75.
 EXPECTED = {"bicubic": (2, (0.331, 0.494, 0.356)), "bilinear": (1, (0.340, 0.494, 0.358))}

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from picoquant.backends.paddle_lite.install import own_environments
+from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.cli.main import cli
 from picoquant.cli.tree import commands
-from picoquant.config.locate import shipped
 from picoquant.errors import ToolError
-from picoquant.toolchain.install import own_environments
-from picoquant.toolchain.lite import find_opt
 from picoquant.weight_files.files import write_weights
-from tests.commands import picoquant
+from picoquant.yaml_files.locate import shipped
+from tests.command_line import picoquant
 
 SMALL = """
 _BASE_: [{base}]
@@ -173,9 +173,9 @@ def write_onnx(home):
     import onnx
 
     from picoquant import build_detector
+    from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
     from picoquant.export import InferConfig
     from picoquant.export.paddle_export import export_model
-    from picoquant.packaging.onnx_float import paddle_to_onnx
 
     model = build_detector(str(home / "picodet_s_416_coco_npu.yml"), num_classes=3)
     model.eval()

@@ -4,8 +4,8 @@ import pytest
 
 from picoquant.config.recipe import load_recipe
 from picoquant.config.training import train_settings
-from picoquant.config.yaml_files import dump_yaml
 from picoquant.errors import ConfigError
+from picoquant.yaml_files.load import dump_yaml
 
 
 def test_the_shipped_recipe_has_paddledetections_values():
@@ -165,3 +165,34 @@ def test_an_optimizer_of_another_kind_is_named(key):
     recipe = load_recipe("picodet_s_320_coco", [f"OptimizerBuilder.{key}=[0]"])
     with pytest.raises(ConfigError, match=rf"OptimizerBuilder.{key}: expected keys and values, found \[0\]"):
         train_settings(recipe)
+
+
+@pytest.mark.parametrize(
+    ("sets", "weights", "model_dir"),
+    [
+        ([], "file.pdparams", None),
+        (["Global.model_dir=now"], None, "now"),
+        (["Global={model_dir: now}"], None, "now"),
+        (["Global.weights=now.pdparams"], "now.pdparams", None),
+        (["Global.model_dir=null"], "file.pdparams", None),
+        (["Global.model_dir=now", "Global.model_dir=null"], "file.pdparams", None),
+    ],
+)
+def test_what_is_named_now_wins_over_the_file(tmp_path, sets, weights, model_dir):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("Global: {config: picodet_s_416_coco_npu, weights: file.pdparams}\n")
+    common = load_recipe(str(recipe), sets).common
+    assert (common.weights, common.model_dir) == (weights, model_dir)
+
+
+def test_weights_named_now_win_over_the_files_model(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("Global: {config: picodet_s_416_coco_npu, model_dir: exported}\n")
+    common = load_recipe(str(recipe), ["Global.weights=now.pdparams"]).common
+    assert (common.weights, common.model_dir) == ("now.pdparams", None)
+
+
+def test_both_named_now_are_refused(tmp_path):
+    sets = ["Global.weights=a.pdparams", "Global.model_dir=b"]
+    with pytest.raises(ConfigError, match=r"Global\.weights and Global\.model_dir are both set"):
+        assert load_recipe("picodet_s_416_coco_npu", sets).common

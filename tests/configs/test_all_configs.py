@@ -13,17 +13,16 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.config.data import dataset_settings, input_size, reader_settings
-from picoquant.config.detector import load_detector, parse_detector
-from picoquant.config.locate import shipped_files
-from picoquant.config.recipe import Recipe, load_recipe
-from picoquant.config.training import train_settings
-from picoquant.config.yaml_files import load_detection_config
+from picoquant.config.detector import load_detector
+from picoquant.config.recipe import Recipe
 from picoquant.detector.picodet import PicoDet
 from picoquant.detector.settings import DetectorSettings
+from picoquant.evaluation.export_parity import verify_export
 from picoquant.export import InferConfig
 from picoquant.export.paddle_export import export_model
-from picoquant.export.verify import verify_export
+from picoquant.stages.plan import Plan, load_plan
+from picoquant.yaml_files.load import load_detection_config
+from picoquant.yaml_files.locate import shipped_files
 
 NAMES = list(shipped_files("configs"))
 
@@ -99,8 +98,8 @@ _SMALL = (128, 96)  # height, width: pixels of the quick sweep
 
 
 @pytest.fixture(scope="module")
-def recipes() -> dict[str, Recipe]:
-    return {name: load_recipe(name) for name in NAMES}
+def plans() -> dict[str, Plan]:
+    return {name: load_plan(name) for name in NAMES}
 
 
 def trained(model: paddle.nn.Layer) -> int:
@@ -109,18 +108,17 @@ def trained(model: paddle.nn.Layer) -> int:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_understood(name, recipes):
-    recipe = recipes[name]
-    detector = parse_detector(recipe.document)
-    train, evaluation = (reader_settings(recipe, key) for key in ("TrainReader", "EvalReader"))
-    assert dataset_settings(recipe, "TrainDataset").annotation_file.name
-    assert dataset_settings(recipe, "EvalDataset").annotation_file.name
-    schedule = train_settings(recipe)
+def test_it_is_understood(name, plans):
+    plan = plans[name]
+    detector, train, evaluation = plan.detector, plan.train_reader, plan.eval_reader
+    assert plan.train_dataset.annotation_file.name
+    assert plan.eval_dataset.annotation_file.name
+    schedule = plan.training
     assert schedule.ema is not None and schedule.learning_rate.schedulers
     named = re.search(r"_(192|320|416|640)(_|$)", name)
     size = (int(named.group(1)),) * 2 if named else (800, 608)
-    assert input_size(recipe) == size
-    image = recipe.document["TestReader"]["inputs_def"]["image_shape"]
+    assert plan.input_size == size
+    image = plan.recipe.document["TestReader"]["inputs_def"]["image_shape"]
     assert image == [1, 3, *size]
     assert train.batch_size >= evaluation.batch_size and len(detector.head.fpn_stride) in (3, 4)
     one_class = "pedestrian" in name or "mainbody" in name
@@ -191,12 +189,12 @@ def build(name: str) -> PicoDet:
 
 
 @pytest.fixture(scope="module")
-def networks(recipes) -> Callable[[str], PicoDet]:
+def networks(plans) -> Callable[[str], PicoDet]:
     """By name, the network of a configuration; configurations that differ in size or schedule share one."""
     built: dict[DetectorSettings, PicoDet] = {}
 
     def network(name: str) -> PicoDet:
-        settings = parse_detector(recipes[name].document)
+        settings = plans[name].detector
         if settings not in built:
             built[settings] = build(name)
         return built[settings]
@@ -211,11 +209,11 @@ def swept() -> set[object]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_predicts_exports_and_learns(name, recipes, networks, swept, tmp_path):
+def test_it_predicts_exports_and_learns(name, plans, networks, swept, tmp_path):
     """An export takes seconds: here the first of each backbone, neck and head; the slow test has them all."""
     model = networks(name)
     if id(model) not in swept:
-        settings = parse_detector(recipes[name].document)
+        settings = plans[name].detector
         kind = tuple(type(part) for part in (settings.backbone, settings.neck, settings.head))
         sweep(model, _SMALL, tmp_path, [] if kind in swept else ["boxes"])
         swept.update([id(model), kind])
@@ -223,8 +221,8 @@ def test_it_predicts_exports_and_learns(name, recipes, networks, swept, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_it_predicts_exports_and_learns_at_its_own_size(name, recipes, tmp_path):
-    sweep(build(name), input_size(recipes[name]), tmp_path, ["raw", "boxes", "detections"])
+def test_it_predicts_exports_and_learns_at_its_own_size(name, plans, tmp_path):
+    sweep(build(name), plans[name].input_size, tmp_path, ["raw", "boxes", "detections"])
 
 
 GOLDEN = {
@@ -256,7 +254,7 @@ def test_it_has_the_values_of_paddledetections(golden, shared):
         for entry in schedule["schedulers"]
     ]
     given, golden_made = (
-        train_settings(Recipe({**document, **over, "Global": {}}, golden))
+        Plan(Recipe({**document, **over, "Global": {}}, golden)).training
         for over in ({}, {"LearningRate": schedule})
     )
     assert given == golden_made

@@ -8,11 +8,11 @@ import pytest
 
 from picoquant.config.data import reader_settings
 from picoquant.config.detector import parse_detector
-from picoquant.config.locate import find, shipped_files, shipped_folder, shipped_names
 from picoquant.config.recipe import load_recipe
-from picoquant.config.yaml_files import load_with_bases
 from picoquant.detector.settings import ATSSAssigner, QualityFocalLoss
 from picoquant.errors import ConfigError
+from picoquant.yaml_files.load import load_with_bases
+from picoquant.yaml_files.locate import find, shipped_files, shipped_folder, shipped_names
 
 FOLDER = shipped_folder("configs")
 

@@ -8,13 +8,13 @@ import paddle
 import pytest
 
 import picoquant
+from picoquant.backends.onnx.graph import Graph, attribute
+from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.convert.from_onnx import TOLERANCE, load_onnx
 from picoquant.errors import WeightsError
 from picoquant.export import InferConfig
 from picoquant.export.paddle_export import export_model
-from picoquant.packaging.onnx_float import paddle_to_onnx
-from picoquant.packaging.onnx_graph import Graph
-from picoquant.packaging.onnx_simplify import fold_batch_norm
+from picoquant.paddle_program.batch_norm import factor_and_shift
 
 SIZE = (64, 96)
 
@@ -81,12 +81,27 @@ def test_as_exported_the_weights_come_back_themselves(npu, npu_onnx, tmp_path):
     assert_alike(npu, model)
 
 
+def fold_batch_norms(graph: Graph) -> None:
+    """Put each batch-norm into the convolution before it, as other exporters do."""
+    for norm in [node for node in graph.nodes if node.op_type == "BatchNormalization"]:
+        conv = graph.producer(norm.input[0])
+        names = dict(zip(("Scale", "Bias", "Mean", "Variance"), norm.input[1:]))
+        parts = {slot: graph.constants[name] for slot, name in names.items()}
+        bias = graph.constants[conv.input[2]] if len(conv.input) > 2 else 0.0
+        factor, shift = factor_and_shift(parts, attribute(norm, "epsilon", 1e-5), bias)
+        weight = graph.constants[conv.input[1]]
+        graph.constants[conv.input[1]] = (weight * factor[:, None, None, None]).astype(np.float32)
+        graph.constants[f"{norm.output[0]}.bias"] = shift
+        del conv.input[2:]
+        conv.input.append(f"{norm.output[0]}.bias")
+        conv.output[0] = norm.output[0]
+        graph.remove(norm)
+
+
 @pytest.mark.parametrize("kind", [pytest.param("raw", marks=pytest.mark.slow), "detections"])
 def test_batch_norm_folded(npu, npu_onnx, tmp_path, kind):
     graph = Graph(onnx.ModelProto.FromString(npu_onnx[kind].SerializeToString()))
-    for conv, factor in fold_batch_norm(graph).items():
-        name = next(node for node in graph.nodes if node.name == conv).input[1]
-        graph.constants[name] = (graph.constants[name] * factor[:, None, None, None]).astype(np.float32)
+    fold_batch_norms(graph)
     path = tmp_path / "folded.onnx"
     onnx.save(graph.finish(), path)
     assert "BatchNormalization" not in {node.op_type for node in onnx.load(path).graph.node}

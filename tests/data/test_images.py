@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from picoquant.data.images import UnreadableImageError, read_image
+from picoquant.data.images import UnreadableImageError, image_size, read_image
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (30, 50, 3), np.uint8)
 
@@ -25,10 +25,12 @@ def test_grey_image_becomes_three_channels(tmp_path):
     assert np.array_equal(image[:, :, 2], PIXELS[:, :, 0])
 
 
-def _with_exif(jpeg: bytes, orientation: int, thumbnail: bytes = b"") -> bytes:
+def _with_exif(jpeg: bytes, orientation: int, thumbnail: bytes = b"", order: str = ">") -> bytes:
     """Put an EXIF segment with this orientation, and a thumbnail behind it, into a JPEG."""
-    entry = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
-    tiff = b"MM\x00\x2a" + struct.pack(">IH", 8, 1) + entry + struct.pack(">I", 0)
+    entries = [(0x0100, 640), (0x0112, orientation)]
+    tiff = {">": b"MM", "<": b"II"}[order] + struct.pack(order + "HIH", 42, 8, len(entries))
+    tiff += b"".join(struct.pack(order + "HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    tiff += struct.pack(order + "I", 0)
     body = b"Exif\x00\x00" + tiff + thumbnail
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
 
@@ -77,3 +79,52 @@ def test_other_files_that_are_no_images(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(UnreadableImageError, match=f"a.jpg.*{message}"):
         read_image(path)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return np.random.RandomState(0).randint(0, 256, (40, 60, 3), np.uint8)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_are_those_of_the_picture_as_it_is_turned(tmp_path, picture, orientation, order):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(_with_exif(cv2.imencode(".jpg", picture)[1].tobytes(), orientation, order=order))
+    height, width = read_image(path).shape[:2]
+    assert image_size(path) == (width, height) == ((60, 40) if orientation < 5 else (40, 60))
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png", ".bmp"])
+def test_sizes_from_headers(tmp_path, picture, kind):
+    path = tmp_path / f"a{kind}"
+    cv2.imwrite(str(path), picture)
+    assert image_size(path) == (60, 40)
+
+
+def test_sizes_behind_long_segments_and_in_progressive_files(tmp_path, picture):
+    plain = cv2.imencode(".jpg", picture)[1].tobytes()
+    profile = b"\xff\xe2" + (60002).to_bytes(2, "big") + bytes(60000)
+    (tmp_path / "long.jpg").write_bytes(plain[:2] + profile + b"\xff" + profile + plain[2:])
+    assert image_size(tmp_path / "long.jpg") == (60, 40)
+    cv2.imwrite(str(tmp_path / "progressive.jpg"), picture, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    assert image_size(tmp_path / "progressive.jpg") == (60, 40)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xd8",
+        b"\xff\xd8\xff\xc0\0\x11",
+        b"\xff\xd8\xff\xda\0\2",
+        b"\x89PNG\r\n\x1a\n",
+        b"BM",
+        b"no image",
+    ],
+)
+def test_sizes_of_what_is_no_image(tmp_path, data):
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert image_size(tmp_path / "a.jpg") is None
+    assert image_size(tmp_path / "none.jpg") is None
+    assert image_size(tmp_path) is None

@@ -18,8 +18,8 @@ _LINKS = 50_000  # names of one file; file systems take 65,000
 _CODE = """
 import resource, sys, time
 import picoquant
-from picoquant.data.load import load_dataset
-from picoquant.data.reader import TrainReader
+from picoquant.data.formats.load import load_dataset
+from picoquant.data.readers.reader import TrainReader
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.config.data import reader_settings, workers
 from picoquant.config.recipe import load_recipe

@@ -165,8 +165,8 @@ def test_input_sizes_that_the_network_cannot_take(size):
 
 def test_importing_settings_loads_neither_paddle_nor_opencv():
     code = (
-        "import sys; import picoquant.data.settings, picoquant.data.coco; "
-        "assert not {'paddle', 'cv2'} & set(sys.modules); import picoquant.data.reader; "
+        "import sys; import picoquant.data.settings, picoquant.data.formats.coco; "
+        "assert not {'paddle', 'cv2'} & set(sys.modules); import picoquant.data.readers.reader; "
         "assert not [name for name in sys.modules if name.startswith('paddle')]"
     )
     subprocess.run([sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}"], check=True)

@@ -6,14 +6,15 @@ import paddle
 import pytest
 
 from picoquant.config.detector import load_detector, parse_detector
-from picoquant.config.yaml_files import Tagged
 from picoquant.detector import settings as s
+from picoquant.detector.settings import backbones
 from picoquant.errors import ConfigError
+from picoquant.yaml_files.load import Tagged
 
 
 def test_absent_keys_take_paddledetections_defaults(small):
     found = parse_detector(small)
-    assert found.backbone == s.LCNet(scale=0.35, feature_maps=(3, 4, 5), act="hard_swish")
+    assert found.backbone == backbones.LCNet(scale=0.35, feature_maps=(3, 4, 5), act="hard_swish")
     assert (found.neck.kernel_size, found.neck.use_depthwise) == (5, True)
     head = found.head
     assert (head.assigner.topk, head.static_assigner.topk, head.prior_prob) == (13, 9, 0.01)

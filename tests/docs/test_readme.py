@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from picoquant.cli.main import cli
 from picoquant.cli.tree import commands
-from picoquant.config.locate import shipped
 from picoquant.config.recipe import load_recipe
-from tests.commands import picoquant
+from picoquant.yaml_files.locate import shipped
+from tests.command_line import picoquant
 
 LANGUAGES = ("README.md", "README_cn.md")
 SMALL = ("-o", "TrainConfig.train_iter=2", "-o", "TrainConfig.eval_iter=2", "-o", "EvalReader.batch_size=2")

@@ -8,13 +8,13 @@ import logging
 import numpy as np
 import pytest
 
-from picoquant.data.coco import load_coco
-from picoquant.data.reader import EvalReader
+from picoquant.data.formats.coco import load_coco
+from picoquant.data.readers.reader import EvalReader
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import WeightsError
 from picoquant.evaluation import decoder_for, dygraph_predictor, evaluate, open_predictor
-from picoquant.evaluation.evaluate import feed_of
 from picoquant.export import InferConfig
+from picoquant.paddle_program.network_input import select_inputs
 from picoquant.postprocess import Decoder, NmsSettings
 
 SIZE = (320, 320)
@@ -89,7 +89,7 @@ def check_by_hand(found, dataset, tmp_path):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    found.write_detections(tmp_path / "detections.json")
+    found.write_detections(tmp_path / "detections.json", dataset)
     assert json.loads((tmp_path / "detections.json").read_text()) == found.detections
     coco = COCO(str(dataset.annotation_file))
     evaluation = COCOeval(coco, coco.loadRes(str(tmp_path / "detections.json")), "bbox")
@@ -115,7 +115,7 @@ def test_predicting_leaves_the_mode(trained):
 
 def test_feed_of():
     batch = {name: np.array([number]) for number, name in enumerate(("image", "scale_factor", "x"))}
-    assert list(feed_of(batch, ["image", "scale_factor"])) == ["image", "scale_factor"]
-    assert feed_of(batch, ["x0"])["x0"] is batch["image"]
+    assert list(select_inputs(batch, ["image", "scale_factor"])) == ["image", "scale_factor"]
+    assert select_inputs(batch, ["x0"])["x0"] is batch["image"]
     with pytest.raises(WeightsError, match="input 'x', but only image, scale_factor, im_shape"):
-        feed_of(batch, ["image", "x"])
+        select_inputs(batch, ["image", "x"])

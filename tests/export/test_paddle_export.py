@@ -10,11 +10,11 @@ import pytest
 
 from picoquant.errors import ConfigError, PicoquantError, UserError, WeightsError
 from picoquant.evaluation import decoder_for, dygraph_predictor, open_predictor
+from picoquant.evaluation.export_parity import verify_export
 from picoquant.export.paddle_export import export_model
-from picoquant.export.program import complete_program, program_facts, read_program
-from picoquant.export.verify import verify_export
+from picoquant.paddle_program.program import complete_program, program_facts, read_program
 from picoquant.postprocess import Decoder
-from tests.export.conftest import SIZE, make_detector
+from tests.networks.exported import SIZE, make_detector
 
 KINDS = ("raw", "boxes", "detections")
 CELLS = (8 * 12, 4 * 6, 2 * 3, 1 * 2)  # of 64 x 96 pixels at the strides 8, 16, 32, 64

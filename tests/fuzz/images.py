@@ -73,18 +73,17 @@ IMAGES = st.tuples(
 
 @functools.lru_cache(None)
 def _readers() -> tuple:
-    from picoquant.config.data import reader_settings
-    from picoquant.config.recipe import load_recipe
+    from picoquant.stages.plan import load_plan
 
-    recipe = load_recipe("quickstart", ["Global.input_size=[64,64]", "TrainReader.batch_size=1"])
-    return reader_settings(recipe, "TrainReader"), reader_settings(recipe, "EvalReader")
+    plan = load_plan("quickstart", ["Global.input_size=[64,64]", "TrainReader.batch_size=1"])
+    return plan.train_reader, plan.eval_reader
 
 
 def run_image(folder: Path, case: tuple[bytes, str]) -> None:
     """Read it, train on it, evaluate on it."""
     from picoquant.data.dataset import Dataset, Record
     from picoquant.data.images import read_image
-    from picoquant.data.reader import EvalReader, TrainReader
+    from picoquant.data.readers.reader import EvalReader, TrainReader
 
     path = folder / f"a{case[1]}"
     path.write_bytes(case[0])

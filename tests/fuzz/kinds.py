@@ -59,12 +59,14 @@ def _settings(kind: str, folder: Path, **more: Any) -> Any:
 
 def _load(settings: Any) -> None:
     """Load for evaluation and for training; the former's refusal is no reason not to try the latter."""
-    from picoquant.data.load import load_dataset
+    from picoquant.data.formats.load import load_dataset
 
     refused = None
     for training in (False, True):
         try:
-            load_dataset(settings, training).ground_truth()
+            dataset = load_dataset(settings, training)
+            if not training:
+                dataset.ground_truth()
         except DataError as error:
             refused = error
     if refused:
@@ -116,26 +118,20 @@ def run_recipe(folder: Path, content: bytes) -> None:
     """A recipe or a configuration, up to the settings of every stage."""
     from dataclasses import asdict
 
-    from picoquant.config.data import input_size, reader_settings, workers
-    from picoquant.config.detector import parse_detector
-    from picoquant.config.recipe import load_recipe
-    from picoquant.config.training import train_settings
+    from picoquant.stages.plan import load_plan
 
     (folder / "a.yml").write_bytes(content)
-    recipe = load_recipe(str(folder / "a.yml"), [])
-    assert recipe.common.seed >= 0
-    asdict(parse_detector(recipe.document))
-    train_settings(recipe)
-    workers(recipe)
-    input_size(recipe)
-    for name in ("TrainReader", "EvalReader"):
-        reader_settings(recipe, name)
+    plan = load_plan(str(folder / "a.yml"))
+    assert plan.common.seed >= 0 and plan.workers >= 0 and len(plan.input_size) == 2
+    for settings in (plan.detector, plan.training):
+        asdict(settings)
+    assert plan.train_reader.batch_size > 0 and plan.eval_reader.batch_size > 0
 
 
 def _recipes() -> list[Any]:
-    from picoquant.config.locate import shipped
     from picoquant.config.recipe import load_recipe
-    from picoquant.config.yaml_files import load_mapping
+    from picoquant.yaml_files.load import load_mapping
+    from picoquant.yaml_files.locate import shipped
 
     whole = dict(load_recipe("picodet_s_qat_dis", []).document)
     return [
@@ -147,7 +143,7 @@ def _recipes() -> list[Any]:
 
 def as_yaml(value: Any) -> bytes:
     """YAML of a document, tags kept; what YAML cannot say becomes its text."""
-    from picoquant.config.yaml_files import dump_yaml
+    from picoquant.yaml_files.load import dump_yaml
 
     try:
         return dump_yaml(value).encode("utf-8", "surrogatepass")
@@ -157,30 +153,30 @@ def as_yaml(value: Any) -> bytes:
 
 def run_profile(folder: Path, content: bytes) -> None:
     """An NPU target's profile."""
-    from picoquant.packaging.targets import load_target
+    from picoquant.targets.profiles import load_target
 
     (folder / "a.yaml").write_bytes(content)
     load_target(folder / "a.yaml")
 
 
 def _profiles() -> list[Any]:
-    from picoquant.config.locate import shipped
-    from picoquant.config.yaml_files import load_mapping
+    from picoquant.yaml_files.load import load_mapping
+    from picoquant.yaml_files.locate import shipped
 
     return [load_mapping(shipped("npu_targets", name)) for name in ("rv1126", "a311d", "generic_onnx")]
 
 
 def run_infer_config(folder: Path, content: bytes) -> None:
     """The description beside an exported model, up to an image prepared by it."""
-    from picoquant.export.infer_config import read_infer_config
-    from picoquant.packaging.sample import feed_of_image
+    from picoquant.paddle_program.infer_config import read_infer_config
+    from picoquant.paddle_program.network_input import feed_of_image
 
     (folder / "infer_cfg.yml").write_bytes(content)
     feed_of_image(np.full((40, 50, 3), 90, np.uint8), read_infer_config(folder))
 
 
 def _infer_configs() -> list[Any]:
-    from picoquant.export.infer_config import InferConfig
+    from picoquant.paddle_program.infer_config import InferConfig
 
     plain = InferConfig((64, 64), ("a", "b"))
     return [plain.to_mapping(), InferConfig((32, 64), ("a",), keep_ratio=True, pad_stride=32).to_mapping()]

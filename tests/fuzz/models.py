@@ -26,12 +26,13 @@ EDITS = st.lists(st.tuples(_PLACE, _CHANGES, st.integers(0, 500)), min_size=1, m
 @functools.lru_cache(None)
 def _whole() -> dict[str, bytes]:
     """Files of a small INT8 model, Paddle's and ONNX."""
-    from picoquant.runtimes.onnx_form import write_onnx_form
-    from tests.packaging.small_int8 import write_small
+    from picoquant.backends.onnx.export import write_onnx_form
+    from picoquant.backends.source import Source
+    from tests.networks.small_int8 import write_small
 
     with tempfile.TemporaryDirectory(prefix="picoquant-fuzz-") as scratch:
         folder = write_small(Path(scratch))
-        write_onnx_form(folder, Path(scratch) / "model.onnx")
+        write_onnx_form(Source(folder), Path(scratch) / "model.onnx")
         return {path.name: path.read_bytes() for path in sorted(Path(scratch).iterdir())}
 
 
@@ -110,9 +111,11 @@ def models(name: str) -> st.SearchStrategy:
 
 def run_model(folder: Path, case: tuple[str, bytes]) -> None:
     """The model on an image, as `predict` and `eval` run it."""
-    from picoquant.packaging.sample import detect, feed_of_image
-    from picoquant.runtimes.backends import Machine, running
-    from picoquant.runtimes.model import open_model
+    from picoquant.backends.base import Machine
+    from picoquant.packaging.open_model import open_model
+    from picoquant.paddle_program.network_input import feed_of_image
+    from picoquant.runtimes.backends import running
+    from picoquant.runtimes.detect import detect
 
     for name, content in _whole().items():
         (folder / name).write_bytes(content)
@@ -127,14 +130,15 @@ def run_model(folder: Path, case: tuple[str, bytes]) -> None:
 
 def run_program(folder: Path, case: tuple[str, bytes]) -> None:
     """A changed program where picoquant reads it itself: `check`, the way to ONNX, the float form."""
+    from picoquant.backends.onnx.export import write_onnx_form
+    from picoquant.backends.paddle.smoke_test import require_tried
+    from picoquant.backends.paddle_lite.toolchain import find_opt
+    from picoquant.backends.paddle_lite.x86_form import write_float_form
+    from picoquant.backends.source import Source
     from picoquant.errors import UserError
-    from picoquant.evaluation.trial import require_tried
-    from picoquant.export.model_folder import ModelFolder
     from picoquant.npu.check import check_model
-    from picoquant.packaging.targets import load_target
-    from picoquant.runtimes.lite_form import write_float_form
-    from picoquant.runtimes.onnx_form import write_onnx_form
-    from picoquant.toolchain.lite import find_opt
+    from picoquant.paddle_program.model_folder import ModelFolder
+    from picoquant.targets.profiles import load_target
 
     for name, content in (*_whole().items(), case):
         (folder / name).write_bytes(content)
@@ -144,8 +148,8 @@ def run_program(folder: Path, case: tuple[str, bytes]) -> None:
     refused: UserError | None = None
     for use in (
         lambda: check_model(model, target, find_opt(None)).to_json(),
-        lambda: write_onnx_form(model, folder / "made.onnx"),
-        lambda: write_float_form(model, folder / "float.pdmodel", folder / "float.pdiparams"),
+        lambda: write_onnx_form(Source(model), folder / "made.onnx"),
+        lambda: write_float_form(Source(model), folder / "float.pdmodel", folder / "float.pdiparams"),
     ):
         try:
             use()

@@ -13,9 +13,9 @@ from picoquant.errors import ConfigError, UserError, WeightsError
 from picoquant.npu.check import check_model
 from picoquant.npu.picture import draw
 from picoquant.npu.report import text_report
-from picoquant.packaging.targets import load_target
-from tests.npu.quick_int8 import exported
-from tests.packaging.test_targets import SOCS
+from picoquant.targets.profiles import load_target
+from tests.networks.quick_int8 import exported
+from tests.targets.test_profiles import SOCS
 
 FAMILIES = {
     "picodet_s_416_coco_npu.yml": 12,
@@ -148,11 +148,11 @@ def test_json_table_and_picture(checked):
     assert "estimated, not measured" in values["latency_estimate_method"]
     text = text_report(result)
     assert "NPU pieces      2" in text and "4 x sqrt" in text and "rules broken:" in text
-    picture = ElementTree.fromstring(draw(result.split, "rv1126 <2 pieces>"))
+    picture = ElementTree.fromstring(draw(result.graph, "rv1126 <2 pieces>"))
     named = "".join(picture.itertext())
     assert "sqrt: sqrt_3.tmp_0" in named and "rv1126 <2 pieces>" in named
-    shown = [op for op in result.split.operators if op.kind in ("conv2d", "sqrt", "calib")]
-    assert all(f"{op.kind}: {op.name}" in named for op in shown)
+    shown = [op for op in result.graph.operators if op.op_type in ("conv2d", "sqrt", "calib")]
+    assert all(f"{op.op_type}: {op.name}" in named for op in shown)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def run(models, tmp_path_factory):
 
 
 def test_command(run):
-    from tests.commands import picoquant, refusal
+    from tests.command_line import picoquant, refusal
 
     good = picoquant("check", "--target", "rv1126", "--save-dir", run / "good", "--json")
     assert good.returncode == 0, good.stderr
@@ -183,8 +183,8 @@ def test_command(run):
 
 def test_own_profile_that_the_run_was_made_for(run, tmp_path):
     """A profile beside the recipe is found by its name: the run's own configuration says where it is."""
-    from picoquant.config.locate import shipped
-    from picoquant.stages.target_rules import target_of_run
+    from picoquant.config.target_rules import target_of_run
+    from picoquant.yaml_files.locate import shipped
 
     profile = tmp_path / "my_board.yaml"
     text = shipped("npu_targets", "rv1126").read_text()

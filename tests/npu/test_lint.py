@@ -7,18 +7,19 @@ from dataclasses import replace
 
 import pytest
 
+from picoquant.backends.placement import BORDER, CPU, NPU, PartitionedGraph, PlacedOperator
 from picoquant.npu.cost import estimate
-from picoquant.npu.graph import BORDER, CPU, NPU, Operator, Split, Tensor
 from picoquant.npu.lint import lint
 from picoquant.npu.partition import partition_text
-from picoquant.packaging.targets import load_target
+from picoquant.paddle_program.graph import Tensor
+from picoquant.targets.profiles import load_target
 
 SCALES = {"X0_scale": (0.1,), "Out0_scale": (0.1,)}
 
 
 def op(kind, x, out, place=NPU, piece=0, **attributes):
     name, inputs, outputs = out, (("X0", x),), (("Out0", out),)
-    return Operator(name, kind, inputs, outputs, place, piece, "", {**SCALES, **attributes})
+    return PlacedOperator(name, kind, inputs, outputs, {**SCALES, **attributes}, place, piece)
 
 
 def network(*operators, **shapes):
@@ -27,7 +28,7 @@ def network(*operators, **shapes):
     ends = op("feed", "feed", first, BORDER, -1), op("fetch", last, "fetch", BORDER, -1)
     names = {name for one in operators for _, name in (*one.inputs, *one.outputs)}
     tensors = {name: Tensor(name, shapes.get(name, (1, 8)), "float32", False) for name in names}
-    return Split((ends[0], *operators, ends[1]), tensors, (first,), (last,))
+    return PartitionedGraph((ends[0], *operators, ends[1]), tensors, (first,), (last,))
 
 
 def found(split, target="rv1126"):

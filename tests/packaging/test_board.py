@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from picoquant.export.infer_config import InferConfig
 from picoquant.packaging import expectation
-from picoquant.packaging.sample import feed_of_image, read_ppm
+from picoquant.packaging.sample import read_ppm
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.network_input import feed_of_image
 from picoquant.postprocess import Decoder, Detections, NmsSettings, multiclass_nms
 from tests.packaging.board import SETTINGS, Board, build, read_arrays, write_arrays, write_ppm
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from picoquant.packaging.board_program import copy_program, write_board
-from picoquant.packaging.targets import load_target
+from picoquant.targets.profiles import load_target
 from tests.packaging.board import SETTINGS, build
 
 HERE = Path(__file__).parent

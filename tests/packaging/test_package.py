@@ -13,23 +13,24 @@ from pathlib import Path
 import pytest
 import yaml
 
+from picoquant.backends.paddle_lite.export import make_nb
+from picoquant.backends.paddle_lite.opt_tool import OptTool
+from picoquant.backends.paddle_lite.report import read_partitioned
 from picoquant.errors import ToolError, UserError, WeightsError
-from picoquant.export.model_folder import ModelFolder
-from picoquant.files import sha256
-from picoquant.npu.graph import read_split
+from picoquant.int8.files import open_network
 from picoquant.packaging.forms import ONNX_VARIANTS
-from picoquant.packaging.lite_model import make_nb
 from picoquant.packaging.package import Facts, Models, package
 from picoquant.packaging.prepared import Prepared
-from picoquant.packaging.preprocess import normalisation
-from picoquant.packaging.program_edit import batch_of_one, smaller_for_opt, write_program
-from picoquant.packaging.targets import load_target
 from picoquant.packaging.verify import verify
-from picoquant.toolchain.opt_tool import OptTool
-from tests.npu.quick_int8 import exported, quick_int8
+from picoquant.paddle_program.edit import batch_of_one, smaller_for_opt, write_program
+from picoquant.paddle_program.infer_config import normalisation
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.storage.files import sha256
+from picoquant.targets.profiles import load_target
+from tests.networks.quick_int8 import exported, quick_int8
+from tests.networks.small_int8 import CONFIG, write_small
 from tests.packaging.board import blocks
-from tests.packaging.small_int8 import CONFIG, write_small
-from tests.packaging.test_targets import SOCS
+from tests.targets.test_profiles import SOCS
 
 BOARD = Path(__file__).parents[2] / "picoquant" / "packaging" / "board"
 
@@ -39,11 +40,11 @@ FACTS = Facts({"fp32": 0.34, "int8": 0.33}, {"seed": 0})
 KILLED = """
 import os, sys
 from pathlib import Path
-from picoquant.export.model_folder import ModelFolder
-from picoquant.packaging.lite_model import make_nb
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.backends.paddle_lite.export import make_nb
 from picoquant.packaging.package import Models, package
-from picoquant.packaging.targets import load_target
-from picoquant.toolchain.opt_tool import OptTool
+from picoquant.targets.profiles import load_target
+from picoquant.backends.paddle_lite.opt_tool import OptTool
 
 model, out, opt = map(Path, sys.argv[1:])
 rename = os.replace
@@ -127,9 +128,9 @@ def test_what_opt_does_not_need_is_left_out_and_changes_no_scale(taken_apart, sm
     for name, given in (("whole", program), ("smaller", smaller_for_opt(program))):
         write_program(given, tmp_path / name)
         opt.run(tmp_path / name, small.params, tmp_path / f"{name}.d", "verisilicon_timvx,arm", "protobuf")
-        split = read_split(tmp_path / f"{name}.d", {})
+        split = read_partitioned(tmp_path / f"{name}.d", {})
         made[name] = [
-            (op.kind, op.name, {k: v for k, v in op.attributes.items() if k.endswith("_scale")})
+            (op.op_type, op.name, {k: v for k, v in op.attributes.items() if k.endswith("_scale")})
             for op in split.at("npu")
         ]
     assert made["smaller"] == made["whole"] and len(made["whole"]) > 10
@@ -159,7 +160,7 @@ def test_broken_rules_are_warnings_and_the_partition_file_is_packaged(split_mode
     assert check["npu_pieces_with_partition_file"] == 1
     # opt was given the file: without it the .nb has two pieces.
     program = batch_of_one(split_model.model, split_model.config.input_size)
-    make_nb(program, split_model.params, tmp_path / "plain.nb", target, opt)
+    make_nb(program, split_model.params, tmp_path / "plain.nb", target, opt, open_network(split_model))
     pieces = [path.read_bytes().count(b"\x08\0\0\0subgraph") for path in _nbs(result, tmp_path)]
     assert pieces == [1, 2]
 
@@ -252,9 +253,9 @@ def test_target_without_paddle_lite_needs_no_opt(small, tmp_path):
 
 @pytest.mark.parametrize("name", [*(name for name in SOCS if name != "rv1126"), "arm_cpu"])
 def test_every_shipped_target(name, taken_apart, small, opt, tmp_path):
-    from picoquant.packaging.lite_model import make_nb
+    from picoquant.backends.paddle_lite.export import make_nb
 
-    make_nb(taken_apart[0], small.params, tmp_path / "model.nb", load_target(name), opt)
+    make_nb(taken_apart[0], small.params, tmp_path / "model.nb", load_target(name), opt, taken_apart[2])
     assert (tmp_path / "model.nb").stat().st_size > 10_000
 
 

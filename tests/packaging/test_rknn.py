@@ -12,17 +12,17 @@ import numpy as np
 import onnx
 import pytest
 
+from picoquant.backends.onnx.parity import run_onnx
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.data.images import read_image
-from picoquant.evaluation.runtime import open_predictor
-from picoquant.packaging.agreement import run_onnx
 from picoquant.packaging.package import Models, package
-from picoquant.packaging.preprocess import normalisation
-from picoquant.packaging.program_edit import batch_of_one
 from picoquant.packaging.rknn import float_onnx, platform_of, script
 from picoquant.packaging.sample import SampleImage
-from picoquant.packaging.targets import known_targets, load_target
-from tests.npu.quick_int8 import exported
-from tests.packaging.small_int8 import CONFIG
+from picoquant.paddle_program.edit import batch_of_one
+from picoquant.paddle_program.infer_config import normalisation
+from picoquant.targets.profiles import known_targets, load_target
+from tests.networks.quick_int8 import exported
+from tests.networks.small_int8 import CONFIG
 
 IMAGES = [
     SampleImage(np.full((48, 80, 3), (200, 90, level), np.uint8), f"{level}.png (id {level})")

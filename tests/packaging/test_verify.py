@@ -8,19 +8,24 @@ import shutil
 import numpy as np
 import pytest
 
+from picoquant.backends.base import Machine
+from picoquant.backends.paddle.runtime import open_predictor
+from picoquant.backends.table import BACKENDS
 from picoquant.errors import UserError
-from picoquant.evaluation.runtime import open_predictor
-from picoquant.export.model_folder import ModelFolder
-from picoquant.files import sha256
 from picoquant.packaging.archive import write_archive
 from picoquant.packaging.package import Models, package
-from picoquant.packaging.sample import feed_of_image, read_ppm
-from picoquant.packaging.targets import load_target
+from picoquant.packaging.sample import read_ppm
 from picoquant.packaging.verify import verify
-from picoquant.runtimes.lite_form import write_float_form
-from picoquant.toolchain.lite_runtime import X86Predictor, runtime_of
-from tests.commands import picoquant, refusal
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import feed_of_image
+from picoquant.runtimes.backends import running
+from picoquant.runtimes.model import model_of_folder
+from picoquant.storage.files import sha256
+from picoquant.targets.profiles import load_target
+from tests.command_line import picoquant, refusal
 from tests.packaging.board import blocks
+
+WITHOUT_LITE = {name: folder for name, folder in BACKENDS.items() if name != "lite"}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def listed_anew(folder, name):
 
 def test_folder_and_archive_hold_in_every_runtime(made, opt):
     for path in (made.folder, made.archive):
-        result = verify(path, opt)
+        result = verify(path, Machine(1, opt=str(opt.path)))
         assert result.target == "rv1126"
         checks = {check.name: check for check in result.checks}
         assert list(checks) == ["files", "paddle", "onnx", "paddle_lite_x86"]
@@ -54,17 +59,14 @@ def test_folder_and_archive_hold_in_every_runtime(made, opt):
             assert checks[name].said == ("7 detections as expected",)
 
 
-def test_paddle_lite_s_x86_runtime_computes_the_int8_model_s_network(made, opt, tmp_path):
-    runtime = runtime_of(opt)
-    if runtime is None:
+def test_paddle_lite_s_x86_runtime_computes_the_int8_model_s_network(made, opt):
+    if opt.python is None:
         pytest.skip(f"{opt.path} has no Python runtime beside it")
-    model, params = tmp_path / "model", tmp_path / "params"
     folder = ModelFolder.open(made.folder / "paddle")
-    write_float_form(folder, model, params)
     feed = feed_of_image(read_ppm(made.folder / "sample/image.ppm"), folder.config)
     expected = open_predictor(folder, threads=1)(feed)
-    with X86Predictor(runtime, opt, model, params, ("image",), len(expected)) as predict:
-        found = predict(feed)
+    with running(model_of_folder(folder), "lite", Machine(opt=str(opt.path))) as ready:
+        found = ready.predict(feed)
     for one, other in zip(expected, found):
         assert one.shape == other.shape
         noise = np.square(one - other).sum() / np.square(one).sum()
@@ -88,7 +90,8 @@ def test_changed_missing_and_new_files_are_named_and_nothing_of_them_is_run(copy
     assert [(check.name, check.holds) for check in result.checks] == [("files", False), ("sample", None)]
 
 
-def test_a_model_that_detects_otherwise_does_not_hold(copy):
+def test_a_model_that_detects_otherwise_does_not_hold(copy, monkeypatch):
+    monkeypatch.setenv("PICOQUANT_LITE_OPT", "/nowhere/opt")
     path = copy / "sample/expected.json"
     values = json.loads(path.read_text())
     best = max(values["detections"], key=lambda row: row["score"])
@@ -107,7 +110,7 @@ def test_a_model_that_detects_otherwise_does_not_hold(copy):
 def test_a_damaged_onnx_model_is_said(copy):
     (copy / "model_int8.onnx").write_bytes(b"no model")
     listed_anew(copy, "model_int8.onnx")
-    check = next(check for check in verify(copy).checks if check.name == "onnx")
+    check = next(check for check in verify(copy, known=WITHOUT_LITE).checks if check.name == "onnx")
     assert not check.holds and "model_int8.onnx is no ONNX model or is damaged" in check.said[0]
 
 

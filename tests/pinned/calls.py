@@ -70,11 +70,11 @@ def command_lines(lines: list[list[str]]) -> list[dict[str, Any]]:
     return found
 
 
-def targets() -> dict[str, bool]:
-    """The shipped targets, and whether a target has integer rules."""
-    from picoquant.packaging.targets import known_targets, load_target
+def with_integer_rules(names: list[str]) -> list[str]:
+    """Those of some targets that the simulation computes for."""
+    from picoquant.targets.profiles import load_target
 
-    return {name: load_target(name).integer_rules is not None for name in known_targets()}
+    return [name for name in names if load_target(name).integer_rules is not None]
 
 
 def simulate(folder: str, names: list[str], image: str) -> dict[str, list[dict[str, Any]]]:
@@ -87,10 +87,10 @@ def simulate(folder: str, names: list[str], image: str) -> dict[str, list[dict[s
 
     Returns: for each target shape, type and SHA-256 of each output.
     """
-    from picoquant.export.model_folder import ModelFolder
-    from picoquant.packaging.targets import load_target
+    from picoquant.paddle_program.model_folder import ModelFolder
     from picoquant.runtimes.backends import simulating
     from picoquant.runtimes.model import model_of_folder
+    from picoquant.targets.profiles import load_target
 
     model = model_of_folder(ModelFolder.open(Path(folder)), "pinned")
     feed = {"image": np.load(image)}
@@ -107,31 +107,34 @@ def read_operators(folder: str | None) -> dict[str, Any]:
     Args:
         folder: the model; None writes the small one of `tests/packaging`, in PaddleSlim's form.
     """
-    from picoquant.export.model_folder import ModelFolder
-    from picoquant.packaging.program_edit import batch_of_one, read_params
-    from picoquant.packaging.quantised import read_quantised
-    from tests.packaging.small_int8 import write_small
+    from picoquant.int8.paddle.form import out_thresholds
+    from picoquant.int8.paddle.reader import take_apart
+    from picoquant.paddle_program.edit import batch_of_one
+    from picoquant.paddle_program.model_folder import ModelFolder
+    from picoquant.paddle_program.params import read_params
+    from tests.networks.small_int8 import write_small
 
     with tempfile.TemporaryDirectory() as scratch:
         model = ModelFolder.open(Path(folder)) if folder else write_small(Path(scratch))
         program = batch_of_one(model.model, model.config.input_size)
-        quantised = read_quantised(program, read_params(program, model.params), model.model)
+        values = read_params(program, model.params)
+        network, operators, learnt = take_apart(program, values, model.model)
     return {
         "operators": [
             {
-                "type": one.kind,
+                "type": one.op_type,
                 "output": one.output,
                 "activation": one.activation,
-                "activation_scale": float(one.activation_scale),
+                "activation_scale": learnt[one.activation] / 127,
                 "weight": one.weight,
-                "weight_values": _described(one.levels),
-                "weight_scales": _described(one.weight_scales),
-                "weight_axis": one.axis,
+                "weight_values": _described(one.integers),
+                "weight_scales": _described(one.scales.astype(np.float32)),
+                "weight_axis": one.params.axis,
             }
-            for one in quantised.operators
+            for one in operators.values()
         ],
-        "ranges": {name: float(value) for name, value in quantised.ranges.items()},
-        "operator_types": [op.type for op in quantised.network.blocks[0].ops],
+        "ranges": {name: value for name, value in out_thresholds(network.blocks[0]).items() if value},
+        "operator_types": [op.type for op in network.blocks[0].ops],
     }
 
 
@@ -146,7 +149,7 @@ def _described(value: np.ndarray) -> dict[str, Any]:
 CALLS = {
     "help_texts": help_texts,
     "command_lines": command_lines,
-    "targets": targets,
+    "with_integer_rules": with_integer_rules,
     "simulate": simulate,
     "read_operators": read_operators,
 }

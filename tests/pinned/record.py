@@ -25,7 +25,7 @@ from typing import Any
 from tests.pinned.calls import in_process
 from tests.pinned.items import Items, hashed, of_run
 from tests.pinned.machine import machine
-from tests.pinned.scenarios import ASKED, COMMON, NETWORKS, RUNS, Network
+from tests.pinned.scenarios import ASKED, COMMON, NETWORKS, RUNS, TARGETS, Network
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = (ROOT / ".." / "shared").resolve()
@@ -119,9 +119,13 @@ def _help(work: Workshop, items: Items) -> None:
     texts = work.call("help_texts")
     items.values["commands"] = sorted(texts)
     items.values.update({f"{name} --help": hashed(text) for name, text in texts.items()})
-    for arguments in (["targets"], ["targets", "--json"], ["targets", "show", "rv1126"]):
-        name = " ".join(arguments)
-        items.values[name] = hashed(work.call("command_lines", lines=[arguments])[0]["stdout"])
+    lines = (["targets"], ["targets", "--json"], ["targets", "show", "rv1126"])
+    listing, as_json, shown = (one["stdout"] for one in work.call("command_lines", lines=lines))
+    rows = [line.split() for line in listing.splitlines() if line.split()[0] in ("target", *TARGETS)]
+    items.values["targets"] = hashed(json.dumps(rows))  # the widths of columns depend on all rows
+    profiles = [profile for profile in json.loads(as_json) if profile["name"] in TARGETS]
+    items.values["targets --json"] = hashed(json.dumps(profiles))
+    items.values["targets show rv1126"] = hashed(shown)
 
 
 def _read_operators(work: Workshop, items: Items) -> None:
@@ -148,11 +152,10 @@ def _run(name: str, work: Workshop, items: Items) -> None:
 
 def _check(name: str, work: Workshop, items: Items) -> None:
     work.run(name)
-    targets = list(work.call("targets"))
     # Copied files, so that what `check` writes is not among the run folder's names.
     copy = _copy(work, name, "check")
-    lines = [["check", "--target", target, "--save-dir", copy, "--json"] for target in targets]
-    for target, one in zip(targets, work.call("command_lines", lines=lines)):
+    lines = [["check", "--target", target, "--save-dir", copy, "--json"] for target in TARGETS]
+    for target, one in zip(TARGETS, work.call("command_lines", lines=lines)):
         items.values[f"{target}#exit code"] = one["code"]
         if one["error"]:
             items.values[f"{target}#error"] = one["error"]
@@ -170,7 +173,7 @@ def _simulation(name: str, work: Workshop, items: Items) -> None:
     network = NETWORKS[RUNS[name].network]
     place = work.root / f"{name}_input.npy"
     np.save(place, _network_input(network, work.root / name / "quantize" / "infer_cfg.yml"))
-    names = [target for target, has_rules in work.call("targets").items() if has_rules]
+    names = work.call("with_integer_rules", names=TARGETS)
     items.values["targets with integer rules"] = names
     found = work.call("simulate", folder=f"{name}/quantize", names=names, image=str(place))
     for target, outputs in found.items():

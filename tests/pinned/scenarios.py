@@ -76,6 +76,9 @@ LAST_STEP = ("Global.Evaluation=false",)
 PER_TENSOR = ("QuantAware.weight_quantize_type=abs_max",)
 FLOAT_TAKEN = ("Package.target=arm_cpu",)
 
+# The targets that are asked; a profile added later changes no pin.
+TARGETS = ("a311d", "arm_cpu", "c308x", "generic_onnx", "imx8mp", "rk1808", "rv1109", "rv1126", "s905d3")
+
 RUNS = {
     "npu_ptq": Run("npu", PTQ, ("rv1126", "arm_cpu", "generic_onnx"), True),
     "npu_qat": Run("npu", (*QAT, "QuantAware.use_pact=false"), ("rv1126",), True),

@@ -11,17 +11,17 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.checkpoints import Checkpoints
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError, DataError, UserError, WeightsError
-from picoquant.evaluation.runtime import open_predictor
-from picoquant.export.model_folder import ModelFolder
-from picoquant.quantization.folding import fold_model
-from picoquant.quantization.programs import load_model, read_variable, state_names, write_variable
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.static.programs import load_model, read_variable, state_names, write_variable
+from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
 from picoquant.quantization.quantize import quantize
-from picoquant.quantization.session import quiet, static_session
-from picoquant.quantization.settings import OwnSettings
-from tests.quantization.small_net import CONFIG, batches, export_small, settings
+from picoquant.quantization.settings import QuantizationSettings
+from picoquant.storage.checkpoints import Checkpoints
+from tests.networks.small_net import CONFIG, batches, export_small, settings
 
 
 def run(model, folder, wanted, **more):
@@ -62,8 +62,11 @@ def quantized(small_model, tmp_path_factory):
 def test_files_and_metrics(quantized):
     folder, result, _ = quantized
     model = ["infer_cfg.yml", "model.pdiparams", "model.pdmodel"]
-    expected = [*model, "onnx_format/model.pdiparams", "onnx_format/model.pdmodel", "qat.csv"]
-    assert list(result.files) == [*expected, *(f"qat_graph/{name}" for name in model), "quantization.json"]
+    onnx = ["onnx_format/model.pdiparams", "onnx_format/model.pdmodel"]
+    graph = [f"qat_graph/{name}" for name in model]
+    assert list(result.files) == sorted(
+        [*model, "int8_network.npz", *onnx, "qat.csv", *graph, "quantization.json"]
+    )
     assert result.metrics["evaluations"] == [[0, 0.1], [2, 0.2], [3, 0.3]]
     assert (result.metrics["mAP"], result.metrics["best_step"]) == (0.3, 3)
     assert result.metrics["every_tensor_mAP"] == 0.25
@@ -110,13 +113,19 @@ def test_every_tensor_in_int8_rounds_the_scores_more(quantized):
 )
 def test_model_written_predicts_what_the_fake_quantised_program_does(small_model, tmp_path, quant):
     with quiet():
-        from picoquant.quantization.compressor import StudentFirstCompression
+        from picoquant.quantization.qat.learned_ranges.choose import range_strategy
+        from picoquant.quantization.qat.programs import StudentFirstCompression
     wanted, feed = settings(2, quant), next(batches(100))
     run(small_model, tmp_path, wanted)
     shutil.copytree(small_model, tmp_path / "copy")
     with static_session() as scope:
         fold_model(tmp_path / "copy", paddle.static.Executor(paddle.CPUPlace()))
-        sections = wanted.distillation, wanted.quant, wanted.train
+        sections = (
+            wanted.distillation,
+            wanted.quant,
+            wanted.train,
+            range_strategy(wanted.quantization, wanted.quant),
+        )
         places = tmp_path / "copy", tmp_path / "copy", tmp_path / "teacher"
         programs = StudentFirstCompression(*places, CONFIG, *sections).build(lambda what: None)
         for name, value in Checkpoints(tmp_path / "work" / "checkpoints").newest().arrays["last"].items():
@@ -127,9 +136,10 @@ def test_model_written_predicts_what_the_fake_quantised_program_does(small_model
     graph, written = (predictions(tmp_path / "model" / part, feed) for part in (QAT_GRAPH, ""))
     level = 1 / (2 ** (wanted.quant.activation_bits - 1) - 1)
     for trained, same, rounded in zip(outputs, graph, written):
-        # Training does not round results; the graph's biases are not whole.
-        assert np.abs(same - trained).mean() < level * np.abs(trained).max()
-        assert np.abs(rounded - same).mean() < 0.3 * level * np.abs(trained).max()
+        # Training does not round results, the graph does: a quarter of a level each, and what follows from it.
+        assert np.abs(same - trained).mean() < 0.5 * level * np.abs(trained).max()
+        # The written biases are whole numbers, the graph's are not: one value in ten is off by a level.
+        assert np.abs(rounded - same).mean() < 0.15 * level * np.abs(trained).max()
 
 
 def test_onnx_form_differs_by_rounding_only(quantized):
@@ -204,7 +214,7 @@ def test_target_metric_ends_training(small_model, tmp_path):
 def test_patience_ends_training_with_the_best_kept(small_model, tmp_path):
     # Step 0 is the best; steps 2 and 4 are not better, so step 6 is not reached.
     recorder = Recorder([0.5, 0.5, 0.4, 0.5])
-    wanted = replace(settings(9, learning_rate=0.05), own=OwnSettings(patience=2))
+    wanted = replace(settings(9, learning_rate=0.05), quantization=QuantizationSettings(patience=2))
     result = run(small_model, tmp_path, wanted, evaluate=recorder)
     assert (result.metrics["steps"], result.metrics["best_step"], result.metrics["mAP"]) == (4, 0, 0.5)
     got = predictions(tmp_path / "model", next(batches(100)))
@@ -264,12 +274,6 @@ def test_model_that_is_quantised_already(quantized, tmp_path):
         run(folder / "model", tmp_path, settings())
 
 
-def test_unknown_optimizer(small_model, tmp_path):
-    wanted = settings(optimizer_builder={"optimizer": {"type": "SDG"}})
-    with pytest.raises(ConfigError, match=r"optimizer.*has no SDG \(did you mean"):
-        run(small_model, tmp_path, wanted)
-
-
 @pytest.mark.parametrize("name", ["model.pdmodel", "model.pdiparams"])
 def test_damaged_model(small_model, tmp_path, name):
     folder = tmp_path / "damaged"
@@ -279,9 +283,15 @@ def test_damaged_model(small_model, tmp_path, name):
         run(folder, tmp_path, settings())
 
 
-@pytest.mark.parametrize("ranges", ["min_max", "percentile", "mse", "kl", "histogram"])
-def test_ptq_calibrates_evaluates_and_writes(small_model, tmp_path, ranges, caplog):
-    wanted = replace(settings(), own=OwnSettings(method="ptq", ranges=ranges))
+# The largest error of an output against FP32's, as a part of its absmax: 5 levels of 127 are 0.04. Weights of one layer
+# a tenth too large make it 0.09 to 0.12, rolled channels 0.4 to 2, a hidden layer without its bias 0.4 to 0.8 (tried
+# on this network, on the output that suffers more). KL cuts rare large values on purpose: a quarter of the largest.
+@pytest.mark.parametrize(
+    ("ranges", "most"),
+    [("min_max", 0.05), ("percentile", 0.05), ("mse", 0.05), ("kl", 0.3), ("histogram", 0.05)],
+)
+def test_ptq_calibrates_evaluates_and_writes(small_model, tmp_path, ranges, most, caplog):
+    wanted = replace(settings(), quantization=QuantizationSettings(method="ptq", ranges=ranges))
     recorder = Recorder([0.3, 0.2])
     result = run(small_model, tmp_path, wanted, evaluate=recorder)
     assert (result.metrics["mAP"], result.metrics["every_tensor_mAP"]) == (0.3, 0.2)
@@ -290,8 +300,8 @@ def test_ptq_calibrates_evaluates_and_writes(small_model, tmp_path, ranges, capl
     assert "qat.csv" not in result.files and "quantization.json" in result.files
     exact = predictions(small_model, next(batches(100)))
     for fp32, int8, npu in zip(exact, *recorder.seen):
-        assert 0 < np.abs(int8 - fp32).max() < 0.3 * np.abs(fp32).max()
-        assert 0 < np.abs(npu - fp32).max() < 0.3 * np.abs(fp32).max()
+        assert 0 < np.abs(int8 - fp32).max() < most * np.abs(fp32).max()
+        assert 0 < np.abs(npu - fp32).max() < most * np.abs(fp32).max()
 
 
 def test_an_image_that_is_not_finite_is_named(small_model, tmp_path):
@@ -303,4 +313,9 @@ def test_an_image_that_is_not_finite_is_named(small_model, tmp_path):
 
     places = small_model, tmp_path / "model", tmp_path / "work"
     with pytest.raises(DataError, match=r"is not finite for calibration image 4 \(in the order"):
-        quantize(*places, broken, replace(settings(), own=OwnSettings(method="ptq")), config=CONFIG)
+        quantize(
+            *places,
+            broken,
+            replace(settings(), quantization=QuantizationSettings(method="ptq")),
+            config=CONFIG,
+        )

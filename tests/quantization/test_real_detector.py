@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from picoquant import build_detector
-from picoquant.export.infer_config import InferConfig
-from picoquant.export.model_folder import ModelFolder
 from picoquant.export.paddle_export import export_model
-from picoquant.export.program import program_facts
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import program_facts
 from picoquant.quantization.quantize import quantize
-from tests.quantization.small_net import settings
+from tests.networks.small_net import settings
 
 SIZE = (64, 64)
 CONFIG = InferConfig(SIZE, ("ball", "box", "cross"))

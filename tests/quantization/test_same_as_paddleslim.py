@@ -9,9 +9,9 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.quantization.folding import fold_model
-from picoquant.quantization.session import quiet, static_session
-from tests.quantization.small_net import CONFIG, batches, settings
+from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.static.session import quiet, static_session
+from tests.networks.small_net import CONFIG, batches, settings
 
 
 def of_paddleslim(model, folder, wanted, monkeypatch):
@@ -56,11 +56,17 @@ def of_paddleslim(model, folder, wanted, monkeypatch):
 def of_picoquant(model, folder, wanted, onednn=False):
     """The same of ours, by default with Paddle's own convolutions, as PaddleSlim's."""
     with quiet():
-        from picoquant.quantization.compressor import StudentFirstCompression
+        from picoquant.quantization.qat.learned_ranges.choose import range_strategy
+        from picoquant.quantization.qat.programs import StudentFirstCompression
 
     shutil.copytree(model, folder / "student")
     with static_session() as scope:
-        sections = wanted.distillation, wanted.quant, wanted.train
+        sections = (
+            wanted.distillation,
+            wanted.quant,
+            wanted.train,
+            range_strategy(wanted.quantization, wanted.quant),
+        )
         compression = StudentFirstCompression(
             folder / "student", folder / "student", folder / "work", CONFIG, *sections, onednn=onednn
         )
@@ -87,7 +93,7 @@ def folded_model(small_model, tmp_path_factory):
 
 def stored(program, scope):
     """Stored variables of a program, without the teacher's."""
-    from picoquant.quantization.programs import read_variable, state_names
+    from picoquant.paddle_program.static.programs import read_variable, state_names
 
     names = [name for name in state_names(program) if not name.startswith("teacher_")]
     return {name: read_variable(scope, name) for name in names}
@@ -99,7 +105,7 @@ def stored(program, scope):
 @pytest.mark.parametrize(("use_pact", "steps"), [(False, 4), (True, 1)])
 def test_losses_operators_ranges_and_weights(request, tmp_path, monkeypatch, model, count, use_pact, steps):
     # With PACT the first step only: PaddleSlim's weight gradients then depend on the order in which it
-    # happens to find operators (see `picoquant/quantization/pact.py`).
+    # happens to find operators (see `picoquant/quantization/qat/learned_ranges/pact.py`).
     small_model = request.getfixturevalue(model)
     wanted = settings(steps, {"use_pact": use_pact}, learning_rate=1e-2)
     for name in ("theirs", "ours"):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+
 import pytest
 
 from picoquant.config.recipe import load_recipe
 from picoquant.errors import ConfigError
-from picoquant.quantization.settings import (
-    DistillationSettings,
-    OwnSettings,
-    QatTrainSettings,
-    QuantAwareSettings,
-)
+from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.quantization.paddle_classes import CLASSES
+from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizationSettings
+from picoquant.stages.plan import load_plan
 
 SECTIONS = {
     "Distillation": DistillationSettings,
@@ -72,7 +73,7 @@ def test_paddleslim_takes_every_section(name, kind):
             "target_metric: expected a mAP from 0 to 1",
         ),
         (
-            OwnSettings,
+            QuantizationSettings,
             {"rounding": "adaround"},
             "Quantize.rounding: 'adaround' is not.*nearest, reconstructed",
         ),
@@ -91,3 +92,41 @@ def test_steps_are_the_shorter_of_epochs_and_iterations():
     assert QatTrainSettings(train_iter=50).steps(None) == 50
     with pytest.raises(ConfigError, match="set train_iter"):
         QatTrainSettings(epochs=2).steps(None)
+
+
+def test_classes_that_paddle_does_not_have_are_refused_before_anything_runs():
+    def train(**values):
+        return load_plan("picodet_s_qat_dis", [f"TrainConfig.{key}={value}" for key, value in values.items()])
+
+    builder = "TrainConfig.optimizer_builder"
+    for values, message in (
+        (
+            {"optimizer_builder.optimizer.type": "SDG"},
+            rf"{builder}.optimizer.type: paddle.optimizer has no SDG \(did you mean SGD\?\)",
+        ),
+        ({"learning_rate.type": "CosineDecay"}, "learning_rate.type: paddle.optimizer.lr has no CosineDecay"),
+        ({"optimizer_builder.regularizer": "{type: L3Decay}"}, "paddle.regularizer has no L3Decay"),
+        ({"optimizer_builder.grad_clip": "{type: Conv2D}"}, "grad_clip.type: paddle.nn has no Conv2D"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            train(**values).check()
+    train(**{"optimizer_builder.grad_clip": "{type: ClipGradByNorm}"}).check()
+
+
+def test_known_classes_are_paddles():
+    import paddle
+
+    bases = {
+        "paddle.optimizer": paddle.optimizer.Optimizer,
+        "paddle.optimizer.lr": paddle.optimizer.lr.LRScheduler,
+        "paddle.regularizer": paddle.regularizer.WeightDecayRegularizer,
+        "paddle.nn": paddle.nn.clip.ClipGradBase,
+    }
+    for name, base in bases.items():
+        public = vars(importlib.import_module(name))
+        found = {
+            key
+            for key, value in public.items()
+            if inspect.isclass(value) and issubclass(value, base) and value is not base and key[0] != "_"
+        }
+        assert found == set(CLASSES[name]), name

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 
+from picoquant.backends.base import Machine
+from picoquant.backends.onnx.export import write_onnx_form
+from picoquant.backends.paddle.runtime import open_predictor
+from picoquant.backends.source import Source
 from picoquant.errors import ToolError, UserError
-from picoquant.evaluation.runtime import open_predictor
+from picoquant.packaging.open_model import open_model
 from picoquant.packaging.package import Models, package
-from picoquant.packaging.targets import load_target
-from picoquant.runtimes.backends import Machine, check_backends, running
-from picoquant.runtimes.model import model_of_folder, open_model
-from picoquant.runtimes.onnx_form import write_onnx_form
-from picoquant.toolchain.lite_runtime import runtime_of
-from tests.export.conftest import detector, exports, images, infer_config  # noqa: F401  fixtures
-from tests.packaging.conftest import small  # noqa: F401  fixture
+from picoquant.runtimes.backends import check_backends, running
+from picoquant.runtimes.model import model_of_folder
+from picoquant.targets.profiles import load_target
+from tests.processes import ended
 
 ONE = Machine(threads=1)
 
@@ -25,7 +29,7 @@ def feed_for(names, batch):
 
 
 def needs(backend, opt):
-    if backend == "lite" and runtime_of(opt) is None:
+    if backend == "lite" and opt.python is None:
         pytest.skip(f"{opt.path} has no Python runtime beside it")
 
 
@@ -68,26 +72,27 @@ def test_an_int8_model_s_folder_package_archive_and_onnx_file_are_one_network(sm
                 assert np.abs(one - two).mean() < 0.02 * np.abs(one).mean()
 
 
-def test_paddle_lite_runs_all_images_in_one_process_and_says_what_it_computes(small, opt):  # noqa: F811
+def test_paddle_lite_runs_all_images_in_one_process_and_says_what_it_computes(small, opt, started):  # noqa: F811
     needs("lite", opt)
     image = np.random.default_rng(0).random((5, 3, 32, 32), np.float32)
     with running(model_of_folder(small), "lite", Machine(opt=str(opt.path))) as ready:
         assert ready.note == "weights of the INT8 model, computed in float"
-        process = ready.predict._process
+        process = started()
         batch = ready.predict({"image": image})
         seconds = ready.predict.network_seconds
         singles = [ready.predict({"image": image[i : i + 1]}) for i in range(5)]
-        assert ready.predict._process is process and process.poll() is None
+        assert len(process) == 1 and started() == process
         assert 0 < ready.predict.network_seconds < seconds
-    assert process.poll() is not None
+    assert ended(process)
     for index, whole in enumerate(batch):
         np.testing.assert_array_equal(whole, np.concatenate([single[index] for single in singles]))
 
 
-def test_a_runtime_that_dies_is_said(small, opt):  # noqa: F811
+def test_a_runtime_that_dies_is_said(small, opt, started):  # noqa: F811
     needs("lite", opt)
     with running(model_of_folder(small), "lite", Machine(opt=str(opt.path))) as ready:
-        ready.predict._process.kill()
+        (process,) = started()
+        os.kill(process, signal.SIGKILL)
         with pytest.raises(ToolError, match=r"Paddle Lite's x86 runtime did not run the model \(SIGKILL\)"):
             ready.predict({"image": np.zeros((1, 3, 32, 32), np.float32)})
 
@@ -98,7 +103,7 @@ def test_what_is_no_model(tmp_path, small):  # noqa: F811
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     with pytest.raises(ToolError, match="bad.onnx is no ONNX model"):
         open_model(tmp_path / "bad.onnx").__enter__()
-    write_onnx_form(small, tmp_path / "bare.onnx")
+    write_onnx_form(Source(small), tmp_path / "bare.onnx")
     with pytest.raises(UserError, match=r"bare.onnx has no infer_cfg.yml beside it"):
         open_model(tmp_path / "bare.onnx").__enter__()
     with (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from picoquant.runtimes import timing
-from tests.commands import picoquant, refusal
+from tests.command_line import picoquant, refusal
 
 
 def test_first_call_and_warm_up_are_apart(monkeypatch):

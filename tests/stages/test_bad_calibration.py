@@ -10,15 +10,15 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.quantization.programs import (
+from picoquant.paddle_program.static.programs import (
     Inserter,
     load_model,
     read_variable,
     save_program,
     write_variable,
 )
-from picoquant.quantization.session import static_session
-from tests.commands import SMALL, data_sets, picoquant, refusal, with_sets
+from picoquant.paddle_program.static.session import static_session
+from tests.command_line import SMALL, data_sets, picoquant, refusal, with_sets
 
 SETTINGS = [text for text in SMALL if not text.startswith("Synthetic")]
 

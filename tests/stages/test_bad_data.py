@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from picoquant.data.synthetic import SyntheticSet, write_synthetic
-from tests.commands import SMALL, data_sets, picoquant, refusal, with_sets
+from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
+from tests.command_line import SMALL, data_sets, picoquant, refusal, with_sets
 
 SETTINGS = [text for text in SMALL if not text.startswith("Synthetic")]
 

@@ -11,7 +11,7 @@ import shlex
 
 import pytest
 
-from tests.commands import picoquant
+from tests.command_line import picoquant
 
 
 @pytest.mark.slow

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from picoquant.files import sha256
-from picoquant.pipeline import order
-from tests.commands import SMALL, picoquant, refusal, with_sets
+from picoquant.stages import order
+from picoquant.storage.files import sha256
+from tests.command_line import SMALL, picoquant, refusal, with_sets
 
 STAGES = [stage.name for stage in order.STAGES]
 _KEPT = ("best.pdparams", "model.pdmodel", "model.pdiparams", "detections_int8.json", "rv1126.tar.gz")
@@ -110,7 +110,7 @@ def test_no_time_of_day_decides(root):
     """Durations come from a clock that cannot be set; by a file's date the report warns, nothing else."""
     found = []
     for path in sorted(Path(root, "picoquant").rglob("*.py")):
-        if path == root / "picoquant/stages/report.py":
+        if path == root / "picoquant/commands/report.py":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""

@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from picoquant.files import sha256
-from tests.commands import SMALL, picoquant, refusal, with_sets
+from picoquant.storage.files import sha256
+from tests.command_line import SMALL, picoquant, refusal, with_sets
 
 TWO_EPOCHS = [text for text in SMALL if not text.startswith("epoch=")] + ["epoch=2", "snapshot_epoch=1"]
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from picoquant.files import sha256
-from tests.commands import SMALL, picoquant, with_sets
+from picoquant.storage.files import sha256
+from tests.command_line import SMALL, picoquant, with_sets
 
 KILLS = 50
 _SETS = [

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from picoquant.detector.weights import read_weights, save_weights
-from picoquant.export.model_folder import ModelFolder
-from picoquant.export.program import read_program
-from picoquant.packaging.program_edit import read_params, write_params
-from tests.commands import SMALL, picoquant, refusal, with_sets
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.params import read_params, write_params
+from picoquant.paddle_program.program import read_program
+from tests.command_line import SMALL, picoquant, refusal, with_sets
 
 
 @pytest.fixture(scope="module")

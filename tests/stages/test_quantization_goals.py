@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.commands import picoquant, with_sets
+from tests.command_line import picoquant, with_sets
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import picoquant, with_sets
+from tests.command_line import picoquant, with_sets
 
 MINUTES = float(os.environ.get("PICOQUANT_QAT_MINUTES", "3"))
 _STEPS = 24  # of an epoch, which ends with an evaluation

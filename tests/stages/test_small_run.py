@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from picoquant.files import sha256
-from tests.commands import picoquant, refusal, with_sets
+from picoquant.storage.files import sha256
+from tests.command_line import picoquant, refusal, with_sets
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +94,8 @@ def test_ladder_has_every_step_of_the_run(run_dir, tmp_path):
 
 
 def test_the_graph_of_qat_computes_what_the_int8_model_computes(run_dir):
-    from picoquant.evaluation.runtime import open_predictor
-    from picoquant.export.model_folder import ModelFolder
+    from picoquant.backends.paddle.runtime import open_predictor
+    from picoquant.paddle_program.model_folder import ModelFolder
 
     image = {"image": np.random.default_rng(2).random((1, 3, 64, 64), np.float32)}
     folders = (run_dir / "quantize", run_dir / "quantize/qat_graph")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.commands import with_sets
+from tests.command_line import with_sets
 
 # Runs the command and notes, whenever it reports an evaluation, what the process holds: memory (KB), open files,
 # threads, child processes.

@@ -13,12 +13,12 @@ from typing import Any
 import picoquant  # isort: skip  (zlib before paddle)
 import paddle
 
-from picoquant.data.load import load_dataset
-from picoquant.data.reader import TrainReader
+from picoquant.data.formats.load import load_dataset
+from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
+from picoquant.data.readers.reader import TrainReader
 from picoquant.data.settings import ReaderSettings
-from picoquant.data.synthetic import SyntheticSet, write_synthetic
-from picoquant.device import rank_and_world
 from picoquant.training.loop import train
+from picoquant.utils.device import rank_and_world
 from tests.training import tiny
 
 IMAGES, EPOCHS = 24, 4

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from picoquant.csv_log import CsvLog, read_rows
+from picoquant.storage.csv_log import CsvLog, read_rows
 from picoquant.training.curves import draw_curves, running_mean
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from picoquant.training.fast import FastLayers, fast_convolutions_available
 from picoquant.training.finite import first_not_finite
-from tests.export.conftest import make_detector
+from tests.networks.exported import make_detector
 
 IMAGES = np.random.RandomState(0).rand(1, 3, 64, 64).astype(np.float32)
 

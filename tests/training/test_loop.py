@@ -15,9 +15,9 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.checkpoints import Checkpoints, read_checkpoint
 from picoquant.detector.weights import read_weights
-from picoquant.training.errors import DivergedError
+from picoquant.storage.checkpoints import Checkpoints, read_checkpoint
+from picoquant.training.finite import DivergedError
 from picoquant.training.loop import train
 from picoquant.training.state import arrays_of
 from tests.training import tiny

@@ -14,8 +14,8 @@ import pytest
 
 from picoquant.config.recipe import load_recipe
 from picoquant.config.training import scalar_folder
-from picoquant.csv_log import CsvLog, read_rows
 from picoquant.errors import ConfigError
+from picoquant.storage.csv_log import CsvLog, read_rows
 from picoquant.training.scalar_log import FILE, ScalarLog
 from tests.training import tiny
 from tests.training.test_loop import wait_for_step

@@ -12,8 +12,8 @@ from picoquant.config.recipe import load_recipe
 from picoquant.config.training import published_rate, train_settings
 from picoquant.errors import ConfigError
 from picoquant.training.fast import fast_convolutions_available
-from picoquant.training.linear_rule import by_linear_rule, hint_at_reference
 from picoquant.training.loop import train
+from picoquant.training.schedule import by_linear_rule, hint_at_reference
 from picoquant.training.settings import LearningRate, PiecewiseDecay, check_precision
 from picoquant.training.state import arrays_of
 from tests.training import tiny

@@ -13,12 +13,12 @@ from typing import Any
 import picoquant  # isort: skip  (zlib before paddle)
 import paddle
 
-from picoquant.data.load import load_dataset
-from picoquant.data.reader import EvalReader, TrainReader
+from picoquant.backends.paddle.runtime import dygraph_predictor
+from picoquant.data.formats.load import load_dataset
+from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
+from picoquant.data.readers.reader import EvalReader, TrainReader
 from picoquant.data.settings import ReaderSettings
-from picoquant.data.synthetic import SyntheticSet, write_synthetic
 from picoquant.evaluation.evaluate import evaluate
-from picoquant.evaluation.runtime import dygraph_predictor
 from picoquant.postprocess import Decoder
 from picoquant.postprocess.settings import NmsSettings
 from picoquant.training.loop import train

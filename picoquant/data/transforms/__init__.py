@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from picoquant.config.nearest import suggestion, unknown_key
 from picoquant.data.transforms.crop import RandomCrop
 from picoquant.data.transforms.decode import Decode
 from picoquant.data.transforms.distort import RandomDistort
@@ -22,6 +21,7 @@ from picoquant.data.transforms.pad import PadBatch, PadGT
 from picoquant.data.transforms.resize import BatchRandomResize, Resize
 from picoquant.data.transforms.sample import EachSample
 from picoquant.errors import ConfigError
+from picoquant.utils.suggest import suggestion, unknown_key
 
 __all__ = ["BATCH_TRANSFORMS", "SAMPLE_TRANSFORMS", "build_transform"]
 

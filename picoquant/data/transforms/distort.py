@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from picoquant.data import checks
 from picoquant.data.transforms.sample import Sample
+from picoquant.utils import setting_checks as checks
 
 # RGB to YIQ and back, with the rounded coefficients of PaddleDetection.
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])

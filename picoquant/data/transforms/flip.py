@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from picoquant.data import checks
 from picoquant.data.transforms.sample import Sample
+from picoquant.utils import setting_checks as checks
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Any, Callable
 import cv2
 import numpy as np
 
-from picoquant.data import checks
 from picoquant.data.transforms.flip import mirror
 from picoquant.data.transforms.sample import Sample
 from picoquant.errors import ConfigError
+from picoquant.utils import setting_checks as checks
 
 GREY = 114  # YOLOX fills with it
 

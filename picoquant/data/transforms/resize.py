@@ -8,9 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from picoquant.data import checks
 from picoquant.data.transforms.sample import Sample
 from picoquant.errors import ConfigError
+from picoquant.utils import setting_checks as checks
 
 INTERPOLATIONS = (
     cv2.INTER_NEAREST,

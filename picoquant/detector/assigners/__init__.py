@@ -1,1 +1,1 @@
-"""Label assignment: which anchor point learns which object. Pure functions without gradients."""
+"""Label assignment: which anchor point predicts which object. Pure functions without gradients."""

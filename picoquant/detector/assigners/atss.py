@@ -1,8 +1,8 @@
 """Adaptive training sample selection, https://arxiv.org/abs/1912.02424.
 
-For each object the nearest points of every level are candidates; those whose square anchor overlaps
-the object more than the candidates' mean plus deviation, and that lie inside it, learn it. Letters
-as in `matching`.
+For each object the nearest points of every level are candidates. A candidate is assigned to the object
+where it lies inside it and the IoU of its square anchor with the object is above the mean plus the standard
+deviation of the candidates' IoUs. Letters of dimensions as in `matching`.
 """
 
 from __future__ import annotations
@@ -39,19 +39,21 @@ def assign_atss(
     sm_use: bool = False,
     inclusive: bool = False,
 ) -> Assignment:
-    """Assign points to objects; the score to reach is the predicted box's IoU with its object.
+    """Assign points to objects; a point's target score is the IoU of its predicted box with the object.
 
     Args:
         anchors: (L, 4) squares around the points, input pixels.
-        counts: points of each level.
+        counts: number of points of each level.
         predicted_boxes: (N, L, 4), input pixels.
         gt_bbox: (N, G, 4), input pixels; gt_class: (N, G, 1); pad_gt_mask: (N, G, 1), 1 for an
             object and 0 for padding. G may be 0.
-        topk: candidates a level.
-        force_gt_matching: give every object at least its best point.
-        sm_use: a point that several objects claim goes to the best of those, not of all.
-        inclusive: PaddleDetection's other implementation: overlaps equal to the threshold count, the
-            deviation is that of the whole (n, not n - 1), and inside means by 0.01 pixels.
+        topk: number of candidates per object and level.
+        force_gt_matching: assign to every object at least the point of its greatest IoU.
+        sm_use: a point assigned to several objects keeps the one of the greatest IoU among these, not
+            among all objects.
+        inclusive: as in PaddleDetection's other implementation, an IoU equal to the threshold is enough,
+            the standard deviation divides by n, not n - 1, and a point is inside where it is farther than
+            0.01 pixels from every side.
     """
     images, objects = gt_bbox.shape[:2]
     if objects == 0:
@@ -86,7 +88,7 @@ def _nearest(anchors: Tensor, counts: Sequence[int], gt_bbox: Tensor, topk: int)
 
 
 def _force(match: Tensor, overlaps: Tensor, pad_gt_mask: Tensor) -> Tensor:
-    """Give each object its best point, unless two objects share that point."""
+    """Assign to each object its point of the greatest IoU, unless that is the best of several objects."""
     best = F.one_hot(overlaps.argmax(axis=-1), match.shape[-1]) * pad_gt_mask
     alone = (best.sum(axis=-2, keepdim=True) == 1).expand_as(match)
     return paddle.where(alone, best, match)
@@ -103,7 +105,7 @@ def assign_atss_hard(
     topk: int = 9,
     force_gt_matching: bool = False,
 ) -> HardAssignment:
-    """The assignment of the August 2021 heads, where the head finds the score to reach.
+    """ATSS for the August 2021 heads, which compute the target scores themselves.
 
     Args:
         grid: the anchor points; anchors are squares `grid_cell_scale` strides wide around them.

@@ -1,7 +1,7 @@
-"""What the assigners share: candidates, one object a point, targets from a match.
+"""Steps that the assigners share: selecting candidates, resolving conflicts, targets of a match.
 
 `N` images, `G` objects of an image (padding included), `L` anchor points, `C` classes. A match is
-(N, G, L) float32, 1 where the point learns the object, at most one object a point.
+(N, G, L) float32, 1 where the point is assigned to the object; at most one object per point.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from paddle import Tensor
 
 
 class Assignment(NamedTuple):
-    """What each point learns.
+    """The targets of each point.
 
     Attributes:
-        labels: (N, L) int64, class; the number of classes for background.
-        boxes: (N, L, 4), input pixels; of any object where the label is background.
-        scores: (N, L, C), the class score to reach, 0 to 1; all 0 for background.
+        labels: (N, L) int64, class; C for background.
+        boxes: (N, L, 4), input pixels; those of an arbitrary object where the label is background.
+        scores: (N, L, C), target scores, 0 to 1; all 0 for background.
     """
 
     labels: Tensor
@@ -28,11 +28,11 @@ class Assignment(NamedTuple):
 
 
 class HardAssignment(NamedTuple):
-    """Which class and box each point learns; the head finds the score to reach.
+    """Class and box target of each point; the head computes the target scores.
 
     Attributes:
-        labels: (N, L) int64, class; the number of classes for background.
-        boxes: (N, L, 4), input pixels; of no meaning where the label is background.
+        labels: (N, L) int64, class; C for background.
+        boxes: (N, L, 4), input pixels; meaningless where the label is background.
         positives: divisor of the class loss, summed over the images.
     """
 
@@ -55,6 +55,7 @@ def top_candidates(values: Tensor, k: int, largest: bool) -> tuple[Tensor, Tenso
 
     Args:
         values: (N, G, L).
+        largest: whether the best values are the largest or the smallest.
 
     Returns: mask (N, G, L) float32 and indices (N, G, min(k, L)).
     """
@@ -64,9 +65,10 @@ def top_candidates(values: Tensor, k: int, largest: bool) -> tuple[Tensor, Tenso
 
 
 def one_object_a_point(match: Tensor, overlaps: Tensor) -> Tensor:
-    """Give each point that several objects claim to the one of the greatest overlap.
+    """Keep, for each point assigned to several objects, only the object of the greatest overlap.
 
-    That may be an object that did not claim it: PaddleDetection looks at all overlaps too.
+    The overlaps of all objects are compared, as in PaddleDetection, so that object may be one to which the
+    point was not assigned.
 
     Args:
         match, overlaps: (N, G, L).
@@ -81,13 +83,13 @@ def one_object_a_point(match: Tensor, overlaps: Tensor) -> Tensor:
 def targets(
     match: Tensor, gt_bbox: Tensor, gt_class: Tensor, quality: Tensor, num_classes: int
 ) -> Assignment:
-    """Labels, boxes and scores of a match.
+    """The targets of every point, from a match.
 
     Args:
         match: (N, G, L), G >= 1.
         gt_bbox: (N, G, 4), input pixels.
         gt_class: (N, G, 1) integer.
-        quality: (N, L), the score of the object's class.
+        quality: (N, L), the target score of the object's class.
     """
     images, objects, _ = match.shape
     index = match.argmax(axis=-2)  # (N, L), the object of each point; 0 for background

@@ -1,8 +1,9 @@
-"""SimOTA: each object takes as many of the cheapest points as they overlap it, YOLOX's assignment.
+"""SimOTA, YOLOX's assignment: each object is assigned its k points of the least cost.
 
-Source: https://arxiv.org/abs/2107.08430, with PaddleDetection's varifocal cost. NumPy: the number of
-candidates differs from image to image. `L` anchor points, `M` candidates of them, `G` objects of one
-image, `C` classes.
+k is the sum of the object's greatest IoUs with predicted boxes, rounded down, at least 1. Source:
+https://arxiv.org/abs/2107.08430, with PaddleDetection's varifocal cost. Computed in NumPy, because the
+number of candidates differs from image to image. `L` anchor points, `M` of them candidates, `G` objects of
+one image, `C` classes.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from picoquant.detector.assigners.matching import HardAssignment
 
 _OUTSIDE = 1e8  # cost of a point that is not both inside an object and near its centre
 _LOG_FLOOR = -100.0  # where paddle's cross-entropy clips logarithms
-_EPS = 1e-6  # least union and hull, square pixels
+_EPS = 1e-6  # lower bound of union and hull, square pixels
 
 
 class ImageAssignment(NamedTuple):
-    """What each point of one image learns.
+    """The targets of each point of one image.
 
     Attributes:
-        labels: (L,) int64, class; the number of classes for background.
+        labels: (L,) int64, class; C for background.
         boxes: (L, 4) float32, input pixels; 0 for background.
         positives: what the image adds to the class loss's divisor.
     """
@@ -44,13 +45,13 @@ def assign_simota(
     pad_gt_mask: Tensor,
     **options: Any,
 ) -> HardAssignment:
-    """Assign the points of each image; padding is taken out of its objects first.
+    """Assign the points of each image to its objects; padding is removed from these first.
 
     Args:
         grid: the anchor points.
         scores: (N, L, C) probabilities; boxes: (N, L, 4), predicted, input pixels.
         gt_bbox: (N, G, 4), input pixels; gt_class: (N, G, 1); pad_gt_mask: (N, G, 1). G may be 0.
-        options: of `assign_image`.
+        options: passed to `assign_image`.
     """
     arrays = (tensor.numpy() for tensor in (scores, boxes, gt_bbox, gt_class, pad_gt_mask))
     found = []
@@ -84,9 +85,10 @@ def assign_image(
         points: (L, 2), input pixels; strides: (L, 1).
         scores: (L, C) probabilities; boxes: (L, 4), predicted, input pixels.
         gt_bbox: (G, 4), input pixels; gt_class: (G,). G may be 0; no padding.
-        center_radius: how near an object's centre is near, in strides.
-        candidate_topk: an object's best IoUs whose sum is the number of its points.
-        iou_weight, cls_weight: of the two parts of the cost.
+        center_radius: a point is near an object where it is closer than this to the object's centre in x
+            and in y, in strides.
+        candidate_topk: how many of an object's greatest IoUs are summed to get the number of its points.
+        iou_weight, cls_weight: weights of the two parts of the cost.
         use_vfl: class cost by varifocal loss; else by cross-entropy.
     """
     labels = np.full(len(points), scores.shape[1], np.int64)
@@ -138,9 +140,10 @@ def _overlaps(boxes: np.ndarray, gt_bbox: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _class_cost(scores: np.ndarray, gt_class: np.ndarray, iou: np.ndarray, use_vfl: bool) -> np.ndarray:
-    """(M, G): the class loss of each candidate if it learnt each object, over all classes.
+    """(M, G): each candidate's class loss, summed over all classes, if it were assigned to each object.
 
-    A column's loss as background is summed once; only the object's own column differs.
+    The losses of all classes as background are summed once per candidate; then the term of the object's
+    class is replaced.
     """
     scores = scores.astype(np.float64)
     with np.errstate(divide="ignore"):
@@ -156,7 +159,10 @@ def _class_cost(scores: np.ndarray, gt_class: np.ndarray, iou: np.ndarray, use_v
 
 
 def _cheapest(cost: np.ndarray, iou: np.ndarray, candidate_topk: int) -> np.ndarray:
-    """(M, G) bool: the cheapest candidates of each object, each candidate with one object only."""
+    """(M, G) bool: the candidates of the least cost of each object.
+
+    A candidate chosen by several objects keeps only the one of the least cost.
+    """
     best = -np.sort(-iou, axis=0)[:candidate_topk]
     counts = best.sum(axis=0).astype(int).clip(1)
     match = np.zeros(cost.shape, bool)

@@ -1,7 +1,7 @@
 """Task-aligned assignment, https://arxiv.org/abs/2108.07755.
 
-For each object the points inside it that already score and overlap best learn it. Letters as in
-`matching`.
+For each object, the points inside it whose predictions have the best product of score and overlap are
+assigned to it. Letters of dimensions as in `matching`.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ def assign_task_aligned(
     beta: float = 6.0,
     eps: float = 1e-9,
 ) -> Assignment:
-    """Assign points to objects by score ** alpha * IoU ** beta.
+    """Assign points to objects by the alignment measure score ** alpha * IoU ** beta.
 
-    The score to reach is that measure, scaled so that an object's best point has its best IoU.
+    A point's target score is its measure, scaled so that the greatest target score of an object equals the
+    greatest IoU of its points.
 
     Args:
         points: (L, 2), input pixels.
         predicted_scores: (N, L, C) probabilities; predicted_boxes: (N, L, 4), input pixels.
         gt_bbox: (N, G, 4), input pixels; gt_class: (N, G, 1); pad_gt_mask: (N, G, 1), 1 for an
             object and 0 for padding. G may be 0.
-        topk: candidates an object.
+        topk: number of candidates per object.
         eps: added to the greatest measure before dividing by it.
     """
     images, objects = gt_bbox.shape[:2]

@@ -17,7 +17,7 @@ class ESNet(ShuffleStages):
         scale: factor on the channels of the stages.
         act: activation.
         feature_maps: which units' outputs to return; 4, 11 and 14 have strides 8, 16 and 32.
-        channel_ratio: of each of the 13 units, its inner width to its outer.
+        channel_ratio: ratio of inner to outer channels of each of the 13 units.
     """
 
     def __init__(

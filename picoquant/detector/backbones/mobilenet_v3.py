@@ -44,7 +44,10 @@ BLOCKS = {
 
 
 class InvertedResidual(nn.Layer):
-    """Expand, depthwise convolution, squeeze-and-excite or not, project; shortcut where it fits."""
+    """Expansion, depthwise convolution, optional squeeze-and-excite, projection.
+
+    The input is added to the result where stride and number of channels allow it.
+    """
 
     def __init__(
         self,
@@ -83,10 +86,10 @@ class MobileNetV3(nn.Layer):
         model_name: `large` or `small`.
         feature_maps: which blocks' outputs to return, counted from 2; in `large` 7, 13 and 16 have
             strides 8, 16 and 32.
-        lr_mult_list: learning-rate factors of the stem and of each three blocks after it.
+        lr_mult_list: learning-rate factors of the stem and of every three blocks after it.
         conv_decay, norm_decay: L2 decay of convolutions and of normalisation.
         multiplier: factor on the channels of the last three blocks.
-        freeze_norm: keep normalisation as it is.
+        freeze_norm: do not train normalisation, nor update its statistics.
     """
 
     def __init__(
@@ -144,10 +147,10 @@ class MobileNetV3(nn.Layer):
 
 
 def _widened(blocks: Sequence[tuple], multiplier: float) -> list[tuple]:
-    """The blocks with the outer channels of the last three, and the inner of the last two, scaled."""
+    """The blocks, the output channels of the last three and the inner ones of the last two scaled."""
     result = list(blocks)
-    for place in (-3, -2, -1):
-        kernel_size, mid, wide, *rest = result[place]
-        mid = mid if place == -3 else int(mid * multiplier)
-        result[place] = (kernel_size, mid, int(wide * multiplier), *rest)
+    for index in (-3, -2, -1):
+        kernel_size, mid, wide, *rest = result[index]
+        mid = mid if index == -3 else int(mid * multiplier)
+        result[index] = (kernel_size, mid, int(wide * multiplier), *rest)
     return result

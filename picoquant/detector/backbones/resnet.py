@@ -30,8 +30,8 @@ class Block(nn.Layer):
         in_channels: of the block.
         width: of the inner convolutions.
         out_channels: of the block.
-        stride: of its first spatial convolution (of the pointwise before it in variant a).
-        bottleneck: three convolutions, not two.
+        stride: of the first 3x3 convolution (in variant a of the pointwise one before it).
+        bottleneck: three convolutions instead of two.
         projected: the shortcut is a convolution, not the input itself.
         variant: a, b, c or d.
         style: names and attributes.
@@ -95,8 +95,8 @@ class ResNet(nn.Layer):
         variant: a, b, c or d; c and d have a stem of three convolutions.
         lr_mult_list: learning-rate factor of each stage.
         norm_decay: L2 decay of normalisation.
-        freeze_norm: keep normalisation as it is.
-        freeze_at: train no stage up to this one, counted from 0, nor the stem; -1: train all.
+        freeze_norm: do not train normalisation, nor update its statistics.
+        freeze_at: freeze the stem and the stages up to this one, counted from 0; -1: freeze none.
         return_idx: which stages' outputs to return; stage i has stride 4 * 2 ** i.
         num_stages: how many stages to build.
     """

@@ -30,10 +30,10 @@ def conv(
 
 
 class Unit(nn.Layer):
-    """Half of the channels passes; the other goes through three convolutions; then a shuffle.
+    """Half of the channels goes through three convolutions; then both halves are joined and shuffled.
 
     Args:
-        channels: in and out.
+        channels: of input and output.
         mid_channels: twice the width between the convolutions.
         act: activation.
         enhanced: ESNet's unit: the pointwise output joins the depthwise one before squeeze-and-excite.
@@ -58,7 +58,7 @@ class Unit(nn.Layer):
 
 
 class HalvingUnit(nn.Layer):
-    """Two branches of stride 2, joined; shuffled, or mixed by two convolutions where `enhanced`."""
+    """Two branches of stride 2, joined; then shuffled, or where `enhanced` mixed by two convolutions."""
 
     def __init__(
         self, in_channels: int, mid_channels: int, out_channels: int, act: str, enhanced: bool
@@ -86,11 +86,11 @@ class HalvingUnit(nn.Layer):
 
 
 class ShuffleStages(nn.Layer):
-    """Stem, max pooling and three stages of units; each stage halves the size first.
+    """Stem, max pooling and three stages of units; the first unit of a stage halves the size.
 
     Args:
         channels: of the stem and of the three stages.
-        mid_channels: (stage 0..2, position in all units) -> twice the width inside that unit.
+        mid_channels: (stage 0..2, index among all units) -> twice the width inside that unit.
         repeats: units of each stage.
         feature_maps: which units' outputs to return, counted from 2; the stages of `repeats`
             (4, 8, 4) end at 5, 13, 17.
@@ -136,5 +136,5 @@ class ShuffleStages(nn.Layer):
 
 
 def _units(repeats: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """(stage, place in it) of every unit."""
+    """(stage, index within the stage) of every unit."""
     return ((stage, i) for stage, count in enumerate(repeats) for i in range(count))

@@ -1,1 +1,1 @@
-"""Heads: feature maps in, class scores and box distances out; and the loss of both."""
+"""Heads: compute class scores and box distances from feature maps, and the loss of both."""

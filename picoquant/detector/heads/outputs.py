@@ -1,7 +1,7 @@
-"""What the heads share: from feature maps to the outputs, and the parts of a loss.
+"""What the heads share: decoding of their predictions, and the terms of the loss.
 
-`N` images, `C` classes, `R` the greatest distance (`reg_max`), in strides, `L` anchor points over
-all levels, `P` points that learn an object.
+`N` images, `C` classes, `R` the largest distance (`reg_max`), in strides, `L` anchor points over all
+levels, `P` positive points, which are those assigned to an object.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ BoxLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Logits(NamedTuple):
-    """A head's convolution results, a level each, finest first.
+    """The results of a head's last convolutions, one tensor per level, finest first.
 
     Attributes:
         classes: (N, C, H, W).
-        alignment: (N, 1, H, W); no levels for a head without alignment map.
+        alignment: (N, 1, H, W); an empty list for a head without alignment map.
         distances: (N, 4 * (R + 1), H, W).
     """
 
@@ -46,13 +46,13 @@ class Integral(nn.Layer):
         self._bins = reg_max + 1
 
     def forward(self, logits: Tensor) -> Tensor:
-        """(M, 4 * (R + 1)) in any number of leading dimensions -> (M, 4) strides, M flattened."""
+        """(..., 4 * (R + 1)) -> (M, 4) distances in strides; M is the product of the leading dimensions."""
         probability = F.softmax(logits.reshape([-1, self._bins]), axis=1)
         return F.linear(probability, self.project).reshape([-1, 4])
 
 
 class UnusedScale(nn.Layer):
-    """A parameter without effect: PaddleDetection's head inherits it, and its weights hold it."""
+    """A parameter without effect: PaddleDetection's head inherits it, so its weights files contain it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,13 +61,13 @@ class UnusedScale(nn.Layer):
 
 
 def add_unused_scales(head: nn.Layer, strides: Sequence[int]) -> None:
-    """Give `head` the parameters p3_feat.scale_reg … that its weights files hold."""
+    """Add the parameters p3_feat.scale_reg … to `head`, which its weights files contain."""
     for stride in strides:
         head.add_sublayer(f"p{int(math.log2(stride))}_feat", UnusedScale())
 
 
 def prediction_layer(in_channels: int, out_channels: int, bias: float) -> nn.Conv2D:
-    """A 1x1 convolution initialised as the last layer of a head."""
+    """A 1x1 convolution initialised as the last layer of a head; every bias is `bias`."""
     return nn.Conv2D(
         in_channels,
         out_channels,
@@ -78,22 +78,23 @@ def prediction_layer(in_channels: int, out_channels: int, bias: float) -> nn.Con
 
 
 def prior_bias(prior_prob: float) -> float:
-    """The bias with which an untrained class layer scores `prior_prob`."""
+    """The bias with which an untrained class layer predicts the score `prior_prob`."""
     return -math.log((1 - prior_prob) / prior_prob)
 
 
 def grid_of(maps: Sequence[Tensor], strides: Sequence[int], cell_offset: float) -> Grid:
-    """The anchor points of feature maps; their heights and widths must be known."""
+    """The anchor points of feature maps (N, K, H, W), whose H and W must be fixed sizes."""
     return make_grid([tuple(m.shape[2:]) for m in maps], strides, cell_offset)
 
 
 def _cells(feature: Tensor) -> int:
+    """H * W, or -1 where they are not fixed (while a layer is traced for any size)."""
     height, width = feature.shape[2:]
     return height * width if height > 0 and width > 0 else -1
 
 
 def rows(feature: Tensor) -> Tensor:
-    """(N, K, H, W) -> (N, H * W, K); N may be unknown, H and W in a network to be exported may not."""
+    """(N, K, H, W) -> (N, H * W, K); N may be a dynamic size, H and W not in a network to be exported."""
     return feature.reshape([0, feature.shape[1], _cells(feature)]).transpose([0, 2, 1])
 
 
@@ -107,8 +108,8 @@ def decode(
     """Scores and boxes of all points.
 
     Args:
-        scores: a level each, (N, C, H, W), probabilities.
-        logits: a level each, (N, 4 * (R + 1), H, W).
+        scores: (N, C, H, W), probabilities, one tensor per level.
+        logits: (N, 4 * (R + 1), H, W), of the distances, one tensor per level.
 
     Returns: (N, C, L), 0 to 1, and (N, L, 4), x1 y1 x2 y2 in input pixels.
     """
@@ -120,10 +121,10 @@ def decode(
 
 
 def normaliser(total: Tensor) -> Tensor:
-    """What the losses are divided by: the mean of `total` over all processes, at least 1.
+    """The divisor of the losses: the mean of `total` over all processes, at least 1.
 
-    PaddleDetection applies the minimum in PicoHead, and in PicoHeadV2 with several processes; here
-    it holds for one process too, where a batch without objects would otherwise divide by 0.
+    PaddleDetection applies this minimum in PicoHead, and in PicoHeadV2 with several processes. Here it
+    applies to one process too, where a batch without objects would otherwise lead to a division by 0.
     """
     if dist.is_initialized() and dist.get_world_size() > 1:
         total = total.clone()
@@ -133,7 +134,7 @@ def normaliser(total: Tensor) -> Tensor:
 
 
 class Predictions(NamedTuple):
-    """What a head predicts of all points, in strides.
+    """A head's predictions for all points, in strides.
 
     Attributes:
         logits: (N, L, 4 * (R + 1)), of the distances.
@@ -152,7 +153,7 @@ class Predictions(NamedTuple):
 
 
 def predictions_of(levels: Sequence[Tensor], grid: Grid, integral: Integral) -> Predictions:
-    """Predictions from distance logits, a level each, (N, H * W, 4 * (R + 1))."""
+    """Predictions from distance logits (N, H * W, 4 * (R + 1)), one tensor per level."""
     logits = paddle.concat(levels, axis=1).astype("float32")
     distances = integral(logits).reshape([logits.shape[0], -1, 4])
     points = paddle.to_tensor(grid.cell_points)
@@ -161,13 +162,13 @@ def predictions_of(levels: Sequence[Tensor], grid: Grid, integral: Integral) -> 
 
 
 class Positives(NamedTuple):
-    """The points that learn an object; P >= 1.
+    """The positive points; P >= 1.
 
     Attributes:
-        index: (P,) int64, which of the N * L points.
+        index: (P,) int64, into the N * L points.
         logits: (P, 4 * (R + 1)); boxes: (P, 4), predicted, in strides.
         points: (P, 2); targets: (P, 4), the objects' boxes, in strides.
-        weights: (P,), of each point's loss.
+        weights: (P,), weight of each point's loss.
         strides: (P,), input pixels.
     """
 
@@ -183,7 +184,7 @@ class Positives(NamedTuple):
 def positives_of(
     predictions: Predictions, labels: Tensor, targets: Tensor, weights: Tensor, num_classes: int
 ) -> Positives | None:
-    """The points whose label is a class; None where there are none.
+    """The points whose label is a class, not background; None if there are none.
 
     Args:
         labels: (N, L) integer, `num_classes` for background.
@@ -211,7 +212,7 @@ def positives_of(
 
 
 def level_means(values: Tensor, strides: Tensor) -> Tensor:
-    """(P,): of each point, the mean of `values` (P,) over the points of its level."""
+    """(P,): for each point, the mean of `values` (P,) over the points of the same level."""
     level = paddle.unique(strides, return_inverse=True)[1]
     members = F.one_hot(level, int(level.max()) + 1)
     return paddle.matmul(members, paddle.matmul(values, members) / members.sum(axis=0))
@@ -225,8 +226,12 @@ def box_losses(
 ) -> tuple[Tensor, Tensor]:
     """Weighted sums of the box loss and of the distribution focal loss over the positive points.
 
-    The second is the mean of a point's four sides. `box_weights` (P,) are the first one's, where they are
-    other than `positives.weights`.
+    The distribution focal loss of a point is the mean over its four sides.
+
+    Args:
+        box_weights: (P,), weights of the box loss; None: `positives.weights`.
+
+    Returns: two scalars; both are 0 without positive points.
     """
     if positives is None:
         nothing = predictions.logits.sum() * 0  # keeps every parameter in the backward pass

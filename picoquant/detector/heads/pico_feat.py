@@ -12,7 +12,7 @@ from picoquant.detector.layers import ACTIVATIONS, HEAD_STYLE, ConvNorm, ConvSty
 
 
 class PicoSE(nn.Layer):
-    """Task decomposition of the ETA head: channels weighted by the global average, then mixed."""
+    """Task decomposition of the ETA head: channels are weighted by a global average, then mixed."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -27,16 +27,16 @@ class PicoSE(nn.Layer):
 
 
 class PicoFeat(nn.Layer):
-    """Depthwise separable convolutions, own weights for each level.
+    """Depthwise separable convolutions with separate weights for each level.
 
     Args:
         feat_in, feat_out: channels in and out.
         num_fpn_stride: number of levels.
-        num_convs: depthwise-pointwise pairs a level.
+        num_convs: depthwise-pointwise pairs per level.
         norm_type: `bn`, or `gn` for group normalisation.
-        share_cls_reg: classes and boxes come from the same features.
+        share_cls_reg: classes and boxes are predicted from the same features.
         act: activation.
-        use_se: weigh the features' channels for the prediction layers (`PicoSE`).
+        use_se: weight the features' channels for the prediction layers (`PicoSE`).
         kernel_size: of the depthwise convolutions; 3 in August 2021.
     """
 
@@ -77,11 +77,11 @@ class PicoFeat(nn.Layer):
         return self._activate(self._sub_layers[f"{task}_conv_{kind}{level}.{i}"](x))
 
     def forward(self, feature: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """(N, feat_in, H, W) of one level -> features, and those for the prediction layers, both
-        (N, feat_out, H, W).
+        """The features of one level: (N, feat_in, H, W) -> two maps (N, feat_out, H, W).
 
-        Without sharing, the second come from the last pointwise `reg` convolution alone, applied to
-        the first: PaddleDetection computes them so, and its weights are trained for that.
+        The first is the result of the `cls` convolutions. The second is, with `use_se`, the first after
+        `PicoSE`; with `share_cls_reg` alone, the first itself; otherwise, the first after the last pointwise
+        `reg` convolution only: PaddleDetection computes it so, and its weights are trained for that.
         """
         for i in range(self._num_convs):
             for kind in ("dw", "pw"):

@@ -1,7 +1,8 @@
 """PicoDet's 2021 heads: class logits and box distances.
 
 Source: https://arxiv.org/abs/2111.00902 (October 2021: SimOTA, varifocal loss), PaddleDetection 2.6's
-PicoHead and its PicoHead of August 2021 (ATSS, quality focal loss). Letters as in `outputs`.
+PicoHead and its PicoHead of August 2021 (ATSS, quality focal loss). Letters of
+dimensions as in `outputs`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from picoquant.detector.heads.outputs import (
 from picoquant.detector.heads.pico_feat import PicoFeat
 from picoquant.detector.losses.iou import aligned_iou
 
-# (grid, scores (N, L, C), boxes (N, L, 4) input pixels, gt_bbox, gt_class, pad_gt_mask).
+# Arguments: (grid, scores (N, L, C), boxes (N, L, 4) input pixels, gt_bbox, gt_class, pad_gt_mask).
 Assigner = Callable[[Grid, Tensor, Tensor, Tensor, Tensor, Tensor], HardAssignment]
 
 
@@ -44,17 +45,17 @@ class PicoHead(nn.Layer):
     Args:
         conv_feat: the convolutions before the prediction layers.
         num_classes: C.
-        strides: input pixels a cell, of each level.
+        strides: input pixels per cell of each level.
         in_channels: of the prediction layers.
         reg_max: R.
-        prior_prob: score of an untrained class layer.
-        cell_offset: where in its cell an anchor point lies.
+        prior_prob: score that an untrained class layer predicts.
+        cell_offset: position of an anchor point within its cell, 0 to 1.
         assigner: `assign_simota` or `assign_atss_hard` with its parameters.
         class_loss: of (logits, target), both (M, C), element by element.
         box_loss: of (prediction, target), both (P, 4), pair by pair.
-        mean_box_weights: whether the box loss weights the points of a level alike, with their mean weight.
-        class_weight, box_weight, distribution_weight: of the parts of the loss.
-        class_loss_name: under which the class loss is reported.
+        mean_box_weights: weight each point's box loss by the mean weight of its level, not by its own.
+        class_weight, box_weight, distribution_weight: weights of the terms of the loss.
+        class_loss_name: key of the class loss in the result of `loss`.
     """
 
     def __init__(
@@ -94,17 +95,17 @@ class PicoHead(nn.Layer):
                 self.add_sublayer(f"head_reg{level}", prediction_layer(in_channels, distances, 0.0))
 
     def class_rows(self) -> dict[str, int]:
-        """Names of the parameters whose first dimension is the classes -> rows before other rows."""
+        """Names of the class layers' parameters -> how many of their first rows belong to classes."""
         levels = range(len(self.strides))
         return {f"head_cls{i}.{kind}": self.num_classes for i in levels for kind in ("weight", "bias")}
 
     def logits(self, maps: Sequence[Tensor]) -> Logits:
-        """The convolutions' results; this head has no alignment map."""
+        """The results of the prediction layers; this head has no alignment map."""
         classes, distances = self.levels(maps)
         return Logits(classes, [], distances)
 
     def levels(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Class logits (N, C, H, W) and distance logits (N, 4 * (R + 1), H, W), a level each."""
+        """Class logits (N, C, H, W) and distance logits (N, 4 * (R + 1), H, W), one tensor per level."""
         classes, distances = [], []
         for level, feature in enumerate(maps):
             feature, box_feature = self.conv_feat(feature, level)
@@ -124,7 +125,7 @@ class PicoHead(nn.Layer):
         return decode(scores, distances, self.distribution_project, self.strides, self.cell_offset)
 
     def raw(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Scores (N, H * W, C), 0 to 1, and distance logits (N, H * W, 4 * (R + 1)), a level each."""
+        """Scores (N, H * W, C), 0 to 1, and distance logits (N, H * W, 4 * (R + 1)), one tensor per level."""
         classes, distances = self.levels(maps)
         return [rows(F.sigmoid(logits)) for logits in classes], [rows(x) for x in distances]
 
@@ -136,7 +137,7 @@ class PicoHead(nn.Layer):
         pad_gt_mask: Tensor,
         epoch: int,
     ) -> dict[str, Tensor]:
-        """The weighted parts of the loss; arguments as in `PicoDet.loss`. `epoch` changes nothing."""
+        """The weighted terms of the loss; arguments as in `PicoDet.loss`. `epoch` is not used."""
         grid = grid_of(maps, self.strides, self.cell_offset)
         class_levels, logit_levels = ([rows(x) for x in parts] for parts in self.levels(maps))
         classes = paddle.concat(class_levels, axis=1).astype("float32")

@@ -1,7 +1,7 @@
 """PicoDet's 2022 head: ETA head, ATSS then task-aligned assignment, varifocal loss.
 
 Source: PP-PicoDet, https://arxiv.org/abs/2111.00902, and PaddleDetection 2.6's PicoHeadV2. Letters
-as in `outputs`.
+of dimensions as in `outputs`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from picoquant.detector.heads.outputs import (
 from picoquant.detector.heads.pico_feat import PicoFeat
 from picoquant.detector.layers import DepthwisePointwise
 
-_EPS = 1e-9  # under the root of the aligned score, whose gradient at 0 is infinite
+_EPS = 1e-9  # added before the square root of the aligned score, whose gradient at 0 is infinite
 
 
 class PicoHeadV2(nn.Layer):
@@ -41,11 +41,11 @@ class PicoHeadV2(nn.Layer):
     Args:
         conv_feat: the convolutions before the prediction layers.
         num_classes: C.
-        strides: input pixels a cell, of each level.
+        strides: input pixels per cell of each level.
         in_channels: of the prediction layers.
         reg_max: R.
-        prior_prob: score of an untrained class layer.
-        cell_offset: where in its cell an anchor point lies.
+        prior_prob: score that an untrained class layer predicts.
+        cell_offset: position of an anchor point within its cell, 0 to 1.
         use_align_head: multiply the class scores by an alignment map.
         act: activation of the alignment layers.
         grid_cell_scale: width of the static assigner's anchors, in strides.
@@ -54,8 +54,8 @@ class PicoHeadV2(nn.Layer):
         assigner: `assign_task_aligned` with its parameters; used from then on.
         class_loss: of (prediction, target), both (M, C), element by element.
         box_loss: of (prediction, target), both (P, 4), pair by pair.
-        mean_box_weights: whether the box loss weights all points alike, with their mean weight.
-        class_weight, box_weight, distribution_weight: of the parts of the loss.
+        mean_box_weights: weight every point's box loss by the mean weight of all points, not by its own.
+        class_weight, box_weight, distribution_weight: weights of the terms of the loss.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class PicoHeadV2(nn.Layer):
         self.head_cls_list, self.head_reg_list = nn.LayerList(), nn.LayerList()
         self.cls_align = nn.LayerList()
         for level in range(len(self.strides)):
-            # Weights files hold these layers under two names.
+            # PaddleDetection's weights files contain these layers under two names.
             head_cls = prediction_layer(in_channels, num_classes, prior_bias(prior_prob))
             head_reg = prediction_layer(in_channels, 4 * (reg_max + 1), 0.0)
             self.head_cls_list.append(self.add_sublayer(f"head_cls{level}", head_cls))
@@ -105,7 +105,7 @@ class PicoHeadV2(nn.Layer):
                 self.cls_align.append(align)
 
     def class_rows(self) -> dict[str, int]:
-        """Names of the parameters whose first dimension is the classes -> rows before other rows."""
+        """Names of the class layers' parameters -> how many of their first rows belong to classes."""
         return {
             f"{layer}.{kind}": self.num_classes
             for level in range(len(self.strides))
@@ -114,7 +114,7 @@ class PicoHeadV2(nn.Layer):
         }
 
     def logits(self, maps: Sequence[Tensor]) -> Logits:
-        """The convolutions' results."""
+        """The results of the prediction layers."""
         result = Logits([], [], [])
         for level, feature in enumerate(maps):
             feature, task_feature = self.conv_feat(feature, level)
@@ -125,7 +125,7 @@ class PicoHeadV2(nn.Layer):
         return result
 
     def levels(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Class probabilities (N, C, H, W) and distance logits (N, 4 * (R + 1), H, W), a level each."""
+        """Scores (N, C, H, W), 0 to 1, and distance logits (N, 4 * (R + 1), H, W), one tensor per level."""
         logits = self.logits(maps)
         scores = [F.sigmoid(level) for level in logits.classes]
         for level, alignment in enumerate(logits.alignment):
@@ -138,7 +138,7 @@ class PicoHeadV2(nn.Layer):
         return decode(scores, logits, self.distribution_project, self.strides, self.cell_offset)
 
     def raw(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Scores (N, H * W, C), 0 to 1, and distance logits (N, H * W, 4 * (R + 1)), a level each."""
+        """Scores (N, H * W, C), 0 to 1, and distance logits (N, H * W, 4 * (R + 1)), one tensor per level."""
         scores, logits = self.levels(maps)
         return [rows(score) for score in scores], [rows(logit) for logit in logits]
 
@@ -150,7 +150,7 @@ class PicoHeadV2(nn.Layer):
         pad_gt_mask: Tensor,
         epoch: int,
     ) -> dict[str, Tensor]:
-        """The weighted parts of the loss; arguments as in `PicoDet.loss`."""
+        """The weighted terms of the loss; arguments as in `PicoDet.loss`."""
         grid = grid_of(maps, self.strides, self.cell_offset)
         score_levels, logit_levels = self.raw(maps)
         scores = paddle.concat(score_levels, axis=1).astype("float32")

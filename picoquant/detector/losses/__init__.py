@@ -1,1 +1,1 @@
-"""Losses: pure functions, predictions and targets in, a loss an element out."""
+"""Losses: pure functions of predictions and targets that return one loss per element."""

@@ -1,4 +1,4 @@
-"""Distribution focal loss: a distance is learnt as a distribution over whole numbers.
+"""Distribution focal loss: a distance is predicted as a distribution over the integers 0 to reg_max.
 
 Source: Generalized Focal Loss, https://arxiv.org/abs/2006.04388.
 """
@@ -10,7 +10,7 @@ from paddle import Tensor
 
 
 def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy towards the two whole numbers around the target, weighted by nearness.
+    """Cross-entropy with the two integers around the target, weighted by their nearness to it.
 
     Args:
         logits: (M, reg_max + 1), before softmax.

@@ -1,6 +1,6 @@
-"""Losses of box pairs: 1 - IoU, 1 - GIoU and their kin.
+"""Losses of box pairs: 1 - IoU, 1 - GIoU and related ones.
 
-Boxes are x1 y1 x2 y2, `P` pairs; units are the caller's. Each function gives (P,).
+Boxes are (P, 4), x1 y1 x2 y2, `P` pairs, prediction and target in one unit. Each function returns (P,).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _squared_centre_distance(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def aligned_iou(first: Tensor, second: Tensor, eps: float = 1e-6) -> Tensor:
-    """IoU of each pair, (P,); `eps` is the least union."""
+    """IoU of each pair, (P,); `eps` is the lower bound of the union."""
     low = paddle.maximum(first[:, :2], second[:, :2])
     overlap = _area((paddle.minimum(first[:, 2:], second[:, 2:]) - low).clip(0))
     return overlap / (_area(_size(first)) + _area(_size(second)) - overlap).clip(min=eps)
@@ -63,7 +63,7 @@ def diou_loss(prediction: Tensor, target: Tensor, eps: float = 1e-10) -> Tensor:
 
 
 def ciou_loss(prediction: Tensor, target: Tensor, eps: float = 1e-10) -> Tensor:
-    """DIoU loss and the difference of the aspect ratios, https://arxiv.org/abs/1911.08287."""
+    """DIoU loss plus a penalty on the difference of the aspect ratios, https://arxiv.org/abs/1911.08287."""
     iou, _ = _iou_and_union(prediction, target, eps)
     size, size_target = _size(prediction), _size(target)
     turn = paddle.atan(size_target[:, 0] / (size_target[:, 1] + eps)) - paddle.atan(
@@ -92,10 +92,11 @@ def siou_loss(prediction: Tensor, target: Tensor, theta: float = 4.0, eps: float
 def iou_loss(
     prediction: Tensor, target: Tensor, kind: str = "iou", square: bool = True, eps: float = 1e-9
 ) -> Tensor:
-    """1 - x, or 1 - x squared (https://arxiv.org/abs/1908.03851), where x is an IoU.
+    """1 - x, or 1 - x squared (https://arxiv.org/abs/1908.03851), where x is the chosen variant of IoU.
 
     Args:
-        kind: `iou`, `giou`, `diou` or `ciou`.
+        kind: the variant: `iou`, `giou`, `diou` or `ciou`.
+        square: whether x is squared.
     """
     if kind == "iou":
         loss = 1 - _iou_and_union(prediction, target, eps)[0]

@@ -1,4 +1,4 @@
-"""The power of the focal losses."""
+"""The power function that the focal losses share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from paddle import Tensor
 
 
 def power(base: Tensor, exponent: float) -> Tensor:
-    """`base` to `exponent`, element by element.
+    """`base` to the power of `exponent`, element by element.
 
     The published exponent is 2, and `square` takes a quarter of the time of `pow` on CPU.
     """

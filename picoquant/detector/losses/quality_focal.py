@@ -1,4 +1,4 @@
-"""Quality focal loss: cross-entropy towards the IoU, focused where the score is far from it.
+"""Quality focal loss: cross-entropy with the IoU, weighted by the distance of the score from it.
 
 Source: Generalized Focal Loss, https://arxiv.org/abs/2006.04388.
 """

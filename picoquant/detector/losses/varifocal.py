@@ -1,4 +1,4 @@
-"""Varifocal loss: focal loss on the negatives only, cross-entropy towards the IoU on the positives.
+"""Varifocal loss: focal loss on the negatives only, cross-entropy with the IoU on the positives.
 
 Source: https://arxiv.org/abs/2008.13367.
 """

@@ -1,1 +1,1 @@
-"""Necks: feature maps of a backbone in, one map a stride out, all of one width."""
+"""Necks: turn a backbone's feature maps into one map per stride, all with the same number of channels."""

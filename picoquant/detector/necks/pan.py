@@ -1,4 +1,4 @@
-"""The 2021.08 neck: laterals added down, then up, with bilinear resizing and no other weights.
+"""The 2021.08 neck: 1x1 lateral convolutions, then top-down and bottom-up sums with bilinear resizing.
 
 Source: PaddleDetection's PAN of August 2021, after NanoDet's.
 """

@@ -1,4 +1,4 @@
-"""Path aggregation network: features flow down, then up, fused at every level.
+"""Path aggregation network: a top-down, then a bottom-up pass; features are fused at every level.
 
 Source: PANet, https://arxiv.org/abs/1803.01534; PP-PicoDet, https://arxiv.org/abs/2111.00902.
 `CSPPAN` and `LCPAN` are this network with different fusing layers.
@@ -16,7 +16,7 @@ from picoquant.detector.layers import ConvNorm, CspLayer, DepthwisePointwise, De
 
 
 class _ToWidth(nn.Layer):
-    """A 1x1 convolution a level, so that all levels have the same width."""
+    """A 1x1 convolution per level, so that all levels have the same number of channels."""
 
     def __init__(self, in_channels: Sequence[int], out_channels: int, act: str) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class _ToWidth(nn.Layer):
 
 
 class PathAggregation(nn.Layer):
-    """The network around the fusing layers.
+    """The top-down and bottom-up passes around the fusing layers.
 
     Args:
         in_channels: of each input map, finest first.
@@ -36,7 +36,7 @@ class PathAggregation(nn.Layer):
         num_features: 4 adds one coarser level to the inputs' levels; any other number adds none.
         use_depthwise: strided convolutions are depthwise separable.
         act: activation.
-        fuse: makes a layer from (N, 2 * out_channels, H, W) to (N, out_channels, H, W).
+        fuse: creates a fusing layer, (N, 2 * out_channels, H, W) -> (N, out_channels, H, W).
     """
 
     def __init__(
@@ -93,7 +93,7 @@ def csp_pan(
     use_depthwise: bool = True,
     act: str = "hard_swish",
 ) -> PathAggregation:
-    """CSPPAN: cross-stage partial layers fuse; arguments as in `PathAggregation`."""
+    """CSPPAN: cross-stage partial layers fuse the features; arguments as in `PathAggregation`."""
     return PathAggregation(
         in_channels,
         out_channels,
@@ -115,8 +115,10 @@ def lc_pan(
     use_depthwise: bool = True,
     act: str = "hard_swish",
 ) -> PathAggregation:
-    """LCPAN: two PP-LCNet blocks fuse. These always use hard-swish, whatever `act` says, as in
-    PaddleDetection."""
+    """LCPAN: two PP-LCNet blocks fuse the features; arguments as in `PathAggregation`.
+
+    These blocks always use hard-swish, whatever `act` is, as in PaddleDetection.
+    """
     width = 2 * out_channels
     return PathAggregation(
         in_channels,

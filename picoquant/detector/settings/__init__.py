@@ -1,7 +1,7 @@
 """Settings of a detector: PaddleDetection's component names, keys and defaults.
 
 Importing this imports no paddle. A dataclass is a component of that name; its fields are the keys a
-configuration may set. Values are checked where a wrong one would otherwise fail late or quietly.
+configuration may set. Values are checked where a wrong one would otherwise fail late or silently.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
-from picoquant.detector.settings.backbones import ESNet, LCNet, MobileNetV3, ResNet, ShuffleNetV2
+from picoquant.detector.settings.backbones import Backbone
 from picoquant.detector.settings.checks import whole
 from picoquant.detector.settings.heads import PicoFeat, PicoHead, PicoHeadV2
 from picoquant.detector.settings.necks import CSPPAN, LCPAN, PAN
@@ -37,28 +37,22 @@ __all__ = [
     "DIouLoss",
     "DetectorSettings",
     "DistributionFocalLoss",
-    "ESNet",
     "GIoULoss",
     "Head",
     "IouLoss",
-    "LCNet",
     "LCPAN",
-    "MobileNetV3",
     "Neck",
     "PAN",
     "PicoFeat",
     "PicoHead",
     "PicoHeadV2",
     "QualityFocalLoss",
-    "ResNet",
     "SIoULoss",
-    "ShuffleNetV2",
     "SimOTAAssigner",
     "TaskAlignedAssigner",
     "VarifocalLoss",
 ]
 
-Backbone = Union[LCNet, ShuffleNetV2, ESNet, MobileNetV3, ResNet]
 Neck = Union[CSPPAN, LCPAN, PAN]
 Head = Union[PicoHead, PicoHeadV2]
 
@@ -88,5 +82,5 @@ class DetectorSettings:
 
     @property
     def nms(self) -> NmsSettings:
-        """The non-maximum suppression behind the head."""
+        """Settings of the non-maximum suppression after the head."""
         return self.head.nms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Union
 
 from picoquant.detector.settings.checks import (
     ACTIVATIONS,
@@ -105,3 +106,6 @@ class ResNet:
         indices(self, "return_idx", 0, self.num_stages - 1)
         number_list(self, "lr_mult_list", 4)
         flags(self)
+
+
+Backbone = Union[LCNet, ESNet, ShuffleNetV2, MobileNetV3, ResNet]

@@ -1,4 +1,4 @@
-"""Checks that the settings share; each raises `ConfigError` naming class and key."""
+"""Checks that the settings share; each raises `ConfigError`, which names class and key."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ ACTIVATIONS = ("hard_swish", "relu6", "leaky_relu", "relu")
 
 
 def expect(settings: Any, name: str, correct: bool, what: str) -> None:
-    """Refuse the value of field `name` unless `correct`; `what` says what was expected."""
+    """Raise `ConfigError` for field `name` unless `correct`; `what` describes the expected value."""
     if not correct:
         found = getattr(settings, name)
         raise ConfigError(f"{type(settings).__name__}.{name}: expected {what}, found {found!r}")
 
 
 def is_number(value: Any) -> bool:
-    """True for a number that is no flag."""
+    """True for an int or float; a bool is not a number here."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def numbers(settings: Any, names: Iterable[str], low: float, high: float = float("inf")) -> None:
-    """Fields `names` are numbers from `low` to `high`."""
+    """Require that fields `names` are numbers from `low` to `high`."""
     limits = f"a number from {low:g}" + (f" to {high:g}" if high != float("inf") else "")
     for name in names:
         value = getattr(settings, name)
@@ -32,7 +32,7 @@ def numbers(settings: Any, names: Iterable[str], low: float, high: float = float
 
 
 def whole(settings: Any, names: Iterable[str], low: int = 1) -> None:
-    """Fields `names` are whole numbers from `low`."""
+    """Require that fields `names` are whole numbers, at least `low`."""
     for name in names:
         value = getattr(settings, name)
         correct = isinstance(value, int) and not isinstance(value, bool) and value >= low
@@ -40,7 +40,7 @@ def whole(settings: Any, names: Iterable[str], low: int = 1) -> None:
 
 
 def flags(settings: Any) -> None:
-    """Every field annotated `bool` is true or false."""
+    """Require that every field annotated `bool` is true or false."""
     for item in fields(settings):
         if item.type == "bool":
             value = getattr(settings, item.name)
@@ -48,14 +48,17 @@ def flags(settings: Any) -> None:
 
 
 def choice(settings: Any, name: str, known: Iterable[Any]) -> None:
-    """Field `name` is one of `known`."""
+    """Require that field `name` is one of `known`."""
     known = tuple(known)
     what = "one of " + ", ".join("null" if value is None else str(value) for value in known)
     expect(settings, name, getattr(settings, name) in known, what)
 
 
 def indices(settings: Any, name: str, low: int, high: int) -> None:
-    """A growing list of whole numbers from `low` to `high`; a single number becomes a list."""
+    """Require that field `name` is an increasing list of whole numbers from `low` to `high`.
+
+    It is stored as a tuple; a single number counts as a list of one.
+    """
     value = getattr(settings, name)
     value = (value,) if isinstance(value, int) else value
     correct = (
@@ -69,7 +72,10 @@ def indices(settings: Any, name: str, low: int, high: int) -> None:
 
 
 def number_list(settings: Any, name: str, length: int | None = None) -> None:
-    """A list of numbers from 0, of `length` of them where that is given."""
+    """Require that field `name` is a list of numbers from 0, `length` of them unless None.
+
+    It is stored as a tuple.
+    """
     value = getattr(settings, name)
     correct = isinstance(value, (list, tuple)) and all(is_number(item) and item >= 0 for item in value)
     correct = correct and len(value) in ((length,) if length else range(1, 1000))

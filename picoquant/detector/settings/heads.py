@@ -24,8 +24,9 @@ from picoquant.postprocess.settings import NmsSettings
 class PicoFeat:
     """The convolutions of a head; see `heads.pico_feat`.
 
-    PaddleDetection's default for `feat_in`, 256, builds no network; 96 is `feat_out`'s. `kernel_size`
-    is no key of PaddleDetection; its heads of August 2021 have 3 and the activation `leaky_relu_0.1`.
+    `feat_in` has the default of `feat_out`, since PaddleDetection's own default, 256, fits no network.
+    `kernel_size` is not a key of PaddleDetection; its heads of August 2021 have 3 and the activation
+    `leaky_relu_0.1`.
     """
 
     feat_in: int = 96
@@ -112,8 +113,8 @@ class PicoHeadV2(_Head):
 class PicoHead(_Head):
     """The 2021 heads; see `heads.pico_head`.
 
-    `grid_cell_scale`, the width of ATSSAssigner's anchors in strides, is a key of PaddleDetection's
-    reader (Gt2GFLTarget) there.
+    `grid_cell_scale` is the width of ATSSAssigner's anchors in strides; in PaddleDetection it is a key of
+    the reader (Gt2GFLTarget).
     """
 
     loss_class: Union[VarifocalLoss, QualityFocalLoss] = VarifocalLoss()

@@ -50,5 +50,5 @@ class PAN:
 
     @property
     def out_channels(self) -> int | None:
-        """The same, by the name the other necks use."""
+        """`out_channel`, under the name that the other necks use."""
         return self.out_channel

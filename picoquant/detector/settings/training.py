@@ -10,7 +10,7 @@ from picoquant.detector.settings.checks import choice, flags, numbers, whole
 
 @dataclass(frozen=True)
 class VarifocalLoss:
-    """Of the classes; see `losses.varifocal`."""
+    """Loss of the classes; see `losses.varifocal`."""
 
     use_sigmoid: bool = True
     alpha: float = 0.75
@@ -27,7 +27,7 @@ class VarifocalLoss:
 
 @dataclass(frozen=True)
 class QualityFocalLoss:
-    """Of the classes; see `losses.quality_focal`."""
+    """Loss of the classes; see `losses.quality_focal`."""
 
     use_sigmoid: bool = True
     beta: float = 2.0
@@ -42,7 +42,7 @@ class QualityFocalLoss:
 
 @dataclass(frozen=True)
 class DistributionFocalLoss:
-    """Of the distances' distributions; see `losses.distribution_focal`."""
+    """Loss of the distances' distributions; see `losses.distribution_focal`."""
 
     reduction: str = "mean"
     loss_weight: float = 1.0
@@ -54,7 +54,7 @@ class DistributionFocalLoss:
 
 @dataclass(frozen=True)
 class GIoULoss:
-    """Of the boxes; the heads sum it over the points, so `reduction` can only be none."""
+    """Loss of the boxes; the heads sum it over the points, so `reduction` can only be none."""
 
     loss_weight: float = 1.0
     eps: float = 1e-10
@@ -74,8 +74,8 @@ class SIoULoss(GIoULoss):
 
 @dataclass(frozen=True)
 class DIouLoss:
-    """Distance-IoU, or complete IoU. Its points are weighted alike, each with their mean weight: what comes
-    of PaddleDetection's class, which takes the mean before the head weights it."""
+    """Distance-IoU, or complete IoU. Every point is weighted by the mean weight of the points, not by its
+    own: PaddleDetection's class averages the loss before the head weights it."""
 
     loss_weight: float = 1.0
     eps: float = 1e-10
@@ -88,7 +88,7 @@ class DIouLoss:
 
 @dataclass(frozen=True)
 class IouLoss:
-    """1 - IoU of one kind (none of the three: plain IoU), squared or not."""
+    """1 - IoU, or 1 - IoU squared; `giou`, `diou` or `ciou` selects a variant of IoU."""
 
     loss_weight: float = 2.5
     giou: bool = False

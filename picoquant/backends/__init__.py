@@ -1,0 +1,1 @@
+"""Toolchains, one folder each: `toolchain.py`, `export.py`, `runtime.py`, `report.py`."""

@@ -1,0 +1,14 @@
+"""ONNX: the float and the INT8 file, and ONNX Runtime."""
+
+from picoquant.backends.base import Backend
+
+BACKENDS = (
+    Backend(
+        "onnx",
+        "ONNX Runtime",
+        __name__,
+        step="onnx",
+        step_says="the INT8 ONNX ({made}) in ONNX Runtime",
+        check="onnx",
+    ),
+)

@@ -1,0 +1,39 @@
+"""The network as it is now, compiled for evaluation in the middle of training."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from picoquant.backends.paddle.runtime import PaddlePredictor, open_predictor
+from picoquant.paddle_program.infer_config import InferConfig
+
+
+def compiled_predictor(
+    detector: Any, input_size: Sequence[int], device: str = "cpu", threads: int = 0
+) -> PaddlePredictor:
+    """Export a network to a temporary folder and load it into Paddle's inference runtime.
+
+    On a CPU that is five times as fast as the network itself (`dygraph_predictor`), and pays off from
+    some twenty images on. Later changes of the network's weights do not reach the predictor.
+
+    Args:
+        detector: a `PicoDet`; its mode stays as it is.
+        input_size: height and width of the images.
+        device, threads: as in `open_predictor`.
+
+    Returns: a predictor with the outputs `boxes [N, L, 4]` in input pixels and `scores [N, C, L]`, which
+        `Decoder("boxes", nms)` reads.
+    """
+    from picoquant.export.paddle_export import export_model
+
+    config = InferConfig(
+        tuple(input_size),
+        labels=tuple(str(label) for label in range(detector.num_classes)),
+        strides=detector.strides,
+    )
+    with tempfile.TemporaryDirectory(prefix="picoquant-") as name:
+        folder = export_model(detector, Path(name), "boxes", input_size, config)
+        return open_predictor(folder, device, threads)

@@ -1,0 +1,17 @@
+"""PaddlePaddle, which picoquant itself is built on."""
+
+from __future__ import annotations
+
+from picoquant.backends.base import Machine
+from picoquant.backends.python_package import PythonPackage, find_package
+
+TITLE = "PaddlePaddle"
+DISTRIBUTIONS = ("paddlepaddle", "paddlepaddle-gpu")
+
+
+def find(machine: Machine, to_run: bool = False) -> PythonPackage:
+    """The package, see `base.Toolchain`.
+
+    Raises: `ToolError` with pip's command when it is absent.
+    """
+    return find_package("paddle", DISTRIBUTIONS)

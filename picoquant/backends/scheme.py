@@ -1,0 +1,49 @@
+"""Which INT8 networks the files of a toolchain can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from picoquant.int8.network import Int8Network
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What a toolchain takes.
+
+    Attributes:
+        per_channel: whether a weight may have a scale for each channel.
+        weight_bits, activation_bits: bits of an integer, any of these.
+        zero_points: whether the integer for 0.0 may be another than 0 (asymmetric ranges).
+    """
+
+    per_channel: bool = True
+    weight_bits: tuple[int, ...] = (8,)
+    activation_bits: tuple[int, ...] = (8,)
+    zero_points: bool = False
+
+    def lacks(self, network: Int8Network) -> str:
+        """What of a network it cannot hold: the first tensor, and what to do; empty where it holds all."""
+        for operator in network.operators:
+            if operator.params.bits not in self.weight_bits:
+                return _bits("weight", operator.weight, operator.params.bits, self.weight_bits)
+            if len(operator.scales) > 1 and not self.per_channel:
+                return (
+                    f"weight {operator.weight} has a scale for each channel, one for the whole tensor is possible: "
+                    "quantise with QuantAware.weight_quantize_type=abs_max"
+                )
+        for name, tensor in network.tensors.items():
+            if tensor.params is None:
+                continue
+            if tensor.params.bits not in self.activation_bits:
+                return _bits("tensor", name, tensor.params.bits, self.activation_bits)
+            if not tensor.params.is_symmetric and not self.zero_points:
+                return f"tensor {name} is not symmetric about 0, which is needed: quantise for a symmetric target"
+        return ""
+
+
+def _bits(what: str, name: str, bits: int, possible: tuple[int, ...]) -> str:
+    numbers = " or ".join(map(str, possible))
+    return f"{what} {name} has {bits} bits, {numbers} are possible: quantise with as many"

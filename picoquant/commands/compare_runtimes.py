@@ -1,0 +1,359 @@
+"""Models on runtimes over one data set: what `picoquant eval --backend` and `picoquant benchmark` share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from picoquant.backends.base import MACHINE, Machine
+from picoquant.backends.table import BACKENDS
+from picoquant.errors import ToolError, UserError, WeightsError
+from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
+from picoquant.evaluation.evaluate import Evaluation
+from picoquant.evaluation.paired import paired
+from picoquant.packaging.open_model import open_model
+from picoquant.paddle_program.infer_config import find_infer_config
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.runtimes.backends import (
+    DYGRAPH,
+    SIMULATION,
+    Running,
+    check_backends,
+    result_name,
+    running,
+    simulating,
+)
+from picoquant.runtimes.model import Model, model_of_folder
+from picoquant.runtimes.timing import measure
+from picoquant.stages import datasets
+from picoquant.stages.evaluating import (
+    EvaluationImages,
+    evaluate_model,
+    evaluation_images,
+    trained_network,
+)
+from picoquant.stages.model import BEST_WEIGHTS
+from picoquant.stages.plan import load_plan
+from picoquant.stages.run_models import config_of, int8_model
+from picoquant.stages.stage import Context
+from picoquant.storage.files import write_json, write_text
+from picoquant.storage.run_folder import CONFIG, RunFolder
+from picoquant.targets.profiles import Target
+from picoquant.utils.device import check_device
+
+LOG = logging.getLogger("picoquant")
+
+OUT = "backends"  # folder of the results, in the run folder
+_LATENCY_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of an evaluation on several runtimes.
+
+    Attributes:
+        rows: one a model and runtime, as they ran.
+        not_run: why the others did not.
+        pairs: INT8 against FP32 on the same runtime, by the INT8 row's name.
+    """
+
+    rows: tuple[Row, ...]
+    not_run: dict[str, str]
+    pairs: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """`backends.<name>.mAP` and so on, and `paired.<name>`."""
+        pairs = {name: pair.as_dict() for name, pair in self.pairs.items()}
+        return {**as_json(self.rows, self.not_run), "paired": pairs}
+
+    def to_text(self, per_class: bool = False) -> str:
+        """The table, and what the pairs say."""
+        lines = [as_table(self.rows, self.not_run, per_class)]
+        for name, pair in self.pairs.items():
+            verdict = "" if pair.told_apart else ": these images do not tell the two apart"
+            lines.append(
+                f"{name} - FP32 on the same runtime: mAP {pair.difference:+.4f}, 95 % interval "
+                f"{pair.low:+.4f} to {pair.high:+.4f} over {len(pair.images)} images{verdict}"
+            )
+            lost = [image for image in pair.images[:5] if image.change < 0]
+            lines += [f"  {image.change:+.3f}  {image.file_name}" for image in lost]
+        return "\n".join(lines)
+
+
+def open_context(config: str | None, overrides: Sequence[str], device: str, save_dir: str) -> Context:
+    """A recipe and, where there is one, the run folder; nothing of the run is changed.
+
+    Args:
+        config: a recipe or configuration; None takes the run folder's own.
+
+    Raises: `UserError` when there is neither.
+    """
+    check_device(device)
+    root = Path(save_dir).expanduser()
+    if config is None:
+        if not (root / CONFIG).is_file():
+            raise UserError(
+                f"--config is needed: {save_dir} holds no earlier run (no {root / CONFIG}); it says which data "
+                "set to evaluate on"
+            )
+        config = str(root / CONFIG)
+    plan = load_plan(config, overrides)
+    known = plan.synthetic is not None or (root / CONFIG).is_file()
+    return Context(plan, RunFolder(root) if known else None, device)
+
+
+def compare_classes(models: Sequence[Model], save_dir: str) -> None:
+    """Say in one line how the classes of models differ from those of a run folder's data set, where there is one.
+
+    Raises: `DataError` when a model and the data set have no name in common.
+    """
+    if (Path(save_dir).expanduser() / CONFIG).is_file():
+        context = open_context(None, (), "cpu", save_dir)
+        for model in models:
+            datasets.compare_classes(context, model.config.labels, model.name)
+
+
+@contextmanager
+def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
+    """The models that this command names, or else the run's FP32 and INT8 ones.
+
+    The FP32 model of a run may be the exported one that its recipe names (`Global.model_dir`).
+
+    Args:
+        context: the recipe and the run.
+        paths: models named now, in place of the recipe's `Global.model_dir`; beside it where that is named now, too.
+
+    Raises: `UserError` when what is named is no model.
+    """
+    common = context.plan.common
+    also = common.model_dir and (context.plan.names_model or not paths)
+    named = [*([common.model_dir] if also else []), *paths]
+    files = (common.model_filename, common.params_filename)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_model(path, _config(context, path), *files)) for path in named]
+        if not (paths or context.plan.names_model):
+            opened += _of_run(context)
+        yield opened
+
+
+def _config(context: Context, path: str) -> Any:
+    """Preprocessing for a model that has no `infer_cfg.yml` or `inference.yml`; read only where that is so."""
+    place = Path(path).expanduser()
+    if place.suffix == ".onnx":
+        beside = (place.parent, place.parent / "paddle")
+        return None if any(find_infer_config(folder) for folder in beside) else config_of(context)
+    bare = place.is_dir() and not ((place / "manifest.json").is_file() or find_infer_config(place))
+    return config_of(context) if bare else None
+
+
+def _of_run(context: Context) -> list[Model]:
+    """The models that the run itself made."""
+    found = []
+    if context.run is not None:
+        if not context.plan.common.model_dir and context.run.folder("export").is_dir():
+            found.append(model_of_folder(ModelFolder.open(context.run.folder("export")), "export"))
+        if context.run.folder("quantize").is_dir():
+            found.append(model_of_folder(int8_model(context), "quantize"))
+    return found
+
+
+@contextmanager
+def ready_on(
+    context: Context,
+    model: Model,
+    backend: str,
+    machine: Machine,
+    known: Mapping[str, str] = BACKENDS,
+) -> Iterator[Running]:
+    """A model on a runtime, with the recipe's NMS.
+
+    Raises: `ToolError`, `WeightsError`, `UserError` saying why it does not run.
+    """
+    with running(model, backend, machine, context.plan.nms, known) as ready:
+        yield ready
+
+
+@contextmanager
+def simulated_on(context: Context, model: Model, target: Target) -> Iterator[Running]:
+    """An INT8 model in a target's integers, with the recipe's NMS.
+
+    Raises: `ToolError`, `WeightsError`, `UserError` saying why it cannot be simulated.
+    """
+    with simulating(model, target, context.plan.nms) as ready:
+        yield ready
+
+
+@contextmanager
+def dygraph_on(context: Context, dataset: Any) -> Iterator[Running]:
+    """The trained network itself: `Global.weights`, or the best of the run.
+
+    Args:
+        context: the recipe, and the run where there is one.
+        dataset: whose classes weights from outside a run are taken to have.
+
+    Raises: `UserError` when there are no weights.
+    """
+    if context.run is None and not context.plan.common.weights:
+        raise ToolError(f"it needs trained weights: --weights FILE, or a run with train/{BEST_WEIGHTS}")
+    yield trained_network(context, dataset)
+
+
+def evaluate_running(
+    context: Context, ready: Running, model: Model | None, dataset: Any, name: str
+) -> tuple[Evaluation, EvaluationImages]:
+    """Evaluate what is ready to be called, with the model's own preprocessing.
+
+    Args:
+        context: the recipe.
+        ready: see `ready_on`.
+        model: None for the network itself, which has the recipe's preprocessing.
+        dataset: to evaluate on; its classes and the model's are matched by name.
+        name: for the progress line.
+
+    Returns: the numbers, and the images they are of.
+
+    Raises: `DataError` when model and data set have no class in common.
+    """
+    plan, called = context.plan, model.name if model is not None else "the trained network"
+    dataset = datasets.for_model(context, dataset, ready.labels, called)
+    settings = plan.eval_reader if model is None else plan.eval_reader_of(model.config)
+    images = evaluation_images(dataset, settings, plan.workers)
+    found = evaluate_model(ready.predict, ready.decoder, images, name)
+    LOG.info("%s: mAP %.4f, %.1f images/s", name, found.metrics["mAP"], found.images_per_second)
+    return found, images
+
+
+def evaluate_backends(
+    config: str | None,
+    overrides: Sequence[str],
+    save_dir: str,
+    backends: Sequence[str],
+    paths: Sequence[str] = (),
+    machine: Machine = MACHINE,
+    limit: int | None = None,
+    targets: Sequence[str] = (),
+    known: Mapping[str, str] = BACKENDS,
+) -> Comparison:
+    """Evaluate models on runtimes: same images, same post-processing, one row each.
+
+    Writes `results.json`, `results.csv` and `detections_<name>.json` into `backends/` of `save_dir`.
+
+    Args:
+        config: a recipe; None takes the run folder's own.
+        overrides: `KEY.SUB=VALUE` texts.
+        save_dir: the run folder, or any other one.
+        backends: of `known`, `dygraph`, or `all`: those that can run.
+        paths: models; none: those of the run folder.
+        machine: threads, device, opt.
+        limit: only the first images.
+        targets: of these the integers are simulated, too, with each INT8 model.
+        known: the backends, see `table.BACKENDS`.
+
+    Raises: `UserError` when a runtime that was asked for by name does not run, or nothing at all does.
+    """
+    chosen = check_backends(backends, known)
+    context = open_context(config, overrides, machine.device, save_dir)
+    dataset = datasets.first(datasets.load(context, "EvalDataset"), limit)
+    rows: list[Row] = []
+    not_run: dict[str, str] = {}
+    with models_of(context, paths) as models:
+        if not models and DYGRAPH not in chosen:
+            raise UserError(
+                f"no model: {save_dir} holds none yet; run `picoquant export`, or give --model PATH"
+            )
+        for model in models:  # an error whatever the others do
+            datasets.for_model(context, dataset, model.config.labels, model.name)
+        profiles = context.plan.targets_named(targets)
+        for name, opened in _jobs(context, models, chosen, machine, dataset, profiles, known):
+            try:
+                with opened as (ready, model):
+                    rows.append(_row(context, ready, model, dataset, rows))
+            except (ToolError, WeightsError, UserError) as error:
+                if "all" not in backends:
+                    raise
+                not_run[name] = str(error)
+                LOG.info("%s: not run, %s", name, error)
+    if not rows:
+        raise UserError(
+            "; ".join(f"{name}: {reason}" for name, reason in not_run.items()) or "nothing to run"
+        )
+    result = Comparison(tuple(rows), not_run, _pairs(rows, dataset))
+    _write(result, dataset, Path(save_dir).expanduser() / OUT)
+    return result
+
+
+def _jobs(
+    context: Context,
+    models: Sequence[Model],
+    backends: Sequence[str],
+    machine: Machine,
+    dataset: Any,
+    targets: Sequence[Target],
+    known: Mapping[str, str],
+) -> Iterator[tuple[str, Any]]:
+    """Name and, to be entered, `(Running, Model or None)` of every row that may come."""
+
+    @contextmanager
+    def dygraph() -> Iterator[tuple[Running, None]]:
+        with dygraph_on(context, dataset) as ready:
+            yield ready, None
+
+    @contextmanager
+    def exported(model: Model, backend: str) -> Iterator[tuple[Running, Model]]:
+        with ready_on(context, model, backend, machine, known) as ready:
+            yield ready, model
+
+    @contextmanager
+    def simulated(model: Model, target: Target) -> Iterator[tuple[Running, Model]]:
+        with simulated_on(context, model, target) as ready:
+            yield ready, model
+
+    if DYGRAPH in backends:
+        yield result_name(DYGRAPH, "fp32"), dygraph()
+    for model in models:
+        for backend in backends:
+            if backend != DYGRAPH:
+                yield result_name(backend, model.precision), exported(model, backend)
+    integers = [model for model in models if model.precision == "int8"]
+    if targets and not integers:
+        raise UserError(
+            "--target simulates an INT8 model, and there is none: run `picoquant quantize`, or --model PATH"
+        )
+    for target in targets:
+        for model in integers:
+            yield result_name(f"{SIMULATION}_{target.name}", "int8"), simulated(model, target)
+
+
+def _row(context: Context, ready: Running, model: Model | None, dataset: Any, rows: Sequence[Row]) -> Row:
+    taken = {row.name for row in rows}
+    name = ready.name if ready.name not in taken else f"{ready.name}_{model.name}"
+    found, images = evaluate_running(context, ready, model, dataset, name)
+    latency = measure(ready.predict, images.single_feeds(ready.predict.input_names, _LATENCY_IMAGES))
+    return Row(
+        name, ready.backend, ready.precision, model.name if model else "weights", found,
+        latency.median_ms, latency.p90_ms, ready.bytes, ready.note,
+    )  # fmt: skip
+
+
+def _pairs(rows: Sequence[Row], dataset: Any) -> dict[str, Any]:
+    """Each INT8 row against the FP32 row of its runtime, or else the reference."""
+    floats = {row.backend: row for row in rows if row.precision == "fp32"}
+    pairs = {}
+    for row in rows:
+        other = floats.get(row.backend, reference_of(rows))
+        if row.precision == "int8" and other is not None:
+            truth, ids = dataset.ground_truth(), dataset.image_ids
+            pairs[row.name] = paired(truth, other.evaluation.detections, row.evaluation.detections, ids)
+    return pairs
+
+
+def _write(result: Comparison, dataset: Any, out: Path) -> None:
+    for row in result.rows:
+        row.evaluation.write_detections(out / f"detections_{row.name}.json", dataset)
+    write_json(out / "results.json", result.to_json())
+    write_text(out / "results.csv", as_csv(result.rows))
+    LOG.info("written: %s", out)

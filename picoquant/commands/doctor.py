@@ -1,0 +1,180 @@
+"""`picoquant doctor`: what is installed, what is missing, what to do. Quick: it imports nothing heavy."""
+
+from __future__ import annotations
+
+import configparser
+import importlib.metadata
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from picoquant.backends.base import Machine, Toolchain
+from picoquant.backends.table import BACKENDS, load_backends
+from picoquant.errors import ToolError
+from picoquant.utils.subprocesses import run_program
+
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 9), (3, 12)
+_FREE_GB = 2.0  # a run on a small data set takes about 0.5 GB: checkpoints, exports, packages
+_STANDS_IN = {  # distributions that bring the same module
+    "paddlepaddle": ("paddlepaddle-gpu",),
+    "opencv-python": (
+        "opencv-python-headless",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor's report.
+
+    Attributes:
+        name: what was looked at.
+        ok: whether picoquant can work with it.
+        found: what is there.
+        advice: what to do; empty when `ok`.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+def checks(
+    save_dir: str | Path = "output", opt: str | None = None, known: Mapping[str, str] = BACKENDS
+) -> list[Check]:
+    """Look at everything a run needs.
+
+    Args:
+        save_dir: where the run would write.
+        opt: as `--opt`.
+        known: the backends, see `table.BACKENDS`.
+    """
+    report = [_python()]
+    report += [_package(requirement) for requirement in requirements()]
+    report += [*_tools(Machine(opt=opt), known), _gpu(), _cores()]
+    folder = _nearest_folder(Path(save_dir).expanduser().absolute())
+    return [*report, _writable(folder), _disk(folder)]
+
+
+def requirements() -> list[Requirement]:
+    """The packages picoquant needs: from its installed metadata, or from the checkout's setup.cfg."""
+    setup = Path(__file__).resolve().parents[2] / "setup.cfg"
+    if setup.is_file():
+        parser = configparser.ConfigParser()
+        parser.read(setup, encoding="utf-8")
+        lines = parser["options"]["install_requires"].splitlines()
+    else:
+        lines = importlib.metadata.requires("picoquant") or []
+    needed = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    return [item for item in needed if item.marker is None or item.marker.evaluate({"extra": ""})]
+
+
+def _python() -> Check:
+    version = sys.version_info[:2]
+    ok = OLDEST_PYTHON <= version <= NEWEST_PYTHON
+    oldest, newest = (".".join(map(str, bound)) for bound in (OLDEST_PYTHON, NEWEST_PYTHON))
+    advice = f"make the environment with a Python from {oldest} to {newest} (make PYTHON=python3.11 env)"
+    return Check("python", ok, sys.version.split()[0], "" if ok else advice)
+
+
+def _package(requirement: Requirement) -> Check:
+    wanted = str(requirement.specifier)
+    needs = f" (needs {wanted})" if wanted else ""
+    advice = f"{sys.executable} -m pip install '{requirement.name}{wanted}'"
+    for name in (requirement.name, *_STANDS_IN.get(canonicalize_name(requirement.name), ())):
+        version = _version(name)
+        if version is None:
+            continue
+        called = version if name == requirement.name else f"{version} ({name})"
+        if requirement.specifier.contains(version, prereleases=True):
+            return Check(requirement.name, True, called + needs)
+        return Check(requirement.name, False, called + needs, advice)
+    return Check(requirement.name, False, f"not installed{needs}", advice)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _tools(machine: Machine, known: Mapping[str, str]) -> Iterator[Check]:
+    """The tools of the backends but for those that come with a required package."""
+    required = {canonicalize_name(requirement.name) for requirement in requirements()}
+    toolchains = {backend.folder: backend.toolchain for backend in load_backends(known)}
+    for toolchain in toolchains.values():
+        if not required & set(toolchain.DISTRIBUTIONS):
+            yield _tool(toolchain, machine)
+
+
+def _tool(toolchain: Toolchain, machine: Machine) -> Check:
+    try:
+        tool = toolchain.find(machine)
+    except ToolError as error:
+        return Check(toolchain.TITLE, False, "none that works", str(error))
+    return Check(toolchain.TITLE, True, f"{tool.version} {tool.path} (from {tool.origin})")
+
+
+def _gpu() -> Check:
+    name, built = "GPU", _version("paddlepaddle-gpu")
+    if shutil.which("nvidia-smi") is None:
+        if built:
+            advice = "install NVIDIA's driver, or paddlepaddle instead of paddlepaddle-gpu"
+            return Check(name, False, "paddlepaddle-gpu is installed but no NVIDIA driver", advice)
+        return Check(name, True, "none; everything runs on the CPU")
+    outcome = _say(lambda: run_program(["nvidia-smi", "-L"], timeout=10).text.strip())
+    lines = [line.split(" (UUID")[0] for line in outcome.splitlines() if line.startswith("GPU")]
+    if not lines:
+        return Check(
+            name, not built, f"nvidia-smi finds none: {outcome}", "" if not built else "mend the driver"
+        )
+    used = "" if built else "; paddlepaddle is built for CPU (paddlepaddle-gpu would use it)"
+    return Check(name, True, ", ".join(lines) + used)
+
+
+def _say(work: Callable[[], str]) -> str:
+    try:
+        return work()
+    except ToolError as error:
+        return str(error)
+
+
+def _cores() -> Check:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Check("CPU cores", True, str(usable))
+
+
+def _nearest_folder(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _writable(folder: Path) -> Check:
+    if not folder.is_dir():
+        return Check("save dir", False, f"{folder} is a file", "choose another --save-dir")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Check("save dir", False, f"{folder}: {error.strerror}", "choose another --save-dir")
+    return Check("save dir", True, f"{folder} can be written")
+
+
+def _disk(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free / 1e9
+    ok = free >= _FREE_GB
+    advice = f"free some space or choose another --save-dir; a run wants {_FREE_GB:.0f} GB"
+    return Check("free disk", ok, f"{free:.1f} GB at {folder}", "" if ok else advice)

@@ -1,0 +1,1 @@
+"""Annotation formats: COCO, VOC, plain folders, the generated data set."""

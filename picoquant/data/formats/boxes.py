@@ -1,0 +1,186 @@
+"""Boxes as annotation files write them -> x y width height in pixels.
+
+M is the number of boxes. `box_format` of a data set's section says how its numbers are meant; where it says nothing,
+they are taken as the file's format has them, and files whose numbers do not look so are refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from picoquant.data.settings import DatasetSettings
+from picoquant.errors import DataError
+
+LOG = logging.getLogger("picoquant")
+
+_ROUNDING = 1.0  # pixels that boxes reach out of their images without being worth a question
+_NEARLY_ALL, _MANY, _FEW = 0.95, 0.2, 0.01  # parts of all boxes
+_WORDS = {
+    "xywh": "x, y, width, height in pixels",
+    "xyxy": "x1, y1, x2, y2 in pixels",
+    "xywh_normalised": "x, y, width, height from 0 to 1",
+    "xyxy_normalised": "x1, y1, x2, y2 from 0 to 1",
+}
+
+
+@dataclass(frozen=True)
+class RawBoxes:
+    """The four numbers of each box, as the file has them.
+
+    Attributes:
+        numbers: [M, 4] float64.
+        sizes: [M, 2] float64, width and height of the box's image, pixels.
+        bounds: [M, 2] float64, how far boxes may reach: the same, or the annotated size where that is greater.
+        area: [M] float64, the area that the file states; nan where it states none.
+        usual: how this format of annotations means the numbers: `xywh` or `xyxy`.
+        name: what messages call a box, by its place.
+    """
+
+    numbers: np.ndarray
+    sizes: np.ndarray
+    bounds: np.ndarray
+    area: np.ndarray
+    usual: str
+    name: Callable[[int], str]
+
+    def example(self, chosen: np.ndarray) -> str:
+        """The first of some boxes [M] bool, with its numbers."""
+        place = int(np.flatnonzero(chosen)[0])
+        numbers = ", ".join(f"{number:.6g}" for number in self.numbers[place])
+        return f"{self.name(place)} [{numbers}]"
+
+
+def pixel_boxes(raw: RawBoxes, settings: DatasetSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes as x y width height in pixels [M, 4], and their areas [M]: those stated, where these are in square pixels.
+
+    A negative width or height is read from the other corner. What is repaired is said, with a count and an example.
+
+    Raises: `DataError` when most boxes look as if they were meant in another way than `box_format` or the format
+        says.
+    """
+    given = settings.box_format
+    if given is None:
+        _ask(raw, settings)
+    how = given or raw.usual
+    boxes = raw.numbers.copy()
+    if how.endswith("normalised"):
+        _require_normalised(raw, settings)
+        boxes *= np.tile(raw.sizes, 2)
+    if how.startswith("xyxy"):
+        boxes[:, 2:] -= boxes[:, :2]
+    turned = (boxes[:, 2:] < 0).any(axis=1)
+    if turned.any():
+        boxes[:, :2] += np.minimum(boxes[:, 2:], 0)
+        boxes[:, 2:] = np.abs(boxes[:, 2:])
+        _warn(
+            settings,
+            f"{turned.sum()} of {len(boxes)} boxes have a negative width or height, such as "
+            f"{raw.example(turned)}: read from the other corner",
+        )
+    stated = np.isfinite(raw.area) & ~turned & (how == "xywh")
+    return boxes, np.where(stated, raw.area, boxes[:, 2] * boxes[:, 3])
+
+
+def _warn(settings: DatasetSettings, said: str) -> None:
+    LOG.warning("%s: %s", settings.section, said)
+
+
+def _require_normalised(raw: RawBoxes, settings: DatasetSettings) -> None:
+    large = (np.abs(raw.numbers) > 2).any(axis=1)
+    if large.any():
+        raise DataError(
+            f"{settings.annotation_file}: {large.sum()} of {len(large)} boxes have numbers that are no parts of an "
+            f"image, such as {raw.example(large)}, but {settings.section}.box_format is {settings.box_format}"
+        )
+
+
+def _ask(raw: RawBoxes, settings: DatasetSettings) -> None:
+    """Look whether the numbers are what the format says; see `pixel_boxes`."""
+    if len(raw.numbers):
+        _ask_whether_normalised(raw, settings)
+        _ask_whether_the_other(raw, settings)
+        _ask_whether_negative(raw, settings)
+
+
+def _question(raw: RawBoxes, settings: DatasetSettings, said: str, other: str) -> DataError:
+    return DataError(
+        f"{settings.annotation_file}: {said} Set {settings.section}.box_format to {other} ({_WORDS[other]}), or to "
+        f"{raw.usual} if they are {_WORDS[raw.usual]}"
+    )
+
+
+def _as_corners(raw: RawBoxes, how: str) -> np.ndarray:
+    """[M, 4] x1 y1 x2 y2 of the numbers read as `xywh` or `xyxy`."""
+    if how == "xyxy":
+        return raw.numbers
+    return np.concatenate([raw.numbers[:, :2], raw.numbers[:, :2] + raw.numbers[:, 2:]], axis=1)
+
+
+def _ask_whether_normalised(raw: RawBoxes, settings: DatasetSettings) -> None:
+    corners = _as_corners(raw, raw.usual)
+    sides = np.abs(corners[:, 2:] - corners[:, :2])
+    small = (sides <= 1).all(axis=1) & (sides > 0).all(axis=1)
+    if not small.any():
+        return
+    said = (
+        f"{small.sum()} of {len(small)} boxes are below one pixel, such as {raw.example(small)}: are they 0 to 1, "
+        "parts of the image?"
+    )
+    if 2 * small.sum() > len(small):
+        inside = (raw.numbers[small, :2] + raw.numbers[small, 2:] <= 1.001).all(axis=1)
+        as_sides = raw.usual == "xywh" and inside.mean() >= _NEARLY_ALL
+        other = "xywh_normalised" if as_sides else "xyxy_normalised"
+        raise _question(raw, settings, said, other)
+    _warn(settings, f"{said} They are taken as pixels")
+
+
+def _ask_whether_the_other(raw: RawBoxes, settings: DatasetSettings) -> None:
+    """Corners given as x, y, width, height; or the other way round in a format of corners."""
+    other = "xyxy" if raw.usual == "xywh" else "xywh"
+    fits = _inside(raw, other)
+    doubtful = fits & ~_inside(raw, raw.usual)
+    if raw.usual == "xywh":
+        doubtful |= fits & _area_of_corners(raw)
+    count, total = int(doubtful.sum()), len(fits)
+    if count <= _FEW * total:
+        return
+    words, taken = (_WORDS[how].removesuffix(" in pixels") for how in (other, raw.usual))
+    said = (
+        f"{count} of {total} boxes do not fit into their images as {taken}, such as {raw.example(doubtful)}: are "
+        f"they {words}?"
+    )
+    if 2 * count > total or (count >= _MANY * total and fits.mean() >= _NEARLY_ALL):
+        raise _question(raw, settings, said, other)
+    _warn(settings, f"{said} They are taken as {taken}")
+
+
+def _inside(raw: RawBoxes, how: str) -> np.ndarray:
+    """[M] bool: boxes that, read as `how`, have sides above 0 and lie in their image but for rounding."""
+    corners = _as_corners(raw, how)
+    solid = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    inside = (corners[:, :2] >= -_ROUNDING) & (corners[:, 2:] <= raw.bounds + _ROUNDING)
+    return solid & inside.all(axis=1)
+
+
+def _area_of_corners(raw: RawBoxes) -> np.ndarray:
+    """[M] bool: the area stated is that between two corners, and not that of two sides."""
+    x1, y1, x2, y2 = raw.numbers.T
+    near = 1e-3 * np.abs(raw.area) + 0.5
+    between, sides = (x2 - x1) * (y2 - y1), x2 * y2
+    return (np.abs(raw.area - between) <= near) & (np.abs(raw.area - sides) > near)
+
+
+def _ask_whether_negative(raw: RawBoxes, settings: DatasetSettings) -> None:
+    corners = _as_corners(raw, raw.usual)
+    negative = (corners[:, 2:] < corners[:, :2]).any(axis=1)
+    if 2 * negative.sum() > len(negative):
+        other = "xyxy" if raw.usual == "xywh" else "xywh"
+        said = (
+            f"{negative.sum()} of {len(negative)} boxes have a negative width or height, such as "
+            f"{raw.example(negative)}: are they meant otherwise?"
+        )
+        raise _question(raw, settings, said, other)

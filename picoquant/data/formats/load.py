@@ -1,0 +1,71 @@
+"""Load a data set, whatever its format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from picoquant.data.dataset import Dataset, Record
+from picoquant.data.formats.coco import load_coco, peek_categories
+from picoquant.data.formats.voc import load_voc, read_label_list
+from picoquant.data.images import SUFFIXES
+from picoquant.data.settings import DatasetSettings
+from picoquant.errors import ConfigError, DataError
+
+
+def load_dataset(settings: DatasetSettings, training: bool) -> Dataset:
+    """Load the data set that the settings describe.
+
+    Args:
+        settings: where it is, and its format.
+        training: whether it is trained on (images without objects are then left out by default).
+
+    Raises: `DataError` naming file and key; `ConfigError` for a format that holds no annotations.
+    """
+    loaders = {"coco": load_coco, "voc": load_voc}
+    if settings.format not in loaders:
+        raise ConfigError(
+            f"{settings.section}: a data set of format {settings.format} cannot be trained or evaluated on; "
+            f"known: {', '.join(loaders)}"
+        )
+    return loaders[settings.format](settings, training)
+
+
+def class_names(settings: DatasetSettings) -> tuple[str, ...] | None:
+    """The names of a data set's classes, in their order, without reading its annotations.
+
+    Returns: None where they cannot be told so, or the files are not there.
+    """
+    if settings.format == "voc":
+        path = settings.label_file
+        return read_label_list(path, settings.section) if path is not None and path.is_file() else None
+    if settings.format == "coco" and settings.annotation_file.is_file():
+        found = peek_categories(settings.annotation_file)
+        return None if found is None else tuple(name for _, name in found)
+    return None
+
+
+def load_folder(settings: DatasetSettings) -> Dataset:
+    """All images in a folder and those below it, in the order of their paths.
+
+    They have no objects and no classes, so they can be neither trained nor evaluated on; width and
+    height are 0, as no file is opened.
+
+    Raises: `DataError` when the folder is missing or holds no image.
+    """
+    folder, section = settings.image_folder, settings.section
+    if not folder.is_dir():
+        raise DataError(f"no image folder {folder}; {section}.dataset_dir and {section}.image_dir name it")
+    paths = sorted(path for path in folder.rglob("*") if _is_image(path))
+    if settings.sample_num > 0:
+        paths = paths[: settings.sample_num]
+    if not paths:
+        raise DataError(f"no image ({', '.join(SUFFIXES)}) in {folder}; {section}.image_dir names it")
+    nothing = (np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool))
+    records = tuple(Record(number, str(path), 0, 0, *nothing) for number, path in enumerate(paths, start=1))
+    return Dataset(records, (), (), section, format="folder")
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()

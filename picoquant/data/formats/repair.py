@@ -1,0 +1,181 @@
+"""What all formats of annotations share: boxes clipped, files looked for, empty images chosen."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from picoquant.data.dataset import Dataset, Record
+from picoquant.data.seeds import ORDER, generator
+from picoquant.data.settings import DatasetSettings
+from picoquant.errors import DataError
+
+LOG = logging.getLogger("picoquant")
+
+SMALLEST_SIDE = 1e-5  # pixels; below it a box counts as without area, as in PaddleDetection
+_WORTH_COUNTING = 0.1  # pixels; a box farther outside than rounding explains
+_NAMED = 5  # so many file names in one message
+
+
+def no_annotations(path: Path, section: str) -> DataError:
+    """The error for an annotation file that is not there."""
+    return DataError(
+        f"no annotation file {path}; {section}.dataset_dir, {section}.image_dir and "
+        f"{section}.anno_path say where the data set is (--set {section}.dataset_dir=...); "
+        "quickstart.yaml needs no data"
+    )
+
+
+class Tally:
+    """What was repaired: how many of each kind, and the first."""
+
+    def __init__(self) -> None:
+        self.count: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, kind: str, chosen: np.ndarray, name: Callable[[int], str]) -> None:
+        """Count objects [M] bool; `name` calls one by its place."""
+        if chosen.any():
+            self.count[kind] += int(chosen.sum())
+            self._first.setdefault(kind, name(int(np.flatnonzero(chosen)[0])))
+
+    def example(self, kind: str) -> str:
+        """The first of a kind, for the end of a message."""
+        return f"; the first is {self._first[kind]}" if kind in self._first else ""
+
+
+def clip(
+    boxes: np.ndarray, limits: np.ndarray, tally: Tally, name: Callable[[int], str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [G, 4] clipped to 0 and `limits` ([G, 4]: width, height, width, height of the image),
+    and [G] bool: which of them have area left.
+
+    How many were clipped and dropped is added to `tally`, with the first of each.
+    """
+    clipped = np.clip(boxes, 0, limits)
+    solid = (clipped[:, 2:] - clipped[:, :2] > SMALLEST_SIDE).all(axis=1)
+    moved = np.abs(clipped - boxes).max(axis=1) > _WORTH_COUNTING
+    tally.add("dropped", ~solid, name)
+    tally.add("clipped", moved & solid, name)
+    return clipped, solid
+
+
+def tell_crowds(
+    section: str, crowds: np.ndarray, name: Callable[[int], str], what: str, untrained: bool = True
+) -> None:
+    """Say how many objects [M] bool are crowds, which evaluation passes over; a warning where most are.
+
+    Args:
+        section: of the data set.
+        crowds: which are.
+        name: what messages call an object, by its place.
+        what: what messages call a crowd.
+        untrained: whether they are no targets of training either.
+    """
+    if crowds.any():
+        level = logging.WARNING if 2 * crowds.sum() > len(crowds) else logging.INFO
+        LOG.log(
+            level,
+            "%s: %d of %d objects are %s, such as %s: %sneither found nor missed in evaluation",
+            section,
+            crowds.sum(),
+            len(crowds),
+            what,
+            name(int(np.flatnonzero(crowds)[0])),
+            "not trained on, " if untrained else "",
+        )
+
+
+def check_files(settings: DatasetSettings, names: list[str], training: bool) -> set[str]:
+    """Names of image files that are not there: none, or in training under 1 %.
+
+    Each folder is listed once, which on a network disk is far quicker than asking for every file.
+
+    Raises: `DataError` naming the first and how many.
+    """
+    folder, section = settings.image_folder, settings.section
+    if not folder.is_dir():
+        raise DataError(f"no image folder {folder}; {section}.dataset_dir and {section}.image_dir name it")
+    listed: dict[str, set[str]] = {}
+    missing = []
+    for name in names:
+        parent, leaf = os.path.split(os.path.join(folder, str(name)))
+        if parent not in listed:
+            exists = os.path.isdir(parent)
+            listed[parent] = {entry.name for entry in os.scandir(parent)} if exists else set()
+        if leaf not in listed[parent]:
+            missing.append(name)
+    if missing and (not training or too_many(len(missing), len(names))):
+        first = os.path.join(folder, str(missing[0]))
+        raise DataError(
+            f"{len(missing)} of {len(names)} images of {section} are missing, the first is {first}; "
+            f"correct {section}.image_dir or {section}.dataset_dir, or put the files there"
+        )
+    return set(missing)
+
+
+def too_many(bad: int, total: int) -> bool:
+    """Whether so many images are unusable that training must stop: 1 % or more."""
+    return bad * 100 >= max(total, 1)
+
+
+def choose(
+    settings: DatasetSettings, records: list[Record], empty: list[Record], training: bool
+) -> tuple[tuple[Record, ...], int]:
+    """The records to use, in the order of their ids, and how many without objects are left out.
+
+    Raises: `DataError` when no image has an object.
+    """
+    if not records:
+        raise DataError(
+            f"no image of {settings.annotation_file} has an object; {settings.section}.anno_path "
+            "must name annotations with boxes"
+        )
+    allowed = settings.allow_empty if settings.allow_empty is not None else not training
+    kept = list(empty) if allowed else []
+    ratio = settings.empty_ratio
+    if training and 0 <= ratio < 1:
+        most = min(int(len(records) * ratio / (1 - ratio)), len(kept))
+        order = generator(0, ORDER).permutation(len(kept))[:most]
+        kept = [kept[place] for place in order]
+    chosen = sorted(records + kept, key=lambda record: record.image_id)
+    if settings.sample_num > 0:
+        chosen = chosen[: settings.sample_num]
+    return tuple(chosen), len(empty) - len(kept)
+
+
+def report(dataset: Dataset, tally: Tally) -> None:
+    """Log what was loaded and what was repaired."""
+    repairs, section = dataset.repairs, dataset.section
+    boxes = sum(len(record.boxes) for record in dataset.records)
+    LOG.info("%s: %d images, %d boxes, %d classes", section, len(dataset), boxes, dataset.num_classes)
+    if repairs.clipped_boxes:
+        first = tally.example("clipped")
+        LOG.warning("%s: %d boxes outside their image, clipped%s", section, repairs.clipped_boxes, first)
+    if repairs.dropped_boxes:
+        first = tally.example("dropped")
+        LOG.warning("%s: %d boxes without area, dropped%s", section, repairs.dropped_boxes, first)
+    if repairs.empty_images:
+        crowds = repairs.crowd_images
+        LOG.info(
+            "%s: %d images without objects left out%s (%s.allow_empty=true keeps them)",
+            section,
+            repairs.empty_images,
+            f", {crowds} of them with crowds alone" if crowds else "",
+            section,
+        )
+    if repairs.missing:
+        names = ", ".join(repairs.missing[:_NAMED])
+        more = ", ..." if len(repairs.missing) > _NAMED else ""
+        LOG.warning(
+            "%s: going on without %d missing images: %s%s",
+            section,
+            len(repairs.missing),
+            names,
+            more,
+        )

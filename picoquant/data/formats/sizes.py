@@ -1,0 +1,86 @@
+"""Sizes of images: what is annotated, held against what the files are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from picoquant.data.images import image_size
+from picoquant.data.settings import DatasetSettings
+from picoquant.errors import DataError
+
+LOG = logging.getLogger("picoquant")
+
+_READERS = 8  # threads; on a network disk each waits most of the time
+_PART = 512  # images that a thread reads at a time
+_ROUNDING = 1.0  # pixels
+
+
+def file_sizes(paths: Sequence[str], annotated: np.ndarray) -> np.ndarray:
+    """Width and height of image files [N, 2] float64, as their headers say; as annotated [N, 2] where they do not.
+
+    A file that is not there keeps its annotated size.
+    """
+    parts = [paths[start : start + _PART] for start in range(0, len(paths), _PART)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = [size for part in pool.map(lambda part: list(map(image_size, part)), parts) for size in part]
+    sizes = [own or stated for own, stated in zip(found, annotated.tolist())]
+    return np.array(sizes, np.float64).reshape(-1, 2)
+
+
+def compare_sizes(
+    paths: Sequence[str],
+    annotated: np.ndarray,
+    own: np.ndarray,
+    image: np.ndarray,
+    boxes: np.ndarray,
+    settings: DatasetSettings,
+    name: Callable[[int], str],
+) -> None:
+    """Say how many images have another size than annotated, and what becomes of their boxes: pixels count.
+
+    Args:
+        paths: the images, N.
+        annotated: [N, 2] width and height.
+        own: [N, 2], see `file_sizes`.
+        image: [M] the image of each box.
+        boxes: [M, 4] x y width height, pixels.
+        settings: of the data set; a `box_format` that is set says that boxes are meant as they are.
+        name: what messages call a box, by its place.
+
+    Raises: `DataError` when that are the images of most boxes, and boxes fit the annotated size only.
+    """
+    differs = (own != annotated).any(axis=1)
+    if not differs.any():
+        return
+    first = int(np.flatnonzero(differs)[0])
+    sides = [f"{width:g}x{height:g}" for width, height in (own[first], annotated[first])]
+    said = (
+        f"{differs.sum()} of {len(differs)} images have another size than annotated, the first: image {paths[first]} "
+        f"is {sides[0]}, but annotated as {sides[1]}"
+    )
+    theirs = differs[image]
+    ends = boxes[:, :2] + boxes[:, 2:]
+    outside = theirs & (ends > own[image] + _ROUNDING).any(axis=1)
+    lost = outside & (boxes[:, :2] >= own[image]).any(axis=1)
+    if outside.any():
+        place = int(np.flatnonzero(lost if lost.any() else outside)[0])
+        numbers = ", ".join(f"{number:.6g}" for number in boxes[place])
+        said += (
+            f"; {outside.sum()} of their {theirs.sum()} boxes reach out of them, {lost.sum()} of these are lost, "
+            f"such as {name(place)} [{numbers}]"
+        )
+    fit_annotated = (ends <= annotated[image] + _ROUNDING).all(axis=1)
+    meant = outside & fit_annotated
+    if settings.box_format is None and 2 * theirs.sum() > len(image) and meant.any():
+        raise DataError(
+            f"{settings.annotation_file}: {said}; boxes count in the pixels of the file (an EXIF orientation turns "
+            f"images): give each image its own size and boxes, or set {settings.section}.box_format where they are "
+            "meant so"
+        )
+    LOG.warning(
+        "%s: %s; the pixels of the file count (an EXIF orientation turns images)", settings.section, said
+    )

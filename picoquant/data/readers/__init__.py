@@ -1,0 +1,1 @@
+"""Batches of transformed images, read in threads or processes."""

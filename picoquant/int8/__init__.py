@@ -1,0 +1,1 @@
+"""The INT8 network: its layers, tensors, scales and integer weights."""

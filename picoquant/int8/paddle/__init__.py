@@ -1,0 +1,1 @@
+"""An INT8 network as a Paddle program: read and written."""

@@ -1,0 +1,1 @@
+"""Simulation of an INT8 network in a target's integer arithmetic."""

@@ -1,0 +1,193 @@
+"""Quantised values, and the requantisation of sums of products to them.
+
+A *quantised value* is an integer minus its zero point, so that quantised value times scale is the real value.
+All functions take and return quantised values, int16; the zero point only determines their range
+(`QuantParams.low`, `QuantParams.high`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from picoquant.int8.quant_params import QuantParams
+from picoquant.targets.integer_rules import Rules
+
+INT32 = (-(2**31), 2**31 - 1)
+
+
+def target_params(absmax: float, rules: Rules, non_negative: bool = False) -> QuantParams:
+    """Scale, zero point and integer type with which a target stores a tensor.
+
+    Args:
+        absmax: the tensor's largest absolute value; its quantised value is 127, or 255 (see `rules`).
+        rules: of the target. If symmetric, the zero point is 128 of uint8 or 0 of int8 for every tensor.
+            Otherwise a non-negative tensor has the quantised values 0 to 255 for 0 to `absmax`.
+        non_negative: whether no value of the tensor is below 0.
+    """
+    if rules.symmetric or not non_negative:
+        return _integers(absmax / 127, rules, 128)
+    return _integers(absmax / 255, rules, 0)
+
+
+def target_params_from_zero(absmax: float, rules: Rules) -> QuantParams:
+    """The scale of `target_params` with the quantised values 0 to 255 (a sigmoid's result on VeriSilicon)."""
+    return _integers(absmax / 127, rules, 0)
+
+
+def _integers(scale: float, rules: Rules, below: int) -> QuantParams:
+    """8-bit integers, `below` of which are below the zero point."""
+    signed = rules.arithmetic.numbers != "uint8"
+    return QuantParams(scale, below - 128 if signed else below, signed=signed, narrow=False)
+
+
+def clamp_limits(params: QuantParams, low: float, high: float, rounding: str) -> tuple[int, int]:
+    """The quantised values of an activation's limits `low` and `high`, clipped to the integers' range.
+
+    An infinite limit is the end of that range.
+    """
+    limits = [params.low, params.high]
+    for index, value in enumerate((low, high)):
+        if math.isfinite(value):
+            limits[index] = int(rounded(np.float64(value / params.scale), rounding))
+    return max(limits[0], params.low), min(limits[1], params.high)
+
+
+def quantise(values: np.ndarray, params: QuantParams, rounding: str) -> np.ndarray:
+    """Real values to quantised values, int16; any shape."""
+    quantised = rounded(values / np.float32(params.scale), rounding)
+    return np.clip(quantised, params.low, params.high).astype(np.int16)
+
+
+def dequantise(quantised: np.ndarray, params: QuantParams) -> np.ndarray:
+    """Quantised values to real values, float32; any shape."""
+    return quantised.astype(np.float32) * np.float32(params.scale)
+
+
+def rounded(values: np.ndarray, rounding: str) -> np.ndarray:
+    """Floats rounded to whole numbers, still floats.
+
+    Args:
+        values: floats, any shape.
+        rounding: of halves: `half_to_even`, or `half_away` from zero.
+    """
+    if rounding == "half_to_even":
+        return np.rint(values)
+    return np.copysign(np.floor(np.abs(values) + 0.5), values)
+
+
+def shifted(numbers: np.ndarray, shift: np.ndarray | int, rounding: str) -> np.ndarray:
+    """Integers divided by `2**shift` and rounded, computed in integers only.
+
+    Args:
+        numbers: int64, any shape.
+        shift: 0 to 62, one number or an array that broadcasts.
+        rounding: of halves, see `rounded`.
+    """
+    shift = np.asarray(shift, np.int64)
+    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), np.int64(0))
+    if rounding == "half_away":
+        sign = numbers >> np.int64(63)  # 0 or -1
+        return (((numbers ^ sign) - sign + half >> shift) ^ sign) - sign
+    up = (numbers + half) >> shift
+    mask = (np.int64(1) << shift) - 1
+    tie = (numbers & mask) == half
+    tie &= shift > 0
+    return up - (tie & ((up & 1) == 1))
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """Positive factors in fixed point: `number / 2**shift`.
+
+    Attributes:
+        number: `[n]` int64.
+        shift: `[n]` int64, 0 to 62.
+    """
+
+    number: np.ndarray
+    shift: np.ndarray
+
+    @classmethod
+    def of(cls, factors: np.ndarray, bits: int, common: bool = False) -> Multiplier:
+        """The nearest multipliers of `bits` bits to some factors.
+
+        With 31 bits this is TFLite's `QuantizeMultiplier` (quantization_util.cc).
+
+        Args:
+            factors: `[n]`, above 0.
+            bits: width of `number`.
+            common: use the shift of the largest factor for all of them.
+        """
+        factors = np.asarray(factors, np.float64)
+        _, exponent = np.frexp(factors.max(keepdims=True) if common else factors)
+        shift = np.broadcast_to(bits - exponent.astype(np.int64), factors.shape).copy()
+        number = np.rint(np.ldexp(factors, shift)).astype(np.int64)
+        full = number == np.int64(1) << bits
+        if common and full.any():
+            full[:] = True
+            number = np.rint(np.ldexp(factors, shift - 1)).astype(np.int64)
+        else:
+            number = np.where(full, number >> 1, number)
+        shift = shift - full
+        # For a factor so large or small that its shift is not within 0 to 62, shift the number instead.
+        number = np.where(shift < 0, number << np.maximum(-shift, 0), number)
+        number = np.where(shift > 62, number >> np.minimum(np.maximum(shift - 62, 0), 63), number)
+        return cls(number, np.clip(shift, 0, 62))
+
+
+@dataclass(frozen=True)
+class Requantiser:
+    """Requantises int32 sums to the scale of a result; built once for each operator.
+
+    Attributes:
+        factors: `[n]`, the scale of the sums divided by the result's scale.
+        multiplier: the factors in fixed point; None if the target multiplies by float32.
+        low, high: the smallest and largest quantised value of the result.
+        rounding: of halves, see `rounded`.
+    """
+
+    factors: np.ndarray
+    multiplier: Multiplier | None
+    low: int
+    high: int
+    rounding: str
+
+    @classmethod
+    def of(cls, factors: np.ndarray, rules: Rules, low: int, high: int) -> Requantiser:
+        """A requantiser for the arithmetic of `rules`; for the other arguments see the attributes."""
+        factors = np.atleast_1d(np.asarray(factors, np.float64))
+        bits = rules.arithmetic.multiplier_bits
+        multiplier = Multiplier.of(factors, bits) if bits else None
+        return cls(factors, multiplier, low, high, rules.arithmetic.rounding)
+
+    def __call__(self, sums: np.ndarray, axis: int = 0) -> np.ndarray:
+        """Requantise sums; returns quantised values, int16, of the same shape.
+
+        Args:
+            sums: whole numbers within the range of int32, of any type and shape.
+            axis: the axis of `sums` that the factors belong to, if there are several.
+        """
+        shape = [1] * sums.ndim
+        if len(self.factors) > 1:
+            shape[axis] = -1
+        if self.multiplier is None:
+            scaled = sums.astype(np.float32) * self.factors.astype(np.float32).reshape(shape)
+            quantised = rounded(scaled, self.rounding)
+        else:
+            number, shift = (part.reshape(shape) for part in (self.multiplier.number, self.multiplier.shift))
+            quantised = shifted(sums.astype(np.int64) * number, shift, self.rounding)
+        return np.clip(quantised, self.low, self.high).astype(np.int16)
+
+
+def table(function: Callable, source: QuantParams, result: QuantParams, rounding: str) -> np.ndarray:
+    """Lookup table of a function of one tensor.
+
+    Returns: `[256]` int16: the quantised result for each quantised value of the source, from its lowest on.
+    """
+    values = np.arange(source.low, source.high + 1, dtype=np.float64) * source.scale
+    quantised = rounded(function(values) / result.scale, rounding)
+    return np.clip(quantised, result.low, result.high).astype(np.int16)

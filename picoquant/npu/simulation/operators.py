@@ -1,0 +1,121 @@
+"""Operators on quantised tensors: sums, products, rescaling, pooling, lookup tables.
+
+Quantised tensors are int16, see `arithmetic`; images are `[C, H, W]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from picoquant.int8.quant_params import QuantParams
+from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser, rounded, shifted
+from picoquant.npu.simulation.convolution import Geometry, padded, windows_of
+from picoquant.targets.integer_rules import Rules
+
+
+def add(
+    first: np.ndarray, second: np.ndarray, sources: Sequence[QuantParams], result: QuantParams, rules: Rules
+) -> np.ndarray:
+    """The sum of two tensors: each is multiplied by its factor, then they are added and rounded once.
+
+    With integer multipliers both factors use the shift of the larger one, so that the sum is exact until it
+    is rounded.
+
+    Args:
+        first, second: quantised tensors that broadcast.
+        sources: their quantisation parameters.
+        result: quantisation parameters of the sum.
+        rules: the target's rules.
+    """
+    factors = np.array([source.scale / result.scale for source in sources])
+    bits, rounding = rules.arithmetic.multiplier_bits, rules.arithmetic.rounding
+    if bits:
+        multiplier = Multiplier.of(factors, bits, common=True)
+        total = first.astype(np.int64) * multiplier.number[0] + second.astype(np.int64) * multiplier.number[1]
+        quantised = shifted(total, int(multiplier.shift[0]), rounding)
+    else:
+        scales = [np.float32(source.scale) for source in sources]
+        total = first.astype(np.float32) * scales[0] + second.astype(np.float32) * scales[1]
+        quantised = rounded(total / np.float32(result.scale), rounding)
+    return np.clip(quantised, result.low, result.high).astype(np.int16)
+
+
+def multiply(
+    first: np.ndarray, second: np.ndarray, sources: Sequence[QuantParams], result: QuantParams, rules: Rules
+) -> np.ndarray:
+    """The product of two tensors that broadcast, for example a feature map and one number per channel.
+
+    For the arguments see `add`.
+    """
+    factor = sources[0].scale * sources[1].scale / result.scale
+    return Requantiser.of(factor, rules, result.low, result.high)(
+        first.astype(np.int32) * second.astype(np.int32)
+    )
+
+
+def rescale(quantised: np.ndarray, source: QuantParams, result: QuantParams, rules: Rules) -> np.ndarray:
+    """A quantised tensor requantised to another scale; unchanged but for clipping if the scales are equal."""
+    if np.isclose(source.scale, result.scale, rtol=1e-6, atol=0):
+        if source.low >= result.low and source.high <= result.high:
+            return quantised
+        return np.clip(quantised, result.low, result.high)
+    return Requantiser.of(source.scale / result.scale, rules, result.low, result.high)(quantised)
+
+
+def max_pool(image: np.ndarray, size: tuple[int, int], geometry: Geometry) -> np.ndarray:
+    """The maximum of each window `size` (height, width); padding is never the maximum."""
+    views = windows_of(padded(image, geometry, np.iinfo(image.dtype).min), size, geometry)
+    result = views[0].copy()
+    for view in views[1:]:
+        np.maximum(result, view, out=result)
+    return result
+
+
+def average_pool(
+    image: np.ndarray,
+    size: tuple[int, int],
+    geometry: Geometry,
+    source: QuantParams,
+    result: QuantParams,
+    rules: Rules,
+    exclusive: bool = True,
+) -> np.ndarray:
+    """The mean of each window: an int32 sum, divided and requantised to the result's scale with one rounding.
+
+    Args:
+        image: quantised, `[C, H, W]`.
+        size: height and width of a window.
+        geometry: strides and padding.
+        source, result: quantisation parameters of the image and of the result.
+        rules: the target's rules.
+        exclusive: whether padding is left out of the mean.
+    """
+    sums = sum(view.astype(np.int64) for view in windows_of(padded(image, geometry), size, geometry))
+    ones = np.ones((1, *image.shape[1:]), np.int64)
+    inside = windows_of(padded(ones, geometry, 0 if exclusive else 1), size, geometry)
+    counts = np.broadcast_to(sum(inside), sums.shape)
+    factor = source.scale / result.scale
+    if np.isclose(factor, 1.0, rtol=1e-6, atol=0):
+        quantised = _divided(sums, counts, rules.arithmetic.rounding)
+        return np.clip(quantised, result.low, result.high).astype(np.int16)
+    pooled = np.empty(sums.shape, np.int16)
+    for count in np.unique(counts):
+        here = counts == count
+        pooled[here] = Requantiser.of(factor / count, rules, result.low, result.high)(sums[here])
+    return pooled
+
+
+def _divided(sums: np.ndarray, counts: np.ndarray, rounding: str) -> np.ndarray:
+    """Integer division, rounded to the nearest."""
+    whole, rest = np.divmod(np.abs(sums), counts)
+    up = 2 * rest > counts
+    tie = 2 * rest == counts
+    up |= tie if rounding == "half_away" else tie & (whole & 1 == 1)
+    return np.sign(sums) * (whole + up)
+
+
+def look_up(quantised: np.ndarray, entries: np.ndarray, source: QuantParams) -> np.ndarray:
+    """The entries of a lookup table for each quantised value; see `arithmetic.table`."""
+    return entries[quantised.astype(np.int32) - source.low]

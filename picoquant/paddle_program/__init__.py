@@ -1,0 +1,1 @@
+"""Paddle inference programs: reading, checking, editing, running and writing them."""

@@ -1,0 +1,111 @@
+"""New operators, attributes and variables of a `ProgramDesc` message, written and ordered as Paddle does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Attributes that Paddle writes for every operator; they have no effect outside training.
+ALWAYS = {"op_device": "", "op_namescope": "/", "op_role": 0, "op_role_var": [], "with_quant_attr": False}
+# Attributes that Paddle writes before all others.
+_EXTRA = ("round_type",)
+
+
+def add_operator(
+    program: Any,
+    op_type: str,
+    inputs: Mapping[str, Sequence[str]],
+    outputs: Mapping[str, Sequence[str]],
+    attributes: Mapping[str, Any],
+) -> Any:
+    """A new `OpDesc` for a program, not yet in one of its blocks.
+
+    Args:
+        program: the `ProgramDesc` message whose message types are used.
+        op_type: for example `quantize_linear`.
+        inputs, outputs: names of variables by slot; the slots are written sorted by name.
+        attributes: values by name: bool, int, float, str, or a list of int or str.
+
+    Returns: the `OpDesc`.
+    """
+    op = type(program.blocks[0].ops[0])(type=op_type)
+    for slots, names in ((op.inputs, inputs), (op.outputs, outputs)):
+        for slot in sorted(names):
+            slots.add(parameter=slot, arguments=names[slot])
+    own = {name: value for name, value in attributes.items() if name not in _EXTRA}
+    for name in _EXTRA:
+        if name in attributes:
+            _fill(op.attrs.add(), name, attributes[name])
+    for name, value in sorted({**ALWAYS, **own}.items()):
+        _fill(op.attrs.add(), name, value)
+    return op
+
+
+def add_attribute(op: Any, name: str, value: Any) -> None:
+    """Set an attribute of an operator; a new one is inserted in Paddle's order, sorted by name.
+
+    Args:
+        op: an `OpDesc` message; changed in place.
+        name: name of the attribute.
+        value: bool, int, float, str, or a list of int or str.
+    """
+    for attribute in op.attrs:
+        if attribute.name == name:
+            attribute.Clear()
+            _fill(attribute, name, value)
+            return
+    names = [attribute.name for attribute in op.attrs]
+    # The extra attributes come first, then all others; each part is sorted by name.
+    start = max((index for index in range(1, len(names)) if names[index] < names[index - 1]), default=0)
+    position = next((index for index in range(start, len(names)) if names[index] > name), len(names))
+    later = [type(attribute).FromString(attribute.SerializeToString()) for attribute in op.attrs[position:]]
+    del op.attrs[position:]
+    _fill(op.attrs.add(), name, value)
+    op.attrs.extend(later)
+
+
+def add_variable(
+    program: Any, name: str, shape: Sequence[int], dtype: str = "float32", stored: bool = False
+) -> Any:
+    """A new `VarDesc` for a program, not yet in one of its blocks.
+
+    Args:
+        program: the `ProgramDesc` message whose message types are used.
+        name: name of the variable.
+        shape: its shape, -1 for an unknown length.
+        dtype: `float32`, `int32` or `int8`.
+        stored: whether its value is in the model's files.
+
+    Returns: the `VarDesc`.
+    """
+    from paddle.base.proto import framework_pb2
+
+    types = framework_pb2.VarType
+    variable = type(program.blocks[0].vars[0])(name=name, persistable=stored)
+    variable.type.type = types.LOD_TENSOR
+    tensor = variable.type.lod_tensor.tensor
+    tensor.data_type = {"float32": types.FP32, "int32": types.INT32, "int8": types.INT8}[dtype]
+    tensor.dims.extend(shape)
+    if not stored:
+        variable.type.lod_tensor.lod_level = 0
+    return variable
+
+
+def _fill(attribute: Any, name: str, value: Any) -> None:
+    from paddle.base.proto import framework_pb2
+
+    attribute.name = name
+    if isinstance(value, bool):
+        attribute.type, attribute.b = framework_pb2.BOOLEAN, value
+    elif isinstance(value, int):
+        attribute.type, attribute.i = framework_pb2.INT, value
+    elif isinstance(value, float):
+        attribute.type, attribute.f = framework_pb2.FLOAT, value
+    elif isinstance(value, str):
+        attribute.type, attribute.s = framework_pb2.STRING, value
+    elif value and isinstance(value[0], int):
+        attribute.type = framework_pb2.INTS
+        attribute.ints.extend(value)
+    else:
+        attribute.type = framework_pb2.STRINGS
+        attribute.strings.extend(value)

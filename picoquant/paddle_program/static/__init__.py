@@ -1,0 +1,1 @@
+"""Paddle's static programs: loading, editing, running and saving them."""

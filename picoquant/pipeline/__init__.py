@@ -1,1 +1,0 @@
-"""Run folder, run.json and the order of stages."""

@@ -1,0 +1,1 @@
+"""The passes of post-training quantisation: each a function from a `PtqState` to the next."""

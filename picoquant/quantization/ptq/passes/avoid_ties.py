@@ -1,0 +1,17 @@
+"""Pass: ranges moved so that no product or mean lies half-way between two quantised values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from picoquant.int8.passes.tie_avoidance import tie_free_ranges
+from picoquant.quantization.ptq.state import PtqState
+
+
+def avoid_ties(state: PtqState) -> PtqState:
+    """Move the ranges of products and means by less than 1 in 1,300; see `int8.passes.tie_avoidance`.
+
+    Must come after `unify_scales`: the tensors of a group are moved together.
+    """
+    ranges = tie_free_ranges(state.ranges, state.products, state.tensors.groups, state.quant.activation_bits)
+    return replace(state, ranges=ranges)

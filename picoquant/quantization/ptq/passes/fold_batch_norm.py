@@ -1,0 +1,21 @@
+"""Pass: batch-norm folded into the convolutions before it, as an NPU's compiler does."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from picoquant.paddle_program.static import batch_norm_folding
+from picoquant.quantization.ptq.state import PtqState
+
+LOG = logging.getLogger("picoquant")
+
+
+def fold_batch_norm(state: PtqState) -> PtqState:
+    """Fold every batch-norm in test mode that alone uses a convolution's result; see `batch_norm_folding`."""
+    report = batch_norm_folding.fold_batch_norm(state.model.program, state.scope)
+    LOG.info("quantize: %d batch_norm folded into convolutions", len(report.folded))
+    if report.kept:
+        name, reason = next(iter(report.kept.items()))
+        LOG.warning("quantize: %d batch_norm stay, %s first: %s", len(report.kept), name, reason)
+    return replace(state, folded=len(report.folded))

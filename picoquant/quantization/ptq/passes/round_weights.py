@@ -1,0 +1,33 @@
+"""Pass: weights rounded so that the convolutions' results change least (`Quantize.rounding: reconstructed`)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from picoquant.int8.fake_quant_run import Simulation
+from picoquant.paddle_program.static.programs import read_variable, write_variable
+from picoquant.quantization.calibration_images import maker_of, watch
+from picoquant.quantization.ptq.adaptive_rounding import Hessian, round_adaptively
+from picoquant.quantization.ptq.state import PtqState
+
+LOG = logging.getLogger("picoquant")
+
+
+def round_weights(state: PtqState) -> PtqState:
+    """Move weights to where rounding to nearest gives the best quantised values; see `adaptive_rounding`.
+
+    Raises: `DataError` for a tensor that is not finite.
+    """
+    program, quant = state.model.program, state.quant
+    hessian = Hessian(program, state.operators, quant.activation_bits)
+    run = Simulation(state.model, state.executor, {}, outputs=hessian.inputs)
+    shown = state.context.progress("quantize: rounding weights")
+    for name, value in watch(state.context.images, run, hessian.inputs, maker_of(program), shown):
+        hessian.add(name, value, state.ranges[name])
+    before = {name: read_variable(state.scope, name) for name in hessian.by_weight}
+    after = round_adaptively(state.operators, before, hessian.by_weight, quant.weight_bits)
+    for name, value in after.items():
+        write_variable(state.scope, name, value)
+    LOG.info("quantize: weights of %d operators rounded by the error of their results", len(after))
+    return replace(state, float_params={**state.float_params, **before})

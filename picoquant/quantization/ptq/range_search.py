@@ -1,0 +1,187 @@
+"""The range (absmax) of a tensor, from the histogram of its values.
+
+A value beyond the range is clipped, one inside is off by up to half a scale: a wider range clips less and rounds more.
+Where only an activation uses the tensor, what counts is the error behind that activation: with a hard-swish the values
+below -3 are all the same, so a range that clips them loses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from picoquant.quantization.ptq.activation_functions import Function
+from picoquant.quantization.ptq.histograms import Histogram
+
+LOG = logging.getLogger("picoquant")
+
+QUANT_MAX = 127
+# For a tensor that is 0 throughout: a range of 0 would be divided by.
+SMALLEST_RANGE = 1e-6
+# Candidates: from the absmax down, this many to each halving, over so many halvings.
+_PER_HALVING = 12
+_HALVINGS = 10
+_VALUES_A_BIN = 100
+_HISTOGRAM_PART = 0.99999  # PaddleSlim's hist_percent
+
+# A tensor's histogram, and the activation that alone uses it.
+Observed = tuple[Histogram, "Function | None"]
+
+
+def choose_range(observed: Sequence[Observed], method: str, percentile: float = 99.99) -> float:
+    """One range for tensors that must share it.
+
+    Args:
+        observed: of each tensor, its histogram and the activation that alone uses it, or None.
+        method: `min_max`: nothing that has an effect is clipped. `percentile`: what is beyond that percentile is.
+            `histogram`: the same with PaddleSlim's, 99.999 %. `mse`: the least squared error, of the values or behind
+            the activation. `kl`: the least Kullback-Leibler divergence of the quantised values' distribution
+            (TensorRT's method).
+        percentile: for that method, 50 to 100.
+
+    Returns: the absmax that INT8 represents; 0 when all values are 0.
+    """
+    used = [(histogram, function) for histogram, function in observed if histogram.absmax > 0]
+    if not used:
+        return 0.0
+    reach = max(_effective_absmax(histogram, function) for histogram, function in used)
+    if method == "min_max":
+        return reach
+    if method == "mse":
+        return _cheapest(used, reach, _squared_error)
+    if method == "kl":
+        return _cheapest(used, reach, _divergence)
+    part = percentile / 100 if method == "percentile" else _HISTOGRAM_PART
+    return max(_quantile(histogram, min(reach, histogram.absmax), part) for histogram, _ in used)
+
+
+def _cheapest(
+    used: Sequence[Observed], reach: float, cost: Callable[[Histogram, Function | None, float], float]
+) -> float:
+    candidates = reach * 2.0 ** (-np.arange(_PER_HALVING * _HALVINGS) / _PER_HALVING)
+    costs = [sum(cost(histogram, function, absmax) for histogram, function in used) for absmax in candidates]
+    return float(candidates[int(np.argmin(costs))])
+
+
+def _values(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
+    """Centres and counts of the bins that are not empty."""
+    filled = histogram.counts > 0
+    return histogram.centres[filled], histogram.counts[filled]
+
+
+def _effective_absmax(histogram: Histogram, function: Function | None) -> float:
+    """The smallest range whose clipping changes nothing behind the activation."""
+    if function is None:
+        return histogram.absmax
+    values, _ = _values(histogram)
+    values = np.append(values, [histogram.low, histogram.high])
+    order = np.argsort(-np.abs(values))
+    values = values[order]
+    exact = function(values)
+    tolerance = 1e-6 * max(np.abs(exact).max(), 1e-12)
+    low, high = 0.0, histogram.absmax
+    for _ in range(40):
+        middle = (low + high) / 2
+        if np.abs(function(np.clip(values, -middle, middle)) - exact).max() > tolerance:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _squared_error(histogram: Histogram, function: Function | None, absmax: float) -> float:
+    """Squared error of all values (behind the activation) with a range.
+
+    Inside a bin that is narrower than a scale, values lie anywhere between two quantised values, so rounding is counted
+    as its variance, a twelfth of the scale squared, as far as it has an effect behind the activation.
+    """
+    values, counts = _values(histogram)
+    scale = absmax / QUANT_MAX
+    clipped = np.clip(values, -absmax, absmax)
+    if function is None:
+        error = (clipped - values) ** 2 + np.where(clipped == values, scale**2 / 12, 0)
+        return float((counts * error).sum())
+    exact, total = function(values), np.zeros_like(values)
+    # Rounding puts a value anywhere within half a scale of it (midpoints of four quarters: a twelfth).
+    for shift in (-0.375, -0.125, 0.125, 0.375):
+        rounded = np.where(clipped == values, np.clip(values + shift * scale, -absmax, absmax), clipped)
+        total += (function(rounded) - exact) ** 2 / 4
+    return float((counts * total).sum())
+
+
+def _divergence(histogram: Histogram, function: Function | None, absmax: float) -> float:
+    """Kullback-Leibler divergence of the magnitudes' distribution from that of `QUANT_MAX` quantised values.
+
+    As TensorRT: the reference holds what is clipped in its last bin, the quantised form does not, and spreads
+    the mass of each quantised value over those of its bins that are not empty.
+    """
+    values, counts = _values(histogram)
+    reach = _effective_absmax(histogram, function)
+    # Few values in many bins differ from anything smooth by chance alone.
+    bins = int(np.clip(counts.sum() // _VALUES_A_BIN, 2 * QUANT_MAX, 2048))
+    index = np.minimum((np.minimum(np.abs(values), reach) / reach * bins).astype(np.int64), bins - 1)
+    mass = np.bincount(index, counts, bins)
+    kept = int(np.ceil(min(absmax / reach, 1.0) * bins))
+    if kept < QUANT_MAX:
+        return np.inf
+    reference = mass[:kept].copy()
+    reference[-1] += mass[kept:].sum()
+    quantised = np.arange(kept) * QUANT_MAX // kept
+    filled = np.bincount(quantised, mass[:kept] > 0, QUANT_MAX)
+    spread = np.bincount(quantised, mass[:kept], QUANT_MAX) / np.maximum(filled, 1)
+    rounded = np.where(mass[:kept] > 0, spread[quantised], 0)
+    reference, rounded = reference / reference.sum(), rounded / max(rounded.sum(), 1)
+    occupied = reference > 0
+    return float((reference[occupied] * np.log(reference[occupied] / (rounded[occupied] + 1e-12))).sum())
+
+
+def _quantile(histogram: Histogram, reach: float, part: float) -> float:
+    """The range that holds a part of the values; values beyond `reach`, which have no effect, count as `reach`."""
+    values, counts = _values(histogram)
+    magnitudes = np.minimum(np.abs(values), reach)
+    order = np.argsort(magnitudes)
+    total = np.cumsum(counts[order]) / counts.sum()
+    index = min(int(np.searchsorted(total, part)), len(order) - 1)
+    return float(magnitudes[order][index])
+
+
+def choose_ranges(
+    groups: Sequence[Sequence[str]],
+    histograms: Mapping[str, Histogram],
+    functions: Mapping[str, Function | None],
+    method: str,
+    percentile: float,
+) -> dict[str, float]:
+    """Ranges of all tensors; those of a group are equal.
+
+    Args:
+        groups: names of the tensors that share a range.
+        histograms: by tensor.
+        functions: by tensor, the activation that alone uses it.
+        method, percentile: see `choose_range`.
+    """
+    ranges = {}
+    for group in groups:
+        value = choose_range([(histograms[n], functions.get(n)) for n in group], method, percentile)
+        ranges.update(dict.fromkeys(group, value))
+    return ranges
+
+
+def without_zeros(ranges: Mapping[str, float], say: bool = True) -> dict[str, float]:
+    """The ranges, with `SMALLEST_RANGE` for tensors that are always 0.
+
+    Args:
+        ranges: absmax by tensor.
+        say: whether a warning names such tensors.
+    """
+    silent = sorted(name for name, value in ranges.items() if value < SMALLEST_RANGE)
+    if silent and say:
+        LOG.warning(
+            "quantize: %d tensors are 0 for all calibration images (%s …); their range is set to %g",
+            len(silent),
+            silent[0],
+            SMALLEST_RANGE,
+        )
+    return {**ranges, **dict.fromkeys(silent, SMALLEST_RANGE)}

@@ -1,0 +1,84 @@
+"""What the passes of post-training quantisation hand to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from picoquant.int8.build import Int8Source
+from picoquant.int8.operators import QuantizableOperator
+from picoquant.int8.passes.activations import TargetTensors
+from picoquant.int8.passes.tie_avoidance import Product
+from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.static.programs import InferenceModel
+from picoquant.quantization.context import QuantizationContext
+from picoquant.quantization.ptq.histograms import Histogram
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the calibration images showed of a network's activations.
+
+    Attributes:
+        histograms: of each activation that is held in INT8.
+        channel_means: of each quantised operator's input, `[C]` float64.
+        fused_absmax: of each tensor inside a fused convolution.
+    """
+
+    histograms: Mapping[str, Histogram]
+    channel_means: Mapping[str, np.ndarray]
+    fused_absmax: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class PtqState:
+    """A network on its way to INT8.
+
+    A pass returns a new state. The program of `model` and the stored variables in `scope` are Paddle's own
+    objects: a pass that changes weights or operators changes them in place.
+
+    Attributes:
+        context: of the quantisation.
+        model: the float network.
+        executor: of Paddle.
+        scope: holds the network's stored variables.
+        quant: section `QuantAware`, to which the ignored layers are added.
+        folded: number of batch-norms that were folded.
+        equalised: the tensors whose channels were equalised.
+        weight_scales: what equalisation multiplied each stored variable by, broadcasting to its shape.
+        images: number of images that the ranges come from.
+        operators: what runs in INT8, in the network's order.
+        tensors: the activations that are held in INT8, in groups that share a scale.
+        products: products and means between activations, whose results may lie on a tie.
+        statistics: of the calibration images; None: not measured.
+        ranges: absmax that INT8 represents, by tensor.
+        learned: tensors whose range training has found; a group that has any takes theirs.
+        weights: values that replace the stored ones, by variable: those that training has found.
+        float_params: weights and biases that were changed for INT8, by variable, as they were before.
+    """
+
+    context: QuantizationContext
+    model: InferenceModel
+    executor: Any
+    scope: Any
+    quant: QuantAwareSettings
+    folded: int = 0
+    equalised: tuple[str, ...] = ()
+    weight_scales: Mapping[str, np.ndarray] = field(default_factory=dict)
+    images: int = 0
+    operators: tuple[QuantizableOperator, ...] = ()
+    tensors: TargetTensors = TargetTensors((), (), {})
+    products: tuple[Product, ...] = ()
+    statistics: Statistics | None = None
+    ranges: Mapping[str, float] = field(default_factory=dict)
+    learned: frozenset[str] = frozenset()
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    float_params: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def int8_source(self) -> Int8Source:
+        """What the INT8 model is written from; the float network must have been saved in the student's folder."""
+        folder = self.context.paths.student
+        return Int8Source(folder, self.weights, self.ranges, self.operators, self.quant)

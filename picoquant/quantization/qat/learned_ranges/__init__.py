@@ -1,0 +1,1 @@
+"""How the ranges of quantised activations are found during training: moving averages, PACT or LSQ."""

@@ -1,0 +1,82 @@
+"""The learning rate of QAT: AutoCompression's, multiplied by factors of picoquant's own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Union
+
+import numpy as np
+import paddle
+
+from picoquant.paddle_program.static.programs import write_variable
+
+LOG = logging.getLogger("picoquant")
+
+
+class LearningRate:
+    """A number or a scheduler, multiplied by factors; `set_for_step` writes it into the program's variable.
+
+    Args:
+        schedule: a number, or an object of `paddle.optimizer.lr`.
+        variable: name of the optimiser's variable.
+        fixed: the rates of further optimisers, numbers by name of their variable; `lowered` applies to them too.
+        scale: the linear rule's factor.
+
+    Attributes:
+        lowered: the divergence guard's factor, 1 before the first rollback.
+    """
+
+    def __init__(
+        self,
+        schedule: Union[float, paddle.optimizer.lr.LRScheduler],
+        variable: str,
+        fixed: Mapping[str, float],
+        scale: float = 1.0,
+    ) -> None:
+        self._schedule, self._variable, self._fixed = schedule, variable, dict(fixed)
+        self.scale, self.lowered = scale, 1.0
+
+    def __call__(self) -> float:
+        """The rate of the next step."""
+        schedule = self._schedule
+        plain = float(schedule if isinstance(schedule, float) else schedule())
+        return plain * self.scale * self.lowered
+
+    def set_for_step(self, scope: Any) -> None:
+        """Write the rates into the scope."""
+        write_variable(scope, self._variable, np.array([self()], np.float32))
+        for name, value in self._fixed.items():
+            write_variable(scope, name, np.array([value * self.lowered], np.float32))
+
+    def step(self) -> None:
+        """Go on to the next step's rate."""
+        if not isinstance(self._schedule, float):
+            self._schedule.step()
+
+    def state(self) -> dict[str, Any]:
+        """The scheduler's state; empty for a number."""
+        return {} if isinstance(self._schedule, float) else dict(self._schedule.state_dict())
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        if state and not isinstance(self._schedule, float):
+            self._schedule.set_state_dict(dict(state))
+
+
+def linear_scale(batch_size: int, devices: int, reference: int | None) -> float:
+    """The learning rate's factor by the linear rule (https://arxiv.org/abs/1706.02677); logged with its reason.
+
+    Args:
+        batch_size: images of a step on one device.
+        devices: number of devices.
+        reference: images of a step that `TrainConfig.learning_rate` is meant for; None: the factor is 1.
+    """
+    images = batch_size * devices
+    what = f"{images} images a step ({devices} x {batch_size})"
+    if reference is None:
+        LOG.info("quantize: learning rate as it is, %s", what)
+        return 1.0
+    scale = images / reference
+    LOG.info("quantize: learning rate x %g = %d / %d, %s", scale, images, reference, what)
+    return scale

@@ -1,0 +1,246 @@
+"""QAT on top of a prepared network: build the programs, train, take the best state, write it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from picoquant.errors import PicoquantError, UserError
+from picoquant.int8.build import build_network
+from picoquant.int8.paddle.writer import write_lite_model
+from picoquant.quantization.accuracy_control.control import control_accuracy
+from picoquant.quantization.context import QuantizationContext
+from picoquant.quantization.evaluation import full_integer_metric
+from picoquant.quantization.ptq.observers import NotFiniteError
+from picoquant.quantization.ptq.passes.write import write
+from picoquant.quantization.ptq.pipeline import SCALES, run_passes
+from picoquant.quantization.ptq.range_search import without_zeros
+from picoquant.quantization.ptq.state import PtqState
+from picoquant.quantization.qat.checkpoint import Checkpoints, QatProgress
+from picoquant.quantization.qat.divergence_guard import GoodStates, State
+from picoquant.quantization.qat.learned_ranges.choose import range_strategy
+from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
+from picoquant.quantization.qat.learning_rate import linear_scale
+from picoquant.quantization.qat.programs import QatPrograms, StudentFirstCompression
+from picoquant.quantization.qat.ranges import ObservedRanges, initialise_ranges, trained_ranges
+from picoquant.quantization.qat.trainer import QatTrainer
+from picoquant.storage.checkpoints import packed, unpacked
+from picoquant.utils.progress import duration
+
+LOG = logging.getLogger("picoquant")
+
+# PaddleSlim refuses a model whose mAP is further than this from origin_metric.
+_ORIGIN_TOLERANCE = 0.05
+
+
+def run_qat(network: PtqState, batches: Callable[[int], Any], began: float) -> dict[str, Any]:
+    """Train a prepared network and write the INT8 model of its best state.
+
+    Args:
+        network: the prepared network, see `ptq.prepare`; with ranges in rank 0 only.
+        batches: called with the number of steps done, returns an endless iterator of feeds.
+        began: `time.monotonic()` at the start of the quantisation.
+
+    Returns: the metrics; empty in processes other than rank 0.
+    """
+    context = network.context
+    strategy = range_strategy(context.settings.quantization, context.settings.quant)
+    programs = _build(network, strategy)
+    network = replace(network, executor=programs.executor)
+    observed = ObservedRanges(context, network.ranges)
+    checkpoints = Checkpoints(context.paths.work, context.fingerprint)
+    measure = _measure(network, programs, observed) if context.metric else None
+    trainer = QatTrainer(context, programs, checkpoints, measure)
+    progress, good = _start(network, trainer, strategy)
+    setup = time.monotonic() - began
+    LOG.info(
+        "quantize: ready after %s: %d operators in INT8; step %d of %d",
+        duration(setup),
+        len(programs.operators),
+        progress.step,
+        trainer.steps,
+    )
+    trainer.run(batches, progress, good)
+    if not context.processes.is_rank_0:
+        return {}
+    _restore_best(trainer, progress)
+    mixed = _write(network, without_zeros(observed.measure(programs)), trainer.state(), progress)
+    return _metrics(progress, len(programs.operators), setup, mixed)
+
+
+def _build(network: PtqState, strategy: RangeStrategy) -> QatPrograms:
+    context, settings = network.context, network.context.settings
+    LOG.info("quantize: reading the model and finding what to distil")
+    scale = 1.0
+    if settings.batch_size:
+        scale = linear_scale(
+            settings.batch_size, context.processes.world, settings.quantization.reference_batch
+        )
+    compression = StudentFirstCompression(
+        context.paths.student,
+        context.paths.teacher,
+        context.paths.copies,
+        context.config,
+        settings.distillation,
+        network.quant,
+        settings.train,
+        strategy,
+        scale,
+    )
+    return compression.build(lambda what: LOG.info("quantize: %s", what))
+
+
+def _start(network: PtqState, trainer: QatTrainer, strategy: RangeStrategy) -> tuple[QatProgress, GoodStates]:
+    """Where all processes start: at rank 0's checkpoint, or its calibrated ranges."""
+    processes, checkpoints = network.context.processes, trainer.checkpoints
+    if not processes.is_rank_0:
+        found = checkpoints.of_checkpoint(unpacked(processes.broadcast(None)))
+        if found is None:
+            raise PicoquantError("the processes were started with different settings or models")
+    else:
+        found = checkpoints.load()
+        if found is not None:
+            LOG.info("quantize: continuing after step %d of an interrupted run", found[1].step)
+    if found is not None:
+        state, progress, good = found
+        trainer.restore(state, progress)
+    else:
+        progress, good = QatProgress(original_metric=_original_metric(network.context)), GoodStates()
+        if network.ranges:
+            rate = network.quant.moving_rate
+            initialise_ranges(strategy, trainer.programs.operators, network.ranges, rate)
+    if processes.is_rank_0 and processes.world > 1:
+        processes.broadcast(packed(checkpoints.checkpoint(trainer.state(), progress, good)))
+    return progress, good
+
+
+def _original_metric(context: QuantizationContext) -> float | None:
+    """mAP of the FP32 model, measured where `origin_metric` asks for it.
+
+    Raises: `UserError` when it is not what `origin_metric` says.
+    """
+    expected = context.settings.train.origin_metric
+    if context.metric is None or expected is None:
+        return None
+    LOG.info("quantize: evaluating the FP32 model, which TrainConfig.origin_metric describes")
+    value = context.metric(context.paths.student)
+    if abs(value - expected) > _ORIGIN_TOLERANCE:
+        raise UserError(
+            f"TrainConfig.origin_metric is {expected:g} but the FP32 model reaches {value:.4f} on the "
+            "evaluation images: correct origin_metric, or the images and how they are prepared"
+        )
+    return value
+
+
+def _measure(network: PtqState, programs: QatPrograms, observed: ObservedRanges) -> Callable[[State], float]:
+    """A function that evaluates the very model that would be written: any other form rounds a little differently.
+
+    All processes get rank 0's number, so that they decide the same.
+    """
+    context = network.context
+
+    def of_rank_0(weights: State) -> float:
+        try:
+            ranges = without_zeros(observed.measure(programs), say=False)
+        except NotFiniteError as error:
+            LOG.warning("quantize: %s; its mAP counts as 0", error)
+            return 0.0
+        state = run_passes(SCALES, _trained(network, ranges, weights))
+        write_lite_model(build_network(state.int8_source()), context.paths.candidate)
+        return context.metric(context.paths.candidate)
+
+    def measure(weights: State) -> float:
+        if not context.processes.is_rank_0:
+            return float(context.processes.broadcast(None).decode())
+        value = of_rank_0(weights)
+        context.processes.broadcast(repr(value).encode())
+        return value
+
+    return measure
+
+
+def _trained(network: PtqState, ranges: Mapping[str, float], weights: Mapping[str, np.ndarray]) -> PtqState:
+    """The network as training has left it.
+
+    Args:
+        network: the prepared network.
+        ranges: of all activations, as observed.
+        weights: the training program's stored variables, which hold the operators' ranges too.
+    """
+    trained = trained_ranges(network.operators, weights)
+    return replace(
+        network,
+        ranges={**ranges, **trained},
+        learned=frozenset(trained),
+        weights=weights,
+        float_params={},  # a layer that goes to float takes what training has made of its weights
+    )
+
+
+def _restore_best(trainer: QatTrainer, progress: QatProgress) -> None:
+    """Put the variables of the best evaluation into the scope; without evaluations the last stay.
+
+    Raises: `PicoquantError` when they are gone from the work folder.
+    """
+    if progress.best_step in (None, progress.step):
+        return
+    best = trainer.checkpoints.load_best(progress.best_step)
+    if best is None:
+        raise PicoquantError(
+            f"the weights of step {progress.best_step} are gone from {trainer.context.paths.work}; delete that "
+            "folder and run again"
+        )
+    trainer.restore(best, progress)
+
+
+def _write(
+    network: PtqState,
+    ranges: Mapping[str, float],
+    weights: Mapping[str, np.ndarray],
+    progress: QatProgress,
+) -> dict[str, Any]:
+    """Write the INT8 model of a trained state, with layers in float as the settings ask; metrics are returned."""
+    context = network.context
+    state = run_passes((*SCALES, write), _trained(network, ranges, weights))
+    best = progress.best if progress.evaluations else None
+    metrics, source = control_accuracy(context, state.int8_source(), state.executor, best, state.float_params)
+    if context.metric:
+        metrics["every_tensor_mAP"] = full_integer_metric(
+            context.metric, source, state.executor, context.paths.full_integer
+        )
+    return metrics
+
+
+def _metrics(progress: QatProgress, operators: int, setup: float, mixed: Mapping[str, Any]) -> dict[str, Any]:
+    """What `QuantizeResult.metrics` says of a training.
+
+    Args:
+        progress: at its end.
+        operators: number of operators in INT8 during training.
+        setup: seconds from the start to the first step.
+        mixed: what accuracy control and the full-integer simulation add; wins over the rest.
+    """
+    metrics: dict[str, Any] = {
+        "steps": progress.step,
+        "quantized_operators": operators,
+        "setup_seconds": round(setup, 1),
+    }
+    if progress.evaluations:
+        metrics.update(
+            mAP=progress.best,
+            best_step=progress.best_step,
+            evaluations=[list(pair) for pair in progress.evaluations],
+        )
+    metrics.update(mixed)
+    if progress.original_metric is not None:
+        metrics["fp32_mAP"] = progress.original_metric
+    if progress.rollbacks:
+        metrics["rollbacks"] = progress.rollbacks
+    if progress.gave_up:
+        metrics["gave_up"] = True
+    return metrics

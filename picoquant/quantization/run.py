@@ -1,0 +1,31 @@
+"""The course of a quantisation: the student is prepared, trained where the method says so, and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from picoquant.quantization.accuracy_control.control import keep_float_model
+from picoquant.quantization.context import QuantizationContext
+from picoquant.quantization.ptq.pipeline import run_ptq
+from picoquant.quantization.ptq.prepare import open_student, prepare, share_student
+from picoquant.quantization.qat.pipeline import run_qat
+
+
+def run(context: QuantizationContext, batches: Callable[[int], Any], began: float) -> dict[str, Any]:
+    """Quantise the copies of the models in the context's paths, within a static session.
+
+    Args:
+        context: of the quantisation.
+        batches: called with the number of steps done, returns an endless iterator of feeds.
+        began: `time.monotonic()` at the start of the quantisation.
+
+    Returns: the metrics; empty in processes other than rank 0.
+    """
+    is_rank_0 = context.processes.is_rank_0
+    keep_float_model(context)
+    network = prepare(context) if is_rank_0 else None
+    if context.settings.quantization.method == "ptq":
+        return run_ptq(network, began) if is_rank_0 else {}
+    share_student(context)
+    return run_qat(network if is_rank_0 else open_student(context), batches, began)

@@ -1,0 +1,104 @@
+"""One way to evaluate a model on a data set, for all stages and commands."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from picoquant.backends.paddle.runtime import dygraph_predictor
+from picoquant.data.dataset import Dataset
+from picoquant.data.settings import ReaderSettings
+from picoquant.evaluation.evaluate import Evaluation, Predict, evaluate
+from picoquant.paddle_program.network_input import select_inputs
+from picoquant.postprocess import Decoder
+from picoquant.runtimes.backends import DYGRAPH, Running
+from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
+from picoquant.stages.stage import Context
+from picoquant.utils.device import use_device
+
+if TYPE_CHECKING:
+    from picoquant.data.readers.reader import EvalReader
+
+
+@dataclass(frozen=True)
+class EvaluationImages:
+    """The images that models are evaluated on, as these models need them; made by `evaluation_images`.
+
+    Attributes:
+        dataset: the images, their annotations and the classes.
+        reader: makes the batches, the same ones each time.
+    """
+
+    dataset: Dataset
+    reader: EvalReader
+
+    def single_feeds(self, names: Sequence[str], count: int) -> list[Mapping[str, np.ndarray]]:
+        """The first images as feeds of one image each.
+
+        Args:
+            names: the network's inputs.
+            count: how many images.
+
+        Returns: at most `count` feeds: name -> `[1, …]`.
+        """
+        feeds = []
+        size = self.reader.settings.batch_size
+        for batch in itertools.islice(self.reader, -(-count // size)):
+            feed = select_inputs(batch, names)
+            feeds += [
+                {name: value[i : i + 1] for name, value in feed.items()} for i in range(len(batch["image"]))
+            ]
+        return feeds[:count]
+
+
+def evaluation_images(dataset: Dataset, settings: ReaderSettings, workers: int) -> EvaluationImages:
+    """Images to evaluate one model on, or several that need the same preprocessing.
+
+    Args:
+        dataset: loaded to be evaluated on; `datasets.first` limits it.
+        settings: `plan.eval_reader` for a network of the recipe, `plan.eval_reader_of(config)` for an exported
+            model, which has preprocessing of its own.
+        workers: threads that make the batches; 0 makes them in the caller's.
+    """
+    from picoquant.data.readers.reader import EvalReader
+
+    return EvaluationImages(dataset, EvalReader(dataset, settings, workers))
+
+
+def evaluate_model(
+    predict: Predict, decoder: Decoder, images: EvaluationImages, title: str = "evaluate"
+) -> Evaluation:
+    """Run a model over images, decode what it returns, and compute COCO's numbers.
+
+    Args:
+        predict: `predict(feed)` -> outputs; a feed holds the inputs `predict.input_names`.
+        decoder: fits the outputs.
+        images: with the model's preprocessing.
+        title: of the progress line.
+
+    Raises: `WeightsError` when the model needs an input that no batch holds, or returns what is not finite;
+        `DataError` naming an image that cannot be read.
+    """
+    return evaluate(predict, decoder, images.dataset, images.reader, title)
+
+
+def trained_network(context: Context, dataset: Dataset) -> Running:
+    """The trained network itself: `Global.weights`, or the best of the run.
+
+    Args:
+        context: the recipe, and the run where there is one.
+        dataset: whose classes weights from outside a run are taken to have.
+
+    Raises: `UserError` when there are no weights.
+    """
+    weights, labels = trained_weights(context), trained_classes(context, dataset)
+    say_classes(context.plan, labels, str(dataset.annotation_file))
+    use_device(context.device)
+    network = load_trained(context.plan, len(labels), weights)
+    decoder = Decoder("boxes", context.plan.nms)
+    size = weights.stat().st_size
+    return Running(DYGRAPH, "fp32", dygraph_predictor(network), decoder, size, labels=labels)

@@ -1,0 +1,111 @@
+"""Run stages in their order: only what is missing or changed, saying what is left out and why."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+
+from picoquant.errors import ConfigError
+from picoquant.stages.stage import Context, Stage
+from picoquant.storage.run_folder import fingerprint
+from picoquant.utils.progress import duration
+from picoquant.utils.versions import OF_A_RUN, versions
+from picoquant.yaml_files.load import dump_yaml
+
+LOG = logging.getLogger("picoquant")
+
+
+def command() -> str:
+    """The command line of this process, as it would be typed again."""
+    return shlex.join(["picoquant", *sys.argv[1:]])
+
+
+def select(stages: Sequence[Stage], first: str | None, last: str | None) -> list[Stage]:
+    """The stages from `first` to `last`, both included.
+
+    Raises: `ConfigError` when the two are in the wrong order.
+    """
+    names = [stage.name for stage in stages]
+    begin = names.index(first) if first else 0
+    end = names.index(last) if last else len(names) - 1
+    if begin > end:
+        raise ConfigError(f"--from {first} comes after --until {last}; the order is {', '.join(names)}")
+    return list(stages[begin : end + 1])
+
+
+def run_stages(context: Context, stages: Sequence[Stage], force: bool = False) -> list[str]:
+    """Run the stages one after the other in the context's run folder.
+
+    A stage that is done with the same inputs is skipped, unless `force`. What an error or a kill
+    interrupts is continued by the next call.
+
+    Returns: names of the stages that were not skipped.
+    """
+    run = context.run
+    run.write_config(dump_yaml(context.plan.recipe.document))
+    run.describe(
+        versions=versions(OF_A_RUN),
+        platform=platform.platform(),
+        command=command(),
+        recipe=context.plan.recipe.source,
+        device=context.device,
+    )
+    ran = []
+    for stage in stages:
+        reason = stage.not_needed(context)
+        if reason:
+            LOG.info("%s: skipped, %s", stage.name, reason)
+            if run.record(stage.name).get("status") != "done":
+                run.set_record(stage.name, {"status": "skipped", "reason": reason})
+            continue
+        if _run_one(context, stage, force):
+            ran.append(stage.name)
+    return ran
+
+
+def _run_one(context: Context, stage: Stage, force: bool) -> bool:
+    """Run a stage; False when it is done already."""
+    run = context.run
+    inputs = json.loads(json.dumps(stage.inputs(context), default=str))  # as run.json will hold them
+    mark = fingerprint({"stage": stage.name, "inputs": inputs})
+    if not force and run.is_current(stage.name, mark):
+        LOG.info("%s: skipped, done before with the same inputs (%s)", stage.name, run.folder(stage.name))
+        return False
+    old = run.record(stage.name)
+    if old.get("status") == "done":
+        LOG.info("%s: again, %s", stage.name, "as --force says" if force else _what_changed(old, inputs))
+    LOG.info("%s: %s", stage.name, stage.does)
+    out, keep = run.work(stage.name, mark, fresh=force)
+    record = {
+        "fingerprint": mark,
+        "settings": inputs,
+        "command": command(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    if old.get("status") != "done":
+        run.set_record(stage.name, {**record, "status": "running"})
+    began = time.monotonic()
+    try:
+        metrics = stage.work(context, out, keep)
+    except BaseException as error:
+        if old.get("status") != "done":
+            run.set_record(
+                stage.name,
+                {**record, "status": "failed", "error": str(error) or type(error).__name__},
+            )
+        raise
+    seconds = round(time.monotonic() - began, 2)
+    run.finish(stage.name, out, {**record, "seconds": seconds, "metrics": metrics})
+    LOG.info("%s: done in %s -> %s", stage.name, duration(seconds), run.folder(stage.name))
+    return True
+
+
+def _what_changed(record: dict, inputs: dict) -> str:
+    old = record.get("settings", {})
+    changed = [key for key in sorted(set(old) | set(inputs)) if old.get(key) != inputs.get(key)]
+    return f"changed: {', '.join(changed)}" if changed else "its files are not as they were left"

@@ -1,0 +1,1 @@
+"""Files, checkpoints, downloads and the run folder."""

@@ -1,0 +1,1 @@
+"""Target profiles: boards, their NPUs, operator lists and integer arithmetic."""

@@ -1,0 +1,299 @@
+"""NPU targets: profiles of boards, with the rules for quantising and compiling models for them.
+
+Shipped profiles are `npu_targets/*.yaml`, each with its sources; a user's own profile has the same keys.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from picoquant.errors import ConfigError
+from picoquant.targets.integer_rules import MULTIPLIER_BITS, NUMBERS, ROUNDINGS, Arithmetic, Rules
+from picoquant.targets.operator_list import OperatorList, load_operators
+from picoquant.utils.suggest import unknown_key
+from picoquant.yaml_files.load import load_mapping
+from picoquant.yaml_files.locate import shipped, shipped_names
+
+LOG = logging.getLogger("picoquant")
+
+ALL = "all"
+_FOLDER = "npu_targets"
+_SUFFIXES = (".yaml", ".yml")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # a target's name is used as the name of a folder
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+WEIGHTS = ("per_channel", "per_tensor")
+ABIS = ("armhf", "arm64", "any")
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The NPU's kernel driver on the board; all empty for a board without NPU.
+
+    Attributes:
+        name, version: of the driver.
+        library_folder: folder of its libraries in Paddle Lite's demo.
+    """
+
+    name: str
+    version: str
+    library_folder: str
+
+
+@dataclass(frozen=True)
+class PaddleLite:
+    """How Paddle Lite runs a model on the target.
+
+    Attributes:
+        device: NNAdapter's device name; empty for a CPU.
+        valid_targets: opt's option of that name, comma-separated.
+        opt_version: version of opt that the profile was checked with.
+        operators: operators that the NPU supports, or the CPU for a board without NPU. In the YAML, the name
+            of the file that lists them, in `operators/` beside the profile or among picoquant's own.
+    """
+
+    device: str
+    valid_targets: str
+    opt_version: str
+    operators: OperatorList
+
+
+@dataclass(frozen=True)
+class QuantizationRules:
+    """The quantisation that the NPU requires.
+
+    Attributes:
+        weights: granularity of the weight scales, `per_channel` or `per_tensor`.
+        weight_bits, activation_bits: width of the integers.
+        symmetric: whether 0.0 is always the integer 0.
+        needs_scales: types of the operators that the board only loads if every input and output has a scale;
+            `all` for every operator on the NPU.
+        mixed_precision: whether single layers may stay in floating point. False for an NPU that runs INT8
+            only: there each such layer runs on the CPU and divides the network into more subgraphs.
+    """
+
+    weights: str
+    weight_bits: int
+    activation_bits: int
+    symmetric: bool
+    needs_scales: tuple[str, ...]
+    mixed_precision: bool
+
+
+@dataclass(frozen=True)
+class Target:
+    """The SoC of a board.
+
+    Attributes:
+        name: file name of the profile without its suffix.
+        vendor, soc, cpu, npu: descriptions.
+        int8_tops: published INT8 throughput, tera operations per second; None if none is published.
+        int8_tops_source: source of that number.
+        abi: `armhf` or `arm64`; `any` if nothing is compiled for it.
+        os, kernels: operating system and kernel versions that it was tested with.
+        driver, paddle_lite, quantization: see their classes; paddle_lite is None for hardware that Paddle
+            Lite does not support.
+        arithmetic: integer arithmetic for the simulation; None if the target is not simulated.
+        environment: environment variables that the program on the board requires.
+        latency_ms: published latencies: model -> `cpu`, `npu` -> milliseconds or None.
+    """
+
+    name: str
+    vendor: str
+    soc: str
+    cpu: str
+    npu: str
+    int8_tops: float | None
+    int8_tops_source: str
+    abi: str
+    os: str
+    kernels: tuple[str, ...]
+    driver: Driver
+    paddle_lite: PaddleLite | None
+    quantization: QuantizationRules
+    arithmetic: Arithmetic | None
+    environment: dict[str, str]
+    latency_ms: dict[str, dict[str, Any]]
+
+    @property
+    def on_npu(self) -> bool:
+        """Whether Paddle Lite runs models on an NPU of this target."""
+        return self.paddle_lite is not None and bool(self.paddle_lite.device)
+
+    @property
+    def integer_rules(self) -> Rules | None:
+        """The rules for the simulation; None if the target is not simulated."""
+        return Rules(self.arithmetic, self.quantization.symmetric) if self.arithmetic else None
+
+
+def known_targets() -> list[str]:
+    """Names of the shipped profiles, sorted."""
+    return shipped_names(_FOLDER)
+
+
+def load_target(name: str | Path) -> Target:
+    """Load a shipped target by name, or a user's own by the path of its YAML file.
+
+    Raises: `ConfigError` for an unknown target (lists the known ones, the most similar first), and for a
+        missing, unknown or invalid key in the file.
+    """
+    path = profile_path(name)
+    return _target(path.stem, read_profile(path), path)
+
+
+def load_targets(names: Iterable[str]) -> list[Target]:
+    """Load several targets, without duplicates; the name `all` stands for every shipped one.
+
+    Raises: the errors of `load_target`.
+    """
+    chosen = [known for name in names for known in (known_targets() if name == ALL else [name])]
+    return [load_target(name) for name in dict.fromkeys(chosen)]
+
+
+def read_profile(path: Path) -> Mapping[str, Any]:
+    """The YAML mapping of a profile, not yet validated.
+
+    Raises: `ConfigError` if it is no YAML mapping, or if its file name is not valid as a target's name.
+    """
+    if not _NAME.fullmatch(path.stem):
+        raise ConfigError(f"{path}: a target's file name is letters, digits, '_', '-' and '.'")
+    return load_mapping(path)
+
+
+def profile_path(name: str | Path) -> Path:
+    """The path of a target's profile, shipped or a user's own.
+
+    Raises: `ConfigError` for an unknown target.
+    """
+    name = str(name)
+    if name in known_targets():
+        return shipped(_FOLDER, name)
+    path = Path(name).expanduser()
+    if path.suffix in _SUFFIXES or path.parent != Path("."):
+        if path.is_file():
+            return path
+        raise ConfigError(f"no such target file: {name}; shipped targets: {_listing(path.stem)}")
+    raise ConfigError(
+        f"unknown target {name}; known, the nearest first: {_listing(name)}; or name a YAML file of your own"
+    )
+
+
+def _listing(name: str) -> str:
+    """Names of the shipped targets, the most similar to `name` first, separated by commas."""
+
+    def distance(known: str) -> tuple[float, str]:
+        return -difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio(), known
+
+    return ", ".join(sorted(known_targets(), key=distance))
+
+
+def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
+    where = str(path)
+    if "name" in values:
+        raise ConfigError(f"{where}: unknown key name: the file's own name is the target's")
+    settings = _fields(Target, {**values, "name": name}, where)
+    parts = {
+        "driver": Driver,
+        "paddle_lite": PaddleLite,
+        "quantization": QuantizationRules,
+        "arithmetic": Arithmetic,
+    }
+    for key, section in parts.items():
+        if key in ("paddle_lite", "arithmetic") and settings[key] is None:
+            continue
+        below = f"{where}: {key}"
+        values = _fields(section, _mapping(settings[key], below), below)
+        if key == "paddle_lite":
+            values["operators"] = load_operators(values["operators"], path, f"{below}: operators")
+        if key == "quantization":
+            values["needs_scales"] = _names(values["needs_scales"], f"{below}: needs_scales")
+        settings[key] = section(**values)
+    rules: QuantizationRules = settings["quantization"]
+    if not rules.symmetric:
+        LOG.info("%s takes asymmetric numbers; picoquant makes symmetric ones, which are among them", name)
+    _one_of(rules.weights, WEIGHTS, f"{where}: quantization: weights")
+    if settings["arithmetic"] is not None:
+        allowed = {"numbers": NUMBERS, "rounding": ROUNDINGS, "multiplier_bits": MULTIPLIER_BITS}
+        for key, values in allowed.items():
+            _one_of(getattr(settings["arithmetic"], key), values, f"{where}: arithmetic: {key}")
+    _one_of(settings["abi"], ABIS, f"{where}: abi")
+    kernels = settings["kernels"]
+    if not isinstance(kernels, list) or not all(isinstance(kernel, str) for kernel in kernels):
+        raise ConfigError(f"{where}: kernels: a list of texts expected, found {kernels!r}")
+    settings["kernels"] = tuple(kernels)
+    settings["environment"] = _environment(settings["environment"], f"{where}: environment")
+    settings["latency_ms"] = _latencies(settings["latency_ms"], f"{where}: latency_ms")
+    return Target(**settings)
+
+
+# Types that a field's annotation allows for its value; nested values are checked where they are built.
+_TYPES = {
+    "str": ((str,), "text"),
+    "float | None": ((int, float, type(None)), "a number or null"),
+    "int": ((int,), "a whole number"),
+    "bool": ((bool,), "true or false"),
+}
+
+
+def _fields(section: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values for a dataclass's fields; `ConfigError` for a missing or unknown key or a wrong type."""
+    annotations = {field.name: field.type for field in fields(section)}
+    for key in values:
+        if key not in annotations:
+            raise unknown_key(where, str(key), set(annotations) - {"name"})
+    for key, annotation in annotations.items():
+        if key not in values:
+            raise ConfigError(f"{where}: key {key} is missing")
+        value = values[key]
+        types, description = _TYPES.get(annotation, ((object,), ""))
+        is_bool = isinstance(value, bool) and bool not in types  # in Python, True is an int
+        if description and (is_bool or not isinstance(value, types)):
+            raise ConfigError(f"{where}: {key}: {description} expected, found {value!r}")
+    return dict(values)
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    """`all`, or a list of operator types."""
+    if value == "all":
+        return ("all",)
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{where}: all, or a list of operator types expected, found {value!r}")
+    return tuple(value)
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: keys and values expected, found {value!r}")
+    return value
+
+
+def _one_of(value: Any, allowed: tuple, where: str) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{where}: {value!r} is none of {', '.join(map(str, allowed))}")
+
+
+def _environment(value: Any, where: str) -> dict[str, str]:
+    variables = {}
+    for key, text in _mapping(value, where).items():
+        if not _VARIABLE.fullmatch(str(key)):
+            raise ConfigError(f"{where}: {key!r} is no name of an environment variable")
+        if isinstance(text, bool) or not isinstance(text, (str, int)) or "\n" in str(text):
+            raise ConfigError(f"{where}: {key}: a text or whole number in one line expected, found {text!r}")
+        variables[str(key)] = str(text)
+    return variables
+
+
+def _latencies(value: Any, where: str) -> dict[str, dict[str, Any]]:
+    for model, row in _mapping(value, where).items():
+        for unit, time in _mapping(row, f"{where}: {model}").items():
+            if unit not in ("cpu", "npu"):
+                raise unknown_key(f"{where}: {model}", str(unit), ("cpu", "npu"))
+            if time is not None and (isinstance(time, bool) or not isinstance(time, (int, float))):
+                raise ConfigError(f"{where}: {model}: {unit}: milliseconds or null expected, found {time!r}")
+    return {str(model): dict(row) for model, row in value.items()}

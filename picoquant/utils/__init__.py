@@ -1,0 +1,1 @@
+"""Small general helpers, independent of detection and quantisation."""

@@ -1,0 +1,70 @@
+"""The device that paddle computes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+from picoquant.errors import ConfigError
+
+
+def check_device(device: str) -> None:
+    """Check that the GPUs of `device` exist; for `cpu` nothing is imported.
+
+    Raises: `ConfigError` when paddle is built for CPU, or for a GPU that does not exist.
+    """
+    if device == "cpu":
+        return
+    import paddle
+
+    if not paddle.device.is_compiled_with_cuda():
+        raise ConfigError(
+            f"--device {device}: the installed paddlepaddle is built for CPU; install paddlepaddle-gpu, "
+            "or use --device cpu"
+        )
+    count = paddle.device.cuda.device_count()
+    for index in device_ids(device):
+        if index >= count:
+            raise ConfigError(f"--device {device}: there is no GPU {index}, found {count}")
+
+
+def device_ids(device: str) -> list[int]:
+    """Indices of the GPUs named by `gpu` (0), `gpu:0` or `gpu:0,1`; none for `cpu`."""
+    if device == "cpu":
+        return []
+    return [int(index) for index in (device.partition(":")[2] or "0").split(",")]
+
+
+def use_device(device: str) -> None:
+    """Make paddle compute on `device`; of several GPUs this process uses the first.
+
+    The others are used when the command is started with `python -m paddle.distributed.launch`, which assigns
+    a GPU to each process.
+    """
+    import paddle
+
+    _restore_signal_handlers(paddle)
+    ids = device_ids(device)
+    if ids and rank_and_world()[1] > 1:
+        ids = [paddle.distributed.ParallelEnv().device_id]
+    paddle.device.set_device(f"gpu:{ids[0]}" if ids else "cpu")
+
+
+def _restore_signal_handlers(paddle: Any) -> None:
+    """Remove paddle's handler of SIGTERM, which would end the process with a trace of C++ calls.
+
+    Python's own handlers have to be installed again: paddle replaced them without Python's knowledge.
+    """
+    paddle.disable_signal_handler()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if handler is not None:  # None: installed by another library's C code
+                signal.signal(number, handler)
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's rank and the number of processes of `paddle.distributed.launch`; (0, 1) without it."""
+    return int(os.environ.get("PADDLE_TRAINER_ID", "0")), int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))

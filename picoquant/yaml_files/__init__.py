@@ -1,0 +1,1 @@
+"""YAML configuration files: loading, `_BASE_` files, overrides, shipped files."""

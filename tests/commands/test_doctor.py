@@ -1,0 +1,48 @@
+"""The doctor's report."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from packaging.requirements import Requirement
+
+from picoquant.commands import doctor
+
+
+def by_name(report):
+    return {check.name: check for check in report}
+
+
+def test_report_names_every_requirement_and_advises_only_where_needed(tmp_path):
+    report = by_name(doctor.checks(tmp_path / "not/yet"))
+    wanted = {"python", "paddlepaddle", "paddleslim", "onnx", "Paddle Lite opt", "GPU", "CPU cores"}
+    assert wanted | {"save dir", "free disk"} <= set(report)
+    assert report["save dir"].found.startswith(str(tmp_path))
+    assert all(check.found and bool(check.advice) != check.ok for check in report.values())
+
+
+def test_missing_package_and_wrong_version():
+    missing = doctor._package(Requirement("no-such-package-anywhere>=2"))
+    assert not missing.ok and missing.found == "not installed (needs >=2)"
+    assert missing.advice.endswith("-m pip install 'no-such-package-anywhere>=2'")
+    old = doctor._package(Requirement("click>=1000"))
+    assert not old.ok and "(needs >=1000)" in old.found and "click>=1000" in old.advice
+
+
+def test_opt_that_is_not_there_is_advised(tmp_path):
+    check = by_name(doctor.checks(tmp_path, str(tmp_path / "none")))["Paddle Lite opt"]
+    assert not check.ok and "picoquant toolchain install" in check.advice
+
+
+def test_save_dir_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    check = by_name(doctor.checks(tmp_path / "file"))["save dir"]
+    assert not check.ok and "--save-dir" in check.advice
+
+
+def test_nothing_heavy_is_imported():
+    code = "import sys; from picoquant.commands.doctor import checks; checks(); "
+    code += "print({'paddle', 'onnx', 'cv2'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"

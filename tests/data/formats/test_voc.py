@@ -1,0 +1,141 @@
+"""load_voc in both layouts, load_folder, and load_dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from picoquant.data.formats.coco import load_coco
+from picoquant.data.formats.load import load_dataset, load_folder
+from picoquant.data.formats.voc import VOC_CLASSES, load_voc
+from picoquant.data.settings import DatasetSettings
+from picoquant.errors import ConfigError, DataError
+from tests.data.coco_sets import write_images
+
+
+def xml(*objects: tuple, size: tuple[int, int] = (40, 60)) -> str:
+    """objects: (name, xmin, ymin, xmax, ymax, difficult)."""
+    inner = "".join(
+        f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{x1}</xmin>"
+        f"<ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+        for name, x1, y1, x2, y2, difficult in objects
+    )
+    return f"<annotation><size><width>{size[1]}</width><height>{size[0]}</height></size>{inner}</annotation>"
+
+
+def write_voc(root: Path, texts: list[str], layout: str = "voc") -> DatasetSettings:
+    write_images(root / "JPEGImages", len(texts))
+    (root / "Annotations").mkdir()
+    for number, text in enumerate(texts):
+        (root / "Annotations" / f"{number}.xml").write_text(text)
+    if layout == "voc":
+        lines = [str(number) for number in range(len(texts))]
+    else:
+        lines = [f"JPEGImages/{number}.png Annotations/{number}.xml" for number in range(len(texts))]
+    (root / "train.txt").write_text("\n".join(lines) + "\n")
+    return DatasetSettings("voc", dataset_dir=str(root), anno_path="train.txt")
+
+
+@pytest.mark.parametrize("layout", ["voc", "paddle"])
+def test_both_layouts_and_sorted_names(tmp_path, layout):
+    texts = [xml(("wheel", 10, 5, 30, 20, 0)), xml(("axle", 1, 1, 80, 20, 1), ("axle", 70, 1, 80, 9, 0))]
+    dataset = load_voc(write_voc(tmp_path, texts, layout), training=True)
+    assert dataset.class_names == ("axle", "wheel")
+    assert dataset.records[0].boxes.tolist() == [[10, 5, 30, 20]]
+    assert dataset.records[0].classes.tolist() == [1]
+    # The image is 60 wide: one box clipped, one wholly outside.
+    assert dataset.records[1].boxes.tolist() == [[1, 1, 60, 20]]
+    assert (dataset.repairs.clipped_boxes, dataset.repairs.dropped_boxes) == (1, 1)
+    assert not dataset.records[1].is_crowd.any()
+    assert Path(dataset.records[1].path).is_file()
+
+
+def test_difficult_objects_are_not_counted_in_evaluation(tmp_path):
+    texts = [xml(("wheel", 10, 5, 30, 20, 1), ("wheel", 0, 0, 9, 9, 0))]
+    truth = load_voc(write_voc(tmp_path, texts), training=False).ground_truth()
+    assert [entry["iscrowd"] for entry in truth["annotations"]] == [1, 0]
+    assert truth["annotations"][0]["bbox"] == [10, 5, 20, 15]
+    assert truth["categories"] == [{"id": 1, "name": "wheel"}]
+    assert truth["images"] == [{"id": 1, "file_name": "0.png", "width": 60, "height": 40}]
+
+
+def test_classes_of_the_challenge_and_of_a_label_list(tmp_path):
+    settings = write_voc(tmp_path, [xml(("cow", 10, 5, 30, 20, 0))])
+    assert load_voc(settings, training=True).class_names == VOC_CLASSES
+    (tmp_path / "labels.txt").write_text("pig\ncow\n")
+    listed = DatasetSettings("voc", dataset_dir=str(tmp_path), anno_path="train.txt", label_list="labels.txt")
+    dataset = load_voc(listed, training=True)
+    assert dataset.class_names == ("pig", "cow")
+    assert dataset.records[0].classes.tolist() == [1]
+    (tmp_path / "labels.txt").write_text("pig\ncrow\n")
+    with pytest.raises(DataError, match="0.xml: class cow is not in .*labels.txt.*mean crow.*add it there"):
+        load_voc(listed, training=True)
+
+
+def test_classes_of_the_other_half_are_numbered_too(tmp_path):
+    settings = write_voc(tmp_path, [xml(("wheel", 10, 5, 30, 20, 0)), xml(("axle", 1, 1, 9, 9, 0))])
+    (tmp_path / "train.txt").write_text("0\n")
+    assert load_voc(settings, training=True).class_names == ("axle", "wheel")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: (root / "train.txt").unlink(), "no annotation file .*train.txt"),
+        (lambda root: (root / "train.txt").write_text(""), "train.txt is empty"),
+        (lambda root: (root / "Annotations" / "0.xml").unlink(), "cannot read .*0.xml: No such file"),
+        (lambda root: (root / "Annotations" / "0.xml").write_text("<a>"), "0.xml is no VOC annotation"),
+        (lambda root: (root / "Annotations" / "0.xml").write_text("<a></a>"), "0.xml is no VOC annotation"),
+        (
+            lambda root: (root / "Annotations" / "0.xml").write_text("<!DOCTYPE a [<!ENTITY b 'c'>]><a/>"),
+            "declares entities",
+        ),
+        (
+            lambda root: (root / "JPEGImages" / "0.png").unlink(),
+            "1 of 1 images .* missing, .*/0",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path, change, message):
+    settings = write_voc(tmp_path, [xml(("wheel", 10, 5, 30, 20, 0))])
+    change(tmp_path)
+    with pytest.raises(DataError, match=message):
+        load_voc(settings, training=True)
+
+
+def test_bccd_as_voc_is_bccd_as_coco(shared):
+    root = str(shared / "datasets" / "bccd")
+    voc = load_voc(DatasetSettings("voc", root, anno_path="ImageSets/Main/val.txt"), training=True)
+    coco = load_coco(DatasetSettings("coco", root, "JPEGImages", "instances_val.json"), training=True)
+    theirs = {Path(record.path).name: record for record in coco.records}
+    assert len(voc) == len(coco) == 87
+    for record in voc.records:
+        other = theirs[Path(record.path).name]
+        assert np.array_equal(record.boxes, other.boxes)
+        assert [voc.class_names[label] for label in record.classes] == [
+            coco.class_names[label] for label in other.classes
+        ]
+
+
+def test_folder_of_images(tmp_path):
+    write_images(tmp_path / "b", 2)
+    write_images(tmp_path / "a" / "c", 1)
+    (tmp_path / "notes.txt").write_text("no image")
+    settings = DatasetSettings("folder", dataset_dir=str(tmp_path))
+    dataset = load_folder(settings)
+    assert [str(Path(record.path).relative_to(tmp_path)) for record in dataset.records] == [
+        "a/c/0.png",
+        "b/0.png",
+        "b/1.png",
+    ]
+    with pytest.raises(ConfigError, match="format folder cannot be trained .*; known: coco, voc"):
+        load_dataset(settings, training=True)
+    with pytest.raises(DataError, match="no image"):
+        load_folder(DatasetSettings("folder", dataset_dir=str(tmp_path / "a"), image_dir="none"))
+
+
+def test_load_dataset_takes_the_loader_of_the_format(tmp_path):
+    settings = write_voc(tmp_path, [xml(("wheel", 10, 5, 30, 20, 0))])
+    assert load_dataset(settings, training=True).format == "voc"

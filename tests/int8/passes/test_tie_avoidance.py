@@ -1,0 +1,121 @@
+"""Scales that keep results away from the middle between two levels; Paddle and ONNX Runtime give the same integers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import paddle
+import pytest
+
+from picoquant.backends.onnx.export import write_onnx_form
+from picoquant.backends.onnx.runtime import OnnxPredictor
+from picoquant.backends.source import Source
+from picoquant.int8.build import Int8Source, build_network
+from picoquant.int8.operators import quantizable_operators
+from picoquant.int8.paddle.writer import write_lite_model
+from picoquant.int8.passes.activations import target_tensors, unified_ranges
+from picoquant.int8.passes.tie_avoidance import (
+    Product,
+    products_of,
+    tie_free_factor,
+    tie_free_ranges,
+    tie_free_scales,
+)
+from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.static.programs import load_model
+from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.ptq.observers import observe_ranges
+from tests.networks.quick_int8 import exported
+
+
+@pytest.mark.parametrize("factor", [2e-5, 4.9e-4, 1 / 1234, 0.007, 0.5, 1.0, 3.3])
+def test_no_whole_number_lies_near_the_middle(factor):
+    free = float(tie_free_factor(np.array(factor)))
+    assert free == pytest.approx(factor, rel=1 / 1300)
+    exact = Fraction(free).limit_denominator(100_000)
+    assert float(exact) == free and exact.denominator % 2 == 1
+    # The whole numbers next to each middle between two levels, exactly: at least 1 / (2 d) of a level away.
+    for level in range(128):
+        middle = Fraction(2 * level + 1, 2)
+        below = middle // exact
+        assert min(abs(number * exact - middle) for number in (below, below + 1)) >= Fraction(
+            1, 2 * exact.denominator
+        )
+
+
+def test_scales_of_a_weight():
+    scales = np.float32([0.001, 0.02, 1e-8])
+    free = tie_free_scales(scales, input_step=0.05, result_step=0.03)
+    np.testing.assert_allclose(free, scales, rtol=1 / 1300)
+    # 0.001 * 0.05 / 0.03 = 1 / 600 = 3 / 1800 -> 3 / 1799 or 3 / 1801; 0.02: 1 / 30 = 68 / 2040 -> 68 / 2041.
+    assert 0.05 / 0.03 * free[0] in (pytest.approx(3 / 1799, rel=1e-9), pytest.approx(3 / 1801, rel=1e-9))
+    assert 0.05 / 0.03 * free[1] in (pytest.approx(68 / 2039, rel=1e-9), pytest.approx(68 / 2041, rel=1e-9))
+
+
+def test_ranges_of_means_and_products():
+    ranges = {"map": 6.0, "mean": 6.0, "gate": 1.0, "scaled": 5.0, "beside": 5.0}
+    products = [Product("mean", ("map",), 100), Product("scaled", ("map", "gate")), Product("x", ("y",), 4)]
+    free = tie_free_ranges(ranges, products, [("map", "mean"), ("scaled", "beside"), ("gate",)])
+    assert free["map"] == 6.0 and free["gate"] == 1.0 and set(free) == set(ranges)
+    # A hundredth is 20 / 2000 -> 20 / 2001 or 20 / 1999; the mean's range makes up for it.
+    assert free["mean"] in (pytest.approx(6 * 2001 / 2000), pytest.approx(6 * 1999 / 2000))
+    # 6 * 1 / (127 * 5) is 19.35 / 2048 -> 19 / 2011, which is in lowest terms and odd.
+    assert 6.0 / (127 * free["scaled"]) == pytest.approx(19 / 2011, rel=1e-9)
+    assert free["beside"] == free["scaled"] != 5.0
+    dead = {**ranges, "gate": 0.0, "mean": 0.0}
+    assert tie_free_ranges(dead, products, []) == dead
+
+
+def test_products_and_means_of_a_program(tmp_path):
+    class Network(paddle.nn.Layer):
+        def forward(self, image):
+            pool = paddle.nn.functional.avg_pool2d
+            gated = image * paddle.nn.functional.sigmoid(paddle.nn.functional.adaptive_avg_pool2d(image, 1))
+            return pool(gated, 3), pool(gated, 2), pool(gated, 2, padding=1), gated * 2.0
+
+    with paddle.utils.unique_name.guard():
+        spec = [paddle.static.InputSpec([None, 3, 6, 12], "float32", "image")]
+        paddle.jit.save(Network(), str(tmp_path / "model"), input_spec=spec)
+    with static_session():
+        found = products_of(load_model(tmp_path, paddle.static.Executor(paddle.CPUPlace())).graph())
+    assert [(len(product.factors), product.count) for product in found] == [(1, 72), (2, 1), (1, 4)]
+    assert found[0].factors == ("image",) and "image" in found[1].factors
+    assert found[2].factors == (found[1].result,)
+
+
+def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path):
+    """All the way through PicoDet-S-NPU: one level that differs in an early layer would be seen in every output.
+
+    Of networks with hard-swish that is not so: ONNX Runtime has no integer kernel for it, see docs/onnx.md.
+    """
+    from picoquant.backends.paddle.runtime import open_predictor
+
+    model = exported("picodet_s_416_coco_npu.yml", tmp_path / "fp32")
+    random = np.random.RandomState(1)
+    batch = {"image": random.rand(1, 3, 64, 64).astype(np.float32)}
+    settings = QuantAwareSettings()
+    with static_session():
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        fold_model(model.path, executor)
+        loaded = load_model(model.path, executor)
+        groups = target_tensors(loaded.graph()).groups
+        ranges = unified_ranges(observe_ranges(loaded, executor, [batch], lambda count: None), groups)
+        # Less than the largest values, so that every tensor is limited somewhere.
+        ranges = {name: 0.8 * top for name, top in ranges.items()}
+        ranges = tie_free_ranges(ranges, products_of(loaded.graph()), groups)
+        operators = quantizable_operators(loaded.program, settings)
+        source = Int8Source(model.path, {}, ranges, operators, settings)
+        write_lite_model(build_network(source), tmp_path / "int8")
+    folder = ModelFolder.open(tmp_path / "int8", config=model.config)
+    write_onnx_form(Source(folder), tmp_path / "int8.onnx")
+    onnx_runtime = OnnxPredictor(tmp_path / "int8.onnx")
+    paddles = open_predictor(folder)
+    for _ in range(4):
+        image = {"image": random.rand(1, 3, 64, 64).astype(np.float32)}
+        got = paddles(image)
+        for theirs, ours in zip(onnx_runtime(image), got):
+            np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+        assert sum(len(np.unique(one)) for one in got) > 50

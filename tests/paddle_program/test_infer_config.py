@@ -1,0 +1,174 @@
+"""infer_cfg.yml: PaddleDetection's keys, both ways, and what is wrong with a file."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from picoquant.errors import ConfigError, WeightsError
+from picoquant.export import InferConfig, read_infer_config, write_infer_config
+from picoquant.postprocess import NmsSettings
+
+# What PaddleDetection 2.6's export writes for picodet_s_416_coco_npu.yml with three classes.
+PADDLEDETECTION = """
+mode: paddle
+draw_threshold: 0.5
+metric: COCO
+use_dynamic_shape: false
+arch: GFL
+min_subgraph_size: 3
+Preprocess:
+- interp: 2
+  keep_ratio: false
+  target_size:
+  - 320
+  - 416
+  type: Resize
+- is_scale: true
+  mean: [0, 0, 0]
+  std: [1, 1, 1]
+  type: NormalizeImage
+- type: Permute
+label_list:
+- RBC
+- WBC
+- Platelets
+NMS:
+  keep_top_k: 100
+  name: MultiClassNMS
+  nms_threshold: 0.5
+  nms_top_k: 1000
+  score_threshold: 0.3
+fpn_stride: [8, 16, 32, 64]
+"""
+
+
+def test_reads_paddledetections_file(tmp_path):
+    (tmp_path / "infer_cfg.yml").write_text(PADDLEDETECTION)
+    config = read_infer_config(tmp_path)
+    assert config.input_size == (320, 416)
+    assert config.labels == ("RBC", "WBC", "Platelets")
+    assert config.nms == NmsSettings(0.3, 0.5, 1000, 100)
+    assert (config.interp, config.keep_ratio, config.is_scale) == (2, False, True)
+    assert (config.mean, config.std) == ((0, 0, 0), (1, 1, 1))
+    assert config.strides == (8, 16, 32, 64) and config.arch == "GFL"
+
+
+def paddlex() -> str:
+    """What PaddleX 3 writes beside inference.pdmodel: keys of its own, too, here with another mean."""
+    values = yaml.safe_load(PADDLEDETECTION)
+    values["Preprocess"][1].update(mean=[0.485, 0.456, 0.406], norm_type="mean_std")
+    shapes = {"trt_dynamic_shapes": {"image": [[1, 3, 320, 416]]}}
+    own = {"Global": {"model_name": "PicoDet-S"}, "Hpi": {"backend_configs": {"paddle_infer": shapes}}}
+    return yaml.safe_dump({**own, **values})
+
+
+def test_reads_paddlexs_file_as_paddledetections(tmp_path):
+    (tmp_path / "inference.yml").write_text(paddlex())
+    config = read_infer_config(tmp_path)
+    assert config.mean == (0.485, 0.456, 0.406)
+    (tmp_path / "infer_cfg.yml").write_text(PADDLEDETECTION)
+    assert replace(config, mean=(0.0, 0.0, 0.0)) == read_infer_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "used"),
+    [
+        ("model.pdmodel", "infer_cfg.yml"),
+        ("inference.pdmodel", "inference.yml"),
+        ("inference.onnx", "inference.yml"),
+        ("picodet.onnx", "infer_cfg.yml"),
+        ("", "infer_cfg.yml"),
+    ],
+)
+def test_of_two_files_the_models_own_is_used_and_said(tmp_path, caplog, model, used):
+    (tmp_path / "inference.yml").write_text(paddlex())
+    (tmp_path / "infer_cfg.yml").write_text(PADDLEDETECTION)
+    with caplog.at_level(logging.INFO, "picoquant"):
+        config = read_infer_config(tmp_path, model)
+    assert config.mean[0] == (0.485 if used == "inference.yml" else 0)
+    assert f"{tmp_path} holds both infer_cfg.yml and inference.yml: {used} is used" in caplog.text
+
+
+def test_what_is_wrong_in_paddlexs_file_is_named(tmp_path):
+    (tmp_path / "inference.yml").write_text("Global: {model_name: PicoDet-S}")
+    with pytest.raises(WeightsError, match="inference.yml: Preprocess is missing"):
+        read_infer_config(tmp_path)
+
+
+def test_writes_what_it_reads(tmp_path):
+    config = InferConfig(
+        (320, 256),
+        ("cell: a", "2"),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        interp=1,
+        pad_stride=32,
+        strides=(8, 16, 32),
+        nms=NmsSettings(0.1, 0.7, -1, 50),
+        arch="GFL",
+    )
+    path = write_infer_config(config, tmp_path)
+    assert read_infer_config(tmp_path) == config
+    keys = yaml.safe_load(path.read_text())
+    assert set(keys) == set(yaml.safe_load(PADDLEDETECTION))
+    assert [step["type"] for step in keys["Preprocess"]] == [
+        "Resize", "NormalizeImage", "Permute", "PadStride",
+    ]  # fmt: skip
+
+
+def test_norm_type_none_leaves_mean_and_std_unused():
+    values = yaml.safe_load(PADDLEDETECTION)
+    values["Preprocess"][1] = {"type": "NormalizeImage", "norm_type": "none", "is_scale": True}
+    config = InferConfig.from_mapping(values)
+    assert (config.mean, config.std, config.is_scale) == ((0, 0, 0), (1, 1, 1), True)
+
+
+def test_a_folder_without_it_is_told_what_is_needed(tmp_path):
+    with pytest.raises(WeightsError, match=r"infer_cfg\.yml is missing.*target_size.*label_list"):
+        read_infer_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"Preprocess": [{"type": "Permute"}]}, "no Resize"),
+        ({"Preprocess": [{"type": "WarpAffine"}]}, "WarpAffine"),
+        ({"Preprocess": [{"type": {}}]}, "steps with a type, found {'type': {}}"),
+        ({"Preprocess": ["Resize"]}, "steps with a type, found 'Resize'"),
+        ({"Preprocess": [{"type": "Resize"}]}, "target_size is missing"),
+        ({"Preprocess": [{"type": "Resize", "target_size": [0, 3]}]}, r"target_size is \[0, 3\]"),
+        ({"label_list": None}, "label_list is missing"),
+        ({"label_list": []}, "label_list is empty"),
+        ({"fpn_stride": 8}, "fpn_stride is missing or no list"),
+        ({"NMS": {"nms_threshold": 3}}, "nms_threshold is 3"),
+        ({"NMS": ["MultiClassNMS"]}, "NMS is missing or no dict"),
+        (
+            {
+                "Preprocess": [
+                    {"type": "Resize", "target_size": [320, 320]},
+                    {"type": "NormalizeImage", "mean": ["0.0 .", 0, 0], "std": [1, 1, 1]},
+                ]
+            },
+            r"Preprocess NormalizeImage: mean is \['0.0 .', 0, 0\]: numbers expected",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, change, message):
+    (tmp_path / "infer_cfg.yml").write_text(yaml.safe_dump({**yaml.safe_load(PADDLEDETECTION), **change}))
+    with pytest.raises(WeightsError, match=f"infer_cfg.yml.*{message}"):
+        read_infer_config(tmp_path)
+
+
+def test_text_that_is_no_yaml(tmp_path):
+    (tmp_path / "infer_cfg.yml").write_text("a: [1")
+    with pytest.raises(WeightsError, match=r"infer_cfg\.yml.*not valid YAML"):
+        read_infer_config(tmp_path)
+
+
+def test_settings_of_ours_that_do_not_fit():
+    with pytest.raises(ConfigError, match="std"):
+        InferConfig((32, 32), ("a",), std=(1, 0, 1))

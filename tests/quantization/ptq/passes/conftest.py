@@ -1,0 +1,54 @@
+"""States of small networks before each pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+
+from picoquant.int8.fake_quant_run import Simulation
+from picoquant.paddle_program.static.session import static_session
+from tests.quantization.ptq.states import context_of, load_state
+from tests.quantization.ptq.test_equalisation import Uneven
+
+
+@pytest.fixture
+def small_state(small_model, tmp_path):
+    """`small_state(**settings)`: the small network (three batch-norms, five convolutions) before the first pass."""
+    with static_session():
+        yield lambda quant=None, **own: load_state(context_of(small_model, tmp_path, quant=quant, **own))
+
+
+UNEVEN_FEED = {"image": np.random.RandomState(1).rand(2, 3, 8, 8).astype("float32")}
+
+
+@pytest.fixture
+def uneven_state(tmp_path):
+    """`uneven_state(activation, between, **settings)`: a network whose channels are thousands apart."""
+    model = tmp_path / "exported"
+    with static_session():
+
+        def make(activation, between, quant=None, **own):
+            paddle.disable_static()
+            with paddle.utils.unique_name.guard():
+                network = Uneven(activation, between)
+                network.eval()
+                spec = [paddle.static.InputSpec([-1, 3, 8, 8], "float32", "image")]
+                paddle.jit.save(network, str(model / "model"), input_spec=spec)
+            paddle.enable_static()
+            context = context_of(model, tmp_path, lambda: iter([UNEVEN_FEED]), quant, **own)
+            return load_state(context)
+
+        yield make
+
+
+@pytest.fixture
+def values_of():
+    """`values_of(state, names, feed)`: tensors of the float network by name; its outputs for no names."""
+
+    def run(state, names, feed):
+        with paddle.static.scope_guard(state.scope):
+            found = Simulation(state.model, state.executor, {}, outputs=names or None)(feed)
+        return dict(zip(names, found)) if names else found
+
+    return run

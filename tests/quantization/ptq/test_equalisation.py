@@ -1,0 +1,186 @@
+"""Equalisation and bias correction on small networks with known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from picoquant.int8.fake_quant_run import Simulation
+from picoquant.int8.operators import quantizable_operators
+from picoquant.int8.passes.activations import target_tensors
+from picoquant.int8.passes.weights import rounded_weight
+from picoquant.int8.quant_params import QuantParams
+from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.static.programs import read_variable
+from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.ptq.activation_functions import effective_minimum
+from picoquant.quantization.ptq.bias_correction import correct_biases
+from picoquant.quantization.ptq.equalisation import equalise
+from tests.networks.small_net import loaded_and_folded
+
+CHANNELS = np.array([1000.0, 1.0, 10.0, 100.0], np.float32)
+
+
+class Uneven(nn.Layer):
+    """Convolution whose channels are thousands apart, an activation, what is between, a convolution."""
+
+    def __init__(self, activation, between, depthwise=False):
+        super().__init__()
+        generator = np.random.RandomState(0)
+        self.first = nn.Conv2D(3, 4, 3, padding=1)
+        self.first.weight.set_value(
+            generator.randn(4, 3, 3, 3).astype("float32") * CHANNELS.reshape(-1, 1, 1, 1)
+        )
+        self.first.bias.set_value(generator.randn(4).astype("float32") * CHANNELS)
+        width = {"concat": 8}.get(between, 4)
+        self.last = nn.Conv2D(width, width if depthwise else 2, 1, groups=width if depthwise else 1)
+        scale = np.resize(CHANNELS, width).reshape((-1, 1, 1, 1) if depthwise else (1, -1, 1, 1))
+        self.last.weight.set_value(generator.randn(*self.last.weight.shape).astype("float32") / scale)
+        self.activation, self.between = activation, between
+
+    def forward(self, image):
+        x = self.first(image)
+        y = self.activation(x) if self.activation else x
+        if self.between == "pool":
+            y = nn.functional.max_pool2d(y, 2)
+        if self.between == "concat":
+            y = paddle.concat([y, nn.functional.sigmoid(image)[:, :1].expand([-1, 4, -1, -1])], 1)
+        if self.between == "shuffle":
+            y = paddle.transpose(paddle.reshape(y, [-1, 2, 2, 8, 8]), [0, 2, 1, 3, 4])
+            y = paddle.reshape(y, [-1, 4, 8, 8])
+        if self.between == "add":
+            y = y + image[:, :1]
+        return self.last(y)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Gives a function: arguments of the network -> loaded and folded model, executor, feed, its outputs."""
+
+    def open_network(*arguments, **changes):
+        model, executor = loaded_and_folded(lambda: Uneven(*arguments, **changes), tmp_path, (3, 8, 8))
+        feed = {"image": np.random.RandomState(1).rand(2, 3, 8, 8).astype("float32")}
+        return model, executor, feed, Simulation(model, executor, {})(feed)[0]
+
+    with static_session():
+        yield open_network
+
+
+def ranges_of(model, executor, feed):
+    def channel_ranges(names):
+        values = Simulation(model, executor, {}, outputs=names)(feed)
+        return {name: np.abs(value).max(axis=(0, 2, 3)) for name, value in zip(names, values)}
+
+    return channel_ranges
+
+
+def full_integer(model, executor, feed):
+    """The output with every tensor in INT8, min-max."""
+    names = target_tensors(model.graph()).names
+    values = Simulation(model, executor, {}, outputs=names)(feed)
+    limits = {name: QuantParams.symmetric(np.abs(value).max()) for name, value in zip(names, values)}
+    return Simulation(model, executor, limits)(feed)[0]
+
+
+@pytest.mark.parametrize(
+    ("activation", "between", "kind"),
+    [
+        (None, "", ""),
+        (nn.functional.relu, "pool", "relu"),
+        (nn.functional.hardswish, "", "hard_swish"),
+        (nn.functional.hardswish, "pool", "hard_swish"),
+        (nn.functional.hardswish, "concat", "hard_swish"),
+        (nn.functional.leaky_relu, "shuffle", "leaky_relu"),
+    ],
+)
+def test_outputs_stay_and_noise_falls(opened, activation, between, kind):
+    model, executor, feed, before = opened(activation, between)
+    noisy = np.abs(full_integer(model, executor, feed) - before).std()
+    done = equalise(model, paddle.static.global_scope(), ranges_of(model, executor, feed))
+    assert [item.activation for item in done] == [kind]
+    after = Simulation(model, executor, {})(feed)[0]
+    np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
+    assert np.abs(full_integer(model, executor, feed) - before).std() < noisy / 4
+    kinds = [op.type for op in model.program.global_block().ops]
+    assert ("hard_swish" in kinds) is False
+
+
+def test_before_a_depthwise_convolution_channels_become_equal(opened):
+    model, executor, feed, _ = opened(nn.functional.relu, "", depthwise=True)
+    found = ranges_of(model, executor, feed)
+    relu = next(op for op in model.program.global_block().ops if op.type == "relu").output("Out")[0]
+    reach = found([relu])[relu]
+    name = equalise(model, paddle.static.global_scope(), found)[0].name
+    block = model.program.global_block()
+    result = next(op for op in block.ops if f"{name}.equalised" in op.input_arg_names).output("Out")[0]
+    # No channel is divided by less than a thousandth of what the largest is; the largest value stays.
+    expected = reach / np.maximum(reach / reach.max(), 1e-3)
+    expected *= reach.max() / expected.max()
+    np.testing.assert_allclose(found([result])[result], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("activation", "between"), [(nn.functional.relu6, ""), (None, "add")])
+def test_where_a_factor_cannot_pass_nothing_is_done(opened, activation, between):
+    model, executor, feed, before = opened(activation, between)
+    assert equalise(model, paddle.static.global_scope(), ranges_of(model, executor, feed)) == []
+    np.testing.assert_array_equal(Simulation(model, executor, {})(feed)[0], before)
+
+
+def test_bias_correction_takes_back_the_mean_shift(opened):
+    model, executor, feed, before = opened(nn.functional.relu, "")
+    scope = paddle.static.global_scope()
+    operators = quantizable_operators(model.program, QuantAwareSettings(weight_bits=2))
+    last = operators[-1]
+    weights = {last.weight: rounded_weight(read_variable(scope, last.weight), last.axis, 2)}
+
+    def shift():
+        found = Simulation(model, executor, {}, weights)(feed)[0] - before
+        return np.abs(found.mean(axis=(0, 2, 3)))
+
+    uncorrected = shift()
+    value = Simulation(model, executor, {}, outputs=[last.activation])(feed)[0]
+    assert (
+        len(
+            correct_biases(
+                model.graph(), scope, [last], {last.activation: value.mean(axis=(0, 2, 3))}, bits=2
+            )
+        )
+        == 1
+    )
+    assert (shift() < 1e-3 * uncorrected.max() + 1e-4 * np.abs(before).max()).all()
+    assert uncorrected.max() > 0.01 * np.abs(before).max()
+
+
+def test_what_an_equalised_hard_swish_drops_takes_no_levels(opened):
+    model, executor, feed, _ = opened(nn.functional.hardswish, "")
+    scope = paddle.static.global_scope()
+    name = equalise(model, scope, ranges_of(model, executor, feed))[0].name + ".equalised"
+    minimum = effective_minimum(model.program, scope, name)
+    value = Simulation(model, executor, {}, outputs=[name])(feed)[0]
+    below = np.minimum(value, minimum[:, None, None])
+    # The product is 0 from the minimum down, and not above it.
+    block = model.program.global_block()
+    conv = next(op for op in block.ops if name in op.input_arg_names and op.type == "depthwise_conv2d")
+    factor = read_variable(scope, conv.input("Filter")[0]).reshape(1, -1, 1, 1)
+    np.testing.assert_allclose(below * np.clip(factor * below + 3, 0, 6), 0, atol=1e-3 * np.abs(value).max())
+    assert (factor[0, :, 0, 0] * minimum == pytest.approx(-3)) and effective_minimum(
+        model.program, scope, "image"
+    ) is None
+
+
+def test_an_equalised_tensor_fits_what_it_shares_a_range_with(opened):
+    # The other part of the concat is a sigmoid, at most 1; the large one keeps its largest value, 6 times of
+    # which would be the product's own.
+    model, executor, feed, _ = opened(nn.functional.hardswish, "concat")
+    before = max(np.abs(v).max() for v in tensors_of(model, executor, feed, "concat"))
+    equalise(model, paddle.static.global_scope(), ranges_of(model, executor, feed))
+    after = max(np.abs(v).max() for v in tensors_of(model, executor, feed, "concat"))
+    assert after == pytest.approx(before, rel=1e-3)
+
+
+def tensors_of(model, executor, feed, kind):
+    """The results of all operators of a type."""
+    names = [op.output("Out")[0] for op in model.program.global_block().ops if op.type == kind]
+    return Simulation(model, executor, {}, outputs=names)(feed)

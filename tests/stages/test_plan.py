@@ -1,0 +1,107 @@
+"""A recipe's sections are parsed once, when they are first used, and say what stages were given before."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from picoquant.config.detector import parse_detector
+from picoquant.config.recipe import Recipe
+from picoquant.errors import ConfigError
+from picoquant.stages import train
+from picoquant.stages.plan import Plan, load_plan
+from picoquant.stages.stage import Context
+from picoquant.storage.run_folder import fingerprint
+
+NO_DATA = ["TrainDataset.dataset_dir=nowhere", "EvalDataset.dataset_dir=nowhere", "Synthetic=null"]
+PARSED = (
+    "common", "detector", "train_dataset", "eval_dataset", "train_reader", "eval_reader", "preprocessing",
+    "training", "calibration", "targets", "quant_aware", "quantization",
+)  # fmt: skip
+
+
+class Counting(dict):
+    """A recipe's document that counts how often each section is looked up."""
+
+    def __init__(self, document):
+        super().__init__(document)
+        self.read = {}
+
+    def get(self, key, default=None):
+        self.read[key] = self.read.get(key, 0) + 1
+        return super().get(key, default)
+
+
+def test_every_section_is_parsed_once_whoever_asks():
+    document = Counting(load_plan("picodet_s_qat_dis").recipe.document)
+    plan = Plan(Recipe(document, "test"))
+    first = {name: getattr(plan, name) for name in PARSED}
+    read = dict(document.read)
+    assert all(getattr(plan, name) is first[name] for name in PARSED)
+    assert document.read == read
+    for section in ("TrainDataset", "EvalDataset", "TrainReader", "EvalReader", "Global", "Calibration"):
+        assert read[section] == 1, section
+    assert plan.nms is plan.detector.nms and plan.quantization.quant_aware is plan.quant_aware
+
+
+def test_what_is_not_used_may_be_wrong_or_absent():
+    plan = load_plan(
+        "picodet_s_qat_dis", ["LearningRate=7", "Quantize.patience=-1", "Global.input_size=[96,64]"]
+    )
+    assert (plan.input_size, plan.export_kind, plan.synthetic) == ((96, 64), "raw", None)
+    with pytest.raises(ConfigError, match="LearningRate: expected keys and values"):
+        _ = plan.training
+    with pytest.raises(ConfigError, match="Quantize.patience"):
+        plan.check()
+    assert Plan(Recipe({}, "test")).common.seed == 0
+
+
+def test_the_network_for_a_data_sets_classes():
+    plan = load_plan("picodet_s_qat_dis")
+    assert plan.detector.num_classes == 80
+    assert (
+        plan.detector_for(3)
+        == parse_detector(plan.recipe.document, 3)
+        == replace(plan.detector, num_classes=3)
+    )
+
+
+def test_an_export_describes_itself_as_the_reader_makes_its_input():
+    plan = load_plan("picodet_s_320_coco")
+    config = plan.infer_config(("cat", "dog"), "GFL")
+    assert (config.labels, config.arch, config.input_size) == (("cat", "dog"), "GFL", (320, 320))
+    assert (config.strides, config.interp, config.keep_ratio) == ((8, 16, 32, 64), 2, False)
+    assert config.mean == (0.485, 0.456, 0.406) and config.nms == plan.nms
+    # An exported model's own preprocessing wins over the recipe's.
+    other = plan.eval_reader_of(replace(config, input_size=(64, 96), interp=1))
+    resize = other.sample_transforms[1]
+    assert dict(resize.params) == {"target_size": [64, 96], "interp": 1, "keep_ratio": False}
+    assert other.batch_size == plan.eval_reader.batch_size
+
+
+# What `run.json` held before there was a plan: a run made then goes on, and is not made again.
+FINGERPRINTS = {
+    "picodet_s_qat_dis": (
+        "2d92d45333f52175a6d0dc1e9bf28ee06ee9acd200d6f2b9122373bd5be134f7",
+        "655cb7217bfd6898ac33ea8974b6f56ca9aed0e3e44ab4766ff325a1c9036ca2",
+    ),
+    "quickstart": (
+        "a73a1f4566a3f3da7a45db3ca620d1a49a63316e166a8080917dd5cf42fe0d85",
+        "54d50521f8a6de27b3addfe00fe8a53340f46fcc92a9c30aaa41a27babb59781",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_inputs_of_stages_are_what_they_were(name):
+    plan = load_plan(name, NO_DATA)
+    sections = plan.quantization
+    quantization = [
+        asdict(settings)
+        for settings in (sections.distillation, sections.quant_aware, sections.train, sections.own)
+    ]
+    found = (train.STAGE.inputs(Context(plan, None, "cpu")), quantization)
+    as_stored = [json.loads(json.dumps(value, default=str)) for value in found]
+    assert tuple(map(fingerprint, as_stored)) == FINGERPRINTS[name]

@@ -1,0 +1,104 @@
+"""Target profiles: the shipped ones, a user's own, and what is wrong with a bad one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+import yaml
+
+from picoquant.errors import ConfigError
+from picoquant.targets.profiles import known_targets, load_target, load_targets
+from picoquant.yaml_files.locate import shipped
+
+SOCS = [name for name in known_targets() if load_target(name).on_npu]
+
+
+@pytest.mark.parametrize("name", SOCS)
+def test_shipped_targets_load_and_can_be_written_as_json(name):
+    target = load_target(name)
+    assert target.name == name
+    assert target.paddle_lite.device in target.paddle_lite.valid_targets.split(",")
+    assert json.loads(json.dumps(asdict(target)))["soc"] == target.soc
+
+
+def test_rv1126_facts():
+    target = load_target("rv1126")
+    assert (target.abi, target.int8_tops, target.driver.version) == ("armhf", 2.0, "6.4.6.5")
+    assert target.latency_ms["picodet_relu6_int8_416"] == {"cpu": 661.7, "npu": 122.3}
+    assert target.environment["VIV_VX_ENABLE_GRAPH_TRANSFORM"] == "-pcq:1"
+
+
+def test_all_is_every_shipped_target_once():
+    names = [target.name for target in load_targets(["rv1126", "all"])]
+    assert names[0] == "rv1126" and sorted(names) == known_targets()
+
+
+def test_unknown_target_lists_the_nearest_first():
+    with pytest.raises(ConfigError, match=r"unknown target RV1162; known, the nearest first: rv1126, "):
+        load_target("RV1162")
+
+
+def test_target_file_that_is_not_there():
+    with pytest.raises(ConfigError, match=r"no such target file: boards/mine\.yaml; shipped targets: "):
+        load_target("boards/mine.yaml")
+
+
+def profile(**changes):
+    values = yaml.safe_load(shipped("npu_targets", "rv1126").read_text())
+    for key, value in changes.items():
+        *above, last = key.split("__")
+        here = values
+        for part in above:
+            here = here[part]
+        if value is None:
+            del here[last]
+        else:
+            here[last] = value
+    return values
+
+
+def test_own_file_is_as_good_as_a_shipped_one(tmp_path):
+    path = tmp_path / "my-board.yaml"
+    path.write_text(yaml.safe_dump(profile(quantization__weights="per_tensor")))
+    target = load_target(path)
+    assert (target.name, target.quantization.weights) == ("my-board", "per_tensor")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vendor": None}, r"board\.yaml: key vendor is missing"),
+        ({"vendr": "x"}, r"board\.yaml: unknown key vendr \(did you mean vendor\?\)"),
+        ({"driver__version": None}, r"board\.yaml: driver: key version is missing"),
+        ({"paddle_lite__devise": "x"}, r"paddle_lite: unknown key devise \(did you mean device\?\)"),
+        ({"paddle_lite": "arm"}, r"paddle_lite: keys and values expected, found 'arm'"),
+        ({"int8_tops": "two"}, r"int8_tops: a number or null expected, found 'two'"),
+        ({"quantization__weight_bits": True}, r"weight_bits: a whole number expected, found True"),
+        ({"quantization__weights": "per_row"}, r"'per_row' is none of per_channel, per_tensor"),
+        ({"arithmetic__rounding": "up"}, r"arithmetic: rounding: 'up' is none of half_to_even, half_away"),
+        ({"arithmetic__multiplier_bits": 8}, r"multiplier_bits: 8 is none of 0, 15, 16, 31"),
+        ({"abi": "mips"}, r"abi: 'mips' is none of armhf, arm64, any"),
+        ({"kernels": "4.19"}, r"kernels: a list of texts expected"),
+        ({"environment": {"A B": "1"}}, r"'A B' is no name of an environment variable"),
+        ({"environment": {"A": "1\nrm"}}, r"environment: A: a text or whole number in one line"),
+        ({"latency_ms": {"m": {"gpu": 1}}}, r"latency_ms: m: unknown key gpu"),
+        ({"latency_ms": {"m": {"npu": "fast"}}}, r"latency_ms: m: npu: milliseconds or null"),
+        ({"name": "other"}, r"unknown key name"),
+        ({"quantization__mixed_precision": "no"}, r"mixed_precision: true or false expected, found 'no'"),
+        ({"quantization__needs_scales": "some"}, r"needs_scales: all, or a list of operator types expected"),
+    ],
+)
+def test_bad_profile_names_file_and_key(tmp_path, changes, message):
+    path = tmp_path / "board.yaml"
+    path.write_text(yaml.safe_dump(profile(**changes)))
+    with pytest.raises(ConfigError, match=message):
+        load_target(path)
+
+
+def test_boards_without_npu():
+    cpu, generic = load_target("arm_cpu"), load_target("generic_onnx")
+    assert (cpu.on_npu, generic.on_npu, load_target("rv1126").on_npu) == (False, False, True)
+    assert cpu.paddle_lite.valid_targets == "arm" and generic.paddle_lite is None
+    assert cpu.int8_tops is None and "conv2d" in cpu.quantization.needs_scales

@@ -15,6 +15,7 @@ BACKENDS: Mapping[str, str] = {
     "lite": "picoquant.backends.paddle_lite",
 }
 
+DYGRAPH = "dygraph"  # no backend: the trained network itself, which runs without files
 REFERENCE = "paddle"  # what the others are compared with; it runs the model that all others are made from
 
 

@@ -7,6 +7,7 @@ import json
 import click
 
 from picoquant.backends.base import Machine
+from picoquant.backends.table import REFERENCE
 from picoquant.cli import completion, console
 from picoquant.cli.options import backend_option, common_options, gather_overrides
 from picoquant.errors import PicoquantError
@@ -101,7 +102,7 @@ def evaluate(
         from picoquant.commands.compare_runtimes import evaluate_backends
 
         machine = Machine(threads, device, opt)
-        chosen = backends or ("paddle",)
+        chosen = backends or (REFERENCE,)
         result = evaluate_backends(config, texts, save_dir, chosen, models, machine, images, targets)
         click.echo(json.dumps(result.to_json(), indent=2) if as_json else result.to_text(per_class))
         return

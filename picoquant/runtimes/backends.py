@@ -17,7 +17,7 @@ from typing import Any
 from picoquant.backends.base import MACHINE, Backend, Exported, Found, Machine
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.source import Source
-from picoquant.backends.table import BACKENDS, load_backend
+from picoquant.backends.table import BACKENDS, DYGRAPH, load_backend
 from picoquant.errors import ToolError, UserError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import require_input_size
@@ -26,7 +26,6 @@ from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.runtimes.model import Model
 from picoquant.targets.profiles import Target
 
-DYGRAPH = "dygraph"
 SIMULATION = "simulation"
 
 

@@ -12,7 +12,6 @@ from typing import Any, Callable
 
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.config.target_rules import rules_are_symmetric
-from picoquant.data.readers.reader import EvalReader
 from picoquant.errors import UserError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import select_inputs
@@ -108,6 +107,7 @@ def model_to_analyse(context: Context, wanted: str | None) -> tuple[ModelFolder,
 
 def _feeds(context: Context, folder: Any, count: int) -> list[Mapping[str, Any]]:
     """The first calibration images, one in each feed."""
+    from picoquant.data.readers.reader import EvalReader
 
     images = datasets.calibration_images(context)
     datasets.for_model(context, images, folder.config.labels, str(folder.path))

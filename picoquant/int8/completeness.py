@@ -92,10 +92,10 @@ def check_int8_model(
     scales = {**out_thresholds(block), **learnt}
     graph = read_graph(network)
     tensors = target_tensors(graph)
+    # Without what batch-norm or reshape keep beside their result: no operator reads it, and it has no range.
+    held = {*graph.inputs, *(name for op in graph.operators for name in op.results)}
     floats = {
-        name
-        for name, tensor in graph.tensors.items()
-        if graph.is_activation(name) and (tensor.shape or (1,))[0] != 0
+        name for name in held if graph.is_activation(name) and (graph.tensor(name).shape or (1,))[0] != 0
     }
     ops = [op for op in block.ops if op.type not in ("feed", "fetch")]
     missing = [

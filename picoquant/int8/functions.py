@@ -15,7 +15,7 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 def function_of(op_type: str, attributes: Mapping[str, Any]) -> Function | None:
     """The function that an operator applies to each value; None for an operator that is none of these."""
-    make = _FUNCTIONS.get(op_type)
+    make = FUNCTIONS.get(op_type)
     return None if make is None else make(attributes)
 
 
@@ -45,7 +45,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))  # no overflow for large negative values
 
 
-_FUNCTIONS: Mapping[str, Callable[[Mapping[str, Any]], Function]] = {
+FUNCTIONS: Mapping[str, Callable[[Mapping[str, Any]], Function]] = {
     "relu": lambda values: lambda x: np.maximum(x, 0),
     "relu6": lambda values: lambda x: np.clip(x, 0, values.get("threshold", 6.0)),
     "leaky_relu": lambda values: lambda x: np.where(x > 0, x, x * values.get("alpha", 0.02)),
@@ -57,3 +57,6 @@ _FUNCTIONS: Mapping[str, Callable[[Mapping[str, Any]], Function]] = {
     "silu": lambda values: lambda x: x * _sigmoid(x),
     "clip": _clip,
 }
+
+# Operators whose results are never below 0; the last three are none of the functions above.
+NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "sqrt", "softmax", "exp")

@@ -14,7 +14,6 @@ from typing import Any
 from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.parity import compare
-from picoquant.backends.onnx.postprocessing import with_outputs
 from picoquant.backends.paddle_lite import export as paddle_lite
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import UserError
@@ -246,6 +245,8 @@ class _Parts:
 
     def _write_onnx(self, folder: Path, shipped: ModelFolder) -> dict[str, Any]:
         """The INT8 ONNX and its variants with post-processing; returns how well it and Paddle agree."""
+        from picoquant.backends.onnx.postprocessing import with_outputs
+
         LOG.info("package %s: %s by paddle2onnx", self.target.name, ONNX)
         onnx_model = self.prepared.int8_onnx
         write_onnx(onnx_model, folder / ONNX)

@@ -16,14 +16,11 @@ from typing import Any
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.errors import ToolError, UserError
-from picoquant.int8.fake_quant_run import save_full_integer_simulation
-from picoquant.int8.files import open_network
 from picoquant.npu.check import check_model
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.params import write_params
 from picoquant.paddle_program.program import program_facts
-from picoquant.paddle_program.static.programs import load_model
 from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.postprocess import Decoder
 from picoquant.stages import datasets
@@ -89,6 +86,8 @@ def _measured(context: Context, int8: ModelFolder, metrics: Mapping[str, Any], t
     Without post-processing inside, every tensor is the NPU's; else what opt's split says is. What every tensor in
     INT8 costs counts as long as some of the post-processing is left to the NPU.
     """
+    from picoquant.int8.files import open_network
+
     whole = metrics[EVERY_TENSOR]
     if not holds_postprocessing(context, int8):
         _require_kept(target, metrics["mAP"], whole, "`picoquant analyze` ranks the layers")
@@ -126,6 +125,10 @@ def _held(context: Context, int8: ModelFolder, target: Target) -> frozenset[str]
 def _simulated(context: Context, int8: ModelFolder, held: frozenset[str]) -> float:
     """mAP with those tensors in INT8 that the NPU holds."""
     import paddle
+
+    from picoquant.int8.fake_quant_run import save_full_integer_simulation
+    from picoquant.int8.files import open_network
+    from picoquant.paddle_program.static.programs import load_model
 
     plan, network = context.plan, open_network(int8)
     dataset = datasets.load(context, "EvalDataset")

@@ -13,7 +13,6 @@ from typing import Any
 from picoquant.data.class_names import compare, in_order, match, same_names, some_names
 from picoquant.data.dataset import Dataset
 from picoquant.data.formats.load import class_names, load_dataset
-from picoquant.data.formats.shapes import CLASS_NAMES
 from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.data.settings import DatasetSettings
 from picoquant.data.subset import choose, listed
@@ -109,6 +108,8 @@ def compare_classes(context: Context, labels: Sequence[str], model: str) -> None
     Raises: `DataError` when the two have no name in common.
     """
     if context.plan.synthetic is not None:
+        from picoquant.data.formats.shapes import CLASS_NAMES
+
         names, file = CLASS_NAMES, "the generated data set"
     elif isinstance(context.plan.recipe.document.get("EvalDataset"), dict):
         settings = settings_of(context, "EvalDataset")

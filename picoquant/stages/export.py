@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from picoquant.data.readers.reader import EvalReader
 from picoquant.evaluation.export_parity import verify_export
 from picoquant.stages import datasets
 from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
@@ -42,6 +41,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     import numpy as np
     import paddle
 
+    from picoquant.data.readers.reader import EvalReader
     from picoquant.export.paddle_export import export_model
 
     use_device(context.device)

@@ -12,7 +12,6 @@ from typing import Any, Callable
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.config.target_rules import say_origin
-from picoquant.data.readers.reader import EvalReader, endless_sizes
 from picoquant.errors import ToolError
 from picoquant.npu.check import check_model
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -67,6 +66,7 @@ def _help(context: Context) -> None:
 
 def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     """This process's part of the quantisation; the metrics in the first process."""
+    from picoquant.data.readers.reader import EvalReader, endless_sizes
 
     use_device(context.device)
     plan, folder = context.plan, fp32_model(context)

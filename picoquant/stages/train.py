@@ -10,7 +10,6 @@ from typing import Any
 from picoquant.backends.paddle.child_process import ChildPredictor
 from picoquant.backends.paddle.compiled import compiled_predictor
 from picoquant.data.formats.coco import peek_categories
-from picoquant.data.readers.reader import TrainReader
 from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
@@ -74,6 +73,7 @@ def _train(context: Context, keep: Path) -> Any:
     """This process's part of the training; its `TrainResult`."""
     import paddle
 
+    from picoquant.data.readers.reader import TrainReader
     from picoquant.detector.build import build_picodet
     from picoquant.training.loop import train
 

@@ -65,18 +65,29 @@ def clip(
     return clipped, solid
 
 
-def tell_crowds(section: str, crowds: np.ndarray, name: Callable[[int], str], what: str) -> None:
-    """Say how many objects [M] bool are crowds, which evaluation passes over; a warning where most are."""
+def tell_crowds(
+    section: str, crowds: np.ndarray, name: Callable[[int], str], what: str, untrained: bool = True
+) -> None:
+    """Say how many objects [M] bool are crowds, which evaluation passes over; a warning where most are.
+
+    Args:
+        section: of the data set.
+        crowds: which are.
+        name: what messages call an object, by its place.
+        what: what messages call a crowd.
+        untrained: whether they are no targets of training either.
+    """
     if crowds.any():
         level = logging.WARNING if 2 * crowds.sum() > len(crowds) else logging.INFO
         LOG.log(
             level,
-            "%s: %d of %d objects are %s, such as %s: not trained on, and neither found nor missed in evaluation",
+            "%s: %d of %d objects are %s, such as %s: %sneither found nor missed in evaluation",
             section,
             crowds.sum(),
             len(crowds),
             what,
             name(int(np.flatnonzero(crowds)[0])),
+            "not trained on, " if untrained else "",
         )
 
 

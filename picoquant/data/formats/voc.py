@@ -127,7 +127,7 @@ def _records(
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).astype(np.float32)
     difficult = np.concatenate([np.zeros(0, bool), *(found.difficult for found in annotations)])
     if not training:
-        tell_crowds(settings.section, difficult, name, "marked difficult")
+        tell_crowds(settings.section, difficult, name, "marked difficult", untrained=False)
     corners, solid = clip(corners, np.tile(sizes.astype(np.float32), 2)[owner], tally, name)
     labels = np.array([class_of.get(name, -1) for found in annotations for name in found.names], np.int32)
     owner, corners, labels, difficult = owner[solid], corners[solid], labels[solid], difficult[solid]

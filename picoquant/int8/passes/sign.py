@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from picoquant.int8.functions import NEVER_NEGATIVE
 from picoquant.paddle_program.graph import Graph, Operator
 
-_NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "sqrt", "softmax", "exp")
 _KEEP_SIGN = (
     "concat", "split", "pool2d", "reshape2", "reshape", "transpose2", "transpose", "nearest_interp_v2",
     "elementwise_add", "elementwise_mul", "slice", "assign", "squeeze2", "unsqueeze2", "flatten_contiguous_range",
@@ -24,7 +24,7 @@ def non_negative_tensors(graph: Graph, values: Mapping[str, np.ndarray]) -> froz
     """
     found: set[str] = set()
     for op in graph.operators:
-        if op.op_type in _NOT_NEGATIVE or _keeps_sign(op, values, found) or _clipped(op):
+        if op.op_type in NEVER_NEGATIVE or _keeps_sign(op, values, found) or _clipped(op):
             found.update(name for _, name in op.outputs)
     return frozenset(found)
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from picoquant.int8.functions import NEVER_NEGATIVE
 from picoquant.int8.operators import QuantizableOperator, quantised_name, scale_name
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.static.programs import Inserter, write_variable
@@ -37,7 +38,6 @@ RATE = 1e-4
 MOMENTUM = 0.9
 _SUFFIX = "_pact"
 _NEXT = 1 + 2.0**-23  # times this, a float is the next larger one or the one after
-_NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid")
 
 
 class Pact:
@@ -146,4 +146,4 @@ def _limit_gradient(inserter: BackwardInserter, op: Any, name: str) -> Parameter
 def _never_negative(block: Any, name: str) -> bool:
     """Whether a variable is the result of an operator whose results are never negative."""
     makers = [op for op in block.ops if name in op.output_arg_names]
-    return bool(makers) and makers[0].type in _NEVER_NEGATIVE
+    return bool(makers) and makers[0].type in NEVER_NEGATIVE

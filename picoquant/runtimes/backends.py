@@ -89,9 +89,18 @@ def running(
 
 @contextmanager
 def opened(
-    model: Model, backend: Backend, machine: Machine = MACHINE, nms: NmsSettings | None = None
+    model: Model,
+    backend: Backend,
+    machine: Machine = MACHINE,
+    nms: NmsSettings | None = None,
+    tool: Found | None = None,
 ) -> Iterator[Running]:
-    """As `running`, of a model whose Paddle form is known not to crash Paddle's native code."""
+    """As `running`, for a model whose Paddle form is known not to crash Paddle's native code.
+
+    Args:
+        model, backend, machine, nms: see `running`.
+        tool: the backend's, where it was looked for before.
+    """
     machine = backend.on(machine)
     if backend.runtime is None:
         raise ToolError(f"{backend.name} runs nothing on this machine")
@@ -99,7 +108,7 @@ def opened(
         raise ToolError(
             f"{model.name} is an {model.precision.upper()} model, which {backend.name} does not run"
         )
-    tool = backend.toolchain.find(machine, to_run=True)
+    tool = tool or backend.toolchain.find(machine, to_run=True)
     with ExitStack() as stack:
         if model.folder is not None:
             require_input_size(

@@ -6,7 +6,6 @@ import json
 
 import click
 
-from picoquant.backends.base import Machine
 from picoquant.backends.table import REFERENCE
 from picoquant.cli import completion, console
 from picoquant.cli.options import backend_option, common_options, gather_overrides
@@ -99,6 +98,7 @@ def evaluate(
         )
         return
     if backends or models or targets:
+        from picoquant.backends.base import Machine
         from picoquant.commands.compare_runtimes import evaluate_backends
 
         machine = Machine(threads, device, opt)
@@ -128,6 +128,7 @@ def evaluate(
 
 
 def _ladder(config, texts, save_dir, machine, images, targets, max_loss, as_json, others) -> None:
+    from picoquant.backends.base import Machine
     from picoquant.commands.parity_ladder import MAX_LOSS, evaluate_ladder
 
     if others:

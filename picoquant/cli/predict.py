@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from picoquant.backends.base import Machine
 from picoquant.backends.table import REFERENCE
 from picoquant.cli.options import RUNNABLE
 from picoquant.errors import UserError
@@ -58,6 +57,7 @@ def predict(
     found = places.find(sources)
     path = model or model_of_run(save_dir)  # what may be missing is found out before OpenCV is loaded
 
+    from picoquant.backends.base import Machine
     from picoquant.packaging.open_model import open_model
     from picoquant.prediction import predict as library
     from picoquant.runtimes.backends import running

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.base import MACHINE, Backend, Machine
-from picoquant.backends.table import BACKENDS, DYGRAPH, REFERENCE, load_backends
+from picoquant.backends.base import MACHINE, Backend, Machine, load_backends
+from picoquant.backends.table import BACKENDS, DYGRAPH, REFERENCE
 from picoquant.commands.compare_runtimes import (
     dygraph_on,
     evaluate_running,

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.backends.base import Backend, Machine
+from picoquant.backends.base import Backend, Machine, load_backends
 from picoquant.backends.paddle.smoke_test import require_survives
-from picoquant.backends.table import BACKENDS, load_backends
+from picoquant.backends.table import BACKENDS
 from picoquant.errors import ToolError, UserError
 from picoquant.packaging import expectation
 from picoquant.packaging.archive import SUFFIX, extract

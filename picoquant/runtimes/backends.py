@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.base import MACHINE, Backend, Exported, Found, Machine
+from picoquant.backends.base import MACHINE, Backend, Exported, Found, Machine, load_backend
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.source import Source
-from picoquant.backends.table import BACKENDS, DYGRAPH, load_backend
+from picoquant.backends.table import BACKENDS, DYGRAPH
 from picoquant.errors import ToolError, UserError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import require_input_size

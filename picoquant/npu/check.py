@@ -88,7 +88,7 @@ class CheckResult:
     def npu_tensors(self) -> frozenset[str]:
         """Tensors that the NPU reads or computes where the partition file is used."""
         left = set(self.partition.splitlines())
-        kept = [op for op in self.split.at(NPU) if op.line not in left]
+        kept = [op for op in self.graph.at(NPU) if op.line not in left]
         return frozenset(
             plain_name(name) for op in kept for name in (*(name for _, name in op.inputs), *op.results)
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Attributes that Paddle writes for every operator; they have no effect outside training.
-_ALWAYS = {"op_device": "", "op_namescope": "/", "op_role": 0, "op_role_var": [], "with_quant_attr": False}
+ALWAYS = {"op_device": "", "op_namescope": "/", "op_role": 0, "op_role_var": [], "with_quant_attr": False}
 # Attributes that Paddle writes before all others.
 _EXTRA = ("round_type",)
 
@@ -36,7 +36,7 @@ def add_operator(
     for name in _EXTRA:
         if name in attributes:
             _fill(op.attrs.add(), name, attributes[name])
-    for name, value in sorted({**_ALWAYS, **own}.items()):
+    for name, value in sorted({**ALWAYS, **own}.items()):
         _fill(op.attrs.add(), name, value)
     return op
 

@@ -173,7 +173,8 @@ except ToolError as error:
     print(error)
 """
     environment = {"PATH": str(bare), "HOME": str(bare), "PYTHONPATH": str(bare)}
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment)
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=bare)
     assert done.stderr == ""
     (line,) = done.stdout.splitlines()
     assert "is not installed: " in line and " install" in line

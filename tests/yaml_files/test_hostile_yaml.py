@@ -90,8 +90,8 @@ def outcomes(tmp_path_factory) -> dict[str, tuple[float, str]]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_refused_in_a_second_and_200_mb(outcomes, name):
+def test_refused_in_seconds_and_200_mb(outcomes, name):
     seconds, said = outcomes[name]
     assert said != "LOADED"
-    assert seconds < 1
+    assert seconds < 4  # below 1 on a fast machine, 2 on a slow one; what is not refused early takes minutes
     assert ".yml" in said and "|" not in said and len(said) < 600

@@ -16,6 +16,7 @@ import numpy as np
 from picoquant.int8.network import QuantizedOperator
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.batch_norm import PARTS, factor_and_shift
+from picoquant.paddle_program.message import ALWAYS, add_attribute
 
 _INT = 0  # framework.proto's AttrType
 _SMALLEST = 1e-12  # of a factor: a scale must be above 0
@@ -147,3 +148,5 @@ def _become_bias(op: Any, source: str, bias: str, result: str) -> None:
     op.outputs.add(parameter="Out", arguments=[result])
     op.attrs.extend(attribute for attribute in ranges if "threshold" in attribute.name)
     op.attrs.add(name="axis", type=_INT, i=1)
+    for name, value in ALWAYS.items():
+        add_attribute(op, name, value)

@@ -117,10 +117,11 @@ def test_commands_refuse_it_in_one_line(tmp_path, opt, command):
     (tmp_path / "model").mkdir()
     folder = write_small(tmp_path / "model")
     edited(folder.model, without_dilations)
-    write_infer_config(replace(CONFIG, input_size=(64, 64), labels=tuple("abcde")), folder.path)
+    write_infer_config(replace(CONFIG, labels=tuple("abcde")), folder.path)
     picture = tmp_path / "a.png"
     Image.new("RGB", (40, 30)).save(picture)
-    settings = ["-c", "quickstart", *with_sets([*SMALL, f"Global.model_dir={folder.path}"])]
+    small = [text for text in SMALL if not text.startswith("Global.input_size")]
+    settings = ["-c", "quickstart", *with_sets([*small, f"Global.model_dir={folder.path}"])]
     arguments = {
         "predict": [picture, "--model", folder.path],
         "to onnx": [picture, "--model", folder.path, "--backend", "onnx"],

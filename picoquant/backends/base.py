@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from picoquant.backends.scheme import Scheme
+from picoquant.backends.table import BACKENDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -249,3 +250,18 @@ class Backend:
     def _face(self, name: str) -> Any:
         module = f"{self.folder}.{name}"
         return importlib.import_module(module) if importlib.util.find_spec(module) else None
+
+
+def load_backend(name: str, known: Mapping[str, str] = BACKENDS) -> Backend:
+    """A backend's description.
+
+    Args:
+        name: a key of `known`.
+        known: the backends.
+    """
+    return next(one for one in importlib.import_module(known[name]).BACKENDS if one.name == name)
+
+
+def load_backends(known: Mapping[str, str] = BACKENDS) -> list[Backend]:
+    """The descriptions of all, in order."""
+    return [load_backend(name, known) for name in known]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-
-from picoquant.backends.base import Backend
 
 # Name -> folder, whose `BACKENDS` describes it; in the order of tables.
 BACKENDS: Mapping[str, str] = {
@@ -15,19 +12,5 @@ BACKENDS: Mapping[str, str] = {
     "lite": "picoquant.backends.paddle_lite",
 }
 
+DYGRAPH = "dygraph"  # no backend: the trained network itself, which runs without files
 REFERENCE = "paddle"  # what the others are compared with; it runs the model that all others are made from
-
-
-def load_backend(name: str, known: Mapping[str, str] = BACKENDS) -> Backend:
-    """A backend's description.
-
-    Args:
-        name: a key of `known`.
-        known: the backends.
-    """
-    return next(one for one in importlib.import_module(known[name]).BACKENDS if one.name == name)
-
-
-def load_backends(known: Mapping[str, str] = BACKENDS) -> list[Backend]:
-    """The descriptions of all, in order."""
-    return [load_backend(name, known) for name in known]

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from picoquant.backends.base import Machine
+from picoquant.backends.table import REFERENCE
 from picoquant.cli import completion, console
 from picoquant.cli.options import backend_option, common_options, gather_overrides
 from picoquant.errors import PicoquantError
@@ -98,10 +98,11 @@ def evaluate(
         )
         return
     if backends or models or targets:
+        from picoquant.backends.base import Machine
         from picoquant.commands.compare_runtimes import evaluate_backends
 
         machine = Machine(threads, device, opt)
-        chosen = backends or ("paddle",)
+        chosen = backends or (REFERENCE,)
         result = evaluate_backends(config, texts, save_dir, chosen, models, machine, images, targets)
         click.echo(json.dumps(result.to_json(), indent=2) if as_json else result.to_text(per_class))
         return
@@ -127,6 +128,7 @@ def evaluate(
 
 
 def _ladder(config, texts, save_dir, machine, images, targets, max_loss, as_json, others) -> None:
+    from picoquant.backends.base import Machine
     from picoquant.commands.parity_ladder import MAX_LOSS, evaluate_ladder
 
     if others:

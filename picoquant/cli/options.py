@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 import click
 
-from picoquant.backends.table import BACKENDS
+from picoquant.backends.table import BACKENDS, DYGRAPH
 from picoquant.cli.completion import configs
 
 STAGES = ("train", "export", "quantize", "evaluate", "package")
@@ -105,6 +105,6 @@ def backend_option(command: Callable) -> Callable:
         "--backend",
         "backends",
         multiple=True,
-        type=click.Choice(("dygraph", *RUNNABLE, "all")),
+        type=click.Choice((DYGRAPH, *RUNNABLE, "all")),
         help="Runtime (repeatable); all: those that can run.",
     )(command)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from picoquant.backends.base import Machine
+from picoquant.backends.table import REFERENCE
 from picoquant.cli.options import RUNNABLE
 from picoquant.errors import UserError
 
@@ -57,6 +57,7 @@ def predict(
     found = places.find(sources)
     path = model or model_of_run(save_dir)  # what may be missing is found out before OpenCV is loaded
 
+    from picoquant.backends.base import Machine
     from picoquant.packaging.open_model import open_model
     from picoquant.prediction import predict as library
     from picoquant.runtimes.backends import running
@@ -66,7 +67,7 @@ def predict(
     lines = Path(json_lines).expanduser() if json_lines else folder / "detections.jsonl"
     still = all(kind == "image" for kind, _ in found)
     with open_model(path) as opened:
-        backend = backend or ("onnx" if opened.folder is None else "paddle")
+        backend = backend or (next(iter(opened.files)) if opened.folder is None else REFERENCE)
         with running(opened, backend, Machine(threads, opt=opt)) as ready, disk_errors(lines):
             lines.parent.mkdir(parents=True, exist_ok=True)
             with open(lines, "w", encoding="utf-8") as stream:

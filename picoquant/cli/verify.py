@@ -6,7 +6,6 @@ import json
 
 import click
 
-from picoquant.backends.base import Machine
 from picoquant.errors import PicoquantError
 
 
@@ -24,6 +23,7 @@ def verify(package: str, opt: str | None, as_json: bool) -> None:
     """
     from pathlib import Path
 
+    from picoquant.backends.base import Machine
     from picoquant.backends.paddle_lite.toolchain import find_opt
     from picoquant.packaging.verify import verify as verify_package
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.backends.base import MACHINE, Machine
-from picoquant.backends.table import BACKENDS
+from picoquant.backends.table import BACKENDS, DYGRAPH
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
 from picoquant.evaluation.evaluate import Evaluation
@@ -19,7 +19,6 @@ from picoquant.packaging.open_model import open_model
 from picoquant.paddle_program.infer_config import find_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.backends import (
-    DYGRAPH,
     SIMULATION,
     Running,
     check_backends,

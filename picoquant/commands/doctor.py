@@ -16,8 +16,8 @@ from typing import Callable
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from picoquant.backends.base import Machine, Toolchain
-from picoquant.backends.table import BACKENDS, load_backends
+from picoquant.backends.base import Machine, Toolchain, load_backends
+from picoquant.backends.table import BACKENDS
 from picoquant.errors import ToolError
 from picoquant.utils.subprocesses import run_program
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.base import MACHINE, Backend, Machine
-from picoquant.backends.table import BACKENDS, REFERENCE, load_backends
+from picoquant.backends.base import MACHINE, Backend, Machine, load_backends
+from picoquant.backends.table import BACKENDS, DYGRAPH, REFERENCE
 from picoquant.commands.compare_runtimes import (
     dygraph_on,
     evaluate_running,
@@ -24,7 +24,7 @@ from picoquant.evaluation.paired import paired
 from picoquant.evaluation.parity import Ladder, ParityStep
 from picoquant.packaging.forms import FILES
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.runtimes.backends import DYGRAPH, SIMULATION, Running, absence
+from picoquant.runtimes.backends import SIMULATION, Running, absence
 from picoquant.runtimes.model import Model, model_of_folder
 from picoquant.stages import datasets
 from picoquant.stages.model import trained_weights

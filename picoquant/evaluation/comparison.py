@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from picoquant.backends.table import REFERENCE
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.utils.tables import columns
 
@@ -50,7 +51,7 @@ class Row:
 def reference_of(rows: Sequence[Row]) -> Row | None:
     """The row to compare with: FP32 in Paddle's runtime, else the first FP32 row, else None."""
     floats = [row for row in rows if row.precision == "fp32"]
-    return next((row for row in floats if row.backend == "paddle"), floats[0] if floats else None)
+    return next((row for row in floats if row.backend == REFERENCE), floats[0] if floats else None)
 
 
 def as_json(rows: Sequence[Row], not_run: Mapping[str, str]) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.backends.base import Backend, Machine
+from picoquant.backends.base import Backend, Machine, load_backends
 from picoquant.backends.paddle.smoke_test import require_survives
-from picoquant.backends.table import BACKENDS, load_backends
-from picoquant.errors import UserError
+from picoquant.backends.table import BACKENDS
+from picoquant.errors import ToolError, UserError
 from picoquant.packaging import expectation
 from picoquant.packaging.archive import SUFFIX, extract
 from picoquant.packaging.forms import FILES, PADDLE, files_in
@@ -26,7 +26,7 @@ from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import feed_of_image
 from picoquant.paddle_program.program import program_facts
 from picoquant.postprocess import Decoder
-from picoquant.runtimes.backends import absence, opened
+from picoquant.runtimes.backends import opened
 from picoquant.runtimes.detect import detect
 from picoquant.runtimes.model import Model
 
@@ -169,14 +169,15 @@ def _on_backend(sample: _Sample, backend: Backend, machine: Machine, crash: str)
         if backend.export is None:  # it runs the Paddle form itself
             return Check(backend.check, False, (crash,))
         return Check(backend.check, None, ("not tried, as Paddle crashes on the model",))
-    absent = absence(backend, machine)
-    if absent:
-        return Check(backend.check, None, (absent,))
+    try:
+        tool = backend.toolchain.find(machine, to_run=True)
+    except ToolError as error:
+        return Check(backend.check, None, (str(error),))
     LOG.info("verify: the sample in %s", backend.title)
     precision = "int8" if program_facts(sample.model.model).quantised else "fp32"
     model = Model(sample.folder.name, precision, sample.model.config, sample.model, files)
     try:
-        with opened(model, backend, machine) as ready:
+        with opened(model, backend, machine, tool=tool) as ready:
             return sample.check(backend.check, ready.predict)
     except UserError as error:
         return Check(backend.check, False, (str(error),))

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.base import MACHINE, Backend, Exported, Found, Machine
+from picoquant.backends.base import MACHINE, Backend, Exported, Found, Machine, load_backend
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.source import Source
-from picoquant.backends.table import BACKENDS, load_backend
+from picoquant.backends.table import BACKENDS, DYGRAPH
 from picoquant.errors import ToolError, UserError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import require_input_size
@@ -26,7 +26,6 @@ from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.runtimes.model import Model
 from picoquant.targets.profiles import Target
 
-DYGRAPH = "dygraph"
 SIMULATION = "simulation"
 
 
@@ -90,9 +89,18 @@ def running(
 
 @contextmanager
 def opened(
-    model: Model, backend: Backend, machine: Machine = MACHINE, nms: NmsSettings | None = None
+    model: Model,
+    backend: Backend,
+    machine: Machine = MACHINE,
+    nms: NmsSettings | None = None,
+    tool: Found | None = None,
 ) -> Iterator[Running]:
-    """As `running`, of a model whose Paddle form is known not to crash Paddle's native code."""
+    """As `running`, for a model whose Paddle form is known not to crash Paddle's native code.
+
+    Args:
+        model, backend, machine, nms: see `running`.
+        tool: the backend's, where it was looked for before.
+    """
     machine = backend.on(machine)
     if backend.runtime is None:
         raise ToolError(f"{backend.name} runs nothing on this machine")
@@ -100,7 +108,7 @@ def opened(
         raise ToolError(
             f"{model.name} is an {model.precision.upper()} model, which {backend.name} does not run"
         )
-    tool = backend.toolchain.find(machine, to_run=True)
+    tool = tool or backend.toolchain.find(machine, to_run=True)
     with ExitStack() as stack:
         if model.folder is not None:
             require_input_size(

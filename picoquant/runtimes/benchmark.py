@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.backends.base import Machine
-from picoquant.backends.table import BACKENDS, load_backend
+from picoquant.backends.base import Machine, load_backend
+from picoquant.backends.table import BACKENDS
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.runtimes.backends import result_name, running

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from picoquant.backends.paddle.runtime import dygraph_predictor
+from picoquant.backends.table import DYGRAPH
 from picoquant.data.dataset import Dataset
 from picoquant.data.settings import ReaderSettings
 from picoquant.evaluation.evaluate import Evaluation, Predict, evaluate
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.postprocess import Decoder
-from picoquant.runtimes.backends import DYGRAPH, Running
+from picoquant.runtimes.backends import Running
 from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
 from picoquant.stages.stage import Context
 from picoquant.utils.device import use_device

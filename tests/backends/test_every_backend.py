@@ -15,10 +15,10 @@ import pytest
 
 import picoquant
 from picoquant.backends import base
-from picoquant.backends.base import Machine
+from picoquant.backends.base import Machine, load_backend, load_backends
 from picoquant.backends.scheme import Scheme
 from picoquant.backends.source import Source
-from picoquant.backends.table import BACKENDS, REFERENCE, load_backend, load_backends
+from picoquant.backends.table import BACKENDS, REFERENCE
 from picoquant.commands import doctor
 from picoquant.commands.compare_runtimes import evaluate_backends
 from picoquant.commands.parity_ladder import evaluate_ladder
@@ -165,8 +165,7 @@ def test_an_absent_tool_is_refused_in_one_line_with_what_to_do(bare, name):
     """In a Python without packages (-S) and an environment in which nothing is found."""
     known = {**BACKENDS, "numpy": "example"}
     code = f"""
-from picoquant.backends.base import Machine
-from picoquant.backends.table import load_backend
+from picoquant.backends.base import Machine, load_backend
 from picoquant.errors import ToolError
 try:
     load_backend({name!r}, {known!r}).toolchain.find(Machine(), to_run=True)
@@ -248,7 +247,7 @@ def test_a_network_that_a_format_cannot_hold_is_refused(taken_apart):
 
 
 def test_nothing_heavy_is_loaded_by_the_table():
-    code = "import sys; from picoquant.backends.table import load_backends; load_backends(); "
+    code = "import sys; from picoquant.backends.base import load_backends; load_backends(); "
     code += "print({'numpy', 'paddle', 'onnx', 'onnxruntime'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert done.stdout.strip() == "set()"

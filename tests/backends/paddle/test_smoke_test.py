@@ -13,6 +13,7 @@ from picoquant.backends.base import Machine
 from picoquant.backends.paddle import smoke_test as trial
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.backends.paddle.smoke_test import require_survives, require_tried
+from picoquant.data.formats.shapes import CLASS_NAMES
 from picoquant.errors import PicoquantError, WeightsError
 from picoquant.packaging.open_model import open_model
 from picoquant.packaging.package import Models, package
@@ -117,11 +118,11 @@ def test_commands_refuse_it_in_one_line(tmp_path, opt, command):
     (tmp_path / "model").mkdir()
     folder = write_small(tmp_path / "model")
     edited(folder.model, without_dilations)
-    write_infer_config(replace(CONFIG, labels=tuple("abcde")), folder.path)
+    write_infer_config(replace(CONFIG, labels=CLASS_NAMES), folder.path)
     picture = tmp_path / "a.png"
     Image.new("RGB", (40, 30)).save(picture)
-    small = [text for text in SMALL if not text.startswith("Global.input_size")]
-    settings = ["-c", "quickstart", *with_sets([*small, f"Global.model_dir={folder.path}"])]
+    own = ("Global.input_size=null", f"Global.model_dir={folder.path}")
+    settings = ["-c", "quickstart", *with_sets([*SMALL, *own])]
     arguments = {
         "predict": [picture, "--model", folder.path],
         "to onnx": [picture, "--model", folder.path, "--backend", "onnx"],

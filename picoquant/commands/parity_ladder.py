@@ -93,16 +93,16 @@ def evaluate_ladder(
         )
     dataset = datasets.first(datasets.load(context, "EvalDataset"), limit)
     done: dict[str, Evaluation] = {}
-    rungs = []
+    steps: list[ParityStep] = []
     profiles = context.plan.targets_named(targets)
     for step in _steps(context, machine, dataset, profiles, known):
-        rungs.append(_climb(step, context, dataset, done))
-        if rungs[-1].evaluation is not None:
-            done[step.name] = rungs[-1].evaluation
-    if len(done) < 2 and not any(rung.failure for rung in rungs):
-        reasons = "; ".join(f"{rung.name}: {rung.absent}" for rung in rungs if rung.absent)
+        steps.append(_run_step(step, context, dataset, done))
+        if steps[-1].evaluation is not None:
+            done[step.name] = steps[-1].evaluation
+    if len(done) < 2 and not any(step.failure for step in steps):
+        reasons = "; ".join(f"{step.name}: {step.absent}" for step in steps if step.absent)
         raise UserError(f"--ladder needs at least two steps of a run ({reasons})")
-    ladder = Ladder(tuple(rungs), max_loss, len(dataset))
+    ladder = Ladder(tuple(steps), max_loss, len(dataset))
     out = Path(save_dir).expanduser() / OUT
     for name, found in done.items():
         found.write_detections(out / f"detections_{name}.json", dataset)
@@ -111,7 +111,7 @@ def evaluate_ladder(
     return ladder
 
 
-def _climb(step: _Step, context: Context, dataset: Any, done: dict[str, Evaluation]) -> ParityStep:
+def _run_step(step: _Step, context: Context, dataset: Any, done: dict[str, Evaluation]) -> ParityStep:
     after = next((name for name in step.after if name in done), "")
     if step.lacks:
         LOG.info("%s: not run, %s", step.name, step.lacks)

@@ -12,9 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.paddle.child_process import ChildRuntime
+from picoquant.backends.paddle.runtime import open_predictor
+from picoquant.backends.paddle.smoke_test import require_tried
+from picoquant.paddle_program.finite import require_finite_params
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.network_input import require_input_size
+from picoquant.paddle_program.program import program_facts
 from picoquant.paddle_program.static.session import quiet, static_session
+from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.paths import QuantizationPaths
 from picoquant.quantization.settings import DistillationSettings, QuantizationSections
 from picoquant.storage.files import disk_errors
@@ -88,10 +95,6 @@ def quantize(
     with quiet():
         import paddle
 
-        from picoquant.backends.paddle.child_process import ChildRuntime
-        from picoquant.backends.paddle.runtime import open_predictor
-        from picoquant.paddle_program.finite import require_finite_params
-        from picoquant.quantization.calibration_images import CalibrationImages
         from picoquant.quantization.context import QuantizationContext
         from picoquant.quantization.evaluation import ModelMetric
         from picoquant.quantization.processes import Processes
@@ -148,9 +151,6 @@ def _copy_models(folder: ModelFolder, distillation: DistillationSettings, paths:
 
     Raises: `WeightsError` when there is no such teacher, it takes another input, or Paddle crashes on it.
     """
-    from picoquant.backends.paddle.smoke_test import require_tried
-    from picoquant.paddle_program.network_input import require_input_size
-    from picoquant.paddle_program.program import program_facts
 
     teacher = folder
     if distillation.teacher_model_dir is not None:

@@ -114,12 +114,18 @@ def _measured(context: Context, int8: ModelFolder, metrics: Mapping[str, Any], t
 
 def _held(context: Context, int8: ModelFolder, target: Target) -> frozenset[str] | None:
     """The tensors that a target's NPU holds; None where there is no opt to say so."""
+    from picoquant.int8.files import open_network
+
     try:
         opt = find_opt(context.opt)
     except ToolError as error:
         LOG.info("quantize: taken to run on %s's NPU as a whole: %s", target.name, error)
         return None
-    return check_model(int8, target, opt).npu_tensors
+    found = check_model(int8, target, opt).npu_tensors
+    graph = open_network(int8).graph
+    # An export ends each output in a `scale` by 1, which opt drops: the tensor before it gets the output's name.
+    ends = [op for op in graph.operators if op.op_type == "scale" and op.name in found & set(graph.outputs)]
+    return found | {name for op in ends for _, name in op.inputs}
 
 
 def _simulated(context: Context, int8: ModelFolder, held: frozenset[str]) -> float:

@@ -87,13 +87,11 @@ def test_it_is_said_before_a_quantisation(context, models, caplog):
     assert not caplog.records
 
 
-def test_tensors_of_the_npu_are_those_of_opts_split(models, checked):
-    network = open_network(models())
-    # opt gives the tensors of the network's end names of its own.
-    ends = {name for group in network.groups if set(group) & set(network.graph.outputs) for name in group}
-    assert set(network.held) - ends <= checked().npu_tensors
+def test_tensors_of_the_npu_are_those_of_opts_split(context, models, opt):
+    recipe = Context(context.plan, None, "cpu", opt=str(opt.path))
+    assert set(open_network(models()).held) <= board._held(recipe, models(), *RV1126)
     inside = open_network(models(kind="boxes"))
-    on_cpu = {name for name in inside.held if name not in checked(kind="boxes").npu_tensors}
+    on_cpu = set(inside.held) - board._held(recipe, models(kind="boxes"), *RV1126)
     computed = {op.name: op.op_type for op in inside.graph.operators}
     assert {computed[name] for name in on_cpu} >= {"sqrt", "reshape2", "concat"}
     assert not any(computed.get(name, "").startswith("conv") for name in on_cpu)

@@ -159,22 +159,32 @@ def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, s
     from picoquant.paddle_program.static.session import quiet, static_session
 
     with quiet():
+        import paddle
+
+        from picoquant.int8.operators import quantizable_operators
+        from picoquant.paddle_program.static.programs import load_model
+        from picoquant.quantization.processes import Processes
+        from picoquant.quantization.qat.distillation import distilled_pairs
         from picoquant.quantization.qat.learned_ranges.choose import range_strategy
-        from picoquant.quantization.qat.programs import StudentFirstCompression
+        from picoquant.quantization.qat.learning_rate import LearningRate
+        from picoquant.quantization.qat.optimisers import make_schedule
+        from picoquant.quantization.qat.step import TrainingStep
+        from picoquant.quantization.qat.student import open_student
+        from picoquant.quantization.qat.teacher import Teacher
         from picoquant.quantization.settings import QuantizationSettings
     from picoquant.training.fast import tuned_cpu
 
+    distillation, quant, train = sections
     with tuned_cpu(), static_session(), quiet():
-        config = read_infer_config(model)
-        ranges = range_strategy(QuantizationSettings(), sections[1])
-        built = StudentFirstCompression(model, model, folder / "work", config, *sections, ranges)
-        programs = built.build(lambda what: None)
-
-        def step() -> float:
-            feed = {"image": image, **programs.teacher({"image": image})}
-            return programs.executor.run(programs.train, feed=feed, fetch_list=[programs.loss])[0]
-
-        return timed_steps(step, steps, began)
+        strategy = range_strategy(QuantizationSettings(), quant)
+        program = load_model(model, paddle.static.Executor(paddle.CPUPlace())).program
+        student = open_student(model, quantizable_operators(program, quant), quant, strategy)
+        groups = distilled_pairs(student.graph, distillation)
+        names = sorted({name for pairs in groups for name, _ in pairs})
+        teacher = Teacher(model, names, folder / "distilled", read_infer_config(model))
+        rate = LearningRate(make_schedule(train))
+        run = TrainingStep(student, teacher, groups, distillation, train, strategy, rate, Processes())
+        return timed_steps(lambda: run({"image": image}, False, ())[0], steps, began)
 
 
 def paddleslim(model: Path, folder: Path, sections: tuple, image: Any, began: float, steps: int) -> dict:

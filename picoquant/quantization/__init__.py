@@ -1,1 +1,1 @@
-"""INT8 quantisation of an exported model: PaddleSlim's AutoCompression with its slow parts replaced."""
+"""INT8 quantisation of an exported model: PTQ, and AutoCompression's QAT with distillation on top of it."""

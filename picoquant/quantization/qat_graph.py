@@ -24,7 +24,7 @@ from picoquant.paddle_program.static.programs import (
     with_outputs,
     write_variable,
 )
-from picoquant.quantization.fake_quant import FixedRange, insert_fake_quantisation
+from picoquant.quantization.fake_quant import insert_fake_quantisation
 
 FOLDER = "qat_graph"
 
@@ -45,7 +45,7 @@ def write_qat_graph(source: Int8Source, executor: Any, folder: Path) -> None:
             absmax = np.array([source.ranges[operator.activation]], np.float32)
             write_variable(scope, scale_name(operator.activation), absmax)
         names = activation_quantisers(loaded.graph(), source.operators)
-        insert_fake_quantisation(program, scope, source.settings, FixedRange(), source.operators)
+        insert_fake_quantisation(program, scope, source.settings, source.operators)
         limits = {name: QuantParams.symmetric(source.ranges[name]) for name in names if name in source.ranges}
         renamed = round_tensors(
             program.global_block(), scope, limits, loaded.feeds, source.settings.activation_bits

@@ -91,7 +91,7 @@ def quantize(
         is not in INT8 though it should be.
     """
     began = time.monotonic()
-    LOG.info("quantize: loading PaddleSlim and %s", model_dir)
+    LOG.info("quantize: loading %s", model_dir)
     with quiet():
         import paddle
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable
@@ -126,10 +126,27 @@ class _Traced:
         return self._static(maps)
 
     def _trace(self, maps: Any) -> Callable[..., Any]:
-        static = paddle.jit.to_static(self._method, input_spec=[_any_size(maps)], full_graph=True)
-        _, program = static.get_concrete_program(maps, is_train=True)
-        program.set_hooker(_Rewrite())
-        return static
+        return traced(self._method, (maps,), [_any_size(maps)])
+
+
+def traced(method: Callable[..., Any], inputs: Sequence[Any], sizes: Sequence[Any]) -> Callable[..., Any]:
+    """A method of a layer as a static graph that runs, with its gradients, on oneDNN's convolutions.
+
+    Args:
+        method: takes and returns tensors.
+        inputs: of a first call. Those that stop gradients must do so in every call.
+        sizes: for each input its shape, None where that varies; or an input specification.
+    """
+    specs = [
+        paddle.static.InputSpec(size, one.dtype, stop_gradient=one.stop_gradient)
+        if isinstance(size, list) and not isinstance(one, (list, tuple))
+        else size
+        for one, size in zip(inputs, sizes)
+    ]
+    static = paddle.jit.to_static(method, input_spec=specs, full_graph=True)
+    _, program = static.get_concrete_program(*inputs, is_train=True)
+    program.set_hooker(_Rewrite())
+    return static
 
 
 def _any_size(maps: Any) -> Any:
@@ -143,6 +160,7 @@ class _Rewrite(PartialProgramLayerHook):
     """Changes a program before and after its gradients are appended."""
 
     def before_append_backward(self, program: Program) -> Program:
+        _add_biases_along_channels(program.global_block())
         for operator in program.global_block().ops:
             if operator.type in _CONVOLUTIONS:
                 operator._set_attr("use_mkldnn", True)
@@ -153,9 +171,29 @@ class _Rewrite(PartialProgramLayerHook):
         for operator in block.ops[start:]:
             if operator.type == "relu6_grad":
                 _cheaper_relu6_grad(operator)
+            elif operator.type == "elementwise_add_grad" and operator.attr("axis") == 1:
+                # Only its shape is read; what was convolved need not be kept for it.
+                operator.desc.set_input("X", operator.input("Out@GRAD"))
         split_weight_gradients(block, start)
         _convert_results_to_plain_layout(block)
         return program, start
+
+
+def _add_biases_along_channels(block: Any) -> None:
+    """Add the biases `[C]` of convolutions along axis 1, and not reshaped to `[1, C, 1, 1]`: three times as fast.
+
+    Paddle's functions reshape them, and the kernel for sums of that shape goes from value to value, gradients included.
+    """
+    reshaped = {op.output("Out")[0]: op for op in block.ops if op.type == "reshape2"}
+    convolved = {name for op in block.ops if op.type in _CONVOLUTIONS for name in op.output("Output")}
+    for operator in list(block.ops):
+        if operator.type != "elementwise_add" or operator.input("X")[0] not in convolved:
+            continue
+        made = reshaped.get(operator.input("Y")[0])
+        if made is not None and len(block.var(made.input("X")[0]).shape) == 1:
+            operator._rename_input(operator.input("Y")[0], made.input("X")[0])
+            operator._set_attr("axis", 1)
+            block._remove_op(block.ops.index(made))
 
 
 def _convert_results_to_plain_layout(block: Any) -> None:

@@ -13,10 +13,13 @@ import pytest
 
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError, DataError, UserError, WeightsError
+from picoquant.int8.operators import quantizable_operators
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.static.batch_norm_folding import fold_model
-from picoquant.paddle_program.static.programs import load_model, read_variable, state_names, write_variable
-from picoquant.paddle_program.static.session import quiet, static_session
+from picoquant.paddle_program.static.programs import load_model, read_variable, state_names
+from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.qat.learned_ranges.choose import range_strategy
+from picoquant.quantization.qat.student import open_student
 from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import QuantizationSettings
@@ -112,27 +115,19 @@ def test_every_tensor_in_int8_rounds_the_scores_more(quantized):
     [{}, {"use_pact": True}, {"weight_quantize_type": "abs_max"}, {"weight_bits": 5, "activation_bits": 6}],
 )
 def test_model_written_predicts_what_the_fake_quantised_program_does(small_model, tmp_path, quant):
-    with quiet():
-        from picoquant.quantization.qat.learned_ranges.choose import range_strategy
-        from picoquant.quantization.qat.programs import StudentFirstCompression
     wanted, feed = settings(2, quant), next(batches(100))
     run(small_model, tmp_path, wanted)
     shutil.copytree(small_model, tmp_path / "copy")
-    with static_session() as scope:
-        fold_model(tmp_path / "copy", paddle.static.Executor(paddle.CPUPlace()))
-        sections = (
-            wanted.distillation,
-            wanted.quant,
-            wanted.train,
-            range_strategy(wanted.quantization, wanted.quant),
-        )
-        places = tmp_path / "copy", tmp_path / "copy", tmp_path / "teacher"
-        programs = StudentFirstCompression(*places, CONFIG, *sections).build(lambda what: None)
-        for name, value in Checkpoints(tmp_path / "work" / "checkpoints").newest().arrays["last"].items():
-            write_variable(scope, name, value)
-        test = programs.test
-        inputs = {"image": feed["image"]}
-        outputs = programs.executor.run(test.program, feed=inputs, fetch_list=list(test.fetches))
+    with static_session():
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        fold_model(tmp_path / "copy", executor)
+        operators = quantizable_operators(load_model(tmp_path / "copy", executor).program, wanted.quant)
+    strategy = range_strategy(wanted.quantization, wanted.quant)
+    student = open_student(tmp_path / "copy", operators, wanted.quant, strategy)
+    student.restore(Checkpoints(tmp_path / "work" / "checkpoints").newest().arrays["last"])
+    with paddle.no_grad():
+        found = student.network({"image": paddle.to_tensor(feed["image"])}, student.graph.outputs)
+    outputs = [one.numpy() for one in found]
     graph, written = (predictions(tmp_path / "model" / part, feed) for part in (QAT_GRAPH, ""))
     level = 1 / (2 ** (wanted.quant.activation_bits - 1) - 1)
     for trained, same, rounded in zip(outputs, graph, written):

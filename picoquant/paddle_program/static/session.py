@@ -1,4 +1,4 @@
-"""Context managers for static programs: a scope of their own, and no messages of Paddle or PaddleSlim."""
+"""Context managers around Paddle: static programs with a scope of their own, dygraph within them, no messages."""
 
 from __future__ import annotations
 
@@ -30,6 +30,21 @@ def static_session() -> Iterator[Any]:
     finally:
         if dynamic:
             paddle.disable_static()
+
+
+@contextlib.contextmanager
+def dynamic_mode() -> Iterator[None]:
+    """Leave static mode within the block."""
+    import paddle
+
+    if paddle.in_dynamic_mode():
+        yield
+        return
+    paddle.disable_static()
+    try:
+        yield
+    finally:
+        paddle.enable_static()
 
 
 @contextlib.contextmanager

@@ -1,67 +1,149 @@
-"""The distillation loss: PaddleSlim's losses of pairs of variables, summed.
+"""What the student is compared with in the teacher, and the losses of the comparison.
 
-PaddleSlim 2.6 (`create_compressed_program.py`, `_parse_distill_loss`) adds a group's loss again for every later
-group with a loss of the same name, so of two groups with `l2` the first counts twice. Here each counts once.
+The losses are those that PaddleSlim 2.6 offers for pairs of variables (`paddleslim/dist/single_distiller.py`), with
+its default temperatures of 1. Two differences: its `_parse_distill_loss` adds a group's loss again for every later
+group with a loss of the same name, here each counts once; and its `dkd` hands probabilities to a function that takes
+their logarithms, here it is the paper's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from paddleslim.common.patterns_common import ALL_WEIGHT_OP
-from paddleslim.dist import single_distiller
+import paddle
+import paddle.nn.functional as F
+
+from picoquant.errors import ConfigError
+from picoquant.paddle_program.graph import Graph, Operator
+from picoquant.paddle_program.layers import BATCH_NORM
+from picoquant.quantization.settings import DistillationSettings
+from picoquant.utils.suggest import suggestion
+
+PREFIX = "teacher_"
+_WEIGHTED = (
+    "conv2d", "depthwise_conv2d", "conv2d_transpose", "mul", "matmul", "matmul_v2", "embedding",
+    BATCH_NORM, "sync_batch_norm", "layer_norm", "instance_norm",
+)  # fmt: skip
+_EPSILON = 1e-7
+
+# Names of a tensor of the teacher and of the student.
+Pair = tuple[str, str]
+
+
+def l2(teacher: Any, student: Any) -> Any:
+    """The mean squared difference."""
+    return F.mse_loss(student, teacher)
+
+
+def soft_label(teacher: Any, student: Any) -> Any:
+    """The cross-entropy of the softmax over the last axis."""
+    return F.cross_entropy(F.softmax(student), F.softmax(teacher), soft_label=True, use_softmax=False)
+
+
+def decoupled(teacher: Any, student: Any) -> Any:
+    """DKD (https://arxiv.org/abs/2203.08679) of logits with classes on axis 1; the target is the teacher's best."""
+    best = F.one_hot(paddle.argmax(teacher, axis=1), teacher.shape[1])
+    best = paddle.moveaxis(best, -1, 1)
+
+    def parts(logits: Any) -> tuple[Any, Any]:
+        target = (F.softmax(logits, axis=1) * best).sum(axis=1, keepdim=True)
+        return paddle.concat([target, 1 - target], axis=1), F.softmax(logits - 1e5 * best, axis=1)
+
+    def divergence(of_student: Any, of_teacher: Any) -> Any:
+        return F.kl_div(paddle.log(of_student + _EPSILON), of_teacher, reduction="mean")
+
+    return sum(divergence(*pair) for pair in zip(parts(student), parts(teacher)))
+
+
+def spherical(teacher: Any, student: Any) -> Any:
+    """Spherical distillation of logits with classes on axis 1: both normalised to the teacher's spread.
+
+    Source: https://github.com/forjiuzhou/Spherical-Knowledge-Distillation.
+    """
+    spread = paddle.std(teacher, axis=1, keepdim=True)
+
+    def probabilities(logits: Any) -> Any:
+        return F.softmax(F.layer_norm(logits, logits.shape[1:], epsilon=_EPSILON) * spread, axis=1)
+
+    found = probabilities(student), probabilities(teacher)
+    return F.cross_entropy(*found, soft_label=True, use_softmax=False)
+
+
+LOSSES: Mapping[str, Callable[[Any, Any], Any]] = {
+    "l2": l2,
+    "soft_label": soft_label,
+    "dkd": decoupled,
+    "skd": spherical,
+}
 
 
 def distillation_loss(
-    pairs: Sequence[Any], losses: str | Sequence[str], alphas: float | Sequence[float]
+    groups: Sequence[Sequence[Pair]],
+    settings: DistillationSettings,
+    teacher: Mapping[str, Any],
+    student: Mapping[str, Any],
 ) -> Any:
-    """The loss of the current program, a variable `[]` or `[1]`.
+    """The loss, a scalar.
 
     Args:
-        pairs: names of the teacher's and the student's variables, alternating; or a list of such lists.
-        losses: name of the loss (`l2`: the mean squared difference; `soft_label`: the cross-entropy of the
-            softmax over the last axis; `dkd`, `skd`); a list has one for each list of pairs.
-        alphas: factor; a list has one for each list of pairs.
+        groups: pairs of tensors; each group has a loss and a factor.
+        settings: section `Distillation`.
+        teacher, student: the tensors by name.
     """
-    if isinstance(pairs[0], str):
-        pairs, losses, alphas = [pairs], [losses], [alphas]
+    losses, alphas = settings.loss, settings.alpha
+    if isinstance(losses, str):
+        losses, alphas = (losses,), (alphas,)
     total = 0.0
-    for names, loss, alpha in zip(pairs, losses, alphas):
-        for teacher, student in zip(names[::2], names[1::2]):
-            total = total + getattr(single_distiller, loss)(teacher, student) * alpha
+    for pairs, loss, alpha in zip(groups, losses, alphas):
+        for of_teacher, of_student in pairs:
+            total = total + paddle.mean(LOSSES[loss](teacher[of_teacher], student[of_student])) * alpha
     return total
 
 
-def final_nodes(program: Any) -> list[str]:
+def distilled_pairs(graph: Graph, settings: DistillationSettings) -> tuple[tuple[Pair, ...], ...]:
+    """The pairs that `Distillation.node` names, in groups; by default the final nodes of both networks.
+
+    Raises: `ConfigError` for a node that the student does not have.
+    """
+    nodes = settings.node or tuple(final_nodes(graph))
+    groups = nodes if isinstance(nodes[0], tuple) else (nodes,)
+    known = {name for op in graph.operators for name in op.results} | set(graph.inputs)
+    for name in (one for group in groups for one in group):
+        plain = name[len(PREFIX) :] if name.startswith(PREFIX) else name
+        if name == plain and plain not in known:
+            raise ConfigError(
+                f"Distillation.node: the model has no variable {name}{suggestion(name, sorted(known))}"
+            )
+    return tuple(tuple(_pairs(group, known)) for group in groups)
+
+
+def _pairs(names: Sequence[str], known: set[str]) -> list[Pair]:
+    """Pairs of names; of the student's alone, or already the teacher's and the student's in turn."""
+    if names[0] in known:
+        return [(name, name) for name in names]
+    return [(name[len(PREFIX) :], student) for name, student in zip(names[::2], names[1::2])]
+
+
+def final_nodes(graph: Graph) -> list[str]:
     """The results of the last operators with weights: PaddleSlim's default distillation nodes.
 
     An operator is last when the chain of first consumers behind it contains no operator with weights. Where a stored
     bias is added to its result, the node is the sum.
 
-    Args:
-        program: an inference program.
-
-    Returns: names of variables, in the program's order.
+    Returns: names of tensors, in the network's order.
     """
-    block = program.global_block()
-    ops = list(block.ops)
-    stored = {variable.name for variable in program.list_vars() if variable.persistable}
-    readers: dict[str, list[int]] = {}
-    for index, op in enumerate(ops):
-        for name in op.input_arg_names:
-            readers.setdefault(name, []).append(index)
+    order = {op.name: index for index, op in enumerate(graph.operators)}
 
-    def weighted(index: int) -> bool:
-        inputs = ops[index].input_arg_names
-        return ops[index].type in ALL_WEIGHT_OP and any(name in stored for name in inputs)
+    def weighted(op: Operator) -> bool:
+        return op.op_type in _WEIGHTED and any(graph.tensor(name).stored for _, name in op.inputs)
 
-    def following(index: int) -> int | None:
-        after = [i for name in ops[index].output_arg_names for i in readers.get(name, []) if i != index]
-        return min(after, default=None)
+    def following(op: Operator) -> Operator | None:
+        after = [user for _, name in op.outputs for user in graph.users(name) if user.name != op.name]
+        return min(after, key=lambda user: order[user.name], default=None)
 
-    def last(index: int) -> bool:
-        after = following(index)
+    def last(op: Operator) -> bool:
+        after = following(op)
         while after is not None:
             if weighted(after):
                 return False
@@ -69,13 +151,12 @@ def final_nodes(program: Any) -> list[str]:
         return True
 
     names: list[str] = []
-    for index, op in enumerate(ops):
-        if not weighted(index) or not last(index):
+    for op in graph.operators:
+        if not weighted(op) or not last(op):
             continue
-        after = following(index)
-        is_sum = after is not None and ops[after].type == "elementwise_add"
-        if is_sum and any(name in stored for name in ops[after].input_arg_names):
-            names.extend(ops[after].output_arg_names)
-            continue
-        names.extend(op.output("Y") if op.type == "batch_norm" else op.output_arg_names)
+        after = following(op)
+        is_sum = after is not None and after.op_type == "elementwise_add"
+        if is_sum and any(graph.tensor(name).stored for _, name in after.inputs):
+            op = after
+        names.extend(op.results)
     return names

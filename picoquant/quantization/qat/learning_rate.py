@@ -6,48 +6,30 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Union
 
-import numpy as np
 import paddle
-
-from picoquant.paddle_program.static.programs import write_variable
 
 LOG = logging.getLogger("picoquant")
 
 
 class LearningRate:
-    """A number or a scheduler, multiplied by factors; `set_for_step` writes it into the program's variable.
+    """A number or a scheduler, multiplied by factors.
 
     Args:
         schedule: a number, or an object of `paddle.optimizer.lr`.
-        variable: name of the optimiser's variable.
-        fixed: the rates of further optimisers, numbers by name of their variable; `lowered` applies to them too.
         scale: the linear rule's factor.
 
     Attributes:
         lowered: the divergence guard's factor, 1 before the first rollback.
     """
 
-    def __init__(
-        self,
-        schedule: Union[float, paddle.optimizer.lr.LRScheduler],
-        variable: str,
-        fixed: Mapping[str, float],
-        scale: float = 1.0,
-    ) -> None:
-        self._schedule, self._variable, self._fixed = schedule, variable, dict(fixed)
-        self.scale, self.lowered = scale, 1.0
+    def __init__(self, schedule: Union[float, paddle.optimizer.lr.LRScheduler], scale: float = 1.0) -> None:
+        self._schedule, self._scale, self.lowered = schedule, scale, 1.0
 
     def __call__(self) -> float:
         """The rate of the next step."""
         schedule = self._schedule
         plain = float(schedule if isinstance(schedule, float) else schedule())
-        return plain * self.scale * self.lowered
-
-    def set_for_step(self, scope: Any) -> None:
-        """Write the rates into the scope."""
-        write_variable(scope, self._variable, np.array([self()], np.float32))
-        for name, value in self._fixed.items():
-            write_variable(scope, name, np.array([value * self.lowered], np.float32))
+        return plain * self._scale * self.lowered
 
     def step(self) -> None:
         """Go on to the next step's rate."""

@@ -1,4 +1,4 @@
-"""QAT on top of a prepared network: build the programs, train, take the best state, write it."""
+"""QAT on top of a prepared network: build student and teacher, train, take the best state, write it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from picoquant.quantization.ptq.pipeline import SCALES, run_passes
 from picoquant.quantization.ptq.range_search import without_zeros
 from picoquant.quantization.ptq.state import PtqState
 from picoquant.quantization.qat.checkpoint import Checkpoints, QatProgress
+from picoquant.quantization.qat.distillation import distilled_pairs
 from picoquant.quantization.qat.divergence_guard import GoodStates, State
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
-from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
-from picoquant.quantization.qat.learning_rate import linear_scale
-from picoquant.quantization.qat.programs import QatPrograms, StudentFirstCompression
+from picoquant.quantization.qat.learning_rate import LearningRate, linear_scale
+from picoquant.quantization.qat.optimisers import make_schedule
 from picoquant.quantization.qat.ranges import ObservedRanges, initialise_ranges, trained_ranges
+from picoquant.quantization.qat.step import TrainingStep
+from picoquant.quantization.qat.student import Student, open_student
+from picoquant.quantization.qat.teacher import Teacher
 from picoquant.quantization.qat.trainer import QatTrainer
 from picoquant.storage.checkpoints import packed, unpacked
 from picoquant.utils.progress import duration
@@ -49,19 +52,17 @@ def run_qat(network: PtqState, batches: Callable[[int], Any], began: float) -> d
     Returns: the metrics; empty in processes other than rank 0.
     """
     context = network.context
-    strategy = range_strategy(context.settings.quantization, context.settings.quant)
-    programs = _build(network, strategy)
-    network = replace(network, executor=programs.executor)
+    step = _build(network)
     observed = ObservedRanges(context, network.ranges)
     checkpoints = Checkpoints(context.paths.work, context.fingerprint)
-    measure = _measure(network, programs, observed) if context.metric else None
-    trainer = QatTrainer(context, programs, checkpoints, measure)
-    progress, good = _start(network, trainer, strategy)
+    measure = _measure(network, step.student, observed) if context.metric else None
+    trainer = QatTrainer(context, step, checkpoints, measure)
+    progress, good = _start(network, trainer)
     setup = time.monotonic() - began
     LOG.info(
         "quantize: ready after %s: %d operators in INT8; step %d of %d",
         duration(setup),
-        len(programs.operators),
+        len(network.operators),
         progress.step,
         trainer.steps,
     )
@@ -69,33 +70,32 @@ def run_qat(network: PtqState, batches: Callable[[int], Any], began: float) -> d
     if not context.processes.is_rank_0:
         return {}
     _restore_best(trainer, progress)
-    mixed = _write(network, without_zeros(observed.measure(programs)), trainer.state(), progress)
-    return _metrics(progress, len(programs.operators), setup, mixed)
+    ranges = without_zeros(observed.measure(step.student, network.tensors))
+    mixed = _write(network, ranges, trainer.state(), progress)
+    return _metrics(progress, len(network.operators), setup, mixed)
 
 
-def _build(network: PtqState, strategy: RangeStrategy) -> QatPrograms:
+def _build(network: PtqState) -> TrainingStep:
     context, settings = network.context, network.context.settings
     LOG.info("quantize: reading the model and finding what to distil")
-    scale = 1.0
+    schedule, scale = make_schedule(settings.train), 1.0
     if settings.batch_size:
         scale = linear_scale(
             settings.batch_size, context.processes.world, settings.quantization.reference_batch
         )
-    compression = StudentFirstCompression(
-        context.paths.student,
-        context.paths.teacher,
-        context.paths.copies,
-        context.config,
-        settings.distillation,
-        network.quant,
-        settings.train,
-        strategy,
-        scale,
+    strategy = range_strategy(settings.quantization, settings.quant)
+    student = open_student(context.paths.student, network.operators, network.quant, strategy)
+    groups = distilled_pairs(student.graph, settings.distillation)
+    LOG.info("quantize: preparing the teacher")
+    names = sorted({name for pairs in groups for name, _ in pairs})
+    teacher = Teacher(context.paths.teacher, names, context.paths.copies / "distilled", context.config)
+    rate = LearningRate(schedule, scale)
+    return TrainingStep(
+        student, teacher, groups, settings.distillation, settings.train, strategy, rate, context.processes
     )
-    return compression.build(lambda what: LOG.info("quantize: %s", what))
 
 
-def _start(network: PtqState, trainer: QatTrainer, strategy: RangeStrategy) -> tuple[QatProgress, GoodStates]:
+def _start(network: PtqState, trainer: QatTrainer) -> tuple[QatProgress, GoodStates]:
     """Where all processes start: at rank 0's checkpoint, or its calibrated ranges."""
     processes, checkpoints = network.context.processes, trainer.checkpoints
     if not processes.is_rank_0:
@@ -112,8 +112,7 @@ def _start(network: PtqState, trainer: QatTrainer, strategy: RangeStrategy) -> t
     else:
         progress, good = QatProgress(original_metric=_original_metric(network.context)), GoodStates()
         if network.ranges:
-            rate = network.quant.moving_rate
-            initialise_ranges(strategy, trainer.programs.operators, network.ranges, rate)
+            initialise_ranges(trainer.step.student, network.ranges)
     if processes.is_rank_0 and processes.world > 1:
         processes.broadcast(packed(checkpoints.checkpoint(trainer.state(), progress, good)))
     return progress, good
@@ -137,7 +136,7 @@ def _original_metric(context: QuantizationContext) -> float | None:
     return value
 
 
-def _measure(network: PtqState, programs: QatPrograms, observed: ObservedRanges) -> Callable[[State], float]:
+def _measure(network: PtqState, student: Student, observed: ObservedRanges) -> Callable[[State], float]:
     """A function that evaluates the very model that would be written: any other form rounds a little differently.
 
     All processes get rank 0's number, so that they decide the same.
@@ -146,7 +145,7 @@ def _measure(network: PtqState, programs: QatPrograms, observed: ObservedRanges)
 
     def of_rank_0(weights: State) -> float:
         try:
-            ranges = without_zeros(observed.measure(programs), say=False)
+            ranges = without_zeros(observed.measure(student, network.tensors), say=False)
         except NotFiniteError as error:
             LOG.warning("quantize: %s; its mAP counts as 0", error)
             return 0.0
@@ -170,7 +169,7 @@ def _trained(network: PtqState, ranges: Mapping[str, float], weights: Mapping[st
     Args:
         network: the prepared network.
         ranges: of all activations, as observed.
-        weights: the training program's stored variables, which hold the operators' ranges too.
+        weights: the state of training, which holds the operators' ranges too.
     """
     trained = trained_ranges(network.operators, weights)
     return replace(
@@ -183,7 +182,7 @@ def _trained(network: PtqState, ranges: Mapping[str, float], weights: Mapping[st
 
 
 def _restore_best(trainer: QatTrainer, progress: QatProgress) -> None:
-    """Put the variables of the best evaluation into the scope; without evaluations the last stay.
+    """Go back to the state of the best evaluation; without evaluations the last stays.
 
     Raises: `PicoquantError` when they are gone from the work folder.
     """

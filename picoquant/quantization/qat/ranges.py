@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import paddle
 
 from picoquant.errors import UserError
 from picoquant.int8.operators import QuantizableOperator, scale_name
-from picoquant.paddle_program.static.programs import free_variables, load_model
+from picoquant.int8.passes.activations import TargetTensors
+from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.context import QuantizationContext
+from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.observers import observe_ranges
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
-from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
-from picoquant.quantization.qat.programs import QatPrograms
+from picoquant.quantization.qat.student import Student, open_float_network
 from picoquant.storage.files import write_json
 
 LOG = logging.getLogger("picoquant")
@@ -26,22 +25,14 @@ _RANGE_OF_NOTHING = 1.0
 _FLOAT_ABSMAX = "largest.json"
 
 
-def initialise_ranges(
-    strategy: RangeStrategy,
-    operators: Iterable[QuantizableOperator],
-    ranges: Mapping[str, float],
-    moving_rate: float,
-) -> None:
-    """Start the quantised activations' ranges, in the current scope, from calibrated ones.
+def initialise_ranges(student: Student, ranges: Mapping[str, float]) -> None:
+    """Start the quantised activations' ranges from calibrated ones.
 
     Args:
-        strategy: how ranges are found in training.
-        operators: the quantised operators.
-        ranges: absmax by variable, see `ptq.prepare.Prepared`.
-        moving_rate: decay of moving averages, 0 to 1.
+        student: whose ranges are set.
+        ranges: absmax by variable, see `ptq.prepare`.
     """
-    scope = paddle.static.global_scope()
-    for operator in operators:
+    for operator in student.operators:
         name = operator.activation
         absmax = ranges[name]
         if absmax <= SMALLEST_RANGE:  # what is always 0 is 0 in INT8 too, whatever the range
@@ -52,7 +43,8 @@ def initialise_ranges(
                 operator.output,
             )
             absmax = _RANGE_OF_NOTHING
-        strategy.initialise(scope, name, absmax, moving_rate)
+        with dynamic_mode():
+            student.ranges[name].initialise(absmax)
 
 
 def trained_ranges(
@@ -93,24 +85,31 @@ class ObservedRanges:
         self._context, self._chosen = context, chosen
         self._fractions: dict[str, float] | None = None
 
-    def measure(self, programs: QatPrograms) -> dict[str, float]:
-        """The range of every activation of the quantised network with the weights in the current scope.
+    def measure(self, student: Student, tensors: TargetTensors) -> dict[str, float]:
+        """The range of every activation of the quantised network with its present weights.
+
+        What follows an operator that the engine does not know keeps its calibrated range.
+
+        Args:
+            student: in training.
+            tensors: of its network.
 
         Raises: `NotFiniteError` naming an activation that is not finite.
         """
-        executor = paddle.static.Executor(paddle.CPUPlace())  # of its own: an executor keeps what it ran
-        now = self._observe(programs.test, executor, "quantize: measuring the ranges of all results")
+        names = student.network.computable([*tensors.names, *tensors.fused])
+        now = self._observe(student.network, names, "quantize: measuring the ranges of all results")
         if self._fractions is None:
-            absmax = self._float_absmax() if self._chosen else {}
+            absmax = self._float_absmax(names) if self._chosen else {}
             self._fractions = {
                 name: self._chosen[name] / value
                 for name, value in absmax.items()
                 if value > 0 and name in self._chosen
             }
-        return {name: value * self._fractions.get(name, 1.0) for name, value in now.items()}
+        found = {name: value * self._fractions.get(name, 1.0) for name, value in now.items()}
+        return {**self._chosen, **found}
 
-    def _float_absmax(self) -> dict[str, float]:
-        """The absmax of every activation of the student in float, averaged over batches.
+    def _float_absmax(self, names: Sequence[str]) -> dict[str, float]:
+        """The absmax of every activation of the prepared student in float, averaged over batches.
 
         Kept for a run that continues: measured again, the last bits may differ.
         """
@@ -120,14 +119,10 @@ class ObservedRanges:
             found = json.loads(kept.read_text(encoding="utf-8"))
             if found["fingerprint"] == context.fingerprint:
                 return found["largest"]
-        scope, executor = paddle.static.Scope(), paddle.static.Executor(paddle.CPUPlace())
-        with paddle.static.scope_guard(scope):
-            model = load_model(context.paths.student, executor)
-            found = self._observe(model, executor, "quantize: measuring the FP32 model's ranges")
-            free_variables(model.program, scope)
+        network = open_float_network(context.paths.student)
+        found = self._observe(network, names, "quantize: measuring the FP32 model's ranges")
         write_json(kept, {"fingerprint": context.fingerprint, "largest": found})
         return found
 
-    def _observe(self, model: Any, executor: Any, title: str) -> dict[str, float]:
-        images = self._context.images
-        return observe_ranges(model, executor, images, self._context.progress(title))
+    def _observe(self, network: FakeQuantNetwork, names: Sequence[str], title: str) -> dict[str, float]:
+        return observe_ranges(network, names, self._context.images, self._context.progress(title))

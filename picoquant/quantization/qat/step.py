@@ -1,4 +1,9 @@
-"""One step of QAT, in one process or several."""
+"""One step of QAT, in one process or several.
+
+Several processes exchange the means of their gradients in one message, through the process group that FP32 training
+uses, so the updates are those of one process with all the images. Ranges that follow the data take the largest value
+of any process, as one process would; within a step each process still rounds with its own.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +11,59 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import paddle
 
+from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.processes import Processes
-from picoquant.quantization.qat.distributed import shared_program
-from picoquant.quantization.qat.programs import QatPrograms
+from picoquant.quantization.qat.distillation import Pair, distillation_loss
+from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
+from picoquant.quantization.qat.learning_rate import LearningRate
+from picoquant.quantization.qat.optimisers import make_optimizer
+from picoquant.quantization.qat.student import State, Student
+from picoquant.quantization.qat.teacher import Teacher
+from picoquant.quantization.settings import DistillationSettings, QatTrainSettings
+
+_OWN = "ranges@"  # before the names of the state of the ranges' own optimiser
 
 
 class TrainingStep:
     """Runs forward, backward and optimiser on a batch.
 
     Args:
-        programs: what runs.
-        scope: their variables.
+        student: trained in place.
+        teacher: gives the tensors that the student is compared with.
+        groups: the pairs of tensors, see `distillation_loss`.
+        distillation: their losses.
+        train: the optimiser.
+        strategy: of the student's ranges.
+        rate: of the weights.
         processes: all of them run each step together.
     """
 
-    def __init__(self, programs: QatPrograms, scope: Any, processes: Processes) -> None:
-        self._programs, self._scope, self._processes = programs, scope, processes
-        if processes.world > 1:
-            self._shared = [shared_program(one) for one in (programs.train, programs.frozen)]
+    def __init__(
+        self,
+        student: Student,
+        teacher: Teacher,
+        groups: Sequence[Sequence[Pair]],
+        distillation: DistillationSettings,
+        train: QatTrainSettings,
+        strategy: RangeStrategy,
+        rate: LearningRate,
+        processes: Processes,
+    ) -> None:
+        self.student, self.rate = student, rate
+        self._teacher, self._groups, self._distillation = teacher, groups, distillation
+        self._train, self._strategy, self._processes = train, strategy, processes
+        self._outputs = tuple(dict.fromkeys(name for pairs in groups for _, name in pairs))
+        self._weights, self._ranges = student.network.trained(), student.learned_ranges
+        self._make_optimisers()
+
+    def _make_optimisers(self) -> None:
+        with dynamic_mode(), paddle.utils.unique_name.guard():
+            self._own = self._strategy.optimizer(self._ranges) if self._ranges else None
+            learned = [] if self._own is not None else self._ranges
+            self._optimizer = make_optimizer(self._train, [*self._weights, *learned])
+            self._own_rate = 0.0 if self._own is None else self._own.get_lr()
 
     def __call__(
         self, feed: Mapping[str, np.ndarray], frozen: bool, flags: Sequence[bool]
@@ -38,18 +77,99 @@ class TrainingStep:
 
         Returns: the loss, and of each flag whether it is set in any process.
         """
-        programs = self._programs
-        inputs = {name: feed[name] for name in programs.feeds}
-        inputs.update(programs.teacher(feed))
-        programs.rate.set_for_step(self._scope)
-        if self._processes.world > 1:
-            shared = self._shared[frozen]
-            loss, *found = shared.run(
-                self._processes, programs.executor, self._scope, inputs, programs.loss, flags
-            )
-        else:
-            program = programs.frozen if frozen else programs.train
-            (value,) = programs.executor.run(program, feed=inputs, fetch_list=[programs.loss])
-            loss, found = float(np.asarray(value).reshape(-1)[0]), list(flags)
-        programs.rate.step()
+        inputs = {name: feed[name] for name in self.student.graph.inputs}
+        expected = self._teacher(inputs)
+        with dynamic_mode():
+            loss = self._backward(inputs, expected, frozen)
+            found = list(flags)
+            if self._processes.world > 1:
+                loss, found = self._share(loss, flags, following=not frozen)
+            self._update(frozen)
+        self.rate.step()
         return loss, found
+
+    def _backward(
+        self, inputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], frozen: bool
+    ) -> float:
+        """Compute the gradients; the loss is returned."""
+        network, names = self.student.network, self._outputs
+        feed = {name: paddle.to_tensor(value) for name, value in inputs.items()}
+        found = dict(zip(names, network(feed, names, following=not frozen)))
+        teacher = {name: paddle.to_tensor(value) for name, value in expected.items()}
+        loss = distillation_loss(self._groups, self._distillation, teacher, found)
+        loss.backward()
+        self.student.scale_gradients()
+        return loss.item()
+
+    def _update(self, frozen: bool) -> None:
+        """Change weights and ranges by their gradients, and drop these."""
+        if frozen:
+            _drop_gradients(self._ranges)
+        with paddle.utils.unique_name.guard():  # names of the optimisers' state are the same in every run
+            self._optimizer.set_lr(self.rate())
+            self._optimizer.step()
+            if self._own is not None and not frozen:
+                self._own.set_lr(self._own_rate * self.rate.lowered)
+                self._own.step()
+        _drop_gradients([*self._weights, *self._ranges])
+
+    def _share(self, loss: float, flags: Sequence[bool], following: bool) -> tuple[float, list[bool]]:
+        """Replace gradients and statistics by their means over processes; the mean loss and flags are returned."""
+        changed = [one.grad for one in (*self._weights, *self._ranges) if one.grad is not None]
+        changed += self.student.network.statistics() if following else []
+        values = [tensor.numpy() for tensor in changed]
+        fused = self._processes.mean(
+            np.concatenate([np.float32([loss, *flags]), *(value.ravel() for value in values)])
+        )
+        offset = 1 + len(flags)
+        for tensor, value in zip(changed, values):
+            part = fused[offset : offset + value.size]
+            tensor.set_value(part.reshape(value.shape).astype(np.float32))
+            offset += value.size
+        if following:
+            self._unify_averages()
+        return float(fused[0]), [bool(value > 0) for value in fused[1 : 1 + len(flags)]]
+
+    def _unify_averages(self) -> None:
+        stored = self.student.tensors()
+        names = [name for name in self.student.ranges if f"{name}@accum" in stored]
+        if not names:
+            return
+        sums = np.concatenate([stored[f"{name}@accum"].numpy() for name in names])
+        for name, value in zip(names, self._processes.max(sums)):
+            stored[f"{name}@accum"].set_value(np.float32([value]))
+            stored[f"{name}@scale"].set_value(np.float32([value]) / stored[f"{name}@state"].numpy())
+
+    def state(self) -> State:
+        """Everything that the next step depends on, but for the learning rate."""
+        with dynamic_mode():
+            found = self.student.state()
+            found.update(_state_of(self._optimizer))
+            if self._own is not None:
+                found.update({_OWN + name: value for name, value in _state_of(self._own).items()})
+            return found
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from what `state` returned."""
+        with dynamic_mode():
+            self.student.restore(state)
+            self._make_optimisers()
+            known = self.student.tensors()
+            rest = {name: value for name, value in state.items() if name not in known}
+            own = {name[len(_OWN) :]: value for name, value in rest.items() if name.startswith(_OWN)}
+            weights = {name: value for name, value in rest.items() if not name.startswith(_OWN)}
+            for optimizer, values in ((self._optimizer, weights), (self._own, own)):
+                if optimizer is not None and values:
+                    optimizer.set_state_dict(
+                        {name: paddle.to_tensor(value) for name, value in values.items()}
+                    )
+
+
+def _drop_gradients(parameters: Sequence[Any]) -> None:
+    for one in parameters:
+        one.clear_gradient(False)
+
+
+def _state_of(optimizer: Any) -> State:
+    found = optimizer.state_dict()
+    return {name: value.numpy() for name, value in found.items() if hasattr(value, "numpy")}

@@ -1,48 +1,46 @@
-"""The FP32 teacher, run by Paddle's inference engine with its fusions instead of beside the student."""
+"""The FP32 teacher, run by Paddle's inference engine with its fusions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import paddle
 
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError, WeightsError
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.static.programs import InferenceModel, save_program, with_outputs
-
-PREFIX = "teacher_"
+from picoquant.paddle_program.static.programs import load_model, save_program, with_outputs
 
 
 class Teacher:
-    """Computes the variables that the student is compared with.
+    """Computes the tensors that the student is compared with. Made within a static session.
 
     Args:
-        model: the FP32 model, loaded into the current scope.
-        executor: of Paddle.
-        names: of the variables.
-        folder: receives a model with these variables as outputs.
+        source: folder of the FP32 model.
+        names: of the tensors.
+        folder: receives a model with these tensors as outputs.
         config: of the FP32 model's folder.
 
-    Raises: `ConfigError` when a variable is not in the model.
+    Raises: `ConfigError` when a tensor is not in the model.
     """
 
-    def __init__(
-        self, model: InferenceModel, executor: Any, names: list[str], folder: Path, config: InferConfig
-    ) -> None:
-        block = model.program.global_block()
-        missing = [name for name in names if not block.has_var(name)]
-        if missing:
-            raise ConfigError(f"Distillation.node: the teacher has no variable {missing[0]}")
-        program = with_outputs(model.program, model.feeds, names)
-        save_program(program, executor, folder)
-        self._names = names
+    def __init__(self, source: Path, names: Sequence[str], folder: Path, config: InferConfig) -> None:
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        with paddle.static.scope_guard(paddle.static.Scope()):
+            model = load_model(source, executor)
+            block = model.program.global_block()
+            missing = [name for name in names if not block.has_var(name)]
+            if missing:
+                raise ConfigError(f"Distillation.node: the teacher has no variable {missing[0]}")
+            save_program(with_outputs(model.program, model.feeds, names), executor, folder)
+        self._names = tuple(names)
         self._predictor = open_predictor(ModelFolder.open(folder, config=config))
 
     def __call__(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The variables for a batch, by their name with the prefix `teacher_`.
+        """The tensors of a batch by name.
 
         Args:
             feed: arrays by input name, the batch first.
@@ -56,4 +54,4 @@ class Teacher:
                     f"the teacher's {name} holds values that are no finite numbers: check the FP32 model's "
                     "weights and that the images are prepared as its infer_cfg.yml says"
                 )
-        return {PREFIX + name: value for name, value in zip(self._names, values)}
+        return dict(zip(self._names, values))

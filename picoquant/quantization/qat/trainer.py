@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import paddle
 
 from picoquant.errors import UserError
-from picoquant.paddle_program.static.programs import read_variable, state_names, write_variable
 from picoquant.quantization.calibration_images import close_batches
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.paths import QAT_LOG
@@ -27,7 +25,6 @@ from picoquant.quantization.qat.divergence_guard import (
     fault_in,
 )
 from picoquant.quantization.qat.freeze import freeze_step
-from picoquant.quantization.qat.programs import QatPrograms
 from picoquant.quantization.qat.step import TrainingStep
 from picoquant.quantization.qat.stopping import is_over
 from picoquant.storage.csv_log import CsvLog
@@ -50,17 +47,17 @@ class _DivergedError(Exception):
 
 @dataclass
 class QatTrainer:
-    """Trains the programs of a quantisation, whose variables are in the current scope.
+    """Trains a student.
 
     Attributes:
         context: of the quantisation. All processes run this; rank 0 alone writes.
-        programs: what runs.
+        step: trains on a batch.
         checkpoints: where the state is kept.
-        measure: mAP, 0 to 1, of the INT8 model with the given variables; None: nothing is evaluated.
+        measure: mAP, 0 to 1, of the INT8 model of a state; None: nothing is evaluated.
     """
 
     context: QuantizationContext
-    programs: QatPrograms
+    step: TrainingStep
     checkpoints: Checkpoints
     measure: Callable[[State], float] | None
 
@@ -68,26 +65,22 @@ class QatTrainer:
         settings = self.context.settings
         self.settings, self.train = settings.quantization, settings.train
         self.steps = settings.train.steps(settings.steps_per_epoch)
-        self._scope = paddle.static.global_scope()
-        self._names = state_names(self.programs.train)
-        self._step = TrainingStep(self.programs, self._scope, self.context.processes)
         self._saved = time.monotonic()
 
     def state(self) -> State:
-        """Every stored variable of the training program."""
-        return {name: read_variable(self._scope, name) for name in self._names}
+        """Everything that training continues from, by name; the student's stored tensors are among it."""
+        return self.step.state()
 
     def restore(self, state: State, progress: QatProgress) -> None:
         """Continue from a state.
 
         Args:
-            state: values of the stored variables.
+            state: what `state` returned.
             progress: where training was, for the learning rate.
         """
-        for name, value in state.items():
-            write_variable(self._scope, name, value)
-        self.programs.rate.restore(progress.rate)
-        self.programs.rate.lowered = self.settings.guard_rate_factor ** len(progress.rollbacks)
+        self.step.restore(state)
+        self.step.rate.restore(progress.rate)
+        self.step.rate.lowered = self.settings.guard_rate_factor ** len(progress.rollbacks)
 
     def run(self, batches: Batches, progress: QatProgress, good: GoodStates) -> QatProgress:
         """Train from where `progress` is to the end.
@@ -99,7 +92,7 @@ class QatTrainer:
             progress: where training is; changed in place.
             good: the states to go back to; none in a fresh run.
 
-        Returns: `progress`, at its end; the variables in scope are those of its step.
+        Returns: `progress`, at its end; the student is that of its step.
 
         Raises: `UserError` when training diverges and there is no calibrated start to go back to.
         """
@@ -172,10 +165,10 @@ class QatTrainer:
         signals: DeferredSignals,
     ) -> bool:
         """One step; whether any process was asked to stop."""
-        rate = self.programs.rate()
+        rate = self.step.rate()
         due_by_time = time.monotonic() - self._saved >= self.context.settings.checkpoint_seconds
         frozen = progress.step >= freeze_step(self.steps, self.settings.freeze_last)
-        loss, (due_by_time, stop) = self._step(feed, frozen, (due_by_time, signals.stop))
+        loss, (due_by_time, stop) = self.step(feed, frozen, (due_by_time, signals.stop))
         fault = progress.watch.see(loss, self.settings.guard_rise)
         progress.step += 1
         line.update(progress.step, loss=loss, lr=rate)
@@ -220,10 +213,10 @@ class QatTrainer:
             self._save(state, progress, good)
 
     def _good(self, progress: QatProgress, state: State) -> GoodState:
-        return GoodState.of(progress.step, state, self.programs.rate.state(), progress.watch)
+        return GoodState.of(progress.step, state, self.step.rate.state(), progress.watch)
 
     def _save(self, state: State, progress: QatProgress, good: GoodStates) -> None:
-        progress.rate = self.programs.rate.state()
+        progress.rate = self.step.rate.state()
         if self.context.processes.is_rank_0:
             self.checkpoints.save(state, progress, good)
         self._saved = time.monotonic()
@@ -254,7 +247,7 @@ class QatTrainer:
 
     def _go_back(self, fault: _DivergedError, progress: QatProgress, good: GoodStates) -> None:
         """To the last good state with a lower learning rate, or for good."""
-        target, rate, settings = good.go_back(fault.evaluated), self.programs.rate, self.settings
+        target, rate, settings = good.go_back(fault.evaluated), self.step.rate, self.settings
         found = f"{fault} at step {progress.step} with learning rate {rate():g}"
         progress.gave_up = len(progress.rollbacks) >= settings.guard_tries
         if progress.gave_up and target.step == 0 and not self.context.settings.calibration_batches:

@@ -11,18 +11,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import picoquant  # noqa: F401  isort: skip  (zlib before paddle)
 import numpy as np
-import paddle
 
-from picoquant.int8.operators import scale_name
-from picoquant.paddle_program.program import read_program
-from picoquant.paddle_program.static.programs import read_variable
+from picoquant.quantization.qat import pipeline
+from picoquant.quantization.qat.step import TrainingStep
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import QuantizationSettings
 from picoquant.utils.device import rank_and_world
-from picoquant.utils.progress import Progress
 from tests.networks.small_net import CONFIG, SIZE, settings
 
 STEPS, IMAGES = 12, 4
@@ -30,25 +28,26 @@ STEPS, IMAGES = 12, 4
 MAPS = [0.3, 0.31, 0.1, 0.32, 0.33, 0.34, 0.34]
 
 
-class Keeper(Progress):
-    """Writes weights and ranges into a file at the last step."""
+class Keeper(TrainingStep):
+    """Writes weights and ranges into a file at the last step.
 
-    def __init__(self, model: Path, file: Path, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        names = {one.name for one in read_program(model / "model.pdmodel").blocks[0].vars} - {"feed", "fetch"}
-        self._names = [name for name in names if name.endswith((".w_0", ".b_0"))] + list(
-            map(scale_name, names)
-        )
+    Args:
+        file: the file.
+        arguments: as `TrainingStep`.
+    """
+
+    def __init__(self, file: Path, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._file = file
 
-    def update(self, step: int, **values: float) -> None:
-        """As `Progress`."""
-        super().update(step, **values)
-        if step == STEPS and "loss" in values:
-            scope = paddle.static.global_scope()
-            found = {name: read_variable(scope, name) for name in self._names if scope.find_var(name)}
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(self._file, **found)
+    def __call__(self, *arguments: Any) -> Any:
+        """As `TrainingStep`."""
+        result = super().__call__(*arguments)
+        state = self.student.state()
+        found = {name: value for name, value in state.items() if name.endswith((".w_0", ".b_0", "@scale"))}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(self._file, **found)  # again at each step: the last one stays
+        return result
 
 
 def run(model: Path, teacher: Path, folder: Path, kind: str) -> dict:
@@ -73,17 +72,18 @@ def run(model: Path, teacher: Path, folder: Path, kind: str) -> dict:
     quant = {"use_pact": True, "moving_rate": 0.99999} if kind == "pact" else {}  # ranges hardly move
     wanted = settings(STEPS, quant, distillation, learning_rate=0.02, eval_iter=3)
     own = QuantizationSettings(learned_ranges="lsq" if kind == "lsq" else "none", freeze_last=0.25)
-    result = quantize(
-        model,
-        place / f"model{rank}",
-        place / f"work{rank}",
-        batches,
-        replace(wanted, quantization=own, batch_size=IMAGES // world),
-        evaluate=measured,
-        config=CONFIG,
-        progress=partial(Keeper, model, place / f"end_{rank}.npz"),
-        calibration=lambda: batches(0, (0, 1)),
-    )
+    keeper = partial(Keeper, place / f"end_{rank}.npz")
+    with patch.object(pipeline, "TrainingStep", keeper):
+        result = quantize(
+            model,
+            place / f"model{rank}",
+            place / f"work{rank}",
+            batches,
+            replace(wanted, quantization=own, batch_size=IMAGES // world),
+            evaluate=measured,
+            config=CONFIG,
+            calibration=lambda: batches(0, (0, 1)),
+        )
     return result.metrics
 
 

@@ -8,13 +8,15 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.paddle_program.static.programs import read_variable, write_variable
-from picoquant.paddle_program.static.session import static_session
-from picoquant.quantization.qat.freeze import freeze_ranges_and_statistics, freeze_step
+from picoquant.paddle_program.graph import Graph, Operator, Tensor
+from picoquant.quantization.engine.network import FakeQuantNetwork
+from picoquant.quantization.qat.freeze import freeze_step
 from picoquant.quantization.settings import QuantizationSettings
 from picoquant.storage.checkpoints import Checkpoints
 from tests.networks.small_net import settings
 from tests.quantization.test_quantize import run
+
+STORED = {"scale": 1, "bias": 0, "mean": 0, "variance": 1}  # of a batch-norm
 
 
 def last_state(folder):
@@ -48,29 +50,25 @@ def test_the_last_half_changes_weights_only(small_model, tmp_path, pact, learned
 
 
 def test_batch_norm_that_follows_batches_stops_and_is_normalised_by_what_it_has():
-    with static_session() as scope:
-        main, startup = paddle.static.Program(), paddle.static.Program()
-        with paddle.static.program_guard(main, startup):
-            values = paddle.static.data("values", [-1, 1, 1, 1])
-            result = paddle.static.nn.batch_norm(
-                values, moving_mean_name="mean", moving_variance_name="variance"
-            )
-            paddle.optimizer.SGD(0.1).minimize(paddle.mean(result))
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        executor.run(startup)
-        feed = {"values": np.array([1.0, 3.0], np.float32).reshape(2, 1, 1, 1)}
-        executor.run(main, feed=feed)
-        # The mean of the batch is 2, its weight in the running one 0.1.
-        assert read_variable(scope, "mean") == pytest.approx(0.2)
-        write_variable(scope, "variance", np.array([4.0], np.float32))
-        for name, value in (("batch_norm_0.w_0", 1.0), ("batch_norm_0.b_0", 0.0)):
-            write_variable(scope, name, np.array([value], np.float32))
-        copy = freeze_ranges_and_statistics(main, ())
-        (found,) = executor.run(copy, feed=feed, fetch_list=[result.name])
-        assert read_variable(scope, "mean") == pytest.approx(0.2)
-        np.testing.assert_allclose(found.ravel(), [0.4, 1.4], rtol=1e-4)  # (1 - 0.2) / 2, (3 - 0.2) / 2
-        # d mean / d scale is the mean of the normalised values, 0.9.
-        assert read_variable(scope, "batch_norm_0.w_0") == pytest.approx(1.0 - 0.1 * 0.9, rel=1e-4)
+    slots = {"X0": "x", "Scale0": "scale", "Bias0": "bias", "Mean0": "mean", "Variance0": "variance"}
+    attributes = {"momentum": 0.9, "epsilon": 1e-5, "use_global_stats": False}
+    norm = Operator("y", "batch_norm", tuple(slots.items()), (("Y0", "y"),), attributes)
+    tensors = {name: Tensor(name, (1,), "float32", name != "x") for name in slots.values()}
+    stored = {name: np.float32([value]) for name, value in STORED.items()}
+    network = FakeQuantNetwork(Graph((norm,), tensors, ("x",), ("y",)), stored, (), {})
+    assert sorted(one.name for one in network.trained()) == ["bias", "scale"]
+    feed = {"x": paddle.to_tensor(np.float32([1.0, 3.0]).reshape(2, 1, 1, 1))}
+    (found,) = network(feed, ("y",), following=True)
+    np.testing.assert_allclose(found.numpy().ravel(), [-1, 1], rtol=1e-4)
+    # The mean of the batch is 2, its weight in the running one 0.1.
+    assert float(network.stored["mean"]) == pytest.approx(0.2)
+    assert network.statistics() == [network.stored["mean"], network.stored["variance"]]
+    network.stored["variance"].set_value(np.float32([4.0]))
+    (found,) = network(feed, ("y",), following=False)
+    assert float(network.stored["mean"]) == pytest.approx(0.2)
+    np.testing.assert_allclose(found.numpy().ravel(), [0.4, 1.4], rtol=1e-4)  # (1 - 0.2) / 2, (3 - 0.2) / 2
+    found.mean().backward()
+    assert float(network.stored["scale"].grad) == pytest.approx(0.9, rel=1e-4)  # the normalised values' mean
 
 
 def test_steps_that_are_frozen():

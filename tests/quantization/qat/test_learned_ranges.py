@@ -10,14 +10,11 @@ import pytest
 
 from picoquant.errors import ConfigError
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static.programs import read_variable
-from picoquant.paddle_program.static.session import static_session
-from picoquant.quantization.fake_quant import insert_fake_quantisation
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
 from picoquant.quantization.qat.learned_ranges.lsq import Lsq
 from picoquant.quantization.qat.learned_ranges.moving_average import MovingAverage
 from picoquant.quantization.qat.learned_ranges.pact import Pact
-from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
+from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange, RangeStrategy
 from picoquant.quantization.settings import QuantizationSettings
 from tests.networks.small_net import batches, settings
 from tests.quantization.test_quantize import predictions, run
@@ -29,29 +26,23 @@ LIMIT = 2.0
 
 
 def gradients(strategy: RangeStrategy, rectified: bool = False) -> tuple[float, np.ndarray]:
-    """Gradients of the range and of the values, behind a convolution with the weight 1, range 2."""
-    with static_session() as scope:
-        main, startup = paddle.static.Program(), paddle.static.Program()
-        with paddle.static.program_guard(main, startup):
-            plain = paddle.static.data("values", [-1, 1, 2, 3])
-            plain.stop_gradient = False
-            values = paddle.nn.functional.relu(plain) if rectified else plain
-            one = paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(1.0))
-            result = paddle.static.nn.conv2d(values, 1, 1, param_attr=one, bias_attr=False)
-            # A moving rate near 1: PACT's moving average stays where it is initialised.
-            wanted = QuantAwareSettings(moving_rate=1 - 1e-9)
-            operators = insert_fake_quantisation(main, scope, wanted, strategy)
-            loss = paddle.sum(result * paddle.static.data("upstream", [-1, 1, 2, 3]))
-            paddle.static.append_backward(loss, [main.all_parameters()[0].name])
-            pairs = strategy.add_gradients(main, operators, 8)
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        executor.run(startup)
-        name = operators[0].activation
-        strategy.initialise(scope, name, LIMIT, wanted.moving_rate)
-        feed = {"values": VALUES, "upstream": UPSTREAM}
-        found = executor.run(main, feed=feed, fetch_list=[pairs[0][1], f"{name}@GRAD"])
-        assert found[0].shape == (1,)
-        return float(found[0][0]), found[1]
+    """Gradients of the range and of the values, whose range is 2."""
+    found = one_range(
+        strategy, 1 - 1e-9, rectified
+    )  # a moving rate near 1: PACT's average stays at its start
+    values = paddle.to_tensor(VALUES, stop_gradient=False)
+    rounded = found(paddle.nn.functional.relu(values) if rectified else values, True)
+    (rounded * paddle.to_tensor(UPSTREAM)).sum().backward()
+    (parameter,) = found.learned
+    assert parameter.grad.shape == [1]
+    return float(parameter.grad), values.grad.numpy()
+
+
+def one_range(strategy: RangeStrategy, moving_rate: float, non_negative: bool = False) -> ActivationRange:
+    wanted = QuantAwareSettings(moving_rate=moving_rate)
+    found = strategy.range_of("values", wanted, non_negative, (-1, 1, 2, 3))
+    found.initialise(LIMIT)
+    return found
 
 
 def test_pact_counts_what_is_above_the_limit():
@@ -64,7 +55,26 @@ def test_pact_counts_what_is_above_the_limit():
 def test_pact_behind_an_activation_without_negative_values():
     gradient, of_values = gradients(Pact(), rectified=True)
     assert gradient == pytest.approx(1.0)
-    np.testing.assert_array_equal(of_values.ravel(), [0, -10, 100, 1e3, 1e4, 1e5])
+    # ReLU lets nothing of what is not above 0 through.
+    np.testing.assert_array_equal(of_values.ravel(), [0, 0, 100, 1e3, 0, 0])
+
+
+def test_pact_within_the_limit_passes_everything():
+    found = one_range(Pact(), 0.5)
+    found.initialise(3.0)  # the largest of the values
+    values = paddle.to_tensor(VALUES, stop_gradient=False)
+    (found(values, True) * paddle.to_tensor(UPSTREAM)).sum().backward()
+    assert float(found.learned[0].grad) == 0.0  # there, so that its decay goes on
+    np.testing.assert_array_equal(values.grad.numpy(), UPSTREAM)
+
+
+@pytest.mark.parametrize("strategy", [MovingAverage(), Pact(), Lsq()])
+def test_an_image_needs_no_gradient(strategy):
+    found = one_range(strategy, 0.9)
+    weight = paddle.ones([1])
+    weight.stop_gradient = False
+    (found(paddle.to_tensor(VALUES), True) * weight).sum().backward()
+    assert np.isfinite(float(weight.grad))
 
 
 def test_lsq_is_the_papers_gradient():
@@ -91,20 +101,19 @@ def test_the_settings_choose_the_strategy(learned, use_pact, expected):
 
 def range_after_a_batch(strategy: RangeStrategy, moving_rate: float) -> tuple[float, list[str]]:
     """The range of an activation that started at 2 and has seen one batch with absmax 3; names of parameters."""
-    with static_session() as scope:
-        main, startup = paddle.static.Program(), paddle.static.Program()
-        with paddle.static.program_guard(main, startup):
-            values = paddle.static.data("values", [-1, 1, 2, 3])
-            one = paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(1.0))
-            result = paddle.static.nn.conv2d(values, 1, 1, param_attr=one, bias_attr=False)
-            wanted = QuantAwareSettings(moving_rate=moving_rate)
-            insert_fake_quantisation(main, scope, wanted, strategy)
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        executor.run(startup)
-        strategy.initialise(scope, "values", LIMIT, moving_rate)
-        executor.run(main, feed={"values": VALUES}, fetch_list=[result.name])
-        names = [one.name for one in main.all_parameters() if strategy.is_parameter(one.name)]
-        return float(read_variable(scope, "values@scale")[0]), names
+    found = one_range(strategy, moving_rate)
+    found(paddle.to_tensor(VALUES), True)
+    return float(found.stored["values@scale"]), [one.name for one in found.learned]
+
+
+@pytest.mark.parametrize("strategy", [MovingAverage(), Pact(), Lsq()])
+def test_what_does_not_follow_stays(strategy):
+    found = one_range(strategy, 0.5)
+    before = {name: one.numpy() for name, one in found.stored.items()}
+    found(paddle.to_tensor(VALUES), False)
+    with paddle.no_grad():
+        found(paddle.to_tensor(VALUES), False)
+    assert all(one.numpy() == before[name] for name, one in found.stored.items())
 
 
 def test_what_a_batch_does_to_each_range():

@@ -6,68 +6,76 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import paddle
 
-from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static.programs import Inserter, write_variable
-from picoquant.quantization.fake_quant import UNMEASURED_RANGE, QuantiserPorts, range_variable
-from picoquant.quantization.qat.learned_ranges.strategy import ParameterGradient
+from picoquant.quantization.engine.kernels import fake_quantise, fake_quantise_following
+from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange
 
-# The operator that computes a moving average of absmax and leaves the tensor as it is.
-AVERAGE = "moving_average_abs_max_scale"
 # PaddleSlim's start of a moving average: the range, and the weight and weighted sum of what went into it.
-_START = {"scale": UNMEASURED_RANGE, "state": 1.0, "accum": 1.0}
+_START = {"scale": 0.001, "state": 1.0, "accum": 1.0}
+
+
+class Average:
+    """A moving average of one activation's absmax.
+
+    Args:
+        name: of the activation.
+        moving_rate: decay, 0 to 1.
+    """
+
+    def __init__(self, name: str, moving_rate: float) -> None:
+        self.moving_rate = moving_rate
+        self.stored = {f"{name}@{part}": paddle.full([1], value) for part, value in _START.items()}
+        self.absmax, self.weight, self.total = self.stored.values()
+
+    def add(self, absmax: float) -> None:
+        """Add the absmax of a batch."""
+        rate = np.float32(self.moving_rate)
+        weight = rate * self.weight.numpy() + np.float32(1)
+        total = rate * self.total.numpy() + np.float32(absmax)
+        self._set(total / weight, weight, total)
+
+    def initialise(self, absmax: float) -> None:
+        """Set the average to a value, as if very many batches with that absmax had been seen.
+
+        PaddleSlim starts as if one batch with the range 1 had been seen, so after one step a range is about half of
+        what it should be and after 20 still 1 % off; values above are clipped, and a short training is spent on that.
+        """
+        weight = 1.0 / (1.0 - self.moving_rate)  # of infinitely many batches: 1 + r + r^2 + ...
+        self._set(absmax, weight, absmax * weight)
+
+    def _set(self, absmax: Any, weight: Any, total: Any) -> None:
+        for tensor, value in ((self.absmax, absmax), (self.weight, weight), (self.total, total)):
+            tensor.set_value(np.asarray(value, np.float32).reshape(1))
 
 
 class MovingAverage:
-    """The quantiser itself updates the range, with a decay of `QuantAware.moving_rate`."""
+    """The range follows the data with a decay of `QuantAware.moving_rate`."""
 
-    def insert(
-        self, inserter: Inserter, scope: Any, source: Any, settings: QuantAwareSettings
-    ) -> QuantiserPorts:
-        """Add the variables of the moving average; see `RangeStrategy`."""
-        average = average_variables(inserter, scope, source)
-        return QuantiserPorts(
-            {"InScale": average["scale"], "InState": average["state"], "InAccum": average["accum"]},
-            {"OutScale": average["scale"], "OutState": average["state"], "OutAccum": average["accum"]},
-            follows_data=True,
-        )
+    def range_of(
+        self, name: str, settings: QuantAwareSettings, non_negative: bool, shape: Sequence[int]
+    ) -> ActivationRange:
+        """The range of one activation; see `RangeStrategy`."""
+        return MovingAverageRange(name, settings)
 
-    def is_parameter(self, name: str) -> bool:
-        """False: the range is no parameter."""
-        return False
-
-    def add_gradients(
-        self, program: Any, operators: Sequence[QuantizableOperator], bits: int
-    ) -> list[ParameterGradient]:
-        """Nothing: quantisers stay straight-through."""
-        return []
-
-    def optimizer(self) -> None:
-        """None."""
-
-    def initialise(self, scope: Any, name: str, absmax: float, moving_rate: float) -> None:
-        """Start the average; see `RangeStrategy`."""
-        initialise_average(scope, name, absmax, moving_rate)
+    def optimizer(self, parameters: Sequence[Any]) -> None:
+        """None: nothing is learned."""
 
 
-def average_variables(inserter: Inserter, scope: Any, source: Any) -> dict[str, Any]:
-    """The variables `scale`, `state` and `accum` of an activation's moving average, `[1]` each."""
-    return {part: range_variable(inserter, scope, source, part, start) for part, start in _START.items()}
+class MovingAverageRange:
+    """One activation's range; see `ActivationRange`."""
 
+    def __init__(self, name: str, settings: QuantAwareSettings) -> None:
+        self._bits = settings.activation_bits
+        self.average = Average(name, settings.moving_rate)
+        self.stored, self.learned = self.average.stored, ()
+        self.initialise = self.average.initialise
 
-def initialise_average(scope: Any, name: str, absmax: float, moving_rate: float) -> None:
-    """Set a moving average to a value, as if very many batches with that absmax had been seen.
-
-    PaddleSlim starts as if one batch with the range 1 had been seen, so after one step a range is about half of
-    what it should be and after 20 still 1 % off; values above are clipped, and a short training is spent on that.
-
-    Args:
-        scope: of the training program.
-        name: of the activation.
-        absmax: of the activation, above 0.
-        moving_rate: decay, 0 to 1.
-    """
-    weight = 1.0 / (1.0 - moving_rate)  # of infinitely many batches: 1 + r + r^2 + ...
-    for part, value in {"scale": absmax, "state": weight, "accum": absmax * weight}.items():
-        write_variable(scope, f"{name}@{part}", np.array([value], np.float32))
+    def __call__(self, value: Any, following: bool) -> Any:
+        """See `ActivationRange`."""
+        average = self.average
+        if not following:
+            return fake_quantise(value, average.absmax, self._bits)
+        parts = average.absmax, average.weight, average.total
+        return fake_quantise_following(value, parts, self._bits, average.moving_rate)

@@ -3,7 +3,8 @@
 PaddleSlim clips with `x - relu(x - u) + relu(-u - x)`, seven operators over the whole activation. Here nothing
 is clipped before quantisation: the quantiser clips anyway, at the moving average of the absmax behind PACT's
 clipping, `min(max |x|, u)`, which is never above what the clipped activation has. The gradients are those of
-PaddleSlim's operators, see `gradients.py`.
+PaddleSlim's operators: what lies beyond the limit passes nothing on to the activation, and its sum, with the sign of
+the value, is the limit's gradient.
 
 One difference from PaddleSlim 2.6: there, of the convolutions that an activation feeds, the first one found (in
 an order that changes from run to run) computes its weight gradient from the clipped activation before rounding,
@@ -12,138 +13,103 @@ the others from the rounded one. Here all use the rounded one, which is what the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import paddle
+from paddle.autograd import PyLayer
 
-from picoquant.int8.functions import NEVER_NEGATIVE
-from picoquant.int8.operators import QuantizableOperator, quantised_name, scale_name
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static.programs import Inserter, write_variable
-from picoquant.quantization.fake_quant import QuantiserPorts
-from picoquant.quantization.qat.learned_ranges.gradients import BackwardInserter, replace_straight_through
-from picoquant.quantization.qat.learned_ranges.moving_average import (
-    AVERAGE,
-    average_variables,
-    initialise_average,
-)
-from picoquant.quantization.qat.learned_ranges.strategy import ParameterGradient
+from picoquant.quantization.engine.kernels import absmax_of, fake_quantise, gradient_within
+from picoquant.quantization.engine.parameters import named_parameter
+from picoquant.quantization.qat.learned_ranges.moving_average import Average
+from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange
 
 # PaddleSlim's values (`paddleslim/quant/quanter.py`, `pact` and `get_pact_optimizer`).
 START = 20.0
 DECAY = 1e-4
 RATE = 1e-4
 MOMENTUM = 0.9
-_SUFFIX = "_pact"
 _NEXT = 1 + 2.0**-23  # times this, a float is the next larger one or the one after
 
 
 class Pact:
     """The range is the moving average of each batch's absmax, cut at a learned limit."""
 
-    def insert(
-        self, inserter: Inserter, scope: Any, source: Any, settings: QuantAwareSettings
-    ) -> QuantiserPorts:
-        """Add the limit and the moving average; see `RangeStrategy`."""
-        average = average_variables(inserter, scope, source)
-        _insert_capped_average(inserter, scope, source, average, settings.moving_rate)
-        return QuantiserPorts({"InScale": average["scale"]}, {"OutScale": average["scale"]})
+    def range_of(
+        self, name: str, settings: QuantAwareSettings, non_negative: bool, shape: Sequence[int]
+    ) -> ActivationRange:
+        """The range of one activation; see `RangeStrategy`."""
+        return PactRange(name, settings, non_negative)
 
-    def is_parameter(self, name: str) -> bool:
-        """Whether a name is that of a limit, `<activation>_pact`."""
-        return name.endswith(_SUFFIX)
-
-    def add_gradients(
-        self, program: Any, operators: Sequence[QuantizableOperator], bits: int
-    ) -> list[ParameterGradient]:
-        """Add the gradient of each limit; see `RangeStrategy`."""
-        return replace_straight_through(program, operators, _limit_gradient)
-
-    def optimizer(self) -> Any:
+    def optimizer(self, parameters: Sequence[Any]) -> Any:
         """The optimiser of the limits, as in PaddleSlim: Momentum with a rate of its own."""
-        return paddle.optimizer.Momentum(RATE, MOMENTUM)
-
-    def initialise(self, scope: Any, name: str, absmax: float, moving_rate: float) -> None:
-        """Set the average and the limit; see `RangeStrategy`."""
-        initialise_average(scope, name, absmax, moving_rate)
-        write_variable(scope, limit_name(name), np.array([absmax], np.float32))
+        return paddle.optimizer.Momentum(RATE, MOMENTUM, parameters=list(parameters))
 
 
 def limit_name(variable: str) -> str:
     """Name of the learned limit of a variable."""
-    return f"{variable}{_SUFFIX}"
+    return f"{variable}_pact"
 
 
-def _insert_capped_average(
-    inserter: Inserter, scope: Any, source: Any, average: Mapping[str, Any], moving_rate: float
-) -> None:
-    """Add the moving average of `min(max |x|, u)`, with `u` a parameter of the program.
+class PactRange:
+    """One activation's range; see `ActivationRange`."""
 
-    The parameter's start value is set by the startup program of the current program guard.
+    def __init__(self, name: str, settings: QuantAwareSettings, non_negative: bool) -> None:
+        self._bits, self._non_negative = settings.activation_bits, non_negative
+        self._average = Average(name, settings.moving_rate)
+        self._limit = named_parameter(limit_name(name), np.float32([START]), DECAY)
+        self.stored = {**self._average.stored, limit_name(name): self._limit}
+        self.learned = (self._limit,)
 
-    Args:
-        inserter: where the operators go.
-        scope: receives the variables that the operators keep.
-        source: the activation `x`.
-        average: variables `scale`, `state` and `accum` of the moving average.
-        moving_rate: its decay.
-    """
-    source.stop_gradient = (
-        False  # the limit's gradient needs that of the activation, the network's input included
-    )
-    limit = paddle.create_parameter(
-        shape=[1],
-        dtype="float32",
-        attr=paddle.ParamAttr(
-            name=limit_name(source.name),
-            initializer=paddle.nn.initializer.Constant(START),
-            regularizer=paddle.regularizer.L2Decay(DECAY),
-        ),
-    )
-    # With the rate 0 the average is the newest value, and the earlier value does not matter. All three are
-    # stored variables because the operator does not create its results.
-    names = (f"{limit.name}.{part}" for part in ("largest", "state", "accum"))
-    absmax, *kept = (inserter.variable(name, limit, persistable=True) for name in names)
-    for variable in (absmax, *kept):
-        write_variable(scope, variable.name, np.zeros(1, np.float32))
-    capped = inserter.variable(f"{limit.name}.capped", limit)
-    _average(inserter, source, absmax, kept, 0.0)
-    inserter.operator("elementwise_min", {"X": absmax, "Y": limit}, {"Out": capped}, {"axis": -1})
-    capped.stop_gradient = True
-    _average(inserter, capped, average["scale"], [average["state"], average["accum"]], moving_rate)
+    def __call__(self, value: Any, following: bool) -> Any:
+        """See `ActivationRange`."""
+        if not paddle.is_grad_enabled():
+            return fake_quantise(value, self._average.absmax, self._bits)
+        absmax, limit = absmax_of(value, self._non_negative), self._limit.item()
+        if following:
+            self._average.add(min(absmax, limit))
+        # What lies on the limit is not beyond it, as in PaddleSlim's operators.
+        if absmax < limit * _NEXT:
+            return _Unclipped.apply(value, self._limit, self._average.absmax, self._bits)
+        sign = 1 if self._non_negative else 0
+        return _Clipped.apply(value, self._limit, self._average.absmax, self._bits, sign)
+
+    def initialise(self, absmax: float) -> None:
+        """See `ActivationRange`."""
+        self._average.initialise(absmax)
+        self._limit.set_value(paddle.full([1], absmax))
 
 
-def _average(inserter: Inserter, source: Any, scale: Any, kept: list[Any], rate: float) -> None:
-    state, accum = kept
-    inserter.operator(
-        AVERAGE,
-        {"X": source, "InState": state, "InAccum": accum},
-        {"OutScale": scale, "OutState": state, "OutAccum": accum},
-        {"moving_rate": rate, "is_test": False},
-    )
-    scale.stop_gradient = True
+class _Unclipped(PyLayer):
+    """Rounding of an activation that lies within its limit, whose gradient is 0 then."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Any, limit: Any, absmax: Any, bits: int) -> Any:
+        ctx.passes = not value.stop_gradient
+        return fake_quantise(value, absmax, bits)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> tuple[Any, Any, None]:
+        return gradient if ctx.passes else None, paddle.zeros([1]), None
 
 
-def _limit_gradient(inserter: BackwardInserter, op: Any, name: str) -> ParameterGradient:
-    block = op.block
-    source, quantised = block.var(name), block.var(quantised_name(name))
-    limit = block.var(limit_name(name))
-    # PaddleSlim's operators do not clip what lies on the limit; clip_grad would.
-    dy, dx = inserter.clipped(op, source, *inserter.bounds(limit, _NEXT))
-    cut = inserter.make("elementwise_sub", f"{name}@cut", source, {"X": dy, "Y": dx}, {"axis": -1})
-    if _never_negative(block, name):
-        total = inserter.total(f"{name}@cut.total", cut)
-        return limit, inserter.unsqueeze(f"{limit.name}@GRAD", limit, total)
-    inputs = {"X": cut, "Y": quantised}
-    signed = inserter.make("elementwise_mul", f"{name}@cut.signed", source, inputs, {"axis": -1})
-    total = inserter.total(f"{name}@cut.total", signed)
-    inputs = {"X": total, "Y": block.var(scale_name(name))}
-    return limit, inserter.make("elementwise_div", f"{limit.name}@GRAD", limit, inputs, {"axis": -1})
+class _Clipped(PyLayer):
+    """Rounding of an activation, parts of which lie beyond the limit; `sign` is 1 where only positive ones can."""
 
+    @staticmethod
+    def forward(ctx: Any, value: Any, limit: Any, absmax: Any, bits: int, sign: int) -> Any:
+        result = fake_quantise(value, absmax, bits)
+        ctx.save_for_backward(value, result, limit, absmax)
+        ctx.sign, ctx.passes = sign, not value.stop_gradient
+        return result
 
-def _never_negative(block: Any, name: str) -> bool:
-    """Whether a variable is the result of an operator whose results are never negative."""
-    makers = [op for op in block.ops if name in op.output_arg_names]
-    return bool(makers) and makers[0].type in NEVER_NEGATIVE
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> tuple[Any, Any, None]:
+        value, result, limit, absmax = ctx.saved_tensor()
+        passed = gradient_within(gradient, value, limit.item() * _NEXT)
+        cut = gradient - passed
+        # Beyond the limit the result is the range or its negative.
+        total = cut.sum() if ctx.sign else (cut * result).sum() / absmax
+        return passed if ctx.passes else None, total.reshape([1]), None

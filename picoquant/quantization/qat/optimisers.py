@@ -1,0 +1,56 @@
+"""The optimiser and the learning rate's schedule that section `TrainConfig` names."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Union
+
+import paddle
+
+from picoquant.errors import ConfigError
+from picoquant.quantization.settings import QatTrainSettings
+from picoquant.utils.setting_checks import thawed
+
+Schedule = Union[float, paddle.optimizer.lr.LRScheduler]
+
+
+def make_schedule(train: QatTrainSettings) -> Schedule:
+    """The learning rate: a number, or a scheduler at its first step.
+
+    Raises: `ConfigError` for arguments that the scheduler does not take.
+    """
+    rate = thawed(train.learning_rate)
+    if isinstance(rate, float):
+        return rate
+    return _made("learning_rate", paddle.optimizer.lr, rate)
+
+
+def make_optimizer(train: QatTrainSettings, parameters: Sequence[Any]) -> Any:
+    """The optimiser of some parameters; its learning rate must be set before each step.
+
+    Raises: `ConfigError` for arguments that it does not take.
+    """
+    builder = thawed(train.optimizer_builder)
+    decay = builder.get("weight_decay")
+    if "regularizer" in builder:
+        decay = _made("optimizer_builder.regularizer", paddle.regularizer, builder["regularizer"])
+    clip = None
+    if "grad_clip" in builder:
+        clip = _made("optimizer_builder.grad_clip", paddle.nn, builder["grad_clip"])
+    what = builder.get("optimizer", {"type": "SGD"})
+    more = {"learning_rate": 0.0, "parameters": list(parameters), "weight_decay": decay, "grad_clip": clip}
+    return _made("optimizer_builder.optimizer", paddle.optimizer, {**what, **more})
+
+
+def _made(where: str, module: Any, what: dict[str, Any]) -> Any:
+    """An object of the class `what["type"]` of a module, with the other entries as its arguments."""
+    arguments = copy.deepcopy(
+        {key: value for key, value in what.items() if key not in ("type", "parameters")}
+    )
+    if "parameters" in what:
+        arguments["parameters"] = what["parameters"]
+    try:
+        return getattr(module, what["type"])(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"TrainConfig.{where}: {error}") from error

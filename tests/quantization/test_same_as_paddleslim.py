@@ -98,8 +98,8 @@ def stored(program, scope):
     return {name: read_variable(scope, name) for name in names}
 
 
-# Convolution and batch-norm, three times, and two heads, compared before their bias is added; folded:
-# weights and biases of the three and of the heads, compared behind it.
+# Convolution and batch-norm, three times, and two heads, compared before their bias is added, which PaddleSlim's
+# program leaves out; folded: weights and biases of the three and of the heads, compared behind it.
 @pytest.mark.parametrize(("model", "count"), [("small_model", 3 * 5 + 2), ("folded_model", 2 * (3 + 2))])
 @pytest.mark.parametrize(("use_pact", "steps"), [(False, 4), (True, 1)])
 def test_losses_operators_ranges_and_weights(request, tmp_path, monkeypatch, model, count, use_pact, steps):
@@ -116,7 +116,7 @@ def test_losses_operators_ranges_and_weights(request, tmp_path, monkeypatch, mod
     assert paddle.in_dynamic_mode()
     scales = [name for name in own if name.endswith("@scale")]
     assert len(scales) == 4
-    weights = [name for name in own if name.endswith((".w_0", ".b_0", ".w_1", ".w_2", ".bias"))]
+    weights = [name for name in variables if name.endswith((".w_0", ".b_0", ".w_1", ".w_2", ".bias"))]
     assert len(weights) == count
     for name in scales + (weights if not use_pact else []):
         np.testing.assert_allclose(own[name], variables[name], rtol=1e-3, atol=1e-5, err_msg=name)

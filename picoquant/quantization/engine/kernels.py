@@ -9,6 +9,7 @@ from typing import Any
 
 import paddle
 from paddle import _legacy_C_ops as kernels
+from paddle.base import core
 
 
 def fake_quantise(value: Any, absmax: Any, bits: int) -> Any:
@@ -37,9 +38,14 @@ def fake_quantise_following(value: Any, average: tuple[Any, Any, Any], bits: int
 
 def _activation(value: Any, absmax: Any, state: Any, accum: Any, attributes: tuple[Any, ...]) -> Any:
     result, *_ = kernels.fake_quantize_dequantize_moving_average_abs_max(
-        value, absmax, accum, state, paddle.empty_like(value), absmax, state, accum, *attributes
+        value, absmax, accum, state, _result_of(value), absmax, state, accum, *attributes
     )
     return result
+
+
+def _result_of(value: Any) -> Any:
+    """A tensor without memory, which the kernel takes when it needs it."""
+    return paddle.Tensor(value.dtype, value.shape, None, core.VarDesc.VarType.LOD_TENSOR, False)
 
 
 def fake_quantise_weight(weight: Any, axis: int, bits: int) -> Any:
@@ -50,7 +56,7 @@ def fake_quantise_weight(weight: Any, axis: int, bits: int) -> Any:
         axis: whose entries have a range each; -1: one range for all of it.
         bits: of a quantised value.
     """
-    result = paddle.empty_like(weight)
+    result = _result_of(weight)
     if axis < 0:
         return kernels.fake_quantize_dequantize_abs_max(
             weight, result, paddle.zeros([1]), "bit_length", bits

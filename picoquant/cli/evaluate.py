@@ -33,6 +33,11 @@ from picoquant.errors import PicoquantError
     help="Simulate this NPU's integers, too (repeatable): the INT8 model's mAP before there is a board.",
 )
 @click.option(
+    "--fidelity",
+    metavar="DIR",
+    help="How well INT8 finds again what FP32 detects, on any folder of images; no labels are needed.",
+)
+@click.option(
     "--ladder", is_flag=True, help="Evaluate each step of the run, from trained weights to the .nb."
 )
 @click.option(
@@ -60,6 +65,7 @@ def evaluate(
     models,
     backends,
     targets,
+    fidelity,
     ladder,
     max_loss,
     threads,
@@ -70,13 +76,15 @@ def evaluate(
     """COCO mAP of the run's FP32 and INT8 models, or of weights or models named here.
 
     With --backend or --model the models run on the runtimes named, one row each: mAP, latency, size, the
-    difference from FP32 and how sure it is; results go to backends/ in --save-dir. With --ladder each step of
+    difference from FP32 and how sure it is; results go to backends/ in --save-dir. --fidelity takes FP32's
+    detections on your own images as the truth. With --ladder each step of
     the run is compared with the one before; a step that loses more than --max-loss ends with exit code 1.
 
     \b
     Examples:  picoquant eval --config quickstart.yaml --save-dir output/
                picoquant eval --backend all --save-dir output/
                picoquant eval --target rv1126 --save-dir output/
+               picoquant eval --fidelity photos/ --save-dir output/
                picoquant eval --ladder --save-dir output/
                picoquant eval --config picodet_s_416_coco_npu.yml --weights best.pdparams --json
     """
@@ -94,16 +102,18 @@ def evaluate(
             targets,
             max_loss,
             as_json,
-            models or backends,
+            models or backends or fidelity,
         )
         return
-    if backends or models or targets:
+    if backends or models or targets or fidelity:
         from picoquant.backends.base import Machine
         from picoquant.commands.compare_runtimes import evaluate_backends
 
         machine = Machine(threads, device, opt)
         chosen = backends or (REFERENCE,)
-        result = evaluate_backends(config, texts, save_dir, chosen, models, machine, images, targets)
+        result = evaluate_backends(
+            config, texts, save_dir, chosen, models, machine, images, targets, fidelity_on=fidelity
+        )
         click.echo(json.dumps(result.to_json(), indent=2) if as_json else result.to_text(per_class))
         return
     if images or per_class or threads:
@@ -132,7 +142,9 @@ def _ladder(config, texts, save_dir, machine, images, targets, max_loss, as_json
     from picoquant.commands.parity_ladder import MAX_LOSS, evaluate_ladder
 
     if others:
-        raise click.UsageError("--ladder takes the run's own steps: leave --backend and --model out")
+        raise click.UsageError(
+            "--ladder takes the run's own steps: leave --backend, --model and --fidelity out"
+        )
     device, opt, threads = machine
     allowed = MAX_LOSS if max_loss is None else max_loss
     ladder = evaluate_ladder(config, texts, save_dir, Machine(threads, device, opt), images, targets, allowed)

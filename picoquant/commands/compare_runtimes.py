@@ -11,10 +11,12 @@ from typing import Any
 
 from picoquant.backends.base import MACHINE, Machine
 from picoquant.backends.table import BACKENDS, DYGRAPH
-from picoquant.errors import ToolError, UserError, WeightsError
+from picoquant.data.dataset import Dataset
+from picoquant.errors import DataError, ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
 from picoquant.evaluation.evaluate import Evaluation
-from picoquant.evaluation.paired import paired
+from picoquant.evaluation.fidelity import Fidelity, fidelity
+from picoquant.evaluation.paired import Paired, paired
 from picoquant.packaging.open_model import open_model
 from picoquant.paddle_program.infer_config import find_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -57,17 +59,20 @@ class Comparison:
     Attributes:
         rows: one a model and runtime, as they ran.
         not_run: why the others did not.
-        pairs: INT8 against FP32 on the same runtime, by the INT8 row's name.
+        pairs: INT8 against FP32 on the same runtime, by the INT8 row's name; without labels there are none.
+        fidelities: how well INT8 finds again what that FP32 detects, by the INT8 row's name.
     """
 
     rows: tuple[Row, ...]
     not_run: dict[str, str]
-    pairs: dict[str, Any] = field(default_factory=dict)
+    pairs: dict[str, Paired] = field(default_factory=dict)
+    fidelities: dict[str, Fidelity] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """`backends.<name>.mAP` and so on, and `paired.<name>`."""
+        """`backends.<name>.mAP` and so on, `paired.<name>` and `fidelity.<name>`."""
         pairs = {name: pair.as_dict() for name, pair in self.pairs.items()}
-        return {**as_json(self.rows, self.not_run), "paired": pairs}
+        found = {name: one.as_dict() for name, one in self.fidelities.items()}
+        return {**as_json(self.rows, self.not_run), "paired": pairs, "fidelity": found}
 
     def to_text(self, per_class: bool = False) -> str:
         """The table, and what the pairs say."""
@@ -80,6 +85,7 @@ class Comparison:
             )
             lost = [image for image in pair.images[:5] if image.change < 0]
             lines += [f"  {image.change:+.3f}  {image.file_name}" for image in lost]
+        lines += [f"{name}: {one.to_text()}" for name, one in self.fidelities.items()]
         return "\n".join(lines)
 
 
@@ -222,7 +228,9 @@ def evaluate_running(
     settings = plan.eval_reader if model is None else plan.eval_reader_of(model.config)
     images = evaluation_images(dataset, settings, plan.workers)
     found = evaluate_model(ready.predict, ready.decoder, images, name)
-    LOG.info("%s: mAP %.4f, %.1f images/s", name, found.metrics["mAP"], found.images_per_second)
+    mean = found.metrics["mAP"]
+    what = f"mAP {mean:.4f}" if mean >= 0 else f"{len(found.detections)} detections"  # -1: nothing is annotated
+    LOG.info("%s: %s, %.1f images/s", name, what, found.images_per_second)
     return found, images
 
 
@@ -236,6 +244,7 @@ def evaluate_backends(
     limit: int | None = None,
     targets: Sequence[str] = (),
     known: Mapping[str, str] = BACKENDS,
+    fidelity_on: str | None = None,
 ) -> Comparison:
     """Evaluate models on runtimes: same images, same post-processing, one row each.
 
@@ -251,12 +260,14 @@ def evaluate_backends(
         limit: only the first images.
         targets: of these the integers are simulated, too, with each INT8 model.
         known: the backends, see `table.BACKENDS`.
+        fidelity_on: a folder of images, no labels needed: in place of mAP, how well INT8 finds again what FP32
+            detects on them.
 
-    Raises: `UserError` when a runtime that was asked for by name does not run, or nothing at all does.
+    Raises: `UserError` when a runtime that was asked for by name does not run, or nothing at all does, or, with
+        `fidelity_on`, there are not both FP32 and INT8 models.
     """
     chosen = check_backends(backends, known)
     context = open_context(config, overrides, machine.device, save_dir)
-    dataset = datasets.first(datasets.load(context, "EvalDataset"), limit)
     rows: list[Row] = []
     not_run: dict[str, str] = {}
     with models_of(context, paths) as models:
@@ -264,6 +275,7 @@ def evaluate_backends(
             raise UserError(
                 f"no model: {save_dir} holds none yet; run `picoquant export`, or give --model PATH"
             )
+        dataset = datasets.first(_images(context, models, fidelity_on), limit)
         for model in models:  # an error whatever the others do
             datasets.for_model(context, dataset, model.config.labels, model.name)
         profiles = context.plan.targets_named(targets)
@@ -280,7 +292,8 @@ def evaluate_backends(
         raise UserError(
             "; ".join(f"{name}: {reason}" for name, reason in not_run.items()) or "nothing to run"
         )
-    result = Comparison(tuple(rows), not_run, _pairs(rows, dataset))
+    pairs = {} if fidelity_on else _pairs(rows, dataset)
+    result = Comparison(tuple(rows), not_run, pairs, _fidelities(rows, dataset, fidelity_on is not None))
     _write(result, dataset, Path(save_dir).expanduser() / OUT)
     return result
 
@@ -338,16 +351,54 @@ def _row(context: Context, ready: Running, model: Model | None, dataset: Any, ro
     )  # fmt: skip
 
 
-def _pairs(rows: Sequence[Row], dataset: Any) -> dict[str, Any]:
-    """Each INT8 row against the FP32 row of its runtime, or else the reference."""
+def _images(context: Context, models: Sequence[Model], fidelity_on: str | None) -> Dataset:
+    """The data set to evaluate on, or a folder of images with the classes of the models.
+
+    Raises: `UserError` when a folder is named and there are not both FP32 and INT8 models.
+    """
+    if fidelity_on is None:
+        return datasets.load(context, "EvalDataset")
+    if {model.precision for model in models} != {"fp32", "int8"}:
+        raise UserError(
+            "--fidelity compares an INT8 model with the FP32 model it was made from: name both with --model, or a "
+            "--save-dir that holds both"
+        )
+    return datasets.unlabelled(fidelity_on, models[0].config.labels)
+
+
+def _int8_and_fp32(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
+    """Each INT8 row with the FP32 row of its runtime, or else the reference."""
     floats = {row.backend: row for row in rows if row.precision == "fp32"}
-    pairs = {}
     for row in rows:
         other = floats.get(row.backend, reference_of(rows))
         if row.precision == "int8" and other is not None:
-            truth, ids = dataset.ground_truth(), dataset.image_ids
-            pairs[row.name] = paired(truth, other.evaluation.detections, row.evaluation.detections, ids)
-    return pairs
+            yield row, other
+
+
+def _pairs(rows: Sequence[Row], dataset: Dataset) -> dict[str, Paired]:
+    truth, ids = dataset.ground_truth(), dataset.image_ids
+    return {
+        row.name: paired(truth, other.evaluation.detections, row.evaluation.detections, ids)
+        for row, other in _int8_and_fp32(rows)
+    }
+
+
+def _fidelities(rows: Sequence[Row], dataset: Dataset, required: bool) -> dict[str, Fidelity]:
+    """Fidelity of each INT8 row.
+
+    Raises: `DataError` when it is required and FP32 detects nothing.
+    """
+    frame, ids, found = dataset.ground_truth(), dataset.image_ids, {}
+    for row, other in _int8_and_fp32(rows):
+        try:
+            found[row.name] = fidelity(
+                frame, other.evaluation.detections, row.evaluation.detections, ids, other.name
+            )
+        except DataError as error:
+            if required:
+                raise
+            LOG.info("%s: no fidelity, %s", row.name, error)
+    return found
 
 
 def _write(result: Comparison, dataset: Any, out: Path) -> None:

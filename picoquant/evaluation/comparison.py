@@ -112,7 +112,8 @@ def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = 
     lines = [head]
     for row in rows:
         metrics = row.evaluation.metrics
-        change = f"{metrics['mAP'] - reference.evaluation.metrics['mAP']:+.4f}" if reference else "-"
+        counted = reference is not None and metrics["mAP"] >= 0  # -1: nothing is annotated
+        change = f"{metrics['mAP'] - reference.evaluation.metrics['mAP']:+.4f}" if counted else "-"
         lines.append(
             [
                 row.name,

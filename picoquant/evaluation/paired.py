@@ -8,7 +8,7 @@ paired: both models are evaluated on the same draws).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,15 +89,52 @@ def paired(
     """
     ids = sorted(set(image_ids))
     matched = [_matches(ground_truth, results, ids) for results in (first, second)]
+    difference, low, high = _resampled(
+        lambda drawn: _mean_ap(matched[1], drawn) - _mean_ap(matched[0], drawn), len(ids), draws, seed
+    )
+    return Paired(difference, low, high, draws, _by_image(ground_truth, matched, ids))
+
+
+def bootstrapped(
+    ground_truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    image_ids: Iterable[int],
+    draws: int = DRAWS,
+    seed: int = SEED,
+) -> tuple[float, float, float]:
+    """A model's mAP over objects of any size, and its 95 % confidence interval.
+
+    Args:
+        ground_truth: content of a COCO annotation file.
+        results: detections, entries of a COCO results file.
+        image_ids: images to evaluate.
+        draws: number of resamplings.
+        seed: random seed of the resamplings.
+
+    Returns: the mAP, 0 to 1 (NaN without an object), and the interval's ends.
+    """
+    ids = sorted(set(image_ids))
+    matched = _matches(ground_truth, results, ids)
+    return _resampled(lambda drawn: _mean_ap(matched, drawn), len(ids), draws, seed)
+
+
+def _resampled(
+    measure: Callable[[np.ndarray], float], images: int, draws: int, seed: int
+) -> tuple[float, float, float]:
+    """A number of the images themselves, and the 2.5th and 97.5th percentile of it over resampled images.
+
+    Args:
+        measure: given how often each image occurs `[images]`, returns the number.
+        images: how many there are.
+        draws: number of resamplings.
+        seed: of them.
+    """
     random = np.random.default_rng(seed)
-    weights = random.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=draws)
-    changes = np.array([_mean_ap(matched[1], drawn) - _mean_ap(matched[0], drawn) for drawn in weights])
-    changes = changes[np.isfinite(changes)]  # a draw without any object has no mAP
-    low, high = np.percentile(changes, [2.5, 97.5]) if len(changes) else (0.0, 0.0)
-    once = np.ones(len(ids), np.int64)
-    difference = _mean_ap(matched[1], once) - _mean_ap(matched[0], once)
-    images = _by_image(ground_truth, matched, ids)
-    return Paired(float(difference), float(low), float(high), draws, images)
+    weights = random.multinomial(images, np.full(images, 1 / images), size=draws)
+    found = np.array([measure(drawn) for drawn in weights])
+    found = found[np.isfinite(found)]  # a draw without any object has no mAP
+    low, high = np.percentile(found, [2.5, 97.5]) if len(found) else (0.0, 0.0)
+    return float(measure(np.ones(images, np.int64))), float(low), float(high)
 
 
 @dataclass(frozen=True)

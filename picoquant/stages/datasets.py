@@ -12,7 +12,7 @@ from typing import Any
 
 from picoquant.data.class_names import compare, in_order, match, same_names, some_names
 from picoquant.data.dataset import Dataset
-from picoquant.data.formats.load import class_names, load_dataset
+from picoquant.data.formats.load import class_names, load_dataset, load_folder
 from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.data.settings import DatasetSettings
 from picoquant.data.subset import choose, listed
@@ -165,6 +165,20 @@ def calibration_images(context: Context) -> Dataset:
     if wanted.files:
         dataset = listed(dataset, Path(wanted.files).expanduser())
     return choose(dataset, wanted.count, wanted.choose, wanted.seed)
+
+
+def unlabelled(folder: str, labels: Sequence[str]) -> Dataset:
+    """All images in a folder and those below it, without objects, with the classes of a model.
+
+    Args:
+        folder: its path.
+        labels: class names, in the model's order.
+
+    Raises: `DataError` when the folder is missing or holds no image.
+    """
+    place = Path(folder).expanduser()
+    found = load_folder(DatasetSettings(format="folder", image_dir=str(place), section="--fidelity"))
+    return replace(found, class_names=tuple(labels), category_ids=tuple(range(1, len(labels) + 1)))
 
 
 def warn_of_overlap(calibration: Dataset, held_out: Dataset) -> None:

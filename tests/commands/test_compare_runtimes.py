@@ -104,3 +104,34 @@ def test_a_run_on_an_exported_model_has_both_models(run_dir, tmp_path):
     assert opened(run_dir, quantised) == ([("quantize", "int8")], "int8")
     found, _ = opened(run_dir, quantised, paths=[str(exported)])
     assert found == [("quantize", "int8"), ("mine", "fp32")]
+
+
+def test_fidelity_beside_map_and_on_images_without_labels(run_dir, tmp_path):
+    labelled = picoquant("eval", "--backend", "onnx", "--save-dir", run_dir, "--json")
+    assert labelled.returncode == 0, labelled.stderr
+    expected = json.loads(labelled.stdout)["fidelity"]["onnx_int8"]
+    assert expected["reference"] == "onnx_fp32" and expected["detections"] > 0
+    assert 0 < expected["interval_95"][0] <= expected["value"] <= expected["interval_95"][1] <= 1
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    truth = json.loads((run_dir / "val.json").read_text())
+    for entry in truth["images"]:
+        (photos / entry["file_name"]).symlink_to(run_dir / "images" / entry["file_name"])
+    asked = ("eval", "--fidelity", photos, "--backend", "onnx", "--save-dir", run_dir)
+    done = picoquant(*asked, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["fidelity"]["onnx_int8"]["value"] == pytest.approx(expected["value"])
+    assert found["paired"] == {} and found["images"] == len(truth["images"])
+    text = picoquant("--quiet", *asked).stdout
+    assert "onnx_int8: fidelity 0." in text or "onnx_int8: fidelity 1." in text
+    assert "+0.0000" not in text  # nothing is annotated, so there is no mAP
+
+
+def test_fidelity_needs_both_models_and_images(run_dir, tmp_path):
+    asked = ("eval", "--save-dir", run_dir, "--fidelity")
+    (tmp_path / "empty").mkdir()
+    assert "no image (" in refusal(picoquant(*asked, tmp_path / "empty"))
+    assert "no image folder" in refusal(picoquant(*asked, tmp_path / "none"))
+    lone = picoquant(*asked, run_dir / "images", "--model", run_dir / "quantize")
+    assert "--fidelity compares an INT8 model with the FP32 model" in refusal(lone)

@@ -229,7 +229,9 @@ def evaluate_running(
     images = evaluation_images(dataset, settings, plan.workers)
     found = evaluate_model(ready.predict, ready.decoder, images, name)
     mean = found.metrics["mAP"]
-    what = f"mAP {mean:.4f}" if mean >= 0 else f"{len(found.detections)} detections"  # -1: nothing is annotated
+    what = (
+        f"mAP {mean:.4f}" if mean >= 0 else f"{len(found.detections)} detections"
+    )  # -1: nothing is annotated
     LOG.info("%s: %s, %.1f images/s", name, what, found.images_per_second)
     return found, images
 

@@ -97,6 +97,7 @@ def test_tensors_of_the_npu_are_those_of_opts_split(context, models, opt):
     assert not any(computed.get(name, "").startswith("conv") for name in on_cpu)
 
 
+@pytest.mark.slow  # the refusal itself is tested above without a trained network
 def test_a_trained_network_with_nms_inside(shared, opt, tmp_path):
     """Boxes in pixels of the image, in steps of an 127th of the largest: nothing useful is left of the mAP."""
     import cv2

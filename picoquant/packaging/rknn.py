@@ -19,6 +19,7 @@ from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.errors import DataError, ToolError
 from picoquant.packaging.sample import SampleImage
+from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.edit import without_hard_swish, write_program
 from picoquant.paddle_program.infer_config import InferConfig, normalisation
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
@@ -53,7 +54,6 @@ def float_onnx(program: Any, model: ModelFolder) -> Any:
     from picoquant.backends.onnx.graph import Graph
     from picoquant.backends.onnx.qdq import checked
     from picoquant.backends.onnx.simplify import simplify
-    from picoquant.paddle_program.static.batch_norm_folding import fold_folder
 
     with tempfile.TemporaryDirectory(prefix="picoquant-rknn-") as scratch:
         network, params = Path(scratch) / MODEL, Path(scratch) / PARAMS

@@ -18,9 +18,9 @@ from picoquant.int8.passes.activations import target_tensors
 from picoquant.int8.passes.weights import rounded_weight
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.graph import graph_of
 from picoquant.paddle_program.infer_config import InferConfig
-from picoquant.paddle_program.static.batch_norm_folding import fold_model
 from picoquant.paddle_program.static.programs import load_model, read_variable
 from picoquant.paddle_program.static.session import static_session
 from tests.networks.small_net import CONFIG, batches
@@ -32,7 +32,7 @@ def small(small_model, tmp_path):
     shutil.copytree(small_model, tmp_path / "folded")
     with static_session():
         executor = paddle.static.Executor(paddle.CPUPlace())
-        fold_model(tmp_path / "folded", executor)
+        fold_folder(tmp_path / "folded")
         yield load_model(tmp_path / "folded", executor), executor, next(batches(0))
 
 
@@ -121,7 +121,7 @@ def test_every_tensor_of_a_detector_can_be_rounded(tmp_path):
     export_model(build_detector("picodet_s_416_coco_npu", 2), tmp_path / "m", "raw", (64, 64), config)
     with static_session():
         executor = paddle.static.Executor(paddle.CPUPlace())
-        fold_model(tmp_path / "m", executor)
+        fold_folder(tmp_path / "m")
         model = load_model(tmp_path / "m", executor)
         tensors = target_tensors(model.graph())
         ranges = {name: QuantParams.symmetric(8.0) for name in tensors.names}

@@ -18,8 +18,8 @@ from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import MODEL, ModelFolder
-from picoquant.paddle_program.static.batch_norm_folding import fold_model
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.observers import observe_ranges
@@ -32,7 +32,7 @@ def source_of(folder, fold: bool, **scheme) -> Int8Source:
     with static_session():
         executor = paddle.static.Executor(paddle.CPUPlace())
         if fold:
-            fold_model(folder, executor)
+            fold_folder(folder)
         model = load_model(folder, executor)
         ranges = observe_ranges(model, executor, [next(batches(1))], lambda count: None)
         operators = quantizable_operators(model.program, settings)

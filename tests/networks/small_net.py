@@ -10,8 +10,8 @@ import paddle
 from paddle import nn
 
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.infer_config import InferConfig
-from picoquant.paddle_program.static.batch_norm_folding import fold_batch_norm
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizationSections
 
@@ -72,11 +72,10 @@ def loaded_and_folded(make: Callable[[], nn.Layer], folder: Path, shape: Sequenc
     spec = [paddle.static.InputSpec([-1, *shape], "float32", "image")]
     with paddle.utils.unique_name.guard():
         paddle.jit.save(network, str(folder / "model"), input_spec=spec)
+    fold_folder(folder)
     paddle.enable_static()
     executor = paddle.static.Executor(paddle.CPUPlace())
-    model = load_model(folder, executor)
-    fold_batch_norm(model.program, paddle.static.global_scope())
-    return model, executor
+    return load_model(folder, executor), executor
 
 
 def batches(start: int) -> Iterator[dict[str, np.ndarray]]:

@@ -14,8 +14,8 @@ import pytest
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError, DataError, UserError, WeightsError
 from picoquant.int8.operators import quantizable_operators
+from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.static.batch_norm_folding import fold_model
 from picoquant.paddle_program.static.programs import load_model, read_variable, state_names
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
@@ -120,7 +120,7 @@ def test_model_written_predicts_what_the_fake_quantised_program_does(small_model
     shutil.copytree(small_model, tmp_path / "copy")
     with static_session():
         executor = paddle.static.Executor(paddle.CPUPlace())
-        fold_model(tmp_path / "copy", executor)
+        fold_folder(tmp_path / "copy")
         operators = quantizable_operators(load_model(tmp_path / "copy", executor).program, wanted.quant)
     strategy = range_strategy(wanted.quantization, wanted.quant)
     student = open_student(tmp_path / "copy", operators, wanted.quant, strategy)

@@ -10,7 +10,7 @@ import paddle
 import pytest
 
 from picoquant.int8.operators import quantizable_operators
-from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.static.programs import load_model, read_variable, state_names
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.processes import Processes
@@ -88,7 +88,7 @@ def folded_model(small_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("folded") / "model"
     shutil.copytree(small_model, folder)
     with static_session():
-        fold_model(folder, paddle.static.Executor(paddle.CPUPlace()))
+        fold_folder(folder)
     return folder
 
 

@@ -42,7 +42,7 @@ class TargetTensors:
 
 
 def target_tensors(graph: Graph) -> TargetTensors:
-    """Find the tensors of a folded network, see `batch_norm_folding.fold_batch_norm`."""
+    """Find the tensors of a folded network, see `batch_norm_folding.fold_folder`."""
     fused = {name: layer.output for layer in fused_layers(graph).values() for name in layer.inner}
     names = [name for name in graph.inputs if graph.is_activation(name)]
     for op in graph.operators:

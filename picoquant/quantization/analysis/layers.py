@@ -39,7 +39,7 @@ def find_layers(graph: Graph, operators: Sequence[QuantizableOperator]) -> tuple
     """The layers of a folded network, first to last.
 
     Args:
-        graph: see `batch_norm_folding.fold_batch_norm`.
+        graph: see `batch_norm_folding.fold_folder`.
         operators: see `operators.quantizable_operators`.
     """
     names = layer_names(operators)

@@ -23,10 +23,10 @@ from picoquant.int8.passes.activations import TargetTensors, target_tensors
 from picoquant.int8.passes.weights import rounded_weight
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.params import write_params
-from picoquant.paddle_program.static.batch_norm_folding import fold_model
 from picoquant.paddle_program.static.programs import (
     InferenceModel,
     load_model,
@@ -92,7 +92,7 @@ def load_float(folder: ModelFolder, scratch: Path, executor: Any, quant: QuantAw
     Raises: `WeightsError` for a model that cannot be read, is quantised already or has nothing to quantise.
     """
     _copy(folder, scratch)
-    fold_model(scratch, executor)
+    fold_folder(scratch)
     model = before_nms(load_model(scratch, executor))
     operators = quantizable_operators(model.program, quant)
     tensors = target_tensors(model.graph())

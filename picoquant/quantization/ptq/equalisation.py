@@ -24,7 +24,6 @@ import numpy as np
 
 from picoquant.int8.passes.activations import target_tensors
 from picoquant.paddle_program.layers import CONVOLUTIONS
-from picoquant.paddle_program.static.batch_norm_folding import stored_bias
 from picoquant.paddle_program.static.programs import InferenceModel, Inserter, read_variable, write_variable
 from picoquant.quantization.ptq.equalisation_path import (
     PASSING_ACTIVATIONS,
@@ -33,6 +32,7 @@ from picoquant.quantization.ptq.equalisation_path import (
     Obstacle,
     producer_of,
     rename_tensor,
+    stored_bias,
     use_count,
     users_of,
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.paddle_program.layers import CONVOLUTIONS
+from picoquant.paddle_program.layers import CONVOLUTIONS, adds_bias
 from picoquant.paddle_program.static.programs import Inserter, read_variable, write_variable
 
 PASSING_ACTIVATIONS = ("relu", "leaky_relu")
@@ -154,6 +154,16 @@ def _channels(values: np.ndarray) -> np.ndarray:
 def producer_of(block: Any, name: str) -> Any | None:
     """The operator that computes a tensor; None for an input or a stored variable."""
     return next((op for op in block.ops if name in op.output_arg_names), None)
+
+
+def stored_bias(block: Any, op: Any) -> str | None:
+    """Name of the stored bias `[C]` that an `elementwise_add` adds at axis 1; None for other operators."""
+    if op.type != "elementwise_add":
+        return None
+    variable = block._find_var_recursive(op.input("Y")[0])
+    if variable is None or not adds_bias(op.type, op.attr("axis"), variable.persistable, len(variable.shape)):
+        return None
+    return variable.name
 
 
 def users_of(block: Any, name: str) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import paddle
 import pytest
 
 from picoquant.backends.paddle_lite.export import make_nb
@@ -39,11 +38,11 @@ def bccd(shared, tmp_path_factory):
 
 
 def folded(model):
-    from picoquant.paddle_program.static.batch_norm_folding import fold_model
+    from picoquant.paddle_program.batch_norm_folding import fold_folder
     from picoquant.paddle_program.static.session import static_session
 
     with static_session():
-        fold_model(model.path, paddle.static.Executor(paddle.CPUPlace()))
+        fold_folder(model.path)
     return model
 
 

@@ -23,8 +23,8 @@ from picoquant.int8.passes.tie_avoidance import (
     tie_free_scales,
 )
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.static.batch_norm_folding import fold_model
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.observers import observe_ranges
@@ -99,7 +99,7 @@ def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path):
     settings = QuantAwareSettings()
     with static_session():
         executor = paddle.static.Executor(paddle.CPUPlace())
-        fold_model(model.path, executor)
+        fold_folder(model.path)
         loaded = load_model(model.path, executor)
         groups = target_tensors(loaded.graph()).groups
         ranges = unified_ranges(observe_ranges(loaded, executor, [batch], lambda count: None), groups)

@@ -17,8 +17,8 @@ from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.int8.passes.activations import activation_quantisers
 from picoquant.int8.passes.weights import quantise_weight
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.static.batch_norm_folding import fold_model
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.observers import observe_ranges
@@ -31,7 +31,7 @@ def source(tmp_path):
     export_small(tmp_path / "fp32")
     with static_session():
         executor = paddle.static.Executor(paddle.CPUPlace())
-        fold_model(tmp_path / "fp32", executor)
+        fold_folder(tmp_path / "fp32")
         model = load_model(tmp_path / "fp32", executor)
         ranges = observe_ranges(model, executor, [next(batches(1))], lambda count: None)
         settings = QuantAwareSettings()

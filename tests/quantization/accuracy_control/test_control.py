@@ -13,10 +13,10 @@ import pytest
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError
 from picoquant.int8.completeness import check_int8_model
+from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
-from picoquant.paddle_program.static.batch_norm_folding import fold_model
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import QuantizationSettings
@@ -157,7 +157,7 @@ def test_a_named_layers_weight_is_the_float_one(small_model, tmp_path, method):
     else:
         shutil.copytree(small_model, tmp_path / "folded")
         with static_session():
-            fold_model(tmp_path / "folded", paddle.static.Executor(paddle.CPUPlace()))
+            fold_folder(tmp_path / "folded")
         expected = files_of(tmp_path / "folded")
         names = ["conv2d_1.w_0", *(name for name in expected if name.startswith("batch_norm_1."))]
         assert len(names) == 2

@@ -15,7 +15,7 @@ import paddle
 import pytest
 
 from picoquant.int8.operators import quantizable_operators
-from picoquant.paddle_program.static.batch_norm_folding import fold_model
+from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.processes import Processes
@@ -55,8 +55,8 @@ def trained(folder, kind, folded, onednn=False):
     with static_session():
         executor = paddle.static.Executor(paddle.CPUPlace())
         if folded:
-            fold_model(folder / "student", executor)
-            fold_model(folder / "teacher", executor)
+            fold_folder(folder / "student")
+            fold_folder(folder / "teacher")
         program = load_model(folder / "student", executor).program
         operators = quantizable_operators(program, wanted.quant)
         strategy = range_strategy(replace(QuantizationSettings(), **own), wanted.quant)

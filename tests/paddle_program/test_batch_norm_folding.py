@@ -7,14 +7,16 @@ import shutil
 import numpy as np
 import paddle
 import pytest
+from paddle.base.proto import framework_pb2
 
 from picoquant import build_detector
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.export.paddle_export import export_model
+from picoquant.paddle_program.batch_norm_folding import fold_float, fold_folder
+from picoquant.paddle_program.graph import read_graph
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import program_facts
-from picoquant.paddle_program.static.batch_norm_folding import fold_batch_norm, fold_model
 from picoquant.paddle_program.static.programs import read_variable, write_variable
 from picoquant.paddle_program.static.session import static_session
 
@@ -57,14 +59,28 @@ class Net:
         attrs = {"epsilon": EPSILON, "is_test": is_test, "data_layout": "NCHW"}
         return self.op("batch_norm", {"X": x, **inputs}, output, "Y", more, **attrs)
 
+    def fold(self):
+        """Fold the program as it is now; the report is returned, and what is left is in `message` and `values`."""
+        self.message = framework_pb2.ProgramDesc.FromString(self.program.desc.serialize_to_string())
+        names = [var.name for var in self.message.blocks[0].vars if var.persistable]
+        self.values = {name: read_variable(self.scope, name) for name in names}
+        return fold_float(self.message, self.values)
+
     def run(self, *names):
+        """Values of tensors: of the folded program where there is one."""
         image = np.random.RandomState(0).randn(2, 2, 3, 3).astype("float32")
+        program, scope = self.program, self.scope
+        if hasattr(self, "message"):
+            program = paddle.static.Program.parse_from_string(self.message.SerializeToString())
+            scope = paddle.static.Scope()
+            for name, value in self.values.items():
+                write_variable(scope, name, value)
         executor = paddle.static.Executor(paddle.CPUPlace())
-        return executor.run(self.program, feed={"image": image}, fetch_list=list(names))
+        return executor.run(program, feed={"image": image}, fetch_list=list(names), scope=scope)
 
     @property
     def kinds(self):
-        return [op.type for op in self.block.ops if op.type not in ("feed", "fetch")]
+        return [op.type for op in self.message.blocks[0].ops if op.type not in ("feed", "fetch")]
 
 
 @pytest.fixture
@@ -77,18 +93,17 @@ def test_known_numbers(net):
     weight = net.stored("w", np.ones((2, 2, 1, 1)))
     net.norm(net.conv(net.image, weight, "raw"), "n", "out")
     before = net.run("out")[0]
-    report = fold_batch_norm(net.program, net.scope)
+    report = net.fold()
     assert (report.folded, report.kept) == (("out",), {})
     assert net.kinds == ["conv2d", "elementwise_add"]
     # factor = scale / sqrt(variance + epsilon); bias = shift - mean * factor
     factors = np.array([2 / np.sqrt(3 + EPSILON), 3 / np.sqrt(8 + EPSILON)])
-    np.testing.assert_allclose(
-        read_variable(net.scope, "w")[:, :, 0, 0], np.stack([factors] * 2, 1), rtol=1e-6
-    )
-    bias = read_variable(net.scope, "out.bias")
+    np.testing.assert_allclose(net.values["w"][:, :, 0, 0], np.stack([factors] * 2, 1), rtol=1e-6)
+    bias = net.values["out.bias"]
     np.testing.assert_allclose(bias, [0.5 - factors[0], 0.25 + factors[1]], rtol=1e-6)
     np.testing.assert_allclose(net.run("out")[0], before, atol=1e-6)
-    assert not net.block.has_var("raw") or "raw" not in net.block.ops[0].output_arg_names
+    assert read_graph(net.message).operators[0].results == ("out.unbiased",)
+    assert set(net.values) == {"w", "out.bias"}
 
 
 @pytest.mark.parametrize("form", ["[C] at axis 1", "[1, C, 1, 1]", "reshaped"])
@@ -106,7 +121,7 @@ def test_a_bias_before_the_batch_norm_goes_into_the_new_one(net, form):
     )
     net.norm(added, "n", "out")
     before = net.run("out")[0]
-    fold_batch_norm(net.program, net.scope)
+    net.fold()
     assert net.kinds == ["conv2d", "elementwise_add"]
     np.testing.assert_allclose(net.run("out")[0], before, atol=1e-5)
 
@@ -116,7 +131,7 @@ def test_a_shared_weight_is_folded_for_each_user(net):
     net.norm(net.conv(net.image, weight, "raw1"), "n1", "out1")
     net.norm(net.conv(net.image, weight, "raw2"), "n2", "out2", Scale=[-1.0, 5.0])
     before = net.run("out1", "out2")
-    assert fold_batch_norm(net.program, net.scope).folded == ("out1", "out2")
+    assert net.fold().folded == ("out1", "out2")
     for value, expected in zip(net.run("out1", "out2"), before):
         np.testing.assert_allclose(value, expected, atol=1e-6)
 
@@ -129,13 +144,13 @@ def test_what_cannot_be_folded_stays_and_is_named(net):
     net.norm(net.image, "n2", "out3")
     net.norm(net.conv(net.image, weights[1], "raw"), "n3", "out4", is_test=False)
     before = {name: read_variable(net.scope, name) for name in ("w0", "w1")}
-    report = fold_batch_norm(net.program, net.scope)
+    report = net.fold()
     assert report.folded == ()
     assert "something else uses" in report.kept["out1"]
     assert "no convolution" in report.kept["out3"]
     assert "its batch" in report.kept["out4"]
     for name, value in before.items():
-        np.testing.assert_array_equal(read_variable(net.scope, name), value)
+        np.testing.assert_array_equal(net.values[name], value)
 
 
 @pytest.mark.parametrize(
@@ -153,8 +168,7 @@ def test_trained_detectors_compute_the_same(shared, tmp_path, name, weights, cla
     config = InferConfig((128, 128), tuple(f"class {i}" for i in range(classes)))
     export_model(detector, tmp_path / "fp32", "raw", (128, 128), config)
     shutil.copytree(tmp_path / "fp32", tmp_path / "folded")
-    with static_session():
-        report = fold_model(tmp_path / "folded", paddle.static.Executor(paddle.CPUPlace()))
+    report = fold_folder(tmp_path / "folded")
     assert len(report.folded) == norms and not report.kept
     facts = program_facts(tmp_path / "folded" / "model.pdmodel")
     assert "batch_norm" not in facts.operators

@@ -22,7 +22,7 @@ from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import MODEL, ModelFolder
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.paddle_program.static.session import static_session
-from picoquant.quantization.ptq.observers import observe_ranges
+from tests.networks.ranges import measured_ranges
 from tests.networks.small_net import CONFIG, batches, export_small
 
 
@@ -34,7 +34,7 @@ def source_of(folder, fold: bool, **scheme) -> Int8Source:
         if fold:
             fold_folder(folder)
         model = load_model(folder, executor)
-        ranges = observe_ranges(model, executor, [next(batches(1))], lambda count: None)
+        ranges = measured_ranges(model, executor, next(batches(1)))
         operators = quantizable_operators(model.program, settings)
     return Int8Source(folder, {}, ranges, operators, settings)
 

@@ -65,7 +65,7 @@ def quick_int8(
     from picoquant.int8.scheme import QuantAwareSettings
     from picoquant.paddle_program.static.programs import load_model, strip_feed_fetch
     from picoquant.paddle_program.static.session import static_session
-    from picoquant.quantization.ptq.observers import observe_ranges
+    from tests.networks.ranges import measured_ranges
 
     height, width = model.config.input_size
     if images is None:
@@ -76,7 +76,7 @@ def quick_int8(
     with static_session():
         executor = paddle.static.Executor(paddle.CPUPlace())
         loaded = load_model(model.path, executor)
-        ranges = observe_ranges(loaded, executor, [batch], lambda count: None)
+        ranges = measured_ranges(loaded, executor, batch)
         operators = quantizable_operators(strip_feed_fetch(loaded.program.clone(for_test=True)), settings)
         floats = frozenset(operators[index].output for index in kept)
         operators = tuple(operator for operator in operators if operator.output not in floats)

@@ -27,8 +27,8 @@ from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.paddle_program.static.session import static_session
-from picoquant.quantization.ptq.observers import observe_ranges
 from tests.networks.quick_int8 import exported
+from tests.networks.ranges import measured_ranges
 
 
 @pytest.mark.parametrize("factor", [2e-5, 4.9e-4, 1 / 1234, 0.007, 0.5, 1.0, 3.3])
@@ -102,7 +102,7 @@ def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path):
         fold_folder(model.path)
         loaded = load_model(model.path, executor)
         groups = target_tensors(loaded.graph()).groups
-        ranges = unified_ranges(observe_ranges(loaded, executor, [batch], lambda count: None), groups)
+        ranges = unified_ranges(measured_ranges(loaded, executor, batch), groups)
         # Less than the largest values, so that every tensor is limited somewhere.
         ranges = {name: 0.8 * top for name, top in ranges.items()}
         ranges = tie_free_ranges(ranges, products_of(loaded.graph()), groups)

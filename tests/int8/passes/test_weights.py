@@ -21,7 +21,7 @@ from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.paddle_program.static.session import static_session
-from picoquant.quantization.ptq.observers import observe_ranges
+from tests.networks.ranges import measured_ranges
 from tests.networks.small_net import CONFIG, batches, export_small
 
 
@@ -33,7 +33,7 @@ def source(tmp_path):
         executor = paddle.static.Executor(paddle.CPUPlace())
         fold_folder(tmp_path / "fp32")
         model = load_model(tmp_path / "fp32", executor)
-        ranges = observe_ranges(model, executor, [next(batches(1))], lambda count: None)
+        ranges = measured_ranges(model, executor, next(batches(1)))
         settings = QuantAwareSettings()
         operators = quantizable_operators(model.program, settings)
         yield Int8Source(tmp_path / "fp32", {}, ranges, operators, settings)

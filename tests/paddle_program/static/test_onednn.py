@@ -7,16 +7,13 @@ import paddle
 import pytest
 
 from picoquant.int8.fake_quant_run import Simulation
-from picoquant.paddle_program.static.onednn import use_onednn
 from picoquant.paddle_program.static.programs import (
-    InferenceModel,
     load_model,
     read_variable,
     state_names,
     write_variable,
 )
 from picoquant.paddle_program.static.session import static_session
-from picoquant.quantization.ptq.observers import observe_ranges
 from tests.networks.small_net import batches, export_small
 
 
@@ -44,15 +41,4 @@ def test_a_simulation_sees_weights_that_have_changed(opened):
     for _ in range(3):
         for got, expected in zip(simulation(feed), plain(feed)):
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
-        change()
-
-
-def test_ranges_are_those_of_weights_that_have_changed(opened):
-    model, executor, feed, change = opened
-    marked = model.program.clone(for_test=True)
-    use_onednn(marked)
-    fast = InferenceModel(marked, model.feeds, model.fetches)
-    for _ in range(3):
-        found, expected = (observe_ranges(one, executor, [feed], lambda count: None) for one in (fast, model))
-        assert found == pytest.approx(expected, rel=1e-4)
         change()

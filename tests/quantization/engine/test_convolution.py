@@ -77,3 +77,15 @@ def test_other_numbers_and_sizes_of_images_use_the_same_graph():
         expected = F.conv2d(image, weight, None, 2, 1).numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert len(own._traced) == 1
+
+
+def test_a_weight_that_has_changed_is_seen():
+    """In inference Paddle keeps a convolution's weight as oneDNN wants it, and would not notice."""
+    image, weight = tensors([2, 8, 6, 6], [8, 8, 3, 3])
+    op, own = convolution(3, 1, 1), Convolutions(onednn=True)
+    for _ in range(3):
+        with paddle.no_grad():
+            found = own(op, "relu", image, weight, None).numpy()
+            expected = F.relu(F.conv2d(image, weight, None, 1, 1)).numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        weight.set_value(-0.5 * weight.numpy())

@@ -61,7 +61,6 @@ class FakeQuantNetwork(nn.Layer):
         quantisers: rounds each activation that they read, by name.
         weight_bits: of a weight.
         constants: stored tensors that are not trained, beside running statistics.
-        held: rounds tensors for all that read them, by name: what integer runtimes hold in INT8.
         onednn: run convolutions through oneDNN.
     """
 
@@ -73,13 +72,12 @@ class FakeQuantNetwork(nn.Layer):
         quantisers: Mapping[str, ActivationQuantiser],
         weight_bits: int = 8,
         constants: Collection[str] = (),
-        held: Mapping[str, ActivationQuantiser] | None = None,
         onednn: bool = True,
     ) -> None:
         super().__init__()
         self.graph = graph
         self._quantised = {operator.output: operator for operator in operators}
-        self._quantisers, self._held, self._weight_bits = quantisers, held or {}, weight_bits
+        self._quantisers, self._weight_bits = quantisers, weight_bits
         self._convolutions = Convolutions(onednn)
         self._plans: dict[tuple[str, ...], list[_Step]] = {}
         fixed = {*constants, *_running_statistics(graph)}
@@ -133,14 +131,11 @@ class FakeQuantNetwork(nn.Layer):
         self, feed: Mapping[str, Any], outputs: tuple[str, ...], following: bool
     ) -> Iterator[tuple[str, Any]]:
         """Compute, and yield each output with its name as soon as it is there."""
-        tensors = {
-            name: self._as_held(name, feed[name], following) for name in self.graph.inputs if name in feed
-        }
+        tensors = {name: feed[name] for name in self.graph.inputs if name in feed}
         wanted = set(outputs)
         yield from ((name, value) for name, value in tensors.items() if name in wanted)
         for step in self._plan(outputs):
-            computed = zip(step.result, self._compute(step, tensors, following))
-            results = {name: self._as_held(name, value, following) for name, value in computed}
+            results = dict(zip(step.result, self._compute(step, tensors, following)))
             for name in step.last:
                 tensors.pop(name, None)
                 tensors.pop(quantised_name(name), None)
@@ -171,19 +166,16 @@ class FakeQuantNetwork(nn.Layer):
             if operator is not None and name == operator.weight:
                 return fake_quantise_weight(value, operator.axis, self._weight_bits)
             return value
-        if operator is None or name != operator.activation or name in self._held:
+        if operator is None or name != operator.activation:
             return tensors[name]
         rounded = quantised_name(name)
         if rounded not in tensors:
             tensors[rounded] = self._quantisers[name](tensors[name], following)
         return tensors[rounded]
 
-    def _as_held(self, name: str, value: Any, following: bool) -> Any:
-        return self._held[name](value, following) if name in self._held else value
-
     def _plan(self, outputs: tuple[str, ...]) -> list[_Step]:
         if outputs not in self._plans:
-            self._plans[outputs] = _steps(self.graph, outputs, {*self._quantisers, *self._held})
+            self._plans[outputs] = _steps(self.graph, outputs, set(self._quantisers))
         return self._plans[outputs]
 
 

@@ -92,6 +92,8 @@ def evaluate(
     texts = gather_overrides(overrides, more_overrides, input_size=input_size, **given)
     if max_loss is not None and not ladder:
         raise click.UsageError("--max-loss needs --ladder")
+    if ladder and fidelity:
+        raise click.UsageError("--ladder needs labels, --fidelity takes images without: give one of them")
     if ladder:
         _ladder(
             config,
@@ -102,7 +104,7 @@ def evaluate(
             targets,
             max_loss,
             as_json,
-            models or backends or fidelity,
+            models or backends,
         )
         return
     if backends or models or targets or fidelity:
@@ -142,9 +144,7 @@ def _ladder(config, texts, save_dir, machine, images, targets, max_loss, as_json
     from picoquant.commands.parity_ladder import MAX_LOSS, evaluate_ladder
 
     if others:
-        raise click.UsageError(
-            "--ladder takes the run's own steps: leave --backend, --model and --fidelity out"
-        )
+        raise click.UsageError("--ladder takes the run's own steps: leave --backend and --model out")
     device, opt, threads = machine
     allowed = MAX_LOSS if max_loss is None else max_loss
     ladder = evaluate_ladder(config, texts, save_dir, Machine(threads, device, opt), images, targets, allowed)

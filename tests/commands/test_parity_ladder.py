@@ -116,6 +116,7 @@ def test_damaged_scales_of_the_int8_model_are_named(run_dir):
 
 def test_usage(run_dir, tmp_path):
     assert "leave --backend and --model out" in refusal(climb(run_dir, "--backend", "onnx"))
+    assert "give one of them" in refusal(climb(run_dir, "--fidelity", "photos"))
     assert "--max-loss needs --ladder" in refusal(picoquant("eval", "--max-loss", 0.1, "--save-dir", run_dir))
     (run_dir / "empty").mkdir()
     nothing = picoquant("eval", "--ladder", "-c", run_dir / "config.yml", "--save-dir", run_dir / "empty")

@@ -12,11 +12,18 @@ from typing import Any
 from picoquant.backends.base import MACHINE, Machine
 from picoquant.backends.table import BACKENDS, DYGRAPH
 from picoquant.data.dataset import Dataset
-from picoquant.errors import DataError, ToolError, UserError, WeightsError
-from picoquant.evaluation.comparison import Row, as_csv, as_json, as_table, reference_of
+from picoquant.errors import ToolError, UserError, WeightsError
+from picoquant.evaluation.comparison import (
+    Row,
+    as_csv,
+    as_json,
+    as_table,
+    int8_fidelities,
+    int8_pairs,
+)
 from picoquant.evaluation.evaluate import Evaluation
-from picoquant.evaluation.fidelity import Fidelity, fidelity
-from picoquant.evaluation.paired import Paired, paired
+from picoquant.evaluation.fidelity import Fidelity
+from picoquant.evaluation.paired import Paired
 from picoquant.packaging.open_model import open_model
 from picoquant.paddle_program.infer_config import find_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -294,8 +301,9 @@ def evaluate_backends(
         raise UserError(
             "; ".join(f"{name}: {reason}" for name, reason in not_run.items()) or "nothing to run"
         )
-    pairs = {} if fidelity_on else _pairs(rows, dataset)
-    result = Comparison(tuple(rows), not_run, pairs, _fidelities(rows, dataset, fidelity_on is not None))
+    pairs = {} if fidelity_on else int8_pairs(rows, dataset)
+    found = int8_fidelities(rows, dataset, required=fidelity_on is not None)
+    result = Comparison(tuple(rows), not_run, pairs, found)
     _write(result, dataset, Path(save_dir).expanduser() / OUT)
     return result
 
@@ -366,41 +374,6 @@ def _images(context: Context, models: Sequence[Model], fidelity_on: str | None) 
             "--save-dir that holds both"
         )
     return datasets.unlabelled(fidelity_on, models[0].config.labels)
-
-
-def _int8_and_fp32(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
-    """Each INT8 row with the FP32 row of its runtime, or else the reference."""
-    floats = {row.backend: row for row in rows if row.precision == "fp32"}
-    for row in rows:
-        other = floats.get(row.backend, reference_of(rows))
-        if row.precision == "int8" and other is not None:
-            yield row, other
-
-
-def _pairs(rows: Sequence[Row], dataset: Dataset) -> dict[str, Paired]:
-    truth, ids = dataset.ground_truth(), dataset.image_ids
-    return {
-        row.name: paired(truth, other.evaluation.detections, row.evaluation.detections, ids)
-        for row, other in _int8_and_fp32(rows)
-    }
-
-
-def _fidelities(rows: Sequence[Row], dataset: Dataset, required: bool) -> dict[str, Fidelity]:
-    """Fidelity of each INT8 row.
-
-    Raises: `DataError` when it is required and FP32 detects nothing.
-    """
-    frame, ids, found = dataset.ground_truth(), dataset.image_ids, {}
-    for row, other in _int8_and_fp32(rows):
-        try:
-            found[row.name] = fidelity(
-                frame, other.evaluation.detections, row.evaluation.detections, ids, other.name
-            )
-        except DataError as error:
-            if required:
-                raise
-            LOG.info("%s: no fidelity, %s", row.name, error)
-    return found
 
 
 def _write(result: Comparison, dataset: Any, out: Path) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from picoquant.backends.table import REFERENCE
+from picoquant.errors import DataError
 from picoquant.evaluation.evaluate import Evaluation
+from picoquant.evaluation.fidelity import Fidelity, fidelity
+from picoquant.evaluation.paired import Paired, paired
 from picoquant.utils.tables import columns
+
+LOG = logging.getLogger("picoquant")
 
 _COLUMNS = (
     ("mAP", "mAP"),
@@ -141,3 +147,39 @@ def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = 
 
 def _score(value: float) -> str:
     return "-" if value < 0 else f"{value:.4f}"
+
+
+def _int8_and_fp32(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
+    """Each INT8 row with the FP32 row of its runtime, or else the reference."""
+    floats = {row.backend: row for row in rows if row.precision == "fp32"}
+    for row in rows:
+        other = floats.get(row.backend, reference_of(rows))
+        if row.precision == "int8" and other is not None:
+            yield row, other
+
+
+def int8_pairs(rows: Sequence[Row], dataset: Any) -> dict[str, Paired]:
+    """The difference of mAP between each INT8 row and its FP32 row, by the INT8 row's name."""
+    truth, ids = dataset.ground_truth(), dataset.image_ids
+    return {
+        row.name: paired(truth, other.evaluation.detections, row.evaluation.detections, ids)
+        for row, other in _int8_and_fp32(rows)
+    }
+
+
+def int8_fidelities(rows: Sequence[Row], dataset: Any, required: bool) -> dict[str, Fidelity]:
+    """Fidelity of each INT8 row.
+
+    Raises: `DataError` when it is required and FP32 detects nothing.
+    """
+    frame, ids, found = dataset.ground_truth(), dataset.image_ids, {}
+    for row, other in _int8_and_fp32(rows):
+        try:
+            found[row.name] = fidelity(
+                frame, other.evaluation.detections, row.evaluation.detections, ids, other.name
+            )
+        except DataError as error:
+            if required:
+                raise
+            LOG.info("%s: no fidelity, %s", row.name, error)
+    return found

@@ -108,11 +108,6 @@ def write_variable(scope: Any, name: str, value: np.ndarray) -> None:
     scope.var(name).get_tensor().set(np.ascontiguousarray(value), paddle.CPUPlace())
 
 
-def free_variables(program: Any, scope: Any) -> None:
-    """Free the memory of a loaded (and saved) program in its scope; Paddle itself never frees a scope."""
-    scope.erase([*state_names(program), f"{_SERIALISED}out_var_0"])
-
-
 def state_names(program: Any) -> list[str]:
     """Names of the persistable variables of a program, sorted."""
     types = paddle.framework.core.VarDesc.VarType

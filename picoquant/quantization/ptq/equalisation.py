@@ -1,14 +1,15 @@
-"""Cross-layer equalisation: the channels of a tensor are given similar ranges, without changing the outputs.
+"""Cross-layer equalisation: the channels of a tensor are given ranges that cost little, without changing the outputs.
 
 INT8 has one scale for a tensor, so a channel that reaches 3 beside one that reaches 600 has one quantised value. Each
 channel of a convolution's result is divided by a factor (in the weights and the bias, which have a scale for each
 output channel and lose nothing), and the layers that use it next multiply it back in their own weights (Nagel et al.
-2019, https://arxiv.org/abs/1906.04721). A positive factor must be able to pass what is between:
+2019, https://arxiv.org/abs/1906.04721). The factors are not the paper's, which make ranges equal, but those for which
+rounding costs the detections least (`equalisation_cost.py`). A positive factor must be able to pass what is between:
 
 - nothing, ReLU and leaky ReLU, pooling, resizing, concat, split, reshape, transpose and a product let it pass;
 - hard-swish does not. It is written out with the factor inside, `x * relu6(s*x + 3)`: a depthwise 1x1
   convolution with ReLU6 and a product, both of which an NPU runs in INT8. That costs two operators for
-  one, so it is done only where the expected noise falls to a fourth or less;
+  one, and the gate is rounded, too, so it is done only where it saves a noticeable part of what is left of all costs;
 - ReLU6 would need another limit in each channel. It is left alone: its results are at most 6, so their
   channels cannot be far apart.
 """
@@ -16,15 +17,15 @@ output channel and lose nothing), and the layers that use it next multiply it ba
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from picoquant.int8.passes.activations import target_tensors
 from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.static.programs import InferenceModel, Inserter, read_variable, write_variable
+from picoquant.quantization.ptq.equalisation_cost import OneScale, Weights, best_factors, rounding_cost
 from picoquant.quantization.ptq.equalisation_path import (
     PASSING_ACTIVATIONS,
     SUFFIX,
@@ -36,12 +37,14 @@ from picoquant.quantization.ptq.equalisation_path import (
     use_count,
     users_of,
 )
+from picoquant.quantization.ptq.sensitivity import Sensitivity
 
 LOG = logging.getLogger("picoquant")
 
-_GAIN_OF_HARD_SWISH = 4.0
-_GAIN_OF_OTHERS = 1.2
-_LARGEST_FACTOR = 1e3
+_HARD_SWISH = "hard_swish"
+_GATE = 6.0  # the largest value of relu6
+_NOTICEABLE = 0.005  # part of all that rounding costs in the end
+_GAIN = 1.2
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Equalised:
     Attributes:
         name: of the convolution's result.
         activation: type of the activation behind it; empty for none.
-        gain: expected noise before, divided by that after.
+        gain: what rounding was expected to cost before, divided by that after.
         scales: by stored variable, what it was multiplied by, in a shape that broadcasts to the variable's; 0 for the
             constants of a hard-swish that was written out.
     """
@@ -62,35 +65,202 @@ class Equalised:
     scales: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Site:
+    """A convolution's result that may be equalised.
+
+    Attributes:
+        raw: the convolution's result.
+        name: that of its bias addition.
+        result: that of the activation behind; `name` without one.
+        activation: type of that; empty without one.
+    """
+
+    raw: str
+    name: str
+    result: str
+    activation: str
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The factors of a site's result, `[C]`, and what rounding costs without and with them."""
+
+    path: FactorPath
+    factor: np.ndarray
+    before: float
+    after: float
+
+
+def needed_ranges(block: Any, groups: Sequence[Sequence[str]]) -> list[str]:
+    """The tensors `[N, C, H, W]` whose channels' ranges `equalise` takes.
+
+    Args:
+        block: of the network.
+        groups: see `equalise`.
+    """
+    held = [name for group in groups for name in group]
+    between = [name for site in _sites(block) for name in (site.name, site.result)]
+    return [name for name in dict.fromkeys([*held, *between]) if len(block.var(name).shape) == 4]
+
+
 def equalise(
-    model: InferenceModel, scope: Any, channel_ranges: Callable[[list[str]], dict[str, np.ndarray]]
+    model: InferenceModel,
+    scope: Any,
+    groups: Sequence[Sequence[str]],
+    ranges: Mapping[str, np.ndarray],
+    sensitivity: Sensitivity,
 ) -> list[Equalised]:
     """Equalise a folded network; its FP32 outputs change by float rounding only.
 
     Args:
         model: its program is changed in place.
         scope: holds its stored variables; they are changed.
-        channel_ranges: given names of tensors `[N, C, H, W]`, returns the absmax of each channel, `[C]`, by name.
+        groups: names of the tensors that are held in INT8; those of a group share a scale.
+        ranges: absmax of each channel that has an effect, `[C]`, of the tensors `needed_ranges`, by name.
+        sensitivity: of the network.
 
     Returns: the tensors that were equalised, in the network's order.
     """
-    block = model.program.global_block()
-    sites = _sites(block)
-    tensors = target_tensors(model.graph())
-    groups = {name: group for group in tensors.groups for name in group}
-    ranges = channel_ranges(list(dict.fromkeys(name for site in sites for name in site[1:] if name)))
-    done = []
-    for raw, name, result in sites:
-        partners = set(groups.get(result, ())) - {result}
-        found = _equalise(block, scope, raw, name, result, ranges, partners)
-        if found:
-            done.append(found)
-    model.program._sync_with_cpp()
-    return done
+    return _Equalisation(model.program.global_block(), scope, groups, ranges, sensitivity).run(model.program)
 
 
-def _sites(block: Any) -> list[tuple[str, str, str]]:
-    """Results of a convolution, of its bias addition, and of the activation behind it (the same without one)."""
+class _Equalisation:
+    """The network with what is known of its tensors; all of it follows the factors."""
+
+    def __init__(
+        self,
+        block: Any,
+        scope: Any,
+        groups: Sequence[Sequence[str]],
+        ranges: Mapping[str, np.ndarray],
+        sensitivity: Sensitivity,
+    ) -> None:
+        self._block, self._scope = block, scope
+        self._groups = [list(group) for group in groups]
+        self._ranges = dict(ranges)
+        self._costs = dict(sensitivity.tensors)
+        self._gates = sensitivity.gates
+        self._weights = dict(sensitivity.weights)
+        self._known: set[str] = set()  # names that tensors had before
+
+    def run(self, program: Any) -> list[Equalised]:
+        """Equalise every tensor for which it is worth it."""
+        sites = _sites(self._block)
+        choices = [self._choose(site) for site in sites]
+        least = _NOTICEABLE * sum(min(one.before, one.after) for one in choices if one is not None)
+        done = []
+        for site, first in zip(sites, choices):
+            if first is None:
+                continue
+            changed = self._shared(first.path) or not self._known.isdisjoint(first.path.names)
+            choice = self._choose(site) if changed else first
+            saved = choice.before - choice.after
+            if saved < least if site.activation == _HARD_SWISH else choice.before < _GAIN * choice.after:
+                continue
+            done.append(self._apply(site, choice))
+        program._sync_with_cpp()
+        return done
+
+    def _choose(self, site: _Site) -> _Choice | None:
+        """The best factors; None where a factor cannot pass."""
+        block = self._block
+        try:
+            if use_count(block, producer_of(block, site.raw).input("Filter")[0]) > 1:
+                raise Obstacle("its weight is shared")
+            is_hard_swish = site.activation == _HARD_SWISH
+            if is_hard_swish and _numbers(producer_of(block, site.result)) != (6.0, 6.0, 3.0):
+                raise Obstacle("its hard_swish is not the usual one")
+            path = FactorPath(block, self._scope, site.result)
+        except Obstacle as obstacle:
+            LOG.debug("%s is not equalised: %s", site.name, obstacle)
+            return None
+        count = len(self._ranges[site.result])
+        channels = path.channels()
+        tensors = [self._one_scale(group, channels) for group in self._groups_of(channels)]
+        if is_hard_swish:
+            own = {site.name: np.arange(1, count + 1)}
+            tensors += [self._one_scale(group, own) for group in self._groups_of(own)]
+        weights = [
+            Weights(rows, absmax, self._weights.get(name, np.zeros(absmax.shape)))
+            for name, rows, absmax in path.weights()
+            if absmax.shape[1] > 1  # a depthwise weight takes any factor
+        ]
+        factor, before, after = best_factors(count, tensors, weights)
+        if is_hard_swish and site.result in self._gates:
+            after += rounding_cost(_GATE, self._gates[site.result])
+        if not self._shared(path):  # the size of all is free
+            reach = self._ranges[site.result]
+            factor = factor * ((reach / factor).max() / reach.max() or 1.0)
+        return _Choice(path, factor, before, after)
+
+    def _shared(self, path: FactorPath) -> bool:
+        """Whether a tensor on the way shares its scale with one that is not."""
+        names = path.names
+        return any(set(group) - names for group in self._groups_of(names))
+
+    def _groups_of(self, names: Iterable[str]) -> list[list[str]]:
+        names = set(names)
+        return [group for group in self._groups if names & set(group)]
+
+    def _one_scale(self, group: Sequence[str], channels: Mapping[str, np.ndarray]) -> OneScale:
+        """The channels of a group, each with the number of its factor."""
+        known = [name for name in group if name in self._ranges]
+        sizes = [len(self._ranges[name]) for name in known]
+        reach = np.concatenate([self._ranges[name] for name in known] or [np.zeros(1)])
+        return OneScale(
+            np.concatenate(
+                [channels.get(name, np.zeros(size, int)) for name, size in zip(known, sizes)] or [[0]]
+            ),
+            np.maximum(reach, 1e-6 * max(reach.max(), 1e-9)),
+            np.concatenate(
+                [self._costs.get(name, np.zeros(size)) for name, size in zip(known, sizes)] or [np.zeros(1)]
+            ),
+        )
+
+    def _apply(self, site: _Site, choice: _Choice) -> Equalised:
+        """Divide the site's result by the factors, and multiply them back behind."""
+        block, scope, factor, path = self._block, self._scope, choice.factor, choice.path
+        times = _GATE if site.activation == _HARD_SWISH else 1.0
+        of_input = factor * times
+        activation = producer_of(block, site.result) if site.name != site.result else None
+        scales = _divide_producer(block, scope, site.raw, site.name, of_input)
+        producer = producer_of(block, site.raw).input("Filter")[0]
+        if producer in self._weights:
+            self._weights[producer] = self._weights[producer] * (of_input**2)[:, None]
+        table = np.concatenate([[1.0], factor])
+        for name, rows, _ in path.weights():
+            if name in self._weights:
+                self._weights[name] = self._weights[name] / table[rows] ** 2
+        for name, channels in path.channels().items():
+            self._divide(name, table[channels])
+        scales.update(path.apply(factor))
+        for name, other in path.renamed.items():
+            self._rename(name, other)
+        if site.name != site.result:
+            self._divide(site.name, of_input)
+            self._rename(site.name, rename_tensor(block, site.name))
+        if site.activation == _HARD_SWISH:
+            scales.update(_write_out_hard_swish(block, scope, activation, of_input))
+        gain = choice.before / max(choice.after, 1e-30)
+        return Equalised(site.name, site.activation, float(gain), scales)
+
+    def _divide(self, name: str, factor: np.ndarray) -> None:
+        if name in self._ranges:
+            self._ranges[name] = self._ranges[name] / factor
+        if name in self._costs:
+            self._costs[name] = self._costs[name] * factor**2
+
+    def _rename(self, name: str, other: str) -> None:
+        self._known.add(name)
+        for known in (self._ranges, self._costs):
+            if name in known:
+                known[other] = known.pop(name)
+        self._groups = [[other if one == name else one for one in group] for group in self._groups]
+
+
+def _sites(block: Any) -> list[_Site]:
+    """Results of a convolution with a bias, and what is between them and the tensor that is equalised."""
     sites = []
     for add in [op for op in block.ops if stored_bias(block, op)]:
         conv = producer_of(block, add.input("X")[0])
@@ -98,70 +268,11 @@ def _sites(block: Any) -> list[tuple[str, str, str]]:
             continue
         name = add.output("Out")[0]
         users = users_of(block, name)
-        if len(users) == 1 and users[0].type in (*PASSING_ACTIVATIONS, "hard_swish"):
-            sites.append((add.input("X")[0], name, users[0].output("Out")[0]))
+        if len(users) == 1 and users[0].type in (*PASSING_ACTIVATIONS, _HARD_SWISH):
+            sites.append(_Site(add.input("X")[0], name, users[0].output("Out")[0], users[0].type))
         elif all(user.type not in ("relu6", "fetch") for user in users):
-            sites.append((add.input("X")[0], name, name))
+            sites.append(_Site(add.input("X")[0], name, name, ""))
     return sites
-
-
-def _equalise(
-    block: Any,
-    scope: Any,
-    raw: str,
-    name: str,
-    result: str,
-    ranges: dict[str, np.ndarray],
-    partners: set[str],
-) -> Equalised | None:
-    """Equalise one tensor, if that is worth it, and update its entry in `ranges`.
-
-    Args:
-        block, scope: of the network; changed in place.
-        raw: the convolution's result.
-        name: the result of its bias addition.
-        result: that of the activation behind; `name` without one.
-        ranges: absmax of each channel, `[C]`, by tensor.
-        partners: tensors that share a scale with `result`.
-    """
-    activation = producer_of(block, result) if name != result else None
-    kind = activation.type if activation is not None else ""
-    reach = np.maximum(ranges[result], 1e-6 * max(ranges[result].max(), 1e-12))
-    if kind == "hard_swish":  # its results for -3 to 3 are small, but it needs all of that
-        reach = np.maximum(reach, 3.0)
-    try:
-        if use_count(block, producer_of(block, raw).input("Filter")[0]) > 1:
-            raise Obstacle("its weight is shared")
-        if kind == "hard_swish" and _numbers(activation) != (6.0, 6.0, 3.0):
-            raise Obstacle("its hard_swish is not the usual one")
-        path = FactorPath(block, scope, result)
-    except Obstacle as obstacle:
-        LOG.debug("%s is not equalised: %s", name, obstacle)
-        return None
-    weight = path.weight_absmax(len(reach))
-    weight = np.maximum(weight, 1e-6 * max(weight.max(), 1e-12))
-    # A depthwise weight has a scale for each channel and takes any factor; others share theirs, so activation and
-    # weight each take half of the factor.
-    factor = reach if path.depthwise else np.sqrt(reach / weight)
-    factor = np.maximum(factor / factor.max(), 1 / _LARGEST_FACTOR)
-    before = reach.max() ** 2 * (weight**2).sum()
-    after = (reach / factor).max() ** 2 * ((weight * factor) ** 2).sum()
-    gain = float(before / after)
-    if gain < (_GAIN_OF_HARD_SWISH if kind == "hard_swish" else _GAIN_OF_OTHERS):
-        return None
-    # The whole tensor may be multiplied, too: to the range of those that it shares a scale with.
-    others = [ranges[n].max() for n in partners if n in ranges and n not in path.names]
-    target = max(others, default=ranges[result].max()) or 1.0
-    times = 6.0 if kind == "hard_swish" else 1.0
-    factor = factor * (times * (ranges[result] / factor).max() / target)
-    scales = _divide_producer(block, scope, raw, name, factor)
-    scales.update(path.apply(factor / times))
-    ranges[result] = ranges[result] * times / factor
-    if name != result:
-        rename_tensor(block, name)
-    if kind == "hard_swish":
-        scales.update(_write_out_hard_swish(block, scope, activation, factor))
-    return Equalised(name, kind, gain, scales)
 
 
 def weight_scales(done: Sequence[Equalised]) -> dict[str, np.ndarray]:

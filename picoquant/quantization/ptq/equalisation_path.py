@@ -24,11 +24,15 @@ class FactorPath:
     Each tensor on the way is traced as an array of its shape without the batch, which holds for each value the
     number (from 1) of the first tensor's channel that it comes from; 0: from elsewhere.
 
+    Attributes:
+        renamed: the names that `apply` has given them.
+
     Raises: `Obstacle` where a factor cannot pass.
     """
 
     def __init__(self, block: Any, scope: Any, name: str) -> None:
         self._block, self._scope = block, scope
+        self.renamed: dict[str, str] = {}
         shape = _shape(block, name)
         channels = np.arange(1, shape[0] + 1, dtype=np.int32)
         self._sources = {name: np.broadcast_to(_column(channels), shape)}
@@ -42,10 +46,25 @@ class FactorPath:
         """The tensors on the way, the first one included."""
         return set(self._sources)
 
-    @property
-    def depthwise(self) -> bool:
-        """Whether all convolutions at the end have one input channel for each output channel."""
-        return all(self._block.var(op.input("Filter")[0]).shape[1] == 1 for op, _ in self._convs)
+    def channels(self) -> dict[str, np.ndarray]:
+        """`[C]` of each tensor on the way whose channels hold one factor each, by name: its number, from 1; 0: none."""
+        found = {}
+        for name, values in self._sources.items():
+            if values.ndim == 3:
+                try:
+                    found[name] = _channels(values)
+                except Obstacle:
+                    continue
+        return found
+
+    def weights(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """Of each convolution at the end: its weight's name, the number of each input's factor, absmax; `[O, I]`."""
+        found = []
+        for op, column in self._convs:
+            name = op.input("Filter")[0]
+            weight = np.abs(read_variable(self._scope, name)).max(axis=(2, 3))
+            found.append((name, _rows(op, weight, column), weight))
+        return found
 
     def _through(self, op: Any) -> dict[str, np.ndarray]:
         block, sources = self._block, self._sources
@@ -84,15 +103,6 @@ class FactorPath:
             return {outputs[0]: np.broadcast_to(mine, shapes[0])}
         raise Obstacle(f"{op.type} is in the way")
 
-    def weight_absmax(self, channels: int) -> np.ndarray:
-        """`[channels]`: the absmax of the weights that values of each channel are multiplied by."""
-        absmax = np.zeros(channels + 1)
-        for op, column in self._convs:
-            weight = np.abs(read_variable(self._scope, op.input("Filter")[0])).max(axis=(2, 3))
-            sources = _rows(op, weight, column)
-            np.maximum.at(absmax, sources.reshape(-1), weight.reshape(-1))
-        return absmax[1:]
-
     def apply(self, factor: np.ndarray) -> dict[str, np.ndarray]:
         """Multiply the convolutions' weights, and rename every tensor on the way, whose values are others now.
 
@@ -108,8 +118,7 @@ class FactorPath:
             weight = read_variable(self._scope, name)
             scales[name] = table[_rows(op, weight, column)][:, :, None, None]
             write_variable(self._scope, name, (weight * scales[name]).astype(np.float32))
-        for name in self._sources:
-            rename_tensor(self._block, name)
+        self.renamed = {name: rename_tensor(self._block, name) for name in self._sources}
         return scales
 
 
@@ -119,14 +128,15 @@ def _rows(op: Any, weight: np.ndarray, column: np.ndarray) -> np.ndarray:
     return np.repeat(column.reshape(groups, weight.shape[1]), weight.shape[0] // groups, axis=0)
 
 
-def rename_tensor(block: Any, name: str) -> None:
-    """Rename a tensor that now has other values, so that nothing refers to it by the old name."""
+def rename_tensor(block: Any, name: str) -> str:
+    """Rename a tensor that now has other values, so that nothing refers to it by the old name; returns the new one."""
     other = Inserter(block, 0).variable(f"{name}{SUFFIX}", block.var(name)).name
     for op in block.ops:
         if name in op.input_arg_names:
             op._rename_input(name, other)
         if name in op.output_arg_names:
             op._rename_output(name, other)
+    return other
 
 
 def _shape(block: Any, name: str) -> tuple[int, ...]:

@@ -14,10 +14,14 @@ from picoquant.int8.passes.weights import rounded_weight
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.static.programs import read_variable
-from picoquant.paddle_program.static.session import static_session
+from picoquant.paddle_program.static.session import dynamic_mode, static_session
+from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.activation_functions import effective_minimum
 from picoquant.quantization.ptq.bias_correction import correct_biases
-from picoquant.quantization.ptq.equalisation import equalise
+from picoquant.quantization.ptq.detection_error import DetectionError
+from picoquant.quantization.ptq.equalisation import equalise, needed_ranges
+from picoquant.quantization.ptq.sensitivity import measure_sensitivity
+from tests.networks import small_net
 from tests.networks.small_net import loaded_and_folded
 
 CHANNELS = np.array([1000.0, 1.0, 10.0, 100.0], np.float32)
@@ -76,6 +80,19 @@ def ranges_of(model, executor, feed):
     return channel_ranges
 
 
+def equalised(model, executor, feed):
+    """Equalise by what one batch shows."""
+    scope, graph = paddle.static.global_scope(), model.graph()
+    groups = target_tensors(graph).groups
+    maps = needed_ranges(model.program.global_block(), groups)
+    stored = {name for op in graph.operators for _, name in op.inputs if graph.tensor(name).stored}
+    values = {name: read_variable(scope, name) for name in stored}
+    with dynamic_mode():
+        network = FakeQuantNetwork(graph, values, (), {})
+        found = measure_sensitivity(network, DetectionError(network, small_net.CONFIG), [feed])
+    return equalise(model, scope, groups, ranges_of(model, executor, feed)(maps), found)
+
+
 def full_integer(model, executor, feed):
     """The output with every tensor in INT8, min-max."""
     names = target_tensors(model.graph()).names
@@ -98,7 +115,7 @@ def full_integer(model, executor, feed):
 def test_outputs_stay_and_noise_falls(opened, activation, between, kind):
     model, executor, feed, before = opened(activation, between)
     noisy = np.abs(full_integer(model, executor, feed) - before).std()
-    done = equalise(model, paddle.static.global_scope(), ranges_of(model, executor, feed))
+    done = equalised(model, executor, feed)
     assert [item.activation for item in done] == [kind]
     after = Simulation(model, executor, {})(feed)[0]
     np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
@@ -107,24 +124,22 @@ def test_outputs_stay_and_noise_falls(opened, activation, between, kind):
     assert ("hard_swish" in kinds) is False
 
 
-def test_before_a_depthwise_convolution_channels_become_equal(opened):
+def test_before_a_depthwise_convolution_channels_become_nearly_equal(opened):
     model, executor, feed, _ = opened(nn.functional.relu, "", depthwise=True)
-    found = ranges_of(model, executor, feed)
     relu = next(op for op in model.program.global_block().ops if op.type == "relu").output("Out")[0]
-    reach = found([relu])[relu]
-    name = equalise(model, paddle.static.global_scope(), found)[0].name
+    before = ranges_of(model, executor, feed)([relu])[relu]
+    name = equalised(model, executor, feed)[0].name
     block = model.program.global_block()
     result = next(op for op in block.ops if f"{name}.equalised" in op.input_arg_names).output("Out")[0]
-    # No channel is divided by less than a thousandth of what the largest is; the largest value stays.
-    expected = reach / np.maximum(reach / reach.max(), 1e-3)
-    expected *= reach.max() / expected.max()
-    np.testing.assert_allclose(found([result])[result], expected, rtol=1e-4)
+    after = ranges_of(model, executor, feed)([result])[result]
+    assert before.max() / before.min() > 100 and after.max() / after.min() < 5
+    assert after.max() == pytest.approx(before.max(), rel=1e-4)  # the tensor keeps its largest value
 
 
 @pytest.mark.parametrize(("activation", "between"), [(nn.functional.relu6, ""), (None, "add")])
 def test_where_a_factor_cannot_pass_nothing_is_done(opened, activation, between):
     model, executor, feed, before = opened(activation, between)
-    assert equalise(model, paddle.static.global_scope(), ranges_of(model, executor, feed)) == []
+    assert equalised(model, executor, feed) == []
     np.testing.assert_array_equal(Simulation(model, executor, {})(feed)[0], before)
 
 
@@ -156,7 +171,7 @@ def test_bias_correction_takes_back_the_mean_shift(opened):
 def test_what_an_equalised_hard_swish_drops_takes_no_levels(opened):
     model, executor, feed, _ = opened(nn.functional.hardswish, "")
     scope = paddle.static.global_scope()
-    name = equalise(model, scope, ranges_of(model, executor, feed))[0].name + ".equalised"
+    name = equalised(model, executor, feed)[0].name + ".equalised"
     minimum = effective_minimum(model.program, scope, name)
     value = Simulation(model, executor, {}, outputs=[name])(feed)[0]
     below = np.minimum(value, minimum[:, None, None])
@@ -171,13 +186,12 @@ def test_what_an_equalised_hard_swish_drops_takes_no_levels(opened):
 
 
 def test_an_equalised_tensor_fits_what_it_shares_a_range_with(opened):
-    # The other part of the concat is a sigmoid, at most 1; the large one keeps its largest value, 6 times of
-    # which would be the product's own.
+    # The other part of the concat is a sigmoid, at most 1: of the large one's scale it would have one level.
     model, executor, feed, _ = opened(nn.functional.hardswish, "concat")
     before = max(np.abs(v).max() for v in tensors_of(model, executor, feed, "concat"))
-    equalise(model, paddle.static.global_scope(), ranges_of(model, executor, feed))
+    equalised(model, executor, feed)
     after = max(np.abs(v).max() for v in tensors_of(model, executor, feed, "concat"))
-    assert after == pytest.approx(before, rel=1e-3)
+    assert before > 10_000 and 1 <= after < 100
 
 
 def tensors_of(model, executor, feed, kind):

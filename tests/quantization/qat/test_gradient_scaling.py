@@ -10,12 +10,12 @@ from paddle import nn
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.static.programs import read_variable, save_program, state_names
 from picoquant.paddle_program.static.session import dynamic_mode, static_session
-from picoquant.quantization.ptq.equalisation import equalise, weight_scales
+from picoquant.quantization.ptq.equalisation import weight_scales
 from picoquant.quantization.ptq.equalisation_scales import read_scales, write_scales
 from picoquant.quantization.qat.learned_ranges.moving_average import MovingAverage
 from picoquant.quantization.qat.student import open_student
 from tests.networks.small_net import loaded_and_folded
-from tests.quantization.ptq.test_equalisation import Uneven, ranges_of
+from tests.quantization.ptq.test_equalisation import Uneven, equalised
 
 FEED = {"image": np.random.RandomState(1).rand(2, 3, 8, 8).astype("float32")}
 
@@ -24,11 +24,11 @@ FEED = {"image": np.random.RandomState(1).rand(2, 3, 8, 8).astype("float32")}
 def opened(tmp_path):
     """Gives a function: arguments of `Uneven`, whether it is equalised -> model, executor, scales."""
 
-    def open_network(activation, between, equalised):
+    def open_network(activation, between, is_equalised):
         model, executor = loaded_and_folded(lambda: Uneven(activation, between), tmp_path, (3, 8, 8))
         done = []
-        if equalised:
-            done = equalise(model, paddle.static.global_scope(), ranges_of(model, executor, FEED))
+        if is_equalised:
+            done = equalised(model, executor, FEED)
         save_program(model.program, executor, tmp_path)
         write_scales(tmp_path, weight_scales(done))
         return model, executor, weight_scales(done)

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from picoquant.int8.fake_quant_run import Simulation
-from picoquant.quantization.calibration_images import maker_of, watch
+from picoquant.int8.passes.activations import target_tensors
 from picoquant.quantization.ptq.equalisation import equalise as equalise_network
-from picoquant.quantization.ptq.equalisation import weight_scales
+from picoquant.quantization.ptq.equalisation import needed_ranges, weight_scales
+from picoquant.quantization.ptq.float_network import calibration_values, differentiable
+from picoquant.quantization.ptq.sensitivity import measure_sensitivity
 from picoquant.quantization.ptq.state import PtqState
 
 LOG = logging.getLogger("picoquant")
 
+_HARD_SWISH_ZERO = -3.0  # what is below gives 0
+
 
 def equalise(state: PtqState) -> PtqState:
-    """Equalise a folded network by the absmax of each channel on the calibration images; see `equalisation`.
+    """Equalise a folded network by what rounding costs its detections; see `equalisation`.
 
-    Raises: `DataError` for a tensor that is not finite.
+    Raises: `DataError` for a tensor that is not finite; `WeightsError` naming an operator that cannot be run.
     """
-    done = equalise_network(state.model, state.scope, lambda names: _channel_absmax(state, names))
+    groups = target_tensors(state.model.graph()).groups
+    with differentiable(state, "quantize: what errors cost") as (network, error, feeds):
+        sensitivity = measure_sensitivity(network, error, feeds)
+    ranges = _channel_absmax(state, needed_ranges(state.model.program.global_block(), groups))
+    done = equalise_network(state.model, state.scope, groups, ranges, sensitivity)
     LOG.info(
         "quantize: channels of %d tensors made even; %d hard_swish written out for it",
         len(done),
@@ -31,12 +39,17 @@ def equalise(state: PtqState) -> PtqState:
     return replace(state, equalised=names, weight_scales=weight_scales(done))
 
 
-def _channel_absmax(state: PtqState, names: list[str]) -> dict[str, np.ndarray]:
-    """The largest absolute value of each channel of tensors `[N, C, H, W]`: `[C]` by name."""
-    run = Simulation(state.model, state.executor, {}, outputs=names)
-    shown = state.context.progress("quantize: ranges of channels")
+def _channel_absmax(state: PtqState, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The largest absolute value that has an effect, of each channel of tensors `[N, C, H, W]`: `[C]` by name."""
+    graph = state.model.graph()
+    behind = {name: graph.users(name) for name in names}
+    ends = {
+        name for name, users in behind.items() if users and all(op.op_type == "hard_swish" for op in users)
+    }
     found: dict[str, np.ndarray] = {}
-    for name, value in watch(state.context.images, run, names, maker_of(state.model.program), shown):
+    for name, value in calibration_values(state, names, "quantize: ranges of channels"):
+        if name in ends:
+            value = np.maximum(value, _HARD_SWISH_ZERO)
         absmax = np.abs(value).max(axis=(0, 2, 3))
         found[name] = np.maximum(found.get(name, 0), absmax)
     return found

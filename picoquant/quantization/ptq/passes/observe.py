@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from picoquant.int8.fake_quant_run import Simulation
-from picoquant.quantization.calibration_images import maker_of, watch
 from picoquant.quantization.ptq.activation_functions import effective_minimum
+from picoquant.quantization.ptq.float_network import calibration_values
 from picoquant.quantization.ptq.histograms import Histogram
 from picoquant.quantization.ptq.state import PtqState, Statistics
 
@@ -16,17 +15,15 @@ from picoquant.quantization.ptq.state import PtqState, Statistics
 def observe(state: PtqState) -> PtqState:
     """Run the float network over the calibration images and collect what ranges and biases are chosen from.
 
-    Raises: `DataError` for a tensor that is not finite.
+    Raises: `DataError` for a tensor that is not finite; `WeightsError` naming an operator that cannot be run.
     """
     program = state.model.program
     names = [*state.tensors.names, *state.tensors.fused]
-    run = Simulation(state.model, state.executor, {}, outputs=names)
-    shown = state.context.progress("quantize: calibrating")
     histograms = {name: Histogram() for name in state.tensors.names}
     fused_absmax = dict.fromkeys(state.tensors.fused, 0.0)
     means = ChannelMeans({operator.activation for operator in state.operators})
     minima = {name: effective_minimum(program, state.scope, name) for name in state.tensors.names}
-    for name, value in watch(state.context.images, run, names, maker_of(program), shown):
+    for name, value in calibration_values(state, names, "quantize: calibrating"):
         if name in fused_absmax:
             fused_absmax[name] = max(fused_absmax[name], float(np.abs(value).max()))
             continue

@@ -14,7 +14,7 @@ def test_same_choice_as_paddleslim(bias):
     with quiet():
         from paddleslim.common.patterns import find_final_nodes
 
-        from picoquant.quantization.qat.distillation import final_nodes
+        from picoquant.quantization.final_nodes import final_nodes
     with static_session():
         # Two branches, one ending in batch-norm, one in a convolution whose bias is stored as it is added.
         image = paddle.static.data("image", [1, 3, 8, 8])

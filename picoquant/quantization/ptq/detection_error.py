@@ -1,0 +1,108 @@
+"""What an error inside a network costs its detections, as sums of squares that have gradients.
+
+Of scores the change of their squares counts, so that what is far below any threshold counts next to nothing; of boxes
+the shift of each side in parts of the box, times the location's best score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+
+from picoquant.errors import WeightsError
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.postprocess import Decoder
+from picoquant.quantization.engine.network import FakeQuantNetwork
+from picoquant.quantization.final_nodes import final_nodes
+
+_BOX = 3.0  # what the shift of a whole box counts beside a score of 1
+_SMALLEST = 0.5  # a box's side, in cells: of less a shift is not taken relative
+
+# A tensor of the network, and the factors of its changes (they have no gradient).
+Weighted = tuple[Any, Any]
+
+
+class DetectionError:
+    """The error of a network's outputs: the sum of `(factor * change)^2` over the tensors of `weighted`.
+
+    Args:
+        network: the float network.
+        config: of its model folder.
+
+    Attributes:
+        names: the tensors of the network that `weighted` takes. They are its outputs where these are scores and boxes;
+            where it suppresses by itself or is no PicoDet, the last tensors with weights, whose changes count in
+            parts of their standard deviation.
+    """
+
+    def __init__(self, network: FakeQuantNetwork, config: InferConfig) -> None:
+        graph = network.graph
+        self._decoder = _decoder(network, config)
+        self._levels = len(config.strides)
+        self.names = tuple(graph.outputs) if self._decoder else tuple(final_nodes(graph))
+
+    def weighted(self, tensors: Sequence[Any]) -> list[Weighted]:
+        """What counts, of the tensors in `names`."""
+        if self._decoder is None:
+            return [(one, 1 / (one.detach().std() + 1e-12)) for one in tensors]
+        if self._decoder.kind == "boxes":
+            boxes, scores = tensors if tensors[0].shape[-1] == 4 else reversed(tensors)
+            best = scores.detach().max(axis=1).unsqueeze(-1)
+            left_top, right_bottom = boxes.detach().chunk(2, axis=-1)
+            sides = (right_bottom - left_top).clip(min=1.0)
+            return [
+                (scores**2, paddle.ones([])),
+                (boxes, _BOX * best / paddle.concat([sides, sides], axis=-1)),
+            ]
+        found: list[Weighted] = []
+        for level in range(self._levels):
+            found += self._of_level(tensors[level :: self._levels])
+        return found
+
+    def _of_level(self, maps: Sequence[Any]) -> list[Weighted]:
+        """Of class outputs `[N, L, C]`, alignment logits if there are any, and distance logits `[N, L, 4 (R + 1)]`."""
+        classes, *alignment, distances = maps
+        if self._decoder.raw_outputs == "logits":
+            classes = F.sigmoid(classes)
+        squares = classes * F.sigmoid(alignment[0]) if alignment else classes**2
+        best = squares.detach().max(axis=-1, keepdim=True).sqrt()
+        batch, points, size = distances.shape
+        parts = F.softmax(distances.reshape([batch, points, 4, size // 4]), axis=-1)
+        sides = (parts * paddle.arange(size // 4, dtype="float32")).sum(
+            axis=-1
+        )  # left, top, right, bottom, in cells
+        lengths = sides.detach()[..., :2] + sides.detach()[..., 2:] + _SMALLEST
+        return [
+            (squares, paddle.ones([])),
+            (sides, _BOX * best / paddle.concat([lengths, lengths], axis=-1)),
+        ]
+
+    def probe(self, tensors: Sequence[Any], random: np.random.RandomState) -> Any:
+        """A scalar whose squared derivative by anything is, on average, the error that a unit of change there makes.
+
+        Each change that counts goes into the sum with a random sign, so that different ones do not add up.
+
+        Args:
+            tensors: those in `names`.
+            random: of the signs.
+        """
+        total = paddle.zeros([])
+        for value, factor in self.weighted(tensors):
+            signs = paddle.to_tensor(random.choice(np.float32([-1, 1]), value.shape))
+            total = total + (value * factor * signs).sum()
+        return total
+
+
+def _decoder(network: FakeQuantNetwork, config: InferConfig) -> Decoder | None:
+    """What fits the network's outputs; None where they are not scores and boxes, or cannot be computed."""
+    outputs = network.graph.outputs
+    shapes = [network.graph.tensor(name).shape or () for name in outputs]
+    try:
+        decoder = Decoder.of(outputs, shapes, config)
+    except WeightsError:
+        return None
+    return decoder if network.computable(outputs) == tuple(outputs) and decoder.kind != "detections" else None

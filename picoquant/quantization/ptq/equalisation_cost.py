@@ -1,0 +1,110 @@
+"""The factors of a tensor's channels for which rounding to INT8 costs least.
+
+A tensor's channel `c` is divided by `f[c]`, and the weights that multiply it next are multiplied by it. One scale
+holds all channels, so an error of the tensor, in the channel's own unit, is `f[c]` times as large as the scale; and
+each output channel of the weights has a scale of its own, which the largest `weight * f` determines. Both kinds of
+rounding error, of `scale^2 / 12`, are weighted with what they cost (`sensitivity.py`). In the logarithm of the
+factors the sum is convex, as a sum of exponentials and of maxima of them, so descent from anywhere finds its
+minimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_QUANT_MAX = 127
+_STEPS = 200
+_FIRST_STEP = 0.2  # of a logarithm
+_LARGEST_RATIO = 1e4  # of two channels' factors
+
+
+@dataclass(frozen=True)
+class OneScale:
+    """Channels that one scale holds.
+
+    Attributes:
+        channels: `[K]`, which factor each has, from 1; 0: none.
+        reach: `[K]`, absmax of each.
+        cost: `[K]`, what an error of every value costs, per unit squared.
+    """
+
+    channels: np.ndarray
+    reach: np.ndarray
+    cost: np.ndarray
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a convolution, with a scale for each output channel.
+
+    Attributes:
+        channels: `[O, I]`, which factor the input has, from 1; 0: none.
+        reach: `[O, I]`, absmax of each.
+        cost: `[O, I]`, what an error of every weight costs, per unit squared.
+    """
+
+    channels: np.ndarray
+    reach: np.ndarray
+    cost: np.ndarray
+
+
+def rounding_cost(reach: float, cost: np.ndarray) -> float:
+    """What rounding costs where one scale reaches to `reach` and errors cost `cost` per unit squared."""
+    return float((reach / _QUANT_MAX) ** 2 / 12 * cost.sum())
+
+
+def best_factors(
+    count: int, tensors: Sequence[OneScale], weights: Sequence[Weights]
+) -> tuple[np.ndarray, float, float]:
+    """The cheapest factors.
+
+    Args:
+        count: number of channels with a factor.
+        tensors, weights: all that is rounded and depends on the factors.
+
+    Returns: `[count]` factors, above 0; what rounding costs without any; and with these.
+    """
+    logarithm = np.zeros(count)
+    mean, square = np.zeros(count), np.zeros(count)
+    before, gradient = _cost(logarithm, tensors, weights)
+    best, lowest = logarithm, before
+    for step in range(_STEPS):  # Adam: https://arxiv.org/abs/1412.6980
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.99 * square + 0.01 * gradient**2
+        ahead = (mean / (1 - 0.9 ** (step + 1))) / (np.sqrt(square / (1 - 0.99 ** (step + 1))) + 1e-9)
+        logarithm = logarithm - _FIRST_STEP * (1 - step / _STEPS) * ahead
+        logarithm = np.maximum(logarithm, logarithm.max() - np.log(_LARGEST_RATIO))
+        cost, gradient = _cost(logarithm, tensors, weights)
+        if cost < lowest:
+            best, lowest = logarithm, cost
+    return np.exp(best), before, lowest
+
+
+def _cost(
+    logarithm: np.ndarray, tensors: Sequence[OneScale], weights: Sequence[Weights]
+) -> tuple[float, np.ndarray]:
+    """The cost, and the gradient of its logarithm."""
+    factor = np.concatenate([[1.0], np.exp(logarithm)])
+    gradient = np.zeros_like(factor)
+    total = 0.0
+    unit = 1 / _QUANT_MAX**2 / 12
+    for one in tensors:
+        own = factor[one.channels]
+        reach = one.reach / own
+        largest = int(reach.argmax())
+        parts = unit * reach[largest] ** 2 * one.cost * own**2
+        total += parts.sum()
+        gradient += np.bincount(one.channels, 2 * parts, len(factor))
+        gradient[one.channels[largest]] -= 2 * parts.sum()
+    for one in weights:
+        own = factor[one.channels]
+        reach = one.reach * own
+        rows = np.arange(len(reach))
+        largest = reach.argmax(axis=1)
+        parts = unit * (reach[rows, largest] ** 2)[:, None] * one.cost / own**2
+        total += parts.sum()
+        gradient -= np.bincount(one.channels.reshape(-1), 2 * parts.reshape(-1), len(factor))
+        gradient += np.bincount(one.channels[rows, largest], 2 * parts.sum(axis=1), len(factor))
+    return float(total), gradient[1:] / max(total, 1e-300)

@@ -1,0 +1,73 @@
+"""The float network of a quantisation, run on the calibration images: its tensors, and their gradients."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import paddle
+
+from picoquant.paddle_program.static.programs import read_variable
+from picoquant.paddle_program.static.session import dynamic_mode
+from picoquant.quantization.calibration_images import Feed, maker_of, watch
+from picoquant.quantization.engine.network import FakeQuantNetwork
+from picoquant.quantization.ptq.detection_error import DetectionError
+from picoquant.quantization.ptq.state import PtqState
+from picoquant.training.fast import fast_convolutions_available
+
+_IMAGES = 32  # gradients take several times as long as values, and what they show varies little
+
+
+def calibration_values(state: PtqState, names: Sequence[str], title: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Tensors of the network as it is now, of each batch of calibration images, one after the other.
+
+    Args:
+        state: its network is read.
+        names: of the tensors.
+        title: of the progress line.
+
+    Raises: `DataError` for a tensor that is not finite; `WeightsError` naming an operator that cannot be run.
+    """
+    network = _network(state)
+
+    def run(feed: Feed) -> Iterator[np.ndarray]:
+        tensors = network.each({name: paddle.to_tensor(value) for name, value in feed.items()}, names)
+        return (tensor.numpy() for tensor in tensors)
+
+    shown = state.context.progress(title)
+    with dynamic_mode(), paddle.no_grad():
+        yield from watch(state.context.images, run, names, maker_of(state.model.program), shown)
+
+
+@contextlib.contextmanager
+def differentiable(
+    state: PtqState, title: str
+) -> Iterator[tuple[FakeQuantNetwork, DetectionError, Iterator[Feed]]]:
+    """Leave static mode, with the network as it is now, the error of its outputs, and images.
+
+    Args:
+        state: its network is read.
+        title: of the progress line.
+    """
+    network = _network(state)
+    with dynamic_mode():
+        yield network, DetectionError(network, state.context.config), _some(state, title)
+
+
+def _network(state: PtqState) -> FakeQuantNetwork:
+    graph = state.model.graph()
+    stored = {name for op in graph.operators for _, name in op.inputs if graph.tensor(name).stored}
+    values = {name: read_variable(state.scope, name) for name in stored}
+    with dynamic_mode():
+        return FakeQuantNetwork(graph, values, (), {}, onednn=fast_convolutions_available())
+
+
+def _some(state: PtqState, title: str) -> Iterator[Feed]:
+    shown = state.context.progress(title)
+    left = _IMAGES
+    for done, batch in enumerate(state.context.images, start=1):
+        if left > 0:
+            yield {name: value[:left] for name, value in batch.items()}
+            left -= len(next(iter(batch.values())))
+        shown(done)

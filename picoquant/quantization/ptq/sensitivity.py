@@ -1,0 +1,133 @@
+"""How much an error of each tensor of a network costs its detections.
+
+To first order an error `e` of a tensor changes a probe (`DetectionError.probe`) by the sum of `gradient * e`, and the
+mean square of that is what the error costs. Rounding errors are independent of one another, so for them it is the
+sum of `gradient^2 * e^2`: squared gradients are what errors are weighted with, as in BRECQ
+(https://arxiv.org/abs/2102.05426), which takes them of a loss with labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+
+from picoquant.paddle_program.layers import CONVOLUTIONS
+from picoquant.quantization.engine.network import FakeQuantNetwork
+from picoquant.quantization.ptq.detection_error import DetectionError
+
+Feed = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What one image showed.
+
+    Attributes:
+        values, gradients: by tensor, `[1, …]` float32; tensors that nothing depends on are left out.
+        weights: the gradients of stored tensors, by name.
+    """
+
+    values: Mapping[str, np.ndarray]
+    gradients: Mapping[str, np.ndarray]
+    weights: Mapping[str, np.ndarray]
+
+
+def observe_gradients(
+    network: FakeQuantNetwork, error: DetectionError, feeds: Iterable[Feed], names: Sequence[str]
+) -> Iterator[Observed]:
+    """Run a network over images and back.
+
+    Args:
+        network: in float.
+        error: of its outputs.
+        feeds: batches; each image is taken alone.
+        names: tensors to observe.
+    """
+    random = np.random.RandomState(0)
+    names = tuple(name for name in names if name not in network.graph.inputs)
+    for feed in feeds:
+        for index in range(len(next(iter(feed.values())))):
+            yield _observe(network, error, _image(feed, index), names, random)
+
+
+def _image(feed: Feed, index: int) -> dict[str, paddle.Tensor]:
+    return {name: paddle.to_tensor(value[index : index + 1]) for name, value in feed.items()}
+
+
+def _observe(
+    network: FakeQuantNetwork,
+    error: DetectionError,
+    feed: Mapping[str, paddle.Tensor],
+    names: tuple[str, ...],
+    random: np.random.RandomState,
+) -> Observed:
+    found = network(feed, (*names, *error.names))
+    tensors = dict(zip(names, found))
+    for tensor in tensors.values():
+        tensor.retain_grads()
+    error.probe(found[len(names) :], random).backward()
+    seen = {name: tensor for name, tensor in tensors.items() if tensor.grad is not None}
+    weights = {one.name: one.grad.numpy() for one in network.trained() if one.grad is not None}
+    for one in network.trained():
+        one.clear_gradient(False)
+    return Observed(
+        {name: tensor.numpy() for name, tensor in seen.items()},
+        {name: tensor.grad.numpy() for name, tensor in seen.items()},
+        weights,
+    )
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What errors cost, per unit squared, mean over images; see `DetectionError` for the unit.
+
+    Attributes:
+        tensors: of each tensor `[N, C, H, W]`, by name: `[C]`, an error of every value of the channel.
+        gates: of what a hard-swish multiplies its input with, 0 to 6, by the name of its result: `[C]`.
+        weights: of each convolution's weight, by name: `[O, I]`, an error of every weight of that pair.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    gates: Mapping[str, np.ndarray]
+    weights: Mapping[str, np.ndarray]
+
+
+def measure_sensitivity(
+    network: FakeQuantNetwork, error: DetectionError, feeds: Iterable[Feed]
+) -> Sensitivity:
+    """Measure what errors of a float network's tensors cost.
+
+    Args:
+        network: its batch-norms are folded.
+        error: of its outputs.
+        feeds: batches of images.
+    """
+    graph = network.graph
+    maps = [
+        name
+        for op in graph.operators
+        for name in op.results
+        if graph.is_activation(name) and len(graph.tensor(name).shape or ()) == 4
+    ]
+    maps = network.computable(maps)
+    convolutions = {op.input("Filter0") for op in graph.operators if op.op_type in CONVOLUTIONS}
+    inputs = {op.results[0]: op.input("X0") for op in graph.operators if op.op_type == "hard_swish"}
+    tensors: dict[str, np.ndarray] = {}
+    gates: dict[str, np.ndarray] = {}
+    weights: dict[str, np.ndarray] = {}
+    images = 0
+    for seen in observe_gradients(network, error, feeds, maps):
+        images += 1
+        for name, gradient in seen.gradients.items():
+            tensors[name] = tensors.get(name, 0) + np.square(gradient, dtype=np.float64).sum((0, 2, 3))
+            if name in inputs and inputs[name] in seen.values:
+                by_gate = gradient * seen.values[inputs[name]] / 6
+                gates[name] = gates.get(name, 0) + np.square(by_gate, dtype=np.float64).sum((0, 2, 3))
+        for name in convolutions & set(seen.weights):
+            weights[name] = weights.get(name, 0) + np.square(seen.weights[name], dtype=np.float64).sum((2, 3))
+    return Sensitivity(
+        *({name: total / images for name, total in one.items()} for one in (tensors, gates, weights))
+    )

@@ -1,0 +1,62 @@
+"""The cheapest factors, against closed forms, finite differences and other factors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from picoquant.quantization.ptq.equalisation_cost import OneScale, Weights, _cost, best_factors, rounding_cost
+
+RANDOM = np.random.RandomState(0)
+CHANNELS = np.arange(1, 9)
+TENSOR = OneScale(CHANNELS, np.exp(3 * RANDOM.randn(8)), np.exp(3 * RANDOM.randn(8)))
+WEIGHTS = Weights(
+    np.tile(CHANNELS, (5, 1)),
+    np.exp(2 * RANDOM.randn(5, 8)),
+    1e-3 * TENSOR.reach**2 * np.exp(RANDOM.randn(5, 8)),
+)
+OTHERS = OneScale(np.array([0, 0, 3, 4]), np.array([5.0, 0.1, 2.0, 3.0]), np.array([1.0, 2.0, 3.0, 4.0]))
+
+
+def test_alone_each_channel_gets_all_levels():
+    """Nothing is cheaper than a scale of each channel's own."""
+    factor, before, after = best_factors(8, [TENSOR], [])
+    own = sum(rounding_cost(reach, np.array([cost])) for reach, cost in zip(TENSOR.reach, TENSOR.cost))
+    assert before == pytest.approx(rounding_cost(TENSOR.reach.max(), TENSOR.cost))
+    assert own * (1 - 1e-9) < after < 1.03 * own < before
+    share = TENSOR.cost * TENSOR.reach**2
+    large = share > 0.01 * share.sum()  # the others hardly matter
+    even = (TENSOR.reach / factor)[large]
+    assert large.sum() > 1 and even.max() / even.min() < 1.1
+
+
+@pytest.mark.parametrize("tensors", [[TENSOR], [TENSOR, OTHERS]])
+def test_no_other_factors_are_cheaper(tensors):
+    factor, before, after = best_factors(8, tensors, [WEIGHTS])
+    assert after < before
+    for _ in range(200):
+        other = np.log(factor) + 0.3 * RANDOM.randn(8)
+        assert _cost(other, tensors, [WEIGHTS])[0] > 0.99 * after
+
+
+def test_gradient_is_that_of_the_logarithm():
+    at = RANDOM.randn(8)
+    cost, gradient = _cost(at, [TENSOR, OTHERS], [WEIGHTS])
+    for index in range(8):
+        step = 1e-6 * (np.arange(8) == index)
+        ahead, behind = (_cost(at + sign * step, [TENSOR, OTHERS], [WEIGHTS])[0] for sign in (1, -1))
+        assert (ahead - behind) / 2e-6 / cost == pytest.approx(gradient[index], rel=1e-4, abs=1e-6)
+
+
+def test_what_has_no_factor_bounds_the_others():
+    """A tensor that shares its scale with a small one is made small; with a large one it may be as large."""
+    one = OneScale(np.array([1, 0]), np.array([100.0, 1.0]), np.array([1.0, 1e6]))
+    assert best_factors(1, [one], [])[0][0] > 90
+    other = OneScale(np.array([1, 0]), np.array([1.0, 100.0]), np.array([1e6, 1.0]))
+    assert best_factors(1, [other], [])[0][0] == pytest.approx(0.01, rel=0.1)
+
+
+def test_without_any_cost_the_factors_stay():
+    silent = OneScale(CHANNELS, TENSOR.reach, np.zeros(8))
+    factor, before, after = best_factors(8, [silent], [])
+    assert before == after == 0 and (factor == 1).all()

@@ -234,7 +234,7 @@ class QuantizationSettings:
     guard_tries: int = 3
     fold_batch_norm: bool = True
     method: str = "qat"
-    ranges: str = "detections"
+    ranges: str = "mse"
     percentile: float = 99.99
     cross_layer_equalisation: bool = True
     rounding: str = "nearest"

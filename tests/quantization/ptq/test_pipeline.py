@@ -25,6 +25,7 @@ ALL = [
 
 
 def names(calibrated=True, **own):
+    own = {"ranges": "detections", **own}
     return [one.__name__ for one in preparation(QuantizationSettings(**own), calibrated)]
 
 

@@ -19,7 +19,7 @@ from picoquant.utils.setting_checks import between, frozen, listed, one_of, posi
 LOSSES = ("l2", "soft_label", "dkd", "skd")
 METHODS = ("qat", "ptq")
 ROUNDINGS = ("nearest", "reconstructed")
-RANGES = ("detections", "min_max", "percentile", "mse", "kl", "histogram")
+RANGES = ("min_max", "percentile", "mse", "kl", "histogram")
 NO_EVALUATION = (
     "Quantize.max_drop needs the mAP of the evaluation images: set Global.Evaluation to true, or name layers in "
     "Quantize.keep_float"
@@ -207,8 +207,7 @@ class QuantizationSettings:
         fold_batch_norm: fold batch-norm into the convolutions before anything else, as an NPU's compiler
             does; false quantises the network as PaddleSlim does.
         method: `qat`: calibrate, then train; `ptq`: calibrate only.
-        ranges: how a tensor's range is chosen. `detections`: so that rounding costs the detections least, see
-            `sensitivity.py`; others: see `range_search.choose_range`.
+        ranges: how a tensor's range is chosen, see `range_search.choose_range`.
         percentile: for `ranges: percentile`.
         cross_layer_equalisation: give the channels of a tensor similar ranges where that changes no output
             (`equalisation.py`).

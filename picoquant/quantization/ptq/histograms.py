@@ -12,22 +12,19 @@ _START = 2.0**-10
 class Histogram:
     """Counts of values in equal bins from -`bound` to `bound`.
 
-    Args:
-        weighted: values count by weights; else each counts as 1.
-
     Attributes:
-        counts: `[2 * BINS]` int64, or float64 where they are weighted.
+        counts: `[2 * BINS]` int64.
         bound: the largest value that fits, a power of two.
         low, high: smallest and largest value added.
     """
 
-    def __init__(self, weighted: bool = False) -> None:
-        self.counts = np.zeros(2 * BINS, np.float64 if weighted else np.int64)
+    def __init__(self) -> None:
+        self.counts = np.zeros(2 * BINS, np.int64)
         self.bound = _START
         self.low, self.high = np.inf, -np.inf
 
-    def add(self, values: np.ndarray, weights: np.ndarray | None = None) -> None:
-        """Count values, float32 of any shape, by weights of the same shape; all must be finite."""
+    def add(self, values: np.ndarray) -> None:
+        """Count values, float32 of any shape; all must be finite."""
         values = values.reshape(-1)
         if not values.size:
             return
@@ -38,8 +35,7 @@ class Histogram:
         # Conversion goes towards 0: bin 0 would get both signs.
         bins[values < 0] -= 1
         np.clip(bins, -BINS, BINS - 1, out=bins)
-        weights = None if weights is None else weights.reshape(-1)
-        self.counts += np.bincount(bins + BINS, weights, minlength=2 * BINS)
+        self.counts += np.bincount(bins + BINS, minlength=2 * BINS)
 
     @property
     def absmax(self) -> float:

@@ -65,13 +65,6 @@ def _cheapest(
     return float(candidates[int(np.argmin(costs))])
 
 
-def _least_cost(weighted: Sequence[Histogram]) -> float:
-    """The range with the least squared error, by weights; what no value with a weight reaches is not needed."""
-    used = [(histogram, None) for histogram in weighted if histogram.counts.any()]
-    reach = max(float(np.abs(_values(histogram)[0]).max()) for histogram, _ in used)
-    return _cheapest(used, reach, _squared_error) if reach > 0 else 0.0
-
-
 def _values(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
     """Centres and counts of the bins that are not empty."""
     filled = histogram.counts > 0
@@ -160,7 +153,6 @@ def choose_ranges(
     functions: Mapping[str, Function | None],
     method: str,
     percentile: float,
-    weighted: Mapping[str, Histogram] | None = None,
 ) -> dict[str, float]:
     """Ranges of all tensors; those of a group are equal.
 
@@ -168,20 +160,10 @@ def choose_ranges(
         groups: names of the tensors that share a range.
         histograms: by tensor.
         functions: by tensor, the activation that alone uses it.
-        method, percentile: see `choose_range`; or `detections`: the least squared error, each value weighted with
-            what an error of it costs; the squared error where nothing is known of that.
-        weighted: histograms by what errors cost, for that method.
+        method, percentile: see `choose_range`.
     """
     ranges = {}
     for group in groups:
-        if method == "detections":
-            known = [weighted[name] for name in group if name in weighted]
-            if known and any(one.counts.any() for one in known):
-                ranges.update(dict.fromkeys(group, _least_cost(known)))
-                continue
-            value = choose_range([(histograms[n], functions.get(n)) for n in group], "mse")
-            ranges.update(dict.fromkeys(group, value))
-            continue
         value = choose_range([(histograms[n], functions.get(n)) for n in group], method, percentile)
         ranges.update(dict.fromkeys(group, value))
     return ranges

@@ -26,13 +26,11 @@ class Statistics:
         histograms: of each activation that is held in INT8.
         channel_means: of each quantised operator's input, `[C]` float64.
         fused_absmax: of each tensor inside a fused convolution.
-        weighted: as `histograms`, each value by what an error of it costs; empty: not measured.
     """
 
     histograms: Mapping[str, Histogram]
     channel_means: Mapping[str, np.ndarray]
     fused_absmax: Mapping[str, float]
-    weighted: Mapping[str, Histogram] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,6 @@ def choose_ranges(state: PtqState) -> PtqState:
     settings, statistics = state.context.settings.quantization, state.statistics
     functions = {name: function_behind(state.model.program, name) for name in state.tensors.names}
     ranges = range_search.choose_ranges(
-        state.tensors.groups,
-        statistics.histograms,
-        functions,
-        settings.ranges,
-        settings.percentile,
-        statistics.weighted,
+        state.tensors.groups, statistics.histograms, functions, settings.ranges, settings.percentile
     )
     return replace(state, ranges=without_zeros({**ranges, **statistics.fused_absmax}))

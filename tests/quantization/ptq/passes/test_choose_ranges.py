@@ -55,24 +55,3 @@ def test_a_tensor_of_zeros_gets_a_range_that_can_be_divided_by(observed, caplog)
     )
     assert state.ranges["image"] == SMALLEST_RANGE
     assert "1 tensors are 0 for all calibration images (image" in caplog.text
-
-
-def test_what_no_detection_feels_needs_no_levels(observed):
-    """Values beyond 0.5 whose errors cost nothing are cut; where nothing is known the squared error counts."""
-    state = observed(ranges="detections")
-    values = np.linspace(-1, 2, 301, dtype=np.float32)
-    weighted = Histogram(weighted=True)
-    weighted.add(values, (np.abs(values) < 0.5).astype(np.float32))
-    even = Histogram(weighted=True)
-    even.add(values, np.full(301, 1e-9, np.float32))
-    second = state.tensors.names[1]
-    statistics = replace(state.statistics, weighted={"image": weighted, second: even})
-    found = run_passes((choose_ranges,), replace(state, statistics=statistics)).ranges
-    assert found["image"] == pytest.approx(0.5, rel=0.05) and found[second] == pytest.approx(2.0, rel=0.05)
-    settings = state.context.settings
-    settings = replace(settings, quantization=replace(settings.quantization, ranges="mse"))
-    plain = run_passes(
-        (choose_ranges,), replace(state, context=replace(state.context, settings=settings))
-    ).ranges
-    others = set(state.tensors.names) - {"image", second}
-    assert others and all(found[name] == plain[name] for name in others)

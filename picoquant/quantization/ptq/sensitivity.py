@@ -3,7 +3,7 @@
 To first order an error `e` of a tensor changes a probe (`DetectionError.probe`) by the sum of `gradient * e`, and the
 mean square of that is what the error costs. Rounding errors are independent of one another, so for them it is the
 sum of `gradient^2 * e^2`: squared gradients are what errors are weighted with, as in BRECQ
-(https://arxiv.org/abs/2102.05426), which takes them of a loss with labels.
+(https://arxiv.org/abs/2102.05426).
 """
 
 from __future__ import annotations

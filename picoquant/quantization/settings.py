@@ -19,7 +19,7 @@ from picoquant.utils.setting_checks import between, frozen, listed, one_of, posi
 LOSSES = ("l2", "soft_label", "dkd", "skd")
 METHODS = ("qat", "ptq")
 ROUNDINGS = ("nearest", "reconstructed")
-RANGES = ("min_max", "percentile", "mse", "kl", "histogram")
+RANGES = ("detections", "min_max", "percentile", "mse", "kl", "histogram")
 NO_EVALUATION = (
     "Quantize.max_drop needs the mAP of the evaluation images: set Global.Evaluation to true, or name layers in "
     "Quantize.keep_float"
@@ -233,7 +233,7 @@ class QuantizationSettings:
     guard_tries: int = 3
     fold_batch_norm: bool = True
     method: str = "qat"
-    ranges: str = "mse"
+    ranges: str = "detections"
     percentile: float = 99.99
     cross_layer_equalisation: bool = True
     rounding: str = "nearest"

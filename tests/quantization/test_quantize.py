@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -12,7 +13,7 @@ import paddle
 import pytest
 
 from picoquant.backends.paddle.runtime import open_predictor
-from picoquant.errors import ConfigError, DataError, UserError, WeightsError
+from picoquant.errors import ConfigError, DataError, PicoquantError, UserError, WeightsError
 from picoquant.int8.operators import quantizable_operators
 from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -191,6 +192,27 @@ def test_a_run_interrupted_after_each_step_ends_as_an_undisturbed_one(small_mode
         assert whole.read_bytes() == killed.read_bytes()
 
 
+def test_a_run_whose_start_was_lost_says_so(small_model, tmp_path):
+    """The ranges of what is not learned follow those of the start."""
+    wanted = settings(2)
+
+    asked, folder = [], tmp_path
+
+    def one_step(start):
+        asked.append(start)
+        yield from itertools.islice(batches(start), 9 if len(asked) == 1 else 1)  # calibration takes more
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize(small_model, folder / "model", folder / "work", one_step, wanted, config=CONFIG)
+    (kept,) = folder.rglob("largest.json")
+    kept.write_text("{", encoding="utf-8")
+    with pytest.raises(
+        PicoquantError, match=r"largest\.json, which says where .* gone or damaged; delete its"
+    ):
+        run(small_model, folder, wanted)
+
+
 def test_the_best_evaluation_is_kept(small_model, tmp_path):
     recorder = Recorder([0.1, 0.4, 0.2, 0.4])
     result = run(small_model, tmp_path, settings(learning_rate=0.05), evaluate=recorder)
@@ -198,6 +220,21 @@ def test_the_best_evaluation_is_kept(small_model, tmp_path):
     got = predictions(tmp_path / "model", next(batches(100)))
     np.testing.assert_allclose(got[1], recorder.seen[1][1], atol=1e-4)
     assert np.abs(got[1] - recorder.seen[2][1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("quant", [{}, {"use_pact": True}])
+def test_training_starts_at_what_calibration_alone_would_write(small_model, tmp_path, quant):
+    """Also where calibration has clipped much, so that the student's own values reach less far."""
+    own = {"ranges": "percentile", "percentile": 80.0}
+    seen = {}
+    for method in ("ptq", "qat"):
+        wanted = settings(1, quant)
+        wanted = replace(wanted, quantization=QuantizationSettings(method=method, **own))
+        recorder = Recorder([0.5] * 9)
+        run(small_model, tmp_path / method, wanted, evaluate=recorder)
+        seen[method] = recorder.seen[0]
+    for trained, calibrated in zip(seen["qat"], seen["ptq"]):
+        np.testing.assert_array_equal(trained, calibrated)
 
 
 def test_target_metric_ends_training(small_model, tmp_path):

@@ -36,7 +36,7 @@ class DetectionError:
     Attributes:
         names: the tensors of the network that `weighted` takes. They are its outputs where these are scores and boxes;
             where it suppresses by itself or is no PicoDet, the last tensors with weights, whose changes count in
-            parts of their standard deviation.
+            parts of an image's standard deviation.
     """
 
     def __init__(self, network: FakeQuantNetwork, config: InferConfig) -> None:
@@ -48,7 +48,7 @@ class DetectionError:
     def weighted(self, tensors: Sequence[Any]) -> list[Weighted]:
         """What counts, of the tensors in `names`."""
         if self._decoder is None:
-            return [(one, 1 / (one.detach().std() + 1e-12)) for one in tensors]
+            return [(one, 1 / (_deviation(one.detach()) + 1e-12)) for one in tensors]
         if self._decoder.kind == "boxes":
             boxes, scores = tensors if tensors[0].shape[-1] == 4 else reversed(tensors)
             best = scores.detach().max(axis=1).unsqueeze(-1)
@@ -95,6 +95,12 @@ class DetectionError:
             signs = paddle.to_tensor(random.choice(np.float32([-1, 1]), value.shape))
             total = total + (value * factor * signs).sum()
         return total
+
+
+def _deviation(tensor: Any) -> Any:
+    """The standard deviation of each image's values, `[N, 1, …]`."""
+    found = tensor.flatten(1).std(axis=1, unbiased=False)
+    return found.reshape([-1] + [1] * (tensor.ndim - 1))
 
 
 def _decoder(network: FakeQuantNetwork, config: InferConfig) -> Decoder | None:

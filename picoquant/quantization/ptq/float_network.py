@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import paddle
 
+from picoquant.paddle_program.graph import Graph
 from picoquant.paddle_program.static.programs import read_variable
 from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.calibration_images import Feed, maker_of, watch
+from picoquant.quantization.engine.feeds import parts
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.detection_error import DetectionError
 from picoquant.quantization.ptq.state import PtqState
@@ -42,17 +44,19 @@ def calibration_values(state: PtqState, names: Sequence[str], title: str) -> Ite
 
 @contextlib.contextmanager
 def differentiable(
-    state: PtqState, title: str
+    state: PtqState, title: str, at_once: int
 ) -> Iterator[tuple[FakeQuantNetwork, DetectionError, Iterator[Feed]]]:
     """Leave static mode, with the network as it is now, the error of its outputs, and images.
 
     Args:
         state: its network is read.
         title: of the progress line.
+        at_once: images of a batch; all its tensors are held, and their gradients.
     """
     network = _network(state)
     with dynamic_mode():
-        yield network, DetectionError(network, state.context.config), _some(state, title)
+        feeds = _some(network.graph, state, title, at_once)
+        yield network, DetectionError(network, state.context.config), feeds
 
 
 def _network(state: PtqState) -> FakeQuantNetwork:
@@ -63,11 +67,11 @@ def _network(state: PtqState) -> FakeQuantNetwork:
         return FakeQuantNetwork(graph, values, (), {}, onednn=fast_convolutions_available())
 
 
-def _some(state: PtqState, title: str) -> Iterator[Feed]:
+def _some(graph: Graph, state: PtqState, title: str, at_once: int) -> Iterator[Feed]:
     shown = state.context.progress(title)
     left = _IMAGES
     for done, batch in enumerate(state.context.images, start=1):
         if left > 0:
-            yield {name: value[:left] for name, value in batch.items()}
+            yield from parts(graph, {name: value[:left] for name, value in batch.items()}, most=at_once)
             left -= len(next(iter(batch.values())))
         shown(done)

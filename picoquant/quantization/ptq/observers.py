@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import paddle
 
 from picoquant.errors import DataError
 from picoquant.paddle_program.static.session import dynamic_mode
+from picoquant.quantization.engine.feeds import parts
 from picoquant.quantization.engine.kernels import absmax_of
 from picoquant.quantization.engine.network import FakeQuantNetwork
 
@@ -35,9 +36,9 @@ def observe_ranges(
 
     Raises: `NotFiniteError` naming the first tensor that is not finite and the batch; `DataError` without a batch.
     """
-    total, parts, count = np.zeros(len(names), np.float32), 0, 0
+    total, added, count = np.zeros(len(names), np.float32), 0, 0
     for count, batch in enumerate(batches, start=1):
-        for feed in _parts(network, batch):
+        for feed in parts(network.graph, batch):
             found = _absmax(network, names, feed)
             wrong = np.flatnonzero(~np.isfinite(found))
             if wrong.size:
@@ -45,25 +46,14 @@ def observe_ranges(
                     f"activation {names[wrong[0]]} is not finite in calibration batch {count}: check the model's "
                     "weights and that the images are prepared as infer_cfg.yml says"
                 )
-            total, parts = total + found, parts + 1
+            total, added = total + found, added + 1
         shown(count)
     if not count:
         raise DataError("there is no image to measure activation ranges on")
-    return dict(zip(names, (total / np.float32(parts)).tolist()))
+    return dict(zip(names, (total / np.float32(added)).tolist()))
 
 
 def _absmax(network: FakeQuantNetwork, names: Sequence[str], feed: dict[str, np.ndarray]) -> np.ndarray:
     with dynamic_mode(), paddle.no_grad():
         tensors = {name: paddle.to_tensor(value) for name, value in feed.items()}
         return np.float32([absmax_of(one) for one in network.each(tensors, names)])
-
-
-def _parts(network: FakeQuantNetwork, batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-    """A batch at once, or in parts where the network's number of images is fixed."""
-    inputs = network.graph.inputs
-    feed = {name: batch[name] for name in inputs}
-    total = len(feed[inputs[0]])
-    size = (network.graph.tensor(inputs[0]).shape or (-1,))[0]
-    size = total if size < 1 or total % size else size
-    for start in range(0, total, size):
-        yield {name: value[start : start + size] for name, value in feed.items()}

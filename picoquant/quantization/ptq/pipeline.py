@@ -28,6 +28,7 @@ from picoquant.quantization.ptq.passes.observe import observe
 from picoquant.quantization.ptq.passes.place_quantisers import place_quantisers
 from picoquant.quantization.ptq.passes.round_weights import round_weights
 from picoquant.quantization.ptq.passes.unify_scales import unify_scales
+from picoquant.quantization.ptq.passes.weigh_errors import weigh_errors
 from picoquant.quantization.ptq.passes.write import write
 from picoquant.quantization.ptq.state import PtqState
 from picoquant.quantization.settings import QuantizationSettings
@@ -55,7 +56,10 @@ def preparation(settings: QuantizationSettings, calibrated: bool) -> tuple[Pass,
         return tuple(passes)
     if settings.cross_layer_equalisation and settings.fold_batch_norm:
         passes.append(equalise)
-    passes += [place_quantisers, observe, choose_ranges]
+    passes += [place_quantisers, observe]
+    if settings.ranges == "detections":
+        passes.append(weigh_errors)
+    passes.append(choose_ranges)
     if settings.rounding == "reconstructed":
         passes.append(round_weights)
     if settings.bias_correction:

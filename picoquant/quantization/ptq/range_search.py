@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from picoquant.quantization.ptq.activation_functions import Function
+from picoquant.quantization.ptq.gradient_histogram import GradientHistogram
 from picoquant.quantization.ptq.histograms import Histogram
 
 LOG = logging.getLogger("picoquant")
+
+_Histogram = TypeVar("_Histogram", Histogram, GradientHistogram)
 
 QUANT_MAX = 127
 # For a tensor that is 0 throughout: a range of 0 would be divided by.
@@ -26,16 +30,17 @@ _HALVINGS = 10
 _VALUES_A_BIN = 100
 _HISTOGRAM_PART = 0.99999  # PaddleSlim's hist_percent
 
-# A tensor's histogram, and the activation that alone uses it.
-Observed = tuple[Histogram, "Function | None"]
+# A tensor's histogram, the activation that alone uses it, and what errors behind that cost (None: not known).
+Observed = tuple[Histogram, "Function | None", "GradientHistogram | None"]
 
 
 def choose_range(observed: Sequence[Observed], method: str, percentile: float = 99.99) -> float:
     """One range for tensors that must share it.
 
     Args:
-        observed: of each tensor, its histogram and the activation that alone uses it, or None.
-        method: `min_max`: nothing that has an effect is clipped. `percentile`: what is beyond that percentile is.
+        observed: of each tensor, its histogram, the activation that alone uses it, and what errors cost.
+        method: `detections`: what clipping and rounding cost the detections is least; where that is not known, `mse`.
+            `min_max`: nothing that has an effect is clipped. `percentile`: what is beyond that percentile is.
             `histogram`: the same with PaddleSlim's, 99.999 %. `mse`: the least squared error, of the values or behind
             the activation. `kl`: the least Kullback-Leibler divergence of the quantised values' distribution
             (TensorRT's method).
@@ -43,22 +48,28 @@ def choose_range(observed: Sequence[Observed], method: str, percentile: float = 
 
     Returns: the absmax that INT8 represents; 0 when all values are 0.
     """
-    used = [(histogram, function) for histogram, function in observed if histogram.absmax > 0]
+    used = [one for one in observed if one[0].absmax > 0]
     if not used:
         return 0.0
-    reach = max(_effective_absmax(histogram, function) for histogram, function in used)
+    reach = max(effective_absmax(histogram, function) for histogram, function, _ in used)
+    known = [(gradients, function) for _, function, gradients in used if gradients is not None]
     if method == "min_max":
         return reach
-    if method == "mse":
-        return _cheapest(used, reach, _squared_error)
+    if method == "detections" and known:
+        return _cheapest(known, reach, _cost_of_detections)
+    histograms = [(histogram, function) for histogram, function, _ in used]
+    if method in ("detections", "mse"):
+        return _cheapest(histograms, reach, _squared_error)
     if method == "kl":
-        return _cheapest(used, reach, _divergence)
+        return _cheapest(histograms, reach, _divergence)
     part = percentile / 100 if method == "percentile" else _HISTOGRAM_PART
-    return max(_quantile(histogram, min(reach, histogram.absmax), part) for histogram, _ in used)
+    return max(_quantile(histogram, min(reach, histogram.absmax), part) for histogram, _ in histograms)
 
 
 def _cheapest(
-    used: Sequence[Observed], reach: float, cost: Callable[[Histogram, Function | None, float], float]
+    used: Sequence[tuple[_Histogram, Function | None]],
+    reach: float,
+    cost: Callable[[_Histogram, Function | None, float], float],
 ) -> float:
     candidates = reach * 2.0 ** (-np.arange(_PER_HALVING * _HALVINGS) / _PER_HALVING)
     costs = [sum(cost(histogram, function, absmax) for histogram, function in used) for absmax in candidates]
@@ -71,8 +82,8 @@ def _values(histogram: Histogram) -> tuple[np.ndarray, np.ndarray]:
     return histogram.centres[filled], histogram.counts[filled]
 
 
-def _effective_absmax(histogram: Histogram, function: Function | None) -> float:
-    """The smallest range whose clipping changes nothing behind the activation."""
+def effective_absmax(histogram: Histogram, function: Function | None) -> float:
+    """The smallest range whose clipping changes nothing behind the activation that alone uses a tensor."""
     if function is None:
         return histogram.absmax
     values, _ = _values(histogram)
@@ -92,23 +103,40 @@ def _effective_absmax(histogram: Histogram, function: Function | None) -> float:
 
 
 def _squared_error(histogram: Histogram, function: Function | None, absmax: float) -> float:
-    """Squared error of all values (behind the activation) with a range.
+    """Squared error of all values (behind the activation) with a range."""
+    values, counts = _values(histogram)
+    clipping, rounding = _errors(values, function, absmax)
+    return float((counts * (clipping**2 + rounding)).sum())
+
+
+def _cost_of_detections(gradients: GradientHistogram, function: Function | None, absmax: float) -> float:
+    """What a range costs the detections, see `GradientHistogram`.
+
+    Rounding errors are independent of one another: their squares add up. What clipping takes away goes the same way
+    at every value, so it adds up before it is squared.
+    """
+    clipping, rounding = _errors(gradients.centres, function, absmax)
+    return float(np.square(gradients.sums @ clipping).mean() + gradients.squares @ rounding)
+
+
+def _errors(values: np.ndarray, function: Function | None, absmax: float) -> tuple[np.ndarray, np.ndarray]:
+    """What a range changes values by, behind the activation: the error of those it clips, and of the others the
+    mean square of rounding.
 
     Inside a bin that is narrower than a scale, values lie anywhere between two quantised values, so rounding is counted
     as its variance, a twelfth of the scale squared, as far as it has an effect behind the activation.
     """
-    values, counts = _values(histogram)
     scale = absmax / QUANT_MAX
     clipped = np.clip(values, -absmax, absmax)
+    inside = clipped == values
     if function is None:
-        error = (clipped - values) ** 2 + np.where(clipped == values, scale**2 / 12, 0)
-        return float((counts * error).sum())
+        return clipped - values, np.where(inside, scale**2 / 12, 0)
     exact, total = function(values), np.zeros_like(values)
     # Rounding puts a value anywhere within half a scale of it (midpoints of four quarters: a twelfth).
     for shift in (-0.375, -0.125, 0.125, 0.375):
-        rounded = np.where(clipped == values, np.clip(values + shift * scale, -absmax, absmax), clipped)
+        rounded = np.clip(values + shift * scale, -absmax, absmax)
         total += (function(rounded) - exact) ** 2 / 4
-    return float((counts * total).sum())
+    return function(clipped) - exact, np.where(inside, total, 0)
 
 
 def _divergence(histogram: Histogram, function: Function | None, absmax: float) -> float:
@@ -118,7 +146,7 @@ def _divergence(histogram: Histogram, function: Function | None, absmax: float) 
     the mass of each quantised value over those of its bins that are not empty.
     """
     values, counts = _values(histogram)
-    reach = _effective_absmax(histogram, function)
+    reach = effective_absmax(histogram, function)
     # Few values in many bins differ from anything smooth by chance alone.
     bins = int(np.clip(counts.sum() // _VALUES_A_BIN, 2 * QUANT_MAX, 2048))
     index = np.minimum((np.minimum(np.abs(values), reach) / reach * bins).astype(np.int64), bins - 1)
@@ -151,6 +179,7 @@ def choose_ranges(
     groups: Sequence[Sequence[str]],
     histograms: Mapping[str, Histogram],
     functions: Mapping[str, Function | None],
+    gradients: Mapping[str, GradientHistogram],
     method: str,
     percentile: float,
 ) -> dict[str, float]:
@@ -160,11 +189,14 @@ def choose_ranges(
         groups: names of the tensors that share a range.
         histograms: by tensor.
         functions: by tensor, the activation that alone uses it.
+        gradients: by tensor, what errors behind that activation cost; of those where it is known.
         method, percentile: see `choose_range`.
     """
     ranges = {}
     for group in groups:
-        value = choose_range([(histograms[n], functions.get(n)) for n in group], method, percentile)
+        value = choose_range(
+            [(histograms[n], functions.get(n), gradients.get(n)) for n in group], method, percentile
+        )
         ranges.update(dict.fromkeys(group, value))
     return ranges
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import paddle
 
+from picoquant.errors import DataError
 from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.detection_error import DetectionError
@@ -23,13 +24,15 @@ Feed = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Observed:
-    """What one image showed.
+    """What a batch showed.
 
     Attributes:
-        values, gradients: by tensor, `[1, …]` float32; tensors that nothing depends on are left out.
-        weights: the gradients of stored tensors, by name.
+        images: how many.
+        values, gradients: by tensor, `[images, …]` float32; tensors that nothing depends on are left out.
+        weights: the gradients of stored tensors, by name, sums over images.
     """
 
+    images: int
     values: Mapping[str, np.ndarray]
     gradients: Mapping[str, np.ndarray]
     weights: Mapping[str, np.ndarray]
@@ -38,23 +41,21 @@ class Observed:
 def observe_gradients(
     network: FakeQuantNetwork, error: DetectionError, feeds: Iterable[Feed], names: Sequence[str]
 ) -> Iterator[Observed]:
-    """Run a network over images and back.
+    """Run a network over batches and back.
 
     Args:
         network: in float.
         error: of its outputs.
-        feeds: batches; each image is taken alone.
+        feeds: the batches.
         names: tensors to observe.
+
+    Raises: `DataError` for a gradient that is not finite.
     """
     random = np.random.RandomState(0)
     names = tuple(name for name in names if name not in network.graph.inputs)
     for feed in feeds:
-        for index in range(len(next(iter(feed.values())))):
-            yield _observe(network, error, _image(feed, index), names, random)
-
-
-def _image(feed: Feed, index: int) -> dict[str, paddle.Tensor]:
-    return {name: paddle.to_tensor(value[index : index + 1]) for name, value in feed.items()}
+        tensors = {name: paddle.to_tensor(value) for name, value in feed.items()}
+        yield _observe(network, error, tensors, names, random)
 
 
 def _observe(
@@ -73,11 +74,21 @@ def _observe(
     weights = {one.name: one.grad.numpy() for one in network.trained() if one.grad is not None}
     for one in network.trained():
         one.clear_gradient(False)
-    return Observed(
-        {name: tensor.numpy() for name, tensor in seen.items()},
-        {name: tensor.grad.numpy() for name, tensor in seen.items()},
-        weights,
-    )
+    gradients = {name: tensor.grad.numpy() for name, tensor in seen.items()}
+    values = {name: tensor.numpy() for name, tensor in seen.items()}
+    if all(np.isfinite(value).all() for value in values.values()):  # else calibration names the image
+        _require_finite({**weights, **gradients})
+    return Observed(len(next(iter(feed.values()))), values, gradients, weights)
+
+
+def _require_finite(gradients: Mapping[str, np.ndarray]) -> None:
+    """The last in the network's order is named: it is where going back first met what is not finite."""
+    broken = [name for name, value in gradients.items() if not np.isfinite(value).all()]
+    if broken:
+        raise DataError(
+            f"what an error of {broken[-1]} costs the detections is not finite, so this network cannot be calibrated "
+            "by it: set Quantize.ranges to mse and Quantize.cross_layer_equalisation to false"
+        )
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,8 @@ def measure_sensitivity(
     Args:
         network: its batch-norms are folded.
         error: of its outputs.
-        feeds: batches of images.
+        feeds: batches of images. Those of several cost less time, and show less of the weights: the signs of a probe
+            differ from image to image, so that a square of a sum is a sum of squares on average alone.
     """
     graph = network.graph
     maps = [
@@ -120,7 +132,7 @@ def measure_sensitivity(
     weights: dict[str, np.ndarray] = {}
     images = 0
     for seen in observe_gradients(network, error, feeds, maps):
-        images += 1
+        images += seen.images
         for name, gradient in seen.gradients.items():
             tensors[name] = tensors.get(name, 0) + np.square(gradient, dtype=np.float64).sum((0, 2, 3))
             if name in inputs and inputs[name] in seen.values:

@@ -15,6 +15,7 @@ from picoquant.int8.passes.tie_avoidance import Product
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.static.programs import InferenceModel
 from picoquant.quantization.context import QuantizationContext
+from picoquant.quantization.ptq.gradient_histogram import GradientHistogram
 from picoquant.quantization.ptq.histograms import Histogram
 
 
@@ -26,11 +27,13 @@ class Statistics:
         histograms: of each activation that is held in INT8.
         channel_means: of each quantised operator's input, `[C]` float64.
         fused_absmax: of each tensor inside a fused convolution.
+        gradients: what errors cost, of each activation where it is known.
     """
 
     histograms: Mapping[str, Histogram]
     channel_means: Mapping[str, np.ndarray]
     fused_absmax: Mapping[str, float]
+    gradients: Mapping[str, GradientHistogram] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

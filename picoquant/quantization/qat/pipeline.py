@@ -57,7 +57,7 @@ def run_qat(network: PtqState, batches: Callable[[int], Any], began: float) -> d
     checkpoints = Checkpoints(context.paths.work, context.fingerprint)
     measure = _measure(network, step.student, observed) if context.metric else None
     trainer = QatTrainer(context, step, checkpoints, measure)
-    progress, good = _start(network, trainer)
+    progress, good = _start(network, trainer, observed)
     setup = time.monotonic() - began
     LOG.info(
         "quantize: ready after %s: %d operators in INT8; step %d of %d",
@@ -95,7 +95,9 @@ def _build(network: PtqState) -> TrainingStep:
     )
 
 
-def _start(network: PtqState, trainer: QatTrainer) -> tuple[QatProgress, GoodStates]:
+def _start(
+    network: PtqState, trainer: QatTrainer, observed: ObservedRanges
+) -> tuple[QatProgress, GoodStates]:
     """Where all processes start: at rank 0's checkpoint, or its calibrated ranges."""
     processes, checkpoints = network.context.processes, trainer.checkpoints
     if not processes.is_rank_0:
@@ -113,6 +115,7 @@ def _start(network: PtqState, trainer: QatTrainer) -> tuple[QatProgress, GoodSta
         progress, good = QatProgress(original_metric=_original_metric(network.context)), GoodStates()
         if network.ranges:
             initialise_ranges(trainer.step.student, network.ranges)
+            observed.start(trainer.step.student, network.tensors)
     if processes.is_rank_0 and processes.world > 1:
         processes.broadcast(packed(checkpoints.checkpoint(trainer.state(), progress, good)))
     return progress, good

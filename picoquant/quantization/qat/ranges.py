@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from picoquant.errors import UserError
+from picoquant.errors import PicoquantError, UserError
 from picoquant.int8.operators import QuantizableOperator, scale_name
 from picoquant.int8.passes.activations import TargetTensors
 from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.context import QuantizationContext
-from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.observers import observe_ranges
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
-from picoquant.quantization.qat.student import Student, open_float_network
+from picoquant.quantization.qat.student import Student
 from picoquant.storage.files import write_json
 
 LOG = logging.getLogger("picoquant")
 
 _RANGE_OF_NOTHING = 1.0
-_FLOAT_ABSMAX = "largest.json"
+_START_ABSMAX = "largest.json"
 
 
 def initialise_ranges(student: Student, ranges: Mapping[str, float]) -> None:
@@ -74,7 +73,7 @@ def trained_ranges(
 class ObservedRanges:
     """The ranges of all activations, measured on the calibration images.
 
-    Where calibration chose a range below the absmax, the same fraction of the present absmax is taken.
+    Of a tensor whose range is not learned, the range is the same fraction of the absmax as at the calibrated start.
 
     Args:
         context: of the quantisation.
@@ -83,7 +82,12 @@ class ObservedRanges:
 
     def __init__(self, context: QuantizationContext, chosen: Mapping[str, float]) -> None:
         self._context, self._chosen = context, chosen
-        self._fractions: dict[str, float] | None = None
+        self._kept = context.paths.work / _START_ABSMAX
+
+    def start(self, student: Student, tensors: TargetTensors) -> None:
+        """Measure the student before its first step; kept for a run that continues."""
+        found = self._observe(student, tensors, "quantize: measuring the start's ranges")
+        write_json(self._kept, {"fingerprint": self._context.fingerprint, "largest": found})
 
     def measure(self, student: Student, tensors: TargetTensors) -> dict[str, float]:
         """The range of every activation of the quantised network with its present weights.
@@ -96,33 +100,37 @@ class ObservedRanges:
 
         Raises: `NotFiniteError` naming an activation that is not finite.
         """
-        names = student.network.computable([*tensors.names, *tensors.fused])
-        now = self._observe(student.network, names, "quantize: measuring the ranges of all results")
-        if self._fractions is None:
-            absmax = self._float_absmax(names) if self._chosen else {}
-            self._fractions = {
-                name: self._chosen[name] / value
-                for name, value in absmax.items()
-                if value > 0 and name in self._chosen
-            }
-        found = {name: value * self._fractions.get(name, 1.0) for name, value in now.items()}
-        return {**self._chosen, **found}
+        now = self._observe(student, tensors, "quantize: measuring the ranges of all results")
+        start = self._started()
+        found = {
+            name: self._chosen[name] * (value / start[name])
+            for name, value in now.items()
+            if start.get(name, 0) > 0 and name in self._chosen
+        }
+        return {**now, **self._chosen, **found}
 
-    def _float_absmax(self, names: Sequence[str]) -> dict[str, float]:
-        """The absmax of every activation of the prepared student in float, averaged over batches.
+    def _started(self) -> dict[str, float]:
+        """What `start` has measured; nothing where no range was calibrated.
 
-        Kept for a run that continues: measured again, the last bits may differ.
+        Raises: `PicoquantError` when it is gone from the work folder.
         """
-        context = self._context
-        kept = context.paths.work / _FLOAT_ABSMAX
-        if kept.is_file():
-            found = json.loads(kept.read_text(encoding="utf-8"))
-            if found["fingerprint"] == context.fingerprint:
-                return found["largest"]
-        network = open_float_network(context.paths.student)
-        found = self._observe(network, names, "quantize: measuring the FP32 model's ranges")
-        write_json(kept, {"fingerprint": context.fingerprint, "largest": found})
-        return found
+        if not self._chosen:
+            return {}
+        try:
+            kept = json.loads(self._kept.read_text(encoding="utf-8"))
+            if kept["fingerprint"] == self._context.fingerprint:
+                return kept["largest"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._gone() from error
+        raise self._gone()
 
-    def _observe(self, network: FakeQuantNetwork, names: Sequence[str], title: str) -> dict[str, float]:
+    def _gone(self) -> PicoquantError:
+        return PicoquantError(
+            f"{self._kept}, which says where the ranges of this training started, is gone or damaged; delete its "
+            "folder and run again"
+        )
+
+    def _observe(self, student: Student, tensors: TargetTensors, title: str) -> dict[str, float]:
+        network = student.network
+        names = network.computable([*tensors.names, *tensors.fused])
         return observe_ranges(network, names, self._context.images, self._context.progress(title))

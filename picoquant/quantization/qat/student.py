@@ -116,12 +116,6 @@ def open_student(
         return Student(network, tuple(operators), ranges, gradient_factors(network, scales))
 
 
-def open_float_network(folder: Path) -> FakeQuantNetwork:
-    """The network in a folder with nothing rounded."""
-    with dynamic_mode():
-        return FakeQuantNetwork(*_read(folder), (), {}, onednn=fast_convolutions_available())
-
-
 def _read(folder: Path) -> tuple[Graph, dict[str, np.ndarray]]:
     program = read_program(folder / MODEL)
     return read_graph(program), read_params(program, folder / PARAMS)

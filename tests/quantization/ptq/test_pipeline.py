@@ -17,6 +17,7 @@ ALL = [
     "equalise",
     "place_quantisers",
     "observe",
+    "weigh_errors",
     "choose_ranges",
     "round_weights",
     "correct_biases",
@@ -38,6 +39,7 @@ def test_all_passes_in_order():
         ({"fold_batch_norm": False}, {"fold_batch_norm", "equalise"}),  # only a folded network is equalised
         ({"cross_layer_equalisation": False}, {"equalise"}),
         ({"bias_correction": False}, {"correct_biases"}),
+        ({"ranges": "mse"}, {"weigh_errors"}),
     ],
 )
 def test_what_the_settings_switch_off(own, missing):

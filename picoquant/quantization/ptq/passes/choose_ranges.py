@@ -1,4 +1,4 @@
-"""Pass: the range of each activation chosen from its histogram."""
+"""Pass: the range of each activation chosen from what calibration measured."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ def choose_ranges(state: PtqState) -> PtqState:
     settings, statistics = state.context.settings.quantization, state.statistics
     functions = {name: function_behind(state.model.program, name) for name in state.tensors.names}
     ranges = range_search.choose_ranges(
-        state.tensors.groups, statistics.histograms, functions, settings.ranges, settings.percentile
+        state.tensors.groups,
+        statistics.histograms,
+        functions,
+        statistics.gradients,
+        settings.ranges,
+        settings.percentile,
     )
     return replace(state, ranges=without_zeros({**ranges, **statistics.fused_absmax}))

@@ -26,7 +26,7 @@ def equalise(state: PtqState) -> PtqState:
     Raises: `DataError` for a tensor that is not finite; `WeightsError` naming an operator that cannot be run.
     """
     groups = target_tensors(state.model.graph()).groups
-    with differentiable(state, "quantize: what errors cost") as (network, error, feeds):
+    with differentiable(state, "quantize: what errors cost", at_once=1) as (network, error, feeds):
         sensitivity = measure_sensitivity(network, error, feeds)
     ranges = _channel_absmax(state, needed_ranges(state.model.program.global_block(), groups))
     done = equalise_network(state.model, state.scope, groups, ranges, sensitivity)

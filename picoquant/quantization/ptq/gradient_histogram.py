@@ -1,0 +1,63 @@
+"""What errors of a tensor's values cost, by value: sums of gradients in bins."""
+
+from __future__ import annotations
+
+import numpy as np
+
+BINS = 512  # to each side of 0
+
+
+class GradientHistogram:
+    """Gradients of a probe of the detections' error (`DetectionError.probe`), summed by a tensor's value.
+
+    An error `e` of the values in each bin changes an image's probe by `sums @ e`, whose mean square over images is what
+    it costs. Where the values of a bin are off independently of one another, by `v` in the mean square, that is
+    `squares @ v`. Values of 0 are left out: they have no error, whatever the range.
+
+    Args:
+        bound: the largest value that matters; what is beyond counts as it.
+
+    Attributes:
+        images: how many were added.
+        sums: `[images, 2 * BINS]`.
+        squares: `[2 * BINS]`, the mean over images.
+        centres: `[2 * BINS]`, the values in the middles of the bins.
+    """
+
+    def __init__(self, bound: float) -> None:
+        self._bound = bound
+        self._sums: list[np.ndarray] = []
+        self._squares = np.zeros(2 * BINS)
+        self.centres = (np.arange(-BINS, BINS) + 0.5) * (bound / BINS)
+
+    def add(self, values: np.ndarray, gradients: np.ndarray) -> None:
+        """Add images.
+
+        Args:
+            values: of the tensor, `[images, …]` float32.
+            gradients: of the same shape: of what an error is measured behind, the tensor or its activation.
+        """
+        for of_image in zip(values, gradients):
+            self._add(*(one.reshape(-1) for one in of_image))
+
+    def _add(self, values: np.ndarray, gradients: np.ndarray) -> None:
+        some = np.flatnonzero(values * gradients)
+        values, gradients = values[some], gradients[some]
+        bins = np.floor(values * np.float32(BINS / self._bound)).astype(np.int32)
+        np.clip(bins, -BINS, BINS - 1, out=bins)
+        bins += BINS
+        self._sums.append(np.bincount(bins, gradients, 2 * BINS))
+        self._squares += np.bincount(bins, np.square(gradients), 2 * BINS)
+
+    @property
+    def images(self) -> int:
+        """How many were added."""
+        return len(self._sums)
+
+    @property
+    def sums(self) -> np.ndarray:
+        return np.stack(self._sums)
+
+    @property
+    def squares(self) -> np.ndarray:
+        return self._squares / len(self._sums)

@@ -1,0 +1,40 @@
+"""Pass: what errors of the activations cost the detections, measured on calibration images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from picoquant.quantization.ptq.activation_functions import function_behind
+from picoquant.quantization.ptq.float_network import differentiable
+from picoquant.quantization.ptq.gradient_histogram import GradientHistogram
+from picoquant.quantization.ptq.range_search import effective_absmax
+from picoquant.quantization.ptq.sensitivity import observe_gradients
+from picoquant.quantization.ptq.state import PtqState
+
+_AT_ONCE = 8
+
+
+def weigh_errors(state: PtqState) -> PtqState:
+    """Run the float network over images and back, and sum the gradients by value, see `GradientHistogram`.
+
+    Where an activation alone uses a tensor, the gradients are those behind it: there an error of the tensor is known
+    exactly, while the gradient in front is 0 where the activation is flat, also where a range would clip beyond that.
+
+    Raises: `WeightsError` naming an operator that cannot be run.
+    """
+    graph, histograms = state.model.graph(), state.statistics.histograms
+    behind, found = {}, {}
+    for name, histogram in histograms.items():
+        function = function_behind(state.model.program, name)
+        bound = effective_absmax(histogram, function) if histogram.absmax > 0 else 0.0
+        if bound > 0:
+            behind[name] = name if function is None else graph.users(name)[0].results[0]
+            found[name] = GradientHistogram(bound)
+    with differentiable(state, "quantize: what clipping costs", _AT_ONCE) as (network, error, feeds):
+        names = network.computable(dict.fromkeys([*behind, *behind.values()]))
+        for seen in observe_gradients(network, error, feeds, names):
+            for name, result in behind.items():
+                if name in seen.values and result in seen.gradients:
+                    found[name].add(seen.values[name], seen.gradients[result])
+    known = {name: one for name, one in found.items() if one.images}
+    return replace(state, statistics=replace(state.statistics, gradients=known))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from picoquant.int8.fake_quant_run import Simulation
 from picoquant.paddle_program.static.programs import read_variable, write_variable
-from picoquant.quantization.calibration_images import maker_of, watch
 from picoquant.quantization.ptq.adaptive_rounding import Hessian, round_adaptively
+from picoquant.quantization.ptq.float_network import calibration_values
 from picoquant.quantization.ptq.state import PtqState
 
 LOG = logging.getLogger("picoquant")
@@ -17,13 +16,11 @@ LOG = logging.getLogger("picoquant")
 def round_weights(state: PtqState) -> PtqState:
     """Move weights to where rounding to nearest gives the best quantised values; see `adaptive_rounding`.
 
-    Raises: `DataError` for a tensor that is not finite.
+    Raises: `DataError` for a tensor that is not finite; `WeightsError` naming an operator that cannot be run.
     """
-    program, quant = state.model.program, state.quant
-    hessian = Hessian(program, state.operators, quant.activation_bits)
-    run = Simulation(state.model, state.executor, {}, outputs=hessian.inputs)
-    shown = state.context.progress("quantize: rounding weights")
-    for name, value in watch(state.context.images, run, hessian.inputs, maker_of(program), shown):
+    quant = state.quant
+    hessian = Hessian(state.model.program, state.operators, quant.activation_bits)
+    for name, value in calibration_values(state, hessian.inputs, "quantize: rounding weights"):
         hessian.add(name, value, state.ranges[name])
     before = {name: read_variable(state.scope, name) for name in hessian.by_weight}
     after = round_adaptively(state.operators, before, hessian.by_weight, quant.weight_bits)

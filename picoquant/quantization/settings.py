@@ -18,6 +18,7 @@ from picoquant.utils.setting_checks import between, frozen, listed, one_of, posi
 
 LOSSES = ("l2", "soft_label", "dkd", "skd")
 METHODS = ("qat", "ptq")
+TRAININGS = ("configured", "levels")
 ROUNDINGS = ("nearest", "reconstructed")
 RANGES = ("detections", "min_max", "percentile", "mse", "kl", "histogram")
 NO_EVALUATION = (
@@ -193,6 +194,11 @@ class QuantizationSettings:
             calibrated start included; None: never for that reason.
         reference_batch: images of a step, over all devices, that `TrainConfig.learning_rate` is meant for; a
             step of more or fewer scales the rate in proportion. None: the rate stays.
+        training: how QAT trains. `levels`: every tensor that INT8 holds is rounded, at its calibrated range; the loss
+            is the error of the detections; a weight moves by parts of its levels (`level_optimizer.py`).
+            `configured`: the inputs of operators are rounded, with section `Distillation`'s loss, `TrainConfig`'s
+            optimiser and rate, and the ranges that `learned_ranges` and `QuantAware.use_pact` say.
+        level_rate: for `training: levels`: levels that a weight moves in a step, at most.
         learned_ranges: `lsq`: the activations' ranges are learned by LSQ (https://arxiv.org/abs/1902.08153), in
             place of moving averages; `none`: by PACT where `QuantAware.use_pact` says so, else not.
         lsq_rate: LSQ's gradients are multiplied by this; with SGD, the ranges' share of the learning rate. The
@@ -210,7 +216,7 @@ class QuantizationSettings:
         ranges: how a tensor's range is chosen, see `range_search.choose_range`.
         percentile: for `ranges: percentile`.
         cross_layer_equalisation: give the channels of a tensor similar ranges where that changes no output
-            (`equalisation.py`).
+            (`ptq/equalisation`).
         rounding: of the weights. `nearest`: each to its nearest quantised value; `reconstructed`: so that the
             convolutions' results change least (`adaptive_rounding.py`).
         bias_correction: correct biases for the shift that rounding the weights causes (`bias_correction.py`).
@@ -224,6 +230,8 @@ class QuantizationSettings:
 
     patience: int | None = None
     reference_batch: int | None = None
+    training: str = "configured"
+    level_rate: float = 0.005
     learned_ranges: str = "none"
     lsq_rate: float = 1.0
     freeze_last: float = 0.0
@@ -248,6 +256,8 @@ class QuantizationSettings:
         positive("Quantize.lsq_rate", self.lsq_rate)
         if self.freeze_last != 0:
             between("Quantize.freeze_last", self.freeze_last, 0, 1)
+        one_of("Quantize.training", self.training, TRAININGS)
+        positive("Quantize.level_rate", self.level_rate)
         one_of("Quantize.learned_ranges", self.learned_ranges, ("none", "lsq"))
         if self.guard_rise is not None:
             between("Quantize.guard_rise", self.guard_rise, 1, math.inf)
@@ -296,6 +306,11 @@ class QuantizationSections:
 
     def __post_init__(self) -> None:
         check_together(self.quant, self.quantization)
+        if self.quantization.training == "levels" and not self.calibration_batches:
+            raise ConfigError(
+                "Quantize.training: levels keeps the calibrated ranges, so it needs calibration images: set "
+                "Calibration.count, or Quantize.training to configured"
+            )
 
     def without_decisions(self) -> QuantizationSections:
         """The settings without what is decided after quantisation, which need not start again for it."""
@@ -308,6 +323,16 @@ def check_together(quant: QuantAwareSettings, quantization: QuantizationSettings
 
     Raises: `ConfigError` naming both keys.
     """
+    if quantization.training == "levels" and quantization.learned_ranges == "lsq":
+        raise ConfigError(
+            "Quantize.training: levels keeps the calibrated ranges, Quantize.learned_ranges: lsq learns them; set "
+            "Quantize.learned_ranges to none, or Quantize.training to configured"
+        )
+    if quantization.training == "levels" and not quantization.fold_batch_norm:
+        raise ConfigError(
+            "Quantize.training: levels moves the weights that INT8 holds, so batch-norm must be folded into them; set "
+            "Quantize.fold_batch_norm to true, or Quantize.training to configured"
+        )
     if quantization.learned_ranges == "lsq" and quant.use_pact:
         raise ConfigError(
             "Quantize.learned_ranges: lsq and QuantAware.use_pact: true both learn the ranges; set "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from functools import partial
 
 import numpy as np
 import paddle
@@ -14,10 +15,10 @@ from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.static.programs import load_model, read_variable, state_names
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.processes import Processes
-from picoquant.quantization.qat.distillation import distilled_pairs
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
 from picoquant.quantization.qat.learning_rate import LearningRate
-from picoquant.quantization.qat.optimisers import make_schedule
+from picoquant.quantization.qat.objective import ConfiguredObjective
+from picoquant.quantization.qat.optimisers import make_optimizer, make_schedule
 from picoquant.quantization.qat.step import TrainingStep
 from picoquant.quantization.qat.student import open_student
 from picoquant.quantization.qat.teacher import Teacher
@@ -71,12 +72,10 @@ def of_picoquant(model, folder, wanted):
         operators = quantizable_operators(program, wanted.quant)
         strategy = range_strategy(wanted.quantization, wanted.quant)
         student = open_student(folder / "student", operators, wanted.quant, strategy, onednn=False)
-        groups = distilled_pairs(student.graph, wanted.distillation)
-        names = sorted({name for pairs in groups for name, _ in pairs})
-        teacher = Teacher(folder / "student", names, folder / "distilled", CONFIG)
-        rate = LearningRate(make_schedule(wanted.train))
-        sections = groups, wanted.distillation, wanted.train, strategy, rate, Processes()
-        step = TrainingStep(student, teacher, *sections)
+        objective = ConfiguredObjective(student, wanted.distillation)
+        teacher = Teacher(folder / "student", objective.teacher_names, folder / "distilled", CONFIG)
+        rate, optimizer = LearningRate(make_schedule(wanted.train)), partial(make_optimizer, wanted.train)
+        step = TrainingStep(student, teacher, objective, optimizer, strategy, rate, Processes())
         feeds = batches(0)
         losses = [step(next(feeds), False, ())[0] for _ in range(wanted.train.train_iter)]
         return np.array(losses), sorted(operator.output for operator in operators), step.state()

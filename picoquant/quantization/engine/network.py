@@ -62,6 +62,7 @@ class FakeQuantNetwork(nn.Layer):
         weight_bits: of a weight.
         constants: stored tensors that are not trained, beside running statistics.
         onednn: run convolutions through oneDNN.
+        held: rounds each tensor that is held rounded, by name, whatever reads it; inputs may be among them.
     """
 
     def __init__(
@@ -73,11 +74,12 @@ class FakeQuantNetwork(nn.Layer):
         weight_bits: int = 8,
         constants: Collection[str] = (),
         onednn: bool = True,
+        held: Mapping[str, ActivationQuantiser] | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
         self._quantised = {operator.output: operator for operator in operators}
-        self._quantisers, self._weight_bits = quantisers, weight_bits
+        self._quantisers, self._weight_bits, self._held = quantisers, weight_bits, held or {}
         self._convolutions = Convolutions(onednn)
         self._plans: dict[tuple[str, ...], list[_Step]] = {}
         fixed = {*constants, *_running_statistics(graph)}
@@ -131,16 +133,24 @@ class FakeQuantNetwork(nn.Layer):
         self, feed: Mapping[str, Any], outputs: tuple[str, ...], following: bool
     ) -> Iterator[tuple[str, Any]]:
         """Compute, and yield each output with its name as soon as it is there."""
-        tensors = {name: feed[name] for name in self.graph.inputs if name in feed}
+        tensors = {
+            name: self._round(name, feed[name], following) for name in self.graph.inputs if name in feed
+        }
         wanted = set(outputs)
         yield from ((name, value) for name, value in tensors.items() if name in wanted)
         for step in self._plan(outputs):
-            results = dict(zip(step.result, self._compute(step, tensors, following)))
+            results = {
+                name: self._round(name, value, following)
+                for name, value in zip(step.result, self._compute(step, tensors, following))
+            }
             for name in step.last:
                 tensors.pop(name, None)
                 tensors.pop(quantised_name(name), None)
             tensors.update(results)
             yield from ((name, value) for name, value in results.items() if name in wanted)
+
+    def _round(self, name: str, value: Any, following: bool) -> Any:
+        return self._held[name](value, following) if name in self._held else value
 
     def _compute(self, step: _Step, tensors: dict[str, Any], following: bool) -> list[Any]:
         op = step.op
@@ -166,7 +176,7 @@ class FakeQuantNetwork(nn.Layer):
             if operator is not None and name == operator.weight:
                 return fake_quantise_weight(value, operator.axis, self._weight_bits)
             return value
-        if operator is None or name != operator.activation:
+        if operator is None or name != operator.activation or name in self._held:
             return tensors[name]
         rounded = quantised_name(name)
         if rounded not in tensors:
@@ -175,7 +185,7 @@ class FakeQuantNetwork(nn.Layer):
 
     def _plan(self, outputs: tuple[str, ...]) -> list[_Step]:
         if outputs not in self._plans:
-            self._plans[outputs] = _steps(self.graph, outputs, set(self._quantisers))
+            self._plans[outputs] = _steps(self.graph, outputs, {*self._quantisers, *self._held})
         return self._plans[outputs]
 
 

@@ -27,7 +27,7 @@ def function_behind(program: Any, name: str) -> Function | None:
 def effective_minimum(program: Any, scope: Any, name: str) -> np.ndarray | None:
     """The low end of a tensor's effective range in an equalised hard-swish, which has a factor for each channel.
 
-    In `x * relu6(s * x + 3)` (`equalisation.py`) values below -3/s give 0, whatever they are.
+    In `x * relu6(s * x + 3)` (`ptq/equalisation`) values below -3/s give 0, whatever they are.
 
     Args:
         program: the float network.

@@ -81,6 +81,18 @@ class DetectionError:
             (sides, _BOX * best / paddle.concat([lengths, lengths], axis=-1)),
         ]
 
+    def between(self, reference: Sequence[Any], tensors: Sequence[Any]) -> Any:
+        """The error of some tensors, mean over images; a scalar.
+
+        Args:
+            reference: those in `names` of the float network, which say what counts how much.
+            tensors: the same of another network.
+        """
+        total = paddle.zeros([])
+        for (wanted, factor), (value, _) in zip(self.weighted(reference), self.weighted(tensors)):
+            total = total + (((value - wanted.detach()) * factor) ** 2).sum()
+        return total / len(reference[0])
+
     def probe(self, tensors: Sequence[Any], random: np.random.RandomState) -> Any:
         """A scalar whose squared derivative by anything is, on average, the error that a unit of change there makes.
 

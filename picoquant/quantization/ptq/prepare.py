@@ -21,8 +21,8 @@ from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.static.programs import load_model, save_program
 from picoquant.quantization.context import QuantizationContext
-from picoquant.quantization.ptq.equalisation_scales import FILE as SCALES
-from picoquant.quantization.ptq.equalisation_scales import write_scales
+from picoquant.quantization.ptq.equalisation.scales import FILE as SCALES
+from picoquant.quantization.ptq.equalisation.scales import write_scales
 from picoquant.quantization.ptq.passes.place_quantisers import place_quantisers
 from picoquant.quantization.ptq.pipeline import preparation, run_passes
 from picoquant.quantization.ptq.state import PtqState

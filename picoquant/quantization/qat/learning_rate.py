@@ -10,6 +10,8 @@ import paddle
 
 LOG = logging.getLogger("picoquant")
 
+_SHORTEST_RISE, _LONGEST_RISE = 2, 20  # steps
+
 
 class LearningRate:
     """A number or a scheduler, multiplied by factors.
@@ -44,6 +46,20 @@ class LearningRate:
         """Continue from what `state` returned."""
         if state and not isinstance(self._schedule, float):
             self._schedule.set_state_dict(dict(state))
+
+
+def warm_cosine(rate: float, steps: int) -> paddle.optimizer.lr.LRScheduler:
+    """A cosine from `rate` to 0, behind a rise from 0 that takes a tenth of the steps, 20 at most.
+
+    Args:
+        rate: the highest.
+        steps: of the whole training.
+    """
+    rise = min(steps // 10, _LONGEST_RISE)
+    if rise < _SHORTEST_RISE:
+        return paddle.optimizer.lr.CosineAnnealingDecay(rate, steps)
+    cosine = paddle.optimizer.lr.CosineAnnealingDecay(rate, steps - rise)
+    return paddle.optimizer.lr.LinearWarmup(cosine, rise, rate / rise, rate)
 
 
 def linear_scale(batch_size: int, devices: int, reference: int | None) -> float:

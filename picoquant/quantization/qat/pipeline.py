@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,21 +15,29 @@ import numpy as np
 from picoquant.errors import PicoquantError, UserError
 from picoquant.int8.build import build_network
 from picoquant.int8.paddle.writer import write_lite_model
+from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.accuracy_control.control import control_accuracy
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.evaluation import full_integer_metric
+from picoquant.quantization.ptq.detection_error import DetectionError
 from picoquant.quantization.ptq.observers import NotFiniteError
 from picoquant.quantization.ptq.passes.write import write
 from picoquant.quantization.ptq.pipeline import SCALES, run_passes
 from picoquant.quantization.ptq.range_search import without_zeros
 from picoquant.quantization.ptq.state import PtqState
 from picoquant.quantization.qat.checkpoint import Checkpoints, QatProgress
-from picoquant.quantization.qat.distillation import distilled_pairs
 from picoquant.quantization.qat.divergence_guard import GoodStates, State
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
-from picoquant.quantization.qat.learning_rate import LearningRate, linear_scale
-from picoquant.quantization.qat.optimisers import make_schedule
-from picoquant.quantization.qat.ranges import ObservedRanges, initialise_ranges, trained_ranges
+from picoquant.quantization.qat.learning_rate import LearningRate, linear_scale, warm_cosine
+from picoquant.quantization.qat.level_optimizer import LevelOptimizer, levels_of
+from picoquant.quantization.qat.objective import ConfiguredObjective, DetectionObjective, Objective
+from picoquant.quantization.qat.optimisers import make_optimizer, make_schedule
+from picoquant.quantization.qat.ranges import (
+    CalibratedRanges,
+    ObservedRanges,
+    initialise_ranges,
+    trained_ranges,
+)
 from picoquant.quantization.qat.step import TrainingStep
 from picoquant.quantization.qat.student import Student, open_student
 from picoquant.quantization.qat.teacher import Teacher
@@ -53,7 +63,8 @@ def run_qat(network: PtqState, batches: Callable[[int], Any], began: float) -> d
     """
     context = network.context
     step = _build(network)
-    observed = ObservedRanges(context, network.ranges)
+    fixed = context.settings.quantization.training == "levels"
+    observed = CalibratedRanges(network.ranges) if fixed else ObservedRanges(context, network.ranges)
     checkpoints = Checkpoints(context.paths.work, context.fingerprint)
     measure = _measure(network, step.student, observed) if context.metric else None
     trainer = QatTrainer(context, step, checkpoints, measure)
@@ -78,25 +89,53 @@ def run_qat(network: PtqState, batches: Callable[[int], Any], began: float) -> d
 def _build(network: PtqState) -> TrainingStep:
     context, settings = network.context, network.context.settings
     LOG.info("quantize: reading the model and finding what to distil")
-    schedule, scale = make_schedule(settings.train), 1.0
+    by_levels = settings.quantization.training == "levels"
+    strategy = range_strategy(settings.quantization, settings.quant)
+    student = open_student(
+        context.paths.student, network.operators, network.quant, strategy, all_held=by_levels
+    )
+    if by_levels:
+        student = replace(student, factors={})  # levels are of the equalised weights
+        objective, rate, optimizer = _by_levels(network, student)
+    else:
+        objective = ConfiguredObjective(student, settings.distillation)
+        optimizer, rate = partial(make_optimizer, settings.train), _configured_rate(context)
+    LOG.info("quantize: preparing the teacher")
+    teacher = Teacher(
+        context.paths.teacher, objective.teacher_names, context.paths.copies / "distilled", context.config
+    )
+    return TrainingStep(student, teacher, objective, optimizer, strategy, rate, context.processes)
+
+
+def _configured_rate(context: QuantizationContext) -> LearningRate:
+    settings, scale = context.settings, 1.0
+    schedule = make_schedule(settings.train)
     if settings.batch_size:
         scale = linear_scale(
             settings.batch_size, context.processes.world, settings.quantization.reference_batch
         )
-    strategy = range_strategy(settings.quantization, settings.quant)
-    student = open_student(context.paths.student, network.operators, network.quant, strategy)
-    groups = distilled_pairs(student.graph, settings.distillation)
-    LOG.info("quantize: preparing the teacher")
-    names = sorted({name for pairs in groups for name, _ in pairs})
-    teacher = Teacher(context.paths.teacher, names, context.paths.copies / "distilled", context.config)
-    rate = LearningRate(schedule, scale)
-    return TrainingStep(
-        student, teacher, groups, settings.distillation, settings.train, strategy, rate, context.processes
+    return LearningRate(schedule, scale)
+
+
+def _by_levels(network: PtqState, student: Student) -> tuple[Objective, LearningRate, Callable[..., Any]]:
+    """What `Quantize.training: levels` takes in place of the sections' loss, rate and optimiser."""
+    context, settings = network.context, network.context.settings
+    LOG.info(
+        "quantize: training by levels: Distillation's loss, node and alpha, QuantAware.use_pact and TrainConfig's "
+        "learning_rate and optimizer_builder are not used"
     )
+    steps = settings.train.steps(settings.steps_per_epoch)
+    ranges = context.processes.broadcast(json.dumps(dict(network.ranges)).encode())
+    with dynamic_mode():
+        error = DetectionError(student.network, context.config)
+    quant = network.quant
+    levels = levels_of(student, json.loads(ranges), (quant.weight_bits, quant.activation_bits))
+    schedule = warm_cosine(settings.quantization.level_rate, steps)
+    return DetectionObjective(error), LearningRate(schedule), partial(LevelOptimizer, levels=levels)
 
 
 def _start(
-    network: PtqState, trainer: QatTrainer, observed: ObservedRanges
+    network: PtqState, trainer: QatTrainer, observed: ObservedRanges | CalibratedRanges
 ) -> tuple[QatProgress, GoodStates]:
     """Where all processes start: at rank 0's checkpoint, or its calibrated ranges."""
     processes, checkpoints = network.context.processes, trainer.checkpoints
@@ -139,7 +178,9 @@ def _original_metric(context: QuantizationContext) -> float | None:
     return value
 
 
-def _measure(network: PtqState, student: Student, observed: ObservedRanges) -> Callable[[State], float]:
+def _measure(
+    network: PtqState, student: Student, observed: ObservedRanges | CalibratedRanges
+) -> Callable[[State], float]:
     """A function that evaluates the very model that would be written: any other form rounds a little differently.
 
     All processes get rank 0's number, so that they decide the same.

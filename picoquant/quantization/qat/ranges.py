@@ -31,19 +31,20 @@ def initialise_ranges(student: Student, ranges: Mapping[str, float]) -> None:
         student: whose ranges are set.
         ranges: absmax by variable, see `ptq.prepare`.
     """
-    for operator in student.operators:
-        name = operator.activation
+    readers = {operator.activation: operator for operator in student.operators}
+    for name, found in student.ranges.items():
         absmax = ranges[name]
         if absmax <= SMALLEST_RANGE:  # what is always 0 is 0 in INT8 too, whatever the range
-            LOG.warning(
-                "quantize: %s, the input of %s %s, is 0 in all calibration images: a layer that does nothing",
-                name,
-                operator.op_type,
-                operator.output,
-            )
             absmax = _RANGE_OF_NOTHING
+            if name in readers:
+                LOG.warning(
+                    "quantize: %s, the input of %s %s, is 0 in all calibration images: a layer that does nothing",
+                    name,
+                    readers[name].op_type,
+                    readers[name].output,
+                )
         with dynamic_mode():
-            student.ranges[name].initialise(absmax)
+            found.initialise(absmax)
 
 
 def trained_ranges(
@@ -68,6 +69,24 @@ def trained_ranges(
             )
         ranges[operator.activation] = max(value, SMALLEST_RANGE)
     return ranges
+
+
+class CalibratedRanges:
+    """The ranges of all activations where none of them moves.
+
+    Args:
+        chosen: the calibrated ranges, by variable.
+    """
+
+    def __init__(self, chosen: Mapping[str, float]) -> None:
+        self._chosen = chosen
+
+    def start(self, student: Student, tensors: TargetTensors) -> None:
+        """Nothing is measured."""
+
+    def measure(self, student: Student, tensors: TargetTensors) -> dict[str, float]:
+        """The calibrated ranges."""
+        return dict(self._chosen)
 
 
 class ObservedRanges:

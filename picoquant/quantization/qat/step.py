@@ -7,7 +7,7 @@ of any process, as one process would; within a step each process still rounds wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,11 @@ import paddle
 
 from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.processes import Processes
-from picoquant.quantization.qat.distillation import Pair, distillation_loss
 from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
 from picoquant.quantization.qat.learning_rate import LearningRate
-from picoquant.quantization.qat.optimisers import make_optimizer
+from picoquant.quantization.qat.objective import Objective
 from picoquant.quantization.qat.student import State, Student
 from picoquant.quantization.qat.teacher import Teacher
-from picoquant.quantization.settings import DistillationSettings, QatTrainSettings
 
 _OWN = "ranges@"  # before the names of the state of the ranges' own optimiser
 
@@ -32,9 +30,8 @@ class TrainingStep:
     Args:
         student: trained in place.
         teacher: gives the tensors that the student is compared with.
-        groups: the pairs of tensors, see `distillation_loss`.
-        distillation: their losses.
-        train: the optimiser.
+        objective: how far the student is from it.
+        make_optimizer: makes the optimiser of some parameters; its learning rate is set before each step.
         strategy: of the student's ranges.
         rate: of the weights.
         processes: all of them run each step together.
@@ -44,17 +41,15 @@ class TrainingStep:
         self,
         student: Student,
         teacher: Teacher,
-        groups: Sequence[Sequence[Pair]],
-        distillation: DistillationSettings,
-        train: QatTrainSettings,
+        objective: Objective,
+        make_optimizer: Callable[[Sequence[Any]], Any],
         strategy: RangeStrategy,
         rate: LearningRate,
         processes: Processes,
     ) -> None:
         self.student, self.rate = student, rate
-        self._teacher, self._groups, self._distillation = teacher, groups, distillation
-        self._train, self._strategy, self._processes = train, strategy, processes
-        self._outputs = tuple(dict.fromkeys(name for pairs in groups for _, name in pairs))
+        self._teacher, self._objective, self._make_optimizer = teacher, objective, make_optimizer
+        self._strategy, self._processes = strategy, processes
         self._weights, self._ranges = student.network.trained(), student.learned_ranges
         self._make_optimisers()
 
@@ -62,7 +57,7 @@ class TrainingStep:
         with dynamic_mode(), paddle.utils.unique_name.guard():
             self._own = self._strategy.optimizer(self._ranges) if self._ranges else None
             learned = [] if self._own is not None else self._ranges
-            self._optimizer = make_optimizer(self._train, [*self._weights, *learned])
+            self._optimizer = self._make_optimizer([*self._weights, *learned])
             self._own_rate = 0.0 if self._own is None else self._own.get_lr()
 
     def __call__(
@@ -92,11 +87,11 @@ class TrainingStep:
         self, inputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], frozen: bool
     ) -> float:
         """Compute the gradients; the loss is returned."""
-        network, names = self.student.network, self._outputs
+        network, names = self.student.network, self._objective.student_names
         feed = {name: paddle.to_tensor(value) for name, value in inputs.items()}
         found = dict(zip(names, network(feed, names, following=not frozen)))
         teacher = {name: paddle.to_tensor(value) for name, value in expected.items()}
-        loss = distillation_loss(self._groups, self._distillation, teacher, found)
+        loss = self._objective(teacher, found)
         loss.backward()
         self.student.scale_gradients()
         return loss.item()

@@ -12,6 +12,7 @@ import paddle
 
 from picoquant.int8.functions import NEVER_NEGATIVE
 from picoquant.int8.operators import QuantizableOperator
+from picoquant.int8.passes.activations import activation_quantisers
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.graph import Graph, read_graph
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
@@ -19,7 +20,7 @@ from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.engine.network import FakeQuantNetwork
-from picoquant.quantization.ptq.equalisation_scales import read_scales
+from picoquant.quantization.ptq.equalisation.scales import read_scales
 from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange, RangeStrategy
 from picoquant.training.fast import fast_convolutions_available
 
@@ -33,7 +34,7 @@ class Student:
     Attributes:
         network: rounds activations by `ranges`.
         operators: those in INT8, in the network's order.
-        ranges: of the activations that they read, by name.
+        ranges: of the activations that are rounded, by name.
         factors: what the gradients of equalised weights are multiplied by, see `gradient_factors`.
     """
 
@@ -83,26 +84,30 @@ def open_student(
     settings: QuantAwareSettings,
     strategy: RangeStrategy,
     onednn: bool = True,
+    all_held: bool = False,
 ) -> Student:
     """The student of a prepared network.
 
     Args:
-        folder: holds its model files; where it was equalised, with the scales of `ptq/equalisation_scales.py`.
+        folder: holds its model files; where it was equalised, with the scales of `ptq/equalisation/scales.py`.
         operators: those in INT8.
         settings: numbers of bits, decay of moving averages.
         strategy: how ranges are found.
         onednn: run convolutions through oneDNN where this Paddle has it: faster, and equal up to rounding.
+        all_held: round every tensor that integer runtimes hold in INT8; else the inputs of the operators, as
+            PaddleSlim does.
 
     Raises: `WeightsError` for files that cannot be read.
     """
     graph, values = _read(folder)
     scales = read_scales(folder)
+    held = activation_quantisers(graph, operators) if all_held else ()
     with dynamic_mode():
         ranges = {
             name: strategy.range_of(
                 name, settings, _non_negative(graph, name), graph.tensor(name).shape or ()
             )
-            for name in dict.fromkeys(operator.activation for operator in operators)
+            for name in dict.fromkeys([*(operator.activation for operator in operators), *held])
         }
         network = FakeQuantNetwork(
             graph,
@@ -112,6 +117,7 @@ def open_student(
             settings.weight_bits,
             constants={name for name, scale in scales.items() if not scale.any()},
             onednn=onednn and fast_convolutions_available(),
+            held={name: ranges[name] for name in held},
         )
         return Student(network, tuple(operators), ranges, gradient_factors(network, scales))
 
@@ -124,9 +130,9 @@ def _read(folder: Path) -> tuple[Graph, dict[str, np.ndarray]]:
 def gradient_factors(network: FakeQuantNetwork, scales: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """What gradients are multiplied by, so that an equalised network learns as the one before equalisation would.
 
-    Equalisation multiplies a weight by `s` (`ptq/equalisation.py`), and so its gradient by `1 / s`: a step of SGD
-    then moves the weight, in terms of the original network, by `1 / s^2` of the original step, and `s` ranges from a
-    thousandth to a thousand. Multiplied by `s^2`, a step of SGD (with momentum and weight decay, too) is the same as
+    Equalisation multiplies a weight by `s` (`ptq/equalisation/equalise.py`), and so its gradient by `1 / s`: a step of
+    SGD then moves the weight, in terms of the original network, by `1 / s^2` of the original step, and `s` ranges from
+    a thousandth to a thousand. Multiplied by `s^2`, a step of SGD (with momentum and weight decay, too) is the same as
     without equalisation.
 
     Args:

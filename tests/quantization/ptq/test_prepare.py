@@ -11,7 +11,7 @@ import pytest
 from picoquant.errors import ConfigError
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.calibration_images import CalibrationImages
-from picoquant.quantization.ptq.equalisation_scales import read_scales
+from picoquant.quantization.ptq.equalisation.scales import read_scales
 from picoquant.quantization.ptq.prepare import FILES, prepare
 from tests.quantization.ptq.states import context_of
 

@@ -10,12 +10,12 @@ from paddle import nn
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.static.programs import read_variable, save_program, state_names
 from picoquant.paddle_program.static.session import dynamic_mode, static_session
-from picoquant.quantization.ptq.equalisation import weight_scales
-from picoquant.quantization.ptq.equalisation_scales import read_scales, write_scales
+from picoquant.quantization.ptq.equalisation.equalise import weight_scales
+from picoquant.quantization.ptq.equalisation.scales import read_scales, write_scales
 from picoquant.quantization.qat.learned_ranges.moving_average import MovingAverage
 from picoquant.quantization.qat.student import open_student
 from tests.networks.small_net import loaded_and_folded
-from tests.quantization.ptq.test_equalisation import Uneven, equalised
+from tests.quantization.ptq.equalisation.test_equalise import Uneven, equalised
 
 FEED = {"image": np.random.RandomState(1).rand(2, 3, 8, 8).astype("float32")}
 

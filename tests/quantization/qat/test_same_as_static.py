@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,10 @@ from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.processes import Processes
-from picoquant.quantization.qat.distillation import distilled_pairs
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
 from picoquant.quantization.qat.learning_rate import LearningRate
-from picoquant.quantization.qat.optimisers import make_schedule
+from picoquant.quantization.qat.objective import ConfiguredObjective
+from picoquant.quantization.qat.optimisers import make_optimizer, make_schedule
 from picoquant.quantization.qat.ranges import initialise_ranges
 from picoquant.quantization.qat.step import TrainingStep
 from picoquant.quantization.qat.student import open_student
@@ -61,11 +62,10 @@ def trained(folder, kind, folded, onednn=False):
         operators = quantizable_operators(program, wanted.quant)
         strategy = range_strategy(replace(QuantizationSettings(), **own), wanted.quant)
         student = open_student(folder / "student", operators, wanted.quant, strategy, onednn)
-        groups = distilled_pairs(student.graph, wanted.distillation)
-        names = sorted({name for pairs in groups for name, _ in pairs})
-        teacher = Teacher(folder / "teacher", names, folder / "distilled", CONFIG)
+        objective = ConfiguredObjective(student, wanted.distillation)
+        teacher = Teacher(folder / "teacher", objective.teacher_names, folder / "distilled", CONFIG)
         step = TrainingStep(
-            student, teacher, groups, wanted.distillation, wanted.train, strategy,
+            student, teacher, objective, partial(make_optimizer, wanted.train), strategy,
             LearningRate(make_schedule(wanted.train)), Processes(),
         )  # fmt: skip
         initialise_ranges(student, RANGES)

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from picoquant.int8.passes.activations import target_tensors
-from picoquant.quantization.ptq.equalisation import equalise as equalise_network
-from picoquant.quantization.ptq.equalisation import needed_ranges, weight_scales
+from picoquant.quantization.ptq.equalisation.equalise import equalise as equalise_network
+from picoquant.quantization.ptq.equalisation.equalise import needed_ranges, weight_scales
 from picoquant.quantization.ptq.float_network import calibration_values, differentiable
 from picoquant.quantization.ptq.sensitivity import measure_sensitivity
 from picoquant.quantization.ptq.state import PtqState

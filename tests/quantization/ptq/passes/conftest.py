@@ -8,8 +8,8 @@ import pytest
 
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.paddle_program.static.session import static_session
+from tests.quantization.ptq.equalisation.test_equalise import Uneven
 from tests.quantization.ptq.states import context_of, load_state
-from tests.quantization.ptq.test_equalisation import Uneven
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Bias correction from observed means; the algorithm is tested in `test_equalisation.py`."""
+"""Bias correction from observed means; the algorithm is tested in `equalisation/test_equalise.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Equalisation by what the calibration images show; the algorithm is tested in `test_equalisation.py`."""
+"""Equalisation by what the calibration images show; the algorithm is tested in `equalisation/test_equalise.py`."""
 
 from __future__ import annotations
 

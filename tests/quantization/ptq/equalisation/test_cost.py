@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from picoquant.quantization.ptq.equalisation_cost import OneScale, Weights, _cost, best_factors, rounding_cost
+from picoquant.quantization.ptq.equalisation.cost import OneScale, Weights, _cost, best_factors, rounding_cost
 
 RANDOM = np.random.RandomState(0)
 CHANNELS = np.arange(1, 9)

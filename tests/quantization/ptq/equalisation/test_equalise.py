@@ -19,7 +19,7 @@ from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.activation_functions import effective_minimum
 from picoquant.quantization.ptq.bias_correction import correct_biases
 from picoquant.quantization.ptq.detection_error import DetectionError
-from picoquant.quantization.ptq.equalisation import equalise, needed_ranges
+from picoquant.quantization.ptq.equalisation.equalise import equalise, needed_ranges
 from picoquant.quantization.ptq.sensitivity import measure_sensitivity
 from tests.networks import small_net
 from tests.networks.small_net import loaded_and_folded

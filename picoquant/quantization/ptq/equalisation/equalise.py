@@ -25,8 +25,8 @@ import numpy as np
 
 from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.static.programs import InferenceModel, Inserter, read_variable, write_variable
-from picoquant.quantization.ptq.equalisation_cost import OneScale, Weights, best_factors, rounding_cost
-from picoquant.quantization.ptq.equalisation_path import (
+from picoquant.quantization.ptq.equalisation.cost import OneScale, Weights, best_factors, rounding_cost
+from picoquant.quantization.ptq.equalisation.path import (
     PASSING_ACTIVATIONS,
     SUFFIX,
     FactorPath,

@@ -1,0 +1,1 @@
+"""Channels made even across layers: which, by how much, and what of it training must know."""

@@ -1,0 +1,200 @@
+"""Training by levels: steps of the optimiser, what is rounded, and the whole on a small network."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import pytest
+
+from picoquant.errors import ConfigError
+from picoquant.int8.operators import quantizable_operators
+from picoquant.int8.passes.activations import activation_quantisers
+from picoquant.paddle_program.batch_norm_folding import fold_folder
+from picoquant.paddle_program.static.programs import load_model
+from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.engine.parameters import named_parameter
+from picoquant.quantization.qat.learned_ranges.fixed import Fixed
+from picoquant.quantization.qat.learning_rate import LearningRate, warm_cosine
+from picoquant.quantization.qat.level_optimizer import LevelOptimizer, levels_of
+from picoquant.quantization.qat.ranges import initialise_ranges
+from picoquant.quantization.qat.student import open_student
+from picoquant.quantization.quantize import quantize
+from picoquant.quantization.settings import QuantizationSettings
+from tests.networks.small_net import CONFIG, batches, export_small, settings
+
+LEVELS = QuantizationSettings(training="levels", level_rate=0.05, guard_rise=None)
+
+
+def weight(value, name="w"):
+    return named_parameter(name, np.float32(value))
+
+
+def stepped(optimizer, one, gradients, rate):
+    """The parameter after each of some steps."""
+    found = []
+    for gradient in gradients:
+        one.clear_gradient(False)
+        (one * paddle.to_tensor(np.float32(gradient))).sum().backward()
+        optimizer.set_lr(rate)
+        optimizer.step()
+        found.append(one.numpy())
+    return found
+
+
+def test_a_weight_moves_by_its_own_levels():
+    """Gradients that agree: each step is the rate, in levels, whatever the size of weight and gradient."""
+    for size in (1e-4, 1.0, 1e4):
+        one = weight([[1.0 * size], [100.0 * size]])
+        optimizer = LevelOptimizer([one], {"w": np.float32([[0.01 * size], [1.0 * size]])})
+        # The loss depends on levels alike, so gradients by value differ as levels do.
+        found = stepped(optimizer, one, [[[100.0 / size], [-1.0 / size]]] * 3, 0.5)
+        for step, value in enumerate(found, start=1):
+            np.testing.assert_allclose(value.ravel() / size, [1 - 0.005 * step, 100 + 0.5 * step], rtol=1e-5)
+
+
+def test_steps_are_adams_with_one_second_moment():
+    random = np.random.RandomState(0)
+    gradients, levels = random.randn(6, 3, 4), np.exp(random.randn(3, 1))
+    one, other = weight(np.zeros((3, 4))), weight(np.ones(2), "other")
+    optimizer = LevelOptimizer([one, other], {"w": levels})
+    found = stepped(optimizer, one, gradients, 0.1)
+    value, first, second = np.zeros((3, 4)), 0, 0
+    for count, gradient in enumerate(gradients, start=1):
+        by_level = gradient * levels
+        first, second = 0.9 * first + 0.1 * by_level, 0.99 * second + 0.01 * (by_level**2).mean()
+        value = value - 0.1 * levels * (first / (1 - 0.9**count)) / np.sqrt(second / (1 - 0.99**count))
+        np.testing.assert_allclose(found[count - 1], value, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(other.numpy(), [1, 1])
+
+
+def test_a_state_is_all_that_the_next_step_depends_on():
+    gradients = np.random.RandomState(1).randn(5, 4)
+    whole = weight(np.zeros(4))
+    expected = stepped(LevelOptimizer([whole], {"w": np.float32([0.1])}), whole, gradients, 0.3)
+    one = weight(np.zeros(4))
+    first = LevelOptimizer([one], {"w": np.float32([0.1])})
+    stepped(first, one, gradients[:2], 0.3)
+    kept = {name: paddle.to_tensor(value.numpy()) for name, value in first.state_dict().items()}
+    again = LevelOptimizer([one], {"w": np.float32([0.1])})
+    again.set_state_dict(kept)
+    np.testing.assert_array_equal(stepped(again, one, gradients[2:], 0.3), expected[2:])
+
+
+def test_the_rate_rises_and_falls():
+    rate = LearningRate(warm_cosine(2.0, 40))
+    found = []
+    for _ in range(40):
+        found.append(rate())
+        rate.step()
+    np.testing.assert_allclose(found[:4], [0.5, 0.875, 1.25, 1.625])
+    np.testing.assert_allclose(found[4:], 1 + np.cos(np.pi * np.arange(36) / 36), atol=1e-6)
+
+
+@pytest.fixture
+def student(tmp_path):
+    """A student whose every held tensor is rounded; all ranges are 1."""
+    export_small(tmp_path)
+    with static_session():
+        fold_folder(tmp_path)
+        program = load_model(tmp_path, paddle.static.Executor(paddle.CPUPlace())).program
+        operators = quantizable_operators(program, settings().quant)
+        found = open_student(tmp_path, operators, settings().quant, Fixed(), all_held=True)
+        initialise_ranges(found, dict.fromkeys(found.ranges, 1.0))
+    return found
+
+
+def test_every_tensor_that_int8_holds_is_rounded_and_clipped_values_have_no_gradient(student):
+    names = activation_quantisers(student.graph, student.operators)
+    assert set(student.ranges) == set(names) and len(names) > len(student.operators)
+    feed = {"image": paddle.to_tensor(next(batches(3))["image"])}
+    values = student.network(feed, names)
+    for value in values:
+        levels = value.numpy() * 127
+        np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
+        assert np.abs(levels).max() <= 127.001
+    last = values[-1]
+    last.retain_grads()
+    image = feed["image"]
+    image.stop_gradient = False
+    (result,) = student.network({"image": image * 3}, ["image"])
+    result.sum().backward()
+    np.testing.assert_array_equal(image.grad.numpy(), 3.0 * (image.numpy() * 3 <= 1))
+
+
+def test_levels_are_those_that_the_int8_model_has(student):
+    ranges = {name: float(number + 1) for number, name in enumerate(student.ranges)}
+    found = levels_of(student, ranges)
+    for operator in student.operators:
+        value = student.network.stored[operator.weight].numpy()
+        np.testing.assert_allclose(
+            found[operator.weight], np.abs(value).max((1, 2, 3), keepdims=True) / 127, rtol=1e-6
+        )
+    biases = set(found) - {operator.weight for operator in student.operators}
+    assert len(biases) == len(student.operators)
+    of_bias = np.sort([found[name].item() * 127 for name in biases])
+    np.testing.assert_allclose(of_bias, np.rint(of_bias), atol=1e-5)  # the ranges above
+    fewer = levels_of(student, ranges, (4, 5))
+    for name, one in fewer.items():
+        np.testing.assert_allclose(one, found[name] * 127 / (15 if name in biases else 7), rtol=1e-6)
+
+
+def test_training_brings_a_network_nearer_to_its_teacher(small_model, tmp_path):
+    """A teacher with other weights leaves much to learn; so do few bits of the activations."""
+    (tmp_path / "teacher").mkdir()
+    export_small(tmp_path / "teacher", seed=4)
+    distillation = {"teacher_model_dir": str(tmp_path / "teacher")}
+    wanted = replace(
+        settings(40, {"activation_bits": 6}, distillation),
+        quantization=QuantizationSettings(training="levels", level_rate=2.0),
+    )
+    result = quantize(small_model, tmp_path / "model", tmp_path / "work", batches, wanted, config=CONFIG)
+    with open(tmp_path / "model/qat.csv", newline="") as stream:
+        losses = [float(row["loss"]) for row in csv.DictReader(stream)]
+    assert np.mean(losses[-5:]) < 0.3 * np.mean(losses[:5])
+    assert result.metrics["steps"] == 40 and "rollbacks" not in result.metrics
+
+
+def test_a_run_in_parts_ends_as_a_whole_one(small_model, tmp_path):
+    wanted = replace(settings(4), quantization=LEVELS)
+    quantize(small_model, tmp_path / "a" / "model", tmp_path / "a" / "work", batches, wanted, config=CONFIG)
+    asked = []
+
+    def a_step_at_a_time(start):
+        asked.append(start)
+        yield next(feeds := batches(start))
+        if len(asked) == 1:  # calibration
+            yield from feeds
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "b"
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            quantize(small_model, folder / "model", folder / "work", a_step_at_a_time, wanted, config=CONFIG)
+    quantize(small_model, folder / "model", folder / "work", batches, wanted, config=CONFIG)
+    for name in ("model.pdmodel", "model.pdiparams", "qat.csv"):
+        whole, parts = (tmp_path / one / "model" / name for one in "ab")
+        assert whole.read_bytes() == parts.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("own", "more", "message"),
+    [
+        ({"learned_ranges": "lsq"}, {}, "lsq learns them; set Quantize.learned_ranges to none"),
+        ({"fold_batch_norm": False}, {}, "batch-norm must be folded .* set Quantize.fold_batch_norm to true"),
+        ({}, {"calibration_batches": 0}, "so it needs calibration images: set Calibration.count"),
+    ],
+)
+def test_what_contradicts_it_is_refused(own, more, message):
+    with pytest.raises(ConfigError, match=f"Quantize.training: levels .*{message}"):
+        replace(settings(), quantization=QuantizationSettings(training="levels", **own), **more)
+    replace(settings(), quantization=QuantizationSettings(**own), **more)
+
+
+def test_the_rate_is_above_nothing():
+    with pytest.raises(ConfigError, match="Quantize.level_rate: expected a number above 0"):
+        QuantizationSettings(level_rate=0)
+    with pytest.raises(ConfigError, match=r"Quantize.training: 'level'.* did you mean levels"):
+        QuantizationSettings(training="level")

@@ -153,7 +153,7 @@ def test_training_brings_a_network_nearer_to_its_teacher(small_model, tmp_path):
     result = quantize(small_model, tmp_path / "model", tmp_path / "work", batches, wanted, config=CONFIG)
     with open(tmp_path / "model/qat.csv", newline="") as stream:
         losses = [float(row["loss"]) for row in csv.DictReader(stream)]
-    assert np.mean(losses[-5:]) < 0.3 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.25 * losses[0]
     assert result.metrics["steps"] == 40 and "rollbacks" not in result.metrics
 
 
@@ -196,5 +196,5 @@ def test_what_contradicts_it_is_refused(own, more, message):
 def test_the_rate_is_above_nothing():
     with pytest.raises(ConfigError, match="Quantize.level_rate: expected a number above 0"):
         QuantizationSettings(level_rate=0)
-    with pytest.raises(ConfigError, match=r"Quantize.training: 'level'.* did you mean levels"):
+    with pytest.raises(ConfigError, match=r"Quantize.training: 'level' .*did you mean levels"):
         QuantizationSettings(training="level")

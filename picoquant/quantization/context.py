@@ -8,6 +8,7 @@ from pathlib import Path
 
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.quantization.calibration_images import CalibrationImages
+from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.evaluation import ModelMetric
 from picoquant.quantization.paths import QuantizationPaths
 from picoquant.quantization.processes import Processes
@@ -32,6 +33,7 @@ class QuantizationContext:
         show: creates a progress line.
         processes: rank 0 alone calibrates, evaluates and writes.
         count_pieces: NPU pieces of an INT8 model folder by NPU of the recipe; empty where they cannot be counted.
+        convolutions: of all networks of this quantisation: tracing them takes longer than many images.
     """
 
     paths: QuantizationPaths
@@ -43,6 +45,7 @@ class QuantizationContext:
     show: Callable[..., Progress]
     processes: Processes
     count_pieces: Callable[[Path], Mapping[str, int]]
+    convolutions: Convolutions
 
     def progress(self, title: str) -> ShowDone:
         """Start a line that shows progress over the calibration batches.

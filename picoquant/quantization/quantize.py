@@ -96,6 +96,7 @@ def quantize(
         import paddle
 
         from picoquant.quantization.context import QuantizationContext
+        from picoquant.quantization.engine.convolution import Convolutions
         from picoquant.quantization.evaluation import ModelMetric
         from picoquant.quantization.processes import Processes
         from picoquant.quantization.run import run
@@ -134,6 +135,7 @@ def quantize(
                 progress,
                 processes,
                 count_pieces,
+                Convolutions(fast_convolutions_available()),
             )
             metrics = run(context, batches, began)
     finally:

@@ -19,6 +19,7 @@ from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.static.programs import load_model, read_variable, state_names
 from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
 from picoquant.quantization.qat.student import open_student
 from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
@@ -124,7 +125,7 @@ def test_model_written_predicts_what_the_fake_quantised_program_does(small_model
         fold_folder(tmp_path / "copy")
         operators = quantizable_operators(load_model(tmp_path / "copy", executor).program, wanted.quant)
     strategy = range_strategy(wanted.quantization, wanted.quant)
-    student = open_student(tmp_path / "copy", operators, wanted.quant, strategy)
+    student = open_student(tmp_path / "copy", operators, wanted.quant, strategy, Convolutions(True))
     student.restore(Checkpoints(tmp_path / "work" / "checkpoints").newest().arrays["last"])
     with paddle.no_grad():
         found = student.network({"image": paddle.to_tensor(feed["image"])}, student.graph.outputs)

@@ -14,6 +14,7 @@ from picoquant.int8.operators import quantizable_operators
 from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.static.programs import load_model, read_variable, state_names
 from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.processes import Processes
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
 from picoquant.quantization.qat.learning_rate import LearningRate
@@ -71,7 +72,9 @@ def of_picoquant(model, folder, wanted):
         program = load_model(folder / "student", paddle.static.Executor(paddle.CPUPlace())).program
         operators = quantizable_operators(program, wanted.quant)
         strategy = range_strategy(wanted.quantization, wanted.quant)
-        student = open_student(folder / "student", operators, wanted.quant, strategy, onednn=False)
+        student = open_student(
+            folder / "student", operators, wanted.quant, strategy, Convolutions(onednn=False)
+        )
         objective = ConfiguredObjective(student, wanted.distillation)
         teacher = Teacher(folder / "student", objective.teacher_names, folder / "distilled", CONFIG)
         rate, optimizer = LearningRate(make_schedule(wanted.train)), partial(make_optimizer, wanted.train)

@@ -40,7 +40,7 @@ class _Layer(nn.Layer):
 
 
 class Convolutions:
-    """Computes the convolutions of a network.
+    """Computes the convolutions of any networks; what is traced for one serves the next, too.
 
     Args:
         onednn: whether oneDNN is used.

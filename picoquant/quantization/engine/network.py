@@ -61,7 +61,7 @@ class FakeQuantNetwork(nn.Layer):
         quantisers: rounds each activation that they read, by name.
         weight_bits: of a weight.
         constants: stored tensors that are not trained, beside running statistics.
-        onednn: run convolutions through oneDNN.
+        convolutions: computes them; None: one of its own, by oneDNN.
         held: rounds each tensor that is held rounded, by name, whatever reads it; inputs may be among them.
     """
 
@@ -73,14 +73,14 @@ class FakeQuantNetwork(nn.Layer):
         quantisers: Mapping[str, ActivationQuantiser],
         weight_bits: int = 8,
         constants: Collection[str] = (),
-        onednn: bool = True,
+        convolutions: Convolutions | None = None,
         held: Mapping[str, ActivationQuantiser] | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
         self._quantised = {operator.output: operator for operator in operators}
         self._quantisers, self._weight_bits, self._held = quantisers, weight_bits, held or {}
-        self._convolutions = Convolutions(onednn)
+        self._convolutions = convolutions or Convolutions(onednn=True)
         self._plans: dict[tuple[str, ...], list[_Step]] = {}
         fixed = {*constants, *_running_statistics(graph)}
         read = {name for op in graph.operators for _, name in op.inputs}

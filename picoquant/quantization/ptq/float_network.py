@@ -16,7 +16,6 @@ from picoquant.quantization.engine.feeds import parts
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.detection_error import DetectionError
 from picoquant.quantization.ptq.state import PtqState
-from picoquant.training.fast import fast_convolutions_available
 
 _IMAGES = 32  # gradients take several times as long as values, and what they show varies little
 
@@ -64,7 +63,7 @@ def _network(state: PtqState) -> FakeQuantNetwork:
     stored = {name for op in graph.operators for _, name in op.inputs if graph.tensor(name).stored}
     values = {name: read_variable(state.scope, name) for name in stored}
     with dynamic_mode():
-        return FakeQuantNetwork(graph, values, (), {}, onednn=fast_convolutions_available())
+        return FakeQuantNetwork(graph, values, (), {}, convolutions=state.context.convolutions)
 
 
 def _some(graph: Graph, state: PtqState, title: str, at_once: int) -> Iterator[Feed]:

@@ -26,7 +26,7 @@ class GradientHistogram:
 
     def __init__(self, bound: float) -> None:
         self._bound = bound
-        self._sums: list[np.ndarray] = []
+        self._sums = np.zeros((0, 2 * BINS))
         self._squares = np.zeros(2 * BINS)
         self.centres = (np.arange(-BINS, BINS) + 0.5) * (bound / BINS)
 
@@ -37,17 +37,17 @@ class GradientHistogram:
             values: of the tensor, `[images, …]` float32.
             gradients: of the same shape: of what an error is measured behind, the tensor or its activation.
         """
-        for of_image in zip(values, gradients):
-            self._add(*(one.reshape(-1) for one in of_image))
+        found = [self._of_image(*(one.reshape(-1) for one in both)) for both in zip(values, gradients)]
+        self._sums = np.concatenate([self._sums, found])
 
-    def _add(self, values: np.ndarray, gradients: np.ndarray) -> None:
+    def _of_image(self, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
         some = np.flatnonzero(values * gradients)
         values, gradients = values[some], gradients[some]
         bins = np.floor(values * np.float32(BINS / self._bound)).astype(np.int32)
         np.clip(bins, -BINS, BINS - 1, out=bins)
         bins += BINS
-        self._sums.append(np.bincount(bins, gradients, 2 * BINS))
         self._squares += np.bincount(bins, np.square(gradients), 2 * BINS)
+        return np.bincount(bins, gradients, 2 * BINS)
 
     @property
     def images(self) -> int:
@@ -56,7 +56,7 @@ class GradientHistogram:
 
     @property
     def sums(self) -> np.ndarray:
-        return np.stack(self._sums)
+        return self._sums
 
     @property
     def squares(self) -> np.ndarray:

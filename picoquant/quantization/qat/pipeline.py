@@ -92,7 +92,12 @@ def _build(network: PtqState) -> TrainingStep:
     by_levels = settings.quantization.training == "levels"
     strategy = range_strategy(settings.quantization, settings.quant)
     student = open_student(
-        context.paths.student, network.operators, network.quant, strategy, all_held=by_levels
+        context.paths.student,
+        network.operators,
+        network.quant,
+        strategy,
+        context.convolutions,
+        all_held=by_levels,
     )
     if by_levels:
         student = replace(student, factors={})  # levels are of the equalised weights

@@ -19,10 +19,10 @@ from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.static.session import dynamic_mode
+from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.equalisation.scales import read_scales
 from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange, RangeStrategy
-from picoquant.training.fast import fast_convolutions_available
 
 State = dict[str, np.ndarray]
 
@@ -83,7 +83,7 @@ def open_student(
     operators: Sequence[QuantizableOperator],
     settings: QuantAwareSettings,
     strategy: RangeStrategy,
-    onednn: bool = True,
+    convolutions: Convolutions,
     all_held: bool = False,
 ) -> Student:
     """The student of a prepared network.
@@ -93,7 +93,7 @@ def open_student(
         operators: those in INT8.
         settings: numbers of bits, decay of moving averages.
         strategy: how ranges are found.
-        onednn: run convolutions through oneDNN where this Paddle has it: faster, and equal up to rounding.
+        convolutions: computes them.
         all_held: round every tensor that integer runtimes hold in INT8; else the inputs of the operators, as
             PaddleSlim does.
 
@@ -116,7 +116,7 @@ def open_student(
             ranges,
             settings.weight_bits,
             constants={name for name, scale in scales.items() if not scale.any()},
-            onednn=onednn and fast_convolutions_available(),
+            convolutions=convolutions,
             held={name: ranges[name] for name in held},
         )
         return Student(network, tuple(operators), ranges, gradient_factors(network, scales))

@@ -15,6 +15,7 @@ from picoquant.paddle_program.graph import Graph, read_graph
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
+from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.engine.kernels import fake_quantise
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from tests.networks.small_net import CONFIG, batches
@@ -37,7 +38,7 @@ def run(network, names):
 @pytest.mark.parametrize("onednn", [True, False])
 def test_outputs_are_paddles(small, small_model, onednn):
     graph, values = small
-    network = FakeQuantNetwork(graph, values, (), {}, onednn=onednn)
+    network = FakeQuantNetwork(graph, values, (), {}, convolutions=Convolutions(onednn))
     expected = open_predictor(ModelFolder.open(small_model, config=CONFIG))(FEED)
     for found, value in zip(run(network, graph.outputs), expected):
         np.testing.assert_allclose(found, value, atol=1e-5 * np.abs(value).max())

@@ -8,6 +8,7 @@ import pytest
 
 from picoquant.paddle_program.graph import graph_of
 from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.engine.operators import OPERATORS
 
@@ -167,7 +168,7 @@ def of_paddle(op_type, inputs, attributes):
 @pytest.mark.parametrize(("op_type", "inputs", "attributes"), CASES, ids=[case[0] for case in CASES])
 def test_computes_what_paddles_kernel_does(op_type, inputs, attributes):
     expected, graph, feed = of_paddle(op_type, inputs, attributes)
-    network = FakeQuantNetwork(graph, {}, (), {}, onednn=False)
+    network = FakeQuantNetwork(graph, {}, (), {}, convolutions=Convolutions(onednn=False))
     found = network({name: paddle.to_tensor(value) for name, value in feed.items()}, graph.outputs)
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected):

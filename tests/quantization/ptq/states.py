@@ -13,6 +13,7 @@ import paddle
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.context import QuantizationContext
+from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.paths import QuantizationPaths
 from picoquant.quantization.processes import Processes
 from picoquant.quantization.ptq.state import PtqState
@@ -53,6 +54,7 @@ def context_of(
         show=Progress,
         processes=Processes(),
         count_pieces=lambda folder: {},
+        convolutions=Convolutions(onednn=True),
     )
 
 

@@ -10,6 +10,7 @@ from paddle import nn
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.static.programs import read_variable, save_program, state_names
 from picoquant.paddle_program.static.session import dynamic_mode, static_session
+from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.ptq.equalisation.equalise import weight_scales
 from picoquant.quantization.ptq.equalisation.scales import read_scales, write_scales
 from picoquant.quantization.qat.learned_ranges.moving_average import MovingAverage
@@ -39,7 +40,7 @@ def opened(tmp_path):
 
 def change_of_outputs(folder, steps=3):
     """What steps of SGD with momentum and weight decay that make the outputs smaller change; nothing is rounded."""
-    student = open_student(folder, (), QuantAwareSettings(), MovingAverage())
+    student = open_student(folder, (), QuantAwareSettings(), MovingAverage(), Convolutions(True))
     network, names = student.network, student.graph.outputs
     with dynamic_mode():
         feed = {"image": paddle.to_tensor(FEED["image"])}
@@ -69,7 +70,7 @@ def test_a_few_steps_are_those_of_the_plain_network(opened, tmp_path, activation
 
 def test_constants_of_equalisation_are_not_trained(opened, tmp_path):
     _, _, scales = opened(nn.functional.hardswish, "concat", True)
-    student = open_student(tmp_path, (), QuantAwareSettings(), MovingAverage())
+    student = open_student(tmp_path, (), QuantAwareSettings(), MovingAverage(), Convolutions(True))
     trained = {one.name for one in student.network.trained()}
     constants = {name for name in scales if not scales[name].any()}
     assert len(constants) == 2 and not constants & trained

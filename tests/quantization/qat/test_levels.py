@@ -15,6 +15,7 @@ from picoquant.int8.passes.activations import activation_quantisers
 from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.engine.parameters import named_parameter
 from picoquant.quantization.qat.learned_ranges.fixed import Fixed
 from picoquant.quantization.qat.learning_rate import LearningRate, warm_cosine
@@ -101,7 +102,9 @@ def student(tmp_path):
         fold_folder(tmp_path)
         program = load_model(tmp_path, paddle.static.Executor(paddle.CPUPlace())).program
         operators = quantizable_operators(program, settings().quant)
-        found = open_student(tmp_path, operators, settings().quant, Fixed(), all_held=True)
+        found = open_student(
+            tmp_path, operators, settings().quant, Fixed(), Convolutions(True), all_held=True
+        )
         initialise_ranges(found, dict.fromkeys(found.ranges, 1.0))
     return found
 

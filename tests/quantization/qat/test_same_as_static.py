@@ -19,6 +19,7 @@ from picoquant.int8.operators import quantizable_operators
 from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.processes import Processes
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
 from picoquant.quantization.qat.learning_rate import LearningRate
@@ -61,7 +62,7 @@ def trained(folder, kind, folded, onednn=False):
         program = load_model(folder / "student", executor).program
         operators = quantizable_operators(program, wanted.quant)
         strategy = range_strategy(replace(QuantizationSettings(), **own), wanted.quant)
-        student = open_student(folder / "student", operators, wanted.quant, strategy, onednn)
+        student = open_student(folder / "student", operators, wanted.quant, strategy, Convolutions(onednn))
         objective = ConfiguredObjective(student, wanted.distillation)
         teacher = Teacher(folder / "teacher", objective.teacher_names, folder / "distilled", CONFIG)
         step = TrainingStep(

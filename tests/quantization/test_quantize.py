@@ -168,10 +168,17 @@ def test_dynamic_mode_is_back(quantized):
     assert paddle.in_dynamic_mode()
 
 
-@pytest.mark.parametrize("use_pact", [False, True])
-def test_a_run_interrupted_after_each_step_ends_as_an_undisturbed_one(small_model, tmp_path, use_pact):
+BY_LEVELS = QuantizationSettings(training="levels", level_rate=0.05, guard_rise=None)
+
+
+@pytest.mark.parametrize(
+    ("use_pact", "own"),
+    [(False, QuantizationSettings()), (True, QuantizationSettings()), (False, BY_LEVELS)],
+    ids=["average", "pact", "levels"],
+)
+def test_a_run_interrupted_after_each_step_ends_as_an_undisturbed_one(small_model, tmp_path, use_pact, own):
     rate = {"type": "CosineAnnealingDecay", "learning_rate": 1e-2, "T_max": 4}
-    wanted = settings(4, {"use_pact": use_pact}, learning_rate=rate)
+    wanted = replace(settings(4, {"use_pact": use_pact}, learning_rate=rate), quantization=own)
     run(small_model, tmp_path / "whole", wanted)
     asked = []
 

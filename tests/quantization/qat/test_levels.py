@@ -26,8 +26,6 @@ from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import QuantizationSettings
 from tests.networks.small_net import CONFIG, batches, export_small, settings
 
-LEVELS = QuantizationSettings(training="levels", level_rate=0.05, guard_rise=None)
-
 
 def weight(value, name="w"):
     return named_parameter(name, np.float32(value))
@@ -158,28 +156,6 @@ def test_training_brings_a_network_nearer_to_its_teacher(small_model, tmp_path):
         losses = [float(row["loss"]) for row in csv.DictReader(stream)]
     assert np.mean(losses[-5:]) < 0.25 * losses[0]
     assert result.metrics["steps"] == 40 and "rollbacks" not in result.metrics
-
-
-def test_a_run_in_parts_ends_as_a_whole_one(small_model, tmp_path):
-    wanted = replace(settings(4), quantization=LEVELS)
-    quantize(small_model, tmp_path / "a" / "model", tmp_path / "a" / "work", batches, wanted, config=CONFIG)
-    asked = []
-
-    def a_step_at_a_time(start):
-        asked.append(start)
-        yield next(feeds := batches(start))
-        if len(asked) == 1:  # calibration
-            yield from feeds
-        raise KeyboardInterrupt
-
-    folder = tmp_path / "b"
-    for _ in range(3):
-        with pytest.raises(KeyboardInterrupt):
-            quantize(small_model, folder / "model", folder / "work", a_step_at_a_time, wanted, config=CONFIG)
-    quantize(small_model, folder / "model", folder / "work", batches, wanted, config=CONFIG)
-    for name in ("model.pdmodel", "model.pdiparams", "qat.csv"):
-        whole, parts = (tmp_path / one / "model" / name for one in "ab")
-        assert whole.read_bytes() == parts.read_bytes()
 
 
 @pytest.mark.parametrize(

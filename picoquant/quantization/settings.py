@@ -198,7 +198,7 @@ class QuantizationSettings:
             is the error of the detections; a weight moves by parts of its levels (`level_optimizer.py`).
             `configured`: the inputs of operators are rounded, with section `Distillation`'s loss, `TrainConfig`'s
             optimiser and rate, and the ranges that `learned_ranges` and `QuantAware.use_pact` say.
-        level_rate: for `training: levels`: levels that a weight moves in a step, at most.
+        level_rate: for `training: levels`: levels that weights move in a step, root mean square over a tensor.
         learned_ranges: `lsq`: the activations' ranges are learned by LSQ (https://arxiv.org/abs/1902.08153), in
             place of moving averages; `none`: by PACT where `QuantAware.use_pact` says so, else not.
         lsq_rate: LSQ's gradients are multiplied by this; with SGD, the ranges' share of the learning rate. The

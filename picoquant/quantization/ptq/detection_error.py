@@ -85,12 +85,12 @@ class DetectionError:
         """The error of some tensors, mean over images; a scalar.
 
         Args:
-            reference: those in `names` of the float network, which say what counts how much.
+            reference: those in `names` of the float network, without gradients; they say what counts how much.
             tensors: the same of another network.
         """
         total = paddle.zeros([])
         for (wanted, factor), (value, _) in zip(self.weighted(reference), self.weighted(tensors)):
-            total = total + (((value - wanted.detach()) * factor) ** 2).sum()
+            total = total + (((value - wanted) * factor) ** 2).sum()
         return total / len(reference[0])
 
     def probe(self, tensors: Sequence[Any], random: np.random.RandomState) -> Any:

@@ -26,7 +26,7 @@ class GradientHistogram:
 
     def __init__(self, bound: float) -> None:
         self._bound = bound
-        self._sums = np.zeros((0, 2 * BINS))
+        self.sums = np.zeros((0, 2 * BINS))
         self._squares = np.zeros(2 * BINS)
         self.centres = (np.arange(-BINS, BINS) + 0.5) * (bound / BINS)
 
@@ -38,7 +38,7 @@ class GradientHistogram:
             gradients: of the same shape: of what an error is measured behind, the tensor or its activation.
         """
         found = [self._of_image(*(one.reshape(-1) for one in both)) for both in zip(values, gradients)]
-        self._sums = np.concatenate([self._sums, found])
+        self.sums = np.concatenate([self.sums, found])
 
     def _of_image(self, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
         some = np.flatnonzero(values * gradients)
@@ -52,12 +52,8 @@ class GradientHistogram:
     @property
     def images(self) -> int:
         """How many were added."""
-        return len(self._sums)
-
-    @property
-    def sums(self) -> np.ndarray:
-        return self._sums
+        return len(self.sums)
 
     @property
     def squares(self) -> np.ndarray:
-        return self._squares / len(self._sums)
+        return self._squares / len(self.sums)

@@ -49,7 +49,7 @@ class LearningRate:
 
 
 def warm_cosine(rate: float, steps: int) -> paddle.optimizer.lr.LRScheduler:
-    """A cosine from `rate` to 0, behind a rise from 0 that takes a tenth of the steps, 20 at most.
+    """A cosine from `rate` to 0, behind a rise to it that takes a tenth of the steps, 20 at most.
 
     Args:
         rate: the highest.

@@ -1,9 +1,9 @@
 """Adam whose steps are parts of a weight's own quantised steps (levels).
 
 What a change of a weight does to an INT8 network depends on how many levels it is, not on its size: equalisation and
-batch-norm folding leave weights whose levels differ by thousands. So the rate is the number of levels that a weight
-moves in a step while its gradients agree, the same for every network. Moments and their correction are Adam's
-(https://arxiv.org/abs/1412.6980); the second is one number a tensor, as its gradients by level are alike.
+batch-norm folding leave weights whose levels differ by thousands. So the rate is the number of levels that the weights
+of a tensor move in a step while their gradients agree (root mean square), the same for every network. Moments and their
+correction are Adam's (https://arxiv.org/abs/1412.6980); the second is one number a tensor.
 """
 
 from __future__ import annotations
@@ -40,12 +40,8 @@ class LevelOptimizer:
         self._steps, self._rate = paddle.zeros([1]), 0.0
 
     def set_lr(self, rate: float) -> None:
-        """Levels that a weight moves in the next step."""
+        """Levels that weights move in the next step, root mean square while gradients agree."""
         self._rate = rate
-
-    def get_lr(self) -> float:
-        """What `set_lr` was given."""
-        return self._rate
 
     @paddle.no_grad()
     def step(self) -> None:

@@ -33,7 +33,6 @@ from picoquant.quantization.qat.level_optimizer import LevelOptimizer, levels_of
 from picoquant.quantization.qat.objective import ConfiguredObjective, DetectionObjective, Objective
 from picoquant.quantization.qat.optimisers import make_optimizer, make_schedule
 from picoquant.quantization.qat.ranges import (
-    CalibratedRanges,
     ObservedRanges,
     initialise_ranges,
     trained_ranges,
@@ -64,7 +63,7 @@ def run_qat(network: PtqState, batches: Callable[[int], Any], began: float) -> d
     context = network.context
     step = _build(network)
     fixed = context.settings.quantization.training == "levels"
-    observed = CalibratedRanges(network.ranges) if fixed else ObservedRanges(context, network.ranges)
+    observed = None if fixed else ObservedRanges(context, network.ranges)
     checkpoints = Checkpoints(context.paths.work, context.fingerprint)
     measure = _measure(network, step.student, observed) if context.metric else None
     trainer = QatTrainer(context, step, checkpoints, measure)
@@ -81,7 +80,7 @@ def run_qat(network: PtqState, batches: Callable[[int], Any], began: float) -> d
     if not context.processes.is_rank_0:
         return {}
     _restore_best(trainer, progress)
-    ranges = without_zeros(observed.measure(step.student, network.tensors))
+    ranges = without_zeros(_present_ranges(network, step.student, observed))
     mixed = _write(network, ranges, trainer.state(), progress)
     return _metrics(progress, len(network.operators), setup, mixed)
 
@@ -140,7 +139,7 @@ def _by_levels(network: PtqState, student: Student) -> tuple[Objective, Learning
 
 
 def _start(
-    network: PtqState, trainer: QatTrainer, observed: ObservedRanges | CalibratedRanges
+    network: PtqState, trainer: QatTrainer, observed: ObservedRanges | None
 ) -> tuple[QatProgress, GoodStates]:
     """Where all processes start: at rank 0's checkpoint, or its calibrated ranges."""
     processes, checkpoints = network.context.processes, trainer.checkpoints
@@ -159,7 +158,8 @@ def _start(
         progress, good = QatProgress(original_metric=_original_metric(network.context)), GoodStates()
         if network.ranges:
             initialise_ranges(trainer.step.student, network.ranges)
-            observed.start(trainer.step.student, network.tensors)
+            if observed is not None:
+                observed.start(trainer.step.student, network.tensors)
     if processes.is_rank_0 and processes.world > 1:
         processes.broadcast(packed(checkpoints.checkpoint(trainer.state(), progress, good)))
     return progress, good
@@ -183,8 +183,15 @@ def _original_metric(context: QuantizationContext) -> float | None:
     return value
 
 
+def _present_ranges(
+    network: PtqState, student: Student, observed: ObservedRanges | None
+) -> Mapping[str, float]:
+    """The ranges of all activations; the calibrated ones where none moves (`observed` is None then)."""
+    return network.ranges if observed is None else observed.measure(student, network.tensors)
+
+
 def _measure(
-    network: PtqState, student: Student, observed: ObservedRanges | CalibratedRanges
+    network: PtqState, student: Student, observed: ObservedRanges | None
 ) -> Callable[[State], float]:
     """A function that evaluates the very model that would be written: any other form rounds a little differently.
 
@@ -194,7 +201,7 @@ def _measure(
 
     def of_rank_0(weights: State) -> float:
         try:
-            ranges = without_zeros(observed.measure(student, network.tensors), say=False)
+            ranges = without_zeros(_present_ranges(network, student, observed), say=False)
         except NotFiniteError as error:
             LOG.warning("quantize: %s; its mAP counts as 0", error)
             return 0.0

@@ -71,24 +71,6 @@ def trained_ranges(
     return ranges
 
 
-class CalibratedRanges:
-    """The ranges of all activations where none of them moves.
-
-    Args:
-        chosen: the calibrated ranges, by variable.
-    """
-
-    def __init__(self, chosen: Mapping[str, float]) -> None:
-        self._chosen = chosen
-
-    def start(self, student: Student, tensors: TargetTensors) -> None:
-        """Nothing is measured."""
-
-    def measure(self, student: Student, tensors: TargetTensors) -> dict[str, float]:
-        """The calibrated ranges."""
-        return dict(self._chosen)
-
-
 class ObservedRanges:
     """The ranges of all activations, measured on the calibration images.
 
@@ -102,11 +84,12 @@ class ObservedRanges:
     def __init__(self, context: QuantizationContext, chosen: Mapping[str, float]) -> None:
         self._context, self._chosen = context, chosen
         self._kept = context.paths.work / _START_ABSMAX
+        self._start: dict[str, float] | None = None  # absmax then, once it is known
 
     def start(self, student: Student, tensors: TargetTensors) -> None:
         """Measure the student before its first step; kept for a run that continues."""
-        found = self._observe(student, tensors, "quantize: measuring the start's ranges")
-        write_json(self._kept, {"fingerprint": self._context.fingerprint, "largest": found})
+        self._start = self._observe(student, tensors, "quantize: measuring the start's ranges")
+        write_json(self._kept, {"fingerprint": self._context.fingerprint, "largest": self._start})
 
     def measure(self, student: Student, tensors: TargetTensors) -> dict[str, float]:
         """The range of every activation of the quantised network with its present weights.
@@ -120,7 +103,9 @@ class ObservedRanges:
         Raises: `NotFiniteError` naming an activation that is not finite.
         """
         now = self._observe(student, tensors, "quantize: measuring the ranges of all results")
-        start = self._started()
+        if self._start is None:
+            self._start = self._read_start() if self._chosen else {}
+        start = self._start
         found = {
             name: self._chosen[name] * (value / start[name])
             for name, value in now.items()
@@ -128,13 +113,11 @@ class ObservedRanges:
         }
         return {**now, **self._chosen, **found}
 
-    def _started(self) -> dict[str, float]:
-        """What `start` has measured; nothing where no range was calibrated.
+    def _read_start(self) -> dict[str, float]:
+        """What `start` has measured in an interrupted run.
 
         Raises: `PicoquantError` when it is gone from the work folder.
         """
-        if not self._chosen:
-            return {}
         try:
             kept = json.loads(self._kept.read_text(encoding="utf-8"))
             if kept["fingerprint"] == self._context.fingerprint:

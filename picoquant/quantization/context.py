@@ -29,7 +29,7 @@ class QuantizationContext:
         settings: all sections.
         fingerprint: of models, settings and seed; what was kept with another one is not used.
         images: the calibration images.
-        metric: mAP of a model folder; None: nothing is evaluated.
+        metric: mAP of models; None: nothing is evaluated.
         show: creates a progress line.
         processes: rank 0 alone calibrates, evaluates and writes.
         count_pieces: NPU pieces of an INT8 model folder by NPU of the recipe; empty where they cannot be counted.

@@ -12,7 +12,10 @@ import numpy as np
 import paddle
 import pytest
 
+from picoquant.backends.onnx.export import write_onnx_form
+from picoquant.backends.onnx.runtime import OnnxPredictor
 from picoquant.backends.paddle.runtime import open_predictor
+from picoquant.backends.source import Source
 from picoquant.errors import ConfigError, DataError, PicoquantError, UserError, WeightsError
 from picoquant.int8.operators import quantizable_operators
 from picoquant.paddle_program.batch_norm_folding import fold_folder
@@ -96,10 +99,15 @@ def test_every_convolution_has_a_sound_range(quantized):
     assert 0.99 < described["ranges"]["image"] <= 1.0
 
 
-def test_the_model_written_is_the_one_evaluated(quantized):
+def test_the_model_written_is_the_one_evaluated(quantized, tmp_path):
     folder, _, recorder = quantized
-    for expected, got in zip(recorder.seen[2], predictions(folder / "model", next(batches(100)))):
-        np.testing.assert_array_equal(got, expected)
+    feed = next(batches(100))
+    write_onnx_form(Source(ModelFolder.open(folder / "model", config=CONFIG)), tmp_path / "int8.onnx")
+    in_onnx_runtime = OnnxPredictor(tmp_path / "int8.onnx")(feed)
+    in_paddle = predictions(folder / "model", feed)
+    for evaluated, onnx, paddles in zip(recorder.seen[2], in_onnx_runtime, in_paddle):
+        np.testing.assert_array_equal(onnx, evaluated)
+        np.testing.assert_allclose(paddles, evaluated, rtol=1e-6)  # the last sigmoid is in float
 
 
 def test_every_tensor_in_int8_rounds_the_scores_more(quantized):
@@ -109,7 +117,7 @@ def test_every_tensor_in_int8_rounds_the_scores_more(quantized):
     (scores, boxes), (every_score, every_box) = recorder.seen[2:4]
     largest = next(value for name, value in described["ranges"].items() if name.startswith("sigmoid"))
     assert 0 < np.abs(every_score - scores).max() <= 0.5001 * largest / 127
-    np.testing.assert_array_equal(every_box, boxes)
+    np.testing.assert_allclose(every_box, boxes, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

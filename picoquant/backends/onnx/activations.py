@@ -19,14 +19,26 @@ _SIXTH = 1.0 / 6.0
 _CLOSE = 1e-4  # paddle writes slopes as 0.1666667 or 0.16666666
 
 
-def split_hard_swish(graph: Graph) -> None:
-    """Turn hard-swish, in each form that paddle2onnx gives it, into x * HardSigmoid(x)."""
-    for node in [node for node in graph.nodes if node.op_type == "HardSwish"]:
-        _set_swish(graph, node, node.input[0], [node])
+def join_hard_swish(graph: Graph) -> None:
+    """Turn hard-swish, in each form that paddle2onnx gives it, into one HardSwish."""
     for clip in [node for node in graph.nodes if node.op_type == "Clip"]:
         found = _written_out(graph, clip)
         if found:
-            _set_swish(graph, found[-1], found[0].input[0], found)
+            last = found[-1]
+            inputs, outputs = [found[0].input[0]], list(last.output)
+            graph.insert_before(last, [helper.make_node("HardSwish", inputs, outputs, last.name)])
+            for node in found:
+                graph.remove(node)
+
+
+def split_hard_swish(graph: Graph) -> None:
+    """Turn each HardSwish into x * HardSigmoid(x)."""
+    for node in [node for node in graph.nodes if node.op_type == "HardSwish"]:
+        x, output = node.input[0], node.output[0]
+        gate = f"{output}.gate"
+        sigmoid = helper.make_node("HardSigmoid", [x], [gate], alpha=_SIXTH, beta=0.5)
+        graph.insert_before(node, [sigmoid, helper.make_node("Mul", [x, gate], [output])])
+        graph.remove(node)
 
 
 def _written_out(graph: Graph, clip: NodeProto) -> list[NodeProto] | None:
@@ -53,16 +65,6 @@ def _written_out(graph: Graph, clip: NodeProto) -> list[NodeProto] | None:
             return None
         chain.append(users[0])
     return chain
-
-
-def _set_swish(graph: Graph, last: NodeProto, x: str, old: list[NodeProto]) -> None:
-    output = last.output[0]
-    gate = f"{output}.gate"
-    sigmoid = helper.make_node("HardSigmoid", [x], [gate], alpha=_SIXTH, beta=0.5)
-    product = helper.make_node("Mul", [x, gate], [output])
-    graph.insert_before(last, [sigmoid, product])
-    for node in old:
-        graph.remove(node)
 
 
 def hard_sigmoids(

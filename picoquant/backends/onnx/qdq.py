@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, split_hard_swish
+from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, join_hard_swish, split_hard_swish
 from picoquant.backends.onnx.graph import Graph
 from picoquant.backends.onnx.ort_kernels import cells_last, pad_input_channels, widen_thin_convolutions
 from picoquant.backends.onnx.ort_layout import double_by_copying, stem_in_columns
@@ -33,11 +33,13 @@ _PASSED_THROUGH = ("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "I
 _SMALLEST = 1e-12  # scale of a channel that is all zero; ONNX wants scales above 0
 
 
-def make_onnx(network: Int8Network) -> Any:
+def make_onnx(network: Int8Network, exact: bool = False) -> Any:
     """Make the ONNX model.
 
     Args:
         network: for one image.
+        exact: compute hard-swish and hard sigmoids in float, one rounding behind each, as Paddle does and NPUs with a
+            table; else in integers, which is faster, but rounds the gate of a hard-swish, too.
 
     Returns: a checked `onnx.ModelProto`; its tensors have Paddle's names.
 
@@ -51,22 +53,54 @@ def make_onnx(network: Int8Network) -> Any:
         graph = Graph(paddle_to_onnx(model, params))
     simplify(graph, {variable.name for variable in network.program.blocks[0].vars})
     cells_last(graph)
-    split_hard_swish(graph)
+    join_hard_swish(graph)
+    if not exact:
+        split_hard_swish(graph)
     weights = {operator.weight: operator for operator in network.operators}
     factors: dict[str, np.ndarray] = {}
-    units = hard_sigmoids(graph, factors, weights, network.absmax)
+    units = {} if exact else hard_sigmoids(graph, factors, weights, network.absmax)
     limits = drop_clips(graph, network.absmax)
     params = uint8_params(graph, network, limits, units, weights)
     inserter = _Inserter(graph, factors, params)
     for weight in weights:
         inserter.weights(weight, [item for item in network.operators if item.weight == weight])
     inserter.activations()
+    split_hard_swish(graph)  # what is left of them is in float
     widen_thin_convolutions(graph, graph.shapes)
     stem_in_columns(graph)
     pad_input_channels(graph)
     double_by_copying(graph)
     share_constants(graph)
     return checked(graph)
+
+
+def with_every_tensor(model: Any, network: Int8Network) -> Any:
+    """The model of `make_onnx` with what it leaves in float rounded, too, as an NPU computes that runs nothing else.
+
+    Args:
+        model: stays as it is.
+        network: that it was made of; tensors without a range stay float.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = Graph(copy)
+    made = {*graph.inputs, *(name for node in graph.nodes for name in node.output)}
+    rest = [
+        name
+        for name in network.held
+        if name in network.absmax and name in made and stored_name(name) not in made
+    ]
+    params = {
+        name: UInt8Params.up_to(network.absmax[name], signed=not network.tensors[name].non_negative)
+        for name in rest
+    }
+    _Inserter(graph, {}, params).round_activations()
+    return checked(graph)
+
+
+def stored_name(name: str) -> str:
+    """Name of the integers of a tensor."""
+    return f"{name}.uint8"
 
 
 def checked(graph: Any) -> Any:
@@ -149,6 +183,10 @@ class _Inserter:
             if node.op_type in ("Add", "Mul", "Concat") and node.output[0] in self._params:
                 for name in [name for name in node.input if name in self._graph.constants]:
                     self._constant(node, name)
+        self.round_activations()
+
+    def round_activations(self) -> None:
+        """Quantise and scale back every tensor that has levels."""
         for name, params in self._params.items():
             self._activation(name, params)
 
@@ -159,11 +197,12 @@ class _Inserter:
         if name in graph.outputs and maker is not None:
             source, back = f"{name}.float", name
             maker.output[list(maker.output).index(name)] = source
+            maker.name = source if maker.name == back else maker.name
         if not users and back != name:
             return
         scaling = self._scaling(name, params.scale, params.zero_point)
         reading = self._scaling(f"{name}.read", params.read_scale, params.zero_point)
-        stored, new = f"{name}.uint8", []
+        stored, new = stored_name(name), []
         rounded = f"{name}.rounded" if params.clipped else stored
         new.append(helper.make_node("QuantizeLinear", [source, *scaling], [rounded], rounded))
         if params.clipped:

@@ -9,6 +9,9 @@ With `M = m / d` and an odd d that cannot happen: `n * m / d = k + 1/2` means `2
 left side is even and the right one odd. What is nearest to a middle is `1 / (2 * d)` of a level away from it: with a d
 of 2,048 ten times what float32 loses of 127 levels, less in channels with a far smaller M, which are almost dead.
 Scales change by less than 1 in 1,300 for it.
+
+A function of one tensor has as many results as that has levels. Those of a hard sigmoid between -3 and 3 lie on the
+middle every other time: where any is near, the result's range is moved as little as takes it away.
 """
 
 from __future__ import annotations
@@ -18,10 +21,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from picoquant.int8.functions import Function, function_of
 from picoquant.paddle_program.graph import Graph, Operator
 
 _PARTS = 2048  # d is about this, or 1 / M where that is more
 _AXES_OF_AN_IMAGE = 4
+_COMPUTING = ("hard_sigmoid", "hard_swish", "leaky_relu", "sigmoid", "silu", "swish", "tanh")
+_NEAR = 1 / 4096  # of a level from a middle
+_MOVES = np.arange(1, 13) / 16384  # of a range, at most 1 in 1,300
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,20 @@ class Product:
     result: str
     factors: tuple[str, ...]
     count: int = 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """A tensor whose levels are rounded from a function of another's levels.
+
+    Attributes:
+        result, source: their names.
+        function: of one value.
+    """
+
+    result: str
+    source: str
+    function: Function
 
 
 def tie_free_factor(factor: np.ndarray) -> np.ndarray:
@@ -61,14 +82,14 @@ def tie_free_scales(scales: np.ndarray, input_step: float, result_step: float) -
     return tie_free_factor(scales.astype(np.float64) / step) * step
 
 
-def products_of(graph: Graph) -> tuple[Product, ...]:
-    """The products and means of a network, in its order.
+def products_of(graph: Graph) -> tuple[Product | Table, ...]:
+    """The products, means and functions of a network, in its order.
 
     Args:
         graph: folded. Windows of unknown size, with a border, or of an odd number of values (no mean of those is
             at a tie) are left out.
     """
-    found = []
+    found: list[Product | Table] = []
     for op in graph.operators:
         if op.op_type == "elementwise_mul":
             names = op.input("X0"), op.input("Y0")
@@ -78,26 +99,41 @@ def products_of(graph: Graph) -> tuple[Product, ...]:
             count = _values_of_a_window(op, graph)
             if count and count % 2 == 0:
                 found.append(Product(op.name, (op.input("X0"),), count))
+        elif op.op_type in _COMPUTING:
+            found.append(Table(op.name, op.input("X0"), function_of(op.op_type, op.attributes)))
     return tuple(found)
 
 
 def tie_free_ranges(
     ranges: Mapping[str, float],
-    products: Sequence[Product],
+    products: Sequence[Product | Table],
     groups: Sequence[Sequence[str]],
     bits: int = 8,
 ) -> dict[str, float]:
-    """Ranges with which products and means are far from the middle between two levels.
+    """Ranges with which products, means and functions are far from the middle between two levels.
 
     Args:
         ranges: largest absolute values.
         products: see `products_of`.
         groups: tensors that have one range, see `tensors.target_tensors`. They keep it, but for the result of a mean,
-            which may differ from what it is the mean of by 1 in 1,300.
+            which may differ from what it is the mean of by 1 in 1,300. A group with a product goes by that.
     """
     free, levels = dict(ranges), 2 ** (bits - 1) - 1
     group_of = {name: group for group in groups for name in group}
+    tables: dict[
+        str, list[tuple[Function, float]]
+    ] = {}  # by the first tensor of their group, with the source's step
+    multiplied = {
+        name for one in products if isinstance(one, Product) for name in group_of.get(one.result, ())
+    }
     for product in products:
+        if isinstance(product, Table):
+            group = group_of.get(product.result, [product.result])
+            known = free.get(product.result, 0.0) > 0 and free.get(product.source, 0.0) > 0
+            if known and product.source not in group and product.result not in multiplied:
+                tables.setdefault(group[0], []).append((product.function, free[product.source] / levels))
+                free.update(dict.fromkeys(group, _clear_of_ties(free[group[0]], tables[group[0]], levels)))
+            continue
         if not all(free.get(name, 0.0) > 0 for name in (product.result, *product.factors)):
             continue
         exact = np.prod([free[name] / levels for name in product.factors]) / product.count
@@ -106,6 +142,24 @@ def tie_free_ranges(
         for name in [product.result] if mean else group_of.get(product.result, [product.result]):
             free[name] = top
     return free
+
+
+def _clear_of_ties(top: float, tables: Sequence[tuple[Function, float]], levels: int) -> float:
+    """The range nearest to `top` with which no result is near the middle between two levels; if there is none, `top`.
+
+    Args:
+        top: a range.
+        tables: functions whose results have it, each with the value of a level of what it is a function of.
+        levels: of a range.
+    """
+    numbers = np.arange(-levels, levels + 1)
+    results = np.concatenate([function(numbers * step) for function, step in tables]).astype(np.float64)
+    for move in (0.0, *np.stack([_MOVES, -_MOVES], axis=1).ravel()):
+        places = np.abs(results) / (top * (1 + move)) * levels
+        inside = places[places < levels]
+        if not inside.size or np.abs(inside % 1 - 0.5).min() > _NEAR:
+            return float(top * (1 + move))
+    return top
 
 
 def _values_of_a_window(op: Operator, graph: Graph) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from picoquant.int8.build import Int8Source, build_network
 from picoquant.int8.paddle.writer import write_lite_model
+from picoquant.quantization.evaluation import ModelMetric
 
 # Counts an INT8 model's pieces on each NPU of the recipe, given its folder; empty where there is no opt.
 PieceCounter = Callable[[Path], Mapping[str, int]]
@@ -21,18 +22,18 @@ class CandidateEvaluator:
     Attributes:
         executor: of Paddle.
         folder: where candidates are written, each over the one before.
-        metric: mAP of a folder's model, 0 to 1.
+        metric: gives their mAP.
         count_pieces: NPU pieces of a folder's model.
     """
 
     executor: Any
     folder: Path
-    metric: Callable[[Path], float]
+    metric: ModelMetric
     count_pieces: PieceCounter
 
     def metric_of(self, source: Int8Source) -> float:
         """mAP of the model that would be written, 0 to 1."""
-        return self.metric(self._written(source))
+        return self.metric.of_int8(source, self.folder)
 
     def pieces_of(self, source: Int8Source) -> Mapping[str, int]:
         """Pieces of the model that would be written, by NPU."""

@@ -17,7 +17,6 @@ import paddle
 
 from picoquant.errors import UserError
 from picoquant.quantization.accuracy_control.control import control_accuracy
-from picoquant.quantization.evaluation import full_integer_metric
 from picoquant.quantization.ptq.passes.avoid_ties import avoid_ties
 from picoquant.quantization.ptq.passes.choose_ranges import choose_ranges
 from picoquant.quantization.ptq.passes.correct_biases import correct_biases
@@ -98,15 +97,15 @@ def run_ptq(state: PtqState, began: float) -> dict[str, Any]:
         "equalised_tensors": len(state.equalised),
     }
     if context.metric:
-        metrics["mAP"] = context.metric(context.paths.out)
+        metrics["mAP"] = context.metric.of_int8(source, context.paths.candidate)
         LOG.info("quantize: INT8 mAP %.4f", metrics["mAP"])
     changed, source = control_accuracy(
         context, source, state.executor, metrics.get("mAP"), state.float_params
     )
     metrics.update(changed)
     if context.metric:
-        metrics["every_tensor_mAP"] = full_integer_metric(
-            context.metric, source, state.executor, context.paths.full_integer
+        metrics["every_tensor_mAP"] = context.metric.of_every_tensor(
+            source, state.executor, context.paths.full_integer
         )
     metrics["seconds"] = round(time.monotonic() - began, 1)
     return metrics

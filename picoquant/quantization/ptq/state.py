@@ -11,7 +11,7 @@ import numpy as np
 from picoquant.int8.build import Int8Source
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.passes.activations import TargetTensors
-from picoquant.int8.passes.tie_avoidance import Product
+from picoquant.int8.passes.tie_avoidance import Product, Table
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.static.programs import InferenceModel
 from picoquant.quantization.context import QuantizationContext
@@ -55,7 +55,7 @@ class PtqState:
         images: number of images that the ranges come from.
         operators: what runs in INT8, in the network's order.
         tensors: the activations that are held in INT8, in groups that share a scale.
-        products: products and means between activations, whose results may lie on a tie.
+        products: products, means and functions of activations, whose results may lie on a tie.
         statistics: of the calibration images; None: not measured.
         ranges: absmax that INT8 represents, by tensor.
         learned: tensors whose range training has found; a group that has any takes theirs.
@@ -74,7 +74,7 @@ class PtqState:
     images: int = 0
     operators: tuple[QuantizableOperator, ...] = ()
     tensors: TargetTensors = TargetTensors((), (), {})
-    products: tuple[Product, ...] = ()
+    products: tuple[Product | Table, ...] = ()
     statistics: Statistics | None = None
     ranges: Mapping[str, float] = field(default_factory=dict)
     learned: frozenset[str] = frozenset()

@@ -13,12 +13,9 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import PicoquantError, UserError
-from picoquant.int8.build import build_network
-from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.accuracy_control.control import control_accuracy
 from picoquant.quantization.context import QuantizationContext
-from picoquant.quantization.evaluation import full_integer_metric
 from picoquant.quantization.ptq.detection_error import DetectionError
 from picoquant.quantization.ptq.observers import NotFiniteError
 from picoquant.quantization.ptq.passes.write import write
@@ -174,7 +171,7 @@ def _original_metric(context: QuantizationContext) -> float | None:
     if context.metric is None or expected is None:
         return None
     LOG.info("quantize: evaluating the FP32 model, which TrainConfig.origin_metric describes")
-    value = context.metric(context.paths.student)
+    value = context.metric.of_folder(context.paths.student)
     if abs(value - expected) > _ORIGIN_TOLERANCE:
         raise UserError(
             f"TrainConfig.origin_metric is {expected:g} but the FP32 model reaches {value:.4f} on the "
@@ -206,8 +203,7 @@ def _measure(
             LOG.warning("quantize: %s; its mAP counts as 0", error)
             return 0.0
         state = run_passes(SCALES, _trained(network, ranges, weights))
-        write_lite_model(build_network(state.int8_source()), context.paths.candidate)
-        return context.metric(context.paths.candidate)
+        return context.metric.of_int8(state.int8_source(), context.paths.candidate)
 
     def measure(weights: State) -> float:
         if not context.processes.is_rank_0:
@@ -265,8 +261,8 @@ def _write(
     best = progress.best if progress.evaluations else None
     metrics, source = control_accuracy(context, state.int8_source(), state.executor, best, state.float_params)
     if context.metric:
-        metrics["every_tensor_mAP"] = full_integer_metric(
-            context.metric, source, state.executor, context.paths.full_integer
+        metrics["every_tensor_mAP"] = context.metric.of_every_tensor(
+            source, state.executor, context.paths.full_integer
         )
     return metrics
 

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, split_hard_swish
+from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, join_hard_swish, split_hard_swish
 from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.graph import Graph
 from picoquant.backends.onnx.ort_kernels import cells_last, pad_input_channels, widen_thin_convolutions
@@ -44,6 +44,8 @@ def test_hard_swish_becomes_a_sum_and_a_product(form):
     x = np.linspace(-5, 5, 9, dtype=np.float32)[None]
     expected = x * np.clip(x + 3, 0, 6) / 6
     graph = Graph(made)
+    join_hard_swish(graph)
+    assert [node.op_type for node in graph.nodes] == ["HardSwish"]
     split_hard_swish(graph)
     assert [node.op_type for node in graph.nodes] == ["HardSigmoid", "Mul"]
     units = hard_sigmoids(graph, {}, (), ())
@@ -59,7 +61,7 @@ def test_hard_swish_becomes_a_sum_and_a_product(form):
 def test_another_product_is_left_alone():
     nodes = [*START, ("Mul", ["x", "c"], ["m"]), ("Div", ["m", "three"], ["y"])]  # twice a hard-swish
     graph = Graph(model(nodes, NUMBERS, [1, 9]))
-    split_hard_swish(graph)
+    join_hard_swish(graph)
     assert [node.op_type for node in graph.nodes] == ["Add", "Clip", "Mul", "Div"]
 
 

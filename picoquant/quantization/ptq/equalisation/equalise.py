@@ -43,7 +43,7 @@ LOG = logging.getLogger("picoquant")
 
 _HARD_SWISH = "hard_swish"
 _GATE = 6.0  # the largest value of relu6
-_NOTICEABLE = 0.005  # part of all that rounding costs in the end
+_NOTICEABLE = 0.005  # part of all that rounding costs
 _GAIN = 1.2
 
 
@@ -84,12 +84,20 @@ class _Site:
 
 @dataclass(frozen=True)
 class _Choice:
-    """The factors of a site's result, `[C]`, and what rounding costs without and with them."""
+    """The best factors of a site's result.
+
+    Attributes:
+        path: of the factors.
+        factor: `[C]`.
+        before, after: what rounding costs without them, and with them.
+        depends_on: tensors that all of this was computed from.
+    """
 
     path: FactorPath
     factor: np.ndarray
     before: float
     after: float
+    depends_on: frozenset[str]
 
 
 def needed_ranges(block: Any, groups: Sequence[Sequence[str]]) -> list[str]:
@@ -142,25 +150,48 @@ class _Equalisation:
         self._costs = dict(sensitivity.tensors)
         self._gates = sensitivity.gates
         self._weights = dict(sensitivity.weights)
-        self._known: set[str] = set()  # names that tensors had before
+        self._changed: set[str] = set()  # tensors that are others since a round began
 
     def run(self, program: Any) -> list[Equalised]:
-        """Equalise every tensor for which it is worth it."""
+        """Equalise every tensor for which it is worth it.
+
+        What is worth it, of a hard-swish, goes by all that rounding costs. At first that is far more than in the end,
+        so there are rounds until one changes nothing.
+        """
         sites = _sites(self._block)
-        choices = [self._choose(site) for site in sites]
-        least = _NOTICEABLE * sum(min(one.before, one.after) for one in choices if one is not None)
-        done = []
-        for site, first in zip(sites, choices):
-            if first is None:
-                continue
-            changed = self._shared(first.path) or not self._known.isdisjoint(first.path.names)
-            choice = self._choose(site) if changed else first
-            saved = choice.before - choice.after
-            if saved < least if site.activation == _HARD_SWISH else choice.before < _GAIN * choice.after:
-                continue
-            done.append(self._apply(site, choice))
+        choices = {site: choice for site in sites if (choice := self._choose(site)) is not None}
+        done: dict[_Site, Equalised] = {}
+        applied = -1
+        while len(done) > applied:
+            applied = len(done)
+            waiting = [site for site in choices if site not in done]
+            choices.update(
+                (site, self._choose(site)) for site in waiting if self._changed & choices[site].depends_on
+            )
+            self._changed.clear()
+            least = _NOTICEABLE * self._total(done)
+            for site in waiting:
+                if self._changed & choices[site].depends_on:
+                    choices[site] = self._choose(site)
+                choice = choices[site]
+                saved = choice.before - choice.after
+                if saved < least if site.activation == _HARD_SWISH else choice.before < _GAIN * choice.after:
+                    continue
+                done[site] = self._apply(site, choice)
         program._sync_with_cpp()
-        return done
+        return [done[site] for site in sites if site in done]
+
+    def _total(self, done: Iterable[_Site]) -> float:
+        """What rounding costs, of all tensors as they are and the gates of what was done."""
+        tensors = [self._one_scale(group, {}) for group in self._groups]
+        gates = [
+            self._gates[site.result]
+            for site in done
+            if site.activation == _HARD_SWISH and site.result in self._gates
+        ]
+        return sum(rounding_cost(one.reach.max(), one.cost) for one in tensors) + sum(
+            rounding_cost(_GATE, cost) for cost in gates
+        )
 
     def _choose(self, site: _Site) -> _Choice | None:
         """The best factors; None where a factor cannot pass."""
@@ -177,6 +208,7 @@ class _Equalisation:
             return None
         count = len(self._ranges[site.result])
         channels = path.channels()
+        concerned = self._groups_of({*path.names, site.name})
         tensors = [self._one_scale(group, channels) for group in self._groups_of(channels)]
         if is_hard_swish:
             own = {site.name: np.arange(1, count + 1)}
@@ -192,7 +224,8 @@ class _Equalisation:
         if not self._shared(path):  # the size of all is free
             reach = self._ranges[site.result]
             factor = factor * ((reach / factor).max() / reach.max() or 1.0)
-        return _Choice(path, factor, before, after)
+        depends_on = frozenset({site.name, *path.names, *(name for group in concerned for name in group)})
+        return _Choice(path, factor, before, after, depends_on)
 
     def _shared(self, path: FactorPath) -> bool:
         """Whether a tensor on the way shares its scale with one that is not."""
@@ -252,7 +285,7 @@ class _Equalisation:
             self._costs[name] = self._costs[name] * factor**2
 
     def _rename(self, name: str, other: str) -> None:
-        self._known.add(name)
+        self._changed.update((name, other))
         for known in (self._ranges, self._costs):
             if name in known:
                 known[other] = known.pop(name)

@@ -124,6 +124,46 @@ def test_outputs_stay_and_noise_falls(opened, activation, between, kind):
     assert ("hard_swish" in kinds) is False
 
 
+class Chain(nn.Layer):
+    """Two results that share a scale, with channels ten thousand apart, and behind them one with channels 30 apart.
+
+    While either of the two is large, all that rounding costs is so much that nothing else seems to matter.
+    """
+
+    def __init__(self):
+        super().__init__()
+        generator = np.random.RandomState(0)
+
+        def conv(inputs, scale, weight):
+            made = nn.Conv2D(inputs, len(scale), 3, padding=1)
+            made.weight.set_value((generator.randn(*made.weight.shape) * weight).astype("float32"))
+            made.bias.set_value((generator.randn(len(scale)) * scale).astype("float32"))
+            return made
+
+        wide, narrow = np.float32([1e4, 1, 30, 300]), np.float32([30, 1, 3, 10])
+        column = (-1, 1, 1, 1)
+        self.first = conv(3, wide, wide.reshape(column))
+        self.second = conv(3, wide / 2, wide.reshape(column) / 2)
+        behind = 0.2 / np.concatenate([wide, wide / 2])
+        self.third = conv(8, narrow, narrow.reshape(column) * behind.reshape(1, -1, 1, 1))
+        self.last = conv(4, np.ones(2), 0.2 / narrow.reshape(1, -1, 1, 1))
+
+    def forward(self, image):
+        parts = [nn.functional.hardswish(one(image)) for one in (self.first, self.second)]
+        return self.last(nn.functional.hardswish(self.third(paddle.concat(parts, 1))))
+
+
+def test_what_is_worth_it_goes_by_what_is_left(tmp_path):
+    feed = {"image": np.random.RandomState(1).rand(2, 3, 8, 8).astype("float32")}
+    with static_session():
+        model, executor = loaded_and_folded(Chain, tmp_path, (3, 8, 8))
+        before = Simulation(model, executor, {})(feed)[0]
+        assert [item.activation for item in equalised(model, executor, feed)] == ["hard_swish"] * 3
+        after = Simulation(model, executor, {})(feed)[0]
+        np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
+        assert np.abs(full_integer(model, executor, feed) - before).std() < 0.1 * before.std()
+
+
 def test_before_a_depthwise_convolution_channels_become_nearly_equal(opened):
     model, executor, feed, _ = opened(nn.functional.relu, "", depthwise=True)
     relu = next(op for op in model.program.global_block().ops if op.type == "relu").output("Out")[0]

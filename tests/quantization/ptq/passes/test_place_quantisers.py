@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from paddle.nn.functional import hardswish
 
@@ -20,7 +21,8 @@ def test_every_convolution_and_every_tensor_outside_a_fused_one(small_state):
     assert sorted(len(group) for group in state.tensors.groups) == [1, 1, 1, 1, 1, 2, 2]
     # Of each convolution the result before its bias; of the first three that before ReLU6, too.
     assert len(state.tensors.fused) == 5 + 3
-    assert state.products == ()
+    (sigmoid,) = state.products
+    assert sigmoid.function(np.float32([0.0])) == 0.5
 
 
 def test_a_concat_shares_one_scale(uneven_state):

@@ -217,6 +217,8 @@ class QuantizationSettings:
         percentile: for `ranges: percentile`.
         cross_layer_equalisation: give the channels of a tensor similar ranges where that changes no output
             (`ptq/equalisation`).
+        channel_copies: with it, how often a channel that 8 bits hold too coarsely may be computed, see
+            `ptq/equalisation/copies.py`; 1: once, as in the float network.
         rounding: of the weights. `nearest`: each to its nearest quantised value; `reconstructed`: so that the
             convolutions' results change least (`adaptive_rounding.py`).
         bias_correction: correct biases for the shift that rounding the weights causes (`bias_correction.py`).
@@ -244,6 +246,7 @@ class QuantizationSettings:
     ranges: str = "detections"
     percentile: float = 99.99
     cross_layer_equalisation: bool = True
+    channel_copies: int = 4
     rounding: str = "nearest"
     bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
@@ -269,6 +272,11 @@ class QuantizationSettings:
         for name in ("fold_batch_norm", "cross_layer_equalisation", "bias_correction", "allow_float"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"Quantize.{name}: expected true or false, found {getattr(self, name)!r}")
+        copies = self.channel_copies
+        if isinstance(copies, bool) or copies not in range(1, 17):
+            raise ConfigError(
+                f"Quantize.channel_copies: expected a whole number from 1 to 16, found {copies!r}"
+            )
         one_of("Quantize.method", self.method, METHODS)
         one_of("Quantize.ranges", self.ranges, RANGES)
         one_of("Quantize.rounding", self.rounding, ROUNDINGS)

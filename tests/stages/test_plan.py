@@ -85,11 +85,11 @@ def test_an_export_describes_itself_as_the_reader_makes_its_input():
 FINGERPRINTS = {
     "picodet_s_qat_dis": (
         "2d92d45333f52175a6d0dc1e9bf28ee06ee9acd200d6f2b9122373bd5be134f7",
-        "557978f37c7eafb14350c09cb17a14a11bb7c687b278c645196d7a4f79485653",
+        "de9638d0ce87382b98180cf48c8357f3d7cdf7fe3efbdcfe52de42d363b78b69",
     ),
     "quickstart": (
         "a73a1f4566a3f3da7a45db3ca620d1a49a63316e166a8080917dd5cf42fe0d85",
-        "dac125b3c014599ccdfd5287a60f634038dc8959995498a268a1694306dce629",
+        "83c66e31cd3bc96c87f7175f7e1cec373c0f335eea85c502635d5ba82e132131",
     ),
 }
 

@@ -23,25 +23,21 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.static.programs import InferenceModel, Inserter, read_variable, write_variable
 from picoquant.quantization.ptq.equalisation.cost import OneScale, Weights, best_factors, rounding_cost
 from picoquant.quantization.ptq.equalisation.path import (
-    PASSING_ACTIVATIONS,
     SUFFIX,
     FactorPath,
     Obstacle,
     producer_of,
     rename_tensor,
-    stored_bias,
     use_count,
-    users_of,
 )
+from picoquant.quantization.ptq.equalisation.sites import HARD_SWISH, Site, sites_of
 from picoquant.quantization.ptq.sensitivity import Sensitivity
 
 LOG = logging.getLogger("picoquant")
 
-_HARD_SWISH = "hard_swish"
 _GATE = 6.0  # the largest value of relu6
 _NOTICEABLE = 0.005  # part of all that rounding costs
 _GAIN = 1.2
@@ -66,23 +62,6 @@ class Equalised:
 
 
 @dataclass(frozen=True)
-class _Site:
-    """A convolution's result that may be equalised.
-
-    Attributes:
-        raw: the convolution's result.
-        name: that of its bias addition.
-        result: that of the activation behind; `name` without one.
-        activation: type of that; empty without one.
-    """
-
-    raw: str
-    name: str
-    result: str
-    activation: str
-
-
-@dataclass(frozen=True)
 class _Choice:
     """The best factors of a site's result.
 
@@ -100,15 +79,16 @@ class _Choice:
     depends_on: frozenset[str]
 
 
-def needed_ranges(block: Any, groups: Sequence[Sequence[str]]) -> list[str]:
+def needed_ranges(block: Any, groups: Sequence[Sequence[str]], more: Sequence[str] = ()) -> list[str]:
     """The tensors `[N, C, H, W]` whose channels' ranges `equalise` takes.
 
     Args:
         block: of the network.
         groups: see `equalise`.
+        more: activations whose tensors are wanted, too, see `sites_of`.
     """
     held = [name for group in groups for name in group]
-    between = [name for site in _sites(block) for name in (site.name, site.result)]
+    between = [name for site in sites_of(block, more) for name in (site.name, site.result)]
     return [name for name in dict.fromkeys([*held, *between]) if len(block.var(name).shape) == 4]
 
 
@@ -158,9 +138,9 @@ class _Equalisation:
         What is worth it, of a hard-swish, goes by all that rounding costs. At first that is far more than in the end,
         so there are rounds until one changes nothing.
         """
-        sites = _sites(self._block)
+        sites = sites_of(self._block)
         choices = {site: choice for site in sites if (choice := self._choose(site)) is not None}
-        done: dict[_Site, Equalised] = {}
+        done: dict[Site, Equalised] = {}
         applied = -1
         while len(done) > applied:
             applied = len(done)
@@ -175,31 +155,31 @@ class _Equalisation:
                     choices[site] = self._choose(site)
                 choice = choices[site]
                 saved = choice.before - choice.after
-                if saved < least if site.activation == _HARD_SWISH else choice.before < _GAIN * choice.after:
+                if saved < least if site.activation == HARD_SWISH else choice.before < _GAIN * choice.after:
                     continue
                 done[site] = self._apply(site, choice)
         program._sync_with_cpp()
         return [done[site] for site in sites if site in done]
 
-    def _total(self, done: Iterable[_Site]) -> float:
+    def _total(self, done: Iterable[Site]) -> float:
         """What rounding costs, of all tensors as they are and the gates of what was done."""
         tensors = [self._one_scale(group, {}) for group in self._groups]
         gates = [
             self._gates[site.result]
             for site in done
-            if site.activation == _HARD_SWISH and site.result in self._gates
+            if site.activation == HARD_SWISH and site.result in self._gates
         ]
         return sum(rounding_cost(one.reach.max(), one.cost) for one in tensors) + sum(
             rounding_cost(_GATE, cost) for cost in gates
         )
 
-    def _choose(self, site: _Site) -> _Choice | None:
+    def _choose(self, site: Site) -> _Choice | None:
         """The best factors; None where a factor cannot pass."""
         block = self._block
         try:
             if use_count(block, producer_of(block, site.raw).input("Filter")[0]) > 1:
                 raise Obstacle("its weight is shared")
-            is_hard_swish = site.activation == _HARD_SWISH
+            is_hard_swish = site.activation == HARD_SWISH
             if is_hard_swish and _numbers(producer_of(block, site.result)) != (6.0, 6.0, 3.0):
                 raise Obstacle("its hard_swish is not the usual one")
             path = FactorPath(block, self._scope, site.result)
@@ -251,10 +231,10 @@ class _Equalisation:
             ),
         )
 
-    def _apply(self, site: _Site, choice: _Choice) -> Equalised:
+    def _apply(self, site: Site, choice: _Choice) -> Equalised:
         """Divide the site's result by the factors, and multiply them back behind."""
         block, scope, factor, path = self._block, self._scope, choice.factor, choice.path
-        times = _GATE if site.activation == _HARD_SWISH else 1.0
+        times = _GATE if site.activation == HARD_SWISH else 1.0
         of_input = factor * times
         activation = producer_of(block, site.result) if site.name != site.result else None
         scales = _divide_producer(block, scope, site.raw, site.name, of_input)
@@ -273,7 +253,7 @@ class _Equalisation:
         if site.name != site.result:
             self._divide(site.name, of_input)
             self._rename(site.name, rename_tensor(block, site.name))
-        if site.activation == _HARD_SWISH:
+        if site.activation == HARD_SWISH:
             scales.update(_write_out_hard_swish(block, scope, activation, of_input))
         gain = choice.before / max(choice.after, 1e-30)
         return Equalised(site.name, site.activation, float(gain), scales)
@@ -290,22 +270,6 @@ class _Equalisation:
             if name in known:
                 known[other] = known.pop(name)
         self._groups = [[other if one == name else one for one in group] for group in self._groups]
-
-
-def _sites(block: Any) -> list[_Site]:
-    """Results of a convolution with a bias, and what is between them and the tensor that is equalised."""
-    sites = []
-    for add in [op for op in block.ops if stored_bias(block, op)]:
-        conv = producer_of(block, add.input("X")[0])
-        if conv is None or conv.type not in CONVOLUTIONS or len(users_of(block, add.input("X")[0])) != 1:
-            continue
-        name = add.output("Out")[0]
-        users = users_of(block, name)
-        if len(users) == 1 and users[0].type in (*PASSING_ACTIVATIONS, _HARD_SWISH):
-            sites.append(_Site(add.input("X")[0], name, users[0].output("Out")[0], users[0].type))
-        elif all(user.type not in ("relu6", "fetch") for user in users):
-            sites.append(_Site(add.input("X")[0], name, name, ""))
-    return sites
 
 
 def weight_scales(done: Sequence[Equalised]) -> dict[str, np.ndarray]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from picoquant.int8.passes.activations import target_tensors
+from picoquant.quantization.ptq.equalisation.copies import OTHERS as COPIED
+from picoquant.quantization.ptq.equalisation.copies import copy_channels
 from picoquant.quantization.ptq.equalisation.equalise import equalise as equalise_network
 from picoquant.quantization.ptq.equalisation.equalise import needed_ranges, weight_scales
 from picoquant.quantization.ptq.float_network import calibration_values, differentiable
@@ -28,7 +30,15 @@ def equalise(state: PtqState) -> PtqState:
     groups = target_tensors(state.model.graph()).groups
     with differentiable(state, "quantize: what errors cost", at_once=1) as (network, error, feeds):
         sensitivity = measure_sensitivity(network, error, feeds)
-    ranges = _channel_absmax(state, needed_ranges(state.model.program.global_block(), groups))
+    ranges = _channel_absmax(state, needed_ranges(state.model.program.global_block(), groups, COPIED))
+    most = state.context.settings.quantization.channel_copies
+    if most > 1:
+        copied, ranges, sensitivity = copy_channels(
+            state.model, state.scope, groups, ranges, sensitivity, most
+        )
+        for one in copied:
+            LOG.info("quantize: %s: %s", one.name, _said(one.copies))
+        groups = target_tensors(state.model.graph()).groups
     done = equalise_network(state.model, state.scope, groups, ranges, sensitivity)
     LOG.info(
         "quantize: channels of %d tensors made even; %d hard_swish written out for it",
@@ -37,6 +47,10 @@ def equalise(state: PtqState) -> PtqState:
     )
     names = tuple(item.name for item in done)
     return replace(state, equalised=names, weight_scales=weight_scales(done))
+
+
+def _said(copies: Mapping[int, int]) -> str:
+    return ", ".join(f"channel {channel} is computed {count} times" for channel, count in copies.items())
 
 
 def _channel_absmax(state: PtqState, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -9,20 +9,14 @@ from paddle import nn
 
 from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.operators import quantizable_operators
-from picoquant.int8.passes.activations import target_tensors
 from picoquant.int8.passes.weights import rounded_weight
-from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.static.programs import read_variable
-from picoquant.paddle_program.static.session import dynamic_mode, static_session
-from picoquant.quantization.engine.network import FakeQuantNetwork
+from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.activation_functions import effective_minimum
 from picoquant.quantization.ptq.bias_correction import correct_biases
-from picoquant.quantization.ptq.detection_error import DetectionError
-from picoquant.quantization.ptq.equalisation.equalise import equalise, needed_ranges
-from picoquant.quantization.ptq.sensitivity import measure_sensitivity
-from tests.networks import small_net
 from tests.networks.small_net import loaded_and_folded
+from tests.quantization.ptq.equalisation.measured import equalised, full_integer, ranges_of
 
 CHANNELS = np.array([1000.0, 1.0, 10.0, 100.0], np.float32)
 
@@ -70,35 +64,6 @@ def opened(tmp_path):
 
     with static_session():
         yield open_network
-
-
-def ranges_of(model, executor, feed):
-    def channel_ranges(names):
-        values = Simulation(model, executor, {}, outputs=names)(feed)
-        return {name: np.abs(value).max(axis=(0, 2, 3)) for name, value in zip(names, values)}
-
-    return channel_ranges
-
-
-def equalised(model, executor, feed):
-    """Equalise by what one batch shows."""
-    scope, graph = paddle.static.global_scope(), model.graph()
-    groups = target_tensors(graph).groups
-    maps = needed_ranges(model.program.global_block(), groups)
-    stored = {name for op in graph.operators for _, name in op.inputs if graph.tensor(name).stored}
-    values = {name: read_variable(scope, name) for name in stored}
-    with dynamic_mode():
-        network = FakeQuantNetwork(graph, values, (), {})
-        found = measure_sensitivity(network, DetectionError(network, small_net.CONFIG), [feed])
-    return equalise(model, scope, groups, ranges_of(model, executor, feed)(maps), found)
-
-
-def full_integer(model, executor, feed):
-    """The output with every tensor in INT8, min-max."""
-    names = target_tensors(model.graph()).names
-    values = Simulation(model, executor, {}, outputs=names)(feed)
-    limits = {name: QuantParams.symmetric(np.abs(value).max()) for name, value in zip(names, values)}
-    return Simulation(model, executor, limits)(feed)[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,216 @@
+"""Copies of the channels for which 8 bits are too few.
+
+A convolution computes such a channel `n` times, each time with a bias that lies `1 / n` of a level further, and what
+multiplies the channel next takes the mean of the copies. Rounded, they are on `n` times as many levels together, and
+what rounding costs falls to `1 / n^2`. The outputs change by float rounding and, where the activation bends, by the
+square of a part of a level. A few channels are worth it: a stem of 8 channels has one that carries most of what the
+network sees. (Zhao et al. 2019, https://arxiv.org/abs/1901.09504, split channels to make ranges smaller; here the
+levels between are what is wanted.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from picoquant.paddle_program.layers import CONVOLUTIONS
+from picoquant.paddle_program.static.programs import InferenceModel, Inserter, read_variable, write_variable
+from picoquant.quantization.ptq.equalisation.cost import rounding_cost
+from picoquant.quantization.ptq.equalisation.path import (
+    SUFFIX,
+    producer_of,
+    rename_tensor,
+    stored_bias,
+    use_count,
+    users_of,
+)
+from picoquant.quantization.ptq.equalisation.sites import HARD_SWISH, Site, sites_of
+from picoquant.quantization.ptq.sensitivity import Sensitivity
+
+OTHERS = ("relu6", "silu", "swish")  # activations that copies pass and factors do not
+_PART = 0.03  # of all that rounding costs at least, that a channel may cost
+_LEVELS = 127
+_GATE = 6.0  # the largest value of a hard-swish's gate
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A convolution's result that has copies of channels.
+
+    Attributes:
+        name: of the result, as it was.
+        copies: how many there are of each channel in place of one, by its number.
+    """
+
+    name: str
+    copies: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """A site, the depthwise convolutions behind it, and the convolutions that multiply their channels.
+
+    Attributes:
+        sites: the first one, and the depthwise ones.
+        ends: operators.
+    """
+
+    sites: tuple[Site, ...]
+    ends: tuple[Any, ...]
+
+
+def copy_channels(
+    model: InferenceModel,
+    scope: Any,
+    groups: Sequence[Sequence[str]],
+    ranges: Mapping[str, np.ndarray],
+    sensitivity: Sensitivity,
+    most: int,
+) -> tuple[list[Copied], dict[str, np.ndarray], Sensitivity]:
+    """Copy the channels of a folded network that cost more than a small part of all.
+
+    Args:
+        model: its program is changed in place.
+        scope: holds its stored variables; they are changed.
+        groups, ranges, sensitivity: see `equalise.equalise`.
+        most: copies of a channel.
+
+    Returns: what was copied, in the network's order; `ranges` and `sensitivity` of the network as it is now.
+    """
+    block = model.program.global_block()
+    held = {name for group in groups for name in group}
+    sites = sites_of(block, OTHERS)
+    costs = {site: _costs(site, held, ranges, sensitivity) for site in sites}
+    limit = _PART * sum(cost.sum() for cost in costs.values())
+    ranges, done, used = dict(ranges), [], set()
+    for site in sites:
+        chain = None if site in used else _chain(block, site, sites)
+        if chain is None or limit <= 0:
+            continue
+        own = sum(costs[one] for one in chain.sites)
+        copies = np.clip(np.ceil(np.sqrt(own / limit)), 1, most).astype(int)
+        if copies.max() == 1:
+            continue
+        used.update(chain.sites)
+        level = _reach(site, ranges)[site.name if site.name in held else site.result] / _LEVELS
+        sensitivity = _apply(block, scope, chain, copies, level, ranges, sensitivity)
+        done.append(Copied(site.name, {int(c): int(copies[c]) for c in np.flatnonzero(copies > 1)}))
+    model.program._sync_with_cpp()
+    return done, ranges, sensitivity
+
+
+def _reach(site: Site, ranges: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """How far the scale of each channel reaches, `[C]`, by tensor: alone where it can be equalised."""
+    found = {name: ranges[name] for name in (site.name, site.result)}
+    if site.activation not in OTHERS:
+        return found
+    return {name: np.full_like(reach, reach.max()) for name, reach in found.items()}
+
+
+def _costs(
+    site: Site, held: set[str], ranges: Mapping[str, np.ndarray], sensitivity: Sensitivity
+) -> np.ndarray:
+    """What rounding each channel of a site costs at least, `[C]`."""
+    found = np.zeros(len(ranges[site.result]))
+    for name, reach in _reach(site, ranges).items():
+        if name in held and name in sensitivity.tensors:
+            found += [rounding_cost(*pair) for pair in zip(reach, sensitivity.tensors[name])]
+    if site.activation == HARD_SWISH and site.result in sensitivity.gates:
+        found += [rounding_cost(_GATE, cost) for cost in sensitivity.gates[site.result]]
+    return found
+
+
+def _chain(block: Any, first: Site, sites: Sequence[Site]) -> _Chain | None:
+    """The chain that begins with a site; None where anything else than a convolution uses its channels."""
+    by_raw = {site.raw: site for site in sites}
+    if producer_of(block, first.raw).attr("groups") != 1:
+        return None
+    found, ends = [first], []
+    for site in found:  # grows
+        if use_count(block, producer_of(block, site.raw).input("Filter")[0]) > 1:
+            return None
+        for op in users_of(block, site.result):
+            if op.type not in CONVOLUTIONS or op.input("Input")[0] != site.result:
+                return None
+            weight = block.var(op.input("Filter")[0])
+            if use_count(block, weight.name) > 1 or not weight.persistable:
+                return None
+            raw, channels = op.output("Output")[0], block.var(site.result).shape[1]
+            if op.attr("groups") == 1 and channels > 1:
+                ends.append(op)
+            elif op.attr("groups") == channels == weight.shape[0] and raw in by_raw:
+                found.append(by_raw[raw])
+            else:
+                return None
+    return _Chain(tuple(found), tuple(ends)) if ends else None
+
+
+def _apply(
+    block: Any,
+    scope: Any,
+    chain: _Chain,
+    copies: np.ndarray,
+    level: np.ndarray,
+    ranges: dict[str, np.ndarray],
+    sensitivity: Sensitivity,
+) -> Sensitivity:
+    """Copy channels in the program, in `ranges`, and in the sensitivity that is returned.
+
+    Args:
+        copies: of each channel, `[C]`.
+        level: value of a level of each channel, `[C]`.
+    """
+    source = np.concatenate([np.arange(len(copies)), np.repeat(np.arange(len(copies)), copies - 1)])
+    number = np.concatenate([np.zeros(len(copies), int), *(np.arange(1, count) for count in copies)])
+    shared = copies[source]
+    offset = ((number - (shared - 1) / 2) / shared * level[source]).astype(np.float32)
+    tensors, gates = dict(sensitivity.tensors), dict(sensitivity.gates)
+    weights = dict(sensitivity.weights)
+    for site in chain.sites:
+        first = site is chain.sites[0]
+        op, bias = producer_of(block, site.raw), _own_bias(block, scope, site)
+        weight = op.input("Filter")[0]
+        _store(block, scope, weight, read_variable(scope, weight)[source])
+        _store(block, scope, bias, read_variable(scope, bias)[source] + (offset if first else np.float32(0)))
+        if weight in weights:
+            weights[weight] = weights[weight][source] / (shared**2)[:, None]
+        if not first:
+            op._set_attr("groups", len(source))
+        for name in dict.fromkeys((site.raw, site.name, site.result)):
+            shape = list(block.var(name).shape)
+            block.var(name).desc.set_shape([shape[0], len(source), *shape[2:]])
+        if site.raw in tensors:
+            tensors[site.raw] = tensors[site.raw][source] / shared**2
+        for name in dict.fromkeys((site.name, site.result)):
+            other = rename_tensor(block, name)
+            ranges[other] = ranges.pop(name)[source]
+            for known in (tensors, gates):
+                if name in known:
+                    known[other] = known.pop(name)[source] / shared**2
+    for op in chain.ends:
+        weight = op.input("Filter")[0]
+        parts = read_variable(scope, weight)[:, source] / shared[:, None, None]
+        _store(block, scope, weight, parts.astype(np.float32))
+        if weight in weights:
+            weights[weight] = weights[weight][:, source]
+    return replace(sensitivity, tensors=tensors, gates=gates, weights=weights)
+
+
+def _own_bias(block: Any, scope: Any, site: Site) -> str:
+    """Name of a site's bias, which nothing else uses."""
+    add = producer_of(block, site.name)
+    bias = stored_bias(block, add)
+    if use_count(block, bias) == 1:
+        return bias
+    own = Inserter(block, 0).variable(f"{site.name}.bias{SUFFIX}", block.var(bias), persistable=True).name
+    write_variable(scope, own, read_variable(scope, bias))
+    add._rename_input(bias, own)
+    return own
+
+
+def _store(block: Any, scope: Any, name: str, value: np.ndarray) -> None:
+    block.var(name).desc.set_shape(list(value.shape))
+    write_variable(scope, name, value)

@@ -17,6 +17,7 @@ from picoquant.backends.onnx.runtime import OnnxPredictor
 from picoquant.errors import ToolError
 from picoquant.int8.build import Int8Source, build_network, folded
 from picoquant.int8.fake_quant_run import load_source, save_full_integer_simulation
+from picoquant.int8.network import Int8Network
 from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -24,6 +25,7 @@ from picoquant.paddle_program.model_folder import ModelFolder
 LOG = logging.getLogger("picoquant")
 
 _FILE = "int8.onnx"
+_IN_PADDLE = "quantize: evaluated in Paddle's runtime, which is slower: %s"
 
 
 @dataclass(frozen=True)
@@ -57,43 +59,52 @@ class ModelMetric:
             source: what the model is written from.
             folder: for files that run.
         """
-        predict = self._in_onnx_runtime(source, folder, every_tensor=False)
-        if predict is not None:
-            return float(self.evaluate(predict))
+        try:
+            model = make_onnx(self._for_onnx(source), exact=True)
+            return self._of_onnx(model, folder)
+        except ToolError as error:
+            LOG.info(_IN_PADDLE, error)
         write_lite_model(build_network(source), folder)
         return self.of_folder(folder)
 
-    def of_every_tensor(self, source: Int8Source, executor: Any, folder: Path) -> float:
+    def of_every_tensor(self, source: Int8Source, executor: Any, folder: Path, int8: float | None) -> float:
         """mAP with every tensor in INT8, as on an NPU that runs INT8 only (simulated).
 
         Args:
             source: the INT8 model; has a range for every activation.
             executor: of Paddle.
             folder: for files that run.
+            int8: what `of_int8` gave for it, where it is known: the same where the model leaves nothing in float.
         """
-        predict = self._in_onnx_runtime(source, folder, every_tensor=True)
-        if predict is None:
-            with paddle.static.scope_guard(paddle.static.Scope()):
-                model = load_source(source, executor)
-                save_full_integer_simulation(build_network(source), model, executor, folder, self.config)
-            value = self.of_folder(folder)
-        else:
-            value = float(self.evaluate(predict))
+        value = self._of_every_tensor(source, executor, folder, int8)
         LOG.info("quantize: INT8 mAP %.4f with every tensor in INT8, as an NPU computes (simulated)", value)
         return value
 
-    def _in_onnx_runtime(self, source: Int8Source, folder: Path, every_tensor: bool) -> OnnxPredictor | None:
-        """What runs an INT8 network; None where it cannot be an ONNX model."""
-        network = folded(build_network(source)).for_one_image(self.config.input_size, str(source.folder))
-        path = folder / _FILE
-        folder.mkdir(parents=True, exist_ok=True)
+    def _of_every_tensor(self, source: Int8Source, executor: Any, folder: Path, int8: float | None) -> float:
         try:
-            lacking = load_backend("onnx").scheme.lacks(network)
-            if lacking:
-                raise ToolError(f"ONNX cannot hold the model: {lacking}")
+            network = self._for_onnx(source)
             model = make_onnx(network, exact=True)
-            write_onnx(with_every_tensor(model, network) if every_tensor else model, path)
-            return OnnxPredictor(path)
+            whole = with_every_tensor(model, network)
+            return int8 if whole is model and int8 is not None else self._of_onnx(whole, folder)
         except ToolError as error:
-            LOG.info("quantize: evaluated in Paddle's runtime, which is slower: %s", error)
-            return None
+            LOG.info(_IN_PADDLE, error)
+        with paddle.static.scope_guard(paddle.static.Scope()):
+            model = load_source(source, executor)
+            save_full_integer_simulation(build_network(source), model, executor, folder, self.config)
+        return self.of_folder(folder)
+
+    def _for_onnx(self, source: Int8Source) -> Int8Network:
+        """The network as ONNX takes it.
+
+        Raises: `ToolError` where it does not.
+        """
+        network = folded(build_network(source)).for_one_image(self.config.input_size, str(source.folder))
+        lacking = load_backend("onnx").scheme.lacks(network)
+        if lacking:
+            raise ToolError(f"ONNX cannot hold the model: {lacking}")
+        return network
+
+    def _of_onnx(self, model: Any, folder: Path) -> float:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_onnx(model, folder / _FILE)
+        return float(self.evaluate(OnnxPredictor(folder / _FILE)))

@@ -105,7 +105,7 @@ def run_ptq(state: PtqState, began: float) -> dict[str, Any]:
     metrics.update(changed)
     if context.metric:
         metrics["every_tensor_mAP"] = context.metric.of_every_tensor(
-            source, state.executor, context.paths.full_integer
+            source, state.executor, context.paths.full_integer, metrics["mAP"]
         )
     metrics["seconds"] = round(time.monotonic() - began, 1)
     return metrics

@@ -262,7 +262,7 @@ def _write(
     metrics, source = control_accuracy(context, state.int8_source(), state.executor, best, state.float_params)
     if context.metric:
         metrics["every_tensor_mAP"] = context.metric.of_every_tensor(
-            source, state.executor, context.paths.full_integer
+            source, state.executor, context.paths.full_integer, metrics.get("mAP", best)
         )
     return metrics
 

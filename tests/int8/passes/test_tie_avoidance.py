@@ -9,10 +9,11 @@ import paddle
 import pytest
 
 from picoquant.backends.onnx.files import write_onnx
-from picoquant.backends.onnx.qdq import make_onnx
+from picoquant.backends.onnx.qdq import make_onnx, with_every_tensor
 from picoquant.backends.onnx.runtime import OnnxPredictor
 from picoquant.backends.source import Source
 from picoquant.int8.build import Int8Source, build_network
+from picoquant.int8.fake_quant_run import load_source, save_full_integer_simulation
 from picoquant.int8.functions import function_of
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.paddle.writer import write_lite_model
@@ -131,13 +132,22 @@ def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path, name):
         operators = quantizable_operators(loaded.program, settings)
         source = Int8Source(model.path, {}, ranges, operators, settings)
         write_lite_model(build_network(source), tmp_path / "int8")
+        loaded = load_source(source, executor)
+        simulated = save_full_integer_simulation(
+            build_network(source), loaded, executor, tmp_path / "simulated", model.config
+        )
     folder = ModelFolder.open(tmp_path / "int8", config=model.config)
-    write_onnx(make_onnx(Source(folder).network, exact=True), tmp_path / "int8.onnx")
-    onnx_runtime = OnnxPredictor(tmp_path / "int8.onnx")
-    paddles = open_predictor(folder)
+    made = make_onnx(Source(folder).network, exact=True)
+    write_onnx(made, tmp_path / "int8.onnx")
+    write_onnx(with_every_tensor(made, Source(folder).network), tmp_path / "whole.onnx")
+    pairs = [
+        (OnnxPredictor(tmp_path / "int8.onnx"), open_predictor(folder)),
+        (OnnxPredictor(tmp_path / "whole.onnx"), open_predictor(simulated)),
+    ]
     for _ in range(4):
         image = {"image": random.rand(1, 3, 64, 64).astype(np.float32)}
-        got = paddles(image)
-        for theirs, ours in zip(onnx_runtime(image), got):
-            np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+        for onnx_runtime, paddles in pairs:
+            got = paddles(image)
+            for theirs, ours in zip(onnx_runtime(image), got):
+                np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
         assert sum(len(np.unique(one)) for one in got) > 50

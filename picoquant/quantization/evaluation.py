@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ _FILE = "int8.onnx"
 _IN_PADDLE = "quantize: evaluated in Paddle's runtime, which is slower: %s"
 
 
-@dataclass(frozen=True)
+@dataclass
 class ModelMetric:
     """mAP of models on the evaluation images.
 
@@ -44,6 +44,7 @@ class ModelMetric:
     evaluate: Callable[[Any], float]
     open_model: Callable[[ModelFolder], Any]
     config: InferConfig
+    _made: tuple[Int8Source, Int8Network, Any] | None = field(default=None, init=False, repr=False)
 
     def of_folder(self, folder: Path) -> float:
         """mAP, 0 to 1, of `model.pdmodel` in a folder, in Paddle.
@@ -60,8 +61,7 @@ class ModelMetric:
             folder: for files that run.
         """
         try:
-            model = make_onnx(self._for_onnx(source), exact=True)
-            return self._of_onnx(model, folder)
+            return self._of_onnx(self._in_onnx(source)[1], folder)
         except ToolError as error:
             LOG.info(_IN_PADDLE, error)
         write_lite_model(build_network(source), folder)
@@ -82,8 +82,7 @@ class ModelMetric:
 
     def _of_every_tensor(self, source: Int8Source, executor: Any, folder: Path, int8: float | None) -> float:
         try:
-            network = self._for_onnx(source)
-            model = make_onnx(network, exact=True)
+            network, model = self._in_onnx(source)
             whole = with_every_tensor(model, network)
             return int8 if whole is model and int8 is not None else self._of_onnx(whole, folder)
         except ToolError as error:
@@ -93,16 +92,19 @@ class ModelMetric:
             save_full_integer_simulation(build_network(source), model, executor, folder, self.config)
         return self.of_folder(folder)
 
-    def _for_onnx(self, source: Int8Source) -> Int8Network:
-        """The network as ONNX takes it.
+    def _in_onnx(self, source: Int8Source) -> tuple[Int8Network, Any]:
+        """The network as ONNX takes it, and its model; those of the last source are kept.
 
-        Raises: `ToolError` where it does not.
+        Raises: `ToolError` where it cannot be one.
         """
+        if self._made is not None and self._made[0] is source:
+            return self._made[1:]
         network = folded(build_network(source)).for_one_image(self.config.input_size, str(source.folder))
         lacking = load_backend("onnx").scheme.lacks(network)
         if lacking:
             raise ToolError(f"ONNX cannot hold the model: {lacking}")
-        return network
+        self._made = source, network, make_onnx(network, exact=True)
+        return self._made[1:]
 
     def _of_onnx(self, model: Any, folder: Path) -> float:
         folder.mkdir(parents=True, exist_ok=True)

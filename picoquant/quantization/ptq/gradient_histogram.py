@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from picoquant.quantization.ptq.histograms import bins_of
+
 BINS = 512  # to each side of 0
 
 
@@ -41,13 +43,12 @@ class GradientHistogram:
         self.sums = np.concatenate([self.sums, found])
 
     def _of_image(self, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-        some = np.flatnonzero(values * gradients)
-        values, gradients = values[some], gradients[some]
-        bins = np.floor(values * np.float32(BINS / self._bound)).astype(np.int32)
-        np.clip(bins, -BINS, BINS - 1, out=bins)
-        bins += BINS
-        self._squares += np.bincount(bins, np.square(gradients), 2 * BINS)
-        return np.bincount(bins, gradients, 2 * BINS)
+        bins = bins_of(values, self._bound, BINS)
+        weights = (gradients * (values != 0)).astype(np.float64)
+        sums = np.bincount(bins, weights, 2 * BINS)
+        np.square(weights, out=weights)
+        self._squares += np.bincount(bins, weights, 2 * BINS)
+        return sums
 
     @property
     def images(self) -> int:

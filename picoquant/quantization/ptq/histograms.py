@@ -9,6 +9,21 @@ BINS = 8192
 _START = 2.0**-10
 
 
+def bins_of(values: np.ndarray, bound: float, bins: int) -> np.ndarray:
+    """The bin of each value among `2 * bins` equal ones from -`bound` to `bound`; what is outside is in the last.
+
+    Args:
+        values: float32.
+        bound: above 0.
+        bins: to each side of 0.
+    """
+    places = values * np.float32(bins / bound)
+    np.floor(places, out=places)
+    np.clip(places, -bins, bins - 1, out=places)
+    places += bins
+    return places.astype(np.intp)
+
+
 class Histogram:
     """Counts of values in equal bins from -`bound` to `bound`.
 
@@ -31,11 +46,7 @@ class Histogram:
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
         while self.absmax > self.bound:
             self._widen()
-        bins = (values * np.float32(BINS / self.bound)).astype(np.int32)
-        # Conversion goes towards 0: bin 0 would get both signs.
-        bins[values < 0] -= 1
-        np.clip(bins, -BINS, BINS - 1, out=bins)
-        self.counts += np.bincount(bins + BINS, minlength=2 * BINS)
+        self.counts += np.bincount(bins_of(values, self.bound, BINS), minlength=2 * BINS)
 
     @property
     def absmax(self) -> float:

@@ -179,7 +179,7 @@ def test_files_are_int8_with_the_same_ranges(ptq):
     for name, value in nearest.items():
         if name.endswith(".w_0"):
             assert (other[name] == np.rint(other[name])).all() and np.abs(other[name]).max() == 127
-            assert np.abs(other[name] - value).max() <= 3
+            assert np.abs(other[name] - value).max() <= 4
             changed += int((other[name] != value).sum())
         else:  # ranges and biases
             np.testing.assert_array_equal(other[name], value)

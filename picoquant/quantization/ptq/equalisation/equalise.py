@@ -9,7 +9,8 @@ rounding costs the detections least (`equalisation_cost.py`). A positive factor 
 - nothing, ReLU and leaky ReLU, pooling, resizing, concat, split, reshape, transpose and a product let it pass;
 - hard-swish does not. It is written out with the factor inside, `x * relu6(s*x + 3)`: a depthwise 1x1
   convolution with ReLU6 and a product, both of which an NPU runs in INT8. That costs two operators for
-  one, and the gate is rounded, too, so it is done only where it saves a noticeable part of what is left of all costs;
+  one, and the gate is rounded, too, so it is done only where it saves at least the part of what all rounding costs
+  that its values are of the results of all convolutions;
 - ReLU6 would need another limit in each channel. It is left alone: its results are at most 6, so their
   channels cannot be far apart.
 """
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.static.programs import InferenceModel, Inserter, read_variable, write_variable
 from picoquant.quantization.ptq.equalisation.cost import OneScale, Weights, best_factors, rounding_cost
 from picoquant.quantization.ptq.equalisation.path import (
@@ -39,7 +41,7 @@ from picoquant.quantization.ptq.sensitivity import Sensitivity
 LOG = logging.getLogger("picoquant")
 
 _GATE = 6.0  # the largest value of relu6
-_NOTICEABLE = 0.005  # part of all that rounding costs
+_NOTICEABLE = 0.002  # part of all that rounding costs, the least that a hard-swish is written out for
 _GAIN = 1.2
 
 
@@ -130,6 +132,8 @@ class _Equalisation:
         self._costs = dict(sensitivity.tensors)
         self._gates = sensitivity.gates
         self._weights = dict(sensitivity.weights)
+        convolutions = [op for op in block.ops if op.type in CONVOLUTIONS]
+        self._results = sum(_values(block, op.output("Output")[0]) for op in convolutions)
         self._changed: set[str] = set()  # tensors that are others since a round began
 
     def run(self, program: Any) -> list[Equalised]:
@@ -149,17 +153,21 @@ class _Equalisation:
                 (site, self._choose(site)) for site in waiting if self._changed & choices[site].depends_on
             )
             self._changed.clear()
-            least = _NOTICEABLE * self._total(done)
+            total = self._total(done)
             for site in waiting:
                 if self._changed & choices[site].depends_on:
                     choices[site] = self._choose(site)
                 choice = choices[site]
-                saved = choice.before - choice.after
-                if saved < least if site.activation == HARD_SWISH else choice.before < _GAIN * choice.after:
-                    continue
-                done[site] = self._apply(site, choice)
+                if self._is_worth_it(site, choice, total):
+                    done[site] = self._apply(site, choice)
         program._sync_with_cpp()
         return [done[site] for site in sites if site in done]
+
+    def _is_worth_it(self, site: Site, choice: _Choice, total: float) -> bool:
+        if site.activation != HARD_SWISH:
+            return choice.before >= _GAIN * choice.after
+        part = max(_NOTICEABLE, _values(self._block, site.result) / self._results)
+        return choice.before - choice.after >= part * total
 
     def _total(self, done: Iterable[Site]) -> float:
         """What rounding costs, of all tensors as they are and the gates of what was done."""
@@ -270,6 +278,11 @@ class _Equalisation:
             if name in known:
                 known[other] = known.pop(name)
         self._groups = [[other if one == name else one for one in group] for group in self._groups]
+
+
+def _values(block: Any, name: str) -> int:
+    """Values of a tensor, of one image."""
+    return int(np.prod([max(size, 1) for size in block.var(name).shape[1:]]))
 
 
 def weight_scales(done: Sequence[Equalised]) -> dict[str, np.ndarray]:

@@ -11,14 +11,17 @@ from typing import Any, Callable
 
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.paddle_lite.toolchain import find_opt
+from picoquant.config.recipe import DEFAULT_RECIPE
 from picoquant.config.target_rules import say_origin
 from picoquant.errors import ToolError
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.npu.check import check_model
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.paddle_program.program import program_facts
 from picoquant.postprocess.decoder import Decoder
 from picoquant.quantization.quantize import QuantizationSections, quantize
+from picoquant.quantization.settings import DistillationSettings, QatTrainSettings
 from picoquant.stages import datasets
 from picoquant.stages.board_accuracy import (
     METRIC,
@@ -27,6 +30,7 @@ from picoquant.stages.board_accuracy import (
     warn_of_postprocessing,
 )
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
+from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import fp32_model
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
@@ -72,6 +76,7 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     plan, folder = context.plan, fp32_model(context)
     say_origin(plan.quant_aware_section, plan.targets, plan.recipe.targets)
     calibration, sections = plan.calibration, plan.quantization
+    warn_of_unused(sections)
     reader = plan.eval_reader_of(folder.config)
     driving = replace(reader, batch_size=calibration.batch_size or reader.batch_size)
     images, held_out = datasets.calibration_images(context), datasets.load(context, "EvalDataset")
@@ -128,6 +133,43 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     boards = board_accuracy(context, int8, result.metrics, plan.targets)
     measured = boards and holds_postprocessing(context, int8)  # else it is that of every tensor in INT8
     return {**result.metrics, **({METRIC: boards} if measured else {})}
+
+
+def warn_of_unused(sections: Any) -> None:
+    """Say which settings, neither the shipped recipe's nor left out, `training: levels` does not use.
+
+    Args:
+        sections: `Plan.quantization`.
+    """
+    if (sections.own.method, sections.own.training) != ("qat", "levels"):
+        return
+    shipped = load_plan(DEFAULT_RECIPE).quantization
+    unused = [
+        f"{section}.{key}"
+        for section, ours, theirs, keys in (
+            (
+                "Distillation",
+                (shipped.distillation, DistillationSettings()),
+                sections.distillation,
+                ("alpha", "loss", "node"),
+            ),
+            (
+                "TrainConfig",
+                (shipped.train, QatTrainSettings(train_iter=1)),
+                sections.train,
+                ("learning_rate", "optimizer_builder"),
+            ),
+            ("QuantAware", (shipped.quant_aware, QuantAwareSettings()), sections.quant_aware, ("use_pact",)),
+        )
+        for key in keys
+        if getattr(theirs, key) not in [getattr(one, key) for one in ours]
+    ]
+    if unused:
+        LOG.warning(
+            "quantize: %s of the recipe is not used: Quantize.training is levels; set it to configured to train by "
+            "these keys",
+            ", ".join(unused),
+        )
 
 
 def npu_pieces(context: Context) -> Callable[[Any], dict[str, int]]:

@@ -83,7 +83,7 @@ def test_an_own_data_set_is_five_lines(readmes, tmp_path):
     recipe = load_recipe(str(tmp_path / "cells.yaml"))
     assert recipe.common.weights == "best_model.pdparams"
     assert recipe.document["TrainDataset"]["anno_path"] == "instances_train.json"
-    assert recipe.document["TrainConfig"]["learning_rate"]["T_max"] == 60
+    assert recipe.document["TrainConfig"]["train_iter"] == 60
     assert recipe.document["Quantize"]["method"] == "qat"
 
 

@@ -66,6 +66,9 @@ class QatTrainer:
         self.settings, self.train = settings.quantization, settings.train
         self.steps = settings.train.steps(settings.steps_per_epoch)
         self._saved = time.monotonic()
+        self._rate_key = (
+            "Quantize.level_rate" if self.settings.training == "levels" else "TrainConfig.learning_rate"
+        )
 
     def state(self) -> State:
         """Everything that training continues from, by name; the student's stored tensors are among it."""
@@ -253,7 +256,7 @@ class QatTrainer:
         if progress.gave_up and target.step == 0 and not self.context.settings.calibration_batches:
             raise UserError(
                 f"quantisation diverged: {found}, and there is no calibrated start to keep; lower "
-                "TrainConfig.learning_rate and run again"
+                f"{self._rate_key} and run again"
             )
         if not progress.gave_up:
             progress.rollbacks.append({"step": progress.step, "to": target.step, "why": str(fault)})
@@ -264,9 +267,10 @@ class QatTrainer:
         if progress.gave_up:
             LOG.warning(
                 "quantize: diverged: %s; given up after %d tries (Quantize.guard_tries), the best model so far "
-                "is kept; lower TrainConfig.learning_rate",
+                "is kept; lower %s",
                 found,
                 settings.guard_tries,
+                self._rate_key,
             )
         else:
             LOG.warning(

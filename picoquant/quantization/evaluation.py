@@ -10,9 +10,9 @@ from typing import Any
 
 import paddle
 
-from picoquant.backends.base import load_backend
+from picoquant.backends.onnx.export import exact_onnx
 from picoquant.backends.onnx.files import write_onnx
-from picoquant.backends.onnx.qdq import make_onnx, with_every_tensor
+from picoquant.backends.onnx.qdq import with_every_tensor
 from picoquant.backends.onnx.runtime import OnnxPredictor
 from picoquant.errors import ToolError
 from picoquant.int8.build import Int8Source, build_network, folded
@@ -100,10 +100,7 @@ class ModelMetric:
         if self._made is not None and self._made[0] is source:
             return self._made[1:]
         network = folded(build_network(source)).for_one_image(self.config.input_size, str(source.folder))
-        lacking = load_backend("onnx").scheme.lacks(network)
-        if lacking:
-            raise ToolError(f"ONNX cannot hold the model: {lacking}")
-        self._made = source, network, make_onnx(network, exact=True)
+        self._made = source, network, exact_onnx(network)
         return self._made[1:]
 
     def _of_onnx(self, model: Any, folder: Path) -> float:

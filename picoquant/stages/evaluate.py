@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from picoquant.backends.paddle.runtime import decoder_for, open_predictor
 from picoquant.backends.paddle.smoke_test import require_tried
+from picoquant.backends.source import Source
 from picoquant.errors import ToolError
-from picoquant.runtimes.backends import running
-from picoquant.runtimes.model import model_of_folder
 from picoquant.stages import datasets
 from picoquant.stages.board_accuracy import METRIC
 from picoquant.stages.evaluating import evaluate_model, evaluation_images, trained_network
@@ -96,19 +95,28 @@ def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str) ->
 
 
 def _evaluate_int8(context: Context, folder: Any, dataset: Any, title: str) -> Any:
-    """The INT8 model over a data set as a package's ONNX file: the integers of its other forms, many times faster.
+    """The INT8 model over a data set in ONNX Runtime: the integers of its other forms, many times faster.
 
-    Where it cannot be one, it runs in Paddle.
+    Where it cannot be an ONNX model, it runs in Paddle.
     """
-    with ExitStack() as stack:
+    from picoquant.backends.onnx.export import exact_onnx
+    from picoquant.backends.onnx.files import write_onnx
+    from picoquant.backends.onnx.runtime import OnnxPredictor
+
+    plan = context.plan
+    require_tried(folder)
+    with TemporaryDirectory(prefix="picoquant-evaluate-") as scratch:
+        path = Path(scratch) / "int8.onnx"
         try:
-            int8 = stack.enter_context(running(model_of_folder(folder), "onnx", nms=context.plan.nms))
+            write_onnx(exact_onnx(Source(folder).network), path)
+            predictor = OnnxPredictor(path)
         except ToolError as error:
             LOG.info("evaluate: the INT8 model runs in Paddle's runtime, which is slower: %s", error)
             return _evaluate_folder(context, folder, dataset, title)
         dataset = datasets.for_model(context, dataset, folder.config.labels, str(folder.path))
-        images = evaluation_images(dataset, context.plan.eval_reader_of(folder.config), context.plan.workers)
-        return evaluate_model(int8.predict, int8.decoder, images, title)
+        decoder = decoder_for(predictor, folder.config, plan.nms)
+        images = evaluation_images(dataset, plan.eval_reader_of(folder.config), plan.workers)
+        return evaluate_model(predictor, decoder, images, title)
 
 
 def evaluate_alone(config: str, overrides: Sequence[str], device: str, save_dir: str) -> dict[str, Any]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from picoquant.backends.base import Exported, Found
+from picoquant.backends.onnx import BACKENDS
 from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.backends.onnx.qdq import make_onnx
 from picoquant.backends.source import Source
+from picoquant.errors import ToolError
+from picoquant.int8.network import Int8Network
 from picoquant.paddle_program.edit import write_program
 from picoquant.targets.profiles import Target
 
@@ -21,6 +25,20 @@ def export(source: Source, out: Path, tool: Found, target: Target | None = None)
     path = out.with_name(f"{out.name}.onnx")
     write_onnx_form(source, path)
     return Exported((path,), source=source)
+
+
+def exact_onnx(network: Int8Network) -> Any:
+    """The model in which an INT8 network is evaluated: slower than a package's, with the network's own integers.
+
+    Args:
+        network: for one image.
+
+    Raises: `ToolError` when ONNX cannot hold it, or paddle2onnx refuses it.
+    """
+    lacking = BACKENDS[0].scheme.lacks(network)
+    if lacking:
+        raise ToolError(f"ONNX cannot hold the model: {lacking}")
+    return make_onnx(network, exact=True)
 
 
 def write_onnx_form(source: Source, path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from picoquant.backends.onnx.files import write_onnx
+from picoquant.backends.onnx.runtime import OnnxPredictor
 from picoquant.backends.paddle.runtime import decoder_for, open_predictor
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.source import Source
@@ -100,8 +102,6 @@ def _evaluate_int8(context: Context, folder: Any, dataset: Any, title: str) -> A
     Where it cannot be an ONNX model, it runs in Paddle.
     """
     from picoquant.backends.onnx.export import exact_onnx
-    from picoquant.backends.onnx.files import write_onnx
-    from picoquant.backends.onnx.runtime import OnnxPredictor
 
     plan = context.plan
     require_tried(folder)

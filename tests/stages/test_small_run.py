@@ -154,7 +154,9 @@ def test_a_model_dir_with_only_the_four_sections_is_quantised(run_dir, tmp_path)
     assert stages["train"]["status"] == stages["export"]["status"] == "skipped"
     evaluated = stages["evaluate"]["metrics"]
     assert set(evaluated) == {"fp32", "int8"}
-    assert evaluated["int8"]["mAP"] == stages["quantize"]["metrics"]["mAP"]  # the same form in the same runtime
+    assert (
+        evaluated["int8"]["mAP"] == stages["quantize"]["metrics"]["mAP"]
+    )  # the same form in the same runtime
 
 
 def test_a_changed_setting_runs_its_stage_again_and_says_what_changed(run_dir, tmp_path):

@@ -108,12 +108,13 @@ def hard_sigmoids(
     return units
 
 
-def drop_clips(graph: Graph, ranges: Mapping[str, float]) -> dict[str, float]:
+def drop_clips(graph: Graph, ranges: Mapping[str, float], quantised: Container[str]) -> dict[str, float]:
     """Take out Relu and Clip from 0 on whose result's range is known and whose input nothing else uses.
 
     Args:
         graph: changed in place.
         ranges: largest absolute values, by tensor.
+        quantised: weights in levels; what is behind a convolution in float stays, as nothing else limits it.
 
     Returns: the largest value of what was dropped, by the tensor that must be limited by its levels now; infinite for
         a Relu.
@@ -127,6 +128,8 @@ def drop_clips(graph: Graph, ranges: Mapping[str, float]) -> dict[str, float]:
         if maker is None or lowest != 0.0 or len(graph.users(source)) != 1 or source in graph.outputs:
             continue
         if not 0 < known < float("inf"):
+            continue
+        if maker.op_type == "Conv" and maker.input[1] not in quantised:
             continue
         maker.output[list(maker.output).index(source)] = output
         graph.remove(node)

@@ -14,6 +14,7 @@ from picoquant.backends.source import Source
 from picoquant.errors import ToolError
 from picoquant.int8.network import Int8Network
 from picoquant.paddle_program.edit import write_program
+from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.targets.profiles import Target
 
 
@@ -33,11 +34,15 @@ def exact_onnx(network: Int8Network) -> Any:
     Args:
         network: for one image.
 
-    Raises: `ToolError` when ONNX cannot hold it, or paddle2onnx refuses it.
+    Raises: `ToolError` when ONNX cannot hold it, paddle2onnx refuses it, or a layer is in float: what that takes is
+        rounded in ONNX and not in Paddle.
     """
     lacking = BACKENDS[0].scheme.lacks(network)
     if lacking:
         raise ToolError(f"ONNX cannot hold the model: {lacking}")
+    for op in network.graph.operators:
+        if op.op_type in CONVOLUTIONS and op.results[0] not in network.by_output:
+            raise ToolError(f"{op.results[0]} is in float, which ONNX takes rounded values for")
     return make_onnx(network, exact=True)
 
 

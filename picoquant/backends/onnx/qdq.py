@@ -59,7 +59,7 @@ def make_onnx(network: Int8Network, exact: bool = False) -> Any:
     weights = {operator.weight: operator for operator in network.operators}
     factors: dict[str, np.ndarray] = {}
     units = {} if exact else hard_sigmoids(graph, factors, weights, network.absmax)
-    limits = drop_clips(graph, network.absmax)
+    limits = drop_clips(graph, network.absmax, weights)
     params = uint8_params(graph, network, limits, units, weights)
     inserter = _Inserter(graph, factors, params)
     for weight in weights:

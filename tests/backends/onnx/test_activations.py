@@ -89,7 +89,17 @@ def test_clip_that_others_see_stays():
         ("Add", ["s", "c"], ["y"]),
     ]
     graph = Graph(model(nodes, NUMBERS, [1, 9]))
-    assert drop_clips(graph, {"c": 5.0}) == {} and len(graph.nodes) == 3
+    assert drop_clips(graph, {"c": 5.0}, {}) == {} and len(graph.nodes) == 3
+
+
+@pytest.mark.parametrize(("quantised", "limits"), [({"w"}, {"y": 6.0}), (set(), {})])
+def test_clip_behind_a_convolution_in_float_stays(quantised, limits):
+    """Its result has no levels that would end where the Clip does."""
+    constants = {**NUMBERS, "w": np.full((1, 1, 1, 1), 2, np.float32)}
+    nodes = [("Conv", ["x", "w"], ["c"]), ("Clip", ["c", "zero", "six"], ["y"])]
+    graph = Graph(model(nodes, constants, [1, 1, 1, 1]))
+    assert drop_clips(graph, {"y": 6.0}, quantised) == limits
+    assert [node.op_type for node in graph.nodes] == (["Conv"] if limits else ["Conv", "Clip"])
 
 
 def test_names_constants_and_biases_are_simplified():

@@ -85,11 +85,11 @@ def test_an_export_describes_itself_as_the_reader_makes_its_input():
 FINGERPRINTS = {
     "picodet_s_qat_dis": (
         "2d92d45333f52175a6d0dc1e9bf28ee06ee9acd200d6f2b9122373bd5be134f7",
-        "f706011286d5b448bd9324a3a5fb7a6e1d50d01245c0a24a7f85fd3dc903ae87",
+        "84b14425938e59505e1299652a357aa4593caf25a58f5ffca915d079c4bd7b06",
     ),
     "quickstart": (
         "a73a1f4566a3f3da7a45db3ca620d1a49a63316e166a8080917dd5cf42fe0d85",
-        "d5c8030be6ce5abd1cf3b9e5d0fb9346de58ffbc2cc90e32664389d3de9072f4",
+        "6eadd21267199abea11b1421e359faaa0000917161e47398a2a3b6a2deefd69f",
     ),
 }
 

@@ -64,6 +64,12 @@ class DistillationSettings:
         if not nested:
             object.__setattr__(self, "alpha", float(self.alpha))
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The variables that `node` names."""
+        groups = [group if isinstance(group, tuple) else (group,) for group in self.node]
+        return frozenset(name for group in groups for name in group)
+
     def _check_lists(self, groups: int) -> None:
         for name in ("loss", "alpha"):
             value = getattr(self, name)

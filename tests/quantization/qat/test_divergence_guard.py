@@ -87,7 +87,9 @@ def test_an_absurd_rate_ends_with_the_calibrated_start(small_model, tmp_path, ca
     assert "given up after 3 tries" in warnings[3]
     got = predictions(tmp_path / "model", next(batches(100)))
     for value, expected in zip(got, recorder.seen[0]):
-        np.testing.assert_array_equal(value, expected)
+        np.testing.assert_allclose(
+            value, expected, rtol=1e-6
+        )  # evaluated in ONNX Runtime, whose sigmoid is another
 
 
 def test_without_evaluation_the_last_good_state_is_kept(small_model, tmp_path):
@@ -97,7 +99,7 @@ def test_without_evaluation_the_last_good_state_is_kept(small_model, tmp_path):
     start = Recorder([0.1, 0.1, 0.1])
     run(small_model, tmp_path / "start", settings(1), evaluate=start)
     for value, expected in zip(got, start.seen[0]):
-        np.testing.assert_array_equal(value, expected)
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
 def test_without_calibrated_start_it_is_an_error(small_model, tmp_path):

@@ -10,7 +10,7 @@ levels between are what is wanted.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,6 +69,7 @@ def copy_channels(
     ranges: Mapping[str, np.ndarray],
     sensitivity: Sensitivity,
     most: int,
+    kept: Collection[str] = (),
 ) -> tuple[list[Copied], dict[str, np.ndarray], Sensitivity]:
     """Copy the channels of a folded network that cost more than a small part of all.
 
@@ -77,6 +78,7 @@ def copy_channels(
         scope: holds its stored variables; they are changed.
         groups, ranges, sensitivity: see `equalise.equalise`.
         most: copies of a channel.
+        kept: names of tensors that stay as they are.
 
     Returns: what was copied, in the network's order; `ranges` and `sensitivity` of the network as it is now.
     """
@@ -88,7 +90,7 @@ def copy_channels(
     ranges, done, used = dict(ranges), [], set()
     for site in sites:
         chain = None if site in used else _chain(block, site, sites)
-        if chain is None or limit <= 0:
+        if chain is None or limit <= 0 or any(_named(one) & set(kept) for one in chain.sites):
             continue
         own = sum(costs[one] for one in chain.sites)
         copies = np.clip(np.ceil(np.sqrt(own / limit)), 1, most).astype(int)
@@ -100,6 +102,10 @@ def copy_channels(
         done.append(Copied(site.name, {int(c): int(copies[c]) for c in np.flatnonzero(copies > 1)}))
     model.program._sync_with_cpp()
     return done, ranges, sensitivity
+
+
+def _named(site: Site) -> set[str]:
+    return {site.raw, site.name, site.result}
 
 
 def _reach(site: Site, ranges: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -31,10 +31,11 @@ def equalise(state: PtqState) -> PtqState:
     with differentiable(state, "quantize: what errors cost", at_once=1) as (network, error, feeds):
         sensitivity = measure_sensitivity(network, error, feeds)
     ranges = _channel_absmax(state, needed_ranges(state.model.program.global_block(), groups, COPIED))
-    most = state.context.settings.quantization.channel_copies
+    settings = state.context.settings
+    most = settings.quantization.channel_copies
     if most > 1:
         copied, ranges, sensitivity = copy_channels(
-            state.model, state.scope, groups, ranges, sensitivity, most
+            state.model, state.scope, groups, ranges, sensitivity, most, settings.distillation.names
         )
         for one in copied:
             LOG.info("quantize: %s: %s", one.name, _said(one.copies))

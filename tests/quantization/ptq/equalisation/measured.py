@@ -44,10 +44,10 @@ def equalised(model, executor, feed):
     return equalise(model, paddle.static.global_scope(), *measured(model, executor, feed))
 
 
-def copied(model, executor, feed, most):
+def copied(model, executor, feed, most, kept=()):
     """Copy channels by what one batch shows; what was copied, and the ranges and the sensitivity after it."""
     found = measured(model, executor, feed, OTHERS)
-    return copy_channels(model, paddle.static.global_scope(), *found, most)
+    return copy_channels(model, paddle.static.global_scope(), *found, most, kept)
 
 
 def full_integer(model, executor, feed, but=()):

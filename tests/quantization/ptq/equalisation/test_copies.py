@@ -118,6 +118,13 @@ def test_what_anything_else_uses_is_left_alone(opened, behind):
     np.testing.assert_array_equal(Simulation(model, executor, {})(feed)[0], before)
 
 
+def test_what_is_named_stays_as_it_is(opened):
+    model, executor, feed, before = opened(nn.functional.relu)
+    relu = next(op for op in model.program.global_block().ops if op.type == "relu").output("Out")[0]
+    assert copied(model, executor, feed, 4, {relu})[0] == []
+    np.testing.assert_array_equal(Simulation(model, executor, {})(feed)[0], before)
+
+
 def test_no_more_copies_than_allowed(opened):
     model, executor, feed, _ = opened(nn.functional.relu)
     (done,), *_ = copied(model, executor, feed, 2)

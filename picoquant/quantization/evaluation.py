@@ -32,8 +32,8 @@ _IN_PADDLE = "quantize: evaluated in Paddle's runtime, which is slower: %s"
 class ModelMetric:
     """mAP of models on the evaluation images.
 
-    INT8 networks run in ONNX Runtime, as the ONNX file of a package: it computes the integers that the INT8 model's
-    other forms have, many times faster than Paddle does. A network that paddle2onnx refuses runs in Paddle.
+    INT8 networks run in ONNX Runtime, in a form with Paddle's integers (`exact_onnx`), faster than in Paddle. What
+    cannot have that form runs in Paddle, and the log says why.
 
     Attributes:
         evaluate: given `predict(feed) -> [array]`, returns the mAP, 0 to 1.
@@ -61,11 +61,12 @@ class ModelMetric:
             folder: for files that run.
         """
         try:
-            return self._of_onnx(self._in_onnx(source)[1], folder)
+            predictor = _opened(self._in_onnx(source)[1], folder)
         except ToolError as error:
             LOG.info(_IN_PADDLE, error)
-        write_lite_model(build_network(source), folder)
-        return self.of_folder(folder)
+            write_lite_model(build_network(source), folder)
+            return self.of_folder(folder)
+        return float(self.evaluate(predictor))
 
     def of_every_tensor(self, source: Int8Source, executor: Any, folder: Path, int8: float | None) -> float:
         """mAP with every tensor in INT8, as on an NPU that runs INT8 only (simulated).
@@ -84,13 +85,16 @@ class ModelMetric:
         try:
             network, model = self._in_onnx(source)
             whole = with_every_tensor(model, network)
-            return int8 if whole is model and int8 is not None else self._of_onnx(whole, folder)
+            if whole is model and int8 is not None:
+                return int8
+            predictor = _opened(whole, folder)
         except ToolError as error:
             LOG.info(_IN_PADDLE, error)
-        with paddle.static.scope_guard(paddle.static.Scope()):
-            model = load_source(source, executor)
-            save_full_integer_simulation(build_network(source), model, executor, folder, self.config)
-        return self.of_folder(folder)
+            with paddle.static.scope_guard(paddle.static.Scope()):
+                loaded = load_source(source, executor)
+                save_full_integer_simulation(build_network(source), loaded, executor, folder, self.config)
+            return self.of_folder(folder)
+        return float(self.evaluate(predictor))
 
     def _in_onnx(self, source: Int8Source) -> tuple[Int8Network, Any]:
         """The network as ONNX takes it, and its model; those of the last source are kept.
@@ -103,7 +107,12 @@ class ModelMetric:
         self._made = source, network, exact_onnx(network)
         return self._made[1:]
 
-    def _of_onnx(self, model: Any, folder: Path) -> float:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_onnx(model, folder / _FILE)
-        return float(self.evaluate(OnnxPredictor(folder / _FILE)))
+
+def _opened(model: Any, folder: Path) -> OnnxPredictor:
+    """An ONNX model in ONNX Runtime.
+
+    Raises: `ToolError` when it does not take it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_onnx(model, folder / _FILE)
+    return OnnxPredictor(folder / _FILE)

@@ -21,7 +21,7 @@ from picoquant.backends.onnx.graph import Graph
 from picoquant.backends.onnx.ort_kernels import cells_last, pad_input_channels, widen_thin_convolutions
 from picoquant.backends.onnx.ort_layout import double_by_copying, stem_in_columns
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
-from picoquant.backends.onnx.quant_params import MOVES, UInt8Params, uint8_params
+from picoquant.backends.onnx.quant_params import UInt8Params, moves, uint8_params
 from picoquant.backends.onnx.simplify import share_constants, simplify
 from picoquant.errors import ToolError
 from picoquant.int8.network import Int8Network, QuantizedOperator
@@ -99,15 +99,13 @@ def with_every_tensor(model: Any, network: Int8Network) -> Any:
 def _in_float(graph: Graph, network: Int8Network) -> list[str]:
     """The tensors that an NPU holds and that an ONNX graph does not round, nor moves from one of the same range."""
     made = {*graph.inputs, *(name for node in graph.nodes for name in node.output)}
-    held = {name: network.absmax[name] for name in network.held if name in network.absmax and name in made}
-    back = {f"{name}.back": absmax for name, absmax in network.absmax.items()}
-    rounded = {name: held[name] for name in held if stored_name(name) in made}
-    for node in graph.nodes:
-        source = node.input[0] if node.input else ""
-        absmax = rounded.get(source, back.get(source))
-        if node.op_type in MOVES and absmax is not None:
-            rounded.update((name, absmax) for name in node.output if held.get(name, absmax) == absmax)
-    return [name for name in held if name not in rounded]
+    ranges = network.absmax
+    rounded = {name: absmax for name, absmax in ranges.items() if stored_name(name) in made}
+    for node in filter(moves, graph.nodes):
+        absmax = rounded.get(node.input[0].removesuffix(".back"))
+        if absmax is not None:
+            rounded.update((name, absmax) for name in node.output if ranges.get(name, absmax) == absmax)
+    return [name for name in network.held if name in ranges and name in made and name not in rounded]
 
 
 def stored_name(name: str) -> str:

@@ -63,6 +63,11 @@ class UInt8Params:
         return cls(absmax / 255, 0, False, unit)
 
 
+def moves(node: NodeProto) -> bool:
+    """Whether a node's result has the levels of its first input."""
+    return node.op_type in MOVES and attribute(node, "mode", b"nearest") in (b"nearest", "nearest")
+
+
 def uint8_params(
     graph: Graph,
     network: Int8Network,
@@ -146,7 +151,7 @@ def _of_result(
     units: Mapping[str, float],
     signed: bool,
 ) -> UInt8Params | None:
-    if node.op_type in MOVES and attribute(node, "mode", b"nearest") in (b"nearest", "nearest"):
+    if moves(node):
         source = found.get(node.input[0])
         return None if source is None else replace(source, clipped=False)
     if name in units:

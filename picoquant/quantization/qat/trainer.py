@@ -66,9 +66,10 @@ class QatTrainer:
         self.settings, self.train = settings.quantization, settings.train
         self.steps = settings.train.steps(settings.steps_per_epoch)
         self._saved = time.monotonic()
-        self._rate_key = (
-            "Quantize.level_rate" if self.settings.training == "levels" else "TrainConfig.learning_rate"
-        )
+
+    @property
+    def _rate_key(self) -> str:
+        return "Quantize.level_rate" if self.settings.training == "levels" else "TrainConfig.learning_rate"
 
     def state(self) -> State:
         """Everything that training continues from, by name; the student's stored tensors are among it."""

@@ -17,23 +17,20 @@ from typing import Any
 import numpy as np
 
 from picoquant.paddle_program.layers import CONVOLUTIONS
-from picoquant.paddle_program.static.programs import InferenceModel, Inserter, read_variable, write_variable
-from picoquant.quantization.ptq.equalisation.cost import rounding_cost
+from picoquant.paddle_program.static.programs import InferenceModel, read_variable, write_variable
+from picoquant.quantization.ptq.equalisation.cost import QUANT_MAX, rounding_costs
 from picoquant.quantization.ptq.equalisation.path import (
-    SUFFIX,
+    own_bias,
     producer_of,
     rename_tensor,
-    stored_bias,
     use_count,
     users_of,
 )
-from picoquant.quantization.ptq.equalisation.sites import HARD_SWISH, Site, sites_of
+from picoquant.quantization.ptq.equalisation.sites import GATE, HARD_SWISH, Site, sites_of
 from picoquant.quantization.ptq.sensitivity import Sensitivity
 
 OTHERS = ("relu6", "silu", "swish")  # activations that copies pass and factors do not
 _PART = 0.03  # of all that rounding costs at least, that a channel may cost
-_LEVELS = 127
-_GATE = 6.0  # the largest value of a hard-swish's gate
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ def copy_channels(
         if copies.max() == 1:
             continue
         used.update(chain.sites)
-        level = _reach(site, ranges)[site.name if site.name in held else site.result] / _LEVELS
+        level = _reach(site, ranges)[site.name if site.name in held else site.result] / QUANT_MAX
         sensitivity = _apply(block, scope, chain, copies, level, ranges, sensitivity)
         done.append(Copied(site.name, {int(c): int(copies[c]) for c in np.flatnonzero(copies > 1)}))
     model.program._sync_with_cpp()
@@ -123,9 +120,9 @@ def _costs(
     found = np.zeros(len(ranges[site.result]))
     for name, reach in _reach(site, ranges).items():
         if name in held and name in sensitivity.tensors:
-            found += [rounding_cost(*pair) for pair in zip(reach, sensitivity.tensors[name])]
+            found += rounding_costs(reach, sensitivity.tensors[name])
     if site.activation == HARD_SWISH and site.result in sensitivity.gates:
-        found += [rounding_cost(_GATE, cost) for cost in sensitivity.gates[site.result]]
+        found += rounding_costs(GATE, sensitivity.gates[site.result])
     return found
 
 
@@ -177,7 +174,7 @@ def _apply(
     weights = dict(sensitivity.weights)
     for site in chain.sites:
         first = site is chain.sites[0]
-        op, bias = producer_of(block, site.raw), _own_bias(block, scope, site)
+        op, bias = producer_of(block, site.raw), own_bias(block, scope, site.name)
         weight = op.input("Filter")[0]
         _store(block, scope, weight, read_variable(scope, weight)[source])
         _store(block, scope, bias, read_variable(scope, bias)[source] + (offset if first else np.float32(0)))
@@ -203,18 +200,6 @@ def _apply(
         if weight in weights:
             weights[weight] = weights[weight][:, source]
     return replace(sensitivity, tensors=tensors, gates=gates, weights=weights)
-
-
-def _own_bias(block: Any, scope: Any, site: Site) -> str:
-    """Name of a site's bias, which nothing else uses."""
-    add = producer_of(block, site.name)
-    bias = stored_bias(block, add)
-    if use_count(block, bias) == 1:
-        return bias
-    own = Inserter(block, 0).variable(f"{site.name}.bias{SUFFIX}", block.var(bias), persistable=True).name
-    write_variable(scope, own, read_variable(scope, bias))
-    add._rename_input(bias, own)
-    return own
 
 
 def _store(block: Any, scope: Any, name: str, value: np.ndarray) -> None:

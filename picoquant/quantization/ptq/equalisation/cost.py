@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_QUANT_MAX = 127
+QUANT_MAX = 127
 _STEPS = 200
 _FIRST_STEP = 0.2  # of a logarithm
 _LARGEST_RATIO = 1e4  # of two channels' factors
@@ -51,9 +51,14 @@ class Weights:
     cost: np.ndarray
 
 
-def rounding_cost(reach: float, cost: np.ndarray) -> float:
-    """What rounding costs where one scale reaches to `reach` and errors cost `cost` per unit squared."""
-    return float((reach / _QUANT_MAX) ** 2 / 12 * cost.sum())
+def rounding_costs(reach: np.ndarray | float, cost: np.ndarray) -> np.ndarray:
+    """What rounding each channel costs, `[C]`.
+
+    Args:
+        reach: how far each one's scale reaches, or the one of all.
+        cost: of an error of every value, per unit squared, `[C]`.
+    """
+    return (reach / QUANT_MAX) ** 2 / 12 * cost
 
 
 def best_factors(
@@ -89,7 +94,7 @@ def _cost(
     factor = np.concatenate([[1.0], np.exp(logarithm)])
     gradient = np.zeros_like(factor)
     total = 0.0
-    unit = 1 / _QUANT_MAX**2 / 12
+    unit = 1 / QUANT_MAX**2 / 12
     for one in tensors:
         own = factor[one.channels]
         reach = one.reach / own

@@ -4,7 +4,7 @@ INT8 has one scale for a tensor, so a channel that reaches 3 beside one that rea
 channel of a convolution's result is divided by a factor (in the weights and the bias, which have a scale for each
 output channel and lose nothing), and the layers that use it next multiply it back in their own weights (Nagel et al.
 2019, https://arxiv.org/abs/1906.04721). The factors are not the paper's, which make ranges equal, but those for which
-rounding costs the detections least (`equalisation_cost.py`). A positive factor must be able to pass what is between:
+rounding costs the detections least (`cost.py`). A positive factor must be able to pass what is between:
 
 - nothing, ReLU and leaky ReLU, pooling, resizing, concat, split, reshape, transpose and a product let it pass;
 - hard-swish does not. It is written out with the factor inside, `x * relu6(s*x + 3)`: a depthwise 1x1
@@ -26,21 +26,20 @@ import numpy as np
 
 from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.static.programs import InferenceModel, Inserter, read_variable, write_variable
-from picoquant.quantization.ptq.equalisation.cost import OneScale, Weights, best_factors, rounding_cost
+from picoquant.quantization.ptq.equalisation.cost import OneScale, Weights, best_factors, rounding_costs
 from picoquant.quantization.ptq.equalisation.path import (
-    SUFFIX,
     FactorPath,
     Obstacle,
+    own_bias,
     producer_of,
     rename_tensor,
     use_count,
 )
-from picoquant.quantization.ptq.equalisation.sites import HARD_SWISH, Site, sites_of
+from picoquant.quantization.ptq.equalisation.sites import GATE, HARD_SWISH, Site, sites_of
 from picoquant.quantization.ptq.sensitivity import Sensitivity
 
 LOG = logging.getLogger("picoquant")
 
-_GATE = 6.0  # the largest value of relu6
 _NOTICEABLE = 0.002  # part of all that rounding costs, the least that a hard-swish is written out for
 _GAIN = 1.2
 
@@ -177,9 +176,8 @@ class _Equalisation:
             for site in done
             if site.activation == HARD_SWISH and site.result in self._gates
         ]
-        return sum(rounding_cost(one.reach.max(), one.cost) for one in tensors) + sum(
-            rounding_cost(_GATE, cost) for cost in gates
-        )
+        parts = [(one.reach.max(), one.cost) for one in tensors] + [(GATE, cost) for cost in gates]
+        return float(sum(rounding_costs(*part).sum() for part in parts))
 
     def _choose(self, site: Site) -> _Choice | None:
         """The best factors; None where a factor cannot pass."""
@@ -208,7 +206,7 @@ class _Equalisation:
         ]
         factor, before, after = best_factors(count, tensors, weights)
         if is_hard_swish and site.result in self._gates:
-            after += rounding_cost(_GATE, self._gates[site.result])
+            after += float(rounding_costs(GATE, self._gates[site.result]).sum())
         if not self._shared(path):  # the size of all is free
             reach = self._ranges[site.result]
             factor = factor * ((reach / factor).max() / reach.max() or 1.0)
@@ -242,7 +240,7 @@ class _Equalisation:
     def _apply(self, site: Site, choice: _Choice) -> Equalised:
         """Divide the site's result by the factors, and multiply them back behind."""
         block, scope, factor, path = self._block, self._scope, choice.factor, choice.path
-        times = _GATE if site.activation == HARD_SWISH else 1.0
+        times = GATE if site.activation == HARD_SWISH else 1.0
         of_input = factor * times
         activation = producer_of(block, site.result) if site.name != site.result else None
         scales = _divide_producer(block, scope, site.raw, site.name, of_input)
@@ -298,15 +296,10 @@ def _divide_producer(
     block: Any, scope: Any, raw: str, name: str, factor: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Divide weight and bias by `factor` `[C]`; what they were multiplied by is returned."""
-    weight, bias = producer_of(block, raw).input("Filter")[0], producer_of(block, name).input("Y")[0]
+    weight, bias = producer_of(block, raw).input("Filter")[0], own_bias(block, scope, name)
     value = read_variable(scope, weight) / factor[:, None, None, None]
     write_variable(scope, weight, value.astype(np.float32))
-    value = (read_variable(scope, bias) / factor).astype(np.float32)
-    if use_count(block, bias) > 1:
-        own = Inserter(block, 0).variable(f"{name}.bias{SUFFIX}", block.var(bias), persistable=True)
-        producer_of(block, name)._rename_input(bias, own.name)
-        bias = own.name
-    write_variable(scope, bias, value)
+    write_variable(scope, bias, (read_variable(scope, bias) / factor).astype(np.float32))
     return {weight: 1 / factor[:, None, None, None], bias: 1 / factor}
 
 

@@ -176,6 +176,18 @@ def stored_bias(block: Any, op: Any) -> str | None:
     return variable.name
 
 
+def own_bias(block: Any, scope: Any, name: str) -> str:
+    """Name of the stored bias whose addition gives a tensor; where others use it, too, it gets a copy."""
+    add = producer_of(block, name)
+    bias = add.input("Y")[0]
+    if use_count(block, bias) == 1:
+        return bias
+    own = Inserter(block, 0).variable(f"{name}.bias{SUFFIX}", block.var(bias), persistable=True).name
+    write_variable(scope, own, read_variable(scope, bias))
+    add._rename_input(bias, own)
+    return own
+
+
 def users_of(block: Any, name: str) -> list[Any]:
     """The operators that use a tensor, in the program's order."""
     return [op for op in block.ops if name in op.input_arg_names]

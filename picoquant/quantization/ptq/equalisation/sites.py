@@ -15,6 +15,7 @@ from picoquant.quantization.ptq.equalisation.path import (
 )
 
 HARD_SWISH = "hard_swish"
+GATE = 6.0  # the largest value of what it multiplies its input with
 
 
 @dataclass(frozen=True)

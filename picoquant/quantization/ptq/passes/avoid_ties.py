@@ -1,4 +1,4 @@
-"""Pass: ranges moved so that no product or mean lies half-way between two quantised values."""
+"""Pass: ranges moved so that no product, mean or function lies half-way between two quantised values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from picoquant.quantization.ptq.state import PtqState
 
 
 def avoid_ties(state: PtqState) -> PtqState:
-    """Move the ranges of products and means by less than 1 in 1,300; see `int8.passes.tie_avoidance`.
+    """Move the ranges of products, means and functions by less than 1 in 1,300; see `int8.passes.tie_avoidance`.
 
     Must come after `unify_scales`: the tensors of a group are moved together.
     """

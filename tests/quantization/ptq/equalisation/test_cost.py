@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from picoquant.quantization.ptq.equalisation.cost import OneScale, Weights, _cost, best_factors, rounding_cost
+from picoquant.quantization.ptq.equalisation.cost import (
+    OneScale,
+    Weights,
+    _cost,
+    best_factors,
+    rounding_costs,
+)
 
 RANDOM = np.random.RandomState(0)
 CHANNELS = np.arange(1, 9)
@@ -21,8 +27,8 @@ OTHERS = OneScale(np.array([0, 0, 3, 4]), np.array([5.0, 0.1, 2.0, 3.0]), np.arr
 def test_alone_each_channel_gets_all_levels():
     """Nothing is cheaper than a scale of each channel's own."""
     factor, before, after = best_factors(8, [TENSOR], [])
-    own = sum(rounding_cost(reach, np.array([cost])) for reach, cost in zip(TENSOR.reach, TENSOR.cost))
-    assert before == pytest.approx(rounding_cost(TENSOR.reach.max(), TENSOR.cost))
+    own = rounding_costs(TENSOR.reach, TENSOR.cost).sum()
+    assert before == pytest.approx(rounding_costs(TENSOR.reach.max(), TENSOR.cost).sum())
     assert own * (1 - 1e-9) < after < 1.03 * own < before
     share = TENSOR.cost * TENSOR.reach**2
     large = share > 0.01 * share.sum()  # the others hardly matter

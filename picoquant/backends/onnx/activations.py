@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 import numpy as np
-from onnx import NodeProto, helper
 
-from picoquant.backends.onnx.graph import Graph, attribute
+from picoquant.backends.onnx.graph import Graph, Node, attribute, make_node
 
 _SIXTH = 1.0 / 6.0
 _CLOSE = 1e-4  # paddle writes slopes as 0.1666667 or 0.16666666
@@ -26,7 +25,7 @@ def join_hard_swish(graph: Graph) -> None:
         if found:
             last = found[-1]
             inputs, outputs = [found[0].input[0]], list(last.output)
-            graph.insert_before(last, [helper.make_node("HardSwish", inputs, outputs, last.name)])
+            graph.insert_before(last, [make_node("HardSwish", inputs, outputs, last.name)])
             for node in found:
                 graph.remove(node)
 
@@ -36,12 +35,12 @@ def split_hard_swish(graph: Graph) -> None:
     for node in [node for node in graph.nodes if node.op_type == "HardSwish"]:
         x, output = node.input[0], node.output[0]
         gate = f"{output}.gate"
-        sigmoid = helper.make_node("HardSigmoid", [x], [gate], alpha=_SIXTH, beta=0.5)
-        graph.insert_before(node, [sigmoid, helper.make_node("Mul", [x, gate], [output])])
+        sigmoid = make_node("HardSigmoid", [x], [gate], alpha=_SIXTH, beta=0.5)
+        graph.insert_before(node, [sigmoid, make_node("Mul", [x, gate], [output])])
         graph.remove(node)
 
 
-def _written_out(graph: Graph, clip: NodeProto) -> list[NodeProto] | None:
+def _written_out(graph: Graph, clip: Node) -> list[Node] | None:
     """The nodes of x * clip(x + 3, 0, 6) / 6, Add first and the one with the result last."""
     add = graph.producer(clip.input[0])
     if add is None or add.op_type != "Add" or _bounds(graph, clip) != (0.0, 6.0):
@@ -101,7 +100,7 @@ def hard_sigmoids(
             units[output] = 1.0
         elif slope > 0:
             graph.constants[f"{output}.offset"] = np.float32([offset / slope])
-            add = helper.make_node("Add", [source, f"{output}.offset"], [output])
+            add = make_node("Add", [source, f"{output}.offset"], [output])
             graph.insert_before(node, [add])
             graph.remove(node)
             units[output] = float(slope)
@@ -137,7 +136,7 @@ def drop_clips(graph: Graph, ranges: Mapping[str, float], quantised: Container[s
     return limits
 
 
-def _bounds(graph: Graph, node: NodeProto) -> tuple[float, float]:
+def _bounds(graph: Graph, node: Node) -> tuple[float, float]:
     """Lowest and highest result of a Relu or Clip."""
     if node.op_type == "Relu":
         return 0.0, float("inf")
@@ -148,7 +147,7 @@ def _bounds(graph: Graph, node: NodeProto) -> tuple[float, float]:
     return ends[0], ends[1]
 
 
-def _constant(graph: Graph, node: NodeProto) -> float | None:
+def _constant(graph: Graph, node: Node) -> float | None:
     """The one-element constant that a node takes."""
     for name in node.input:
         if name in graph.constants and graph.constants[name].size == 1:

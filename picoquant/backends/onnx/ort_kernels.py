@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import NodeProto, helper
 
-from picoquant.backends.onnx.graph import Graph, attribute
+from picoquant.backends.onnx.graph import Graph, Node, attribute, make_node
 from picoquant.backends.onnx.ort_layout import columns_as_channels, fits_columns, stored_levels
 
 # ONNX Runtime (MLAS, convsym.cpp) convolves uint8 without a copy of the input for each kernel position
@@ -73,14 +72,12 @@ def pad_input_channels(graph: Graph) -> list[str]:
         graph.constants[pads] = np.array([0, 0, 0, 0, 0, more, 0, 0])
         quantise.output[0] = quantise.name = f"{levels}.image"
         zero = quantise.input[2]
-        graph.insert_after(
-            quantise, helper.make_node("Pad", [f"{levels}.image", pads, zero], [levels], levels)
-        )
+        graph.insert_after(quantise, make_node("Pad", [f"{levels}.image", pads, zero], [levels], levels))
         grown.extend(conv.name for conv in convolutions)
     return grown
 
 
-def _can_take_more(graph: Graph, node: NodeProto, channels: int) -> bool:
+def _can_take_more(graph: Graph, node: Node, channels: int) -> bool:
     weight = stored_levels(graph, node) if node.op_type == "Conv" else None
     return weight is not None and weight.shape[0] >= _CHANNELS and weight.shape[1] == channels
 
@@ -108,15 +105,15 @@ def cells_last(graph: Graph) -> None:
         graph.insert_before(
             reshape,
             [
-                helper.make_node("Transpose", [source], [between], between, perm=[0, 2, 3, 1]),
-                helper.make_node("Reshape", [between, f"{transpose.name}.shape"], [result], result),
+                make_node("Transpose", [source], [between], between, perm=[0, 2, 3, 1]),
+                make_node("Reshape", [between, f"{transpose.name}.shape"], [result], result),
             ],
         )
         graph.remove(reshape)
         graph.remove(transpose)
 
 
-def _only_follower(graph: Graph, node: NodeProto) -> NodeProto | None:
+def _only_follower(graph: Graph, node: Node) -> Node | None:
     """The convolution that alone takes a result in levels, through its quantiser."""
     name = node.output[0]
     while name not in graph.outputs:

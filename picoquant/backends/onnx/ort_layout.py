@@ -9,9 +9,9 @@ numbers, and zeros, so results stay the same bit by bit.
 from __future__ import annotations
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import helper
 
-from picoquant.backends.onnx.graph import Graph, attribute
+from picoquant.backends.onnx.graph import Graph, Node, attribute, make_node
 
 _LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]  # channels
 
@@ -38,7 +38,7 @@ def stem_in_columns(graph: Graph, columns: int = 4) -> list[str]:
     return done
 
 
-def fits_columns(graph: Graph, node: NodeProto, columns: int) -> bool:
+def fits_columns(graph: Graph, node: Node, columns: int) -> bool:
     """Whether `columns_as_channels` can be done to a convolution."""
     back, levels = graph.producer(node.input[0]), stored_levels(graph, node)
     users = graph.users(node.output[0])
@@ -62,7 +62,7 @@ def fits_columns(graph: Graph, node: NodeProto, columns: int) -> bool:
     )
 
 
-def columns_as_channels(graph: Graph, node: NodeProto, columns: int) -> None:
+def columns_as_channels(graph: Graph, node: Node, columns: int) -> None:
     """Rewrite a quantised convolution on `columns` columns at a time, its results' columns alike.
 
     Args:
@@ -98,7 +98,7 @@ def columns_as_channels(graph: Graph, node: NodeProto, columns: int) -> None:
     )
     name = node.name
     view = _view(graph, f"{name}.columns", back.input[0], [1, height, width // columns, columns * channels])
-    new = helper.make_node(
+    new = make_node(
         "DequantizeLinear", [view[-1].output[0], *back.input[1:]], [f"{name}.columns"], f"{name}.columns"
     )
     graph.insert_before(node, [*view, new])
@@ -178,7 +178,7 @@ def double_by_copying(graph: Graph) -> list[str]:
     return done
 
 
-def _doubles(graph: Graph, node: NodeProto) -> bool:
+def _doubles(graph: Graph, node: Node) -> bool:
     back = graph.producer(node.input[0])
     before = _shape_before(graph, back.input[0]) if back is not None else []
     after = graph.shapes.get(node.output[0], [])
@@ -189,7 +189,7 @@ def _doubles(graph: Graph, node: NodeProto) -> bool:
     return nearest and floor and asymmetric and twice and before[0] == 1
 
 
-def stored_levels(graph: Graph, conv: NodeProto) -> np.ndarray | None:
+def stored_levels(graph: Graph, conv: Node) -> np.ndarray | None:
     """A convolution's weight in levels; None when it is stored as float."""
     maker = graph.producer(conv.input[1])
     return graph.constants.get(maker.input[0]) if maker is not None else None
@@ -204,9 +204,7 @@ def _shape_before(graph: Graph, stored: str) -> list[int]:
     return graph.shapes.get(maker.input[0], []) if known else []
 
 
-def _view(
-    graph: Graph, stem: str, source: str, shape: list[int], result: str | None = None
-) -> list[NodeProto]:
+def _view(graph: Graph, stem: str, source: str, shape: list[int], result: str | None = None) -> list[Node]:
     """The channels last, another shape `[1, height, width, channels]`, the channels first."""
     graph.constants[f"{stem}.shape"] = np.array(shape)
     return [
@@ -216,5 +214,5 @@ def _view(
     ]
 
 
-def _node(kind: str, inputs: list[str], output: str, **attributes: object) -> NodeProto:
-    return helper.make_node(kind, inputs, [output], output, **attributes)
+def _node(kind: str, inputs: list[str], output: str, **attributes: object) -> Node:
+    return make_node(kind, inputs, [output], output, **attributes)

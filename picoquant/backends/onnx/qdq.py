@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, join_hard_swish, split_hard_swish
-from picoquant.backends.onnx.graph import Graph
+from picoquant.backends.onnx.graph import Graph, make_node
 from picoquant.backends.onnx.ort_kernels import cells_last, pad_input_channels, widen_thin_convolutions
 from picoquant.backends.onnx.ort_layout import double_by_copying, stem_in_columns
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
@@ -214,12 +213,12 @@ class _Inserter:
         reading = self._scaling(f"{name}.read", params.read_scale, params.zero_point)
         stored, new = stored_name(name), []
         rounded = f"{name}.rounded" if params.clipped else stored
-        new.append(helper.make_node("QuantizeLinear", [source, *scaling], [rounded], rounded))
+        new.append(make_node("QuantizeLinear", [source, *scaling], [rounded], rounded))
         if params.clipped:
             ends = [f"{name}.lowest", f"{name}.highest"]
             graph.constants.update(zip(ends, map(np.uint8, params.ends)))
-            new.append(helper.make_node("Clip", [rounded, *ends], [stored], stored))
-        new.append(helper.make_node("DequantizeLinear", [stored, *reading], [back], back))
+            new.append(make_node("Clip", [rounded, *ends], [stored], stored))
+        new.append(make_node("DequantizeLinear", [stored, *reading], [back], back))
         for user in users:
             _replace(user, name, back)
         place = 0 if maker is None else 1 + next(i for i, node in enumerate(graph.nodes) if node is maker)
@@ -233,9 +232,7 @@ class _Inserter:
         stem = f"{name}.constant"
         self._graph.constants[f"{stem}.uint8"] = numbers.astype(np.uint8)
         inputs = [f"{stem}.uint8", *self._scaling(stem, params.scale, params.zero_point)]
-        self._graph.insert_before(
-            node, [helper.make_node("DequantizeLinear", inputs, [f"{node.name}.{stem}"])]
-        )
+        self._graph.insert_before(node, [make_node("DequantizeLinear", inputs, [f"{node.name}.{stem}"])])
         _replace(node, name, f"{node.name}.{stem}")
 
     def _scaling(self, name: str, scale: float, zero_point: int) -> list[str]:
@@ -255,7 +252,7 @@ class _Inserter:
             # 0, which is the default; ONNX Runtime's exact way on x86 without VNNI needs it written, a value a scale.
             inputs.append(f"{name}.zero")
             self._graph.constants[inputs[-1]] = np.zeros(np.shape(values), np.int8)
-        self._graph.insert_before(node, [helper.make_node("DequantizeLinear", inputs, [name], name, **axes)])
+        self._graph.insert_before(node, [make_node("DequantizeLinear", inputs, [name], name, **axes)])
         return name
 
 

@@ -14,9 +14,7 @@ import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
-from onnx import NodeProto
-
-from picoquant.backends.onnx.graph import Graph, attribute
+from picoquant.backends.onnx.graph import Graph, Node, attribute
 from picoquant.int8.network import Int8Network
 
 # Their result has the levels of their input: ONNX Runtime then moves bytes.
@@ -63,7 +61,7 @@ class UInt8Params:
         return cls(absmax / 255, 0, False, unit)
 
 
-def moves(node: NodeProto) -> bool:
+def moves(node: Node) -> bool:
     """Whether a node's result has the levels of its first input."""
     return node.op_type in MOVES and attribute(node, "mode", b"nearest") in (b"nearest", "nearest")
 
@@ -143,7 +141,7 @@ def _within(source: UInt8Params | None, result: UInt8Params) -> bool:
 
 
 def _of_result(
-    node: NodeProto,
+    node: Node,
     name: str,
     found: Mapping[str, UInt8Params],
     ranges: Mapping[str, float],

@@ -63,7 +63,7 @@ def fold_constants(graph: Graph) -> None:
         if any(item.type == onnx.AttributeProto.GRAPH for item in node.attribute):
             continue
         ends = [[helper.make_empty_tensor_value_info(name) for name in ends] for ends in (names, node.output)]
-        alone = helper.make_model(helper.make_graph([node], "alone", *ends), opset_imports=opset)
+        alone = helper.make_model(helper.make_graph([node.proto()], "alone", *ends), opset_imports=opset)
         values = ReferenceEvaluator(alone).run(None, {name: graph.constants[name] for name in names})
         graph.constants.update(zip(node.output, map(np.asarray, values)))
         graph.remove(node)

@@ -12,6 +12,7 @@ from picoquant.paddle_program.graph import Graph
 from picoquant.paddle_program.static.programs import read_variable
 from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.calibration_images import Feed, maker_of, watch
+from picoquant.quantization.engine.arrays import as_array
 from picoquant.quantization.engine.feeds import parts
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.detection_error import DetectionError
@@ -34,7 +35,7 @@ def calibration_values(state: PtqState, names: Sequence[str], title: str) -> Ite
 
     def run(feed: Feed) -> Iterator[np.ndarray]:
         tensors = network.each({name: paddle.to_tensor(value) for name, value in feed.items()}, names)
-        return (tensor.numpy() for tensor in tensors)
+        return map(as_array, tensors)
 
     shown = state.context.progress(title)
     with dynamic_mode(), paddle.no_grad():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from picoquant.quantization.ptq.histograms import bins_of
+from picoquant.quantization.ptq.histograms import bins_of, chunks
 
 BINS = 512  # to each side of 0
 
@@ -43,11 +43,13 @@ class GradientHistogram:
         self.sums = np.concatenate([self.sums, found])
 
     def _of_image(self, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-        bins = bins_of(values, self._bound, BINS)
-        weights = (gradients * (values != 0)).astype(np.float64)
-        sums = np.bincount(bins, weights, 2 * BINS)
-        np.square(weights, out=weights)
-        self._squares += np.bincount(bins, weights, 2 * BINS)
+        sums = np.zeros(2 * BINS)
+        for some, of_some in chunks(values, gradients):
+            bins = bins_of(some, self._bound, BINS)
+            weights = (of_some * (some != 0)).astype(np.float64)
+            sums += np.bincount(bins, weights, 2 * BINS)
+            np.square(weights, out=weights)
+            self._squares += np.bincount(bins, weights, 2 * BINS)
         return sums
 
     @property

@@ -27,6 +27,7 @@ SMALLEST_RANGE = 1e-6
 # Candidates: from the absmax down, this many to each halving, over so many halvings.
 _PER_HALVING = 12
 _HALVINGS = 10
+_AT_ONCE = 1 << 20  # values times candidates that are computed with
 _VALUES_A_BIN = 100
 _HISTOGRAM_PART = 0.99999  # PaddleSlim's hist_percent
 
@@ -69,10 +70,11 @@ def choose_range(observed: Sequence[Observed], method: str, percentile: float = 
 def _cheapest(
     used: Sequence[tuple[_Histogram, Function | None]],
     reach: float,
-    cost: Callable[[_Histogram, Function | None, float], float],
+    cost: Callable[[_Histogram, Function | None, np.ndarray], np.ndarray],
 ) -> float:
+    """The range below `reach` that costs least; `cost` takes candidates and returns one number for each."""
     candidates = reach * 2.0 ** (-np.arange(_PER_HALVING * _HALVINGS) / _PER_HALVING)
-    costs = [sum(cost(histogram, function, absmax) for histogram, function in used) for absmax in candidates]
+    costs = sum(cost(histogram, function, candidates) for histogram, function in used)
     return float(candidates[int(np.argmin(costs))])
 
 
@@ -102,36 +104,61 @@ def effective_absmax(histogram: Histogram, function: Function | None) -> float:
     return high
 
 
-def _squared_error(histogram: Histogram, function: Function | None, absmax: float) -> float:
-    """Squared error of all values (behind the activation) with a range."""
+def _squared_error(histogram: Histogram, function: Function | None, ranges: np.ndarray) -> np.ndarray:
+    """Squared error of all values (behind the activation) with each of some ranges."""
     values, counts = _values(histogram)
-    clipping, rounding = _errors(values, function, absmax)
-    return float((counts * (clipping**2 + rounding)).sum())
+    return _for_each(values, function, ranges, lambda clipping, rounding: (clipping**2 + rounding) @ counts)
 
 
-def _cost_of_detections(gradients: GradientHistogram, function: Function | None, absmax: float) -> float:
-    """What a range costs the detections, see `GradientHistogram`.
+def _cost_of_detections(
+    gradients: GradientHistogram, function: Function | None, ranges: np.ndarray
+) -> np.ndarray:
+    """What each of some ranges costs the detections, see `GradientHistogram`.
 
     Rounding errors are independent of one another: their squares add up. What clipping takes away goes the same way
     at every value, so it adds up before it is squared.
     """
-    clipping, rounding = _errors(gradients.centres, function, absmax)
-    return float(np.square(gradients.sums @ clipping).mean() + gradients.squares @ rounding)
+    sums, squares = gradients.sums, gradients.squares
+    return _for_each(
+        gradients.centres,
+        function,
+        ranges,
+        lambda clipping, rounding: np.square(clipping @ sums.T).mean(axis=1) + rounding @ squares,
+    )
 
 
-def _errors(values: np.ndarray, function: Function | None, absmax: float) -> tuple[np.ndarray, np.ndarray]:
-    """What a range changes values by, behind the activation: the error of those it clips, and of the others the
-    mean square of rounding.
+def _for_each(
+    values: np.ndarray,
+    function: Function | None,
+    ranges: np.ndarray,
+    cost: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """What each of some ranges costs; `cost` takes what `_errors` returns."""
+    some = max(1, _AT_ONCE // max(1, len(values)))
+    return np.concatenate(
+        [
+            cost(*_errors(values, function, ranges[start : start + some]))
+            for start in range(0, len(ranges), some)
+        ]
+    )
+
+
+def _errors(
+    values: np.ndarray, function: Function | None, ranges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What ranges change values by, behind the activation, `[ranges, values]`: the error of those it clips, and of the
+    others the mean square of rounding.
 
     Inside a bin that is narrower than a scale, values lie anywhere between two quantised values, so rounding is counted
     as its variance, a twelfth of the scale squared, as far as it has an effect behind the activation.
     """
+    absmax = ranges[:, None]
     scale = absmax / QUANT_MAX
     clipped = np.clip(values, -absmax, absmax)
     inside = clipped == values
     if function is None:
         return clipped - values, np.where(inside, scale**2 / 12, 0)
-    exact, total = function(values), np.zeros_like(values)
+    exact, total = function(values), np.zeros_like(clipped)
     # Rounding puts a value anywhere within half a scale of it (midpoints of four quarters: a twelfth).
     for shift in (-0.375, -0.125, 0.125, 0.375):
         rounded = np.clip(values + shift * scale, -absmax, absmax)
@@ -139,7 +166,7 @@ def _errors(values: np.ndarray, function: Function | None, absmax: float) -> tup
     return function(clipped) - exact, np.where(inside, total, 0)
 
 
-def _divergence(histogram: Histogram, function: Function | None, absmax: float) -> float:
+def _divergence(histogram: Histogram, function: Function | None, ranges: np.ndarray) -> np.ndarray:
     """Kullback-Leibler divergence of the magnitudes' distribution from that of `QUANT_MAX` quantised values.
 
     As TensorRT: the reference holds what is clipped in its last bin, the quantised form does not, and spreads
@@ -151,7 +178,11 @@ def _divergence(histogram: Histogram, function: Function | None, absmax: float) 
     bins = int(np.clip(counts.sum() // _VALUES_A_BIN, 2 * QUANT_MAX, 2048))
     index = np.minimum((np.minimum(np.abs(values), reach) / reach * bins).astype(np.int64), bins - 1)
     mass = np.bincount(index, counts, bins)
-    kept = int(np.ceil(min(absmax / reach, 1.0) * bins))
+    return np.array([_divergence_from(mass, int(np.ceil(min(one / reach, 1.0) * bins))) for one in ranges])
+
+
+def _divergence_from(mass: np.ndarray, kept: int) -> float:
+    """Divergence of the values in the first `kept` of some bins, `mass` being how many are in each."""
     if kept < QUANT_MAX:
         return np.inf
     reference = mass[:kept].copy()

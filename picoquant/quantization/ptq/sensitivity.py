@@ -16,6 +16,7 @@ import paddle
 
 from picoquant.errors import DataError
 from picoquant.paddle_program.layers import CONVOLUTIONS
+from picoquant.quantization.engine.arrays import as_array
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.detection_error import DetectionError
 
@@ -71,11 +72,11 @@ def _observe(
         tensor.retain_grads()
     error.probe(found[len(names) :], random).backward()
     seen = {name: tensor for name, tensor in tensors.items() if tensor.grad is not None}
-    weights = {one.name: one.grad.numpy() for one in network.trained() if one.grad is not None}
+    weights = {one.name: as_array(one.grad) for one in network.trained() if one.grad is not None}
     for one in network.trained():
         one.clear_gradient(False)
-    gradients = {name: tensor.grad.numpy() for name, tensor in seen.items()}
-    values = {name: tensor.numpy() for name, tensor in seen.items()}
+    gradients = {name: as_array(tensor.grad) for name, tensor in seen.items()}
+    values = {name: as_array(tensor) for name, tensor in seen.items()}
     if all(np.isfinite(value).all() for value in values.values()):  # else calibration names the image
         _require_finite({**weights, **gradients})
     return Observed(len(next(iter(feed.values()))), values, gradients, weights)

@@ -16,7 +16,8 @@ def choose_ranges(state: PtqState) -> PtqState:
     Tensors inside a fused convolution keep all that they reach: an NPU never holds them.
     """
     settings, statistics = state.context.settings.quantization, state.statistics
-    functions = {name: function_behind(state.model.program, name) for name in state.tensors.names}
+    graph = state.model.graph()
+    functions = {name: function_behind(graph, name) for name in state.tensors.names}
     ranges = range_search.choose_ranges(
         state.tensors.groups,
         statistics.histograms,

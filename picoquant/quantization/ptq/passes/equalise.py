@@ -16,6 +16,7 @@ from picoquant.quantization.ptq.equalisation.equalise import needed_ranges, weig
 from picoquant.quantization.ptq.float_network import calibration_values, differentiable
 from picoquant.quantization.ptq.sensitivity import measure_sensitivity
 from picoquant.quantization.ptq.state import PtqState
+from picoquant.utils.background import in_background
 
 LOG = logging.getLogger("picoquant")
 
@@ -62,9 +63,14 @@ def _channel_absmax(state: PtqState, names: Sequence[str]) -> dict[str, np.ndarr
         name for name, users in behind.items() if users and all(op.op_type == "hard_swish" for op in users)
     }
     found: dict[str, np.ndarray] = {}
-    for name, value in calibration_values(state, names, "quantize: ranges of channels"):
+
+    def add(name: str, value: np.ndarray) -> None:
+        low, high = value.min(axis=(0, 2, 3)), value.max(axis=(0, 2, 3))
         if name in ends:
-            value = np.maximum(value, _HARD_SWISH_ZERO)
-        absmax = np.abs(value).max(axis=(0, 2, 3))
-        found[name] = np.maximum(found.get(name, 0), absmax)
+            low, high = np.maximum(low, _HARD_SWISH_ZERO), np.maximum(high, _HARD_SWISH_ZERO)
+        found[name] = np.maximum(found.get(name, 0), np.maximum(high, -low))
+
+    with in_background() as call:
+        for name, value in calibration_values(state, names, "quantize: ranges of channels"):
+            call(add, name, value)
     return found

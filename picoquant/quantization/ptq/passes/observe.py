@@ -10,6 +10,7 @@ from picoquant.quantization.ptq.activation_functions import effective_minimum
 from picoquant.quantization.ptq.float_network import calibration_values
 from picoquant.quantization.ptq.histograms import Histogram
 from picoquant.quantization.ptq.state import PtqState, Statistics
+from picoquant.utils.background import in_background
 
 
 def observe(state: PtqState) -> PtqState:
@@ -17,19 +18,24 @@ def observe(state: PtqState) -> PtqState:
 
     Raises: `DataError` for a tensor that is not finite; `WeightsError` naming an operator that cannot be run.
     """
-    program = state.model.program
+    graph = state.model.graph()
     names = [*state.tensors.names, *state.tensors.fused]
     histograms = {name: Histogram() for name in state.tensors.names}
     fused_absmax = dict.fromkeys(state.tensors.fused, 0.0)
     means = ChannelMeans({operator.activation for operator in state.operators})
-    minima = {name: effective_minimum(program, state.scope, name) for name in state.tensors.names}
-    for name, value in calibration_values(state, names, "quantize: calibrating"):
+    minima = {name: effective_minimum(graph, state.scope, name) for name in state.tensors.names}
+
+    def add(name: str, value: np.ndarray) -> None:
         if name in fused_absmax:
             fused_absmax[name] = max(fused_absmax[name], float(np.abs(value).max()))
-            continue
+            return
         minimum = minima[name]
         histograms[name].add(value if minimum is None else np.maximum(value, minimum[:, None, None]))
         means.add(name, value)
+
+    with in_background() as call:
+        for name, value in calibration_values(state, names, "quantize: calibrating"):
+            call(add, name, value)
     statistics = Statistics(histograms, means.by_name(), fused_absmax)
     return replace(state, statistics=statistics, images=state.context.images.images)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from picoquant.quantization.ptq.activation_functions import function_behind
@@ -12,6 +13,7 @@ from picoquant.quantization.ptq.sensitivity import observe_gradients
 from picoquant.quantization.ptq.state import PtqState
 
 _AT_ONCE = 8
+_THREADS = 2
 
 
 def weigh_errors(state: PtqState) -> PtqState:
@@ -25,16 +27,21 @@ def weigh_errors(state: PtqState) -> PtqState:
     graph, histograms = state.model.graph(), state.statistics.histograms
     behind, found = {}, {}
     for name, histogram in histograms.items():
-        function = function_behind(state.model.program, name)
+        function = function_behind(graph, name)
         bound = effective_absmax(histogram, function) if histogram.absmax > 0 else 0.0
         if bound > 0:
             behind[name] = name if function is None else graph.users(name)[0].results[0]
             found[name] = GradientHistogram(bound)
-    with differentiable(state, "quantize: what clipping costs", _AT_ONCE) as (network, error, feeds):
+    clipping = differentiable(state, "quantize: what clipping costs", _AT_ONCE)
+    with clipping as (network, error, feeds), ThreadPoolExecutor(_THREADS) as pool:
         names = network.computable(dict.fromkeys([*behind, *behind.values()]))
         for seen in observe_gradients(network, error, feeds, names):
-            for name, result in behind.items():
-                if name in seen.values and result in seen.gradients:
-                    found[name].add(seen.values[name], seen.gradients[result])
+            adding = [
+                pool.submit(found[name].add, seen.values[name], seen.gradients[result])
+                for name, result in behind.items()
+                if name in seen.values and result in seen.gradients
+            ]
+            for one in adding:
+                one.result()
     known = {name: one for name, one in found.items() if one.images}
     return replace(state, statistics=replace(state.statistics, gradients=known))

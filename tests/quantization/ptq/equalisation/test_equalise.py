@@ -177,7 +177,7 @@ def test_what_an_equalised_hard_swish_drops_takes_no_levels(opened):
     model, executor, feed, _ = opened(nn.functional.hardswish, "")
     scope = paddle.static.global_scope()
     name = equalised(model, executor, feed)[0].name + ".equalised"
-    minimum = effective_minimum(model.program, scope, name)
+    minimum = effective_minimum(model.graph(), scope, name)
     value = Simulation(model, executor, {}, outputs=[name])(feed)[0]
     below = np.minimum(value, minimum[:, None, None])
     # The product is 0 from the minimum down, and not above it.
@@ -186,7 +186,7 @@ def test_what_an_equalised_hard_swish_drops_takes_no_levels(opened):
     factor = read_variable(scope, conv.input("Filter")[0]).reshape(1, -1, 1, 1)
     np.testing.assert_allclose(below * np.clip(factor * below + 3, 0, 6), 0, atol=1e-3 * np.abs(value).max())
     assert (factor[0, :, 0, 0] * minimum == pytest.approx(-3)) and effective_minimum(
-        model.program, scope, "image"
+        model.graph(), scope, "image"
     ) is None
 
 

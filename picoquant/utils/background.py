@@ -1,0 +1,38 @@
+"""Calls in a thread of their own, in order, while the caller goes on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Callable
+
+_WAITING = 8  # calls; each may hold a large array
+
+
+@contextmanager
+def in_background() -> Iterator[Callable[..., None]]:
+    """A function that has others called in one thread, one after the other; it waits while there are many to do.
+
+    It is for what releases Python's lock, as NumPy does with large arrays. All calls are done when the block ends.
+
+    Raises: what a call raised, at a later call or at the end of the block.
+    """
+    waiting: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+
+        def call(function: Callable[..., Any], *arguments: Any) -> None:
+            waiting.append(pool.submit(function, *arguments))
+            while len(waiting) > _WAITING or waiting[0].done():
+                waiting.popleft().result()
+                if not waiting:
+                    return
+
+        try:
+            yield call
+            while waiting:
+                waiting.popleft().result()
+        finally:
+            for one in waiting:
+                one.cancel()

@@ -172,7 +172,7 @@ def text_of(row: dict[str, Any]) -> str:
         f"{row['int8']:.4f}",
         f"{difference:+.4f}, {low:+.4f} to {high:+.4f}",
         f"{agreement:.3f}, {least:.3f} to {most:.3f}",
-        ", ".join(f"{value:.4f} after {step}" for step, value in row["evaluations"]) or "no training",
+        ", ".join(f"{value:.4f} after {step}" for step, value, *_ in row["evaluations"]) or "no training",
         f"{row['rollbacks']} taken back",
         f"{row['seconds']:.0f} s",
     ]

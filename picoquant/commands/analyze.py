@@ -13,12 +13,14 @@ from typing import Any, Callable
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.config.target_rules import rules_are_symmetric
 from picoquant.errors import UserError
+from picoquant.evaluation.fidelity import agreement, detections_as_objects
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.paddle_program.program import program_facts
 from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.postprocess.decoder import Decoder
 from picoquant.quantization.analysis.quantities import picodet_quantities
+from picoquant.quantization.score import Score
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
 from picoquant.stages.plan import load_plan
@@ -190,8 +192,8 @@ def _reference(folder: Any, scratch: Path, network: Any, quant: Any) -> Callable
 
 def _accuracy(
     context: Context, folder: Any, names: Sequence[str], shapes: Sequence[Any], count: int
-) -> Callable[[Any], float]:
-    """What computes the mAP of a predictor on the first evaluation images."""
+) -> Callable[[Any], Score]:
+    """What evaluates predictors on the first evaluation images; fidelity is that to the first predictor."""
     plan = context.plan
     dataset = datasets.load(context, "EvalDataset")
     if len(dataset) < count:
@@ -201,4 +203,12 @@ def _accuracy(
     )
     images = evaluation_images(dataset, plan.eval_reader_of(folder.config), plan.workers)
     decoder = Decoder.of(names, shapes, folder.config, plan.nms, str(folder.model))
-    return lambda predict: evaluate_model(predict, decoder, images, "analyze").metrics["mAP"]
+    expected: dict[str, Any] = {}
+
+    def score(predict: Any) -> Score:
+        found = evaluate_model(predict, decoder, images, "analyze")
+        if not expected:
+            expected.update(detections_as_objects(dataset.ground_truth(), found.detections))
+        return Score(found.metrics["mAP"], agreement(expected, found.detections, dataset.image_ids))
+
+    return score

@@ -264,7 +264,7 @@ def _qat(run: RunFolder, absent: dict[str, str], where: str) -> Training | None:
         absent["qat"] = "Quantised without training (Quantize.method: ptq), so there are no curves."
         return None
     metrics = record.get("metrics", {})
-    scored = [{"step": step, "mAP": value} for step, value in metrics.get("evaluations") or ()]
+    scored = [dict(zip(("step", "mAP", "fidelity"), one)) for one in metrics.get("evaluations") or ()]
     best = metrics.get("best_step")
     note = "" if best is None else f"The model of step {best} was kept."
     return Training(steps, scored, ["loss"], note)

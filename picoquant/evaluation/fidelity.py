@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from picoquant.errors import DataError
+from picoquant.evaluation.coco_metrics import coco_metrics
 from picoquant.evaluation.paired import bootstrapped
 
 SCORE = 0.3  # of the reference's detections that count
@@ -81,6 +82,19 @@ def fidelity(
     value, low, high = bootstrapped(truth, detections, image_ids)
     images = {entry["image_id"] for entry in truth["annotations"]}
     return Fidelity(value, low, high, len(truth["annotations"]), len(images), name)
+
+
+def agreement(
+    expected: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], image_ids: Iterable[int]
+) -> float | None:
+    """The value of `fidelity`, without its interval, which takes a hundred times as long; None without a detection.
+
+    Args:
+        expected: `detections_as_objects` of the reference.
+        detections: entries of a COCO results file.
+        image_ids: images to evaluate.
+    """
+    return coco_metrics(expected, detections, image_ids)[0]["mAP"] if expected["annotations"] else None
 
 
 def detections_as_objects(

@@ -101,31 +101,36 @@ def watch(
     names: Sequence[str],
     makers: Callable[[str], str],
     shown: Callable[[int], None],
+    cut: Callable[[Feed], Iterable[Feed]] = lambda batch: (batch,),
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Run a network over the images and yield each tensor of each batch with its name.
 
     Args:
         images: the network's input.
-        run: returns the tensors of a batch, in the order of `names`.
+        run: returns the tensors of a part of a batch, in the order of `names`.
         names: of the tensors.
         makers: names the operator type that computes a tensor, for messages.
         shown: called with the number of batches that are done.
+        cut: gives the parts of a batch that are run at once.
 
     Raises: `DataError` naming the first tensor that is not finite, its layer and the image.
     """
     before = 0
-    for done, batch in enumerate(images, start=1):
-        size = len(next(iter(batch.values())))
-        for name, value in zip(names, run(batch)):
-            if not np.isfinite(value).all():
-                rows = ~np.isfinite(value.reshape(len(value), -1)).all(1) if len(value) == size else [True]
-                number = before + int(np.argmax(rows)) + 1
-                raise DataError(
-                    f"activation {name} of {makers(name)} is not finite for {images.label(number)}: check the "
-                    "model's weights and that the images are prepared as infer_cfg.yml says"
-                )
-            yield name, value
-        before += size
+    for done, whole in enumerate(images, start=1):
+        for batch in cut(whole):
+            size = len(next(iter(batch.values())))
+            for name, value in zip(names, run(batch)):
+                if not np.isfinite(value).all():
+                    rows = (
+                        ~np.isfinite(value.reshape(len(value), -1)).all(1) if len(value) == size else [True]
+                    )
+                    number = before + int(np.argmax(rows)) + 1
+                    raise DataError(
+                        f"activation {name} of {makers(name)} is not finite for {images.label(number)}: check the "
+                        "model's weights and that the images are prepared as infer_cfg.yml says"
+                    )
+                yield name, value
+            before += size
         shown(done)
 
 

@@ -1,4 +1,4 @@
-"""mAP of models on the evaluation images: of INT8 networks in ONNX Runtime, of others in Paddle's runtime."""
+"""Evaluation of models: of INT8 networks in ONNX Runtime, of others in Paddle's runtime."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from picoquant.int8.network import Int8Network
 from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.quantization.score import Score
 
 LOG = logging.getLogger("picoquant")
 
@@ -30,31 +31,31 @@ _IN_PADDLE = "quantize: evaluated in Paddle's runtime, which is slower: %s"
 
 @dataclass
 class ModelMetric:
-    """mAP of models on the evaluation images.
+    """How well models detect on the evaluation images.
 
     INT8 networks run in ONNX Runtime, in a form with Paddle's integers (`exact_onnx`), faster than in Paddle. What
     cannot have that form runs in Paddle, and the log says why.
 
     Attributes:
-        evaluate: given `predict(feed) -> [array]`, returns the mAP, 0 to 1.
+        evaluate: given `predict(feed) -> [array]`, returns how well it detects.
         open_model: returns what runs a model folder, as `backends.paddle.runtime.open_predictor` does.
         config: stands in for the folder's `infer_cfg.yml`.
     """
 
-    evaluate: Callable[[Any], float]
+    evaluate: Callable[[Any], Score]
     open_model: Callable[[ModelFolder], Any]
     config: InferConfig
     _made: tuple[Int8Source, Int8Network, Any] | None = field(default=None, init=False, repr=False)
 
-    def of_folder(self, folder: Path) -> float:
-        """mAP, 0 to 1, of `model.pdmodel` in a folder, in Paddle.
+    def of_folder(self, folder: Path) -> Score:
+        """Of `model.pdmodel` in a folder, in Paddle.
 
         Raises: `WeightsError` for a folder without a model.
         """
-        return float(self.evaluate(self.open_model(ModelFolder.open(folder, config=self.config))))
+        return self.evaluate(self.open_model(ModelFolder.open(folder, config=self.config)))
 
-    def of_int8(self, source: Int8Source, folder: Path) -> float:
-        """mAP, 0 to 1, of an INT8 model.
+    def of_int8(self, source: Int8Source, folder: Path) -> Score:
+        """Of an INT8 model.
 
         Args:
             source: what the model is written from.
@@ -66,7 +67,7 @@ class ModelMetric:
             LOG.info(_IN_PADDLE, error)
             write_lite_model(build_network(source), folder)
             return self.of_folder(folder)
-        return float(self.evaluate(predictor))
+        return self.evaluate(predictor)
 
     def of_every_tensor(self, source: Int8Source, executor: Any, folder: Path, int8: float | None) -> float:
         """mAP with every tensor in INT8, as on an NPU that runs INT8 only (simulated).
@@ -75,7 +76,7 @@ class ModelMetric:
             source: the INT8 model; has a range for every activation.
             executor: of Paddle.
             folder: for files that run.
-            int8: what `of_int8` gave for it, where it is known: the same where the model leaves nothing in float.
+            int8: its mAP, where it is known: the same where the model leaves nothing in float.
         """
         value = self._of_every_tensor(source, executor, folder, int8)
         LOG.info("quantize: INT8 mAP %.4f with every tensor in INT8, as an NPU computes (simulated)", value)
@@ -93,8 +94,8 @@ class ModelMetric:
             with paddle.static.scope_guard(paddle.static.Scope()):
                 loaded = load_source(source, executor)
                 save_full_integer_simulation(build_network(source), loaded, executor, folder, self.config)
-            return self.of_folder(folder)
-        return float(self.evaluate(predictor))
+            return self.of_folder(folder).mAP
+        return self.evaluate(predictor).mAP
 
     def _in_onnx(self, source: Int8Source) -> tuple[Int8Network, Any]:
         """The network as ONNX takes it, and its model; those of the last source are kept.

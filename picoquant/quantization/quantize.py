@@ -23,6 +23,7 @@ from picoquant.paddle_program.program import program_facts
 from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.paths import QuantizationPaths
+from picoquant.quantization.score import Score
 from picoquant.quantization.settings import DistillationSettings, QuantizationSections
 from picoquant.storage.files import disk_errors
 from picoquant.utils.progress import Progress
@@ -35,9 +36,9 @@ class QuantizeResult:
     """The outcome of a quantisation.
 
     Attributes:
-        metrics: `mAP` of the INT8 model that was kept (where it was measured), `best_step`, `evaluations` (step
-            and mAP), `fp32_mAP` (where measured), `steps`, `quantized_operators`, `setup_seconds`,
-            `fully_quantized` (see `int8.completeness`).
+        metrics: `mAP` of the INT8 model that was kept (where it was measured), `best_step`, `evaluations` (step, mAP
+            and, where it was measured, fidelity), `fp32_mAP` (where measured), `steps`, `quantized_operators`,
+            `setup_seconds`, `fully_quantized` (see `int8.completeness`).
         files: everything that was written, relative to the output folder.
     """
 
@@ -51,7 +52,7 @@ def quantize(
     work_dir: Path,
     batches: Callable[[int], Any],
     settings: QuantizationSections,
-    evaluate: Callable[[Any], float] | None = None,
+    evaluate: Callable[[Any], Score] | None = None,
     seed: int = 0,
     model_filename: str = MODEL,
     params_filename: str = PARAMS,
@@ -77,7 +78,7 @@ def quantize(
         batches: called with the number of steps done, returns an endless iterator of feeds: arrays by input name, the
             batch first.
         settings: all sections.
-        evaluate: called with `predict(feed) -> [array]`, returns the mAP, 0 to 1; None: nothing is evaluated.
+        evaluate: called with `predict(feed) -> [array]`, returns how well that detects; None: nothing is evaluated.
         seed: of everything random.
         model_filename, params_filename: names in `model_dir`.
         config: stands in for `model_dir`'s `infer_cfg.yml`, which may then be absent.

@@ -15,6 +15,7 @@ from picoquant.backends.paddle.runtime import decoder_for, open_predictor
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.source import Source
 from picoquant.errors import ToolError
+from picoquant.evaluation.fidelity import agreement, detections_as_objects
 from picoquant.stages import datasets
 from picoquant.stages.board_accuracy import METRIC
 from picoquant.stages.evaluating import evaluate_model, evaluation_images, trained_network
@@ -62,19 +63,25 @@ def _inputs(context: Context) -> dict[str, Any]:
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     dataset = datasets.load(context, "EvalDataset")
-    metrics = {}
+    metrics, detections = {}, {}
     for name, folder in _models(context).items():
         evaluate = _evaluate_int8 if name == "int8" else _evaluate_folder
         result = evaluate(context, folder, dataset, f"evaluate {name}")
         result.write_detections(out / f"detections_{name}.json", dataset)
-        metrics[name] = result.metrics
+        metrics[name], detections[name] = result.metrics, result.detections
         LOG.info("%s: mAP %.4f  AP50 %.4f  AP75 %.4f", name, *_main(result.metrics))
     if "int8" in metrics:
-        LOG.info("INT8 - FP32: mAP %+.4f", metrics["int8"]["mAP"] - metrics["fp32"]["mAP"])
+        expected = detections_as_objects(dataset.ground_truth(), detections["fp32"])
+        found = agreement(expected, detections["int8"], dataset.image_ids)
+        said = ""
+        if found is not None:
+            metrics["int8"]["fidelity"] = found
+            said = f"; fidelity {found:.4f} (INT8 against what FP32 detects)"
+        LOG.info("INT8 - FP32: mAP %+.4f%s", metrics["int8"]["mAP"] - metrics["fp32"]["mAP"], said)
         boards = context.run.record("quantize").get("metrics", {}).get(METRIC) or {}
         for target, value in boards.items():
             LOG.info("int8 on %s, whose NPU computes everything in INT8 (simulated): mAP %.4f", target, value)
-    fields = ["model", *metrics["fp32"]]
+    fields = ["model", *metrics["fp32"], "fidelity"]
     rows = CsvLog(out / "metrics.csv", fields)
     for name, values in metrics.items():
         rows.write(model=name, **values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,9 +29,10 @@ from picoquant.stages.board_accuracy import (
     holds_postprocessing,
     warn_of_postprocessing,
 )
-from picoquant.stages.evaluating import evaluate_model, evaluation_images
+from picoquant.stages.evaluating import evaluation_images
 from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import fp32_model
+from picoquant.stages.scoring import Scoring
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
 from picoquant.utils.device import rank_and_world, use_device
@@ -93,16 +94,14 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     names = [name for name, _ in facts.inputs]
     decoder = Decoder.of(*zip(*facts.outputs), folder.config, plan.nms, str(folder.model))
     target = evaluation_images(held_out, reader, plan.workers)
+    trained = sections.own.method == "qat"  # states are compared, and by mAP alone chance would choose
+    scoring = Scoring(decoder, names, target, folder if trained else None, context.device)
 
     with EvalReader(images, driving, plan.workers) as source:
         drawn = partial(source.endless, calibration.seed, shuffle=calibration.shuffle)
 
         def batches(start: int, part: tuple[int, int] = shard) -> Any:
             return (select_inputs(batch, names) for batch in drawn(start, part))
-
-        def score(predict: Any) -> float:
-            named = _Predictor(predict, tuple(names))
-            return evaluate_model(named, decoder, target, "evaluate INT8").metrics["mAP"]
 
         result = quantize(
             folder.path,
@@ -118,7 +117,7 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
                 steps_per_epoch=steps_per_epoch,
                 batch_size=batch_size,
             ),
-            evaluate=score if plan.common.Evaluation else None,
+            evaluate=scoring if plan.common.Evaluation else None,
             seed=plan.common.seed,
             model_filename=folder.model.name,
             params_filename=folder.params.name,
@@ -187,17 +186,6 @@ def npu_pieces(context: Context) -> Callable[[Any], dict[str, int]]:
         return {target.name: check_model(folder, target, opt).pieces_with_partition for target in targets}
 
     return count
-
-
-@dataclass(frozen=True)
-class _Predictor:
-    """A function that predicts, and what it must be fed with."""
-
-    predict: Callable[[Any], Any]
-    input_names: tuple[str, ...]
-
-    def __call__(self, feed: Any) -> Any:
-        return self.predict(feed)
 
 
 STAGE = Stage(

@@ -43,6 +43,7 @@ def test_a_model_folder_is_analysed_and_map_measured(run_dir, tmp_path):
     assert len(lines) == 5 and "mAP of 2 images" in lines[3]
     found = json.loads((tmp_path / "analysis.json").read_text())
     assert found["model"] == "fp32" and found["mAP"]["images"] == 2
+    assert set(found["mAP"]) == {"float", "int8", "fidelity", "images"}
     assert found["layers"][0]["mAP_alone"] is not None and found["layers"][1]["mAP_alone"] is None
     line = refusal(picoquant("analyze", "--save-dir", run_dir, "--model", run_dir / "export", "--of", "int8"))
     assert "holds an FP32 model" in line

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from picoquant.errors import DataError
-from picoquant.evaluation.fidelity import detections_as_objects, fidelity
+from picoquant.evaluation.fidelity import agreement, detections_as_objects, fidelity
 from picoquant.evaluation.paired import bootstrapped, paired
 
 FRAME = {
@@ -43,6 +43,11 @@ def test_missed_moved_and_other_detections():
     # behind one that is too many, the only one of class 2 has a precision of a half.
     first = (7 * 67 + 3 * 34) / 10 / 101
     assert value == pytest.approx((first + 0.5) / 2, abs=1e-6)
+    assert agreement(detections_as_objects(FRAME, REFERENCE), others, IDS) == pytest.approx(value, abs=1e-12)
+
+
+def test_without_a_detection_there_is_no_agreement():
+    assert agreement(detections_as_objects(FRAME, REFERENCE[-1:]), REFERENCE, IDS) is None
 
 
 def test_what_counts_as_an_object():

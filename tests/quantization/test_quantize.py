@@ -27,6 +27,7 @@ from picoquant.quantization.qat.learned_ranges.choose import range_strategy
 from picoquant.quantization.qat.student import open_student
 from picoquant.quantization.qat_graph import FOLDER as QAT_GRAPH
 from picoquant.quantization.quantize import quantize
+from picoquant.quantization.score import Score
 from picoquant.quantization.settings import QuantizationSettings
 from picoquant.storage.checkpoints import Checkpoints
 from tests.networks.small_net import CONFIG, batches, export_small, settings
@@ -43,7 +44,7 @@ def predictions(folder, feed):
 
 
 class Recorder:
-    """An evaluation that keeps what the program predicted and gives mAPs from a list.
+    """An evaluation that keeps what the program predicted and gives mAPs, or scores, from a list.
 
     The last one is of the written model with every tensor in INT8.
     """
@@ -53,7 +54,8 @@ class Recorder:
 
     def __call__(self, predict):
         self.seen.append(predict(next(batches(100))))
-        return self.values[len(self.seen) - 1]
+        value = self.values[len(self.seen) - 1]
+        return value if isinstance(value, Score) else Score(value)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,21 @@ def quantized(small_model, tmp_path_factory):
     result = run(small_model, folder, settings(quant={"onnx_format": True}), evaluate=recorder)
     assert {path.name: path.read_bytes() for path in small_model.iterdir()} == before
     return folder, result, recorder
+
+
+def test_the_best_state_is_chosen_by_fidelity_too(small_model, tmp_path, caplog):
+    # By mAP alone step 2 would be the best; it agrees with FP32 far less. The last value is with every tensor in INT8.
+    recorder = Recorder([Score(0.300, 0.80), Score(0.302, 0.70), Score(0.301, 0.82), Score(0.3, 0.8)])
+    caplog.set_level("INFO", logger="picoquant")
+    result = run(small_model, tmp_path, settings(), evaluate=recorder)
+    assert (result.metrics["best_step"], result.metrics["mAP"]) == (3, 0.301)
+    assert result.metrics["evaluations"] == [[0, 0.3, 0.8], [2, 0.302, 0.7], [3, 0.301, 0.82]]
+    assert (
+        "INT8 mAP 0.3020, fidelity 0.7000 after step 2; best 0.3000, fidelity 0.8000 after step 0"
+        in caplog.text
+    )
+    with open(tmp_path / "model" / "qat.csv") as stream:
+        assert [row["fidelity"] for row in csv.DictReader(stream)] == ["", "0.7", "0.82"]
 
 
 def test_files_and_metrics(quantized):

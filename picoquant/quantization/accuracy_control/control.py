@@ -61,9 +61,9 @@ def control_accuracy(
     if settings.keep_float:
         noted["keep_float"] = cost_of_ignored_layers(source, evaluator, context.settings.quant).as_dict()
     if settings.max_drop is not None:
-        int8 = context.metric.of_int8(source, paths.candidate) if int8 is None else int8
+        int8 = context.metric.of_int8(source, paths.candidate).mAP if int8 is None else int8
         LOG.info("quantize: evaluating the FP32 model, which Quantize.max_drop is counted from")
-        goal = Goal(settings.max_drop, context.metric.of_folder(paths.fp32), int8)
+        goal = Goal(settings.max_drop, context.metric.of_folder(paths.fp32).mAP, int8)
         mixed, chosen = reach_goal(
             source, goal, evaluator, lambda: _ranking_feeds(context), context.config, float_params
         )

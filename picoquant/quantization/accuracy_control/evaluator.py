@@ -33,7 +33,7 @@ class CandidateEvaluator:
 
     def metric_of(self, source: Int8Source) -> float:
         """mAP of the model that would be written, 0 to 1."""
-        return self.metric.of_int8(source, self.folder)
+        return self.metric.of_int8(source, self.folder).mAP
 
     def pieces_of(self, source: Int8Source) -> Mapping[str, int]:
         """Pieces of the model that would be written, by NPU."""

@@ -1,4 +1,4 @@
-"""mAP of the float network, of the fully quantised one, and with one layer alone in INT8."""
+"""Accuracy of the float network, of the fully quantised one, and with one layer alone in INT8."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from picoquant.quantization.analysis.analyse import Analysis
 from picoquant.quantization.analysis.layers import Layer
 from picoquant.quantization.analysis.network import Network
 from picoquant.quantization.analysis.variants import with_own_inputs
+from picoquant.quantization.score import Score
 
-Evaluate = Callable[[Any], float]
+Evaluate = Callable[[Any], Score]
 
 
 def with_accuracy(
@@ -27,27 +28,28 @@ def with_accuracy(
     count: int,
     shown: Callable[[int], Any] = lambda done: None,
 ) -> Analysis:
-    """The analysis with mAP of the most expensive layers.
+    """The analysis with mAP and fidelity of the most expensive layers.
 
     Args:
         analysis: of `network`.
         network: what was analysed.
-        evaluate: called with a predictor (it has `input_names` and is called with a feed), returns the mAP, 0 to 1.
+        evaluate: called with a predictor (it has `input_names` and is called with a feed), the float network's first;
+            returns how well that detects.
         images: number of evaluation images.
         count: number of layers, the most expensive first.
         shown: called with the number of evaluations that are done, up to `count + 2`.
     """
-    float_map = evaluate(Simulation(network.model, network.executor, {}))
+    exact = evaluate(Simulation(network.model, network.executor, {}))
     shown(1)
-    int8_map = evaluate(network.fully_quantised([v.name for v in network.model.fetches]))
+    int8 = evaluate(network.fully_quantised([v.name for v in network.model.fetches]))
     shown(2)
     model, inputs = with_own_inputs(network)
-    found: dict[int, float] = {}
+    found: dict[int, Score] = {}
     for done, cost in enumerate(analysis.worst_first()[:count], start=3):
         found[cost.layer.index] = evaluate(_alone(network, model, inputs, cost.layer))
         shown(done)
-    layers = [replace(cost, map_alone=found.get(cost.layer.index)) for cost in analysis.layers]
-    accuracy = {"float": float_map, "int8": int8_map, "images": images}
+    layers = [replace(cost, score_alone=found.get(cost.layer.index)) for cost in analysis.layers]
+    accuracy = {"float": exact.mAP, "int8": int8.mAP, "fidelity": int8.fidelity, "images": images}
     return replace(analysis, layers=tuple(layers), accuracy=accuracy)
 
 

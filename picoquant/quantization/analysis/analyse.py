@@ -17,6 +17,7 @@ from picoquant.quantization.analysis.noise import Noise
 from picoquant.quantization.analysis.quantities import Quantities, plain_outputs
 from picoquant.quantization.analysis.statistics import Saturation, Values
 from picoquant.quantization.analysis.variants import FORMS, LocalForms, RestOfNetwork
+from picoquant.quantization.score import Score
 
 Feeds = Sequence[Mapping[str, np.ndarray]]
 
@@ -30,13 +31,13 @@ class LayerCost:
         alone: by form (`both`, `weights`, `activations`) and quantity (`scores`, `boxes` ...), signal-to-noise
             of the network's outputs in dB when this layer alone is in INT8; infinite: no error.
         built_up: signal-to-noise of the layer's result in the fully quantised network, dB; NaN: not known.
-        map_alone: mAP with this layer alone in INT8, 0 to 1; None: not measured.
+        score_alone: how well the network detects with this layer alone in INT8; None: not measured.
     """
 
     layer: Layer
     alone: Mapping[str, Mapping[str, float]]
     built_up: float
-    map_alone: float | None = None
+    score_alone: Score | None = None
 
     def worst(self, form: str = "both") -> float:
         """Signal-to-noise of the quantity with the largest error, dB."""
@@ -78,7 +79,8 @@ class Analysis:
         layers: first to last.
         tensors: in the order they are computed.
         outputs: by quantity, signal-to-noise of the fully quantised network, dB.
-        accuracy: mAPs `float` and `int8`, and the number of `images`; None: not measured.
+        accuracy: mAPs `float` and `int8`, `fidelity` of the latter to the former (None: not measured), and the number
+            of `images`; None: not measured.
     """
 
     kind: str
@@ -87,7 +89,7 @@ class Analysis:
     layers: tuple[LayerCost, ...]
     tensors: tuple[TensorCost, ...]
     outputs: Mapping[str, float]
-    accuracy: Mapping[str, float] | None = None
+    accuracy: Mapping[str, float | None] | None = None
 
     def worst_first(self) -> list[LayerCost]:
         """The layers, the most expensive when quantised alone first."""

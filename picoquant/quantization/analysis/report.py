@@ -10,6 +10,7 @@ from typing import Any
 from picoquant.quantization.analysis.analyse import Analysis, LayerCost, TensorCost
 from picoquant.quantization.analysis.noise import plain
 from picoquant.quantization.analysis.variants import FORMS
+from picoquant.quantization.score import Score
 from picoquant.storage.files import whole_file, write_json, write_text
 
 CSV, JSON = "analysis.csv", "analysis.json"
@@ -43,7 +44,8 @@ def _layer(cost: LayerCost, result: TensorCost | None) -> dict[str, Any]:
         "weights_alone_db": plain(cost.worst("weights")),
         "activations_alone_db": plain(cost.worst("activations")),
         "built_up_db": plain(cost.built_up),
-        "mAP_alone": cost.map_alone,
+        "mAP_alone": cost.score_alone.mAP if cost.score_alone else None,
+        "fidelity_alone": cost.score_alone.fidelity if cost.score_alone else None,
         "largest": None if result is None else result.values.absmax,
         "outliers": None if result is None else plain(result.values.outliers),
         "channel_spread": None if result is None else plain(result.values.channel_spread),
@@ -84,7 +86,7 @@ def text_table(analysis: Analysis, top: int) -> str:
     shown = analysis.worst_first()[:top]
     headings = ["layer", "", "weight", "alone", "weights", "activ.", "built up", "largest", "saturated"]
     if analysis.accuracy:
-        headings.append("mAP")
+        headings += ["mAP", "fidelity"]
     tensors = {tensor.name: tensor for tensor in analysis.tensors}
     rows = [headings]
     for cost in shown:
@@ -93,7 +95,9 @@ def text_table(analysis: Analysis, top: int) -> str:
         row += [_db(cost.worst(form)) for form in FORMS] + [_db(cost.built_up)]
         row += ["-", "-"] if result is None else [f"{result.values.absmax:.4g}", f"{result.saturated:.2%}"]
         if analysis.accuracy:
-            row.append("-" if cost.map_alone is None else f"{cost.map_alone:.4f}")
+            score = cost.score_alone
+            values = (None, None) if score is None else (score.mAP, score.fidelity)
+            row += ["-" if value is None else f"{value:.4f}" for value in values]
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [
@@ -108,9 +112,9 @@ def text_table(analysis: Analysis, top: int) -> str:
     lines.append(f"all in INT8, against {against}: {whole} ({analysis.images} images)")
     if analysis.accuracy:
         accuracy = analysis.accuracy
+        int8 = Score(accuracy["int8"], accuracy["fidelity"])
         lines.append(
-            f"mAP of {accuracy['images']} images: float {accuracy['float']:.4f}, every tensor in INT8 "
-            f"{accuracy['int8']:.4f}"
+            f"mAP of {accuracy['images']} images: float {accuracy['float']:.4f}, every tensor in INT8 {int8}"
         )
     return "\n".join(lines)
 

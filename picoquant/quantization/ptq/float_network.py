@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import paddle
@@ -13,7 +14,7 @@ from picoquant.paddle_program.static.programs import read_variable
 from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.calibration_images import Feed, maker_of, watch
 from picoquant.quantization.engine.arrays import as_array
-from picoquant.quantization.engine.feeds import parts
+from picoquant.quantization.engine.feeds import images_at_once, parts
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.detection_error import DetectionError
 from picoquant.quantization.ptq.state import PtqState
@@ -38,8 +39,9 @@ def calibration_values(state: PtqState, names: Sequence[str], title: str) -> Ite
         return map(as_array, tensors)
 
     shown = state.context.progress(title)
+    cut = partial(parts, network.graph, most=images_at_once(network.graph))
     with dynamic_mode(), paddle.no_grad():
-        yield from watch(state.context.images, run, names, maker_of(state.model.program), shown)
+        yield from watch(state.context.images, run, names, maker_of(state.model.program), shown, cut)
 
 
 @contextlib.contextmanager
@@ -51,11 +53,11 @@ def differentiable(
     Args:
         state: its network is read.
         title: of the progress line.
-        at_once: images of a batch; all its tensors are held, and their gradients.
+        at_once: images of a batch, at most; all its tensors are held, and their gradients.
     """
     network = _network(state)
     with dynamic_mode():
-        feeds = _some(network.graph, state, title, at_once)
+        feeds = _some(network.graph, state, title, min(at_once, images_at_once(network.graph)))
         yield network, DetectionError(network, state.context.config), feeds
 
 

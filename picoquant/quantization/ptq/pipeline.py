@@ -97,7 +97,7 @@ def run_ptq(state: PtqState, began: float) -> dict[str, Any]:
         "equalised_tensors": len(state.equalised),
     }
     if context.metric:
-        metrics["mAP"] = context.metric.of_int8(source, context.paths.candidate)
+        metrics["mAP"] = context.metric.of_int8(source, context.paths.candidate).mAP
         LOG.info("quantize: INT8 mAP %.4f", metrics["mAP"])
     changed, source = control_accuracy(
         context, source, state.executor, metrics.get("mAP"), state.float_params

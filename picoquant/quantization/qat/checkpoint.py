@@ -6,11 +6,12 @@ import logging
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from picoquant.quantization.qat.divergence_guard import GoodState, GoodStates, LossWatch
+from picoquant.quantization.score import Score
 from picoquant.storage import checkpoints
 from picoquant.storage.checkpoints import (
     Checkpoint,
@@ -25,13 +26,25 @@ _LAST = "last"  # the group of the variables to continue from; the other groups 
 _BEST = "best"
 
 
+class Evaluated(NamedTuple):
+    """An evaluation: after which step, and what `Score` holds."""
+
+    step: int
+    mAP: float  # noqa: N815
+    fidelity: float | None = None
+
+    @property
+    def score(self) -> Score:
+        return Score(self.mAP, self.fidelity)
+
+
 @dataclass
 class QatProgress:
     """How far training is.
 
     Attributes:
         step: number of steps done.
-        evaluations: step and mAP (0 to 1) of every evaluation so far.
+        evaluations: every evaluation so far.
         best_step: step of the best evaluation; None before the first.
         original_metric: mAP of the FP32 model, 0 to 1; None: not measured.
         rate: state of the learning rate's scheduler.
@@ -42,7 +55,7 @@ class QatProgress:
     """
 
     step: int = 0
-    evaluations: list[tuple[int, float]] = field(default_factory=list)
+    evaluations: list[Evaluated] = field(default_factory=list)
     best_step: int | None = None
     original_metric: float | None = None
     rate: dict[str, Any] = field(default_factory=dict)
@@ -52,9 +65,9 @@ class QatProgress:
     awaited: dict[str, float] = field(default_factory=dict)
 
     @property
-    def best(self) -> float | None:
-        """mAP of the best evaluation."""
-        return dict(self.evaluations).get(self.best_step)
+    def best(self) -> Score | None:
+        """Of the best evaluation."""
+        return next((one.score for one in self.evaluations if one.step == self.best_step), None)
 
 
 class Checkpoints:
@@ -104,7 +117,7 @@ class Checkpoints:
         if meta.pop("fingerprint") != self._fingerprint:
             LOG.info("quantise: %s is of another model or other settings: start anew", self._last.folder)
             return None
-        meta["evaluations"] = [(int(step), float(value)) for step, value in meta["evaluations"]]
+        meta["evaluations"] = [Evaluated(*one) for one in meta["evaluations"]]
         meta["watch"] = LossWatch(**meta["watch"])
         good = {kind: GoodState(state=found.arrays[kind], **kept) for kind, kept in meta.pop("good").items()}
         return found.arrays[_LAST], QatProgress(**meta), GoodStates(**good)

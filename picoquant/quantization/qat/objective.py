@@ -16,10 +16,13 @@ class Objective(Protocol):
 
     Attributes:
         teacher_names, student_names: of the tensors.
+        of_images: whether the loss of a batch is the mean of its images' losses, and nothing else in a step depends on
+            which images are run together.
     """
 
     teacher_names: tuple[str, ...]
     student_names: tuple[str, ...]
+    of_images: bool
 
     def __call__(self, teacher: Mapping[str, Any], student: Mapping[str, Any]) -> Any:
         """The loss, a scalar, of tensors by name."""
@@ -30,6 +33,8 @@ class ConfiguredObjective:
 
     Raises: `ConfigError` for a node that the student does not have.
     """
+
+    of_images = False  # ranges and statistics follow batches
 
     def __init__(self, student: Student, settings: DistillationSettings) -> None:
         self._groups, self._settings = distilled_pairs(student.graph, settings), settings
@@ -44,6 +49,8 @@ class ConfiguredObjective:
 
 class DetectionObjective:
     """The error of the detections, see `DetectionError`; the teacher has the student's outputs, with the same names."""
+
+    of_images = True
 
     def __init__(self, error: DetectionError) -> None:
         self._error = error

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,7 @@ from picoquant.quantization.qat.step import TrainingStep
 from picoquant.quantization.qat.student import Student, open_student
 from picoquant.quantization.qat.teacher import Teacher
 from picoquant.quantization.qat.trainer import QatTrainer
+from picoquant.quantization.score import Score
 from picoquant.storage.checkpoints import packed, unpacked
 from picoquant.utils.progress import duration
 
@@ -171,7 +172,7 @@ def _original_metric(context: QuantizationContext) -> float | None:
     if context.metric is None or expected is None:
         return None
     LOG.info("quantize: evaluating the FP32 model, which TrainConfig.origin_metric describes")
-    value = context.metric.of_folder(context.paths.student)
+    value = context.metric.of_folder(context.paths.student).mAP
     if abs(value - expected) > _ORIGIN_TOLERANCE:
         raise UserError(
             f"TrainConfig.origin_metric is {expected:g} but the FP32 model reaches {value:.4f} on the "
@@ -189,28 +190,28 @@ def _present_ranges(
 
 def _measure(
     network: PtqState, student: Student, observed: ObservedRanges | None
-) -> Callable[[State], float]:
+) -> Callable[[State], Score]:
     """A function that evaluates the very model that would be written: any other form rounds a little differently.
 
-    All processes get rank 0's number, so that they decide the same.
+    All processes get what rank 0 found, so that they decide the same.
     """
     context = network.context
 
-    def of_rank_0(weights: State) -> float:
+    def of_rank_0(weights: State) -> Score:
         try:
             ranges = without_zeros(_present_ranges(network, student, observed), say=False)
         except NotFiniteError as error:
             LOG.warning("quantize: %s; its mAP counts as 0", error)
-            return 0.0
+            return Score(0.0)
         state = run_passes(SCALES, _trained(network, ranges, weights))
         return context.metric.of_int8(state.int8_source(), context.paths.candidate)
 
-    def measure(weights: State) -> float:
+    def measure(weights: State) -> Score:
         if not context.processes.is_rank_0:
-            return float(context.processes.broadcast(None).decode())
-        value = of_rank_0(weights)
-        context.processes.broadcast(repr(value).encode())
-        return value
+            return Score(**json.loads(context.processes.broadcast(None)))
+        found = of_rank_0(weights)
+        context.processes.broadcast(json.dumps(asdict(found)).encode())
+        return found
 
     return measure
 
@@ -258,7 +259,7 @@ def _write(
     """Write the INT8 model of a trained state, with layers in float as the settings ask; metrics are returned."""
     context = network.context
     state = run_passes((*SCALES, write), _trained(network, ranges, weights))
-    best = progress.best if progress.evaluations else None
+    best = progress.best.mAP if progress.evaluations else None
     metrics, source = control_accuracy(context, state.int8_source(), state.executor, best, state.float_params)
     if context.metric:
         metrics["every_tensor_mAP"] = context.metric.of_every_tensor(
@@ -283,9 +284,9 @@ def _metrics(progress: QatProgress, operators: int, setup: float, mixed: Mapping
     }
     if progress.evaluations:
         metrics.update(
-            mAP=progress.best,
+            mAP=progress.best.mAP,
             best_step=progress.best_step,
-            evaluations=[list(pair) for pair in progress.evaluations],
+            evaluations=[[value for value in one if value is not None] for one in progress.evaluations],
         )
     metrics.update(mixed)
     if progress.original_metric is not None:

@@ -7,13 +7,14 @@ of any process, as one process would; within a step each process still rounds wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import paddle
 
 from picoquant.paddle_program.static.session import dynamic_mode
+from picoquant.quantization.engine.feeds import cuts, images_at_once
 from picoquant.quantization.processes import Processes
 from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
 from picoquant.quantization.qat.learning_rate import LearningRate
@@ -88,13 +89,25 @@ class TrainingStep:
     ) -> float:
         """Compute the gradients; the loss is returned."""
         network, names = self.student.network, self._objective.student_names
-        feed = {name: paddle.to_tensor(value) for name, value in inputs.items()}
-        found = dict(zip(names, network(feed, names, following=not frozen)))
-        teacher = {name: paddle.to_tensor(value) for name, value in expected.items()}
-        loss = self._objective(teacher, found)
-        loss.backward()
+        total, images = 0.0, len(next(iter(inputs.values())))
+        for cut in self._cuts(images):
+            feed, teacher = (
+                {name: paddle.to_tensor(value[cut]) for name, value in one.items()}
+                for one in (inputs, expected)
+            )
+            found = dict(zip(names, network(feed, names, following=not frozen)))
+            loss = self._objective(teacher, found) * ((cut.stop - cut.start) / images)
+            loss.backward()
+            total += loss.item()
         self.student.scale_gradients()
-        return loss.item()
+        return total
+
+    def _cuts(self, images: int) -> Iterable[slice]:
+        """The parts of a batch that are run one after the other, their gradients added up."""
+        graph = self.student.graph
+        if not self._objective.of_images:
+            return (slice(0, images),)
+        return cuts(graph, images, images_at_once(graph))
 
     def _update(self, frozen: bool) -> None:
         """Change weights and ranges by their gradients, and drop these."""

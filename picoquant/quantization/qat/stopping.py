@@ -19,7 +19,7 @@ def is_over(progress: QatProgress, steps: int, patience: int | None, train: QatT
     Args:
         progress: how far training is.
         steps: the number of steps to train.
-        patience: evaluations in a row without a better mAP that end training; None: any number.
+        patience: evaluations in a row without a better one that end training; None: any number.
         train: section `TrainConfig`.
     """
     return progress.step >= steps or _out_of_patience(progress, patience) or _is_good_enough(progress, train)
@@ -28,10 +28,10 @@ def is_over(progress: QatProgress, steps: int, patience: int | None, train: QatT
 def _out_of_patience(progress: QatProgress, patience: int | None) -> bool:
     if patience is None or not progress.evaluations:
         return False
-    if len([step for step, _ in progress.evaluations if step > progress.best_step]) < patience:
+    if len([one for one in progress.evaluations if one.step > progress.best_step]) < patience:
         return False
     LOG.info(
-        "quantize: %d evaluations without a better mAP than %.4f of step %d (Quantize.patience); done",
+        "quantize: %d evaluations without a better one than mAP %s of step %d (Quantize.patience); done",
         patience,
         progress.best,
         progress.best_step,
@@ -43,11 +43,11 @@ def _is_good_enough(progress: QatProgress, train: QatTrainSettings) -> bool:
     """Whether training, not calibration alone, has reached the mAP that the settings ask for."""
     if not progress.evaluations or progress.best_step == 0:
         return False
-    target, original = train.target_metric, progress.original_metric
-    if target is not None and progress.best > target:
-        LOG.info("quantize: mAP %.4f is above target_metric %.4f; done", progress.best, target)
+    target, original, best = train.target_metric, progress.original_metric, progress.best.mAP
+    if target is not None and best > target:
+        LOG.info("quantize: mAP %.4f is above target_metric %.4f; done", best, target)
         return True
-    if original and abs(progress.best - original) / original <= _NEAR_ENOUGH:
-        LOG.info("quantize: mAP %.4f is within 0.5 %% of FP32's %.4f; done", progress.best, original)
+    if original and abs(best - original) / original <= _NEAR_ENOUGH:
+        LOG.info("quantize: mAP %.4f is within 0.5 %% of FP32's %.4f; done", best, original)
         return True
     return False

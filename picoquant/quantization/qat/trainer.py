@@ -14,7 +14,7 @@ from picoquant.errors import UserError
 from picoquant.quantization.calibration_images import close_batches
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.paths import QAT_LOG
-from picoquant.quantization.qat.checkpoint import Checkpoints, QatProgress
+from picoquant.quantization.qat.checkpoint import Checkpoints, Evaluated, QatProgress
 from picoquant.quantization.qat.divergence_guard import (
     SNAPSHOT_STEPS,
     GoodState,
@@ -27,12 +27,13 @@ from picoquant.quantization.qat.divergence_guard import (
 from picoquant.quantization.qat.freeze import freeze_step
 from picoquant.quantization.qat.step import TrainingStep
 from picoquant.quantization.qat.stopping import is_over
+from picoquant.quantization.score import Score
 from picoquant.storage.csv_log import CsvLog
 from picoquant.utils.signals import DeferredSignals
 
 LOG = logging.getLogger("picoquant")
 
-_LOG_FIELDS = ("step", "loss", "lr", "mAP")
+_LOG_FIELDS = ("step", "loss", "lr", "mAP", "fidelity")
 
 Batches = Callable[[int], Any]
 
@@ -53,13 +54,13 @@ class QatTrainer:
         context: of the quantisation. All processes run this; rank 0 alone writes.
         step: trains on a batch.
         checkpoints: where the state is kept.
-        measure: mAP, 0 to 1, of the INT8 model of a state; None: nothing is evaluated.
+        measure: evaluates the INT8 model of a state; None: nothing is evaluated.
     """
 
     context: QuantizationContext
     step: TrainingStep
     checkpoints: Checkpoints
-    measure: Callable[[State], float] | None
+    measure: Callable[[State], Score] | None
 
     def __post_init__(self) -> None:
         settings = self.context.settings
@@ -193,7 +194,8 @@ class QatTrainer:
         """Evaluate the step that awaits it, write its row, keep its state."""
         self._measure(progress)
         row, progress.awaited = progress.awaited, {}
-        log.write(**row, mAP=progress.evaluations[-1][1])
+        found = progress.evaluations[-1]
+        log.write(**row, mAP=found.mAP, **({} if found.fidelity is None else {"fidelity": found.fidelity}))
         state = self.state()
         good.add(self._good(progress, state), evaluated=True)
         self._save(state, progress, good)
@@ -231,19 +233,18 @@ class QatTrainer:
         fault = fault_in(state)
         if fault:
             raise _DivergedError(fault)
-        value = float(self.measure(state))
-        best = progress.best
-        fault = collapsed(value, best, self.settings.guard_collapse)
+        found, best = self.measure(state), progress.best
+        fault = collapsed(found.mAP, None if best is None else best.mAP, self.settings.guard_collapse)
         if fault:
             raise _DivergedError(fault, evaluated=True)
-        progress.evaluations.append((progress.step, value))
-        if best is None or value > best:
+        progress.evaluations.append(Evaluated(progress.step, found.mAP, found.fidelity))
+        if best is None or found.worth > best.worth:
             progress.best_step = progress.step
             if self.context.processes.is_rank_0:
                 self.checkpoints.save_best(state, progress.step)
         LOG.info(
-            "quantize: INT8 mAP %.4f after step %d; best %.4f after step %d",
-            value,
+            "quantize: INT8 mAP %s after step %d; best %s after step %d",
+            found,
             progress.step,
             progress.best,
             progress.best_step,
@@ -262,7 +263,7 @@ class QatTrainer:
         if not progress.gave_up:
             progress.rollbacks.append({"step": progress.step, "to": target.step, "why": str(fault)})
         progress.step, progress.watch, progress.awaited = target.step, LossWatch(**target.watch), {}
-        progress.evaluations = [pair for pair in progress.evaluations if pair[0] <= target.step]
+        progress.evaluations = [one for one in progress.evaluations if one.step <= target.step]
         progress.rate = dict(target.rate)
         self.restore(target.state, progress)
         if progress.gave_up:

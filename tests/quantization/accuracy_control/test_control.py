@@ -19,6 +19,7 @@ from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.quantize import quantize
+from picoquant.quantization.score import Score
 from picoquant.quantization.settings import QuantizationSettings
 from picoquant.storage.checkpoints import Checkpoints
 from tests.networks.small_net import CONFIG, SIZE, Small, batches, settings
@@ -53,7 +54,7 @@ def likeness_to(folder):
     def score(predict):
         found = predict(image)
         error = sum(((a - b) ** 2).sum() for a, b in zip(exact, found)) / sum((a**2).sum() for a in exact)
-        return max(0.0, 1.0 - float(np.sqrt(error)))
+        return Score(max(0.0, 1.0 - float(np.sqrt(error))))
 
     return score
 

@@ -30,6 +30,7 @@ from picoquant.quantization.analysis.analyse import FORMS, analyse, with_min_max
 from picoquant.quantization.analysis.network import load_float, load_int8
 from picoquant.quantization.analysis.noise import Noise
 from picoquant.quantization.analysis.report import as_dict, text_table, write_picture, write_report
+from picoquant.quantization.score import Score
 from tests.networks.small_net import CONFIG, batches
 
 QUANT = QuantAwareSettings()
@@ -159,14 +160,17 @@ def test_accuracy_is_asked_for_the_worst_layers_only(network):
 
     def evaluate(predict):
         called.append(float(np.mean(predict(feeds(1)[0])[0])))
-        return 0.5
+        return Score(0.5, 1.0 - 0.25 * (len(called) > 1))
 
     measured = with_accuracy(found, network, evaluate, 7, 2)
     assert len(called) == 4 and len({round(value, 7) for value in called}) > 1
-    with_map = [cost.layer.name for cost in measured.layers if cost.map_alone is not None]
+    with_map = [cost.layer.name for cost in measured.layers if cost.score_alone == Score(0.5, 0.75)]
     assert sorted(with_map) == sorted(cost.layer.name for cost in found.worst_first()[:2])
-    assert measured.accuracy == {"float": 0.5, "int8": 0.5, "images": 7}
-    assert "mAP of 7 images: float 0.5000" in text_table(measured, 3)
+    assert measured.accuracy == {"float": 0.5, "int8": 0.5, "fidelity": 0.75, "images": 7}
+    table = text_table(measured, 3)
+    assert "mAP of 7 images: float 0.5000, every tensor in INT8 0.5000, fidelity 0.7500" in table
+    assert table.splitlines()[0].split()[-2:] == ["mAP", "fidelity"]
+    assert table.splitlines()[1].split()[-2:] == ["0.5000", "0.7500"]
 
 
 def test_the_files_hold_every_layer_and_tensor(network, tmp_path):

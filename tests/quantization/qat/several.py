@@ -19,6 +19,7 @@ import numpy as np
 from picoquant.quantization.qat import pipeline
 from picoquant.quantization.qat.step import TrainingStep
 from picoquant.quantization.quantize import quantize
+from picoquant.quantization.score import Score
 from picoquant.quantization.settings import QuantizationSettings
 from picoquant.utils.device import rank_and_world
 from tests.networks.small_net import CONFIG, SIZE, settings
@@ -64,9 +65,9 @@ def run(model: Path, teacher: Path, folder: Path, kind: str) -> dict:
             yield {"image": image[shard[0] :: shard[1]]}
             start += 1
 
-    def measured(predict: object) -> float:
+    def measured(predict: object) -> Score:
         assert rank == 0
-        return maps.pop(0)
+        return Score(maps.pop(0))
 
     distillation = {"teacher_model_dir": str(teacher)}
     quant = {"use_pact": True, "moving_rate": 0.99999} if kind == "pact" else {}  # ranges hardly move

@@ -12,6 +12,7 @@ import pytest
 from picoquant.errors import ConfigError, UserError
 from picoquant.quantization.qat.divergence_guard import GoodState, GoodStates, LossWatch, collapsed
 from picoquant.quantization.quantize import quantize
+from picoquant.quantization.score import Score
 from picoquant.quantization.settings import QuantizationSettings
 from tests.networks.small_net import CONFIG, batches, settings
 from tests.quantization.test_quantize import Recorder, predictions, run
@@ -115,7 +116,7 @@ def collapsing(values):
     def evaluate(predict):
         outputs = predict(next(batches(100)))
         assert all(np.isfinite(value).all() for value in outputs)
-        return values.pop(0)
+        return Score(values.pop(0))
 
     return evaluate
 

@@ -156,6 +156,29 @@ def test_training_brings_a_network_nearer_to_its_teacher(small_model, tmp_path):
     assert result.metrics["steps"] == 40 and "rollbacks" not in result.metrics
 
 
+def test_a_batch_in_parts_trains_as_the_whole(small_model, tmp_path, monkeypatch):
+    """What keeps memory in bounds: two images, one after the other."""
+    (tmp_path / "teacher").mkdir()
+    export_small(tmp_path / "teacher", seed=4)
+    wanted = replace(
+        settings(6, {}, {"teacher_model_dir": str(tmp_path / "teacher")}),
+        quantization=QuantizationSettings(training="levels", level_rate=2.0),
+    )
+    losses, weights = {}, {}
+    for name, images in (("whole", 99), ("parts", 1)):  # of a step; how it calibrates stays
+        monkeypatch.setattr("picoquant.quantization.qat.step.images_at_once", lambda graph, most=images: most)
+        quantize(small_model, tmp_path / name, tmp_path / f"work {name}", batches, wanted, config=CONFIG)
+        with open(tmp_path / name / "qat.csv", newline="") as stream:
+            losses[name] = [float(row["loss"]) for row in csv.DictReader(stream)]
+        with np.load(tmp_path / name / "int8_network.npz") as arrays:
+            weights[name] = {key: value for key, value in arrays.items() if value.dtype == np.int8}
+    assert len(next(batches(0))["image"]) > 1
+    np.testing.assert_allclose(losses["parts"], losses["whole"], rtol=1e-4)
+    assert weights["whole"]
+    for key, value in weights["whole"].items():  # a weight on a boundary may be one level off
+        assert (weights["parts"][key] != value).mean() < 0.01
+
+
 @pytest.mark.parametrize(
     ("own", "more", "message"),
     [

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from picoquant.quantization.qat.checkpoint import QatProgress
+from picoquant.quantization.qat.checkpoint import Evaluated, QatProgress
 from picoquant.quantization.qat.stopping import is_over
 from picoquant.quantization.settings import QatTrainSettings
 
 
 def over(evaluations, best_step, patience=None, original=None, steps=9, **train):
     step = evaluations[-1][0] if evaluations else 0
-    progress = QatProgress(step, evaluations, best_step, original)
+    progress = QatProgress(step, [Evaluated(*one) for one in evaluations], best_step, original)
     return is_over(progress, steps, patience, QatTrainSettings(train_iter=steps, **train))
 
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from picoquant.backends.onnx.files import write_onnx
-from picoquant.backends.onnx.runtime import OnnxPredictor
 from picoquant.backends.paddle.runtime import decoder_for, open_predictor
 from picoquant.backends.paddle.smoke_test import require_tried
-from picoquant.backends.source import Source
-from picoquant.errors import ToolError
 from picoquant.evaluation.fidelity import agreement, detections_as_objects
 from picoquant.stages import datasets
 from picoquant.stages.board_accuracy import METRIC
-from picoquant.stages.evaluating import evaluate_model, evaluation_images, trained_network
+from picoquant.stages.evaluating import evaluate_model, evaluation_images, open_quickly, trained_network
 from picoquant.stages.model import trained_weights
 from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import fp32_model, int8_model
@@ -65,8 +61,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     dataset = datasets.load(context, "EvalDataset")
     metrics, detections = {}, {}
     for name, folder in _models(context).items():
-        evaluate = _evaluate_int8 if name == "int8" else _evaluate_folder
-        result = evaluate(context, folder, dataset, f"evaluate {name}")
+        result = _evaluate_folder(context, folder, dataset, f"evaluate {name}", quick=name == "int8")
         result.write_detections(out / f"detections_{name}.json", dataset)
         metrics[name], detections[name] = result.metrics, result.detections
         LOG.info("%s: mAP %.4f  AP50 %.4f  AP75 %.4f", name, *_main(result.metrics))
@@ -92,35 +87,19 @@ def _main(metrics: dict[str, float]) -> list[float]:
     return [metrics[key] for key in ("mAP", "AP50", "AP75")]
 
 
-def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str) -> Any:
-    """One exported model over a data set, through the Paddle inference runtime."""
+def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str, quick: bool = False) -> Any:
+    """One exported model over a data set, through the Paddle inference runtime.
+
+    Args:
+        quick: in ONNX Runtime where that takes it; for INT8 models, whose integers are the same there.
+    """
     plan = context.plan
     dataset = datasets.for_model(context, dataset, folder.config.labels, str(folder.path))
     require_tried(folder)
-    predictor = open_predictor(folder, context.device)
-    decoder = decoder_for(predictor, folder.config, plan.nms)
-    images = evaluation_images(dataset, plan.eval_reader_of(folder.config), plan.workers)
-    return evaluate_model(predictor, decoder, images, title)
-
-
-def _evaluate_int8(context: Context, folder: Any, dataset: Any, title: str) -> Any:
-    """The INT8 model over a data set in ONNX Runtime: the integers of its other forms, many times faster.
-
-    Where it cannot be an ONNX model, it runs in Paddle.
-    """
-    from picoquant.backends.onnx.export import exact_onnx
-
-    plan = context.plan
-    require_tried(folder)
-    with TemporaryDirectory(prefix="picoquant-evaluate-") as scratch:
-        path = Path(scratch) / "int8.onnx"
-        try:
-            write_onnx(exact_onnx(Source(folder).network), path)
-            predictor = OnnxPredictor(path)
-        except ToolError as error:
-            LOG.info("evaluate: the INT8 model runs in Paddle's runtime, which is slower: %s", error)
-            return _evaluate_folder(context, folder, dataset, title)
-        dataset = datasets.for_model(context, dataset, folder.config.labels, str(folder.path))
+    opened = (
+        open_quickly(folder, context.device) if quick else nullcontext(open_predictor(folder, context.device))
+    )
+    with opened as predictor:
         decoder = decoder_for(predictor, folder.config, plan.nms)
         images = evaluation_images(dataset, plan.eval_reader_of(folder.config), plan.workers)
         return evaluate_model(predictor, decoder, images, title)

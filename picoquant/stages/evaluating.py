@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from picoquant.backends.paddle.runtime import dygraph_predictor
+from picoquant.backends.onnx.files import write_onnx
+from picoquant.backends.onnx.runtime import OnnxPredictor
+from picoquant.backends.paddle.runtime import dygraph_predictor, open_predictor
+from picoquant.backends.source import Source
 from picoquant.backends.table import DYGRAPH
 from picoquant.data.dataset import Dataset
 from picoquant.data.settings import ReaderSettings
+from picoquant.errors import ToolError
 from picoquant.evaluation.evaluate import Evaluation, Predict, evaluate
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.postprocess import Decoder
 from picoquant.runtimes.backends import Running
@@ -23,6 +32,8 @@ from picoquant.utils.device import use_device
 
 if TYPE_CHECKING:
     from picoquant.data.readers.reader import EvalReader
+
+LOG = logging.getLogger("picoquant")
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,31 @@ def evaluate_model(
         `DataError` naming an image that cannot be read.
     """
     return evaluate(predict, decoder, images.dataset, images.reader, title)
+
+
+@contextmanager
+def open_quickly(folder: ModelFolder, device: str) -> Iterator[Any]:
+    """What predicts with a model in ONNX Runtime, with an INT8 model's own integers; in Paddle where that refuses it.
+
+    Args:
+        folder: a float or INT8 model.
+        device: of Paddle.
+    """
+    from picoquant.backends.onnx.export import exact_onnx, write_onnx_form
+
+    source = Source(folder)
+    with TemporaryDirectory(prefix="picoquant-evaluate-") as scratch:
+        path = Path(scratch) / "model.onnx"
+        try:
+            if source.quantised:
+                write_onnx(exact_onnx(source.network), path)
+            else:
+                write_onnx_form(source, path)
+            predictor: Any = OnnxPredictor(path)
+        except ToolError as error:
+            LOG.info("evaluate: %s runs in Paddle's runtime, which is slower: %s", folder.path, error)
+            predictor = open_predictor(folder, device)
+        yield predictor
 
 
 def trained_network(context: Context, dataset: Dataset) -> Running:

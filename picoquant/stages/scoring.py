@@ -5,21 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from picoquant.backends.onnx.export import write_onnx_form
-from picoquant.backends.onnx.runtime import OnnxPredictor
-from picoquant.backends.paddle.runtime import decoder_for, open_predictor
-from picoquant.backends.source import Source
-from picoquant.errors import ToolError
+from picoquant.backends.paddle.runtime import decoder_for
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.fidelity import SCORE, agreement, detections_as_objects
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.postprocess.decoder import Decoder
 from picoquant.quantization.score import Score
-from picoquant.stages.evaluating import EvaluationImages, evaluate_model
+from picoquant.stages.evaluating import EvaluationImages, evaluate_model, open_quickly
 
 LOG = logging.getLogger("picoquant")
 
@@ -70,14 +64,7 @@ class Scoring:
         return found
 
     def _evaluated(self, folder: ModelFolder) -> Evaluation:
-        with TemporaryDirectory(prefix="picoquant-float-") as scratch:
-            path = Path(scratch) / "float.onnx"
-            try:
-                write_onnx_form(Source(folder), path)
-                predictor: Any = OnnxPredictor(path)
-            except ToolError as error:
-                LOG.info("quantize: FP32 runs in Paddle's runtime, which is slower: %s", error)
-                predictor = open_predictor(folder, self._device)
+        with open_quickly(folder, self._device) as predictor:
             decoder = decoder_for(predictor, folder.config, self._decoder.nms)
             return evaluate_model(predictor, decoder, self._images, "evaluate FP32")
 

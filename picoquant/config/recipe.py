@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from picoquant.config.schema import ACCEPTED, INSTEAD, schema, without_effect
+from picoquant.config.schema import ACCEPTED, INSTEAD, schema, unknown_to_both, without_effect
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
 from picoquant.errors import ConfigError
 from picoquant.utils.suggest import unknown_key
@@ -122,6 +122,9 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         **_section(top, "export", path),
     }
     known = schema()
+    if others := unknown_to_both(document, known):
+        LOG.warning("%s: %s: no key of picoquant or PaddleDetection, ignored", path, ", ".join(others))
+        document = {key: value for key, value in document.items() if str(key) not in others}
     check_keys(document, known, str(path))
     if ignored := without_effect(document):
         LOG.warning(

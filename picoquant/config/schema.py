@@ -10,6 +10,7 @@ from picoquant.config.components import BACKBONES, HEADS, NECKS, components_of_h
 from picoquant.config.sections import GlobalSettings, PackageSettings, SyntheticSettings, TrainSection
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizationSettings
+from picoquant.utils.suggest import is_typing_error
 
 # Keys of PaddleDetection files that picoquant reads.
 _READ = {
@@ -59,6 +60,14 @@ EXPORT_KEYS = {"post_process", "nms", "benchmark", "fuse_conv_bn"}
 def without_effect(values: Mapping[str, Any]) -> list[str]:
     """The top-level keys of a PaddleDetection file that ask for what picoquant does not do by them."""
     return [key for key in values if key in _WITHOUT_EFFECT and values[key] not in (None, False)]
+
+
+def unknown_to_both(values: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+    """The top-level keys that neither picoquant nor PaddleDetection reads, but for typing errors.
+
+    PaddleDetection lets them stand: users have anchors of their own there (`picodet_channel: &picodet_channel 144`).
+    """
+    return [str(key) for key in values if key not in known and not is_typing_error(str(key), known)]
 
 
 def schema() -> dict[str, Any]:

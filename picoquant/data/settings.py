@@ -5,6 +5,7 @@ Importing this module is cheap: OpenCV comes in only when the transforms of a re
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 
 from picoquant.errors import ConfigError
 from picoquant.utils import setting_checks as checks
-from picoquant.utils.suggest import suggestion, unknown_key
+from picoquant.utils.suggest import is_typing_error, suggestion, unknown_key
+
+LOG = logging.getLogger("picoquant")
 
 FORMATS = {"COCODataSet": "coco", "VOCDataSet": "voc", "ImageFolder": "folder"}  # tag -> format
 
@@ -116,6 +119,8 @@ class DatasetSettings:
         for key in values:
             if key not in known and key not in _UNUSED_DATASET_KEYS:
                 raise unknown_key(section, str(key), known)
+        if values.get("repeat") not in (None, 1):
+            LOG.warning("%s.repeat: accepted, but without effect here; for repeat use more epochs", section)
         taken = {key: value for key, value in values.items() if key in known}
         return cls(format=FORMATS[tag], section=section, **taken)
 
@@ -204,19 +209,28 @@ class ReaderSettings:
     def from_mapping(cls, values: Mapping[str, Any], section: str) -> ReaderSettings:
         """Settings of `section: {values}` in PaddleDetection's YAML.
 
-        Raises: `ConfigError` naming the key, transform or parameter that is not known.
+        A key that is like none of the known ones is ignored, with a warning.
+
+        Raises: `ConfigError` naming a typing error, or a transform or parameter that is not known.
         """
         training = section == "TrainReader"
         taken: dict[str, Any] = {"shuffle": training, "drop_last": training}
-        known = [entry.name for entry in fields(cls) if entry.name != "section"]
+        known, ignored = [entry.name for entry in fields(cls) if entry.name != "section"], []
         for key, value in values.items():
             if key in ("mixup_epoch", "cutmix_epoch"):
                 if value != -1:
                     raise ConfigError(f"{section}.{key}: {key[:-6]} of two images is not supported")
-            elif key not in known and key not in _UNUSED_READER_KEYS:
-                raise unknown_key(section, str(key), [*known, *_UNUSED_READER_KEYS])
             elif key in known:
                 taken[key] = value
+            elif key not in _UNUSED_READER_KEYS:
+                every = [*known, *_UNUSED_READER_KEYS]
+                if is_typing_error(str(key), every):
+                    raise unknown_key(section, str(key), every)
+                ignored.append(str(key))  # as PaddleDetection's readers ignore bufsize or num_workers
+        if ignored:
+            LOG.warning(
+                "%s: %s: no key of picoquant or PaddleDetection, ignored", section, ", ".join(ignored)
+            )
         for key in ("sample_transforms", "batch_transforms"):
             where, entries = f"{section}.{key}", taken.get(key) or []
             if not isinstance(entries, (list, tuple)):

@@ -296,6 +296,11 @@ class QuantizationSettings:
         if self.max_drop is not None and self.max_drop != 0:
             between("Quantize.max_drop", self.max_drop, 0, 1)
 
+    @property
+    def by_levels(self) -> bool:
+        """Whether there is training, and that by levels."""
+        return self.method == "qat" and self.training == "levels"
+
 
 @dataclass(frozen=True)
 class QuantizationSections:
@@ -320,7 +325,7 @@ class QuantizationSections:
 
     def __post_init__(self) -> None:
         check_together(self.quant, self.quantization)
-        if self.quantization.training == "levels" and not self.calibration_batches:
+        if self.quantization.by_levels and not self.calibration_batches:
             raise ConfigError(
                 "Quantize.training: levels keeps the calibrated ranges, so it needs calibration images: set "
                 "Calibration.count, or Quantize.training to configured"
@@ -337,12 +342,12 @@ def check_together(quant: QuantAwareSettings, quantization: QuantizationSettings
 
     Raises: `ConfigError` naming both keys.
     """
-    if quantization.training == "levels" and quantization.learned_ranges == "lsq":
+    if quantization.by_levels and quantization.learned_ranges == "lsq":
         raise ConfigError(
             "Quantize.training: levels keeps the calibrated ranges, Quantize.learned_ranges: lsq learns them; set "
             "Quantize.learned_ranges to none, or Quantize.training to configured"
         )
-    if quantization.training == "levels" and not quantization.fold_batch_norm:
+    if quantization.by_levels and not quantization.fold_batch_norm:
         raise ConfigError(
             "Quantize.training: levels moves the weights that INT8 holds, so batch-norm must be folded into them; set "
             "Quantize.fold_batch_norm to true, or Quantize.training to configured"

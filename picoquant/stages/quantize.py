@@ -140,7 +140,7 @@ def warn_of_unused(sections: Any) -> None:
     Args:
         sections: `Plan.quantization`.
     """
-    if (sections.own.method, sections.own.training) != ("qat", "levels"):
+    if not sections.own.by_levels:
         return
     shipped = load_plan(DEFAULT_RECIPE).quantization
     unused = [

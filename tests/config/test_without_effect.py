@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from picoquant.config.recipe import load_recipe
+from picoquant.errors import ConfigError
 
 # The keys of PaddleDetection's legacy_model/application/layout_analysis/picodet_lcnet_x2_5_layout.yml,
 # legacy_model/pruner/optimizer_300e_pruner.yml and configs/slim.
@@ -63,3 +64,41 @@ def test_an_override(warnings):
 
 def test_what_every_file_has_is_no_news(warnings):
     assert warnings("weights: output/x/best_model\nfind_unused_parameters: true\nuse_gpu: true\n") == []
+
+
+ANCHORS = "picodet_channel: &picodet_channel 128\nLCPAN: {out_channels: *picodet_channel}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        (ANCHORS, "picodet_channel"),
+        ("bufsize: 4\nnum_workers: 2\n", "bufsize, num_workers"),
+        ("my_lr: &lr 0.1\nteam: {name: cells}\n3: x\n", "my_lr, team, 3"),
+    ],
+)
+def test_keys_that_nobody_reads_are_ignored_and_named(text, keys, warnings):
+    assert warnings(text) == [f"/mine.yml: {keys}: no key of picoquant or PaddleDetection, ignored"]
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("epohc: 4", "epoch"),
+        ("LearnRate: {base_lr: 1}", "LearningRate"),
+        ("EvalDatset: {}", "EvalDataset"),
+        ("trainreader: {}", "TrainReader"),
+        ("Distilation: {}", "Distillation"),
+        ("Quantise: {method: ptq}", "Quantize"),
+        ("worker_nums: 2", "worker_num"),
+    ],
+)
+def test_a_typing_error_stays_an_error(text, known, warnings):
+    key = text.split(":")[0]
+    with pytest.raises(ConfigError, match=rf"unknown key {key} \(did you mean {known}\?\)"):
+        warnings(text + "\n")
+
+
+def test_an_override_of_such_a_key_is_an_error(warnings):
+    with pytest.raises(ConfigError, match="unknown key bufsize"):
+        warnings("", "bufsize=3")

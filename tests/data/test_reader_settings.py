@@ -73,6 +73,21 @@ def test_shuffle_and_drop_last_default_to_true_for_training_only():
     assert not ReaderSettings.from_mapping(section, "EvalReader").shuffle
 
 
+def test_keys_that_nobody_reads_are_ignored_and_named(caplog):
+    section = {"sample_transforms": [{"Decode": {}}], "bufsize": 4, "use_process": True, "num_workers": 2}
+    assert ReaderSettings.from_mapping(section, "EvalReader").batch_size == 1
+    message = "EvalReader: bufsize, use_process, num_workers: no key of picoquant or PaddleDetection, ignored"
+    assert [record.getMessage() for record in caplog.records] == [message]
+
+
+def test_a_repeated_data_set_is_not_repeated_without_a_word(caplog):
+    for repeat in (1, 5):
+        DatasetSettings.from_mapping("COCODataSet", {"anno_path": "x.json", "repeat": repeat}, "TrainDataset")
+    assert [record.getMessage() for record in caplog.records] == [
+        "TrainDataset.repeat: accepted, but without effect here; for repeat use more epochs"
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -73,6 +73,9 @@ PTQ = ("Quantize.method=ptq",)
 # Scaled to 2.5e-5 by the step of 2 images; with more the loss diverges. Without an evaluation the last step is kept.
 QAT = ("Quantize.method=qat", "TrainConfig.learning_rate=0.0001")
 LAST_STEP = ("Global.Evaluation=false",)
+CONFIGURED = (
+    "Quantize.training=configured",
+)  # ranges are learned so alone; the shipped recipe trains by levels
 PER_TENSOR = ("QuantAware.weight_quantize_type=abs_max",)
 FLOAT_TAKEN = ("Package.target=arm_cpu",)
 
@@ -82,9 +85,11 @@ TARGETS = ("a311d", "arm_cpu", "c308x", "generic_onnx", "imx8mp", "rk1808", "rv1
 RUNS = {
     "npu_ptq": Run("npu", PTQ, ("rv1126", "arm_cpu", "generic_onnx"), True),
     "npu_qat": Run("npu", (*QAT, "QuantAware.use_pact=false"), ("rv1126",), True),
-    "npu_qat_pact": Run("npu", (*QAT, *LAST_STEP, "QuantAware.use_pact=true"), ("rv1126",)),
+    "npu_qat_pact": Run("npu", (*QAT, *LAST_STEP, *CONFIGURED, "QuantAware.use_pact=true"), ("rv1126",)),
     "npu_qat_lsq": Run(
-        "npu", (*QAT, *LAST_STEP, "QuantAware.use_pact=false", "Quantize.learned_ranges=lsq"), ("rv1126",)
+        "npu",
+        (*QAT, *LAST_STEP, *CONFIGURED, "QuantAware.use_pact=false", "Quantize.learned_ranges=lsq"),
+        ("rv1126",),
     ),
     "esnet_ptq": Run("esnet", PTQ, ("rv1126",), True),
     "esnet_qat": Run("esnet", (*QAT, *LAST_STEP), ("rv1126",)),

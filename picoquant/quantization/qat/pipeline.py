@@ -60,7 +60,7 @@ def run_qat(network: PtqState, batches: Callable[[int], Any], began: float) -> d
     """
     context = network.context
     step = _build(network)
-    fixed = context.settings.quantization.training == "levels"
+    fixed = context.settings.quantization.by_levels
     observed = None if fixed else ObservedRanges(context, network.ranges)
     checkpoints = Checkpoints(context.paths.work, context.fingerprint)
     measure = _measure(network, step.student, observed) if context.metric else None
@@ -86,7 +86,7 @@ def run_qat(network: PtqState, batches: Callable[[int], Any], began: float) -> d
 def _build(network: PtqState) -> TrainingStep:
     context, settings = network.context, network.context.settings
     LOG.info("quantize: reading the model and finding what to distil")
-    by_levels = settings.quantization.training == "levels"
+    by_levels = settings.quantization.by_levels
     strategy = range_strategy(settings.quantization, settings.quant)
     student = open_student(
         context.paths.student,

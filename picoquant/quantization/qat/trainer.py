@@ -70,7 +70,7 @@ class QatTrainer:
 
     @property
     def _rate_key(self) -> str:
-        return "Quantize.level_rate" if self.settings.training == "levels" else "TrainConfig.learning_rate"
+        return "Quantize.level_rate" if self.settings.by_levels else "TrainConfig.learning_rate"
 
     def state(self) -> State:
         """Everything that training continues from, by name; the student's stored tensors are among it."""

@@ -190,7 +190,8 @@ def test_a_batch_in_parts_trains_as_the_whole(small_model, tmp_path, monkeypatch
 def test_what_contradicts_it_is_refused(own, more, message):
     with pytest.raises(ConfigError, match=f"Quantize.training: levels .*{message}"):
         replace(settings(), quantization=QuantizationSettings(training="levels", **own), **more)
-    replace(settings(), quantization=QuantizationSettings(**own), **more)
+    for other in ({"training": "configured"}, {"training": "levels", "method": "ptq"}):
+        replace(settings(), quantization=QuantizationSettings(**other, **own), **more)
 
 
 def test_the_rate_is_above_nothing():

@@ -72,7 +72,7 @@ def _observe(
         tensor.retain_grads()
     error.probe(found[len(names) :], random).backward()
     seen = {name: tensor for name, tensor in tensors.items() if tensor.grad is not None}
-    weights = {one.name: as_array(one.grad) for one in network.trained() if one.grad is not None}
+    weights = {one.name: one.grad.numpy() for one in network.trained() if one.grad is not None}
     for one in network.trained():
         one.clear_gradient(False)
     gradients = {name: as_array(tensor.grad) for name, tensor in seen.items()}

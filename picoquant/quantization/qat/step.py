@@ -90,24 +90,28 @@ class TrainingStep:
         """Compute the gradients; the loss is returned."""
         network, names = self.student.network, self._objective.student_names
         total, images = 0.0, len(next(iter(inputs.values())))
-        for cut in self._cuts(images):
+        for cut, share in self._parts(images):
             feed, teacher = (
                 {name: paddle.to_tensor(value[cut]) for name, value in one.items()}
                 for one in (inputs, expected)
             )
             found = dict(zip(names, network(feed, names, following=not frozen)))
-            loss = self._objective(teacher, found) * ((cut.stop - cut.start) / images)
+            loss = self._objective(teacher, found) * share
             loss.backward()
             total += loss.item()
         self.student.scale_gradients()
         return total
 
-    def _cuts(self, images: int) -> Iterable[slice]:
-        """The parts of a batch that are run one after the other, their gradients added up."""
+    def _parts(self, images: int) -> Iterable[tuple[slice, float]]:
+        """The parts of a batch that are run one after the other, and their share of it; gradients are added up.
+
+        Where the objective is not one of images, all goes at once: what it compares may have the images elsewhere.
+        """
         graph = self.student.graph
         if not self._objective.of_images:
-            return (slice(0, images),)
-        return cuts(graph, images, images_at_once(graph))
+            return ((slice(None), 1.0),)
+        found = cuts(graph, images, images_at_once(graph))
+        return ((cut, (cut.stop - cut.start) / images) for cut in found)
 
     def _update(self, frozen: bool) -> None:
         """Change weights and ranges by their gradients, and drop these."""

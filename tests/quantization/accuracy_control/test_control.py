@@ -94,7 +94,7 @@ def test_the_bad_layer_alone_stays_in_float(bad_layer, tmp_path):
     # The files are those of that network.
     out = tmp_path / "out"
     assert weights_in_float(out) == (row["output"],)
-    assert score(open_predictor(ModelFolder.open(out, config=CONFIG))) == pytest.approx(metrics["mAP"])
+    assert score(open_predictor(ModelFolder.open(out, config=CONFIG))).mAP == pytest.approx(metrics["mAP"])
     assert described["mixed_precision"]["max_drop"]["layers"] == [row] and len(described["operators"]) == 4
     assert described["full_check"]["whole"] and described["full_check"]["kept_float"] == [row["output"]]
     assert metrics["fully_quantized"] is False and metrics["quantized_operators"] == 4
@@ -108,7 +108,7 @@ def test_nothing_stays_in_float_where_int8_is_good_enough(small_model, tmp_path)
 
 def test_what_cannot_be_reached_stays_in_int8_and_is_said(small_model, tmp_path, caplog):
     scores = iter([0.5, 0.9, *[0.6] * 9])  # INT8, FP32, trials
-    metrics, _ = run(small_model, tmp_path, lambda predict: next(scores), max_drop=0.25)
+    metrics, _ = run(small_model, tmp_path, lambda predict: Score(next(scores)), max_drop=0.25)
     found = metrics["mixed_precision"]["max_drop"]
     assert not found["reached"] and found["layers"] == () and [n for n, _ in found["trials"]] == [1, 2, 4]
     assert "is not reached with all layers but one in float" in caplog.text

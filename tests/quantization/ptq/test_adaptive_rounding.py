@@ -19,6 +19,7 @@ from picoquant.paddle_program.static.programs import read_variable
 from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.adaptive_rounding import Hessian, best_quantised_values, round_adaptively
 from picoquant.quantization.quantize import quantize
+from picoquant.quantization.score import Score
 from picoquant.quantization.settings import QuantizationSettings
 from tests.networks.small_net import CONFIG, batches, loaded_and_folded, settings
 
@@ -191,7 +192,7 @@ def test_training_starts_from_the_rounded_weights(small_model, ptq, tmp_path):
     chosen = replace(settings(1, eval_iter=1), quantization=own)
     places = small_model, tmp_path / "out", tmp_path / "work"
     scores = iter([0.5, 0.4, 0.5])  # the start stays the best; every tensor in INT8
-    result = quantize(*places, batches, chosen, lambda predict: next(scores), config=CONFIG)
+    result = quantize(*places, batches, chosen, lambda predict: Score(next(scores)), config=CONFIG)
     assert result.metrics["best_step"] == 0
     expected = weights_in(ptq["reconstructed"][0])
     for name, value in weights_in(tmp_path / "out").items():

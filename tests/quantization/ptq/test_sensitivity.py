@@ -52,6 +52,7 @@ class Head(nn.Layer):
 
 def opened(make, folder, config):
     """A network exported and read by the engine, and the error of its outputs."""
+    paddle.seed(3)  # what random signs show of its weights depends on them
     network = make()
     network.eval()
     with paddle.utils.unique_name.guard():
@@ -129,8 +130,8 @@ class Known(nn.Layer):
 def test_of_a_network_with_one_linear_result(tmp_path):
     """It is no detector, so changes of the result count in its standard deviations."""
     network, error = opened(Known, tmp_path, config_of("logits"))
-    images = np.random.RandomState(3).randn(40, 3, SIZE, SIZE).astype("float32")
-    found = measure_sensitivity(network, error, [{"image": images[i : i + 1]} for i in range(40)])
+    images = np.random.RandomState(3).randn(160, 3, SIZE, SIZE).astype("float32")
+    found = measure_sensitivity(network, error, [{"image": images[i : i + 1]} for i in range(160)])
     swish = next(op for op in network.graph.operators if op.op_type == "hard_swish")
     weight = next(name for name, value in network.stored.items() if value.shape == [1, 4, 1, 1])
     with paddle.no_grad():
@@ -143,7 +144,7 @@ def test_of_a_network_with_one_linear_result(tmp_path):
         found.gates[swish.results[0]], (squares * (before / 6) ** 2).sum((2, 3)).mean(0), rtol=1e-4
     )
     by_weight = ((after / result.std((1, 2, 3), keepdims=True)) ** 2).sum((2, 3)).mean(0)
-    np.testing.assert_allclose(found.weights[weight][0], by_weight, rtol=0.5)  # random signs, of 40 images
+    np.testing.assert_allclose(found.weights[weight][0], by_weight, rtol=0.4)  # random signs, of 160 images
 
 
 def test_a_network_that_is_no_detector_is_measured_at_its_last_layers(tmp_path):

@@ -2,7 +2,8 @@
 
 A tensor's channel `c` is divided by `f[c]`, and the weights that multiply it next are multiplied by it. One scale
 holds all channels, so an error of the tensor, in the channel's own unit, is `f[c]` times as large as the scale; and
-each output channel of the weights has a scale of its own, which the largest `weight * f` determines. Both kinds of
+each output channel of the weights has a scale of its own, which the largest `weight * f` determines, or all of a weight
+one. With one, the weights before the tensor count, too, whose rows are divided by `f[c]`. All kinds of
 rounding error, of `scale^2 / 12`, are weighted with what they cost (`sensitivity.py`). In the logarithm of the
 factors the sum is convex, as a sum of exponentials and of maxima of them, so descent from anywhere finds its
 minimum.
@@ -38,7 +39,7 @@ class OneScale:
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of a convolution, with a scale for each output channel.
+    """The weights of a convolution, with a scale for each output channel, or one for all.
 
     Attributes:
         channels: `[O, I]`, which factor the input has, from 1; 0: none.
@@ -49,6 +50,10 @@ class Weights:
     channels: np.ndarray
     reach: np.ndarray
     cost: np.ndarray
+
+    def with_one_scale(self) -> Weights:
+        """The same with one scale for all: one output channel."""
+        return Weights(*(one.reshape(1, -1) for one in (self.channels, self.reach, self.cost)))
 
 
 def rounding_costs(reach: np.ndarray | float, cost: np.ndarray) -> np.ndarray:
@@ -61,21 +66,17 @@ def rounding_costs(reach: np.ndarray | float, cost: np.ndarray) -> np.ndarray:
     return (reach / QUANT_MAX) ** 2 / 12 * cost
 
 
-def best_factors(
-    count: int, tensors: Sequence[OneScale], weights: Sequence[Weights]
-) -> tuple[np.ndarray, float, float]:
-    """The cheapest factors.
+def best_factors(count: int, tensors: Sequence[OneScale], weights: Sequence[Weights]) -> np.ndarray:
+    """The cheapest factors, `[count]`, above 0.
 
     Args:
         count: number of channels with a factor.
         tensors, weights: all that is rounded and depends on the factors.
-
-    Returns: `[count]` factors, above 0; what rounding costs without any; and with these.
     """
     logarithm = np.zeros(count)
     mean, square = np.zeros(count), np.zeros(count)
-    before, gradient = _cost(logarithm, tensors, weights)
-    best, lowest = logarithm, before
+    lowest, gradient = _cost(logarithm, tensors, weights)
+    best = logarithm
     for step in range(_STEPS):  # Adam: https://arxiv.org/abs/1412.6980
         mean, square = 0.9 * mean + 0.1 * gradient, 0.99 * square + 0.01 * gradient**2
         ahead = (mean / (1 - 0.9 ** (step + 1))) / (np.sqrt(square / (1 - 0.99 ** (step + 1))) + 1e-9)
@@ -84,7 +85,12 @@ def best_factors(
         cost, gradient = _cost(logarithm, tensors, weights)
         if cost < lowest:
             best, lowest = logarithm, cost
-    return np.exp(best), before, lowest
+    return np.exp(best)
+
+
+def cost_of(factor: np.ndarray, tensors: Sequence[OneScale], weights: Sequence[Weights]) -> float:
+    """What rounding costs with factors, `[count]`."""
+    return _cost(np.log(factor), tensors, weights)[0]
 
 
 def _cost(

@@ -13,6 +13,10 @@ rounding costs the detections least (`cost.py`). A positive factor must be able 
   that its values are of the results of all convolutions;
 - ReLU6 would need another limit in each channel. It is left alone: its results are at most 6, so their
   channels cannot be far apart.
+
+The factors of one tensor change what those of others should be: they share scales and weights. So all are found before
+any is applied. One after the other gets the best for what the others have, several times over; then hard-swish that
+save too little stay as they are, and the factors of what is left are found once more.
 """
 
 from __future__ import annotations
@@ -25,16 +29,22 @@ from typing import Any
 import numpy as np
 
 from picoquant.paddle_program.layers import CONVOLUTIONS
-from picoquant.paddle_program.static.programs import InferenceModel, Inserter, read_variable, write_variable
-from picoquant.quantization.ptq.equalisation.cost import OneScale, Weights, best_factors, rounding_costs
+from picoquant.paddle_program.static.programs import InferenceModel, read_variable
+from picoquant.quantization.ptq.equalisation.cost import (
+    OneScale,
+    Weights,
+    best_factors,
+    cost_of,
+    rounding_costs,
+)
 from picoquant.quantization.ptq.equalisation.path import (
     FactorPath,
     Obstacle,
-    own_bias,
     producer_of,
     rename_tensor,
     use_count,
 )
+from picoquant.quantization.ptq.equalisation.rewrite import divide_producer, write_out_hard_swish
 from picoquant.quantization.ptq.equalisation.sites import GATE, HARD_SWISH, Site, sites_of
 from picoquant.quantization.ptq.sensitivity import Sensitivity
 
@@ -42,6 +52,7 @@ LOG = logging.getLogger("picoquant")
 
 _NOTICEABLE = 0.002  # part of all that rounding costs, the least that a hard-swish is written out for
 _GAIN = 1.2
+_SWEEPS = 3
 
 
 @dataclass(frozen=True)
@@ -63,21 +74,15 @@ class Equalised:
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """The best factors of a site's result.
+class _Gain:
+    """What a site's factors are worth, all others staying as they are.
 
     Attributes:
-        path: of the factors.
-        factor: `[C]`.
         before, after: what rounding costs without them, and with them.
-        depends_on: tensors that all of this was computed from.
     """
 
-    path: FactorPath
-    factor: np.ndarray
     before: float
     after: float
-    depends_on: frozenset[str]
 
 
 def needed_ranges(block: Any, groups: Sequence[Sequence[str]], more: Sequence[str] = ()) -> list[str]:
@@ -99,6 +104,7 @@ def equalise(
     groups: Sequence[Sequence[str]],
     ranges: Mapping[str, np.ndarray],
     sensitivity: Sensitivity,
+    per_channel: bool = True,
 ) -> list[Equalised]:
     """Equalise a folded network; its FP32 outputs change by float rounding only.
 
@@ -108,14 +114,16 @@ def equalise(
         groups: names of the tensors that are held in INT8; those of a group share a scale.
         ranges: absmax of each channel that has an effect, `[C]`, of the tensors `needed_ranges`, by name.
         sensitivity: of the network.
+        per_channel: whether each output channel of a weight has a scale of its own.
 
     Returns: the tensors that were equalised, in the network's order.
     """
-    return _Equalisation(model.program.global_block(), scope, groups, ranges, sensitivity).run(model.program)
+    block = model.program.global_block()
+    return _Equalisation(block, scope, groups, ranges, sensitivity, per_channel).run(model.program)
 
 
 class _Equalisation:
-    """The network with what is known of its tensors; all of it follows the factors."""
+    """The network with what is known of its tensors; all of that follows the factors."""
 
     def __init__(
         self,
@@ -124,8 +132,9 @@ class _Equalisation:
         groups: Sequence[Sequence[str]],
         ranges: Mapping[str, np.ndarray],
         sensitivity: Sensitivity,
+        per_channel: bool,
     ) -> None:
-        self._block, self._scope = block, scope
+        self._block, self._scope, self._per_channel = block, scope, per_channel
         self._groups = [list(group) for group in groups]
         self._ranges = dict(ranges)
         self._costs = dict(sensitivity.tensors)
@@ -133,40 +142,47 @@ class _Equalisation:
         self._weights = dict(sensitivity.weights)
         convolutions = [op for op in block.ops if op.type in CONVOLUTIONS]
         self._results = sum(_values(block, op.output("Output")[0]) for op in convolutions)
-        self._changed: set[str] = set()  # tensors that are others since a round began
+        self._moved: dict[str, np.ndarray] = {}  # `[O, I]`, what each weight is taken to be multiplied by
 
     def run(self, program: Any) -> list[Equalised]:
-        """Equalise every tensor for which it is worth it.
-
-        What is worth it, of a hard-swish, goes by all that rounding costs. At first that is far more than in the end,
-        so there are rounds until one changes nothing.
-        """
-        sites = sites_of(self._block)
-        choices = {site: choice for site in sites if (choice := self._choose(site)) is not None}
-        done: dict[Site, Equalised] = {}
-        applied = -1
-        while len(done) > applied:
-            applied = len(done)
-            waiting = [site for site in choices if site not in done]
-            choices.update(
-                (site, self._choose(site)) for site in waiting if self._changed & choices[site].depends_on
-            )
-            self._changed.clear()
-            total = self._total(done)
-            for site in waiting:
-                if self._changed & choices[site].depends_on:
-                    choices[site] = self._choose(site)
-                choice = choices[site]
-                if self._is_worth_it(site, choice, total):
-                    done[site] = self._apply(site, choice)
+        """Equalise every tensor for which it is worth it."""
+        paths = {site: path for site in sites_of(self._block) if (path := self._path(site)) is not None}
+        factors = {site: np.ones(len(self._ranges[site.result])) for site in paths}
+        known = dict(self._ranges), dict(self._costs), dict(self._weights)
+        for _ in range(_SWEEPS):
+            self._sweep(paths, factors)
+        gains = {site: self._gain(site, path, factors[site]) for site, path in paths.items()}
+        total = self._total(paths)
+        kept = {site: path for site, path in paths.items() if self._is_worth_it(site, gains[site], total)}
+        for site in [site for site in paths if site not in kept]:
+            self._pretend(site, paths[site], 1 / factors[site])
+        self._sweep(kept, factors)
+        self._ranges, self._costs, self._weights = known
+        self._moved.clear()
+        done = [self._apply(site, self._path(site), factors[site], gains[site]) for site in kept]
         program._sync_with_cpp()
-        return [done[site] for site in sites if site in done]
+        return done
 
-    def _is_worth_it(self, site: Site, choice: _Choice, total: float) -> bool:
+    def _sweep(self, paths: Mapping[Site, FactorPath], factors: dict[Site, np.ndarray]) -> None:
+        """Make each site's factors the best for what the others are; `factors` are changed."""
+        for site, path in paths.items():
+            factor = self._best(site, path)
+            self._pretend(site, path, factor)
+            factors[site] = factors[site] * factor
+
+    def _gain(self, site: Site, path: FactorPath, factor: np.ndarray) -> _Gain:
+        """What the factors are worth that a site is taken to have."""
+        rounded = self._rounded(site, path)
+        after = cost_of(np.ones(len(factor)), *rounded)
+        if site.activation == HARD_SWISH and site.result in self._gates:
+            after += float(rounding_costs(GATE, self._gates[site.result]).sum())
+        return _Gain(cost_of(1 / factor, *rounded), after)
+
+    def _is_worth_it(self, site: Site, gain: _Gain, total: float) -> bool:
         if site.activation != HARD_SWISH:
-            return choice.before >= _GAIN * choice.after
+            return gain.before >= _GAIN * gain.after
         part = max(_NOTICEABLE, _values(self._block, site.result) / self._results)
-        return choice.before - choice.after >= part * total
+        return gain.before - gain.after >= part * total
 
     def _total(self, done: Iterable[Site]) -> float:
         """What rounding costs, of all tensors as they are and the gates of what was done."""
@@ -179,39 +195,70 @@ class _Equalisation:
         parts = [(one.reach.max(), one.cost) for one in tensors] + [(GATE, cost) for cost in gates]
         return float(sum(rounding_costs(*part).sum() for part in parts))
 
-    def _choose(self, site: Site) -> _Choice | None:
-        """The best factors; None where a factor cannot pass."""
+    def _path(self, site: Site) -> FactorPath | None:
+        """The way of a site's factors; None where they cannot pass."""
         block = self._block
         try:
             if use_count(block, producer_of(block, site.raw).input("Filter")[0]) > 1:
                 raise Obstacle("its weight is shared")
-            is_hard_swish = site.activation == HARD_SWISH
-            if is_hard_swish and _numbers(producer_of(block, site.result)) != (6.0, 6.0, 3.0):
+            if site.activation == HARD_SWISH and _numbers(producer_of(block, site.result)) != (6.0, 6.0, 3.0):
                 raise Obstacle("its hard_swish is not the usual one")
-            path = FactorPath(block, self._scope, site.result)
+            return FactorPath(block, self._scope, site.result)
         except Obstacle as obstacle:
             LOG.debug("%s is not equalised: %s", site.name, obstacle)
             return None
-        count = len(self._ranges[site.result])
-        channels = path.channels()
-        concerned = self._groups_of({*path.names, site.name})
-        tensors = [self._one_scale(group, channels) for group in self._groups_of(channels)]
-        if is_hard_swish:
-            own = {site.name: np.arange(1, count + 1)}
-            tensors += [self._one_scale(group, own) for group in self._groups_of(own)]
-        weights = [
-            Weights(rows, absmax, self._weights.get(name, np.zeros(absmax.shape)))
-            for name, rows, absmax in path.weights()
-            if absmax.shape[1] > 1  # a depthwise weight takes any factor
-        ]
-        factor, before, after = best_factors(count, tensors, weights)
-        if is_hard_swish and site.result in self._gates:
-            after += float(rounding_costs(GATE, self._gates[site.result]).sum())
+
+    def _best(self, site: Site, path: FactorPath) -> np.ndarray:
+        """The best factors, `[C]`, in addition to those that it is taken to have."""
+        reach = self._ranges[site.result]
+        factor = best_factors(len(reach), *self._rounded(site, path))
         if not self._shared(path):  # the size of all is free
-            reach = self._ranges[site.result]
             factor = factor * ((reach / factor).max() / reach.max() or 1.0)
-        depends_on = frozenset({site.name, *path.names, *(name for group in concerned for name in group)})
-        return _Choice(path, factor, before, after, depends_on)
+        return factor
+
+    def _pretend(self, site: Site, path: FactorPath, factor: np.ndarray) -> None:
+        """Take a site's result as divided by factors, and all that follows from it; the network is not changed."""
+        table = np.concatenate([[1.0], factor])
+        divisors = {name: 1 / table[rows] for name, rows, _ in path.weights()}
+        divisors[self._weight_of(site)] = factor[:, None]
+        for name, divisor in divisors.items():
+            self._moved[name] = self._moved.get(name, 1.0) / divisor
+            if name in self._weights:
+                self._weights[name] = self._weights[name] * divisor**2
+        for name, numbers in path.channels().items():
+            self._divide(name, table[numbers])
+        if site.name != site.result:
+            self._divide(site.name, factor)
+
+    def _weight_of(self, site: Site) -> str:
+        """Name of the weight that computes a site."""
+        return producer_of(self._block, site.raw).input("Filter")[0]
+
+    def _rounded(self, site: Site, path: FactorPath) -> tuple[list[OneScale], list[Weights]]:
+        """All that is rounded and depends on a site's factors."""
+        channels = path.channels()
+        tensors = [self._one_scale(group, channels) for group in self._groups_of(channels)]
+        if site.activation == HARD_SWISH:
+            own = {site.name: np.arange(1, len(self._ranges[site.result]) + 1)}
+            tensors += [self._one_scale(group, own) for group in self._groups_of(own)]
+        weights = [Weights(rows, *self._known_of(name, absmax)) for name, rows, absmax in path.weights()]
+        if self._per_channel:
+            return tensors, [
+                one for one in weights if one.reach.shape[1] > 1
+            ]  # a depthwise one takes any factor
+        return [*tensors, self._rows_before(site)], [one.with_one_scale() for one in weights]
+
+    def _known_of(self, weight: str, absmax: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Reach and cost of a weight, `[O, I]` both, as it is taken to be."""
+        reach = absmax * self._moved.get(weight, 1.0)
+        return reach, self._weights.get(weight, np.zeros(reach.shape))
+
+    def _rows_before(self, site: Site) -> OneScale:
+        """The weight that computes a site, whose rows are divided by its factors."""
+        name = self._weight_of(site)
+        reach, cost = self._known_of(name, np.abs(read_variable(self._scope, name)).max(axis=(2, 3)))
+        rows = np.repeat(np.arange(1, len(reach) + 1), reach.shape[1])
+        return OneScale(rows, np.maximum(reach, 1e-9 * reach.max()).reshape(-1), cost.reshape(-1))
 
     def _shared(self, path: FactorPath) -> bool:
         """Whether a tensor on the way shares its scale with one that is not."""
@@ -237,45 +284,25 @@ class _Equalisation:
             ),
         )
 
-    def _apply(self, site: Site, choice: _Choice) -> Equalised:
+    def _apply(self, site: Site, path: FactorPath, factor: np.ndarray, gain: _Gain) -> Equalised:
         """Divide the site's result by the factors, and multiply them back behind."""
-        block, scope, factor, path = self._block, self._scope, choice.factor, choice.path
+        block, scope = self._block, self._scope
         times = GATE if site.activation == HARD_SWISH else 1.0
         of_input = factor * times
         activation = producer_of(block, site.result) if site.name != site.result else None
-        scales = _divide_producer(block, scope, site.raw, site.name, of_input)
-        producer = producer_of(block, site.raw).input("Filter")[0]
-        if producer in self._weights:
-            self._weights[producer] = self._weights[producer] * (of_input**2)[:, None]
-        table = np.concatenate([[1.0], factor])
-        for name, rows, _ in path.weights():
-            if name in self._weights:
-                self._weights[name] = self._weights[name] / table[rows] ** 2
-        for name, channels in path.channels().items():
-            self._divide(name, table[channels])
+        scales = divide_producer(block, scope, site.raw, site.name, of_input)
         scales.update(path.apply(factor))
-        for name, other in path.renamed.items():
-            self._rename(name, other)
         if site.name != site.result:
-            self._divide(site.name, of_input)
-            self._rename(site.name, rename_tensor(block, site.name))
+            rename_tensor(block, site.name)
         if site.activation == HARD_SWISH:
-            scales.update(_write_out_hard_swish(block, scope, activation, of_input))
-        gain = choice.before / max(choice.after, 1e-30)
-        return Equalised(site.name, site.activation, float(gain), scales)
+            scales.update(write_out_hard_swish(block, scope, activation, of_input))
+        return Equalised(site.name, site.activation, float(gain.before / max(gain.after, 1e-30)), scales)
 
     def _divide(self, name: str, factor: np.ndarray) -> None:
         if name in self._ranges:
             self._ranges[name] = self._ranges[name] / factor
         if name in self._costs:
             self._costs[name] = self._costs[name] * factor**2
-
-    def _rename(self, name: str, other: str) -> None:
-        self._changed.update((name, other))
-        for known in (self._ranges, self._costs):
-            if name in known:
-                known[other] = known.pop(name)
-        self._groups = [[other if one == name else one for one in group] for group in self._groups]
 
 
 def _values(block: Any, name: str) -> int:
@@ -290,58 +317,6 @@ def weight_scales(done: Sequence[Equalised]) -> dict[str, np.ndarray]:
         for name, scale in item.scales.items():
             total[name] = total.get(name, np.float32(1)) * scale.astype(np.float32)
     return total
-
-
-def _divide_producer(
-    block: Any, scope: Any, raw: str, name: str, factor: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Divide weight and bias by `factor` `[C]`; what they were multiplied by is returned."""
-    weight, bias = producer_of(block, raw).input("Filter")[0], own_bias(block, scope, name)
-    value = read_variable(scope, weight) / factor[:, None, None, None]
-    write_variable(scope, weight, value.astype(np.float32))
-    write_variable(scope, bias, (read_variable(scope, bias) / factor).astype(np.float32))
-    return {weight: 1 / factor[:, None, None, None], bias: 1 / factor}
-
-
-def _write_out_hard_swish(block: Any, scope: Any, op: Any, factor: np.ndarray) -> dict[str, np.ndarray]:
-    """Write `6 * hard_swish(s * x) / s` as `x * relu6(s * x + 3)`, `factor` `[C]` being `s`.
-
-    Returns: 0 by name of the two new constants, which must not be trained.
-    """
-    name, result = op.input("X")[0], op.output("Out")[0]
-    index = next(i for i, other in enumerate(block.ops) if other is op)
-    inserter, source, channels = Inserter(block, index), block.var(name), len(factor)
-
-    def stored(part: str, value: np.ndarray) -> Any:
-        full = f"{result}.{part}"
-        write_variable(scope, full, value.astype(np.float32))
-        return inserter.variable(full, source, persistable=True, shape=list(value.shape))
-
-    def tensor(part: str) -> Any:
-        return inserter.variable(f"{result}.{part}", source)
-
-    inserter.operator(
-        "depthwise_conv2d",
-        {"Input": source, "Filter": stored("factor", factor.reshape(-1, 1, 1, 1))},
-        {"Output": tensor("multiplied")},
-        {
-            "strides": [1, 1],
-            "paddings": [0, 0],
-            "dilations": [1, 1],
-            "groups": channels,
-            "padding_algorithm": "EXPLICIT",
-            "data_format": "NCHW",
-        },
-    )
-    three = stored("three", np.full(channels, 3.0))
-    constants = (f"{result}.factor", three.name)
-    inputs = {"X": tensor("multiplied"), "Y": three}
-    inserter.operator("elementwise_add", inputs, {"Out": tensor("shifted")}, {"axis": 1})
-    inserter.operator("relu6", {"X": tensor("shifted")}, {"Out": tensor("gate")}, {"threshold": 6.0})
-    inputs = {"X": source, "Y": tensor("gate")}
-    inserter.operator("elementwise_mul", inputs, {"Out": block.var(result)}, {"axis": -1})
-    block._remove_op(next(i for i, other in enumerate(block.ops) if other is op), sync=False)
-    return dict.fromkeys(constants, np.zeros(1))
 
 
 def _numbers(op: Any) -> tuple[float, ...]:

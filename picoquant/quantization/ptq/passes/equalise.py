@@ -41,7 +41,8 @@ def equalise(state: PtqState) -> PtqState:
         for one in copied:
             LOG.info("quantize: %s: %s", one.name, _said(one.copies))
         groups = target_tensors(state.model.graph()).groups
-    done = equalise_network(state.model, state.scope, groups, ranges, sensitivity)
+    per_channel = state.quant.weight_quantize_type == "channel_wise_abs_max"
+    done = equalise_network(state.model, state.scope, groups, ranges, sensitivity, per_channel)
     LOG.info(
         "quantize: channels of %d tensors made even; %d hard_swish written out for it",
         len(done),

@@ -10,6 +10,7 @@ from picoquant.quantization.ptq.equalisation.cost import (
     Weights,
     _cost,
     best_factors,
+    cost_of,
     rounding_costs,
 )
 
@@ -26,7 +27,8 @@ OTHERS = OneScale(np.array([0, 0, 3, 4]), np.array([5.0, 0.1, 2.0, 3.0]), np.arr
 
 def test_alone_each_channel_gets_all_levels():
     """Nothing is cheaper than a scale of each channel's own."""
-    factor, before, after = best_factors(8, [TENSOR], [])
+    factor = best_factors(8, [TENSOR], [])
+    before, after = (cost_of(one, [TENSOR], []) for one in (np.ones(8), factor))
     own = rounding_costs(TENSOR.reach, TENSOR.cost).sum()
     assert before == pytest.approx(rounding_costs(TENSOR.reach.max(), TENSOR.cost).sum())
     assert own * (1 - 1e-9) < after < 1.03 * own < before
@@ -38,7 +40,8 @@ def test_alone_each_channel_gets_all_levels():
 
 @pytest.mark.parametrize("tensors", [[TENSOR], [TENSOR, OTHERS]])
 def test_no_other_factors_are_cheaper(tensors):
-    factor, before, after = best_factors(8, tensors, [WEIGHTS])
+    factor = best_factors(8, tensors, [WEIGHTS])
+    before, after = (cost_of(one, tensors, [WEIGHTS]) for one in (np.ones(8), factor))
     assert after < before
     for _ in range(200):
         other = np.log(factor) + 0.3 * RANDOM.randn(8)
@@ -57,12 +60,24 @@ def test_gradient_is_that_of_the_logarithm():
 def test_what_has_no_factor_bounds_the_others():
     """A tensor that shares its scale with a small one is made small; with a large one it may be as large."""
     one = OneScale(np.array([1, 0]), np.array([100.0, 1.0]), np.array([1.0, 1e6]))
-    assert best_factors(1, [one], [])[0][0] > 90
+    assert best_factors(1, [one], [])[0] > 90
     other = OneScale(np.array([1, 0]), np.array([1.0, 100.0]), np.array([1e6, 1.0]))
-    assert best_factors(1, [other], [])[0][0] == pytest.approx(0.01, rel=0.1)
+    assert best_factors(1, [other], [])[0] == pytest.approx(0.01, rel=0.1)
 
 
 def test_without_any_cost_the_factors_stay():
     silent = OneScale(CHANNELS, TENSOR.reach, np.zeros(8))
-    factor, before, after = best_factors(8, [silent], [])
-    assert before == after == 0 and (factor == 1).all()
+    factor = best_factors(8, [silent], [])
+    assert cost_of(factor, [silent], []) == 0 and (factor == 1).all()
+
+
+def test_weights_with_one_scale():
+    """One scale for all is that of the largest: as of a tensor whose channels are multiplied."""
+    together = WEIGHTS.with_one_scale()
+    factor = np.exp(RANDOM.randn(8))
+    own = factor[WEIGHTS.channels - 1]
+    largest = (WEIGHTS.reach * own).max()
+    assert cost_of(factor, [], [together]) == pytest.approx(
+        rounding_costs(largest, WEIGHTS.cost / own**2).sum()
+    )
+    assert cost_of(factor, [], [together]) > cost_of(factor, [], [WEIGHTS])

@@ -22,6 +22,25 @@ INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM
 
 _LONGEST = 2000  # characters of an error's line
 
+# What PaddleDetection's own options are here.
+_INSTEAD = {
+    "--eval": "training evaluates every `snapshot_epoch` epochs",
+    "-r": "the same command again continues a run, and --set Global.weights=FILE starts from weights",
+    "--resume": "the same command again continues a run",
+    "--output_dir": "it is --save-dir",
+    "--save_dir": "it is --save-dir",
+    "--amp": "it is --set Train.amp=true",
+    "--use_vdl": "it is --set use_vdl=true",
+    "--vdl_log_dir": "it is --set vdl_log_dir=DIR",
+    "--classwise": "it is --per-class",
+    "--slim_config": "its sections are QuantAware, Distillation and TrainConfig of a recipe, see docs/quantization.md",
+    "--infer_img": "name images or folders: picoquant predict images/",
+    "--infer_dir": "name images or folders: picoquant predict images/",
+    "--draw_threshold": "it is --threshold",
+    "--fp16": "it is --set Train.amp=true",
+    "--enable_ce": "runs are the same for the same Global.seed",
+}
+
 
 class Terminated(BaseException):
     """SIGTERM, as a scheduler sends it; a `BaseException` so that no `except Exception` keeps it."""
@@ -72,6 +91,12 @@ def run_to_exit(command: Callable[[], object], debug: bool) -> int:
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.NoSuchOption as error:
+        hint = _INSTEAD.get(error.option_name)
+        if hint:
+            error.message, error.possibilities = f"No such option {error.option_name}; {hint}", None
+        error.show()
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -106,6 +106,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises: `ConfigError` naming file and key.
     """
+    overrides = [_in_our_terms(text) for text in overrides]
     path = find(("recipes", "configs"), name)
     own = load_with_bases(path)
     top = load_mapping(path)
@@ -151,6 +152,11 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         own_files = [_target_file(path, one) for one in (named if isinstance(named, list) else [named])]
         document["Package"] = {**package, "target": own_files if isinstance(named, list) else own_files[0]}
     return Recipe(document, str(name))
+
+
+def _in_our_terms(override: str) -> str:
+    """PaddleDetection's `-o weights=FILE` as `Global.weights=FILE`."""
+    return f"Global.{override}" if override.split("=")[0].strip() == "weights" else override
 
 
 def named_now(overrides: Sequence[str], section: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ _NOT_BUILT = {"GFLHead", "FCOSFeat", "FPN"}
 COMPONENTS = {*BACKBONES, *NECKS, *HEADS, *components_of_heads()} | _NOT_BUILT
 
 # PaddleSlim's own Global keys of other models, so that a file made for it is not refused.
-_GLOBAL_ACCEPTED = {"arch", "input_list", "exclude_nms", "onnx_format", "format"}
+_GLOBAL_ACCEPTED = {"arch", "input_list", "exclude_nms", "include_post_process", "onnx_format", "format"}
 
 ACCEPTED = _LEFT_ALONE | _WITHOUT_EFFECT
 EXPORT_KEYS = {"post_process", "nms", "benchmark", "fuse_conv_bn"}

@@ -62,12 +62,14 @@ def find(kinds: tuple[str, ...], name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    if path.is_dir():
-        raise ConfigError(f"{name} is a folder; --config takes a YAML file")
     for kind in kinds:
         found = None if path.is_absolute() else _shipped(kind, name)
         if found is not None:
-            return found
+            return (
+                found  # also where a folder has the name: exported models are named like their configurations
+            )
+    if path.is_dir():
+        raise ConfigError(f"{name} is a folder; --config takes a YAML file")
     known = [known for kind in kinds for known in shipped_names(kind)]
     if path.parent == Path("."):
         raise ConfigError(f"no file {name} here and no shipped one of that name{_hint(path.stem, known)}")

@@ -196,3 +196,17 @@ def test_both_named_now_are_refused(tmp_path):
     sets = ["Global.weights=a.pdparams", "Global.model_dir=b"]
     with pytest.raises(ConfigError, match=r"Global\.weights and Global\.model_dir are both set"):
         assert load_recipe("picodet_s_416_coco_npu", sets).common
+
+
+def test_a_folder_of_that_name_is_not_taken_for_a_shipped_file(tmp_path, monkeypatch):
+    """PaddleDetection's exports are folders named like the configuration."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "picodet_s_320_coco_lcnet").mkdir()
+    (tmp_path / "r.yaml").write_text(
+        "Global: {config: picodet_s_320_coco_lcnet, include_post_process: true}\n"
+    )
+    assert load_recipe("r.yaml").document["architecture"] == "PicoDet"
+    assert load_recipe("picodet_s_320_coco_lcnet").document["architecture"] == "PicoDet"
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ConfigError, match="mine is a folder; --config takes a YAML file"):
+        load_recipe("mine")

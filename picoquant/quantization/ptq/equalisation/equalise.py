@@ -123,7 +123,7 @@ def equalise(
 
 
 class _Equalisation:
-    """The network with what is known of its tensors; all of that follows the factors."""
+    """A network with what is known of its tensors and weights, which are taken to have the factors found so far."""
 
     def __init__(
         self,
@@ -148,7 +148,6 @@ class _Equalisation:
         """Equalise every tensor for which it is worth it."""
         paths = {site: path for site in sites_of(self._block) if (path := self._path(site)) is not None}
         factors = {site: np.ones(len(self._ranges[site.result])) for site in paths}
-        known = dict(self._ranges), dict(self._costs), dict(self._weights)
         for _ in range(_SWEEPS):
             self._sweep(paths, factors)
         gains = {site: self._gain(site, path, factors[site]) for site, path in paths.items()}
@@ -157,8 +156,6 @@ class _Equalisation:
         for site in [site for site in paths if site not in kept]:
             self._pretend(site, paths[site], 1 / factors[site])
         self._sweep(kept, factors)
-        self._ranges, self._costs, self._weights = known
-        self._moved.clear()
         done = [self._apply(site, self._path(site), factors[site], gains[site]) for site in kept]
         program._sync_with_cpp()
         return done
@@ -180,9 +177,9 @@ class _Equalisation:
 
     def _is_worth_it(self, site: Site, gain: _Gain, total: float) -> bool:
         if site.activation != HARD_SWISH:
-            return gain.before >= _GAIN * gain.after
+            return gain.before > _GAIN * gain.after
         part = max(_NOTICEABLE, _values(self._block, site.result) / self._results)
-        return gain.before - gain.after >= part * total
+        return gain.before - gain.after > part * total
 
     def _total(self, done: Iterable[Site]) -> float:
         """What rounding costs, of all tensors as they are and the gates of what was done."""
@@ -243,9 +240,8 @@ class _Equalisation:
             tensors += [self._one_scale(group, own) for group in self._groups_of(own)]
         weights = [Weights(rows, *self._known_of(name, absmax)) for name, rows, absmax in path.weights()]
         if self._per_channel:
-            return tensors, [
-                one for one in weights if one.reach.shape[1] > 1
-            ]  # a depthwise one takes any factor
+            several = [one for one in weights if one.reach.shape[1] > 1]  # a depthwise one takes any factor
+            return tensors, several
         return [*tensors, self._rows_before(site)], [one.with_one_scale() for one in weights]
 
     def _known_of(self, weight: str, absmax: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,10 +24,8 @@ def in_background() -> Iterator[Callable[..., None]]:
 
         def call(function: Callable[..., Any], *arguments: Any) -> None:
             waiting.append(pool.submit(function, *arguments))
-            while len(waiting) > _WAITING or waiting[0].done():
+            while waiting and (len(waiting) > _WAITING or waiting[0].done()):
                 waiting.popleft().result()
-                if not waiting:
-                    return
 
         try:
             yield call

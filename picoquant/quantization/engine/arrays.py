@@ -9,7 +9,9 @@ from paddle.utils import dlpack
 
 
 def as_array(tensor: Any) -> np.ndarray:
-    """The values of a tensor on CPU in its own memory, which stays as long as the array does; not to be written to."""
+    """The values of a tensor, on CPU in its own memory, which stays as long as the array does; not to be written to."""
+    if not tensor.place.is_cpu_place():
+        return tensor.numpy()
     # Paddle 2.6 hands out a view, such as a transposed tensor, without its strides.
     return np.from_dlpack(_Shared(tensor if tensor.is_contiguous() else tensor.contiguous()))
 

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 QUANT_MAX = 127
-_STEPS = 200
-_FIRST_STEP = 0.2  # of a logarithm
 _LARGEST_RATIO = 1e4  # of two channels' factors
 
 
@@ -51,6 +50,12 @@ class Weights:
     reach: np.ndarray
     cost: np.ndarray
 
+    @cached_property
+    def inputs(self) -> np.ndarray | None:
+        """`[I]`, which factor the input of every output channel has; None where that differs between them."""
+        same = len(self.channels) > 1 and (self.channels == self.channels[0]).all()
+        return self.channels[0] if same else None
+
     def with_one_scale(self) -> Weights:
         """The same with one scale for all: one output channel."""
         return Weights(*(one.reshape(1, -1) for one in (self.channels, self.reach, self.cost)))
@@ -66,21 +71,37 @@ def rounding_costs(reach: np.ndarray | float, cost: np.ndarray) -> np.ndarray:
     return (reach / QUANT_MAX) ** 2 / 12 * cost
 
 
-def best_factors(count: int, tensors: Sequence[OneScale], weights: Sequence[Weights]) -> np.ndarray:
+@dataclass(frozen=True)
+class Descent:
+    """How the cheapest factors are looked for.
+
+    Attributes:
+        steps: how many.
+        first: of the logarithm of a factor, in the first one; they shrink to 0.
+    """
+
+    steps: int
+    first: float
+
+
+def best_factors(
+    count: int, tensors: Sequence[OneScale], weights: Sequence[Weights], descent: Descent
+) -> np.ndarray:
     """The cheapest factors, `[count]`, above 0.
 
     Args:
         count: number of channels with a factor.
         tensors, weights: all that is rounded and depends on the factors.
+        descent: how far and how finely to look, from factors of 1 on.
     """
     logarithm = np.zeros(count)
     mean, square = np.zeros(count), np.zeros(count)
     lowest, gradient = _cost(logarithm, tensors, weights)
     best = logarithm
-    for step in range(_STEPS):  # Adam: https://arxiv.org/abs/1412.6980
+    for step in range(descent.steps):  # Adam: https://arxiv.org/abs/1412.6980
         mean, square = 0.9 * mean + 0.1 * gradient, 0.99 * square + 0.01 * gradient**2
         ahead = (mean / (1 - 0.9 ** (step + 1))) / (np.sqrt(square / (1 - 0.99 ** (step + 1))) + 1e-9)
-        logarithm = logarithm - _FIRST_STEP * (1 - step / _STEPS) * ahead
+        logarithm = logarithm - descent.first * (1 - step / descent.steps) * ahead
         logarithm = np.maximum(logarithm, logarithm.max() - np.log(_LARGEST_RATIO))
         cost, gradient = _cost(logarithm, tensors, weights)
         if cost < lowest:
@@ -110,12 +131,19 @@ def _cost(
         gradient += np.bincount(one.channels, 2 * parts, len(factor))
         gradient[one.channels[largest]] -= 2 * parts.sum()
     for one in weights:
-        own = factor[one.channels]
+        inputs = one.channels if one.inputs is None else one.inputs
+        own = factor[inputs]
         reach = one.reach * own
         rows = np.arange(len(reach))
         largest = reach.argmax(axis=1)
-        parts = unit * (reach[rows, largest] ** 2)[:, None] * one.cost / own**2
-        total += parts.sum()
-        gradient -= np.bincount(one.channels.reshape(-1), 2 * parts.reshape(-1), len(factor))
-        gradient += np.bincount(one.channels[rows, largest], 2 * parts.sum(axis=1), len(factor))
+        squares = unit * reach[rows, largest] ** 2
+        if one.inputs is None:
+            parts = squares[:, None] * one.cost / own**2
+            of_rows, of_inputs, at = parts.sum(axis=1), parts.reshape(-1), inputs[rows, largest]
+        else:
+            of_rows, of_inputs = squares * (one.cost @ own**-2.0), squares @ one.cost / own**2
+            at = inputs[largest]
+        total += of_rows.sum()
+        gradient -= np.bincount(inputs.reshape(-1), 2 * of_inputs, len(factor))
+        gradient += np.bincount(at, 2 * of_rows, len(factor))
     return float(total), gradient[1:] / max(total, 1e-300)

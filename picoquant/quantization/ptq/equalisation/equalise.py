@@ -31,6 +31,7 @@ import numpy as np
 from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.static.programs import InferenceModel, read_variable
 from picoquant.quantization.ptq.equalisation.cost import (
+    Descent,
     OneScale,
     Weights,
     best_factors,
@@ -52,7 +53,8 @@ LOG = logging.getLogger("picoquant")
 
 _NOTICEABLE = 0.002  # part of all that rounding costs, the least that a hard-swish is written out for
 _GAIN = 1.2
-_SWEEPS = 3
+_SWEEPS = (Descent(200, 0.2), Descent(100, 0.1), Descent(60, 0.05))
+_LAST_SWEEP = Descent(60, 0.05)
 
 
 @dataclass(frozen=True)
@@ -148,22 +150,24 @@ class _Equalisation:
         """Equalise every tensor for which it is worth it."""
         paths = {site: path for site in sites_of(self._block) if (path := self._path(site)) is not None}
         factors = {site: np.ones(len(self._ranges[site.result])) for site in paths}
-        for _ in range(_SWEEPS):
-            self._sweep(paths, factors)
+        for descent in _SWEEPS:
+            self._sweep(paths, factors, descent)
         gains = {site: self._gain(site, path, factors[site]) for site, path in paths.items()}
         total = self._total(paths)
         kept = {site: path for site, path in paths.items() if self._is_worth_it(site, gains[site], total)}
         for site in [site for site in paths if site not in kept]:
             self._pretend(site, paths[site], 1 / factors[site])
-        self._sweep(kept, factors)
+        self._sweep(kept, factors, _LAST_SWEEP)
         done = [self._apply(site, self._path(site), factors[site], gains[site]) for site in kept]
         program._sync_with_cpp()
         return done
 
-    def _sweep(self, paths: Mapping[Site, FactorPath], factors: dict[Site, np.ndarray]) -> None:
+    def _sweep(
+        self, paths: Mapping[Site, FactorPath], factors: dict[Site, np.ndarray], descent: Descent
+    ) -> None:
         """Make each site's factors the best for what the others are; `factors` are changed."""
         for site, path in paths.items():
-            factor = self._best(site, path)
+            factor = self._best(site, path, descent)
             self._pretend(site, path, factor)
             factors[site] = factors[site] * factor
 
@@ -205,10 +209,10 @@ class _Equalisation:
             LOG.debug("%s is not equalised: %s", site.name, obstacle)
             return None
 
-    def _best(self, site: Site, path: FactorPath) -> np.ndarray:
+    def _best(self, site: Site, path: FactorPath, descent: Descent) -> np.ndarray:
         """The best factors, `[C]`, in addition to those that it is taken to have."""
         reach = self._ranges[site.result]
-        factor = best_factors(len(reach), *self._rounded(site, path))
+        factor = best_factors(len(reach), *self._rounded(site, path), descent)
         if not self._shared(path):  # the size of all is free
             factor = factor * ((reach / factor).max() / reach.max() or 1.0)
         return factor

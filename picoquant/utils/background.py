@@ -8,12 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Callable
 
-_WAITING = 8  # calls; each may hold a large array
-
 
 @contextmanager
-def in_background() -> Iterator[Callable[..., None]]:
+def in_background(at_most: int = 8) -> Iterator[Callable[..., None]]:
     """A function that has others called in one thread, one after the other; it waits while there are many to do.
+
+    Args:
+        at_most: calls that are not done when it returns; each may hold large arrays.
 
     It is for what releases Python's lock, as NumPy does with large arrays. All calls are done when the block ends.
 
@@ -24,7 +25,7 @@ def in_background() -> Iterator[Callable[..., None]]:
 
         def call(function: Callable[..., Any], *arguments: Any) -> None:
             waiting.append(pool.submit(function, *arguments))
-            while waiting and (len(waiting) > _WAITING or waiting[0].done()):
+            while waiting and (len(waiting) > at_most or waiting[0].done()):
                 waiting.popleft().result()
 
         try:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from picoquant.quantization.ptq.activation_functions import function_behind
 from picoquant.quantization.ptq.float_network import differentiable
 from picoquant.quantization.ptq.gradient_histogram import GradientHistogram
 from picoquant.quantization.ptq.range_search import effective_absmax
-from picoquant.quantization.ptq.sensitivity import observe_gradients
+from picoquant.quantization.ptq.sensitivity import Observed, observe_gradients
 from picoquant.quantization.ptq.state import PtqState
+from picoquant.utils.background import in_background
 
-_AT_ONCE = 8
-_THREADS = 2
+_AT_ONCE = 4  # the next are computed while these are counted
 
 
 def weigh_errors(state: PtqState) -> PtqState:
@@ -32,16 +31,16 @@ def weigh_errors(state: PtqState) -> PtqState:
         if bound > 0:
             behind[name] = name if function is None else graph.users(name)[0].results[0]
             found[name] = GradientHistogram(bound)
+
+    def add(seen: Observed) -> None:
+        for name, result in behind.items():
+            if name in seen.values and result in seen.gradients:
+                found[name].add(seen.values[name], seen.gradients[result])
+
     clipping = differentiable(state, "quantize: what clipping costs", _AT_ONCE)
-    with clipping as (network, error, feeds), ThreadPoolExecutor(_THREADS) as pool:
+    with clipping as (network, error, feeds), in_background(at_most=1) as call:
         names = network.computable(dict.fromkeys([*behind, *behind.values()]))
         for seen in observe_gradients(network, error, feeds, names):
-            adding = [
-                pool.submit(found[name].add, seen.values[name], seen.gradients[result])
-                for name, result in behind.items()
-                if name in seen.values and result in seen.gradients
-            ]
-            for one in adding:
-                one.result()
+            call(add, seen)
     known = {name: one for name, one in found.items() if one.images}
     return replace(state, statistics=replace(state.statistics, gradients=known))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import importlib.metadata
-import os
 import shutil
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from packaging.utils import canonicalize_name
 from picoquant.backends.base import Machine, Toolchain, load_backends
 from picoquant.backends.table import BACKENDS
 from picoquant.errors import ToolError
+from picoquant.utils.device import available_cpus
 from picoquant.utils.subprocesses import run_program
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 9), (3, 12)
@@ -152,8 +152,7 @@ def _say(work: Callable[[], str]) -> str:
 
 
 def _cores() -> Check:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Check("CPU cores", True, str(usable))
+    return Check("CPU cores", True, str(available_cpus()))
 
 
 def _nearest_folder(path: Path) -> Path:

@@ -22,6 +22,7 @@ from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.quantization.score import Score
+from picoquant.utils.device import available_cpus
 
 LOG = logging.getLogger("picoquant")
 
@@ -116,4 +117,4 @@ def _opened(model: Any, folder: Path) -> OnnxPredictor:
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_onnx(model, folder / _FILE)
-    return OnnxPredictor(folder / _FILE)
+    return OnnxPredictor(folder / _FILE, at_once=available_cpus())

@@ -28,7 +28,7 @@ from picoquant.postprocess import Decoder
 from picoquant.runtimes.backends import Running
 from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
 from picoquant.stages.stage import Context
-from picoquant.utils.device import use_device
+from picoquant.utils.device import available_cpus, use_device
 
 if TYPE_CHECKING:
     from picoquant.data.readers.reader import EvalReader
@@ -116,7 +116,7 @@ def open_quickly(folder: ModelFolder, device: str) -> Iterator[Any]:
                 write_onnx(exact_onnx(source.network), path)
             else:
                 write_onnx_form(source, path)
-            predictor: Any = OnnxPredictor(path)
+            predictor: Any = OnnxPredictor(path, at_once=available_cpus())
         except ToolError as error:
             LOG.info("evaluate: %s runs in Paddle's runtime, which is slower: %s", folder.path, error)
             predictor = open_predictor(folder, device)

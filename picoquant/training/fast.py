@@ -25,6 +25,7 @@ from paddle.jit.dy2static.partial_program import PartialProgramLayerHook
 from paddle.static import Program
 
 from picoquant.training.depthwise import split_weight_gradients
+from picoquant.utils.device import available_cpus
 
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 _GRADIENTS = tuple(f"{op_type}_grad" for op_type in _CONVOLUTIONS)
@@ -48,8 +49,7 @@ def tuned_cpu() -> Iterator[None]:
     before = paddle.get_flags(_SERIAL)
     # Operators that run concurrently would compete for the cores and compile every kernel once per thread.
     paddle.set_flags({_SERIAL: True})
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    core.set_num_threads(max(1, cores // int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))))
+    core.set_num_threads(max(1, available_cpus() // int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))))
     _no_spinning()
     _keep_memory()
     try:

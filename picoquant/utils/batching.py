@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Callable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable
 
 import numpy as np
 
@@ -14,7 +14,9 @@ _MAX_BATCH = 256  # images per batch of a model; a larger number is damaged, and
 Run = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 
 
-def in_batches(run: Run, feed: Mapping[str, np.ndarray], size: int) -> list[np.ndarray]:
+def in_batches(
+    run: Run, feed: Mapping[str, np.ndarray], size: int, each: Callable[..., Iterable[Any]] = map
+) -> list[np.ndarray]:
     """Run a batch in parts of `size` images; the last part is padded and the padding's outputs are dropped.
 
     Args:
@@ -22,6 +24,7 @@ def in_batches(run: Run, feed: Mapping[str, np.ndarray], size: int) -> list[np.n
             `[M, 6]` and the number of detections per image).
         feed: the batch, arrays by input name.
         size: the model's batch size; -1: any, so the batch is run as a whole.
+        each: applies a function to each part, as `map` does; that of a thread pool runs several at once.
 
     Returns: the outputs for the whole batch.
     Raises: `WeightsError` for a size below 1 or above 256, which no model has.
@@ -31,10 +34,12 @@ def in_batches(run: Run, feed: Mapping[str, np.ndarray], size: int) -> list[np.n
         return list(run(feed))
     if not 1 <= size <= _MAX_BATCH:
         raise WeightsError(f"the model takes {size} images at a time, not 1 to {_MAX_BATCH}: export it again")
-    parts = []
-    for start in range(0, count, size):
+
+    def run_part(start: int) -> list[np.ndarray]:
         part = {name: value[start : start + size] for name, value in feed.items()}
-        parts.append(_run_padded(run, part, size))
+        return _run_padded(run, part, size)
+
+    parts = each(run_part, range(0, count, size))
     return [np.concatenate(values) for values in zip(*parts)]
 
 

@@ -68,3 +68,10 @@ def _restore_signal_handlers(paddle: Any) -> None:
 def rank_and_world() -> tuple[int, int]:
     """This process's rank and the number of processes of `paddle.distributed.launch`; (0, 1) without it."""
     return int(os.environ.get("PADDLE_TRAINER_ID", "0")), int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
@@ -52,15 +53,17 @@ class OnnxPredictor:
     Args:
         path: the `.onnx`.
         threads: CPU threads; 0 for as many as ONNX Runtime takes.
+        at_once: images of a batch that run at the same time, each in one thread, in place of `threads`; for small
+            networks, whose operators leave little to divide, that is faster.
 
     Raises: `ToolError` when ONNX Runtime does not take it, `WeightsError` when its weights are not finite.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(self, path: Path, threads: int = 0, at_once: int = 1) -> None:
         import onnxruntime
 
         require_finite_constants(path)
-        options = session_options(threads)
+        options = session_options(1 if at_once > 1 else threads)
         self.path = Path(path)
         try:
             self._session = onnxruntime.InferenceSession(
@@ -73,13 +76,17 @@ class OnnxPredictor:
         self.outputs = tuple((item.name, _shape(item.shape)) for item in self._session.get_outputs())
         first = self.inputs[0][1]
         self._batch = first[0] if first else -1
+        self._each: Callable[..., Iterable[Any]] = map
+        if at_once > 1:
+            self._batch = 1 if self._batch == -1 else self._batch
+            self._each = ThreadPoolExecutor(at_once).map
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Run a batch of any size.
 
         Raises: `ToolError` when ONNX Runtime refuses it.
         """
-        return in_batches(self._run, feed, self._batch)
+        return in_batches(self._run, feed, self._batch, self._each)
 
     def _run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         given = {name: np.ascontiguousarray(feed[name]) for name in self.input_names}

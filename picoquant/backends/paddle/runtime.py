@@ -6,7 +6,6 @@ takes and gives in `input_names` and `outputs`.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import ProgramFacts, program_facts
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.utils.batching import in_batches
-from picoquant.utils.device import device_ids
+from picoquant.utils.device import available_cpus, device_ids
 
 # What Paddle raises where its native code refuses something. Source: its `paddle/fluid/pybind/exception.cc`.
 _PADDLE_ERRORS = (RuntimeError, ValueError, IndexError, MemoryError, SystemError, OSError)
@@ -182,10 +181,3 @@ def _use_onednn(config: Any, quantised: bool) -> None:
         for name in config.pass_builder().all_passes():
             if name != "mkldnn_placement_pass":
                 config.delete_pass(name)
-
-
-def available_cpus() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

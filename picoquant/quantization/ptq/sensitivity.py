@@ -19,6 +19,7 @@ from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.quantization.engine.arrays import as_array
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.detection_error import DetectionError
+from picoquant.utils.background import in_background
 
 Feed = Mapping[str, np.ndarray]
 
@@ -132,8 +133,8 @@ def measure_sensitivity(
     gates: dict[str, np.ndarray] = {}
     weights: dict[str, np.ndarray] = {}
     images = 0
-    for seen in observe_gradients(network, error, feeds, maps):
-        images += seen.images
+
+    def add(seen: Observed) -> None:
         for name, gradient in seen.gradients.items():
             tensors[name] = tensors.get(name, 0) + _squares(gradient)
             if name in inputs and inputs[name] in seen.values:
@@ -141,6 +142,11 @@ def measure_sensitivity(
                 gates[name] = gates.get(name, 0) + _squares(by_gate)
         for name in convolutions & set(seen.weights):
             weights[name] = weights.get(name, 0) + np.square(seen.weights[name], dtype=np.float64).sum((2, 3))
+
+    with in_background(at_most=1) as call:
+        for seen in observe_gradients(network, error, feeds, maps):
+            images += seen.images
+            call(add, seen)
     return Sensitivity(
         *({name: total / images for name, total in one.items()} for one in (tensors, gates, weights))
     )

@@ -61,7 +61,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     dataset = datasets.load(context, "EvalDataset")
     metrics, detections = {}, {}
     for name, folder in _models(context).items():
-        result = _evaluate_folder(context, folder, dataset, f"evaluate {name}", quick=name == "int8")
+        result = _evaluate_folder(context, folder, dataset, f"evaluate {name}", quick=True)
         result.write_detections(out / f"detections_{name}.json", dataset)
         metrics[name], detections[name] = result.metrics, result.detections
         LOG.info("%s: mAP %.4f  AP50 %.4f  AP75 %.4f", name, *_main(result.metrics))
@@ -91,7 +91,7 @@ def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str, qu
     """One exported model over a data set, through the Paddle inference runtime.
 
     Args:
-        quick: in ONNX Runtime where that takes it; for INT8 models, whose integers are the same there.
+        quick: in ONNX Runtime where that takes it, see `open_quickly`.
     """
     plan = context.plan
     dataset = datasets.for_model(context, dataset, folder.config.labels, str(folder.path))

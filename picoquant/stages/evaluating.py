@@ -102,6 +102,8 @@ def evaluate_model(
 def open_quickly(folder: ModelFolder, device: str) -> Iterator[Any]:
     """What predicts with a model in ONNX Runtime, with an INT8 model's own integers; in Paddle where that refuses it.
 
+    Float models on a GPU, or with NMS inside, which ONNX has in another form, run in Paddle, too.
+
     Args:
         folder: a float or INT8 model.
         device: of Paddle.
@@ -109,6 +111,10 @@ def open_quickly(folder: ModelFolder, device: str) -> Iterator[Any]:
     from picoquant.backends.onnx.export import exact_onnx, write_onnx_form
 
     source = Source(folder)
+    with_nms = len(source.facts.outputs[0][1]) == 2
+    if not source.quantised and (device != "cpu" or with_nms):
+        yield open_predictor(folder, device)
+        return
     with TemporaryDirectory(prefix="picoquant-evaluate-") as scratch:
         path = Path(scratch) / "model.onnx"
         try:

@@ -131,11 +131,32 @@ _stage_command(
     "Export the trained network as a Paddle inference model.",
     "picoquant export --config quickstart.yaml --save-dir output/",
 )
-_stage_command(
-    "quantize",
-    "Quantise the exported model: AutoCompression QAT with distillation.",
-    "picoquant quantize --config quickstart.yaml --save-dir output/",
-)
+
+
+@cli.command()
+@common_options
+@click.option(
+    "--search", "minutes", type=float, metavar="MINUTES",
+    help="Try settings for so many minutes and keep the best; the same command goes on.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="With --search: its trials as JSON on stdout.")
+def quantize(config, save_dir, overrides, more_overrides, input_size, device, force, opt, minutes, as_json):
+    """Quantise the exported model: AutoCompression QAT with distillation.
+
+    \b
+    Examples:  picoquant quantize --config quickstart.yaml --save-dir output/
+               picoquant quantize --search 60 --save-dir output/
+    """
+    texts = gather_overrides(overrides, more_overrides, input_size=input_size)
+    if minutes is None:
+        if as_json:
+            raise click.UsageError("--json needs --search")
+        _run("quantize", "quantize", config, save_dir, texts, device, force, opt)
+        return
+    from picoquant.commands.search.search import search
+
+    found = search(config, save_dir, texts, minutes, device, force, opt, console.log_to_file)
+    click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.to_text())
 
 
 @cli.command()

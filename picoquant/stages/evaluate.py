@@ -61,7 +61,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     dataset = datasets.load(context, "EvalDataset")
     metrics, detections = {}, {}
     for name, folder in _models(context).items():
-        result = _evaluate_folder(context, folder, dataset, f"evaluate {name}", quick=True)
+        result = evaluate_folder(context, folder, dataset, f"evaluate {name}", quick=True)
         result.write_detections(out / f"detections_{name}.json", dataset)
         metrics[name], detections[name] = result.metrics, result.detections
         LOG.info("%s: mAP %.4f  AP50 %.4f  AP75 %.4f", name, *_main(result.metrics))
@@ -87,10 +87,14 @@ def _main(metrics: dict[str, float]) -> list[float]:
     return [metrics[key] for key in ("mAP", "AP50", "AP75")]
 
 
-def _evaluate_folder(context: Context, folder: Any, dataset: Any, title: str, quick: bool = False) -> Any:
+def evaluate_folder(context: Context, folder: Any, dataset: Any, title: str, quick: bool = False) -> Any:
     """One exported model over a data set, through the Paddle inference runtime.
 
     Args:
+        context: the recipe.
+        folder: the model's.
+        dataset: loaded to be evaluated on; its classes are matched with the model's by name.
+        title: of the progress line.
         quick: in ONNX Runtime where that takes it, see `open_quickly`.
     """
     plan = context.plan
@@ -123,7 +127,7 @@ def evaluate_alone(config: str, overrides: Sequence[str], device: str, save_dir:
     dataset = datasets.load(context, "EvalDataset")
     if plan.common.model_dir:
         name = "paddle_inference"
-        result = _evaluate_folder(context, fp32_model(context), dataset, "evaluate")
+        result = evaluate_folder(context, fp32_model(context), dataset, "evaluate")
     else:
         name = "paddle_dygraph"
         result = _evaluate_weights(context, dataset)

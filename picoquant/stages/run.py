@@ -6,13 +6,15 @@ import json
 import logging
 import platform
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 
 from picoquant.errors import ConfigError
 from picoquant.stages.stage import Context, Stage
-from picoquant.storage.run_folder import fingerprint
+from picoquant.storage.files import disk_errors
+from picoquant.storage.run_folder import RunFolder, fingerprint
 from picoquant.utils.progress import duration
 from picoquant.utils.versions import OF_A_RUN, versions
 from picoquant.yaml_files.load import dump_yaml
@@ -68,11 +70,34 @@ def run_stages(context: Context, stages: Sequence[Stage], force: bool = False) -
     return ran
 
 
+def inputs_of(context: Context, stage: Stage) -> tuple[dict, str]:
+    """A stage's inputs as run.json holds them, and their fingerprint."""
+    inputs = json.loads(json.dumps(stage.inputs(context), default=str))
+    return inputs, fingerprint({"stage": stage.name, "inputs": inputs})
+
+
+def adopt(context: Context, stage: Stage, other: RunFolder) -> bool:
+    """Take a stage's result from another run folder, where it was made of the same inputs.
+
+    Returns: whether the context's run folder has that result now; False where the other one has none of these inputs.
+    """
+    run, mark = context.run, inputs_of(context, stage)[1]
+    if not other.is_current(stage.name, mark):
+        return False
+    record = other.record(stage.name)
+    if run.is_current(stage.name, mark) and run.record(stage.name)["files"] == record["files"]:
+        return True
+    out, _ = run.work(stage.name, mark, fresh=True)
+    with disk_errors(out):
+        shutil.copytree(other.folder(stage.name), out, dirs_exist_ok=True)
+    run.finish(stage.name, out, record)
+    return True
+
+
 def _run_one(context: Context, stage: Stage, force: bool) -> bool:
     """Run a stage; False when it is done already."""
     run = context.run
-    inputs = json.loads(json.dumps(stage.inputs(context), default=str))  # as run.json will hold them
-    mark = fingerprint({"stage": stage.name, "inputs": inputs})
+    inputs, mark = inputs_of(context, stage)
     if not force and run.is_current(stage.name, mark):
         LOG.info("%s: skipped, done before with the same inputs (%s)", stage.name, run.folder(stage.name))
         return False

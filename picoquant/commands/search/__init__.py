@@ -1,0 +1,1 @@
+"""`picoquant quantize --search MINUTES`: settings of a quantisation tried one after the other, the best one kept."""

@@ -30,13 +30,13 @@ def same_weights(root: Path) -> None:
 
     export = ModelFolder.open(root / "export")
     write_float_form(Source(ModelFolder.open(root / "quantize")), export.model, export.params)
-    _annotate(root, [f"blocks_{number}.png" for number in range(1, IMAGES + 1)], export)
+    annotate(root, [f"blocks_{number}.png" for number in range(1, IMAGES + 1)], export)
 
 
 def write_run(root: Path) -> Path:
     """`config.yml`, `run.json`, `export/`, `quantize/` and, beside them, `images/` and `val.json`."""
     root.mkdir(parents=True, exist_ok=True)
-    names = _write_images(root)
+    names = write_images(root)
     sets = [
         f"EvalDataset.dataset_dir={root}",
         "EvalDataset.image_dir=images",
@@ -50,13 +50,14 @@ def write_run(root: Path) -> Path:
         (root / stage).mkdir()
         made = write_small(root / stage, quantised)
         if not quantised:
-            _annotate(root, names, made)
+            annotate(root, names, made)
     stages = {name: {"status": "done"} for name in ("export", "quantize")}
     (root / "run.json").write_text(json.dumps({"stages": stages}))
     return root
 
 
-def _write_images(root: Path) -> list[str]:
+def write_images(root: Path) -> list[str]:
+    """Write `images/`, 64 x 48 pixels each; their names."""
     import cv2
 
     (root / "images").mkdir()
@@ -72,7 +73,8 @@ def _write_images(root: Path) -> list[str]:
     return names
 
 
-def _annotate(root: Path, names: list[str], folder: ModelFolder) -> None:
+def annotate(root: Path, names: list[str], folder: ModelFolder) -> None:
+    """Write `val.json`: what a model finds in each of `images/`, at most 6 objects."""
     truth = {
         "images": [],
         "annotations": [],

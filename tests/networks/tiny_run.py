@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from picoquant.config.recipe import load_recipe
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.yaml_files.load import dump_yaml
-from tests.networks.run_folder import IMAGES, _annotate, _write_images
+from tests.networks.run_folder import annotate, write_images
 from tests.networks.small_int8 import CLASSES, CONFIG
 
 
@@ -37,22 +38,21 @@ class Tiny(nn.Layer):
         return [paddle.transpose(paddle.flatten(value, 2), [0, 2, 1]) for value in outputs]
 
 
-def write_tiny_run(root: Path, labels: bool = True) -> Path:
+def write_tiny_run(root: Path, labels: bool = True, bias: float = 0.0) -> Path:
     """`config.yml`, `run.json`, `export/`, and beside them `images/` and `val.json`, which train and evaluate.
 
-    What is annotated is what the network finds; nothing without `labels`.
+    What is annotated is what the network finds; nothing without `labels`. `bias` is added to the class logits.
     """
-    from dataclasses import replace
-
     root.mkdir(parents=True)
-    names = _write_images(root)
+    names = write_images(root)
     with paddle.utils.unique_name.guard():
         network = Tiny()
         network.eval()
+        network.scores.bias.set_value(network.scores.bias + bias)
         spec = [paddle.static.InputSpec([None, 3, 32, 32], "float32", "image")]
         paddle.jit.save(network, str(root / "export/model"), input_spec=spec)
     write_infer_config(replace(CONFIG, strides=(8,)), root / "export")
-    _annotate(root, names, ModelFolder.open(root / "export"))
+    annotate(root, names, ModelFolder.open(root / "export"))
     if not labels:
         truth = json.loads((root / "val.json").read_text())
         (root / "val.json").write_text(json.dumps({**truth, "annotations": []}))
@@ -62,5 +62,4 @@ def write_tiny_run(root: Path, labels: bool = True) -> Path:
     recipe = load_recipe("picodet_s_416_coco_npu", [*sets, *more])
     (root / "config.yml").write_text(dump_yaml(recipe.document), encoding="utf-8")
     (root / "run.json").write_text(json.dumps({"stages": {"export": {"status": "done"}}}))
-    assert IMAGES == len(names)
     return root

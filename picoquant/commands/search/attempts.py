@@ -21,7 +21,10 @@ from picoquant.storage.run_folder import RunFolder, stage_record
 
 LOG = logging.getLogger("picoquant")
 
-_SECONDS = "search_seconds"  # in a trial's run.json: what it took, over all calls
+_SECONDS, _FAILED = (
+    "search_seconds",
+    "search_failed",
+)  # in a trial's run.json: over all calls; of which inputs, and why
 # Seconds for an image in training beside those in evaluation: a guess that counts until a trial has trained. Figures
 # in docs/quantization.md and docs/evaluation.md are 0.3 to 0.5 s beside 0.03 s, at 416 px on two cores.
 _TRAINING = 20
@@ -61,39 +64,48 @@ class Attempts:
         """
         method, texts = values[METHOD], self._variants.texts(values)
         try:
-            name, done = self._place(values)
+            name, mark = self._place(values)
         except UserError as error:  # settings that exclude each other
             LOG.warning("search: %s: %s", " ".join(texts), error)
             return Trial(self._variants.label(values), method, texts, FAILED, reason=str(error))
+        known = [RunFolder(self._folder / name)] if (self._folder / name).is_dir() else []
+        about = known[0].about() if known else {}
+        seconds, failed = about.get(_SECONDS, 0.0), about.get(_FAILED) or {}
+        if failed.get("fingerprint") == mark and not self._force:
+            LOG.info("search: %s: failed before; --force or removing its folder tries it again", name)
+            return Trial(name, method, texts, FAILED, seconds=seconds, reason=failed["reason"])
+        done = not self._force and any(
+            one.is_current(STAGE.name, mark) for one in (*known, self._context.run)
+        )
         first, self._first = self._first, False
         if not done and not first:
-            seconds = self._expected(method)
-            if not self._clock.fits(seconds):
-                self.left_out.append((method, seconds))
-                return None
+            expected = self._expected(method)
+            if not self._clock.fits(expected):
+                self.left_out.append((method, expected))
+                return Trial(name, method, texts, STOPPED, seconds=seconds) if seconds else None
         LOG.info("search: %s%s", name, ": done before" if done else "")
         run = self.runs[name] = RunFolder(self._folder / name)
         trial = Trial(name, method, texts, DONE)
         with run.locked():
             trial = self._run(trial, self._variants.in_folder(values, run), limited=not (done or first))
+            reason = {"fingerprint": mark, "reason": trial.reason} if trial.status == FAILED else None
+            run.describe(**{_SECONDS: trial.seconds, _FAILED: reason})
         if trial.status == DONE:
             self._took[method].append(trial.seconds)
         return trial
 
-    def _place(self, values: Values) -> tuple[str, bool]:
-        """The name of a trial's folder, and whether its result is there already, or in the run.
+    def _place(self, values: Values) -> tuple[str, str]:
+        """The name of a trial's folder, and the fingerprint of its inputs, by which it is found again.
 
         Raises: `UserError` for settings that exclude each other.
         """
-        run = self._context.run
-        mark = inputs_of(self._variants.in_folder(values, run), STAGE)[1]
-        in_run = run.is_current(STAGE.name, mark) and not self._force
+        mark = inputs_of(self._variants.in_folder(values, self._context.run), STAGE)[1]
         folders = sorted(self._folder.glob("[0-9]*-*"))
         for path in folders:
             if stage_record(path, STAGE.name).get("fingerprint") == mark:
-                return path.name, in_run or (RunFolder(path).is_current(STAGE.name, mark) and not self._force)
+                return path.name, mark
         number = max((int(path.name.split("-")[0]) for path in folders), default=0) + 1
-        return f"{number:03d}-{self._variants.label(values)}", in_run
+        return f"{number:03d}-{self._variants.label(values)}", mark
 
     def _run(self, trial: Trial, context: Context, limited: bool) -> Trial:
         """The trial with its result, or why it has none."""

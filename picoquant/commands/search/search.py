@@ -172,7 +172,10 @@ def _choose(
     """
     done = [trial for trial in trials if trial.status == DONE]
     if not done:
-        raise UserError(f"--search: no trial has a result; the first: {trials[0].reason or trials[0].status}")
+        raise UserError(
+            f"--search: no trial has a result; the first: {trials[0].reason or trials[0].status} (--force tries again "
+            "what failed)"
+        )
     ranked = sorted(done, key=lambda trial: -trial.worth)
     best = ranked[0]
     if own is not None and best is not own:

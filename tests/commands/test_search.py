@@ -95,14 +95,14 @@ def test_a_trial_that_fails_is_kept_with_its_reason_and_not_tried_again(tmp_path
 
 def test_without_labels_fidelity_alone_counts(tmp_path):
     root = write_tiny_run(tmp_path / "output", labels=False)
-    best = search(None, str(root), ("Quantize.method=ptq", "TrainDataset.allow_empty=true"), NO_TIME).best
+    best = search(None, str(root), ("Quantize.method=ptq",), NO_TIME).best
     assert best.worth == best.score.fidelity > 0 and best.as_dict()["mAP"] is None
 
 
 def test_nothing_to_choose_by(tmp_path):
     root = write_tiny_run(tmp_path / "output", labels=False, bias=-20.0)
     with pytest.raises(
-        UserError, match="val.json has no labels and FP32 detects nothing with a score of 0.3"
+        UserError, match="val.json has no object that counts, and FP32 detects nothing with a score of 0.3"
     ):
         search(None, str(root), (), NO_TIME)
 

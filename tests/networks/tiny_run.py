@@ -41,7 +41,8 @@ class Tiny(nn.Layer):
 def write_tiny_run(root: Path, labels: bool = True, bias: float = 0.0) -> Path:
     """`config.yml`, `run.json`, `export/`, and beside them `images/` and `val.json`, which train and evaluate.
 
-    What is annotated is what the network finds; nothing without `labels`. `bias` is added to the class logits.
+    What is annotated is what the network finds; crowds, which do not count, without
+    `labels`. `bias` is added to the class logits.
     """
     root.mkdir(parents=True)
     names = write_images(root)
@@ -53,11 +54,16 @@ def write_tiny_run(root: Path, labels: bool = True, bias: float = 0.0) -> Path:
         paddle.jit.save(network, str(root / "export/model"), input_spec=spec)
     write_infer_config(replace(CONFIG, strides=(8,)), root / "export")
     annotate(root, names, ModelFolder.open(root / "export"))
+    truth = json.loads((root / "val.json").read_text())
+    (root / "train.json").write_text(json.dumps(truth))
     if not labels:
-        truth = json.loads((root / "val.json").read_text())
-        (root / "val.json").write_text(json.dumps({**truth, "annotations": []}))
-    data = [("dataset_dir", root), ("image_dir", "images"), ("anno_path", "val.json")]
-    sets = [f"{section}.{key}={value}" for section in ("TrainDataset", "EvalDataset") for key, value in data]
+        crowds = [{**entry, "iscrowd": 1} for entry in truth["annotations"]]
+        (root / "val.json").write_text(json.dumps({**truth, "annotations": crowds}))
+    sets = [
+        f"{section}.{key}={value}"
+        for section, file in (("TrainDataset", "train.json"), ("EvalDataset", "val.json"))
+        for key, value in (("dataset_dir", root), ("image_dir", "images"), ("anno_path", file))
+    ]
     more = ["EvalReader.batch_size=2", "worker_num=0", "TrainConfig.train_iter=2", "TrainConfig.eval_iter=2"]
     recipe = load_recipe("picodet_s_416_coco_npu", [*sets, *more])
     (root / "config.yml").write_text(dump_yaml(recipe.document), encoding="utf-8")

@@ -32,17 +32,17 @@ class Scores:
         context: the run folder `fp32` of the search, with a plan that names the FP32 model.
         force: evaluate FP32 again.
 
-    Raises: `UserError` where nothing can be compared: no labels, and FP32 detects nothing.
+    Raises: `UserError` where nothing can be compared: no object that counts, and FP32 detects nothing.
     """
 
     def __init__(self, context: Context, force: bool = False) -> None:
         self._context, self._dataset = context, datasets.load(context, "EvalDataset")
         self._reference = _identity(fp32_model(context))
         run_stages(context, [self._stage("FP32", fp32_model)], force)
-        if not self._expected["annotations"] and not self._labels["annotations"]:
+        if not self._expected["annotations"] and context.run.record(NAME)["metrics"]["mAP"] < 0:
             raise UserError(
-                f"--search: {self._dataset.annotation_file} has no labels and FP32 detects nothing with a score of "
-                f"{SCORE:g} or more on its images: there is nothing to choose by; name other images in EvalDataset"
+                f"--search: {self._dataset.annotation_file} has no object that counts, and FP32 detects nothing "
+                f"with a score of {SCORE:g} or more on its images: there is nothing to choose by; name other images in EvalDataset"
             )
 
     @property

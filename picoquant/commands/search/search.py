@@ -92,9 +92,7 @@ def search(
     plan = load_plan(config or _earlier(save_dir), overrides)
     check_device(device)
     if not plan.common.Evaluation:
-        raise ConfigError(
-            "--search compares trials on the evaluation images, with labels or without: set Global.Evaluation to true"
-        )
+        raise ConfigError("--search compares trials on the evaluation images: set Global.Evaluation to true")
     run = RunFolder(Path(save_dir))
     with run.locked():
         if log_to_file:

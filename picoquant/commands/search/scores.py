@@ -41,8 +41,9 @@ class Scores:
         run_stages(context, [self._stage("FP32", fp32_model)], force)
         if not self._expected["annotations"] and context.run.record(NAME)["metrics"]["mAP"] < 0:
             raise UserError(
-                f"--search: {self._dataset.annotation_file} has no object that counts, and FP32 detects nothing "
-                f"with a score of {SCORE:g} or more on its images: there is nothing to choose by; name other images in EvalDataset"
+                f"--search: {self._dataset.annotation_file} has no object that counts, and FP32 detects nothing with a "
+                f"score of {SCORE:g} or more on its images: there is nothing to choose by; name other images in "
+                "EvalDataset"
             )
 
     @property

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Callable
+from typing import Callable, Union
 
 import numpy as np
 
 from picoquant.errors import WeightsError
 
-_MAX_BATCH = 256  # images per batch of a model; a larger number is damaged, and would allocate gigabytes
+MAX_BATCH = 256  # images per batch of a model; a larger number is damaged, and would allocate gigabytes
+DYNAMIC = "dynamic"
 
+Batch = Union[int, str]  # images a call, 1 to `MAX_BATCH`, or `DYNAMIC`: any number
 Run = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 
 
@@ -29,8 +31,8 @@ def in_batches(run: Run, feed: Mapping[str, np.ndarray], size: int) -> list[np.n
     count = len(next(iter(feed.values())))
     if size in (-1, count):
         return list(run(feed))
-    if not 1 <= size <= _MAX_BATCH:
-        raise WeightsError(f"the model takes {size} images at a time, not 1 to {_MAX_BATCH}: export it again")
+    if not 1 <= size <= MAX_BATCH:
+        raise WeightsError(f"the model takes {size} images at a time, not 1 to {MAX_BATCH}: export it again")
     parts = []
     for start in range(0, count, size):
         part = {name: value[start : start + size] for name, value in feed.items()}

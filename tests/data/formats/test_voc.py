@@ -205,3 +205,12 @@ def test_folder_of_images(tmp_path):
 def test_load_dataset_takes_the_loader_of_the_format(tmp_path):
     settings = write_voc(tmp_path, [xml(("wheel", 10, 5, 30, 20, 0))])
     assert load_dataset(settings, training=True).format == "voc"
+
+
+def test_an_option_that_names_no_images_is_named_itself(tmp_path):
+    asked = DatasetSettings(format="folder", image_dir=str(tmp_path / "photos"), section="--fidelity")
+    with pytest.raises(DataError, match="no image folder .*photos; --fidelity must name one$"):
+        load_folder(asked)
+    (tmp_path / "photos/sub").mkdir(parents=True)
+    with pytest.raises(DataError, match="in .*photos or below it; --fidelity must name a folder with some$"):
+        load_folder(asked)

@@ -63,9 +63,14 @@ class Recipe:
         return build(CalibrationSettings, value or {}, "Calibration")
 
     @cached_property
+    def package(self) -> PackageSettings:
+        """Section `Package`."""
+        return self.section("Package", PackageSettings)
+
+    @cached_property
     def targets(self) -> list[str]:
         """Names or paths of the NPU profiles to package for."""
-        target = self.section("Package", PackageSettings).target
+        target = self.package.target
         return [str(name) for name in (target if isinstance(target, (list, tuple)) else [target])]
 
     def target_file(self, name: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from picoquant.errors import ConfigError
+from picoquant.utils.batching import DYNAMIC, MAX_BATCH
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,18 @@ class PackageSettings:
 
     Attributes:
         target: a shipped NPU profile, a profile's path, or a list of them.
+        batch: images a call of the ONNX files, 1 to 256, or `dynamic`: any number; all other forms take one.
     """
 
     target: Any = "rv1126"
+    batch: Any = 1
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.batch, int) and not isinstance(self.batch, bool)
+        if not (self.batch == DYNAMIC or whole and 1 <= self.batch <= MAX_BATCH):
+            raise ConfigError(
+                f"Package.batch: expected 1 to {MAX_BATCH} images or {DYNAMIC}, found {self.batch!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def read_image(path: str | Path) -> np.ndarray:
             )
             reason = "has too many pixels" if large else f"cannot be decoded ({error.err or error.code})"
     if reason:
-        raise UnreadableImageError(f"image {path} {reason}; replace the file or take it out of the data set")
+        raise UnreadableImageError(f"image {path} {reason}; replace the file or leave it out")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from picoquant.config import data, training
 from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import Recipe, load_recipe
-from picoquant.config.sections import CalibrationSettings, GlobalSettings, SyntheticSettings
+from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings, SyntheticSettings
 from picoquant.config.target_rules import quant_aware_for_targets, require_int8_where_needed
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.detector.settings import DetectorSettings
@@ -195,6 +195,11 @@ class Plan:
     def calibration(self) -> CalibrationSettings:
         """Section `Calibration`: which images drive quantisation."""
         return self.recipe.calibration
+
+    @property
+    def package(self) -> PackageSettings:
+        """Section `Package`: for which boards, and how many images a call."""
+        return self.recipe.package
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:

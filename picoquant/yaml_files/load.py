@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from picoquant.errors import ConfigError
+from picoquant.errors import ConfigError, reason_of
 from picoquant.yaml_files.bases import base_files
 from picoquant.yaml_files.locate import find
 
@@ -109,7 +109,9 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not usable as YAML: it is nested too deep") from error
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         # what PyYAML raises for malformed numbers, dates and unhashable keys
-        raise ConfigError(f"{where}: not usable as YAML: {_short(error)}") from error
+        raise ConfigError(
+            f"{where}: not usable as YAML: a number, date or key in it is malformed{reason_of(error)}"
+        ) from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -151,7 +153,7 @@ def load_mapping(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"no such file: {path}") from error
     except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
-        raise ConfigError(f"{path}: cannot be read: {_short(error)}") from error
+        raise ConfigError(f"{path}: cannot be read{reason_of(error)}") from error
     value = parse_yaml(text, str(path))
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected keys and values at the top level, found {type(value).__name__}")

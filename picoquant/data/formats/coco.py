@@ -32,7 +32,7 @@ from picoquant.data.formats.repair import (
 )
 from picoquant.data.formats.sizes import compare_sizes, file_sizes
 from picoquant.data.settings import DatasetSettings
-from picoquant.errors import DataError
+from picoquant.errors import DataError, reason_of
 
 LOG = logging.getLogger("picoquant")
 
@@ -106,7 +106,9 @@ def read_annotations(path: Path, section: str) -> dict[str, Any]:
             raise DataError(
                 f"annotation file {path} is empty; {keys} name it, put COCO annotations there"
             ) from error
-        raise DataError(f"annotation file {path} cannot be read as JSON ({error}); {keys} name it") from error
+        raise DataError(
+            f"annotation file {path} cannot be read as JSON{reason_of(error)}; {keys} name it"
+        ) from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(

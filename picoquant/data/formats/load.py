@@ -55,13 +55,18 @@ def load_folder(settings: DatasetSettings) -> Dataset:
     Raises: `DataError` when the folder is missing or holds no image.
     """
     folder, section = settings.image_folder, settings.section
+    option = section.startswith("--")  # of the command line, in place of a section
     if not folder.is_dir():
-        raise DataError(f"no image folder {folder}; {section}.dataset_dir and {section}.image_dir name it")
+        keys = section if option else f"{section}.dataset_dir and {section}.image_dir"
+        raise DataError(f"no image folder {folder}; {keys} must name one")
     paths = sorted(path for path in folder.rglob("*") if _is_image(path))
     if settings.sample_num > 0:
         paths = paths[: settings.sample_num]
     if not paths:
-        raise DataError(f"no image ({', '.join(SUFFIXES)}) in {folder}; {section}.image_dir names it")
+        key = section if option else f"{section}.image_dir"
+        raise DataError(
+            f"no image ({', '.join(SUFFIXES)}) in {folder} or below it; {key} must name a folder with some"
+        )
     nothing = (np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool))
     records = tuple(Record(number, str(path), 0, 0, *nothing) for number, path in enumerate(paths, start=1))
     return Dataset(records, (), (), section, format="folder")

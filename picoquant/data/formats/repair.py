@@ -143,10 +143,27 @@ def choose(
         most = min(int(len(records) * ratio / (1 - ratio)), len(kept))
         order = generator(0, ORDER).permutation(len(kept))[:most]
         kept = [kept[place] for place in order]
+    if len(kept) < len(empty):
+        _tell_empty(settings, empty, len(empty) - len(kept), allowed)
     chosen = sorted(records + kept, key=lambda record: record.image_id)
     if settings.sample_num > 0:
         chosen = chosen[: settings.sample_num]
     return tuple(chosen), len(empty) - len(kept)
+
+
+def _tell_empty(settings: DatasetSettings, empty: list[Record], count: int, allowed: bool) -> None:
+    """Log how many images without objects are left out, and which setting would keep them."""
+    section = settings.section
+    crowds = sum(bool(len(record.boxes)) for record in empty) if count == len(empty) else 0
+    LOG.info(
+        "%s: %d images without objects left out%s (%s)",
+        section,
+        count,
+        f", {crowds} of them with crowds alone" if crowds else "",
+        f"{section}.empty_ratio={settings.empty_ratio:g} keeps {len(empty) - count}"
+        if allowed
+        else f"{section}.allow_empty=true keeps them",
+    )
 
 
 def report(dataset: Dataset, tally: Tally) -> None:
@@ -160,15 +177,6 @@ def report(dataset: Dataset, tally: Tally) -> None:
     if repairs.dropped_boxes:
         first = tally.example("dropped")
         LOG.warning("%s: %d boxes without area, dropped%s", section, repairs.dropped_boxes, first)
-    if repairs.empty_images:
-        crowds = repairs.crowd_images
-        LOG.info(
-            "%s: %d images without objects left out%s (%s.allow_empty=true keeps them)",
-            section,
-            repairs.empty_images,
-            f", {crowds} of them with crowds alone" if crowds else "",
-            section,
-        )
     if repairs.missing:
         names = ", ".join(repairs.missing[:_NAMED])
         more = ", ..." if len(repairs.missing) > _NAMED else ""

@@ -6,10 +6,9 @@ Source of the rules: PaddleDetection, ppdet/data/source/voc.py.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
@@ -26,9 +25,10 @@ from picoquant.data.formats.repair import (
     tell_crowds,
 )
 from picoquant.data.formats.sizes import compare_sizes, file_sizes
+from picoquant.data.formats.voc_xml import Annotation, read_annotation
 from picoquant.data.images import SUFFIXES
 from picoquant.data.settings import DatasetSettings
-from picoquant.errors import DataError
+from picoquant.errors import DataError, reason_of
 from picoquant.utils.suggest import suggestion
 
 VOC_CLASSES = (
@@ -37,18 +37,8 @@ VOC_CLASSES = (
     *("train", "tvmonitor"),
 )  # in the order of the challenge, which PaddleDetection numbers them by
 
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
-
-
-@dataclass(frozen=True)
-class _Annotation:
-    """One XML file: boxes [G, 4] as they stand there, names and difficulties [G]."""
-
-    width: float
-    height: float
-    boxes: np.ndarray
-    names: tuple[str, ...]
-    difficult: np.ndarray
+# Two paths in a line, either with spaces in it.
+_IMAGE_AND_XML = re.compile(rf"(.+(?:{'|'.join(map(re.escape, SUFFIXES))}))\s+(.+\.xml)", re.IGNORECASE)
 
 
 def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
@@ -56,7 +46,7 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
 
     `anno_path` is a list with, on each line, either an image and its XML file, both relative to
     `image_dir` (PaddleDetection's way), or a name alone, as in VOC's own `ImageSets/Main/*.txt`: the
-    image is then in `image_dir` (`JPEGImages` unless set), the XML file in `Annotations`.
+    image is then in `image_dir` (`JPEGImages` unless set), the XML file in `Annotations`. Names may hold spaces.
 
     Classes are the lines of `label_list`. Without it they are VOC's own twenty, when no other name
     occurs, or else all names in the folder of XML files, sorted.
@@ -71,14 +61,14 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
         raise no_annotations(path, settings.section)
     pairs = _listed(settings)
     missing = check_files(settings, [image for image, _ in pairs], training)
-    annotations = [_read(Path(xml)) for _, xml in pairs]
+    annotations = [read_annotation(Path(xml)) for _, xml in pairs]
     names = _class_names(settings, [Path(xml) for _, xml in pairs], annotations)
     class_of = {name: label for label, name in enumerate(names)}
     for (image, xml), found in zip(pairs, annotations):
         for name in () if image in missing else found.names:
             if name not in class_of:
                 hint = suggestion(name, names)
-                raise DataError(f"{xml}: class {name} is not in {settings.label_file}{hint}; add it there")
+                raise DataError(f"{xml}: class {name!r} is not in {settings.label_file}{hint}; add it there")
     tally, records, empty = Tally(), [], []
     for (image, _), record in zip(pairs, _records(settings, pairs, annotations, class_of, training, tally)):
         if image not in missing:
@@ -104,7 +94,7 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
 def _records(
     settings: DatasetSettings,
     pairs: list[tuple[str, str]],
-    annotations: list[_Annotation],
+    annotations: list[Annotation],
     class_of: dict[str, int],
     training: bool,
     tally: Tally,
@@ -150,7 +140,7 @@ def _lines(path: Path, key: str) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as text ({error}); {key} names it") from error
+        raise DataError(f"{path} cannot be read as text{reason_of(error)}; {key} names it") from error
     if "\0" in text:
         raise DataError(f"{path} is no text; {key} names it")
     return [line.strip() for line in text.splitlines() if line.strip()]
@@ -159,59 +149,50 @@ def _lines(path: Path, key: str) -> list[str]:
 def _listed(settings: DatasetSettings) -> list[tuple[str, str]]:
     """(image, XML file) of each line; the image as `check_files` takes it."""
     path, folder = settings.annotation_file, settings.image_folder
-    lines = [line.split() for line in _lines(path, f"{settings.section}.anno_path")]
+    lines = _lines(path, f"{settings.section}.anno_path")
     if not lines:
         raise DataError(f"annotation file {path} is empty; {settings.section}.anno_path names it")
-    named = [len(words) == 1 or words[1] in ("-1", "0", "1") for words in lines]
+    parsed = [_parsed(line, settings.root / "Annotations") for line in lines]
     files: dict[str, str] = {}
-    if any(named):
+    if any(xml is None for _, xml in parsed):
         images = folder if settings.image_dir else settings.root / "JPEGImages"
         if images.is_dir():
             files = {entry.stem: str(entry.resolve()) for entry in _images_in(images)}
     pairs = []
-    for words, by_name in zip(lines, named):
-        if by_name:
-            image = files.get(words[0], str((folder / f"{words[0]}.jpg").resolve()))
-            pairs.append((image, str(settings.root / "Annotations" / f"{words[0]}.xml")))
+    for name, xml in parsed:
+        if xml is None:
+            image = files.get(name, str((folder / f"{name}.jpg").resolve()))
+            pairs.append((image, str(settings.root / "Annotations" / f"{name}.xml")))
         else:
-            pairs.append((words[0], str(folder / words[1])))
+            pairs.append((name, str(folder / xml)))
     return pairs
+
+
+def _parsed(line: str, annotations: Path) -> tuple[str, str | None]:
+    """Image and XML file that a line names, or a name alone and None; either may hold spaces.
+
+    Args:
+        line: of the list.
+        annotations: folder of the XML files; where a line with a space may be a name or two words, a file of that
+            name decides.
+    """
+    words = line.split()
+    paths = _IMAGE_AND_XML.fullmatch(line)
+    if paths:
+        return paths[1], paths[2]
+    if len(words) == 1 or os.path.isfile(annotations / f"{line}.xml"):
+        return line, None
+    if words[-1] in ("-1", "0", "1"):  # VOC's lists of one class
+        return line[: -len(words[-1])].rstrip(), None
+    return (words[0], words[1]) if len(words) == 2 else (line, None)
 
 
 def _images_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
-def _read(path: Path) -> _Annotation:
-    """Raises: `DataError` when the file is missing or no VOC annotation."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; the list of images names it") from error
-    try:
-        if b"<!ENTITY" in data:  # none needs them, and they can be made to fill the memory
-            raise ValueError("it declares entities")
-        root = ElementTree.fromstring(data)
-        size, objects = root.find("size"), root.findall("object")
-        width, height = (float(size.find(side).text) for side in ("width", "height"))
-        corners = [[float(o.find("bndbox").find(k).text) for k in _CORNERS] for o in objects]
-        if not (width > 0 and height > 0 and np.isfinite(corners).all()):
-            raise ValueError("it has a size or corner that is none")
-        return _Annotation(
-            width,
-            height,
-            np.array(corners, np.float64).reshape(-1, 4),
-            tuple(o.find("name").text.strip() for o in objects),
-            np.array([(o.findtext("difficult") or "0").strip() == "1" for o in objects], bool),
-        )
-    except (ElementTree.ParseError, AttributeError, TypeError, ValueError, LookupError) as error:
-        raise DataError(
-            f"{path} is no VOC annotation ({error}); correct it or take it off the list"
-        ) from error
-
-
 def _class_names(
-    settings: DatasetSettings, files: list[Path], annotations: list[_Annotation]
+    settings: DatasetSettings, files: list[Path], annotations: list[Annotation]
 ) -> tuple[str, ...]:
     path = settings.label_file
     if path is not None:
@@ -224,7 +205,7 @@ def _class_names(
     # The other half of the data set may have classes that this one lacks, and must number them alike.
     rest = {other for folder in {file.parent for file in files} for other in folder.glob("*.xml")}
     for other in rest - set(files):
-        found.update(_read(other).names)
+        found.update(read_annotation(other).names)
     LOG.info("%s: no label_list; classes are the names in the annotations, sorted", settings.section)
     return tuple(sorted(found))
 

@@ -138,6 +138,7 @@ def _as_corners(raw: RawBoxes, how: str) -> np.ndarray:
 
 def _ask_whether_pixels(raw: RawBoxes, settings: DatasetSettings) -> None:
     pixels = raw.numbers * np.tile(raw.sizes, 2)
+    pixels[:, 2:] = np.abs(pixels[:, 2:])
     outside = ((pixels < -_ROUNDING) | (pixels > np.tile(raw.sizes, 2) + _ROUNDING)).any(axis=1)
     if not outside.any():
         return

@@ -214,12 +214,21 @@ def _images_of(settings: DatasetSettings, files: Sequence[Path], read: Sequence[
     return names
 
 
-def _class_names(settings: DatasetSettings, read: Sequence[_File]) -> tuple[str, ...]:
-    if settings.classes:
+def given_names(settings: DatasetSettings) -> tuple[str, ...] | None:
+    """The class names that `classes` or `label_list` say; None where the labels in the files are the classes.
+
+    Raises: `DataError` for a list that cannot be used.
+    """
+    if settings.classes or settings.label_file is None:
         return settings.classes
-    if settings.label_file is not None:
-        listed = read_label_list(settings.label_file, settings.section)
-        return tuple(name for name in listed if name not in _NO_CLASSES)
+    listed = read_label_list(settings.label_file, settings.section)
+    return tuple(name for name in listed if name not in _NO_CLASSES)
+
+
+def _class_names(settings: DatasetSettings, read: Sequence[_File]) -> tuple[str, ...]:
+    given = given_names(settings)
+    if given is not None:
+        return given
     LOG.info("%s: no label_list; classes are the labels in the annotations, sorted", settings.section)
     return tuple(sorted({name for each in read for name in each.names}))
 

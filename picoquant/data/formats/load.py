@@ -10,7 +10,7 @@ from picoquant.data.dataset import Dataset, Record
 from picoquant.data.formats.coco import load_coco
 from picoquant.data.formats.files import read_label_list
 from picoquant.data.formats.labelme import label_files as labelme_files
-from picoquant.data.formats.labelme import load_labelme
+from picoquant.data.formats.labelme import given_names, load_labelme
 from picoquant.data.formats.peek import peek_categories
 from picoquant.data.formats.voc import label_files as voc_files
 from picoquant.data.formats.voc import load_voc
@@ -45,7 +45,9 @@ def class_names(settings: DatasetSettings) -> tuple[str, ...] | None:
     """
     if settings.format == "yolo":
         return yolo_class_names(settings)
-    if settings.format in ("voc", "labelme"):
+    if settings.format == "labelme":
+        return None if settings.label_file and not settings.label_file.is_file() else given_names(settings)
+    if settings.format == "voc":
         path = settings.label_file
         if settings.classes or path is None or not path.is_file():
             return settings.classes

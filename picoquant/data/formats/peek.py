@@ -39,11 +39,11 @@ def peek_categories(path: Path, with_root: bool = False) -> list[tuple[Any, str]
                     if starts[0] + size >= len(data):
                         return None
                     size *= 8
-        if not listed or not all(isinstance(e, dict) and {"id", "name"} <= e.keys() for e in listed):
-            return None
-        root = None if with_root else root_category(listed)
-        if root is not None and not re.search(rb'"category_id"\s*:\s*0(?:\.0*)?\s*[,}\r\n]', data):
-            listed.remove(root)
+            if not listed or not all(isinstance(e, dict) and {"id", "name"} <= e.keys() for e in listed):
+                return None
+            root = None if with_root else root_category(listed)
+            if root is not None and not re.search(rb'"category_id"\s*:\s*0(?:\.0*)?\s*[,}\r\n]', data):
+                listed.remove(root)
     return [(entry["id"], str(entry["name"])) for entry in listed]
 
 

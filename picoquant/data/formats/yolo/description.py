@@ -99,20 +99,24 @@ def _has_names(path: Path) -> bool:
         content = _mapping(path)
     except DataError:
         return False
-    return "names" in content and any(key in content for key in _ALIASES)
+    return "names" in content and any(key.lower() in _ALIASES for key in content)
 
 
 def _data_yaml(path: Path) -> Description:
     content = _mapping(path)
     parts = {}
-    for key, split in _ALIASES.items():
-        value = content.get(key)
+    for key, value in content.items():
+        split = _ALIASES.get(key.lower())
+        if split is None:
+            continue
         entries = value if isinstance(value, list) else [value]
         kept = tuple(entry for entry in entries if isinstance(entry, str) and entry not in ("", "~", "null"))
         if value not in (None, "", "~", "null") and len(kept) < len(entries):
             raise DataError(
                 f"{path}: {key} must be a folder, a list of images, or several of them, not {value!r}"
             )
+        if kept and split in parts:
+            raise DataError(f"{path} names the part {split} twice; leave one out")
         if kept:
             parts[split] = kept
     base = content.get("path")
@@ -143,7 +147,7 @@ def _plain(node: yaml.Node, path: Path, known: dict[int, Any], depth: int = 0) -
     if id(node) in known:
         return known[id(node)]
     if isinstance(node, yaml.ScalarNode):
-        found: Any = node.value.strip() if node.tag != "tag:yaml.org,2002:null" else None
+        found: Any = None if node.value in ("", "~") and node.style is None else node.value.strip()
     elif isinstance(node, yaml.SequenceNode):
         found = [_plain(child, path, known, depth + 1) for child in node.value]
     else:
@@ -217,7 +221,7 @@ def _obj_data(path: Path) -> Description:
         raise DataError(
             f"{path}: classes is {values['classes']}, but {names} has {len(found)}; correct either"
         )
-    parts = {split: (values[key],) for key, split in _ALIASES.items() if values.get(key)}
+    parts = {_ALIASES[key.lower()]: (value,) for key, value in values.items() if key.lower() in _ALIASES and value}
     return Description(path, found, None, parts)
 
 

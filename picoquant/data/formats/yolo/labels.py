@@ -56,7 +56,7 @@ def read_labels(files: Sequence[str | None], keypoints: int) -> Labels:
     """Read label files; None has no object.
 
     A line of 5 columns is a box, one of 6 a box with a confidence, one of 7, 9, 11 … a polygon. With key points every
-    line is a box with these behind it.
+    line is a box with these, or fewer, behind it.
 
     Args:
         files: paths.
@@ -73,7 +73,7 @@ def read_labels(files: Sequence[str | None], keypoints: int) -> Labels:
     if bad:
         path, first = bad[0]
         behind = (
-            f" and {keypoints} numbers of key points (kpt_shape)"
+            f" and up to {keypoints} numbers of key points (kpt_shape)"
             if keypoints
             else ", or a polygon's class x y x y x y …"
         )
@@ -115,7 +115,7 @@ def _parse(path: str, keypoints: int) -> list[_Row | _Bad]:
         except ValueError:
             label, numbers = math.nan, []
         polygon = not keypoints and len(words) >= _LEAST_POLYGON and len(words) % 2 == 1
-        fits = polygon or len(words) == 5 + keypoints or (not keypoints and len(words) == 6)
+        fits = polygon or 5 <= len(words) <= 5 + (keypoints or 1)
         if fits and label.is_integer() and abs(label) < _MOST_CLASSES and all(map(math.isfinite, numbers)):
             rows.append(_Row(line, int(label), tuple(numbers), polygon))
         else:

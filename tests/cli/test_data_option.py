@@ -43,7 +43,9 @@ def test_a_run_on_a_folder_alone(folders):
 
 
 def test_other_labels_are_another_data_set(folders):
-    plan = load_plan("picodet_s_qat_dis", [f"TrainDataset={{type: auto, dataset_dir: {folders.root / 'yolo'}}}"])
+    plan = load_plan(
+        "picodet_s_qat_dis", [f"TrainDataset={{type: auto, dataset_dir: {folders.root / 'yolo'}}}"]
+    )
     context = SimpleNamespace(plan=plan)
     before = identity(context, "TrainDataset")
     label = next((folders.root / "yolo/train/labels").glob("*.txt"))
@@ -57,7 +59,15 @@ def test_other_labels_are_another_data_set(folders):
 def test_evaluation_on_other_folders_of_the_same_images(folders):
     found = {}
     for name in ("coco", "yolo"):
-        options = ["--data", name, "--config", "run/config.yml", "--weights", "run/train/best.pdparams", "--json"]
+        options = [
+            "--data",
+            name,
+            "--config",
+            "run/config.yml",
+            "--weights",
+            "run/train/best.pdparams",
+            "--json",
+        ]
         done = picoquant("eval", *options, *SETS, cwd=folders.root)
         assert done.returncode == 0, done.stderr
         results = json.loads(done.stdout)["backends"]["paddle_dygraph"]
@@ -78,10 +88,14 @@ def test_a_part_that_is_not_there_is_found_out_first(tmp_path):
     root = small(tmp_path / "cells", BOX)
     (root / "data.yaml").write_text("train: images\nnames: [a, b]\n")
     said = refusal(picoquant("train", "--data", "cells", "--save-dir", "out", *SETS, cwd=tmp_path))
-    assert "cells: YOLO (data.yaml) without a part val, only train; name images to train on, and others" in said
+    assert (
+        "cells: YOLO (data.yaml) without a part val, only train; name images to train on, and others" in said
+    )
     (root / "data.yaml").write_text("train: images\nval: valid/images\nnames: [a, b]\n")
     said = refusal(picoquant("train", "--data", "cells", "--save-dir", "out", *SETS, cwd=tmp_path))
-    assert "cells/data.yaml: val is 'valid/images', which is not there (looked for cells/valid/images)" in said
+    assert (
+        "cells/data.yaml: val is 'valid/images', which is not there (looked for cells/valid/images)" in said
+    )
 
 
 def test_run_needs_a_recipe_or_data(tmp_path):
@@ -95,12 +109,17 @@ YOLO = "{type: yolo, dataset_dir: cells}"
     ("text", "overrides", "expected"),
     [
         (f"TrainDataset: {YOLO}", [], ("yolo", "cells", "", None)),
-        ("TrainDataset: {name: YOLODataSet, dataset_dir: cells}", [], ("yolo", "cells", "train2017", "annotations")),
+        (
+            "TrainDataset: {name: YOLODataSet, dataset_dir: cells}",
+            [],
+            ("yolo", "cells", "train2017", "annotations"),
+        ),
         ("TrainDataset: !YOLODataSet {dataset_dir: cells, image_dir: a}", [], ("yolo", "cells", "a", None)),
         ("TrainDataset: !LabelMeDataSet {dataset_dir: cells}", [], ("labelme", "cells", "", None)),
         ("TrainDataset: {type: labelme, dataset_dir: cells}", [], ("labelme", "cells", "", None)),
         (
-            "TrainDataset: {name: COCODetDataset, dataset_dir: cells, image_dir: images, anno_path: annotations/x.json}",
+            "TrainDataset: {name: COCODetDataset, dataset_dir: cells, image_dir: images, "
+            "anno_path: annotations/x.json}",
             [],
             ("coco", "cells", "images", "annotations"),
         ),

@@ -9,8 +9,8 @@ import numpy as np
 from picoquant.data.dataset import Dataset, Record
 from picoquant.data.formats.coco import load_coco
 from picoquant.data.formats.files import read_label_list
-from picoquant.data.formats.labelme import label_files as labelme_files
 from picoquant.data.formats.labelme import given_names, load_labelme
+from picoquant.data.formats.labelme import label_files as labelme_files
 from picoquant.data.formats.peek import peek_categories
 from picoquant.data.formats.voc import label_files as voc_files
 from picoquant.data.formats.voc import load_voc

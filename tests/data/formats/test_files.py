@@ -76,14 +76,18 @@ def test_coco_with_other_slashes_and_case(tmp_path, caplog):
     (tmp_path / "a.json").write_text(json.dumps(content), "utf-8-sig")
     caplog.set_level(logging.INFO)
     dataset = load_coco(DatasetSettings("coco", str(tmp_path), "images", "a.json"), True)
-    assert [record.path for record in dataset.records] == [str(tmp_path / "images/part" / name) for name in names]
+    assert [record.path for record in dataset.records] == [
+        str(tmp_path / "images/part" / name) for name in names
+    ]
     said = "2 images are found under another name than written, such as "
     assert f"{said}{tmp_path}/images/part/0.png for part\\0.PNG" in caplog.text
 
 
 def test_a_missing_image_is_an_error_as_before(tmp_path):
     settings = write_set(tmp_path, content=coco_content(["0.png", "nowhere\\7.png"]))
-    with pytest.raises(DataError, match=r"1 of 2 images of TrainDataset are missing, the first is .*nowhere\\7.png"):
+    with pytest.raises(
+        DataError, match=r"1 of 2 images of TrainDataset are missing, the first is .*nowhere\\7.png"
+    ):
         load_coco(settings, True)
 
 
@@ -94,8 +98,16 @@ def test_a_missing_image_is_an_error_as_before(tmp_path):
         ("JPEGImages/cell 1.png", "Annotations/cell 1.xml", "cell 1 -1"),
         ("JPEGImages/cell 1.png", "Annotations/cell 1.xml", "cell 1.png"),
         ("JPEGImages/cell 1.png", "Annotations/cell 1.xml", "JPEGImages/cell 1.png Annotations/cell 1.xml"),
-        ("JPEGImages/cell 1.png", "Annotations/cell 1.xml", "JPEGImages\\cell 1.png\tAnnotations\\cell 1.xml"),
-        ("JPEGImages/cell 1.PNG", "Annotations/cell 1.XML", "./JPEGImages/cell 1.png ./Annotations/cell 1.xml"),
+        (
+            "JPEGImages/cell 1.png",
+            "Annotations/cell 1.xml",
+            "JPEGImages\\cell 1.png\tAnnotations\\cell 1.xml",
+        ),
+        (
+            "JPEGImages/cell 1.PNG",
+            "Annotations/cell 1.XML",
+            "./JPEGImages/cell 1.png ./Annotations/cell 1.xml",
+        ),
         ("JPEGImages/a/7.png", "Annotations/a/7.xml", "a/7"),
         ("JPEGImages/a/7.png", "Annotations/a/7.xml", "a\\7"),
         ("JPEGImages/a/7.png", "Annotations/7.xml", "7"),
@@ -127,7 +139,9 @@ def test_voc_without_a_list(tmp_path, caplog):
     said = "1 of 3 images have no annotation file and are left out, such as "
     assert f"{said}{tmp_path}/JPEGImages/2.png (no XML file in {tmp_path}/Annotations)" in caplog.text
     assert dataset.class_names == load_voc(settings, True).class_names == ("axle", "wheel")
-    (tmp_path / "Annotations" / "other.xml").write_text(xml().replace("<size>", "<filename>1.png</filename><size>"))
+    (tmp_path / "Annotations" / "other.xml").write_text(
+        xml().replace("<size>", "<filename>1.png</filename><size>")
+    )
     with pytest.raises(DataError, match=r"1.xml and .*other.xml both annotate .*1.png: remove one"):
         load_voc(DatasetSettings("voc", str(tmp_path), anno_path="Annotations"), True)
 
@@ -142,7 +156,9 @@ def test_classes_in_the_settings(tmp_path):
     settings = write_voc(tmp_path, [xml(("axle", 1, 1, 9, 9, 0))])
     named = DatasetSettings("voc", settings.dataset_dir, anno_path="train.txt", classes=["wheel", "axle"])
     assert load_voc(named, True).records[0].classes.tolist() == [1]
-    with pytest.raises(DataError, match=r"class axle is not in TrainDataset.classes \(did you mean axles\?\); add"):
+    with pytest.raises(
+        DataError, match=r"class axle is not in TrainDataset.classes \(did you mean axles\?\); add"
+    ):
         load_voc(DatasetSettings("voc", settings.dataset_dir, anno_path="train.txt", classes=["axles"]), True)
 
 

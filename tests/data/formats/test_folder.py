@@ -46,39 +46,51 @@ def test_coco(tmp_path, layout):
     for name in names:
         coco(tmp_path, images.format(name), annotations.format(name))
     found = recognise(tmp_path)
-    assert (found.format, list(found.parts), found.class_names) == ("coco", ["train", "val"], ("seven", "three"))
+    assert (found.format, list(found.parts), found.class_names) == (
+        "coco",
+        ["train", "val"],
+        ("seven", "three"),
+    )
     for part, name in zip(("train", "val"), names):
         dataset = found.load(part)
         assert dataset.annotation_file == tmp_path / annotations.format(name)
         assert [len(record.boxes) for record in dataset.records] == [1, 1]
-        assert {record.path.rsplit("/", 1)[0] for record in dataset.records} == {str((tmp_path / images.format(name)))}
+        assert {record.path.rsplit("/", 1)[0] for record in dataset.records} == {
+            str(tmp_path / images.format(name))
+        }
 
 
 def test_cocos_other_files_are_passed_by(tmp_path):
     for kind in ("instances", "captions", "person_keypoints", "image_info_test"):
         coco(tmp_path, "val2017", f"annotations/{kind}_val2017.json")
     found = recognise(tmp_path)
-    assert {part: each.anno_path for part, each in found.parts.items()} == {"val": "annotations/instances_val2017.json"}
+    assert {part: each.anno_path for part, each in found.parts.items()} == {
+        "val": "annotations/instances_val2017.json"
+    }
 
 
 def test_one_coco_file(tmp_path):
     coco(tmp_path, "images", "result.json")
     assert list(recognise(tmp_path).parts) == ["all"]
     assert settings_for(tmp_path, "EvalDataset").image_dir == "images"
-    with pytest.raises(DataError, match=r"COCO \(result.json\) without a part train, only all; name images to train on"):
+    with pytest.raises(DataError, match=r"COCO \(result.json\) without a part train, only all; name images"):
         settings_for(tmp_path, "TrainDataset")
 
 
 def test_coco_files_of_which_one_must_be_named(tmp_path):
     for name in ("instances_val2014", "instances_val2017"):
         coco(tmp_path, "images", f"annotations/{name}.json")
-    with pytest.raises(DataError, match="part val may be annotations/instances_val2014.json or annotations/.*val2017.json"):
+    with pytest.raises(
+        DataError, match="part val may be annotations/.*val2014.json or annotations/.*val2017.json"
+    ):
         recognise(tmp_path)
 
 
 def test_coco_whose_images_are_elsewhere(tmp_path):
     coco(tmp_path, "somewhere/else", "annotations/instances_val.json")
-    with pytest.raises(DataError, match="instances_val.json: its images, such as 0.png, are in none of .*by image_dir"):
+    with pytest.raises(
+        DataError, match="instances_val.json: its images, such as 0.png, are in none of .*by image_dir"
+    ):
         recognise(tmp_path)
 
 
@@ -202,19 +214,25 @@ def test_labelme(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     write(tmp_path, RECTANGLE)
     assert settings_for(tmp_path, "EvalDataset").format == "labelme"
-    assert f"EvalDataset: {tmp_path} is LabelMe (JSON files with shapes), part all, 1 classes: a" in caplog.text
+    assert (
+        f"EvalDataset: {tmp_path} is LabelMe (JSON files with shapes), part all, 1 classes: a" in caplog.text
+    )
     (tmp_path / "labels.txt").write_text("__ignore__\nb\na\n")
     assert recognise(tmp_path).load("all").class_names == recognise(tmp_path).class_names == ("b", "a")
 
 
 def test_what_may_be_two_things_is_refused(tmp_path, shared):
-    with pytest.raises(DataError, match=r"holds COCO \(instances_train.json\) and VOC \(ImageSets/Main/train.txt\): say"):
+    with pytest.raises(
+        DataError, match=r"holds COCO \(instances_train.json\) and VOC \(ImageSets/Main/train.txt\)"
+    ):
         recognise(shared / "datasets/bccd")
     write(tmp_path, RECTANGLE)
     coco(tmp_path, ".", "coco.json")
     with pytest.raises(DataError) as caught:
         recognise(tmp_path)
-    assert "holds COCO (coco.json) and LabelMe (JSON files with shapes): say which by type" in str(caught.value)
+    assert "holds COCO (coco.json) and LabelMe (JSON files with shapes): say which by type" in str(
+        caught.value
+    )
     assert LOOKED_FOR in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -72,7 +72,9 @@ def test_shapes(tmp_path, shape):
 def test_other_shapes_are_named_and_left_out(tmp_path, caplog, kind):
     other = {**RECTANGLE, "shape_type": kind}
     assert len(load(write(tmp_path, RECTANGLE, other, other)).records[0].boxes) == 1
-    said = f"EvalDataset: shapes that are neither rectangle nor polygon are left out: 2 {kind}, such as in {tmp_path}/0.json"
+    said = (
+        f"shapes that are neither rectangle nor polygon are left out: 2 {kind}, such as in {tmp_path}/0.json"
+    )
     assert said in caplog.text
 
 
@@ -103,7 +105,9 @@ def test_the_image_of_a_file(tmp_path, named, there):
     (tmp_path / "json/0.json").rename(tmp_path / "json/x.json")
     (tmp_path / there).parent.mkdir(exist_ok=True)
     (tmp_path / "json/0.png").rename(tmp_path / there)
-    record = load(tmp_path, image_dir="images" if there.startswith("images") else "json", anno_path="json").records[0]
+    record = load(
+        tmp_path, image_dir="images" if there.startswith("images") else "json", anno_path="json"
+    ).records[0]
     assert record.path == str(tmp_path / there)
 
 
@@ -122,7 +126,9 @@ def test_sizes(tmp_path, caplog):
     load(write(tmp_path, RECTANGLE, imageWidth=50))
     assert "1 of 1 images have another size than annotated" in caplog.text
     wide = {**RECTANGLE, "points": [[6, 8], [118, 24]]}
-    with pytest.raises(DataError, match="1 of 1 images have another size than annotated.*is 60x40, but annotated as 120x80"):
+    with pytest.raises(
+        DataError, match="1 of 1 images have another size .*is 60x40, but annotated as 120x80"
+    ):
         load(write(tmp_path, wide, imageWidth=120, imageHeight=80))
 
 
@@ -138,7 +144,12 @@ def test_class_names(tmp_path):
 
 def test_other_files_in_the_folder(tmp_path):
     root = write(tmp_path, RECTANGLE, imageData=base64.b64encode(np.random.bytes(300_000)).decode())
-    for name, text in (("coco.json", '{"images": []}'), ("broken.json", "{"), ("notes.txt", "x"), ("list.json", "[]")):
+    for name, text in (
+        ("coco.json", '{"images": []}'),
+        ("broken.json", "{"),
+        ("notes.txt", "x"),
+        ("list.json", "[]"),
+    ):
         (root / name).write_text(text)
     (root / "folder.json").mkdir()
     assert len(load(root)) == 1
@@ -149,8 +160,14 @@ def test_other_files_in_the_folder(tmp_path):
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ([{**RECTANGLE, "points": [[1, 2]]}], r"0.json: shape 1 \(rectangle a\) has the points \[\[1, 2\]\]; it must be"),
-        ([RECTANGLE, {**RECTANGLE, "points": [[1, 2], [3, "x"]]}], r"0.json: shape 2 \(rectangle a\) has the points"),
+        (
+            [{**RECTANGLE, "points": [[1, 2]]}],
+            r"0.json: shape 1 \(rectangle a\) has the points \[\[1, 2\]\]; it",
+        ),
+        (
+            [RECTANGLE, {**RECTANGLE, "points": [[1, 2], [3, "x"]]}],
+            r"0.json: shape 2 \(rectangle a\) has the points",
+        ),
         ([{**RECTANGLE, "points": [[1, 2], [3, float("nan")]]}], r"shape 1 \(rectangle a\) has the points"),
         ([{**RECTANGLE, "points": [[1, 2, 3], [3, 4, 5]]}], r"shape 1 \(rectangle a\) has the points"),
         ([{**RECTANGLE, "points": None}], r"shape 1 \(rectangle a\) has the points None"),
@@ -189,7 +206,9 @@ def test_images_that_are_not_there(tmp_path):
     (root / "0.png").unlink()
     with pytest.raises(DataError, match=r"1 of 1 images of EvalDataset are missing, the first is .*0.jpg"):
         load(root)
-    with pytest.raises(DataError, match="no folder .*none; EvalDataset.dataset_dir and EvalDataset.image_dir name the"):
+    with pytest.raises(
+        DataError, match="no folder .*none; EvalDataset.dataset_dir and EvalDataset.image_dir name the"
+    ):
         load(root / "none")
 
 

@@ -58,7 +58,9 @@ def cvat(root, shared):
         write_yolo(source, root / f"obj_{name}_data", root / f"obj_{name}_data")
         lines = [f"data/obj_{name}_data/{image['file_name']}" for image in source.images]
         (root / f"{name}.txt").write_text("\n".join(lines))
-    (root / "obj.data").write_text("classes = 3\ntrain = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\n")
+    (root / "obj.data").write_text(
+        "classes = 3\ntrain = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\n"
+    )
     (root / "obj.names").write_text("RBC\nWBC\nPlatelets\n")
 
 
@@ -80,8 +82,12 @@ def windows_lists(root, shared):
     ultralytics(root, shared)
     for part in ("train", "val"):
         names = [image["file_name"] for image in bccd(shared, part).images]
-        (root / f"{part}.txt").write_text("\r\n".join(f"D:\\cells\\images\\{part}\\{n[:-4]}.JPG" for n in names))
-    (root / "data.yaml").write_text(f"path: D:\\cells\ntrain: D:\\cells\\train.txt\nval: .\\val.txt\n{NAMES}", "utf-8-sig")
+        (root / f"{part}.txt").write_text(
+            "\r\n".join(f"D:\\cells\\images\\{part}\\{n[:-4]}.JPG" for n in names)
+        )
+    (root / "data.yaml").write_text(
+        f"path: D:\\cells\ntrain: D:\\cells\\train.txt\nval: .\\val.txt\n{NAMES}", "utf-8-sig"
+    )
 
 
 def names_alone(root, shared):
@@ -106,7 +112,9 @@ def test_each_way_to_write_it_gives_the_boxes_of_the_coco_file(tmp_path, shared,
 def label_studio(root, shared, names):
     write_yolo(bccd(shared, "val", 5), root / "images", root / "labels")
     if "notes" in names:
-        categories = [{"id": label, "name": name} for label, name in ((1, "WBC"), (0, "RBC"), (2, "Platelets"))]
+        categories = [
+            {"id": label, "name": name} for label, name in ((1, "WBC"), (0, "RBC"), (2, "Platelets"))
+        ]
         (root / "notes.json").write_text(json.dumps({"categories": categories, "info": {"year": 2023}}))
     if "classes" in names:
         (root / "classes.txt").write_text("RBC\nWBC\nPlatelets\n")
@@ -188,7 +196,7 @@ def test_images_without_objects(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     root = small(tmp_path, BOX, "", "\n \n", None, BOX)
     assert [len(record.boxes) for record in load(root).records] == [1, 0, 0, 0, 1]
-    said = f"1 of 5 images have no label file, such as {root}/images/3.png ({root}/labels/3.txt): taken as without objects"
+    said = f"1 of 5 images have no label file, such as {root}/images/3.png ({root}/labels/3.txt): taken as without"
     assert said in caplog.text
     trained = load(root, "TrainDataset", True)
     assert len(trained) == 2 and trained.repairs.empty_images == 3

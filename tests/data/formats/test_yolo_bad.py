@@ -49,7 +49,10 @@ def test_lines_that_are_none(tmp_path, line, message):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["2 0.5 0.5 0.1 0.1"], "class 2 is none of 0 to 1, as ROOT/data.yaml has 2 classes (a, b); 1 of 1 boxes are so: "),
+        (
+            ["2 0.5 0.5 0.1 0.1"],
+            "class 2 is none of 0 to 1, as ROOT/data.yaml has 2 classes (a, b); 1 of 1 boxes are so: ",
+        ),
         (["-1 0.5 0.5 0.1 0.1", BOX], "class -1 is none of 0 to 1"),
         ([BOX, "2 0.5 0.5 0.1 0.1"], "1 of 2 boxes are so: correct either (classes count from 0)"),
     ],
@@ -61,16 +64,24 @@ def test_classes_that_there_are_not(tmp_path, lines, message):
 
 def test_pixels_and_other_forms_are_asked_about(tmp_path):
     root = small(tmp_path / "pixels", "0 30 20 12 16\n1 10 10 5 5\n", BOX)
-    said = refused(root, "2 of 3 boxes have numbers outside 0 to 1, such as ROOT/labels/0.txt:1 [30, 20, 12, 16]; they must")
+    said = refused(
+        root,
+        "2 of 3 boxes have numbers outside 0 to 1, such as ROOT/labels/0.txt:1 [30, 20, 12, 16]; they must",
+    )
     assert said.endswith("or set EvalDataset.box_format to xywh or xyxy where they are pixels")
     corners = "\n".join(f"0 {x / 10} {x / 20} {x / 10 + 0.2} {x / 20 + 0.3}" for x in range(3, 8))
     root = small(tmp_path / "corners", corners)
-    said = refused(root, "3 of 5 boxes do not fit into their images as centre x, centre y, width, height from 0 to 1")
+    said = refused(
+        root, "3 of 5 boxes do not fit into their images as centre x, centre y, width, height from 0 to 1"
+    )
     assert "are they x1, y1, x2, y2 from 0 to 1? Set EvalDataset.box_format to xyxy_normalised" in said
     assert len(load(root, box_format="xyxy_normalised").records[0].boxes) == 5
     starts = "\n".join(f"0 {x / 50} {x / 50} 0.3 0.4" for x in range(6))
     root = small(tmp_path / "starts", f"{starts}\n0 0.5 0.5 0.2 0.2\n0 0.6 0.5 0.2 0.2\n")
-    assert "are they x, y, width, height from 0 to 1? Set EvalDataset.box_format to xywh_normalised" in refused(root, "")
+    assert (
+        "are they x, y, width, height from 0 to 1? Set EvalDataset.box_format to xywh_normalised"
+        in refused(root, "")
+    )
 
 
 def test_few_that_look_otherwise_are_warned_about(tmp_path, caplog):
@@ -83,24 +94,45 @@ def test_few_that_look_otherwise_are_warned_about(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: images\nval: images\nnc: 3\nnames: [a, b]\n", "nc is 3, but names has 2 classes; correct either"),
-        ("train: images\nval: images\nnames: {0: a, 2: b}\n", "names must have the keys 0 to 1, each once, not 0, 2"),
+        (
+            "train: images\nval: images\nnc: 3\nnames: [a, b]\n",
+            "nc is 3, but names has 2 classes; correct either",
+        ),
+        (
+            "train: images\nval: images\nnames: {0: a, 2: b}\n",
+            "names must have the keys 0 to 1, each once, not 0, 2",
+        ),
         ("train: images\nval: images\nnames: {1: a, 2: b}\n", "names must have the keys 0 to 1"),
         ("train: images\nval: images\nnames: {0: a, 0: b}\n", "data.yaml, line 3: 0 is there twice"),
-        ("train: images\nval: images\nnames: {a: 0, b: 1}\n", "names must have the keys 0 to 1, each once, not a, b"),
+        (
+            "train: images\nval: images\nnames: {a: 0, b: 1}\n",
+            "names must have the keys 0 to 1, each once, not a, b",
+        ),
         ("train: images\nval: images\nnames: [a, a]\n", "names no class, one without a name, or one twice"),
         ("train: images\nval: images\nnames: []\n", "names no class"),
         ("train: images\nval: images\nnames: a b\n", "names must list the classes, not 'a b'"),
         ("train: images\nval: images\nnames: [[a], b]\n", "names must list the classes"),
         ("train: images\nval: images\n", "names must list the classes, not None"),
-        ("train: images\nval: images\nnc: some\nnames: [a]\n", "nc must be the number of classes, not 'some'"),
+        (
+            "train: images\nval: images\nnc: some\nnames: [a]\n",
+            "nc must be the number of classes, not 'some'",
+        ),
         ("train: images\nval: {a: b}\nnames: [a, b]\n", "val must be a folder, a list of images, or several"),
-        ("train: images\nval: images\nvalid: images\nnames: [a, b]\n", "names the part val twice; leave one out"),
-        ("train: images\nval: nowhere\nnames: [a, b]\n", "val is 'nowhere', which is not there (looked for ROOT/nowhere)"),
+        (
+            "train: images\nval: images\nvalid: images\nnames: [a, b]\n",
+            "names the part val twice; leave one out",
+        ),
+        (
+            "train: images\nval: nowhere\nnames: [a, b]\n",
+            "val is 'nowhere', which is not there (looked for ROOT/nowhere)",
+        ),
         ("train: images\nval: labels\nnames: [a, b]\n", "no image (.jpg"),
         ("train: images\nnames: [a, b]\n", "the data set has no part val, only train; add `val: …`"),
         ("train: images\nval:\nnames: [a, b]\n", "the data set has no part val"),
-        ("train: images\nval: images\nkpt_shape: 3\nnames: [a, b]\n", "kpt_shape must be [points, numbers of each]"),
+        (
+            "train: images\nval: images\nkpt_shape: 3\nnames: [a, b]\n",
+            "kpt_shape must be [points, numbers of each]",
+        ),
         ("path: [a]\ntrain: images\nval: images\nnames: [a, b]\n", "path must be a folder, not ['a']"),
         ("train: [", "cannot be read as YAML"),
         ("- a\n", "describes no data set: its keys must be names, train and val"),
@@ -138,7 +170,9 @@ def test_the_last_folder_alone_is_not_enough(tmp_path):
 
 def test_labels_that_are_not_there(tmp_path, caplog):
     root = small(tmp_path / "none", None, None)
-    said = refused(root, "EvalDataset: none of 2 images has a label file; that of ROOT/images/0.png would be ")
+    said = refused(
+        root, "EvalDataset: none of 2 images has a label file; that of ROOT/images/0.png would be "
+    )
     assert said.endswith("ROOT/labels/0.txt, or beside it")
     root = small(tmp_path / "most", BOX, None, None)
     load(root)
@@ -153,9 +187,14 @@ def test_images_that_are_not_there(tmp_path, caplog):
     assert len(load(root)) == 2
     assert f"1 label files have no image, such as {root}/labels/2.txt" in caplog.text
     (root / "images/1.png").unlink()
-    refused(root, "2 label files have no image, such as ROOT/labels/1.txt; put the images there, or remove the labels")
+    refused(
+        root,
+        "2 label files have no image, such as ROOT/labels/1.txt; put the images there, or remove the labels",
+    )
     (root / "val.txt").write_text("images/0.png\nimages/1.png\n")
-    refused(root, "1 of 2 images of EvalDataset are missing, the first is ROOT/images/1.png", image_dir="val.txt")
+    refused(
+        root, "1 of 2 images of EvalDataset are missing, the first is ROOT/images/1.png", image_dir="val.txt"
+    )
 
 
 def test_lists(tmp_path, caplog):
@@ -165,10 +204,14 @@ def test_lists(tmp_path, caplog):
     dataset = load(root, image_dir="val.txt")
     assert [record.path for record in dataset.records] == [f"{root}/images/{number}.png" for number in (0, 1)]
     assert "EvalDataset: 1 images are listed more than once: taken once" in caplog.text
-    assert f"2 images are found under another name than written, such as {root}/images/0.png for " in caplog.text
+    assert (
+        f"2 images are found under another name than written, such as {root}/images/0.png for " in caplog.text
+    )
     (root / "val.txt").write_text("\n")
     refused(root, "no image (", image_dir="val.txt")
-    refused(root, "no images in ROOT/other; EvalDataset.image_dir names a folder or a list", image_dir="other")
+    refused(
+        root, "no images in ROOT/other; EvalDataset.image_dir names a folder or a list", image_dir="other"
+    )
 
 
 def test_images_that_cannot_be_read(tmp_path, caplog):
@@ -191,13 +234,28 @@ def test_label_files_that_are_no_text(tmp_path):
     ("files", "message"),
     [
         ({}, "ROOT says nothing of its classes: a YOLO data set has one of data.yaml, "),
-        ({"a.yaml": "names: [a]\ntrain: x", "b.yml": "names: [a]\nval: x"}, "has several files with class names (a.yaml, b.yml)"),
-        ({"obj.data": "classes = 2\ntrain = train.txt\n"}, "names is None, and there is no obj.names beside it"),
-        ({"obj.data": "classes = 3\nnames = data/x.names\n", "x.names": "a\nb"}, "classes is 3, but ROOT/x.names has 2"),
+        (
+            {"a.yaml": "names: [a]\ntrain: x", "b.yml": "names: [a]\nval: x"},
+            "has several files with class names (a.yaml, b.yml)",
+        ),
+        (
+            {"obj.data": "classes = 2\ntrain = train.txt\n"},
+            "names is None, and there is no obj.names beside it",
+        ),
+        (
+            {"obj.data": "classes = 3\nnames = data/x.names\n", "x.names": "a\nb"},
+            "classes is 3, but ROOT/x.names has 2",
+        ),
         ({"classes.txt": "a\na\n"}, "names no class, one without a name, or one twice"),
         ({"notes.json": "{}"}, "has no list categories with ids and names, as Label Studio writes it"),
-        ({"notes.json": '{"categories": [{"id": 1, "name": "a"}]}'}, "categories must have the ids 0 to 0, each once"),
-        ({"images/_darknet.labels": "a", "labels/_darknet.labels": "b"}, "the files _darknet.labels below ROOT name other"),
+        (
+            {"notes.json": '{"categories": [{"id": 1, "name": "a"}]}'},
+            "categories must have the ids 0 to 0, each once",
+        ),
+        (
+            {"images/_darknet.labels": "a", "labels/_darknet.labels": "b"},
+            "the files _darknet.labels below ROOT name other",
+        ),
         ({"obj.names": "a\nb\n"}, "ROOT/obj.names: the data set has no part val, only all"),
     ],
 )
@@ -211,7 +269,11 @@ def test_folders_without_a_description(tmp_path, files, message):
 
 def test_folders_that_are_not_there(tmp_path):
     refused(tmp_path / "none", "no folder ROOT; EvalDataset.dataset_dir names the YOLO data set")
-    refused(small(tmp_path, BOX), "no file ROOT/x.yaml; EvalDataset.anno_path names YOLO's data.yaml", anno_path="x.yaml")
+    refused(
+        small(tmp_path, BOX),
+        "no file ROOT/x.yaml; EvalDataset.anno_path names YOLO's data.yaml",
+        anno_path="x.yaml",
+    )
     assert yolo_class_names(DatasetSettings("yolo", str(tmp_path / "none"))) is None
 
 

@@ -221,7 +221,9 @@ def _obj_data(path: Path) -> Description:
         raise DataError(
             f"{path}: classes is {values['classes']}, but {names} has {len(found)}; correct either"
         )
-    parts = {_ALIASES[key.lower()]: (value,) for key, value in values.items() if key.lower() in _ALIASES and value}
+    parts = {
+        _ALIASES[key.lower()]: (value,) for key, value in values.items() if key.lower() in _ALIASES and value
+    }
     return Description(path, found, None, parts)
 
 

@@ -8,12 +8,19 @@ import click
 
 from picoquant.backends.table import REFERENCE
 from picoquant.cli import completion, console
-from picoquant.cli.options import backend_option, common_options, gather_overrides
+from picoquant.cli.options import (
+    backend_option,
+    common_options,
+    data_option,
+    data_overrides,
+    gather_overrides,
+)
 from picoquant.errors import PicoquantError
 
 
 @click.command("eval")
 @common_options
+@data_option
 @click.option("--weights", metavar="FILE", help="Evaluate these trained weights.")
 @click.option("--model-dir", metavar="DIR", help="Evaluate this exported model (FP32 or INT8).")
 @click.option(
@@ -60,6 +67,7 @@ def evaluate(
     device,
     force,
     opt,
+    data,
     weights,
     model_dir,
     models,
@@ -87,9 +95,11 @@ def evaluate(
                picoquant eval --fidelity photos/ --save-dir output/
                picoquant eval --ladder --save-dir output/
                picoquant eval --config picodet_s_416_coco_npu.yml --weights best.pdparams --json
+               picoquant eval --data cells/ --config picodet_s_416_coco_npu.yml --weights best.pdparams
     """
     given = {"weights": weights, "model_dir": model_dir}
-    texts = gather_overrides(overrides, more_overrides, input_size=input_size, **given)
+    typed = (*data_overrides(data, ["EvalDataset"]), *overrides)
+    texts = gather_overrides(typed, more_overrides, input_size=input_size, **given)
     if max_loss is not None and not ladder:
         raise click.UsageError("--max-loss needs --ladder")
     if ladder and fidelity:

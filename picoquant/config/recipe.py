@@ -17,7 +17,7 @@ from picoquant.config.schema import ACCEPTED, INSTEAD, schema, unknown_to_both, 
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
 from picoquant.errors import ConfigError
 from picoquant.utils.suggest import unknown_key
-from picoquant.yaml_files.load import load_mapping, load_with_bases, merge
+from picoquant.yaml_files.load import Tagged, load_mapping, load_with_bases, merge
 from picoquant.yaml_files.locate import find, shipped, shipped_names
 from picoquant.yaml_files.overrides import apply_overrides, check_keys, parse_override
 
@@ -142,6 +142,9 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             raise ConfigError(f"--set {text}: set Global.input_size=[height,width]; it reaches every reader")
         if key in ACCEPTED:
             LOG.warning("--set %s: accepted, but without effect here%s", text, _instead([key]))
+    for section in ("TrainDataset", "EvalDataset"):
+        if "type" in named_now(overrides, section) and isinstance(document.get(section), Tagged):
+            document[section] = {}  # what the file says is of another data set
     for text in overrides:
         keys, named = parse_override(text)[0], document.get("Calibration")
         if keys[0] == "Calibration" and len(keys) > 1 and isinstance(named, str):

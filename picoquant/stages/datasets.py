@@ -12,7 +12,8 @@ from typing import Any
 
 from picoquant.data.class_names import compare, in_order, match, same_names, some_names
 from picoquant.data.dataset import Dataset
-from picoquant.data.formats.load import class_names, load_dataset, load_folder
+from picoquant.data.formats.load import class_names, files_of, load_dataset, load_folder
+from picoquant.data.formats.peek import peek_categories
 from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.data.settings import DatasetSettings
 from picoquant.data.subset import choose, listed
@@ -134,12 +135,43 @@ def identity(context: Context, section: str) -> dict[str, Any]:
         described["box_format"] = settings.box_format
     if settings.annotation_file.is_file():
         described["annotations"] = sha256(settings.annotation_file)
-    digest = hashlib.sha256()
-    if settings.image_folder.is_dir():
-        entries = sorted((e.name, e.stat().st_size) for e in os.scandir(settings.image_folder) if e.is_file())
-        digest.update(repr(entries).encode())
-    described["images"] = digest.hexdigest()
+    if settings.format == "coco":
+        described.update(_root_left_out(settings.annotation_file))
+        described["images"] = _names_and_sizes(settings.image_folder)
+        return described
+    if settings.classes is not None:
+        described["classes"] = list(settings.classes)
+    try:
+        files, images = files_of(settings)
+    except DataError:  # whoever reads the data set says so
+        files, images = [], []
+    root = settings.root
+    described["files"] = _digest([(os.path.relpath(path, root), sha256(path)) for path in files])
+    sizes = [(os.path.relpath(path, root), os.path.getsize(path)) for path in images if path.is_file()]
+    described["images"] = _digest(sizes)
     return described
+
+
+def _root_left_out(path: Path) -> dict[str, Any]:
+    """The classes, where a category above all others is none of them: it once was."""
+    if not path.is_file():
+        return {}
+    classes = peek_categories(path)
+    return (
+        {}
+        if classes == peek_categories(path, with_root=True)
+        else {"classes": [name for _, name in classes or []]}
+    )
+
+
+def _names_and_sizes(folder: Path) -> str:
+    if not folder.is_dir():
+        return hashlib.sha256().hexdigest()
+    return _digest(sorted((e.name, e.stat().st_size) for e in os.scandir(folder) if e.is_file()))
+
+
+def _digest(values: list[Any]) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()
 
 
 def calibration_section(context: Context) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
+from picoquant.config.recipe import DEFAULT_RECIPE
 from picoquant.errors import ConfigError
 from picoquant.stages import datasets, evaluate, export, package, quantize, train
 from picoquant.stages.plan import load_plan
@@ -28,6 +29,7 @@ def run_recipe(
     force: bool = False,
     opt: str | None = None,
     log_to_file: Callable[[Path], None] | None = None,
+    new: bool = False,
 ) -> RunFolder:
     """Run a recipe's stages from `first` to `last` in a run folder.
 
@@ -40,6 +42,7 @@ def run_recipe(
         force: run stages again that are done.
         opt: path of Paddle Lite's opt.
         log_to_file: called with the log's path once the folder is there.
+        new: where `config` is None and there is no earlier run, take the shipped recipe; the overrides name the data.
 
     In a group of processes (`paddle.distributed.launch`) the first of them does all of this; the others
     only help it in the one stage, and write nothing into the run folder.
@@ -49,7 +52,7 @@ def run_recipe(
     Raises: `UserError` for bad input, `PicoquantError` for a failure of ours.
     """
     stages = select(STAGES, first, last)
-    plan = load_plan(config or earlier_config(save_dir), overrides)
+    plan = load_plan(config or earlier_config(save_dir, DEFAULT_RECIPE if new else None), overrides)
     check_device(device)
     rank, world = rank_and_world()
     if world > 1 and (len(stages) > 1 or not stages[0].help):
@@ -79,10 +82,15 @@ def _check(context: Context, stages: Sequence[Stage]) -> None:
     context.plan.check()
 
 
-def earlier_config(save_dir: str) -> str:
-    """The configuration that an earlier run left in `save_dir`."""
+def earlier_config(save_dir: str, otherwise: str | None = None) -> str:
+    """The configuration that an earlier run left in `save_dir`; `otherwise` where there is none.
+
+    Raises: `ConfigError` when there is neither.
+    """
     path = Path(save_dir).expanduser() / CONFIG
     if not path.is_file():
+        if otherwise is not None:
+            return otherwise
         raise ConfigError(
             f"--config is needed: {save_dir} holds no earlier run (no {path}); name a recipe, "
             "for example --config quickstart.yaml"

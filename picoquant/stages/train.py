@@ -9,7 +9,7 @@ from typing import Any
 
 from picoquant.backends.paddle.child_process import ChildPredictor
 from picoquant.backends.paddle.compiled import compiled_predictor
-from picoquant.data.formats.coco import peek_categories
+from picoquant.data.formats.peek import peek_categories
 from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images

@@ -163,12 +163,13 @@ def load_mapping(path: Path) -> dict[str, Any]:
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """A copy of `base` with the values of `over`: mappings are merged key by key, all else is replaced.
 
-    A tagged mapping in `over` replaces the value in `base`.
+    A tagged mapping in `over` replaces the value in `base`; so does one with a `type` where `base` has a tagged one.
     """
     merged = Tagged(base.tag, base) if isinstance(base, Tagged) else dict(base)
     for key, value in over.items():
         old = merged.get(key)
         both = isinstance(old, dict) and isinstance(value, dict) and not isinstance(value, Tagged)
+        both = both and not (isinstance(old, Tagged) and "type" in value)
         merged[key] = merge(old, value) if both else value
     return merged
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-import mmap
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +18,13 @@ import numpy as np
 from picoquant.data.dataset import Annotations, Dataset, Record, Repairs
 from picoquant.data.formats.boxes import RawBoxes, pixel_boxes
 from picoquant.data.formats.ids import AmbiguousIdError, IdTable, is_id, kind_of
+from picoquant.data.formats.peek import root_category
 from picoquant.data.formats.repair import (
     SMALLEST_SIDE,
     Tally,
-    check_files,
     choose,
     clip,
+    find_images,
     no_annotations,
     report,
     tell_crowds,
@@ -52,23 +51,22 @@ def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
     """
     path = settings.annotation_file
     content = read_annotations(path, settings.section)
-    names, categories = _categories(content, path)
+    names, categories = _categories(content, settings)
     images, image_ids = _images(content, path)
-    missing = check_files(settings, [image["file_name"] for image in images], training)
+    found = find_images(settings, [image["file_name"] for image in images], training)
     tally = Tally()
-    files = _files(settings, images, image_ids)
+    files = _files(found.paths, images, image_ids)
     name, annotations, trained = _objects(content, files, categories, settings, tally)
     tell_crowds(settings.section, annotations.is_crowd, name, "crowds (iscrowd)")
     records, empty = [], []
-    for image, record in zip(images, _records(files, annotations, trained, tally, name)):
-        if image["file_name"] in missing:
+    for place, record in enumerate(_records(files, annotations, trained, tally, name)):
+        if place in found.missing:
             continue
         (empty if record.is_crowd.all() else records).append(record)  # true without objects, too
     chosen, left_out = choose(settings, records, empty, training)
     crowds = sum(bool(len(record.boxes)) for record in empty) if left_out == len(empty) else 0
-    repairs = Repairs(
-        tally.count["clipped"], tally.count["dropped"], left_out, crowds, tuple(sorted(missing))
-    )
+    missing = tuple(sorted({images[place]["file_name"] for place in found.missing}))
+    repairs = Repairs(tally.count["clipped"], tally.count["dropped"], left_out, crowds, missing)
     dataset = Dataset(
         records=chosen,
         class_names=names,
@@ -99,7 +97,7 @@ def read_annotations(path: Path, section: str) -> dict[str, Any]:
     if not path.is_file():
         raise no_annotations(path, section)
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8-sig") as stream:
             content = json.load(stream, object_hook=_without_outline)
     except (ValueError, OSError, RecursionError) as error:
         if path.stat().st_size == 0:
@@ -118,37 +116,6 @@ def read_annotations(path: Path, section: str) -> dict[str, Any]:
     return content
 
 
-_CATEGORIES = re.compile(rb'"categories"\s*:\s*(?=\[)')
-_PART = 1 << 16  # bytes in which the categories are looked for first
-
-
-def peek_categories(path: Path) -> list[tuple[Any, str]] | None:
-    """Ids and names of a COCO file's categories, in its order, without parsing the rest (448 MB of train2017).
-
-    Returns: None when there is not exactly one list of categories with ids and names.
-    """
-    with open(path, "rb") as stream:
-        if not stream.seek(0, os.SEEK_END):
-            return None
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            starts = [match.end() for match in _CATEGORIES.finditer(data)]
-            if len(starts) != 1:
-                return None
-            size = _PART
-            while True:
-                text = data[starts[0] : starts[0] + size].decode("utf-8", errors="ignore")
-                try:
-                    listed = json.JSONDecoder().raw_decode(text)[0]
-                    break
-                except ValueError:
-                    if starts[0] + size >= len(data):
-                        return None
-                    size *= 8
-    if not listed or not all(isinstance(entry, dict) and {"id", "name"} <= entry.keys() for entry in listed):
-        return None
-    return [(entry["id"], str(entry["name"])) for entry in listed]
-
-
 def _entry(entry: Any, kind: str, keys: tuple[str, ...], path: Path) -> dict[str, Any]:
     """`entry` when it is a mapping with `keys`."""
     if not isinstance(entry, dict):
@@ -160,8 +127,9 @@ def _entry(entry: Any, kind: str, keys: tuple[str, ...], path: Path) -> dict[str
     return entry
 
 
-def _categories(content: dict[str, Any], path: Path) -> tuple[tuple[str, ...], IdTable]:
+def _categories(content: dict[str, Any], settings: DatasetSettings) -> tuple[tuple[str, ...], IdTable]:
     """Names and ids, in the order of the file (as PaddleDetection's `getCatIds()` gives them)."""
+    path = settings.annotation_file
     entries = [_entry(item, "categories", ("id", "name"), path) for item in content["categories"]]
     if not entries:
         raise DataError(f"annotation file {path} lists no categories; give each class an id and name")
@@ -171,6 +139,17 @@ def _categories(content: dict[str, Any], path: Path) -> tuple[tuple[str, ...], I
         if (type(entry["id"]), entry["id"]) in seen:
             raise DataError(f"annotation file {path} gives one category id to several categories")
         seen.add((type(entry["id"]), entry["id"]))
+    root = root_category(entries)
+    if root is not None and not any(
+        isinstance(item, dict) and item.get("category_id") == root["id"] for item in content["annotations"]
+    ):
+        LOG.info(
+            "%s: category %s (%s) has no boxes and stands above all others: left out, as no class",
+            settings.section,
+            root["id"],
+            root["name"],
+        )
+        entries.remove(root)
     return tuple(str(entry["name"]) for entry in entries), IdTable.of([entry["id"] for entry in entries])
 
 
@@ -215,9 +194,7 @@ class _Files:
     sizes: np.ndarray
 
 
-def _files(settings: DatasetSettings, images: list[dict[str, Any]], ids: IdTable) -> _Files:
-    folder = settings.image_folder
-    paths = [os.path.join(folder, image["file_name"]) for image in images]
+def _files(paths: list[str], images: list[dict[str, Any]], ids: IdTable) -> _Files:
     annotated = np.array([(image["width"], image["height"]) for image in images], np.float64)
     return _Files(ids, paths, annotated, file_sizes(paths, annotated))
 

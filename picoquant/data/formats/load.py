@@ -7,8 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from picoquant.data.dataset import Dataset, Record
-from picoquant.data.formats.coco import load_coco, peek_categories
-from picoquant.data.formats.voc import load_voc, read_label_list
+from picoquant.data.formats.coco import load_coco
+from picoquant.data.formats.files import read_label_list
+from picoquant.data.formats.labelme import given_names, load_labelme
+from picoquant.data.formats.labelme import label_files as labelme_files
+from picoquant.data.formats.peek import peek_categories
+from picoquant.data.formats.voc import label_files as voc_files
+from picoquant.data.formats.voc import load_voc
+from picoquant.data.formats.yolo.load import load_yolo, yolo_class_names, yolo_files
 from picoquant.data.images import SUFFIXES
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import ConfigError, DataError
@@ -23,7 +29,7 @@ def load_dataset(settings: DatasetSettings, training: bool) -> Dataset:
 
     Raises: `DataError` naming file and key; `ConfigError` for a format that holds no annotations.
     """
-    loaders = {"coco": load_coco, "voc": load_voc}
+    loaders = {"coco": load_coco, "voc": load_voc, "yolo": load_yolo, "labelme": load_labelme}
     if settings.format not in loaders:
         raise ConfigError(
             f"{settings.section}: a data set of format {settings.format} cannot be trained or evaluated on; "
@@ -37,13 +43,40 @@ def class_names(settings: DatasetSettings) -> tuple[str, ...] | None:
 
     Returns: None where they cannot be told so, or the files are not there.
     """
+    if settings.format == "yolo":
+        return yolo_class_names(settings)
+    if settings.format == "labelme":
+        return None if settings.label_file and not settings.label_file.is_file() else given_names(settings)
     if settings.format == "voc":
         path = settings.label_file
-        return read_label_list(path, settings.section) if path is not None and path.is_file() else None
+        if settings.classes or path is None or not path.is_file():
+            return settings.classes
+        return read_label_list(path, settings.section)
     if settings.format == "coco" and settings.annotation_file.is_file():
         found = peek_categories(settings.annotation_file)
         return None if found is None else tuple(name for _, name in found)
     return None
+
+
+def files_of(settings: DatasetSettings) -> tuple[list[Path], list[Path]]:
+    """The files that a data set's annotations are in, and its images; what is not there is left out.
+
+    Raises: `DataError` when annotations in many files cannot be found.
+    """
+    images = None
+    if settings.format == "yolo":
+        annotations, images = yolo_files(settings)
+    elif settings.format == "labelme":
+        annotations = labelme_files(settings)
+    elif settings.format == "voc":
+        annotations = voc_files(settings)
+    else:
+        annotations = [settings.annotation_file]
+    if images is None:
+        images = sorted(path for path in settings.image_folder.rglob("*") if _is_image(path))
+    if settings.label_file is not None:
+        annotations = [*annotations, settings.label_file]
+    return [path for path in annotations if path.is_file()], images
 
 
 def load_folder(settings: DatasetSettings) -> Dataset:

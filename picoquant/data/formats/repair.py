@@ -1,16 +1,16 @@
-"""What all formats of annotations share: boxes clipped, files looked for, empty images chosen."""
+"""What all formats of annotations share: boxes clipped, images looked for, empty images chosen."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from picoquant.data.dataset import Dataset, Record
+from picoquant.data.formats.files import FoundFiles, find_files, tell_renamed
 from picoquant.data.seeds import ORDER, generator
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
@@ -91,32 +91,53 @@ def tell_crowds(
         )
 
 
-def check_files(settings: DatasetSettings, names: list[str], training: bool) -> set[str]:
-    """Names of image files that are not there: none, or in training under 1 %.
+def find_images(settings: DatasetSettings, names: list[str], training: bool) -> FoundFiles:
+    """The image files that annotations name, relative to the image folder or absolute; see `find_files`.
 
-    Each folder is listed once, which on a network disk is far quicker than asking for every file.
-
-    Raises: `DataError` naming the first and how many.
+    Raises: `DataError` naming the first that is missing and how many, but for under 1 % in training.
     """
     folder, section = settings.image_folder, settings.section
     if not folder.is_dir():
         raise DataError(f"no image folder {folder}; {section}.dataset_dir and {section}.image_dir name it")
-    listed: dict[str, set[str]] = {}
-    missing = []
-    for name in names:
-        parent, leaf = os.path.split(os.path.join(folder, str(name)))
-        if parent not in listed:
-            exists = os.path.isdir(parent)
-            listed[parent] = {entry.name for entry in os.scandir(parent)} if exists else set()
-        if leaf not in listed[parent]:
-            missing.append(name)
-    if missing and (not training or too_many(len(missing), len(names))):
-        first = os.path.join(folder, str(missing[0]))
+    found = find_files(folder, names)
+    require_images(found, section, training)
+    tell_renamed(found, names, section, "images")
+    return found
+
+
+def require_images(images: FoundFiles, section: str, training: bool) -> None:
+    """Raises: `DataError` naming the first image that is missing and how many, but for under 1 % in training."""
+    missing, total = sorted(images.missing), len(images.paths)
+    if missing and (not training or too_many(len(missing), total)):
         raise DataError(
-            f"{len(missing)} of {len(names)} images of {section} are missing, the first is {first}; "
+            f"{len(missing)} of {total} images of {section} are missing, the first is {images.paths[missing[0]]}; "
             f"correct {section}.image_dir or {section}.dataset_dir, or put the files there"
         )
-    return set(missing)
+
+
+def tell_unannotated(section: str, images: Sequence[str], annotated: Sequence[str], why: str) -> None:
+    """Say how many of the images in a folder have no annotation file, and are so left out, with the first."""
+    left = sorted(set(images) - set(annotated))
+    if left:
+        LOG.warning(
+            "%s: %d of %d images have no annotation file and are left out, such as %s (%s)",
+            section,
+            len(left),
+            len(images),
+            left[0],
+            why,
+        )
+
+
+def require_own_images(images: FoundFiles, files: Sequence[str]) -> None:
+    """Raises: `DataError` naming two annotation files of one image."""
+    first: dict[str, str] = {}
+    for path, file in zip(images.paths, files):
+        if path in first:
+            raise DataError(
+                f"{first[path]} and {file} both annotate {path}: remove one, or correct its image's name"
+            )
+        first[path] = file
 
 
 def too_many(bad: int, total: int) -> bool:

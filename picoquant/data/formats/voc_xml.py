@@ -20,12 +20,14 @@ class Annotation:
     """One XML file.
 
     Attributes:
-        width, height: of the image as stated there, pixels.
+        image: name of its image; empty without one.
+        width, height: of the image as stated there, pixels; 0 where the tool that wrote it did not know them.
         boxes: `[G, 4]` float64, as they stand there.
         names: class names, `G`.
         difficult: `[G]` bool.
     """
 
+    image: str
     width: float
     height: float
     boxes: np.ndarray
@@ -70,7 +72,7 @@ def _no_annotation(path: Path, why: str) -> DataError:
 def _annotation(root: ElementTree.Element) -> Annotation:
     size, objects = _child(root, "size"), root.findall("object")
     width, height = (_number(size, side) for side in ("width", "height"))
-    if not (width > 0 and height > 0):
+    if (width, height) != (0, 0) and not (0 < width < 1e9 and 0 < height < 1e9):
         raise _WrongElementError(
             size, f"<size> is {width:g}x{height:g}: write the image's width and height there"
         )
@@ -79,6 +81,7 @@ def _annotation(root: ElementTree.Element) -> Annotation:
         box = _child(found, "bndbox")
         corners.append([_number(box, corner) for corner in _CORNERS])
     return Annotation(
+        (root.findtext("filename") or "").strip(),
         width,
         height,
         np.array(corners, np.float64).reshape(-1, 4),

@@ -71,7 +71,7 @@ def _in_order_of_training(context: Context, dataset: Dataset) -> Dataset:
     if "TrainDataset" in context.loaded:
         names = context.loaded["TrainDataset"].class_names
     elif isinstance(context.plan.recipe.document.get("TrainDataset"), dict):
-        names = class_names(settings_of(context, "TrainDataset"))
+        names = None if _folder_gone(context) else class_names(settings_of(context, "TrainDataset"))
     else:
         names = None
     if names is None or names == dataset.class_names or not same_names(names, dataset.class_names):
@@ -83,6 +83,13 @@ def _in_order_of_training(context: Context, dataset: Dataset) -> Dataset:
         some_names(names),
     )
     return in_order(dataset, names)
+
+
+def _folder_gone(context: Context) -> bool:
+    """Whether TrainDataset is a folder to be recognised that is not here: whoever only evaluates needs none."""
+    section = context.plan.recipe.document["TrainDataset"]
+    folder = Path(str(section.get("dataset_dir") or "")).expanduser()
+    return section.get("type") == "auto" and not folder.exists()
 
 
 def for_model(context: Context, dataset: Dataset, labels: Sequence[str], model: str) -> Dataset:

@@ -12,7 +12,7 @@ from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.stages.datasets import identity
 from picoquant.stages.plan import Plan, load_plan
 from tests.command_line import SMALL, picoquant, refusal, with_sets
-from tests.data.formats.converted import Source, write_labelme, write_yolo
+from tests.data.formats.converted import Source, write_yolo
 from tests.data.formats.test_yolo import BOX, small
 
 SETS = with_sets([text for text in SMALL if not text.startswith("Synthetic")] + ["pretrain_weights=null"])
@@ -20,13 +20,12 @@ SETS = with_sets([text for text in SMALL if not text.startswith("Synthetic")] + 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """The same images as COCO, YOLO and LabelMe, and a training on the YOLO ones."""
+    """The same images as COCO and YOLO, and a training on the YOLO ones."""
     root = tmp_path_factory.mktemp("formats")
     write_synthetic(root / "coco", SyntheticSet(train_images=8, val_images=4, image_size=96))
     for part, folder in (("train", "train"), ("val", "valid")):
         source = Source(root / f"coco/annotations/instances_{part}.json", root / "coco" / part)
         write_yolo(source, root / "yolo" / folder / "images", root / "yolo" / folder / "labels")
-        write_labelme(source, root / "labelme" / folder)
     names = json.dumps(source.names)
     (root / "yolo/data.yaml").write_text(f"train: ../train/images\nval: ../valid/images\nnames: {names}\n")
     done = picoquant("train", "--data", "yolo", "--save-dir", "run", *SETS, cwd=root)
@@ -54,26 +53,6 @@ def test_other_labels_are_another_data_set(folders):
     assert identity(context, "TrainDataset")["files"] != before["files"]
     label.write_text(text)
     assert identity(context, "TrainDataset") == before
-
-
-def test_evaluation_on_other_folders_of_the_same_images(folders):
-    found = {}
-    for name in ("coco", "yolo"):
-        options = [
-            "--data",
-            name,
-            "--config",
-            "run/config.yml",
-            "--weights",
-            "run/train/best.pdparams",
-            "--json",
-        ]
-        done = picoquant("eval", *options, *SETS, cwd=folders.root)
-        assert done.returncode == 0, done.stderr
-        results = json.loads(done.stdout)["backends"]["paddle_dygraph"]
-        found[name] = [results[key] for key in ("mAP", "AP50", "AR100")]
-    assert found["yolo"] == pytest.approx(found["coco"], abs=1e-4)
-    assert found["yolo"][2] > 0
 
 
 @pytest.mark.parametrize("command", ["run", "quantize", "eval"])

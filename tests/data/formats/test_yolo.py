@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from picoquant.data.formats.coco import load_coco
+from picoquant.data.formats.folder import recognise
 from picoquant.data.formats.load import class_names, files_of, load_dataset
 from picoquant.data.formats.yolo.load import load_yolo
 from picoquant.data.images import read_image
@@ -271,8 +272,18 @@ def test_names_stay_as_they_are_written(tmp_path):
 
 
 def test_the_same_images_for_both_are_said(tmp_path, caplog):
+    load(small(tmp_path, BOX), split="train")
+    load(small(tmp_path, BOX), "TrainDataset")
+    assert "the same images" not in caplog.text
     load(small(tmp_path, BOX))
     assert "EvalDataset: the same images as train: its mAP says nothing about other images" in caplog.text
+
+
+def test_whoever_only_evaluates_needs_no_training_images(tmp_path):
+    root = small(tmp_path, BOX)
+    (root / "data.yaml").write_text("train: ../train/images\nval: images\nnames: [a, b]\n")
+    assert load(root).records[0].boxes.tolist() == [[6, 8, 18, 24]]
+    assert recognise(root).load("val").records[0].boxes.tolist() == [[6, 8, 18, 24]]
 
 
 def test_the_files_that_decide(tmp_path):

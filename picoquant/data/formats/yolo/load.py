@@ -39,7 +39,7 @@ def load_yolo(settings: DatasetSettings, training: bool) -> Dataset:
     root, description = described(settings)
     names = _class_names(settings, description)
     sources = sources_of(settings, root, description)
-    if section != "TrainDataset" and description and sources == part_sources(root, description, "train"):
+    if description and _same_as_train(settings, root, description, sources):
         LOG.warning("%s: the same images as train: its mAP says nothing about other images", section)
     found = part_files(root, sources, section)
     require_images(found.images, section, training)
@@ -62,6 +62,18 @@ def load_yolo(settings: DatasetSettings, training: bool) -> Dataset:
         lambda place: f"{paths[owner[place]]}:{lines[place]}",
     )
     return assemble(settings, found.images, None, objects, names, training, file)
+
+
+def _same_as_train(
+    settings: DatasetSettings, root: Path, description: Description, sources: tuple[Path, ...]
+) -> bool:
+    """Whether a part to evaluate on is that which is trained on; whoever only evaluates need not have the latter."""
+    if settings.section == "TrainDataset" or settings.split == "train":
+        return False
+    try:
+        return sources == part_sources(root, description, "train")
+    except DataError:
+        return False
 
 
 def yolo_class_names(settings: DatasetSettings) -> tuple[str, ...] | None:

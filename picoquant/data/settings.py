@@ -18,7 +18,8 @@ from picoquant.utils.suggest import is_typing_error, suggestion, unknown_key
 
 LOG = logging.getLogger("picoquant")
 
-FORMATS = {"COCODataSet": "coco", "VOCDataSet": "voc", "ImageFolder": "folder"}  # tag -> format
+# Tag -> format; COCODetDataset is what PaddleX calls its COCO sets.
+FORMATS = {"COCODataSet": "coco", "COCODetDataset": "coco", "VOCDataSet": "voc", "ImageFolder": "folder"}
 
 BOX_FORMATS = ("xywh", "xyxy", "xywh_normalised", "xyxy_normalised")
 
@@ -33,7 +34,8 @@ class DatasetSettings:
     """Where a data set is and what of it to use.
 
     Attributes:
-        format: `coco`, `voc` or `folder`, by the tags `!COCODataSet`, `!VOCDataSet` and `!ImageFolder`.
+        format: `coco`, `voc` or `folder`, by the tags `!COCODataSet` (PaddleX: `!COCODetDataset`), `!VOCDataSet` and
+            `!ImageFolder`.
         dataset_dir: its folder.
         image_dir: the images' folder, inside it or an absolute path.
         anno_path: inside it too; for coco the JSON file, for voc a list of images, for folder a file of
@@ -65,7 +67,7 @@ class DatasetSettings:
 
     def __post_init__(self) -> None:
         where = self.section
-        checks.choice(f"{where}: format", self.format, tuple(FORMATS.values()))
+        checks.choice(f"{where}: format", self.format, tuple(dict.fromkeys(FORMATS.values())))
         for name in ("dataset_dir", "image_dir", "anno_path", "label_list"):
             value = getattr(self, name)
             if value is None and name in ("dataset_dir", "image_dir"):

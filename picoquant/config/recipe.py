@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from picoquant.config.named_now import in_our_terms, leave_out_the_files, named_now
+from picoquant.config.paddleslim import is_ptq_example, ptq_in_our_keys, require_picodet
 from picoquant.config.paddlex import in_our_keys, is_paddlex
 from picoquant.config.schema import ACCEPTED, INSTEAD, schema, unknown_to_both, without_effect
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
@@ -115,6 +116,9 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     own = load_with_bases(path)
     if is_paddlex(own):
         own, overrides = in_our_keys(own, overrides, path)
+    elif "architecture" not in own:
+        require_picodet(own, path)
+        own = ptq_in_our_keys(own, path) if is_ptq_example(own) else own
     top = load_mapping(path)
     sections = load_mapping(shipped("recipes", DEFAULT_RECIPE))
     is_recipe = any(section in own for section in RECIPE_SECTIONS)
@@ -219,7 +223,10 @@ def _on_its_detector(own: dict[str, Any], path: Path, overrides: Sequence[str]) 
             raise ConfigError(f"{path}: Global.{key}: expected a file's name, found {named[key]!r}")
     detector = load_with_bases(_beside(path, named["config"] or DEFAULT_DETECTOR))
     if named["reader_config"]:
-        detector = merge(detector, load_with_bases(_beside(path, named["reader_config"])))
+        readers = load_with_bases(_beside(path, named["reader_config"]))
+        if "EvalReader" in readers and "TestReader" not in readers:
+            detector.pop("TestReader", None)  # says the size of another model
+        detector = merge(detector, readers)
     return merge(detector, own)
 
 

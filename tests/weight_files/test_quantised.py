@@ -8,16 +8,16 @@ import pytest
 from paddle.quantization import QAT, QuantConfig
 from paddle.quantization.quanters import FakeQuanterWithAbsMaxObserver
 
-from picoquant.detector.build import build_picodet
+from picoquant.config.detector import load_detector
 from picoquant.detector.weights import load_weights
 from picoquant.stages.model import load_start
-from picoquant.stages.plan import load_plan
 from picoquant.weight_files.quantised import float_weights
+from tests.detector.conftest import SMALL
 
 
 def network(seed):
     paddle.seed(seed)
-    return build_picodet(load_plan("picodet_xs_320_coco_lcnet").detector_for(2))
+    return load_detector(SMALL)
 
 
 def wrapped_by_paddleslim(model, preprocess=None):
@@ -40,8 +40,9 @@ WRAP = {
 }
 
 
-@pytest.mark.parametrize("tool", WRAP)
-@pytest.mark.parametrize("load", [load_weights, load_start])
+@pytest.mark.parametrize(
+    ("tool", "load"), [*((tool, load_weights) for tool in WRAP), ("paddleslim", load_start)]
+)
 def test_the_float_weights_are_loaded_and_a_line_says_so(tool, load, tmp_path, caplog):
     trained, other = network(1), network(2)
     expected = {name: value.numpy().copy() for name, value in trained.state_dict().items()}

@@ -132,17 +132,18 @@ def evaluate(
         raise click.UsageError(
             "--images, --threads and --per-class need --backend (for example --backend paddle)"
         )
-    if weights or model_dir:
-        from picoquant.stages.evaluate import evaluate_alone
+    if (weights or model_dir) and config is None:
+        raise click.UsageError("--config is needed: it says which data set to evaluate on")
+    from picoquant.stages.evaluate import evaluate_alone, evaluated_alone
+    from picoquant.stages.order import earlier_config, run_recipe
+    from picoquant.stages.plan import load_plan
 
-        if config is None:
-            raise click.UsageError("--config is needed: it says which data set to evaluate on")
-        results = evaluate_alone(config, texts, device, save_dir)
+    plan = load_plan(config or earlier_config(save_dir), texts)
+    if evaluated_alone(plan, save_dir):
+        results = evaluate_alone(plan, (), device, save_dir)
     else:
-        from picoquant.stages.order import run_recipe
-
         run = run_recipe(
-            config, save_dir, texts, "evaluate", "evaluate", device, force, opt, console.log_to_file
+            plan, save_dir, texts, "evaluate", "evaluate", device, force, opt, console.log_to_file
         )
         results = run.record("evaluate").get("metrics", {})
     if as_json:

@@ -94,7 +94,8 @@ def export_size(recipe: Recipe, reader: ReaderSettings) -> tuple[tuple[int, int]
     """Height and width that a network is exported for, and one line that says which of several sizes that is.
 
     First counts `Global.input_size`, then `TestReader.inputs_def.image_shape` (by which PaddleDetection sets the size
-    of an export), then what EvalReader resizes to. The line is empty where all that are there are the same.
+    of an export), then what EvalReader resizes to; a shape that the command sets comes before a file's size. The line
+    is empty where all that are there are the same.
 
     Args:
         recipe: with the first two.
@@ -104,6 +105,8 @@ def export_size(recipe: Recipe, reader: ReaderSettings) -> tuple[tuple[int, int]
     """
     common, shape = recipe.common.input_size, _image_shape(recipe)
     found = {"Global.input_size": common, _IMAGE_SHAPE: shape}
+    if _IMAGE_SHAPE in recipe.named and "Global.input_size" not in recipe.named:
+        found = dict(reversed(found.items()))
     if common is None:
         found["EvalReader's Resize"] = resized_to(reader) if shape is None else _resize_of(reader)
     (source, size), *others = ((source, size) for source, size in found.items() if size is not None)

@@ -17,6 +17,7 @@ class GlobalSettings:
         config: the detector's configuration, a path or a shipped name.
         reader_config: PaddleDetection's name for a file with data sets and readers only.
         weights: a file of trained weights; training is skipped.
+        weights_elsewhere: trained weights for a run folder that has none; training is not skipped.
         model_dir: folder of an exported model; training and export are skipped.
         model_filename, params_filename: names inside `model_dir`.
         include_nms: whether `model_dir`'s model has NMS inside (checked against the model).
@@ -29,6 +30,7 @@ class GlobalSettings:
     config: str | None = None
     reader_config: str | None = None
     weights: str | None = None
+    weights_elsewhere: str | None = None
     model_dir: str | None = None
     model_filename: str = "model.pdmodel"
     params_filename: str = "model.pdiparams"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import Recipe, build
 from picoquant.config.sections import TrainSection
 from picoquant.errors import ConfigError
@@ -37,13 +39,46 @@ _EMA_KEYS = {
 
 
 def published_rate(recipe: Recipe) -> tuple[float, int] | None:
-    """`base_lr` and `TrainReader.batch_size` of the published configuration of the same name, if any."""
+    """`base_lr` and `TrainReader.batch_size` of the published configuration that a recipe trains with; None for none.
+
+    That is the one of its name, or else one with the same network and the same `base_lr`: wherever the file got them
+    from, its bases, a copy, a run folder's `config.yml`. Of several, the one of the same input size, or else the one
+    with the smallest batch.
+    """
+    shipped = shipped_files("configs")
     name = Path(recipe.common.config or recipe.source).stem
-    path = shipped_files("configs").get(name)
-    if path is None:
-        return None
-    document = load_with_bases(path)
+    if name in shipped:
+        return _rate_of(load_with_bases(shipped[name]))
+    own, found = recipe.document, []
+    rate = _section(own, "LearningRate").get("base_lr")
+    for path in shipped.values():
+        if not _may_have_rate(path, rate):
+            continue
+        published = load_with_bases(path)
+        if published["LearningRate"]["base_lr"] == rate and _same_network(own, published):
+            found.append((_size_of(published) != _size_of(own), _rate_of(published)))
+    return min(found)[1] if found else None
+
+
+def _may_have_rate(path: Path, rate: Any) -> bool:
+    """Whether a shipped file has this `base_lr` itself, or leaves it to its bases; to parse all takes seconds."""
+    written = re.search(r"^ +base_lr: (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return written is None or float(written.group(1)) == rate
+
+
+def _rate_of(document: Mapping[str, Any]) -> tuple[float, int]:
     return document["LearningRate"]["base_lr"], document["TrainReader"]["batch_size"]
+
+
+def _size_of(document: Mapping[str, Any]) -> Any:
+    """What the evaluation resizes to, as it is written."""
+    steps = (document.get("EvalReader") or {}).get("sample_transforms") or []
+    return next((step["Resize"].get("target_size") for step in steps if "Resize" in step), None)
+
+
+def _same_network(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two configurations describe one network, whatever its classes."""
+    return parse_detector(one, 1) == parse_detector(other, 1)
 
 
 def train_settings(recipe: Recipe) -> TrainSettings:

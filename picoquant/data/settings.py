@@ -42,8 +42,8 @@ class DatasetSettings:
 
     Attributes:
         format: `coco`, `voc`, `yolo`, `labelme` or `folder`, by the tags `!COCODataSet`, `!VOCDataSet`, `!YOLODataSet`,
-            `!LabelMeDataSet` and `!ImageFolder`, or by `type: yolo`. `type: auto` finds the format and the part for
-            this section in `dataset_dir`.
+            `!LabelMeDataSet` and `!ImageFolder` (PaddleX: `!COCODetDataset`), or by `type: yolo`. `type: auto` finds the
+            format and the part for this section in `dataset_dir`.
         dataset_dir: its folder.
         image_dir: the images' folder, inside it or an absolute path; for yolo also a list of images, and where it is
             empty the part `split` of data.yaml.
@@ -82,7 +82,7 @@ class DatasetSettings:
 
     def __post_init__(self) -> None:
         where = self.section
-        checks.choice(f"{where}: format", self.format, tuple(FORMATS.values()))
+        checks.choice(f"{where}: format", self.format, tuple(dict.fromkeys(FORMATS.values())))
         for name in ("dataset_dir", "image_dir", "anno_path", "label_list"):
             value = getattr(self, name)
             if value is None and name in ("dataset_dir", "image_dir"):

@@ -9,7 +9,7 @@ from typing import Callable
 from picoquant.config.recipe import DEFAULT_RECIPE
 from picoquant.errors import ConfigError
 from picoquant.stages import datasets, evaluate, export, package, quantize, train
-from picoquant.stages.plan import load_plan
+from picoquant.stages.plan import Plan, load_plan
 from picoquant.stages.run import run_stages, select
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.run_folder import CONFIG, LOG_FILE, RunFolder
@@ -20,7 +20,7 @@ STAGES = (train.STAGE, export.STAGE, quantize.STAGE, evaluate.STAGE, package.STA
 
 
 def run_recipe(
-    config: str | None,
+    config: str | Plan | None,
     save_dir: str,
     overrides: Sequence[str] = (),
     first: str | None = None,
@@ -34,9 +34,9 @@ def run_recipe(
     """Run a recipe's stages from `first` to `last` in a run folder.
 
     Args:
-        config: a recipe or configuration, path or shipped name; None takes the run folder's own.
+        config: a recipe or configuration, path or shipped name, or its plan; None takes the run folder's own.
         save_dir: the run folder.
-        overrides: `KEY.SUB=VALUE` texts.
+        overrides: `KEY.SUB=VALUE` texts; of a plan they are applied already.
         first, last: names of stages; None for the first and the last there are.
         device: `cpu`, `gpu` or `gpu:0,1`.
         force: run stages again that are done.
@@ -52,7 +52,9 @@ def run_recipe(
     Raises: `UserError` for bad input, `PicoquantError` for a failure of ours.
     """
     stages = select(STAGES, first, last)
-    plan = load_plan(config or earlier_config(save_dir, DEFAULT_RECIPE if new else None), overrides)
+    if not isinstance(config, Plan):
+        config = load_plan(config or earlier_config(save_dir, DEFAULT_RECIPE if new else None), overrides)
+    plan = config
     check_device(device)
     rank, world = rank_and_world()
     if world > 1 and (len(stages) > 1 or not stages[0].help):

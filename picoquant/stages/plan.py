@@ -26,7 +26,6 @@ from picoquant.quantization.settings import (
 )
 from picoquant.targets.profiles import Target, load_targets
 from picoquant.training.settings import TrainSettings
-from picoquant.yaml_files.overrides import parse_override
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,9 @@ class Plan:
 
     Attributes:
         recipe: as it was read.
-        overrides: the `KEY.SUB=VALUE` texts that this command was given.
     """
 
     recipe: Recipe
-    overrides: tuple[str, ...] = ()
 
     @property
     def names_model(self) -> bool:
@@ -67,8 +64,12 @@ class Plan:
 
         A `model_dir` of the recipe alone is the FP32 model of the run, which may have an INT8 model of it, too.
         """
-        keys = [parse_override(text)[0] for text in self.overrides]
-        return bool(self.common.model_dir) and ["Global", "model_dir"] in keys
+        return bool(self.common.model_dir) and "Global.model_dir" in self.recipe.named
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether this command itself names trained weights, which then stand in place of a run's."""
+        return bool(self.common.weights) and "Global.weights" in self.recipe.named
 
     @property
     def common(self) -> GlobalSettings:
@@ -255,4 +256,4 @@ def load_plan(name: str, overrides: Sequence[str] = ()) -> Plan:
 
     Raises: `ConfigError` naming file and key.
     """
-    return Plan(load_recipe(name, overrides), tuple(overrides))
+    return Plan(load_recipe(name, overrides))

@@ -16,6 +16,7 @@ from picoquant.training.loop import train
 from picoquant.training.schedule import by_linear_rule, hint_at_reference
 from picoquant.training.settings import LearningRate, PiecewiseDecay, check_precision
 from picoquant.training.state import arrays_of
+from picoquant.yaml_files.load import dump_yaml
 from tests.training import tiny
 from tests.training.several import settle
 from tests.training.test_loop import OneBatch, detector, settled_detector
@@ -88,8 +89,29 @@ def test_a_published_rate_with_few_images_is_hinted_at(caplog):
     assert f"Train.reference_batch={4 * batch}" in caplog.text
 
 
-def test_a_configuration_of_ones_own_has_no_published_rate():
-    assert published_rate(load_recipe("picodet_s_qat_dis", ["Global.config=null"])) is None
+OWN_FILES = {
+    "on a shipped configuration": ("_BASE_: picodet_s_320_coco_lcnet.yml\nnum_classes: 7\n", (0.32, 64)),
+    "on its parts": (
+        "_BASE_: [../datasets/coco_detection.yml, ../runtime.yml, _base_/picodet_v2_s.yml, _base_/optimizer_300e.yml,"
+        " _base_/picodet_416_reader.yml]\nLearningRate: {base_lr: 0.24}\nTrainReader: {batch_size: 4}\n",
+        (0.24, 48),
+    ),
+    "of PaddleX": ("Global: {model: PicoDet-M}\nTrain: {batch_size: 2, learning_rate: 0.24}\n", (0.24, 48)),
+    "named by a recipe": ("Global: {config: base.yml}\n", (0.28, 56)),
+    "with a rate of its own": ("_BASE_: picodet_s_320_coco_lcnet.yml\nLearningRate: {base_lr: 0.01}\n", None),
+    "with a network of its own": ("_BASE_: picodet_s_320_coco_lcnet.yml\nLCNet: {scale: 0.5}\n", None),
+}
+
+
+@pytest.mark.parametrize("kind", OWN_FILES)
+def test_a_file_of_ones_own_has_the_rate_of_what_it_builds_on(kind, tmp_path):
+    text, expected = OWN_FILES[kind]
+    (tmp_path / "base.yml").write_text("_BASE_: picodet_xs_416_coco_lcnet.yml\n")
+    (tmp_path / "my.yml").write_text(text)
+    recipe = load_recipe(str(tmp_path / "my.yml"))
+    assert published_rate(recipe) == expected
+    (tmp_path / "config.yml").write_text(dump_yaml(recipe.document))  # as a run folder keeps it
+    assert published_rate(load_recipe(str(tmp_path / "config.yml"))) == expected
 
 
 def test_mixed_precision_is_refused_on_cpu(tmp_path):

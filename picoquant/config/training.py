@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import Recipe, build
 from picoquant.config.sections import TrainSection
 from picoquant.errors import ConfigError
@@ -38,12 +37,18 @@ _EMA_KEYS = {
 }
 
 
-def published_rate(recipe: Recipe) -> tuple[float, int] | None:
+def published_rate(
+    recipe: Recipe, network_of: Callable[[Mapping[str, Any]], Any]
+) -> tuple[float, int] | None:
     """`base_lr` and `TrainReader.batch_size` of the published configuration that a recipe trains with; None for none.
 
     That is the one of its name, or else one with the same network and the same `base_lr`: wherever the file got them
     from, its bases, a copy, a run folder's `config.yml`. Of several, the one of the same input size, or else the one
     with the smallest batch.
+
+    Args:
+        recipe: what is trained.
+        network_of: the network that a configuration describes, whatever its classes, as something to compare.
     """
     shipped = shipped_files("configs")
     name = Path(recipe.common.config or recipe.source).stem
@@ -55,7 +60,7 @@ def published_rate(recipe: Recipe) -> tuple[float, int] | None:
         if not _may_have_rate(path, rate):
             continue
         published = load_with_bases(path)
-        if published["LearningRate"]["base_lr"] == rate and _same_network(own, published):
+        if published["LearningRate"]["base_lr"] == rate and network_of(published) == network_of(own):
             found.append((_size_of(published) != _size_of(own), _rate_of(published)))
     return min(found)[1] if found else None
 
@@ -74,11 +79,6 @@ def _size_of(document: Mapping[str, Any]) -> Any:
     """What the evaluation resizes to, as it is written."""
     steps = (document.get("EvalReader") or {}).get("sample_transforms") or []
     return next((step["Resize"].get("target_size") for step in steps if "Resize" in step), None)
-
-
-def _same_network(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two configurations describe one network, whatever its classes."""
-    return parse_detector(one, 1) == parse_detector(other, 1)
 
 
 def train_settings(recipe: Recipe) -> TrainSettings:

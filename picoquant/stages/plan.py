@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +185,8 @@ class Plan:
 
     @cached_property
     def published_rate(self) -> tuple[float, int] | None:
-        """`base_lr` and batch size of the published configuration of the same name, if any."""
-        return training.published_rate(self.recipe)
+        """`base_lr` and batch size of the published configuration of the same name or network, if any."""
+        return training.published_rate(self.recipe, partial(parse_detector, num_classes=1))
 
     def scalar_folder(self, default: Path) -> Path | None:
         """Where VisualDL's log goes: `vdl_log_dir` or `default`; None without `use_vdl`."""

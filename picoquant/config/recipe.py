@@ -153,7 +153,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         if key in ACCEPTED:
             LOG.warning("--set %s: accepted, but without effect here%s", text, _instead([key]))
     for section in ("TrainDataset", "EvalDataset"):
-        if "type" in named_now(overrides, section) and isinstance(document.get(section), Tagged):
+        if f"{section}.type" in named_now(overrides) and isinstance(document.get(section), Tagged):
             document[section] = {}  # what the file says is of another data set
     for text in overrides:
         keys, named = parse_override(text)[0], document.get("Calibration")

@@ -42,8 +42,8 @@ class DatasetSettings:
 
     Attributes:
         format: `coco`, `voc`, `yolo`, `labelme` or `folder`, by the tags `!COCODataSet`, `!VOCDataSet`, `!YOLODataSet`,
-            `!LabelMeDataSet` and `!ImageFolder` (PaddleX: `!COCODetDataset`), or by `type: yolo`. `type: auto` finds the
-            format and the part for this section in `dataset_dir`.
+            `!LabelMeDataSet` and `!ImageFolder` (PaddleX: `!COCODetDataset`), or by `type: yolo`. `type: auto` finds
+            the format and the part for this section in `dataset_dir`.
         dataset_dir: its folder.
         image_dir: the images' folder, inside it or an absolute path; for yolo also a list of images, and where it is
             empty the part `split` of data.yaml.

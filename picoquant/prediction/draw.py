@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,7 +26,7 @@ def draw(image: np.ndarray, found: Detections, labels: Sequence[str]) -> np.ndar
 
     Args:
         image: `[H, W, 3]` uint8 RGB.
-        found: detections, boxes `[x1, y1, x2, y2]` in image pixels.
+        found: detections, boxes `[x1, y1, x2, y2]` in image pixels; those without a score (nan) get the name alone.
         labels: class names by class index; a class without a name is labelled with its index.
     """
     import cv2
@@ -39,7 +40,9 @@ def draw(image: np.ndarray, found: Detections, labels: Sequence[str]) -> np.ndar
         x1, y1, x2, y2 = (int(side) for side in np.clip(box, 0, limits - 1).round())
         rgb = colour(label)
         cv2.rectangle(drawn, (x1, y1), (x2, y2), rgb, thick)
-        text = f"{labels[label] if label < len(labels) else label} {score:.2f}"
+        text = f"{labels[label] if label < len(labels) else label}"
+        if not math.isnan(score):
+            text += f" {score:.2f}"
         (wide, tall), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thick)
         top = max(y1, tall + below)
         cv2.rectangle(drawn, (x1, top - tall - below), (x1 + wide, top), rgb, cv2.FILLED)

@@ -91,16 +91,19 @@ def tell_crowds(
         )
 
 
-def check_files(settings: DatasetSettings, names: list[str], training: bool) -> set[str]:
+def check_files(
+    settings: DatasetSettings, names: list[str], training: bool, problems: list[DataError] | None = None
+) -> set[str]:
     """Names of image files that are not there: none, or in training under 1 %.
 
     Each folder is listed once, which on a network disk is far quicker than asking for every file.
 
-    Raises: `DataError` naming the first and how many.
+    Raises: `DataError` naming the first and how many; with a list of `problems` it is added to that.
     """
     folder, section = settings.image_folder, settings.section
     if not folder.is_dir():
-        raise DataError(f"no image folder {folder}; {section}.dataset_dir and {section}.image_dir name it")
+        _refuse(f"no image folder {folder}; {section}.dataset_dir and {section}.image_dir name it", problems)
+        return set(names)
     listed: dict[str, set[str]] = {}
     missing = []
     for name in names:
@@ -112,11 +115,18 @@ def check_files(settings: DatasetSettings, names: list[str], training: bool) -> 
             missing.append(name)
     if missing and (not training or too_many(len(missing), len(names))):
         first = os.path.join(folder, str(missing[0]))
-        raise DataError(
+        _refuse(
             f"{len(missing)} of {len(names)} images of {section} are missing, the first is {first}; "
-            f"correct {section}.image_dir or {section}.dataset_dir, or put the files there"
+            f"correct {section}.image_dir or {section}.dataset_dir, or put the files there",
+            problems,
         )
     return set(missing)
+
+
+def _refuse(text: str, problems: list[DataError] | None) -> None:
+    if problems is None:
+        raise DataError(text)
+    problems.append(DataError(text))
 
 
 def too_many(bad: int, total: int) -> bool:
@@ -125,16 +135,22 @@ def too_many(bad: int, total: int) -> bool:
 
 
 def choose(
-    settings: DatasetSettings, records: list[Record], empty: list[Record], training: bool
+    settings: DatasetSettings,
+    records: list[Record],
+    empty: list[Record],
+    training: bool,
+    problems: list[DataError] | None = None,
 ) -> tuple[tuple[Record, ...], int]:
     """The records to use, in the order of their ids, and how many without objects are left out.
 
-    Raises: `DataError` when no image has an object.
+    Raises: `DataError` when no image has an object; with a list of `problems` it is added to that, unless they
+        explain it.
     """
-    if not records:
-        raise DataError(
+    if not records and not problems:
+        _refuse(
             f"no image of {settings.annotation_file} has an object; {settings.section}.anno_path "
-            "must name annotations with boxes"
+            "must name annotations with boxes",
+            problems,
         )
     allowed = settings.allow_empty if settings.allow_empty is not None else not training
     kept = list(empty) if allowed else []
@@ -149,8 +165,8 @@ def choose(
     return tuple(chosen), len(empty) - len(kept)
 
 
-def report(dataset: Dataset, tally: Tally) -> None:
-    """Log what was loaded and what was repaired."""
+def report(dataset: Dataset, tally: Tally, refused: bool = False) -> None:
+    """Log what was loaded and what was repaired; nothing of missing images where a problem says that already."""
     repairs, section = dataset.repairs, dataset.section
     boxes = sum(len(record.boxes) for record in dataset.records)
     LOG.info("%s: %d images, %d boxes, %d classes", section, len(dataset), boxes, dataset.num_classes)
@@ -169,7 +185,7 @@ def report(dataset: Dataset, tally: Tally) -> None:
             f", {crowds} of them with crowds alone" if crowds else "",
             section,
         )
-    if repairs.missing:
+    if repairs.missing and not refused:
         names = ", ".join(repairs.missing[:_NAMED])
         more = ", ..." if len(repairs.missing) > _NAMED else ""
         LOG.warning(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from picoquant.data.images import image_size
+from picoquant.data.images import header_fault, image_size
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 
@@ -19,16 +20,20 @@ _PART = 512  # images that a thread reads at a time
 _ROUNDING = 1.0  # pixels
 
 
-def file_sizes(paths: Sequence[str], annotated: np.ndarray) -> np.ndarray:
+def file_sizes(paths: Sequence[str], annotated: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     """Width and height of image files [N, 2] float64, as their headers say; as annotated [N, 2] where they do not.
 
     A file that is not there keeps its annotated size.
+
+    Returns: the sizes; and path -> what `header_fault` says of the files that are damaged, as a sentence.
     """
     parts = [paths[start : start + _PART] for start in range(0, len(paths), _PART)]
     with ThreadPoolExecutor(_READERS) as pool:
         found = [size for part in pool.map(lambda part: list(map(image_size, part)), parts) for size in part]
     sizes = [own or stated for own, stated in zip(found, annotated.tolist())]
-    return np.array(sizes, np.float64).reshape(-1, 2)
+    unknown = [path for path, own in zip(paths, found) if own is None and os.path.exists(path)]
+    faults = {path: f"image {path} {fault}" for path in unknown if (fault := header_fault(path))}
+    return np.array(sizes, np.float64).reshape(-1, 2), faults
 
 
 def compare_sizes(

@@ -51,7 +51,7 @@ class _Annotation:
     difficult: np.ndarray
 
 
-def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
+def load_voc(settings: DatasetSettings, training: bool, problems: list[DataError] | None = None) -> Dataset:
     """Load a data set in VOC format.
 
     `anno_path` is a list with, on each line, either an image and its XML file, both relative to
@@ -64,13 +64,13 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
     Objects marked difficult are trained on, and neither asked for nor counted wrong in evaluation.
     Everything else is as in `load_coco`.
 
-    Raises: `DataError` naming the file and what to do.
+    Raises: `DataError` naming the file and what to do; see `load_dataset` for `problems`.
     """
     path = settings.annotation_file
     if not path.is_file():
         raise no_annotations(path, settings.section)
     pairs = _listed(settings)
-    missing = check_files(settings, [image for image, _ in pairs], training)
+    missing = check_files(settings, [image for image, _ in pairs], training, problems)
     annotations = [_read(Path(xml)) for _, xml in pairs]
     names = _class_names(settings, [Path(xml) for _, xml in pairs], annotations)
     class_of = {name: label for label, name in enumerate(names)}
@@ -80,13 +80,17 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
                 hint = suggestion(name, names)
                 raise DataError(f"{xml}: class {name} is not in {settings.label_file}{hint}; add it there")
     tally, records, empty = Tally(), [], []
-    for (image, _), record in zip(pairs, _records(settings, pairs, annotations, class_of, training, tally)):
+    paths = [os.path.join(settings.image_folder, image) for image, _ in pairs]
+    annotated = np.array([(found.width, found.height) for found in annotations], np.float64)
+    sizes, faults = file_sizes(paths, annotated)
+    files = _Files([xml for _, xml in pairs], paths, annotated, sizes)
+    for (image, _), record in zip(pairs, _records(settings, files, annotations, class_of, training, tally)):
         if image not in missing:
             (empty if record.is_crowd.all() else records).append(record)
-    chosen, left_out = choose(settings, records, empty, training)
+    chosen, left_out = choose(settings, records, empty, training, problems)
     crowds = sum(bool(len(record.boxes)) for record in empty) if left_out == len(empty) else 0
     repairs = Repairs(
-        tally.count["clipped"], tally.count["dropped"], left_out, crowds, tuple(sorted(missing))
+        tally.count["clipped"], tally.count["dropped"], left_out, crowds, tuple(sorted(missing)), faults
     )
     dataset = Dataset(
         records=chosen,
@@ -97,28 +101,36 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
         format="voc",
         repairs=repairs,
     )
-    report(dataset, tally)
+    report(dataset, tally, refused=bool(problems))
     return dataset
+
+
+@dataclass(frozen=True)
+class _Files:
+    """XML files and images, and the images' sizes [N, 2] (width, height) as annotated and as they are."""
+
+    xml: list[str]
+    paths: list[str]
+    annotated: np.ndarray
+    sizes: np.ndarray
 
 
 def _records(
     settings: DatasetSettings,
-    pairs: list[tuple[str, str]],
+    files: _Files,
     annotations: list[_Annotation],
     class_of: dict[str, int],
     training: bool,
     tally: Tally,
 ) -> Iterator[Record]:
     """The record of each image, its boxes read as `box_format` says, clipped, and dropped without area."""
-    paths = [os.path.join(settings.image_folder, image) for image, _ in pairs]
-    annotated = np.array([(found.width, found.height) for found in annotations], np.float64)
-    sizes = file_sizes(paths, annotated)
-    owner = np.repeat(np.arange(len(pairs)), [len(found.boxes) for found in annotations])
+    paths, annotated, sizes = files.paths, files.annotated, files.sizes
+    owner = np.repeat(np.arange(len(paths)), [len(found.boxes) for found in annotations])
     numbers = np.concatenate([np.zeros((0, 4)), *(found.boxes for found in annotations)])
 
     def name(place: int) -> str:
         within = place - int(np.searchsorted(owner, owner[place]))
-        return f"object {within + 1} of {pairs[owner[place]][1]}"
+        return f"object {within + 1} of {files.xml[owner[place]]}"
 
     bounds = np.maximum(annotated, sizes)[owner]
     raw = RawBoxes(numbers, sizes[owner], bounds, np.full(len(owner), np.nan), "xyxy", name)
@@ -131,8 +143,8 @@ def _records(
     corners, solid = clip(corners, np.tile(sizes.astype(np.float32), 2)[owner], tally, name)
     labels = np.array([class_of.get(name, -1) for found in annotations for name in found.names], np.int32)
     owner, corners, labels, difficult = owner[solid], corners[solid], labels[solid], difficult[solid]
-    starts = np.searchsorted(owner, np.arange(len(pairs) + 1)).tolist()
-    for number in range(len(pairs)):
+    starts = np.searchsorted(owner, np.arange(len(paths) + 1)).tolist()
+    for number in range(len(paths)):
         mine = slice(starts[number], starts[number + 1])
         yield Record(
             image_id=number + 1,

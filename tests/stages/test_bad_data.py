@@ -114,7 +114,9 @@ def test_a_run_refuses_damaged_evaluation_images_before_it_trains(data, tmp_path
     image = sorted((data / "val").iterdir())[1]
     image.write_bytes(b"<html>")
     done = train(data, tmp_path)
-    refused(done, "1 of 3 images of EvalDataset cannot be read", f"image {image} is no image that OpenCV reads")
+    refused(
+        done, "1 of 3 images of EvalDataset cannot be read", f"image {image} is no image that OpenCV reads"
+    )
     assert "epoch 1" not in done.stderr
 
 

@@ -14,6 +14,7 @@ from picoquant.cli.analyze import analyze
 from picoquant.cli.benchmark import benchmark
 from picoquant.cli.completion import VARIABLE, completion, targets_or_all
 from picoquant.cli.convert import convert_weights
+from picoquant.cli.data import data
 from picoquant.cli.evaluate import evaluate
 from picoquant.cli.info import info
 from picoquant.cli.npu import check, targets
@@ -197,6 +198,7 @@ cli.add_command(evaluate)
 cli.add_command(benchmark)
 cli.add_command(predict)
 cli.add_command(report)
+cli.add_command(data)
 cli.add_command(info)
 cli.add_command(targets)
 cli.add_command(convert_weights)

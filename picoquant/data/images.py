@@ -118,6 +118,29 @@ def image_size(path: str | Path) -> tuple[int, int] | None:
     return None
 
 
+def header_fault(path: str | Path) -> str | None:
+    """What is wrong with an image file as far as its size and header tell, in words that follow its name.
+
+    Pixels are not decoded: `read_image` finds files that are cut short, too.
+
+    Returns: None for a file that may be read.
+    """
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(8)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if not start:
+        return "is empty"
+    if image_size(path) is not None:
+        return None
+    if start.startswith((b"\xff\xd8", b"\x89PNG")):
+        return "has a damaged header"
+    import cv2
+
+    return None if cv2.haveImageReader(str(path)) else "is no image that OpenCV reads"
+
+
 def _sides(width: bytes, height: bytes, order: str) -> tuple[int, int] | None:
     sides = int.from_bytes(width, order, signed=True), abs(int.from_bytes(height, order, signed=True))
     return sides if min(sides) > 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -94,7 +95,7 @@ class Painter:
 
         Args:
             image: `[H, W, 3]` uint8 RGB.
-            found: detections, boxes `[x1, y1, x2, y2]` in image pixels.
+            found: detections, boxes `[x1, y1, x2, y2]` in image pixels; those without a score (nan) get the name alone.
         """
         from PIL import Image, ImageDraw
 
@@ -117,7 +118,8 @@ class Painter:
         """Name and score on a filled background above the box, or inside it where there is no room above."""
         pixels = max(11, round(max(size) / 44))
         runs = self._names.get(label) or (Run(str(label), self._base),)
-        runs = (*runs, Run(f" {score:.2f}", self._base))
+        if not math.isnan(score):
+            runs = (*runs, Run(f" {score:.2f}", self._base))
         fonts = [_font(run.font, run.face, pixels) for run in runs]
         extents = [font.getbbox(run.text, anchor="ls") for run, font in zip(runs, fonts)]
         extents.append(_font(self._base, 0, pixels).getbbox("Ag", anchor="ls"))  # labels of one height

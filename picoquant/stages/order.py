@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
@@ -70,7 +71,7 @@ def run_recipe(
         if log_to_file:
             log_to_file(run.root / LOG_FILE)
         _check(context, stages)
-        ran = run_stages(context, stages, force)
+        ran = run_stages(context, stages, force, partial(_check_data, context))
         if not ran:
             ranks.call_helpers(device, False)
     return run
@@ -82,6 +83,19 @@ def _check(context: Context, stages: Sequence[Stage]) -> None:
     for section in dict.fromkeys(section for stage in needed for section in stage.data):
         datasets.check(context, section)
     context.plan.check()
+
+
+def _check_data(context: Context, stages: Sequence[Stage]) -> None:
+    """Read the data sets that these stages will read, and refuse what stops one of them, before the first works.
+
+    An export takes names and a few images of its data set alone.
+    """
+    needed = [stage for stage in stages if stage is not export.STAGE and not stage.not_needed(context)]
+    sections = dict.fromkeys(section for stage in needed for section in stage.data)
+    trains = train.STAGE in needed
+    if not trains and datasets.calibration_section(context) != "TrainDataset":
+        sections.pop("TrainDataset", None)
+    datasets.require_usable(context, list(sections), trains)
 
 
 def earlier_config(save_dir: str, otherwise: str | None = None) -> str:

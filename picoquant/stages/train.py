@@ -9,6 +9,7 @@ from typing import Any
 
 from picoquant.backends.paddle.child_process import ChildPredictor
 from picoquant.backends.paddle.compiled import compiled_predictor
+from picoquant.data.class_names import same_classes
 from picoquant.data.formats.peek import peek_categories
 from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets
@@ -81,7 +82,7 @@ def _train(context: Context, keep: Path) -> Any:
     plan = context.plan
     scalars = plan.scalar_folder(keep / FOLDER)
     images, held_out = datasets.load(context, "TrainDataset"), datasets.load(context, "EvalDataset")
-    datasets.same_classes(images, held_out)
+    same_classes(images, held_out)
     classes = say_classes(plan, images.class_names, str(images.annotation_file))
     weights = start_weights(plan)
     seed = plan.common.seed

@@ -17,6 +17,7 @@ from picoquant.data.formats.files import FoundFiles
 from picoquant.data.formats.repair import Tally, choose, clip, report
 from picoquant.data.formats.sizes import compare_sizes, file_sizes, measured_sizes
 from picoquant.data.settings import DatasetSettings
+from picoquant.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def assemble(
     class_names: Sequence[str],
     training: bool,
     annotation_file: Path,
+    problems: list[DataError] | None = None,
 ) -> Dataset:
     """The data set of these images and boxes, with boxes read, repaired or refused as in every format.
 
@@ -60,15 +62,17 @@ def assemble(
         class_names: in their order.
         training: see `choose`.
         annotation_file: what messages call the annotations.
+        problems: see `load_dataset`.
 
     Raises: `DataError` as `pixel_boxes`, `compare_sizes`, `measured_sizes` and `choose` do.
     """
     tally, records, empty = Tally(), [], []
     if annotated is not None and annotated.all():
-        sizes = file_sizes(images.paths, annotated)
+        sizes, faults = file_sizes(images.paths, annotated)
     else:
-        sizes, unreadable = measured_sizes(images, settings.section, training)
-        images = replace(images, missing=images.missing | unreadable)
+        sizes, unread = measured_sizes(images, settings.section, training, problems)
+        faults = {images.paths[place]: fault for place, fault in unread.items()}
+        images = replace(images, missing=images.missing | unread.keys())
         annotated = sizes if annotated is None else np.where(annotated > 0, annotated, sizes)
     owner, name = objects.owner, objects.name
     bounds = np.maximum(annotated, sizes)
@@ -82,7 +86,7 @@ def assemble(
     for place, record in enumerate(_records(images.paths, sizes, objects, corners[solid], solid)):
         if place not in images.missing:
             (empty if record.is_crowd.all() else records).append(record)  # true without objects, too
-    chosen, left_out = choose(settings, records, empty, training)
+    chosen, left_out = choose(settings, records, empty, training, problems)
     crowds = sum(bool(len(record.boxes)) for record in empty) if left_out == len(empty) else 0
     missing = tuple(sorted(images.paths[place] for place in images.missing))
     dataset = Dataset(
@@ -92,9 +96,9 @@ def assemble(
         section=settings.section,
         annotation_file=annotation_file,
         format=settings.format,
-        repairs=Repairs(tally.count["clipped"], tally.count["dropped"], left_out, crowds, missing),
+        repairs=Repairs(tally.count["clipped"], tally.count["dropped"], left_out, crowds, missing, faults),
     )
-    report(dataset, tally)
+    report(dataset, tally, refused=bool(problems))
     return dataset
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +39,7 @@ LOG = logging.getLogger("picoquant")
 _FARTHEST = 1e9  # pixels
 
 
-def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
+def load_coco(settings: DatasetSettings, training: bool, problems: list[DataError] | None = None) -> Dataset:
     """Load a data set in COCO format.
 
     Classes are numbered in the order of `categories` in the file, whatever their ids. Ids may be texts or of
@@ -47,13 +48,13 @@ def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
     out of training unless `allow_empty`, and kept for evaluation. Missing image files, under 1 % of all, are left
     out of training; evaluation refuses them, as its mAP would be that of other images.
 
-    Raises: `DataError` naming the file and what to do.
+    Raises: `DataError` naming the file and what to do; see `load_dataset` for `problems`.
     """
     path = settings.annotation_file
     content = read_annotations(path, settings.section)
     names, categories = _categories(content, settings)
     images, image_ids = _images(content, path)
-    found = find_images(settings, [image["file_name"] for image in images], training)
+    found = find_images(settings, [image["file_name"] for image in images], training, problems)
     tally = Tally()
     files = _files(found.paths, images, image_ids)
     name, annotations, trained = _objects(content, files, categories, settings, tally)
@@ -63,10 +64,10 @@ def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
         if place in found.missing:
             continue
         (empty if record.is_crowd.all() else records).append(record)  # true without objects, too
-    chosen, left_out = choose(settings, records, empty, training)
+    chosen, left_out = choose(settings, records, empty, training, problems)
     crowds = sum(bool(len(record.boxes)) for record in empty) if left_out == len(empty) else 0
     missing = tuple(sorted({images[place]["file_name"] for place in found.missing}))
-    repairs = Repairs(tally.count["clipped"], tally.count["dropped"], left_out, crowds, missing)
+    repairs = Repairs(tally.count["clipped"], tally.count["dropped"], left_out, crowds, missing, files.faults)
     dataset = Dataset(
         records=chosen,
         class_names=names,
@@ -78,7 +79,7 @@ def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
         own_image_ids=image_ids.own,
         own_category_ids=categories.own,
     )
-    report(dataset, tally)
+    report(dataset, tally, refused=bool(problems))
     return dataset
 
 
@@ -97,8 +98,7 @@ def read_annotations(path: Path, section: str) -> dict[str, Any]:
     if not path.is_file():
         raise no_annotations(path, section)
     try:
-        with open(path, encoding="utf-8-sig") as stream:
-            content = json.load(stream, object_hook=_without_outline)
+        content = _parse(path)
     except (ValueError, OSError, RecursionError) as error:
         if path.stat().st_size == 0:
             raise DataError(
@@ -114,6 +114,23 @@ def read_annotations(path: Path, section: str) -> dict[str, Any]:
                 f"{section}.anno_path takes COCO's instances JSON"
             )
     return content
+
+
+_OUTLINE = re.compile(rb'"segmentation"\s*:\s*\[[^"{}]*\]')
+
+
+def _parse(path: Path) -> Any:
+    """The content of a JSON file. Lists of outlines are cut out of the text first, which halves the time.
+
+    Where the rest is no JSON (an outline holds something else than numbers, or the file is damaged), all of it is
+    parsed, so that an error names a place in the file.
+    """
+    data = path.read_bytes()
+    try:
+        text = _OUTLINE.sub(b'"segmentation":0', data).decode("utf-8-sig")
+        return json.loads(text, object_hook=_without_outline)
+    except (ValueError, RecursionError):
+        return json.loads(data.decode("utf-8-sig"), object_hook=_without_outline)
 
 
 def _entry(entry: Any, kind: str, keys: tuple[str, ...], path: Path) -> dict[str, Any]:
@@ -186,17 +203,18 @@ def _check_id(value: Any, whose: str, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Files:
-    """The images: ids and paths, and sizes [N, 2] (width, height) as annotated and as the files are."""
+    """The images: ids and paths, sizes [N, 2] (width, height) as annotated and as the files are, damaged files."""
 
     ids: IdTable
     paths: list[str]
     annotated: np.ndarray
     sizes: np.ndarray
+    faults: dict[str, str]
 
 
 def _files(paths: list[str], images: list[dict[str, Any]], ids: IdTable) -> _Files:
     annotated = np.array([(image["width"], image["height"]) for image in images], np.float64)
-    return _Files(ids, paths, annotated, file_sizes(paths, annotated))
+    return _Files(ids, paths, annotated, *file_sizes(paths, annotated))
 
 
 def _objects(
@@ -208,8 +226,9 @@ def _objects(
     """
     path = settings.annotation_file
     found, entries, strays, without = [], [], [], []
-    for item in content["annotations"]:
-        entry = _entry(item, "annotations", ("image_id", "category_id"), path)
+    for entry in content["annotations"]:
+        if not (type(entry) is dict and "image_id" in entry and "category_id" in entry):
+            _entry(entry, "annotations", ("image_id", "category_id"), path)
         category = _find(categories, "category_id", entry, path)
         if category is None:
             known = ", ".join(repr(categories.own.get(number, number)) for number in categories.numbers[:10])
@@ -246,7 +265,7 @@ def _objects(
     raw = RawBoxes(numbers, files.sizes[owner], bounds[owner], stated, "xywh", name)
     boxes, area = pixel_boxes(raw, settings)
     compare_sizes(files.paths, files.annotated, files.sizes, owner, boxes, settings, name)
-    annotations = Annotations(image, classes, boxes, area, crowd.astype(bool))
+    annotations = Annotations(image, classes, boxes, area, crowd.astype(bool), ~counted.astype(bool))
     solid = (boxes[:, 2:] > SMALLEST_SIDE).all(axis=1) & (area > 0)
     tally.add("dropped", counted.astype(bool) & ~solid, name)
     return name, annotations, counted.astype(bool) & solid
@@ -289,14 +308,30 @@ def _tell_strays(strays: list[dict[str, Any]], total: int, images: IdTable, path
 
 def _numbers(entries: list[dict[str, Any]], path: Path) -> tuple[np.ndarray, np.ndarray]:
     """[M, 4] float64, the numbers of `bbox`, and [M] `area`, nan where none is given."""
+    boxes = [entry["bbox"] for entry in entries]
+    areas = [entry.get("area") for entry in entries]
+    quick = _as_numbers(boxes, (4,)), _as_numbers([0 if area is None else area for area in areas], ())
+    if quick[0] is not None and quick[1] is not None:
+        absent = np.array([area is None for area in areas], bool)
+        return quick[0], np.where(absent, np.nan, quick[1])
     for entry in entries:
         box, area = entry["bbox"], entry.get("area")
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
             raise DataError(f"{path}: {_name(entry)} has bbox {box}; it must be [x, y, width, height]")
         if area is not None and not _is_number(area):
             raise DataError(f"{path}: {_name(entry)} has area {area}; it must be a number")
-    boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
-    return boxes, np.array([entry.get("area") for entry in entries], np.float64)  # None becomes nan
+    return np.array(boxes, np.float64).reshape(-1, 4), np.array(areas, np.float64)  # None becomes nan
+
+
+def _as_numbers(values: list[Any], shape: tuple[int, ...]) -> np.ndarray | None:
+    """The values as float64 [M, *shape]; None where one of them may be none that `_is_number` takes."""
+    try:
+        made = np.array(values)
+    except ValueError:  # lists of different lengths
+        return None
+    if made.dtype.kind not in "iuf" or made.shape[1:] != shape or not (np.abs(made) < _FARTHEST).all():
+        return None
+    return made.astype(np.float64)
 
 
 def _is_number(value: Any) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from picoquant.errors import DataError
+from picoquant.errors import DataError, reason_of
 
 LOG = logging.getLogger("picoquant")
 
@@ -133,7 +133,7 @@ def read_text(path: Path, key: str) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as text ({error}); {key} names it") from error
+        raise DataError(f"{path} cannot be read as text{reason_of(error)}; {key} names it") from error
     if "\0" in text:
         raise DataError(f"{path} is no text; {key} names it")
     return text

@@ -13,8 +13,8 @@ from picoquant.data.formats.labelme import is_labelme
 from picoquant.data.formats.labelme import label_names as labelme_names
 from picoquant.data.formats.load import class_names, load_dataset
 from picoquant.data.formats.peek import coco_file_names, is_coco
-from picoquant.data.formats.voc import VOC_CLASSES
-from picoquant.data.formats.voc import label_names as voc_names
+from picoquant.data.formats.voc.load import VOC_CLASSES
+from picoquant.data.formats.voc.load import label_names as voc_names
 from picoquant.data.formats.yolo.description import Description, describe
 from picoquant.data.formats.yolo.layout import PART_NAMES, part_files, part_names, part_sources
 from picoquant.data.settings import SPLITS, DatasetSettings
@@ -101,6 +101,9 @@ def recognise(folder: str | Path) -> DataFolder:
             f"no folder {root}: --data, or dataset_dir with type auto, names the folder of a data set"
         )
     found = _all_that_fit(root)
+    if [each.format for each in found] == ["coco", "voc"]:  # the former is usually made of the latter
+        LOG.info("%s holds VOC (%s), too: COCO (%s) is read", root, found[1].by, found[0].by)
+        found = found[:1]
     if len(found) > 1:
         what = " and ".join(f"{_TITLES[each.format]} ({each.by})" for each in found)
         raise DataError(
@@ -223,27 +226,18 @@ def _instances(paths: list[Path]) -> list[Path]:
 
 
 def _coco_part(root: Path, part: str, path: Path) -> DatasetSettings:
-    """Settings with the image folder in which most of the first images are.
-
-    Raises: `DataError` when none is in any.
-    """
+    """Settings with the image folder in which most of the first images are, else the file's own."""
     named = path.stem.removeprefix("instances_").removeprefix("instance_")
     own = [f"{above}{name}" for name in (named, *PART_NAMES.get(part, ())) for above in ("", "images/")]
     places = [path.parent, *(root / name for name in (*own, "images", "JPEGImages", "data", "."))]
     names = coco_file_names(path, _SAMPLE)
-    best, most = None, 0
+    best, most = path.parent, 0  # where they are in none the loader says so
     for place in dict.fromkeys(places):
         if place.is_dir():
             found = find_files(place, names)
             count = 2 * (len(names) - len(found.missing)) - len(found.renamed)  # as written is better
             if count > most:
                 best, most = place, count
-    if best is None:
-        raise DataError(
-            f"{path}: its images, such as {names[0] if names else 'none'}, are in none of "
-            f"{', '.join(str(place) for place in dict.fromkeys(places) if place.is_dir())}; name their folder by "
-            "image_dir"
-        )
     return DatasetSettings(
         "coco", str(root), str(best.relative_to(root)), str(path.relative_to(root)), section=part
     )

@@ -22,7 +22,7 @@ from picoquant.data.formats.repair import LOG, find_images, require_own_images, 
 from picoquant.data.formats.sizes import in_threads
 from picoquant.data.images import SUFFIXES
 from picoquant.data.settings import DatasetSettings
-from picoquant.errors import DataError
+from picoquant.errors import DataError, reason_of
 from picoquant.utils.suggest import suggestion
 
 _NO_CLASSES = ("__ignore__", "_background_")  # in LabelMe's own labels.txt
@@ -43,7 +43,9 @@ class _File:
     joined: int
 
 
-def load_labelme(settings: DatasetSettings, training: bool) -> Dataset:
+def load_labelme(
+    settings: DatasetSettings, training: bool, problems: list[DataError] | None = None
+) -> Dataset:
     """Load the JSON files in a folder and those below it.
 
     They are in `anno_path`, or beside the images in `image_dir`. Rectangles, and boxes around polygons, are taken; what
@@ -51,12 +53,12 @@ def load_labelme(settings: DatasetSettings, training: bool) -> Dataset:
     file is not annotated yet and left out; one whose file has no shape has no object. Classes are `classes`, the lines
     of `label_list`, or all labels in the files, sorted. Everything else is as in `load_coco`.
 
-    Raises: `DataError` naming the file and what to do.
+    Raises: `DataError` naming the file and what to do; see `load_dataset` for `problems`.
     """
     section, folder = settings.section, annotation_folder(settings)
     files = label_files(settings)
     read = in_threads(lambda path: _read(Path(path)), list(map(str, files)))
-    images = find_images(settings, _images_of(settings, files, read), training)
+    images = find_images(settings, _images_of(settings, files, read), training, problems)
     require_own_images(images, list(map(str, files)))
     below = sorted(str(path) for path in settings.image_folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     tell_unannotated(section, list(map(os.path.abspath, below)), images.paths, f"no JSON file in {folder}")
@@ -81,7 +83,7 @@ def load_labelme(settings: DatasetSettings, training: bool) -> Dataset:
         lambda place: f"object {place - starts[owner[place]] + 1} of {files[owner[place]]}",
     )
     annotated = np.array([(each.width, each.height) for each in read], np.float64).reshape(-1, 2)
-    return assemble(settings, images, annotated, objects, names, training, folder)
+    return assemble(settings, images, annotated, objects, names, training, folder, problems)
 
 
 def annotation_folder(settings: DatasetSettings) -> Path:
@@ -135,7 +137,9 @@ def _read(path: Path) -> _File:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON ({error}); correct it or take it away") from error
+        raise DataError(
+            f"{path} cannot be read as JSON{reason_of(error)}; correct it or take it away"
+        ) from error
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list):
         raise DataError(f"{path} is no file of LabelMe: it has no list 'shapes'; correct it or take it away")

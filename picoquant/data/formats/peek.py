@@ -57,11 +57,17 @@ def root_category(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 _IMAGE = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
+_NAMES = ("instances_", "instance_", "_annotations.coco")
 _KEYS = (rb'"images"\s*:\s*\[', rb'"annotations"\s*:\s*\[', rb'"categories"\s*:\s*\[')
 
 
 def is_coco(path: Path) -> bool:
-    """Whether a JSON file has lists of images, annotations and categories."""
+    """Whether a JSON file has lists of images, annotations and categories, or the name of one that has.
+
+    So a damaged one is refused rather than passed by.
+    """
+    if path.name.startswith(_NAMES):
+        return True
     with open(path, "rb") as stream:
         if not stream.seek(0, os.SEEK_END):
             return False

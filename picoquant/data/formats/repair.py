@@ -91,27 +91,34 @@ def tell_crowds(
         )
 
 
-def find_images(settings: DatasetSettings, names: list[str], training: bool) -> FoundFiles:
+def find_images(
+    settings: DatasetSettings, names: list[str], training: bool, problems: list[DataError] | None = None
+) -> FoundFiles:
     """The image files that annotations name, relative to the image folder or absolute; see `find_files`.
 
-    Raises: `DataError` naming the first that is missing and how many, but for under 1 % in training.
+    Raises: `DataError` naming the first that is missing and how many, but for under 1 % in training; with a list of
+        `problems` it is added to that.
     """
     folder, section = settings.image_folder, settings.section
     if not folder.is_dir():
-        raise DataError(f"no image folder {folder}; {section}.dataset_dir and {section}.image_dir name it")
+        refuse(f"no image folder {folder}; {section}.dataset_dir and {section}.image_dir name it", problems)
+        return FoundFiles([str(folder / name) for name in names], frozenset(range(len(names))), ())
     found = find_files(folder, names)
-    require_images(found, section, training)
+    require_images(found, section, training, problems)
     tell_renamed(found, names, section, "images")
     return found
 
 
-def require_images(images: FoundFiles, section: str, training: bool) -> None:
+def require_images(
+    images: FoundFiles, section: str, training: bool, problems: list[DataError] | None = None
+) -> None:
     """Raises: `DataError` naming the first image that is missing and how many, but for under 1 % in training."""
     missing, total = sorted(images.missing), len(images.paths)
     if missing and (not training or too_many(len(missing), total)):
-        raise DataError(
+        refuse(
             f"{len(missing)} of {total} images of {section} are missing, the first is {images.paths[missing[0]]}; "
-            f"correct {section}.image_dir or {section}.dataset_dir, or put the files there"
+            f"correct {section}.image_dir or {section}.dataset_dir, or put the files there",
+            problems,
         )
 
 
@@ -140,22 +147,35 @@ def require_own_images(images: FoundFiles, files: Sequence[str]) -> None:
         first[path] = file
 
 
+def refuse(text: str, problems: list[DataError] | None) -> None:
+    """Raise a `DataError`, or add it to a list of problems where there is one."""
+    if problems is None:
+        raise DataError(text)
+    problems.append(DataError(text))
+
+
 def too_many(bad: int, total: int) -> bool:
     """Whether so many images are unusable that training must stop: 1 % or more."""
     return bad * 100 >= max(total, 1)
 
 
 def choose(
-    settings: DatasetSettings, records: list[Record], empty: list[Record], training: bool
+    settings: DatasetSettings,
+    records: list[Record],
+    empty: list[Record],
+    training: bool,
+    problems: list[DataError] | None = None,
 ) -> tuple[tuple[Record, ...], int]:
     """The records to use, in the order of their ids, and how many without objects are left out.
 
-    Raises: `DataError` when no image has an object.
+    Raises: `DataError` when no image has an object; with a list of `problems` it is added to that, unless they
+        explain it.
     """
-    if not records:
-        raise DataError(
+    if not records and not problems:
+        refuse(
             f"no image of {settings.annotation_file} has an object; {settings.section}.anno_path "
-            "must name annotations with boxes"
+            "must name annotations with boxes",
+            problems,
         )
     allowed = settings.allow_empty if settings.allow_empty is not None else not training
     kept = list(empty) if allowed else []
@@ -187,8 +207,8 @@ def _tell_empty(settings: DatasetSettings, empty: list[Record], count: int, allo
     )
 
 
-def report(dataset: Dataset, tally: Tally) -> None:
-    """Log what was loaded and what was repaired."""
+def report(dataset: Dataset, tally: Tally, refused: bool = False) -> None:
+    """Log what was loaded and what was repaired; nothing of missing images where a problem says that already."""
     repairs, section = dataset.repairs, dataset.section
     boxes = sum(len(record.boxes) for record in dataset.records)
     LOG.info("%s: %d images, %d boxes, %d classes", section, len(dataset), boxes, dataset.num_classes)
@@ -198,7 +218,7 @@ def report(dataset: Dataset, tally: Tally) -> None:
     if repairs.dropped_boxes:
         first = tally.example("dropped")
         LOG.warning("%s: %d boxes without area, dropped%s", section, repairs.dropped_boxes, first)
-    if repairs.missing:
+    if repairs.missing and not refused:
         names = ", ".join(repairs.missing[:_NAMED])
         more = ", ..." if len(repairs.missing) > _NAMED else ""
         LOG.warning(

@@ -13,7 +13,7 @@ import pytest
 
 from picoquant.data.formats.coco import load_coco
 from picoquant.data.formats.files import find_files, read_lines
-from picoquant.data.formats.voc import load_voc
+from picoquant.data.formats.voc.load import load_voc
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 from tests.data.coco_sets import coco_content, write_images, write_set

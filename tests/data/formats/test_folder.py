@@ -88,10 +88,8 @@ def test_coco_files_of_which_one_must_be_named(tmp_path):
 
 def test_coco_whose_images_are_elsewhere(tmp_path):
     coco(tmp_path, "somewhere/else", "annotations/instances_val.json")
-    with pytest.raises(
-        DataError, match="instances_val.json: its images, such as 0.png, are in none of .*by image_dir"
-    ):
-        recognise(tmp_path)
+    with pytest.raises(DataError, match=r"images of val are missing, .*0.png; correct val.image_dir"):
+        recognise(tmp_path).load("val")
 
 
 def roots(name="cells", above="none"):
@@ -221,11 +219,13 @@ def test_labelme(tmp_path, caplog):
     assert recognise(tmp_path).load("all").class_names == recognise(tmp_path).class_names == ("b", "a")
 
 
-def test_what_may_be_two_things_is_refused(tmp_path, shared):
-    with pytest.raises(
-        DataError, match=r"holds COCO \(instances_train.json\) and VOC \(ImageSets/Main/train.txt\)"
-    ):
-        recognise(shared / "datasets/bccd")
+def test_coco_beside_the_voc_files_it_was_made_of_is_read(shared, caplog):
+    caplog.set_level(logging.INFO, "picoquant")
+    assert recognise(shared / "datasets/bccd").format == "coco"
+    assert "holds VOC (ImageSets/Main/train.txt), too: COCO (instances_train.json) is read" in caplog.text
+
+
+def test_what_may_be_two_things_is_refused(tmp_path):
     write(tmp_path, RECTANGLE)
     coco(tmp_path, ".", "coco.json")
     with pytest.raises(DataError) as caught:

@@ -9,7 +9,7 @@ import pytest
 
 from picoquant.data.formats.coco import load_coco
 from picoquant.data.formats.load import load_dataset, load_folder
-from picoquant.data.formats.voc import VOC_CLASSES, load_voc
+from picoquant.data.formats.voc.load import VOC_CLASSES, load_voc
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import ConfigError, DataError
 from tests.data.coco_sets import write_images

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from picoquant.data.formats.sizes import in_threads
-from picoquant.errors import DataError
+from picoquant.errors import DataError, reason_of
 
 _LEAST_POLYGON = 7  # columns: a class and three points
 _MOST_CLASSES = 1e6
@@ -104,7 +104,7 @@ def _parse(path: str, keypoints: int) -> list[_Row | _Bad]:
         with open(path, encoding="utf-8-sig") as stream:
             text = stream.read()
     except (OSError, ValueError) as error:
-        raise DataError(f"label file {path} cannot be read as text ({error})") from error
+        raise DataError(f"label file {path} cannot be read as text{reason_of(error)}") from error
     rows: list[_Row | _Bad] = []
     for line, content in enumerate(text.split("\n"), start=1):
         words = content.split()

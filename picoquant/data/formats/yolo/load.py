@@ -24,7 +24,7 @@ _USUAL = "cxcywh_normalised"
 _NAMED = 10  # so many class names in one message
 
 
-def load_yolo(settings: DatasetSettings, training: bool) -> Dataset:
+def load_yolo(settings: DatasetSettings, training: bool, problems: list[DataError] | None = None) -> Dataset:
     """Load a part of a data set in YOLO's format.
 
     Which images: `image_dir`, a folder or a list; without it the part `split` of data.yaml (`train` for TrainDataset,
@@ -33,7 +33,7 @@ def load_yolo(settings: DatasetSettings, training: bool) -> Dataset:
     confidences and key points are passed by. Numbers are parts of the image as it is decoded (EXIF orientation
     applied). Everything else is as in `load_coco`.
 
-    Raises: `DataError` naming file, line and what to do.
+    Raises: `DataError` naming file, line and what to do; see `load_dataset` for `problems`.
     """
     section = settings.section
     root, description = described(settings)
@@ -42,7 +42,7 @@ def load_yolo(settings: DatasetSettings, training: bool) -> Dataset:
     if description and _same_as_train(settings, root, description, sources):
         LOG.warning("%s: the same images as train: its mAP says nothing about other images", section)
     found = part_files(root, sources, section)
-    require_images(found.images, section, training)
+    require_images(found.images, section, training, problems)
     _tell_files(found, section)
     labels = read_labels(
         [None if place in found.images.missing else label for place, label in enumerate(found.labels)],
@@ -61,7 +61,7 @@ def load_yolo(settings: DatasetSettings, training: bool) -> Dataset:
         np.zeros(len(owner), bool),
         lambda place: f"{paths[owner[place]]}:{lines[place]}",
     )
-    return assemble(settings, found.images, None, objects, names, training, file)
+    return assemble(settings, found.images, None, objects, names, training, file, problems)
 
 
 def _same_as_train(

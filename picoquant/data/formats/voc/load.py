@@ -24,7 +24,7 @@ from picoquant.data.formats.repair import (
     tell_crowds,
     tell_unannotated,
 )
-from picoquant.data.formats.voc_xml import Annotation, read_annotation
+from picoquant.data.formats.voc.annotation import Annotation, read_annotation
 from picoquant.data.images import SUFFIXES
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
@@ -37,7 +37,7 @@ VOC_CLASSES = (
 )  # in the order of the challenge, which PaddleDetection numbers them by
 
 
-def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
+def load_voc(settings: DatasetSettings, training: bool, problems: list[DataError] | None = None) -> Dataset:
     """Load a data set in VOC format.
 
     `anno_path` is a list with, on each line, either an image and its XML file, both relative to
@@ -51,13 +51,13 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
     Objects marked difficult are trained on, and neither asked for nor counted wrong in evaluation.
     Everything else is as in `load_coco`.
 
-    Raises: `DataError` naming the file and what to do.
+    Raises: `DataError` naming the file and what to do; see `load_dataset` for `problems`.
     """
     path = settings.annotation_file
     entries, found = _files(settings)
     tell_renamed(found, [entry.xml for entry in entries], settings.section, "XML files")
     annotations = [read_annotation(Path(xml)) for xml in found.paths]
-    images = find_images(settings, _images_of(settings, entries, annotations), training)
+    images = find_images(settings, _images_of(settings, entries, annotations), training, problems)
     if path.is_dir():
         require_own_images(images, found.paths)
         folder = _image_folder(settings)
@@ -69,7 +69,7 @@ def load_voc(settings: DatasetSettings, training: bool) -> Dataset:
     else:
         objects = replace(objects, crowd=np.zeros_like(objects.crowd))
     annotated = np.array([(each.width, each.height) for each in annotations], np.float64).reshape(-1, 2)
-    return assemble(settings, images, annotated, objects, names, training, path)
+    return assemble(settings, images, annotated, objects, names, training, path, problems)
 
 
 def label_files(settings: DatasetSettings) -> list[Path]:

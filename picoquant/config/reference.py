@@ -13,15 +13,22 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from picoquant.config import components, schema, training
-from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings, SyntheticSettings
+from picoquant.config.sections import (
+    CalibrationSettings,
+    GlobalSettings,
+    PackageSettings,
+    SyntheticSettings,
+    TrainSection,
+)
 from picoquant.data.settings import DatasetSettings, ReaderSettings
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.quantization import settings as quantization
 from picoquant.training.settings import EmaSettings, OptimizerSettings, TrainSettings
 
 _SECTIONS = (
     ("Global", GlobalSettings),
     ("Distillation", quantization.DistillationSettings),
-    ("QuantAware", quantization.QuantAwareSettings),
+    ("QuantAware", QuantAwareSettings),
     ("TrainConfig", quantization.QatTrainSettings),
     ("Quantize", quantization.QuantizationSettings),
     ("Calibration", CalibrationSettings),
@@ -70,7 +77,7 @@ def _lines() -> Iterator[str]:
     yield _HEAD
     for name, settings in _SECTIONS:
         yield from _section(f"## `{name}`", settings)
-    own = [field.name for field in fields(training.TrainSection)]
+    own = [field.name for field in fields(TrainSection)]
     yield from _section("## `Train`", TrainSettings, own, "Of training, beside PaddleDetection's keys.")
     yield _DETECTION
     yield from _section("### `TrainDataset`, `EvalDataset`, `TestDataset`", DatasetSettings)

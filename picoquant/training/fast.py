@@ -48,7 +48,7 @@ def tuned_cpu() -> Iterator[None]:
     before = paddle.get_flags(_SERIAL)
     # Operators that run concurrently would compete for the cores and compile every kernel once per thread.
     paddle.set_flags({_SERIAL: True})
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     core.set_num_threads(max(1, cores // int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))))
     _no_spinning()
     _keep_memory()

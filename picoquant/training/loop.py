@@ -113,7 +113,8 @@ class _Training:
         self._state = TrainState(model, settings, self._per_epoch)
         self._checkpoints = Checkpoints(work_dir / "checkpoints", settings.keep_checkpoints)
         self._logs: dict[str, CsvLog] = {}
-        self._scalars_folder, self._scalars = scalars, None
+        self._scalars_folder = scalars
+        self._scalars: ScalarLog | None = None
         self._saved = time.monotonic()
         self._images, self._seconds, self._speed = 0, 0.0, 0.0
         self._layers: FastLayers | None = None

@@ -47,7 +47,7 @@ class _Loader(yaml.SafeLoader):
 
         Raises: `_UnboundedError` for too many events, or too long a scalar.
         """
-        event = super().get_event()
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]  # its stubs leave it out
         self.events += 1
         if self.events > _MAX_EVENTS or len(getattr(event, "value", None) or "") > _MAX_SCALAR:
             raise _UnboundedError("it holds more than any configuration")
@@ -166,8 +166,9 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = Tagged(base.tag, base) if isinstance(base, Tagged) else dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict) and not isinstance(value, Tagged)
-        merged[key] = merge(old, value) if both else value
+        if isinstance(old, dict) and isinstance(value, dict) and not isinstance(value, Tagged):
+            value = merge(old, value)
+        merged[key] = value
     return merged
 
 

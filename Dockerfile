@@ -1,5 +1,5 @@
-# picoquant on a CPU, with Paddle Lite's opt. Not built yet: there was no Docker engine where this was written. Its
-# commands were run one by one in an empty Debian with the same Python.
+# picoquant on a CPU, with Paddle Lite's opt. Not built yet: there was no Docker engine where this was written. Tried was that
+# an empty Debian of this name has the libraries below; pip and picoquant were tried outside of it.
 #
 #     docker build -t picoquant .
 #     docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" picoquant run --config quickstart.yaml --save-dir output/

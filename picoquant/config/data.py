@@ -82,7 +82,7 @@ def _resize_of(reader: ReaderSettings) -> tuple[int, int] | None:
     resize = _transform(reader, "Resize")
     if resize is None:
         return None
-    target = resize.params.get("target_size")
+    target: Any = resize.params.get("target_size")
     height, width = [target, target] if isinstance(target, int) else target
     return int(height), int(width)
 

@@ -100,7 +100,7 @@ def build(settings: type[T], values: Mapping[str, Any], where: str) -> T:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected keys and values, found {values!r}")
-    known = {field.name for field in fields(settings)}  # type: ignore[arg-type]
+    known = {field.name for field in fields(settings)}  # type: ignore[arg-type]  # T is always a dataclass
     for key in values:
         if key not in known:
             raise unknown_key(where, str(key), known)

@@ -11,7 +11,8 @@ from typing import Any
 from picoquant.config.recipe import Recipe, build
 from picoquant.config.sections import TrainSection
 from picoquant.errors import ConfigError
-from picoquant.training.scalar_log import require_visualdl
+from picoquant.training.scalar_log import ScalarSettings
+from picoquant.training.scalar_sinks import PACKAGES, require_package
 from picoquant.training.settings import (
     CosineDecay,
     EmaSettings,
@@ -102,20 +103,37 @@ def train_settings(recipe: Recipe) -> TrainSettings:
     )
 
 
-def scalar_folder(recipe: Recipe, default: Path) -> Path | None:
-    """Where VisualDL's log goes: `vdl_log_dir` or `default`; None without `use_vdl`.
+def scalar_settings(recipe: Recipe, folder: Path) -> ScalarSettings:
+    """The logs that the recipe asks for; those of viewers are in `vdl` and `tensorboard` of `folder` by default.
 
-    Raises: `ConfigError` naming the key, or saying that visualdl is not installed.
+    Raises: `ConfigError` naming the key, or saying that a package is not installed.
     """
-    wanted, folder = recipe.document.get("use_vdl", False), recipe.document.get("vdl_log_dir")
-    if not isinstance(wanted, bool):
-        raise ConfigError(f"use_vdl: expected true or false, found {wanted!r}")
-    if folder is not None and not (isinstance(folder, str) and folder):
-        raise ConfigError(f"vdl_log_dir: expected a folder, found {folder!r}")
-    if not wanted:
-        return None
-    require_visualdl()
-    return Path(folder) if folder else default
+    wanted = {key: _switch(recipe.document, key) for key in PACKAGES}
+    visualdl = _folder(recipe.document, "vdl_log_dir") or folder / "vdl"
+    tensorboard = _folder(recipe.document, "tensorboard_log_dir") or folder / "tensorboard"
+    for key in PACKAGES:
+        if wanted[key]:
+            require_package(key)
+    return ScalarSettings(
+        visualdl if wanted["use_vdl"] else None,
+        tensorboard if wanted["use_tensorboard"] else None,
+        wanted["use_wandb"],
+        wanted["use_mlflow"],
+    )
+
+
+def _switch(document: Mapping[str, Any], key: str) -> bool:
+    value = document.get(key, False)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}: expected true or false, found {value!r}")
+    return value
+
+
+def _folder(document: Mapping[str, Any], key: str) -> Path | None:
+    value = document.get(key)
+    if value is not None and not (isinstance(value, str) and value):
+        raise ConfigError(f"{key}: expected a folder, found {value!r}")
+    return Path(value) if value else None
 
 
 def _section(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:

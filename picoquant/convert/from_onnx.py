@@ -286,10 +286,10 @@ def _feed(inputs: Sequence[Any], input_size: Sequence[int]) -> dict[str, np.ndar
     sizes = (1, 3, *input_size)
     feed = {}
     for item in inputs:
-        shape = [side if isinstance(side, int) and side > 0 else None for side in item.shape]
-        if len(shape) == 4:
-            shape = [side or size for side, size in zip(shape, sizes)]
+        sides = [side if isinstance(side, int) and side > 0 else 0 for side in item.shape]  # 0: of any length
+        if len(sides) == 4:
+            shape = [side or size for side, size in zip(sides, sizes)]
             feed[item.name] = random.standard_normal(shape, np.float32)
         else:  # scale_factor, im_shape
-            feed[item.name] = np.ones([side or 1 for side in shape], np.float32)
+            feed[item.name] = np.ones([side or 1 for side in sides], np.float32)
     return feed

@@ -21,7 +21,7 @@ LOG = logging.getLogger("picoquant")
 
 FILE_NAME, PADDLEX_NAME = "infer_cfg.yml", "inference.yml"
 RAW_OUTPUTS = ("logits", "scores")
-_KINDS = {list: "list", dict: "mapping"}
+_KINDS: dict[type, str] = {list: "list", dict: "mapping"}
 _NEEDED = "Preprocess (Resize with target_size, NormalizeImage), label_list, fpn_stride and NMS"
 
 

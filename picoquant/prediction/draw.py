@@ -33,8 +33,8 @@ def colour(label: int) -> tuple[int, int, int]:
     The hue advances by the golden angle for each class, so that neighbouring classes have clearly different
     colours.
     """
-    rgb = colorsys.hsv_to_rgb((label * 0.381966) % 1.0, 0.85, 0.95)
-    return tuple(int(255 * part) for part in rgb)
+    red, green, blue = colorsys.hsv_to_rgb((label * 0.381966) % 1.0, 0.85, 0.95)
+    return int(255 * red), int(255 * green), int(255 * blue)
 
 
 class Painter:

@@ -86,7 +86,7 @@ def predict(
             found = detect(ready.predict, ready.decoder, feed_of_image(frame.image, config))
             found = above(found, threshold)
             row = as_json(frame, found, config.labels)
-            if painter is not None:
+            if folder is not None and painter is not None:
                 path = folder / f"{frame.name}.jpg"
                 reason = _write(painter.draw(frame.image, found), path)
                 row |= {"error": reason} if reason else {"annotated": str(path)}

@@ -86,15 +86,17 @@ def frames(found: Sequence[tuple[str, Path | int]]) -> Iterator[Frame | Unreadab
     """
     used: set[str] = set()
     for kind, source in found:
+        if isinstance(source, int):
+            yield from _video_frames(source, f"camera {source}", _unique(f"camera_{source}", used))
+            continue
+        name = _unique(source.stem, used)
         if kind == "image":
             try:
-                yield Frame(str(source), None, read_image(source), _unique(Path(source).stem, used))
+                yield Frame(str(source), None, read_image(source), name)
             except UnreadableImageError as error:
                 yield Unreadable(str(source), str(error))
         else:
-            title = str(source) if kind == "video" else f"camera {source}"
-            name = _unique(Path(source).stem if kind == "video" else f"camera_{source}", used)
-            yield from _video_frames(source, title, name)
+            yield from _video_frames(source, str(source), name)
 
 
 def _unique(name: str, used: set[str]) -> str:

@@ -25,6 +25,7 @@ from picoquant.quantization.settings import (
     check_together,
 )
 from picoquant.targets.profiles import Target, load_targets
+from picoquant.training.scalar_log import ScalarSettings
 from picoquant.training.settings import TrainSettings
 
 
@@ -188,9 +189,9 @@ class Plan:
         """`base_lr` and batch size of the published configuration of the same name or network, if any."""
         return training.published_rate(self.recipe, partial(parse_detector, num_classes=1))
 
-    def scalar_folder(self, default: Path) -> Path | None:
-        """Where VisualDL's log goes: `vdl_log_dir` or `default`; None without `use_vdl`."""
-        return training.scalar_folder(self.recipe, default)
+    def scalars(self, folder: Path) -> ScalarSettings:
+        """Logs of the metrics beside the CSV files; those of viewers are in `folder` by default."""
+        return training.scalar_settings(self.recipe, folder)
 
     @property
     def calibration(self) -> CalibrationSettings:

@@ -7,6 +7,7 @@ resolved configuration can be written and read again.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class _Loader(yaml.SafeLoader):
 
         Raises: `_UnboundedError` for too many events, or too long a scalar.
         """
-        event = super().get_event()
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]  # its stubs leave it out
         self.events += 1
         if self.events > _MAX_EVENTS or len(getattr(event, "value", None) or "") > _MAX_SCALAR:
             raise _UnboundedError("it holds more than any configuration")
@@ -160,7 +161,7 @@ def load_mapping(path: Path) -> dict[str, Any]:
     return value
 
 
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of `base` with the values of `over`: mappings are merged key by key, all else is replaced.
 
     A tagged mapping in `over` replaces the value in `base`; so does one with a `type` where `base` has a tagged one.
@@ -168,9 +169,10 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = Tagged(base.tag, base) if isinstance(base, Tagged) else dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict) and not isinstance(value, Tagged)
-        both = both and not (isinstance(old, Tagged) and "type" in value)
-        merged[key] = merge(old, value) if both else value
+        if isinstance(old, dict) and isinstance(value, dict) and not isinstance(value, Tagged):
+            other = isinstance(old, Tagged) and "type" in value
+            value = value if other else merge(old, value)
+        merged[key] = value
     return merged
 
 

@@ -1,5 +1,8 @@
 # make run    environment, Paddle Lite's opt, and the whole pipeline on the embedded data set
 # make test   environment and the tests
+# make lint   formatting, imports, types, spelling: the hooks of .pre-commit-config.yaml
+# make docs   the documentation as a site, in site/
+# make wheel  what pip installs, in dist/
 # Everything is made once and used again after. LOCKED=1 installs the very packages of requirements.lock, checked
 # by their hashes (Python 3.11, Linux x86-64: what CI does); without it pip chooses within setup.cfg's ranges.
 
@@ -9,10 +12,12 @@ SAVE_DIR := output/
 PYTHON := $(shell for p in python3.11 python3.12 python3.10 python3.9 python3; do \
   $$p -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
+# The site's generator reads docstrings without importing them, so it has a small environment of its own.
+DOCS := .venv-docs
 # Processes that run the tests side by side, one thread and about 2 GB each; `make JOBS=4 test` where there are more cores.
 JOBS := 2
 
-.PHONY: run test test-slow lint env toolchain clean
+.PHONY: run test test-slow lint docs wheel env toolchain clean
 
 run: env toolchain
 	$(BIN)/picoquant run --config quickstart.yaml --save-dir $(SAVE_DIR)
@@ -24,9 +29,14 @@ test-slow: env toolchain
 	$(BIN)/python -m pytest -m slow
 
 lint: env
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/pre-commit run --all-files --show-diff-on-failure
+
+docs: $(DOCS)/.ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+
+wheel: env
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 env: $(VENV)/.ready
 
@@ -44,9 +54,19 @@ else
 endif
 	@touch $@
 
+$(DOCS)/.ready: docs/requirements.txt $(if $(LOCKED),requirements-docs.lock)
+	@test -n "$(PYTHON)" || { echo "No Python 3.9 to 3.12 on PATH; install one, or: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(DOCS)
+ifdef LOCKED
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+else
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+endif
+	@touch $@
+
 # Without a Python 3.10 or 3.8 there is no opt: the tests that need it say so, packaging stops with what to do.
 toolchain: env
 	@$(BIN)/picoquant toolchain install || echo "Going on without Paddle Lite's opt"
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(DOCS) build dist site *.egg-info

@@ -2,10 +2,17 @@
 
 # paddle 2.6 exports zlib symbols of its own; unless the real zlib is loaded first, whatever uses zlib
 # afterwards (pycocotools, zip files) fails with "inconsistent stream state" or a segmentation fault.
+from __future__ import annotations
+
 import os
 import zlib  # noqa: F401
+from typing import TYPE_CHECKING, Any
 
 from picoquant.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 # OpenCV reads this when it is loaded: a file of a few bytes may claim a billion pixels, and get them.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
@@ -18,7 +25,7 @@ for _switch in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
 __all__ = ["__version__", "build_detector"]
 
 
-def build_detector(config, num_classes=None):
+def build_detector(config: str | Path | Mapping[str, Any], num_classes: int | None = None) -> Any:
     """Build a PicoDet as a `paddle.nn.Layer` with PaddleDetection's parameter names.
 
     Args:

@@ -1,5 +1,9 @@
 """The errors a user may see. The command line prints each as one line and exits with its code."""
 
+from __future__ import annotations
+
+import struct
+
 
 class PicoquantError(Exception):
     """A failure of ours (exit code 1): something that should have worked did not."""
@@ -27,3 +31,27 @@ class WeightsError(UserError):
 
 class ToolError(UserError):
     """A tool outside this package (Paddle Lite's opt, paddle2onnx) that is missing or refused a model."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a file cannot be read, ` (…)` for the end of a message; empty where an exception tells programmers alone.
+
+    Args:
+        error: what a library or Python raised while it read the file.
+    """
+    if isinstance(error, OSError):
+        text = error.strerror or ""
+    elif isinstance(error, UnicodeDecodeError):
+        text = (
+            f"no {error.encoding.upper()} text: byte {error.start + 1} is 0x{error.object[error.start]:02x}"
+        )
+    elif isinstance(error, RecursionError):
+        text = "nested too deep"
+    elif isinstance(
+        error, (AttributeError, TypeError, LookupError, AssertionError, MemoryError, struct.error)
+    ):
+        text = ""
+    else:
+        text = " ".join(str(error).split())[:200]
+        text = "" if text.startswith(("invalid literal", "could not convert")) else text
+    return f" ({text})" if text else ""

@@ -19,23 +19,30 @@ from tests.command_line import SMALL, with_sets
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def locked() -> dict[str, str]:
+def locked(file: str) -> dict[str, str]:
     """Name -> version."""
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    text = (ROOT / file).read_text(encoding="utf-8")
     entries = re.findall(r"^(\S+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}$", text, re.MULTILINE)
     assert len(text.splitlines()) == 1 + 2 * len(entries)  # each package has its hash, and there is no more
     return dict(entries)
 
 
-def test_the_lock_holds_what_setup_cfg_asks_for():
+def asked() -> dict[str, list[str]]:
+    """For each lock, the lines that it must fulfil."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
-    asked = config["options"]["install_requires"] + config["options.extras_require"]["dev"]
-    wanted = [Requirement(line) for line in asked.splitlines() if line and not line.startswith("#")]
-    found = locked()
+    tool = config["options"]["install_requires"] + config["options.extras_require"]["dev"]
+    site = (ROOT / "docs/requirements.txt").read_text(encoding="utf-8")
+    return {"requirements.lock": tool.splitlines(), "requirements-docs.lock": site.splitlines()}
+
+
+@pytest.mark.parametrize("file", ["requirements.lock", "requirements-docs.lock"])
+def test_the_lock_holds_what_is_asked_for(file):
+    wanted = [Requirement(line) for line in asked()[file] if line and not line.startswith("#")]
+    found = locked(file)
     for requirement in wanted:
         version = found.get(canonicalize_name(requirement.name))
-        assert version, f"{requirement.name} is not in requirements.lock; run .ci/lock.py"
+        assert version, f"{requirement.name} is not in {file}; run .ci/lock.py"
         assert requirement.specifier.contains(version), f"{requirement} and {version}; run .ci/lock.py"
 
 

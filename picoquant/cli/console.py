@@ -32,6 +32,7 @@ _INSTEAD = {
     "--amp": "it is --set Train.amp=true",
     "--use_vdl": "it is --set use_vdl=true",
     "--vdl_log_dir": "it is --set vdl_log_dir=DIR",
+    "--use_wandb": "it is --set use_wandb=true",
     "--classwise": "it is --per-class",
     "--slim_config": "its sections are QuantAware, Distillation and TrainConfig of a recipe, see docs/quantization.md",
     "--infer_img": "name images or folders: picoquant predict images/",

@@ -8,12 +8,19 @@ import click
 
 from picoquant.backends.table import REFERENCE
 from picoquant.cli import completion, console
-from picoquant.cli.options import backend_option, common_options, gather_overrides
+from picoquant.cli.options import (
+    backend_option,
+    common_options,
+    data_option,
+    data_overrides,
+    gather_overrides,
+)
 from picoquant.errors import PicoquantError
 
 
 @click.command("eval")
 @common_options
+@data_option
 @click.option("--weights", metavar="FILE", help="Evaluate these trained weights.")
 @click.option("--model-dir", metavar="DIR", help="Evaluate this exported model (FP32 or INT8).")
 @click.option(
@@ -60,6 +67,7 @@ def evaluate(
     device,
     force,
     opt,
+    data,
     weights,
     model_dir,
     models,
@@ -87,9 +95,11 @@ def evaluate(
                picoquant eval --fidelity photos/ --save-dir output/
                picoquant eval --ladder --save-dir output/
                picoquant eval --config picodet_s_416_coco_npu.yml --weights best.pdparams --json
+               picoquant eval --data cells/ --config picodet_s_416_coco_npu.yml --weights best.pdparams
     """
     given = {"weights": weights, "model_dir": model_dir}
-    texts = gather_overrides(overrides, more_overrides, input_size=input_size, **given)
+    typed = (*data_overrides(data, ["EvalDataset"]), *overrides)
+    texts = gather_overrides(typed, more_overrides, input_size=input_size, **given)
     if max_loss is not None and not ladder:
         raise click.UsageError("--max-loss needs --ladder")
     if ladder and fidelity:
@@ -122,17 +132,18 @@ def evaluate(
         raise click.UsageError(
             "--images, --threads and --per-class need --backend (for example --backend paddle)"
         )
-    if weights or model_dir:
-        from picoquant.stages.evaluate import evaluate_alone
+    if (weights or model_dir) and config is None:
+        raise click.UsageError("--config is needed: it says which data set to evaluate on")
+    from picoquant.stages.evaluate import evaluate_alone, evaluated_alone
+    from picoquant.stages.order import earlier_config, run_recipe
+    from picoquant.stages.plan import load_plan
 
-        if config is None:
-            raise click.UsageError("--config is needed: it says which data set to evaluate on")
-        results = evaluate_alone(config, texts, device, save_dir)
+    plan = load_plan(config or earlier_config(save_dir), texts)
+    if evaluated_alone(plan, save_dir):
+        results = evaluate_alone(plan, (), device, save_dir)
     else:
-        from picoquant.stages.order import run_recipe
-
         run = run_recipe(
-            config, save_dir, texts, "evaluate", "evaluate", device, force, opt, console.log_to_file
+            plan, save_dir, texts, "evaluate", "evaluate", device, force, opt, console.log_to_file
         )
         results = run.record("evaluate").get("metrics", {})
     if as_json:

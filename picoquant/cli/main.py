@@ -14,10 +14,11 @@ from picoquant.cli.analyze import analyze
 from picoquant.cli.benchmark import benchmark
 from picoquant.cli.completion import VARIABLE, completion, targets_or_all
 from picoquant.cli.convert import convert_weights
+from picoquant.cli.data import data
 from picoquant.cli.evaluate import evaluate
 from picoquant.cli.info import info
 from picoquant.cli.npu import check, targets
-from picoquant.cli.options import STAGES, common_options, gather_overrides
+from picoquant.cli.options import STAGES, common_options, data_option, data_overrides, gather_overrides
 from picoquant.cli.predict import predict
 from picoquant.cli.report import report
 from picoquant.cli.tree import finish
@@ -54,17 +55,19 @@ def _run(
     device: str,
     force: bool,
     opt: str | None,
+    data: str | None = None,
 ) -> Any:
     from picoquant.stages.order import run_recipe
 
     return run_recipe(
         config, save_dir, overrides, first=first, last=last, device=device, force=force, opt=opt,
-        log_to_file=console.log_to_file,
+        log_to_file=console.log_to_file, new=data is not None,
     )  # fmt: skip
 
 
 @cli.command()
 @common_options
+@data_option
 @click.option("--from", "first", type=click.Choice(STAGES), help="Start at this stage.")
 @click.option("--until", "last", type=click.Choice(STAGES), help="Stop after this stage.")
 @click.option(
@@ -86,20 +89,23 @@ def run(
     device,
     force,
     opt,
+    data,
     target,
     with_report,
 ):
     """Run a recipe: train, export, quantize, evaluate, package. Only what is missing or changed.
 
     \b
-    Example:  picoquant run --config quickstart.yaml --save-dir output/
+    Examples:  picoquant run --config quickstart.yaml --save-dir output/
+               picoquant run --data cells/ --save-dir output/
     """
-    if config is None:
+    if config is None and data is None:
         raise click.UsageError(
-            "--config is needed: a recipe's path, or a shipped name such as quickstart.yaml"
+            "--config is needed: a recipe's path, or a shipped name such as quickstart.yaml; or --data"
         )
-    texts = gather_overrides(overrides, more_overrides, input_size=input_size, target=_targets(target))
-    _run(first, last, config, save_dir, texts, device, force, opt)
+    typed = (*data_overrides(data), *overrides)
+    texts = gather_overrides(typed, more_overrides, input_size=input_size, target=_targets(target))
+    _run(first, last, config, save_dir, texts, device, force, opt, data)
     if with_report:
         from picoquant.commands.report import report as write_report
 
@@ -113,12 +119,12 @@ def _targets(names: tuple[str, ...]) -> str | list[str] | None:
 
 
 def _stage_command(name: str, text: str, example: str) -> None:
-    def command(config, save_dir, overrides, more_overrides, input_size, device, force, opt):
-        texts = gather_overrides(overrides, more_overrides, input_size=input_size)
-        _run(name, name, config, save_dir, texts, device, force, opt)
+    def command(config, save_dir, overrides, more_overrides, input_size, device, force, opt, data):
+        texts = gather_overrides((*data_overrides(data), *overrides), more_overrides, input_size=input_size)
+        _run(name, name, config, save_dir, texts, device, force, opt, data)
 
     command.__doc__ = f"{text}\n\n\b\nExample:  {example}\n"
-    cli.command(name)(common_options(command))
+    cli.command(name)(common_options(data_option(command)))
 
 
 _stage_command(
@@ -213,6 +219,7 @@ cli.add_command(evaluate)
 cli.add_command(benchmark)
 cli.add_command(predict)
 cli.add_command(report)
+cli.add_command(data)
 cli.add_command(info)
 cli.add_command(targets)
 cli.add_command(convert_weights)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from typing import Any, Callable
 
 import click
@@ -82,6 +84,26 @@ def common_options(command: Callable) -> Callable:
     ):
         command = option(command)
     return overrides_option(command)
+
+
+def data_option(command: Callable) -> Callable:
+    """`--data DIR`: a folder with a data set, whatever its format."""
+    return click.option(
+        "--data",
+        metavar="DIR",
+        type=click.Path(),
+        help="A folder with a data set: YOLO, COCO, VOC or LabelMe, recognised by what it holds.",
+    )(command)
+
+
+def data_overrides(
+    data: str | None, sections: Sequence[str] = ("TrainDataset", "EvalDataset")
+) -> tuple[str, ...]:
+    """The `KEY=VALUE` texts that `--data` stands for; they come before those typed, which may say more."""
+    if data is None:
+        return ()
+    folder = json.dumps({"type": "auto", "dataset_dir": data})
+    return (*(f"{section}={folder}" for section in sections), "Synthetic=")
 
 
 def gather_overrides(overrides: tuple[str, ...], more: tuple[str, ...], **options: Any) -> list[str]:

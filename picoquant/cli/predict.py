@@ -44,7 +44,8 @@ def predict(
 ) -> None:
     """Detect in images, folders, videos or a camera (its number): annotated images and JSON lines.
 
-    One frame at a time, however long the video. The last line says images a second, all work included.
+    One frame at a time, however long the video. What cannot be read is left out with a warning and a line of
+    JSON with `error`, and the exit code is 2. The last line says images a second, all work included.
 
     \b
     Examples:  picoquant predict images/ --save-dir output/
@@ -80,14 +81,19 @@ def predict(
 
                 total = min(len(found), frames or len(found)) if still else frames or 0
                 pictures = itertools.islice(places.frames(found), frames)
-                speed = library.predict(
+                done = library.predict(
                     ready, opened.config, pictures, threshold, say, None if no_images else folder, total
                 )
     click.echo(
-        f"{speed.images} images, {speed.detections} detections, {speed.images_per_second:.1f} images/s "
+        f"{done.images} images, {done.detections} detections, {done.images_per_second:.1f} images/s "
         f"({ready.name}); {lines}",
         err=as_json,
     )
+    if done.failed:
+        rest = f", and {len(done.failed) - 1} more" if len(done.failed) > 1 else ""
+        raise UserError(
+            f"{done.failed[0]}{rest}; all others are done, lines with `error` in {lines} name these"
+        )
 
 
 def model_of_run(save_dir: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.commands.analyze import FOLDER as ANALYZE
 from picoquant.commands.compare_runtimes import OUT as BACKENDS
-from picoquant.errors import DataError, PicoquantError, ToolError, UserError
+from picoquant.errors import DataError, PicoquantError, ToolError, UserError, reason_of
 from picoquant.evaluation.confusion import confusion, match_images
 from picoquant.evaluation.paired import paired
 from picoquant.evaluation.precision_recall import precision_recall
@@ -161,7 +161,7 @@ def _read(path: Path, *needed: str) -> Any:
             f"{path} is gone; run its command again, with --force if it says it is done"
         ) from None
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and run its command again") from None
+        raise UserError(f"{path} is damaged{reason_of(error)}; remove it and run its command again") from None
     if isinstance(content, dict) and keys <= content.keys() or isinstance(content, list) and not keys:
         return content
     raise UserError(

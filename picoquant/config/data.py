@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from picoquant.config.recipe import Recipe
 from picoquant.config.sections import network_size
+from picoquant.data.formats.folder import settings_for
 from picoquant.data.input_size import with_input_size
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import ConfigError
@@ -15,16 +16,32 @@ from picoquant.yaml_files.load import Tagged
 
 
 def dataset_settings(recipe: Recipe, section: str) -> DatasetSettings:
-    """Section `TrainDataset` or `EvalDataset`; COCO when the section has no `!Tag`.
+    """Section `TrainDataset` or `EvalDataset`; COCO when the section has neither `!Tag` nor `type`.
 
-    Raises: `ConfigError` naming the key.
+    `type: auto` looks at `dataset_dir` for what it holds, and says that in one line.
+
+    Raises: `ConfigError` naming the key; `DataError` for a folder in which nothing is recognised.
     """
     values = recipe.document.get(section)
     if not isinstance(values, dict):
         raise ConfigError(f"{section}: expected !COCODataSet with dataset_dir, image_dir and anno_path")
-    tag = values.tag if isinstance(values, Tagged) else str(values.get("name", "COCODataSet"))
-    given = {key: value for key, value in values.items() if key != "name"}
+    tag = values.tag if isinstance(values, Tagged) else values.get("name", "COCODataSet")
+    tag = str(values.get("type") or tag)
+    given = {key: value for key, value in values.items() if key not in ("name", "type")}
+    if tag == "auto":
+        return _recognised(given, section)
     return DatasetSettings.from_mapping(tag, given, section)
+
+
+def _recognised(values: dict[str, Any], section: str) -> DatasetSettings:
+    """Settings of the section's part of a folder, with what the section says beside `dataset_dir`."""
+    own = DatasetSettings.from_mapping("folder", values, section)
+    if not own.dataset_dir:
+        raise ConfigError(f"{section}.dataset_dir is missing; type auto looks into that folder")
+    found = settings_for(own.dataset_dir, section)
+    skipped = ("format", "section", "dataset_dir")
+    said = {field.name: getattr(own, field.name) for field in fields(own) if field.name in values}
+    return replace(found, **{key: value for key, value in said.items() if key not in skipped})
 
 
 def reader_settings(recipe: Recipe, section: str) -> ReaderSettings:
@@ -65,7 +82,7 @@ def _resize_of(reader: ReaderSettings) -> tuple[int, int] | None:
     resize = _transform(reader, "Resize")
     if resize is None:
         return None
-    target = resize.params.get("target_size")
+    target: Any = resize.params.get("target_size")
     height, width = [target, target] if isinstance(target, int) else target
     return int(height), int(width)
 
@@ -77,7 +94,8 @@ def export_size(recipe: Recipe, reader: ReaderSettings) -> tuple[tuple[int, int]
     """Height and width that a network is exported for, and one line that says which of several sizes that is.
 
     First counts `Global.input_size`, then `TestReader.inputs_def.image_shape` (by which PaddleDetection sets the size
-    of an export), then what EvalReader resizes to. The line is empty where all that are there are the same.
+    of an export), then what EvalReader resizes to; a shape that the command sets comes before a file's size. The line
+    is empty where all that are there are the same.
 
     Args:
         recipe: with the first two.
@@ -87,6 +105,8 @@ def export_size(recipe: Recipe, reader: ReaderSettings) -> tuple[tuple[int, int]
     """
     common, shape = recipe.common.input_size, _image_shape(recipe)
     found = {"Global.input_size": common, _IMAGE_SHAPE: shape}
+    if _IMAGE_SHAPE in recipe.named and "Global.input_size" not in recipe.named:
+        found = dict(reversed(found.items()))
     if common is None:
         found["EvalReader's Resize"] = resized_to(reader) if shape is None else _resize_of(reader)
     (source, size), *others = ((source, size) for source, size in found.items() if size is not None)

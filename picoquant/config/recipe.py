@@ -13,11 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from picoquant.config.named_now import in_our_terms, leave_out_the_files, named_now
+from picoquant.config.paddleslim import is_ptq_example, ptq_in_our_keys, require_picodet
+from picoquant.config.paddlex import in_our_keys, is_paddlex
 from picoquant.config.schema import ACCEPTED, INSTEAD, schema, unknown_to_both, without_effect
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
 from picoquant.errors import ConfigError
 from picoquant.utils.suggest import unknown_key
-from picoquant.yaml_files.load import load_mapping, load_with_bases, merge
+from picoquant.yaml_files.load import Tagged, load_mapping, load_with_bases, merge
 from picoquant.yaml_files.locate import find, shipped, shipped_names
 from picoquant.yaml_files.overrides import apply_overrides, check_keys, parse_override
 
@@ -38,10 +41,12 @@ class Recipe:
     Attributes:
         document: every section and key, overrides applied; can be written as YAML and read again.
         source: the file it came from, as the user named it.
+        named: dotted keys that the command itself has set.
     """
 
     document: Mapping[str, Any]
     source: str
+    named: frozenset[str] = frozenset()
 
     @cached_property
     def common(self) -> GlobalSettings:
@@ -63,9 +68,14 @@ class Recipe:
         return build(CalibrationSettings, value or {}, "Calibration")
 
     @cached_property
+    def package(self) -> PackageSettings:
+        """Section `Package`."""
+        return self.section("Package", PackageSettings)
+
+    @cached_property
     def targets(self) -> list[str]:
         """Names or paths of the NPU profiles to package for."""
-        target = self.section("Package", PackageSettings).target
+        target = self.package.target
         return [str(name) for name in (target if isinstance(target, (list, tuple)) else [target])]
 
     def target_file(self, name: str) -> str:
@@ -90,7 +100,7 @@ def build(settings: type[T], values: Mapping[str, Any], where: str) -> T:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected keys and values, found {values!r}")
-    known = {field.name for field in fields(settings)}  # type: ignore[arg-type]
+    known = {field.name for field in fields(settings)}  # type: ignore[arg-type]  # T is always a dataclass
     for key in values:
         if key not in known:
             raise unknown_key(where, str(key), known)
@@ -106,9 +116,14 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises: `ConfigError` naming file and key.
     """
-    overrides = [_in_our_terms(text) for text in overrides]
+    overrides = [in_our_terms(text) for text in overrides]
     path = find(("recipes", "configs"), name)
     own = load_with_bases(path)
+    if is_paddlex(own):
+        own, overrides = in_our_keys(own, overrides, path)
+    elif "architecture" not in own:
+        require_picodet(own, path)
+        own = ptq_in_our_keys(own, path) if is_ptq_example(own) else own
     top = load_mapping(path)
     sections = load_mapping(shipped("recipes", DEFAULT_RECIPE))
     is_recipe = any(section in own for section in RECIPE_SECTIONS)
@@ -137,47 +152,28 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             raise ConfigError(f"--set {text}: set Global.input_size=[height,width]; it reaches every reader")
         if key in ACCEPTED:
             LOG.warning("--set %s: accepted, but without effect here%s", text, _instead([key]))
+    for section in ("TrainDataset", "EvalDataset"):
+        if f"{section}.type" in named_now(overrides) and isinstance(document.get(section), Tagged):
+            document[section] = {}  # what the file says is of another data set
     for text in overrides:
         keys, named = parse_override(text)[0], document.get("Calibration")
         if keys[0] == "Calibration" and len(keys) > 1 and isinstance(named, str):
             document["Calibration"] = _calibration_file(named)
         apply_overrides(document, [text], known)
     document["Global"] = {**defaults["Global"], **_section(document, "Global", path)}
-    _leave_out_the_files(document["Global"], overrides)
-    named = document["Global"]["config"]
+    leave_out_the_files(document, overrides)
+    named = document["Global"].get("config")
     document["Global"]["config"] = None if named is None else str(named)
     package = document.get("Package")
     if isinstance(package, dict) and package.get("target") is not None:
         named = package["target"]
         own_files = [_target_file(path, one) for one in (named if isinstance(named, list) else [named])]
         document["Package"] = {**package, "target": own_files if isinstance(named, list) else own_files[0]}
-    return Recipe(document, str(name))
-
-
-def _in_our_terms(override: str) -> str:
-    """PaddleDetection's `-o weights=FILE` as `Global.weights=FILE`."""
-    return f"Global.{override}" if override.split("=")[0].strip() == "weights" else override
-
-
-def named_now(overrides: Sequence[str], section: str) -> dict[str, Any]:
-    """Keys of a section that overrides set, with their values."""
-    found: dict[str, Any] = {}
-    for text in overrides:
-        keys, value = parse_override(text)
-        if keys == [section] and isinstance(value, dict):
-            found.update(value)
-        elif keys[0] == section and len(keys) == 2:
-            found[keys[1]] = value
-    return found
-
-
-def _leave_out_the_files(section: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Of weights and exported model, which exclude each other, what is named now wins over what the file names."""
-    now = named_now(overrides, "Global")
-    for key, other in (("weights", "model_dir"), ("model_dir", "weights")):
-        if now.get(key) and other not in now and section.get(other):
-            LOG.info("Global.%s=%s is named here, so the file's Global.%s is left out", key, now[key], other)
-            section[other] = None
+    return Recipe(
+        document,
+        str(name),
+        frozenset(key for key, value in named_now(overrides).items() if value is not None),
+    )
 
 
 def _calibration_file(name: str) -> dict[str, Any]:
@@ -235,7 +231,10 @@ def _on_its_detector(own: dict[str, Any], path: Path, overrides: Sequence[str]) 
             raise ConfigError(f"{path}: Global.{key}: expected a file's name, found {named[key]!r}")
     detector = load_with_bases(_beside(path, named["config"] or DEFAULT_DETECTOR))
     if named["reader_config"]:
-        detector = merge(detector, load_with_bases(_beside(path, named["reader_config"])))
+        readers = load_with_bases(_beside(path, named["reader_config"]))
+        if "EvalReader" in readers and "TestReader" not in readers:
+            detector.pop("TestReader", None)  # says the size of another model
+        detector = merge(detector, readers)
     return merge(detector, own)
 
 

@@ -13,15 +13,22 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from picoquant.config import components, schema, training
-from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings, SyntheticSettings
+from picoquant.config.sections import (
+    CalibrationSettings,
+    GlobalSettings,
+    PackageSettings,
+    SyntheticSettings,
+    TrainSection,
+)
 from picoquant.data.settings import DatasetSettings, ReaderSettings
+from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.quantization import settings as quantization
 from picoquant.training.settings import EmaSettings, OptimizerSettings, TrainSettings
 
 _SECTIONS = (
     ("Global", GlobalSettings),
     ("Distillation", quantization.DistillationSettings),
-    ("QuantAware", quantization.QuantAwareSettings),
+    ("QuantAware", QuantAwareSettings),
     ("TrainConfig", quantization.QatTrainSettings),
     ("Quantize", quantization.QuantizationSettings),
     ("Calibration", CalibrationSettings),
@@ -56,8 +63,9 @@ _DETECTION = """\
 COCO's numbers are always computed. `num_classes`: replaced by what the annotations say. `pretrain_weights`: a file, or
 an `https://` address with `#sha256=<hex>` behind it. `epoch`, `snapshot_epoch`, `log_iter`, `worker_num`: of training
 and reading. `norm_type: sync_bn` or `sync_bn: true`: batch norm over the images of all GPUs. `use_vdl`, `vdl_log_dir`:
-VisualDL's log. `export`: `post_process: false` or `benchmark: true` exports logits, `nms: false` boxes and scores
-before NMS; `fuse_conv_bn` is accepted. `GFLHead`, `FCOSFeat` and `FPN` may stand in a base; they are not built.
+VisualDL's log; `use_tensorboard`, `tensorboard_log_dir`, `use_wandb` and `use_mlflow` likewise. `export`:
+`post_process: false` or `benchmark: true` exports logits, `nms: false` boxes and scores before NMS; `fuse_conv_bn` is
+accepted. `GFLHead`, `FCOSFeat` and `FPN` may stand in a base; they are not built.
 """
 
 
@@ -70,7 +78,7 @@ def _lines() -> Iterator[str]:
     yield _HEAD
     for name, settings in _SECTIONS:
         yield from _section(f"## `{name}`", settings)
-    own = [field.name for field in fields(training.TrainSection)]
+    own = [field.name for field in fields(TrainSection)]
     yield from _section("## `Train`", TrainSettings, own, "Of training, beside PaddleDetection's keys.")
     yield _DETECTION
     yield from _section("### `TrainDataset`, `EvalDataset`, `TestDataset`", DatasetSettings)

@@ -18,7 +18,7 @@ _READ = {
     "TrainReader", "EvalReader", "TestReader", "worker_num", "epoch", "snapshot_epoch", "log_iter",
     "LearningRate", "OptimizerBuilder", "use_ema", "ema_decay", "ema_decay_type", "ema_black_list",
     "ema_filter_no_grad", "cycle_epoch", "pretrain_weights", "export", "use_vdl", "vdl_log_dir", "norm_type",
-    "sync_bn",
+    "sync_bn", "use_tensorboard", "tensorboard_log_dir", "use_wandb", "use_mlflow",
 }  # fmt: skip
 
 # Keys that stand in most PaddleDetection files and change no result, or that picoquant has an option for

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from picoquant.errors import ConfigError
+from picoquant.utils.batching import DYNAMIC, MAX_BATCH
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class GlobalSettings:
         config: the detector's configuration, a path or a shipped name.
         reader_config: PaddleDetection's name for a file with data sets and readers only.
         weights: a file of trained weights; training is skipped.
+        weights_elsewhere: trained weights for a run folder that has none; training is not skipped.
         model_dir: folder of an exported model; training and export are skipped.
         model_filename, params_filename: names inside `model_dir`.
         include_nms: whether `model_dir`'s model has NMS inside (checked against the model).
@@ -28,6 +30,7 @@ class GlobalSettings:
     config: str | None = None
     reader_config: str | None = None
     weights: str | None = None
+    weights_elsewhere: str | None = None
     model_dir: str | None = None
     model_filename: str = "model.pdmodel"
     params_filename: str = "model.pdiparams"
@@ -57,9 +60,18 @@ class PackageSettings:
 
     Attributes:
         target: a shipped NPU profile, a profile's path, or a list of them.
+        batch: images a call of the ONNX files, 1 to 256, or `dynamic`: any number; all other forms take one.
     """
 
     target: Any = "rv1126"
+    batch: Any = 1
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.batch, int) and not isinstance(self.batch, bool)
+        if not (self.batch == DYNAMIC or whole and 1 <= self.batch <= MAX_BATCH):
+            raise ConfigError(
+                f"Package.batch: expected 1 to {MAX_BATCH} images or {DYNAMIC}, found {self.batch!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from picoquant.config.recipe import Recipe, build
 from picoquant.config.sections import TrainSection
 from picoquant.errors import ConfigError
-from picoquant.training.scalar_log import require_visualdl
+from picoquant.training.scalar_log import ScalarSettings
+from picoquant.training.scalar_sinks import PACKAGES, require_package
 from picoquant.training.settings import (
     CosineDecay,
     EmaSettings,
@@ -36,14 +38,48 @@ _EMA_KEYS = {
 }
 
 
-def published_rate(recipe: Recipe) -> tuple[float, int] | None:
-    """`base_lr` and `TrainReader.batch_size` of the published configuration of the same name, if any."""
+def published_rate(
+    recipe: Recipe, network_of: Callable[[Mapping[str, Any]], Any]
+) -> tuple[float, int] | None:
+    """`base_lr` and `TrainReader.batch_size` of the published configuration that a recipe trains with; None for none.
+
+    That is the one of its name, or else one with the same network and the same `base_lr`: wherever the file got them
+    from, its bases, a copy, a run folder's `config.yml`. Of several, the one of the same input size, or else the one
+    with the smallest batch.
+
+    Args:
+        recipe: what is trained.
+        network_of: the network that a configuration describes, whatever its classes, as something to compare.
+    """
+    shipped = shipped_files("configs")
     name = Path(recipe.common.config or recipe.source).stem
-    path = shipped_files("configs").get(name)
-    if path is None:
-        return None
-    document = load_with_bases(path)
+    if name in shipped:
+        return _rate_of(load_with_bases(shipped[name]))
+    own, found = recipe.document, []
+    rate = _section(own, "LearningRate").get("base_lr")
+    for path in shipped.values():
+        if not _may_have_rate(path, rate):
+            continue
+        published = load_with_bases(path)
+        if published["LearningRate"]["base_lr"] == rate and network_of(published) == network_of(own):
+            found.append((_size_of(published) != _size_of(own), _rate_of(published)))
+    return min(found)[1] if found else None
+
+
+def _may_have_rate(path: Path, rate: Any) -> bool:
+    """Whether a shipped file has this `base_lr` itself, or leaves it to its bases; to parse all takes seconds."""
+    written = re.search(r"^ +base_lr: (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return written is None or float(written.group(1)) == rate
+
+
+def _rate_of(document: Mapping[str, Any]) -> tuple[float, int]:
     return document["LearningRate"]["base_lr"], document["TrainReader"]["batch_size"]
+
+
+def _size_of(document: Mapping[str, Any]) -> Any:
+    """What the evaluation resizes to, as it is written."""
+    steps = (document.get("EvalReader") or {}).get("sample_transforms") or []
+    return next((step["Resize"].get("target_size") for step in steps if "Resize" in step), None)
 
 
 def train_settings(recipe: Recipe) -> TrainSettings:
@@ -67,20 +103,37 @@ def train_settings(recipe: Recipe) -> TrainSettings:
     )
 
 
-def scalar_folder(recipe: Recipe, default: Path) -> Path | None:
-    """Where VisualDL's log goes: `vdl_log_dir` or `default`; None without `use_vdl`.
+def scalar_settings(recipe: Recipe, folder: Path) -> ScalarSettings:
+    """The logs that the recipe asks for; those of viewers are in `vdl` and `tensorboard` of `folder` by default.
 
-    Raises: `ConfigError` naming the key, or saying that visualdl is not installed.
+    Raises: `ConfigError` naming the key, or saying that a package is not installed.
     """
-    wanted, folder = recipe.document.get("use_vdl", False), recipe.document.get("vdl_log_dir")
-    if not isinstance(wanted, bool):
-        raise ConfigError(f"use_vdl: expected true or false, found {wanted!r}")
-    if folder is not None and not (isinstance(folder, str) and folder):
-        raise ConfigError(f"vdl_log_dir: expected a folder, found {folder!r}")
-    if not wanted:
-        return None
-    require_visualdl()
-    return Path(folder) if folder else default
+    wanted = {key: _switch(recipe.document, key) for key in PACKAGES}
+    visualdl = _folder(recipe.document, "vdl_log_dir") or folder / "vdl"
+    tensorboard = _folder(recipe.document, "tensorboard_log_dir") or folder / "tensorboard"
+    for key in PACKAGES:
+        if wanted[key]:
+            require_package(key)
+    return ScalarSettings(
+        visualdl if wanted["use_vdl"] else None,
+        tensorboard if wanted["use_tensorboard"] else None,
+        wanted["use_wandb"],
+        wanted["use_mlflow"],
+    )
+
+
+def _switch(document: Mapping[str, Any], key: str) -> bool:
+    value = document.get(key, False)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}: expected true or false, found {value!r}")
+    return value
+
+
+def _folder(document: Mapping[str, Any], key: str) -> Path | None:
+    value = document.get(key)
+    if value is not None and not (isinstance(value, str) and value):
+        raise ConfigError(f"{key}: expected a folder, found {value!r}")
+    return Path(value) if value else None
 
 
 def _section(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:

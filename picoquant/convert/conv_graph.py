@@ -72,7 +72,13 @@ def read_convs(model: Any, path: Path) -> list[Conv]:
             )
         conv = Conv(weight, np.zeros(len(weight), np.float32), None, 0.0, _attributes(node), "", frozenset())
         if len(node.input) > 2 and node.input[2]:
-            conv = replace(conv, bias=_constant(node.input[2], graph.constants, producers))
+            bias = _constant(node.input[2], graph.constants, producers)
+            if bias is None:
+                raise WeightsError(
+                    f"{path}: the bias of convolution {node.name or node.output[0]} is no constant; give a float "
+                    "export, as PaddleDetection's or `picoquant export`'s"
+                )
+            conv = replace(conv, bias=bias)
         conv = _with_affine(conv, node.output[0], graph, users, producers)
         numbers[node.output[0]] = len(convs)
         convs.append(replace(conv, sources=_sources(node.input[0], producers, numbers)))
@@ -116,10 +122,11 @@ def _with_affine(conv: Conv, tensor: str, graph: Any, users: dict[str, list[Any]
         node = users[tensor][0]
         if node.op_type == "BatchNormalization":
             values = tuple(_constant(name, graph.constants, producers) for name in node.input[1:5])
-            if any(value is None for value in values):
+            norm = tuple(value for value in values if value is not None)
+            if len(norm) < len(values):
                 break
             epsilon = next((item.f for item in node.attribute if item.name == "epsilon"), 1e-5)
-            conv = replace(conv, norm=values, epsilon=float(epsilon))
+            conv = replace(conv, norm=norm, epsilon=float(epsilon))
         elif node.op_type in ("Add", "Mul"):
             other = next((name for name in node.input if name != tensor), tensor)
             value = _constant(other, graph.constants, producers)

@@ -18,7 +18,7 @@ import numpy as np
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.convert.conv_graph import Conv, colours, read_convs
 from picoquant.detector.modes import evaluation_mode
-from picoquant.errors import WeightsError
+from picoquant.errors import WeightsError, reason_of
 from picoquant.paddle_program.infer_config import InferConfig
 
 TOLERANCE = 1e-3  # of the largest magnitude of an output
@@ -81,7 +81,7 @@ def _read(path: Path) -> Any:
     try:
         return onnx.load_model_from_string(path.read_bytes())  # does not load external data from other files
     except Exception as error:  # protobuf's DecodeError is not a public exception
-        raise WeightsError(f"{path}: no ONNX file, or a damaged one ({error})") from error
+        raise WeightsError(f"{path}: no ONNX file, or a damaged one{reason_of(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -286,10 +286,10 @@ def _feed(inputs: Sequence[Any], input_size: Sequence[int]) -> dict[str, np.ndar
     sizes = (1, 3, *input_size)
     feed = {}
     for item in inputs:
-        shape = [side if isinstance(side, int) and side > 0 else None for side in item.shape]
-        if len(shape) == 4:
-            shape = [side or size for side, size in zip(shape, sizes)]
+        sides = [side if isinstance(side, int) and side > 0 else 0 for side in item.shape]  # 0: of any length
+        if len(sides) == 4:
+            shape = [side or size for side, size in zip(sides, sizes)]
             feed[item.name] = random.standard_normal(shape, np.float32)
         else:  # scale_factor, im_shape
-            feed[item.name] = np.ones([side or 1 for side in shape], np.float32)
+            feed[item.name] = np.ones([side or 1 for side in sides], np.float32)
     return feed

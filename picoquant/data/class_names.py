@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,8 @@ import numpy as np
 
 from picoquant.data.dataset import Dataset
 from picoquant.errors import DataError
+
+LOG = logging.getLogger("picoquant")
 
 _NAMED = 5  # so many names in one message
 
@@ -105,6 +108,37 @@ def compare(labels: Sequence[str], model: str, theirs: Sequence[str], file: str)
 def same_names(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether two data sets have the same classes, in whatever order."""
     return len(first) == len(second) and None not in _places(first, second)
+
+
+def in_training_order(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """A data set with its classes in the order of `TrainDataset`'s `names`, in which weights are trained.
+
+    Returns: the data set itself where its classes are others.
+    """
+    if tuple(names) == dataset.class_names or not same_names(names, dataset.class_names):
+        return dataset
+    LOG.warning(
+        "%s has its classes in another order (%s) than TrainDataset (%s): matched by name",
+        dataset.section,
+        some_names(dataset.class_names),
+        some_names(names),
+    )
+    return in_order(dataset, names)
+
+
+def same_classes(first: Dataset, second: Dataset) -> None:
+    """Refuse two data sets whose classes are not the same, in the same order.
+
+    Raises: `DataError` naming both files and the first class that differs.
+    """
+    if first.class_names == second.class_names:
+        return
+    only = sorted(set(first.class_names) ^ set(second.class_names))
+    what = f"{only[0]!r} is in one of them only" if only else "one of them names a class twice"
+    raise DataError(
+        f"{first.annotation_file} and {second.annotation_file} have other classes: {what}; give both the same "
+        "categories"
+    )
 
 
 def _places(names: Sequence[str], theirs: Sequence[str]) -> list[int | None]:

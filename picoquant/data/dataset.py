@@ -38,7 +38,7 @@ class Annotations:
     """The objects of a COCO file as COCO's evaluation counts them: nothing clipped, rounded or left out.
 
     image_id: [M] int64; classes: [M] int32; boxes: [M, 4] float64, x y width height; area: [M] float64;
-    is_crowd: [M] bool. In the order of the file.
+    is_crowd: [M] bool; ignored: [M] bool, marked `ignore`, which is not trained on. In the order of the file.
     """
 
     image_id: np.ndarray
@@ -46,6 +46,7 @@ class Annotations:
     boxes: np.ndarray
     area: np.ndarray
     is_crowd: np.ndarray
+    ignored: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Repairs:
     """What was changed while loading, by count.
 
     empty_images were left out, those that hold crowds alone are crowd_images; `missing` are names of image files.
+    unreadable: path of an image file -> a sentence that says what is wrong with it, as far as its header tells; such
+    images stay among the records, and readers pass them by or stop at them.
     """
 
     clipped_boxes: int = 0
@@ -60,6 +63,7 @@ class Repairs:
     empty_images: int = 0
     crowd_images: int = 0
     missing: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,15 @@ class Dataset:
         """Image ids in the order of the records."""
         return [record.image_id for record in self.records]
 
-    def ground_truth(self) -> dict[str, Any]:
+    def ground_truth(self, with_marks: bool = False) -> dict[str, Any]:
         """The annotations of the records' images as a COCO mapping, as `pycocotools` takes them.
 
         Of a data set in COCO format nothing is clipped or left out, so that mAP is the one anybody computes from
         that file. Annotations are numbered from 1: to COCO's counting an id of 0 means "not matched", and two
         annotations of one id are one.
+
+        Args:
+            with_marks: also the marks `ignore`, which COCO's own counting overwrites and other counters may follow.
 
         Raises: `PicoquantError` for a COCO data set that was loaded to train on: its file's content is not kept.
         """
@@ -124,9 +131,9 @@ class Dataset:
             }
             for record in self.records
         ]
-        found = self.annotations or _of_records(self.records)
+        found = self.annotations or annotations_of(self.records)
         here = np.flatnonzero(np.isin(found.image_id, self.image_ids))
-        columns = (found.image_id, found.classes, found.boxes, found.area, found.is_crowd)
+        columns = (found.image_id, found.classes, found.boxes, found.area, found.is_crowd, found.ignored)
         annotations = [
             {
                 "id": number,
@@ -135,8 +142,9 @@ class Dataset:
                 "bbox": box,
                 "area": area,
                 "iscrowd": int(crowd),
+                **({"ignore": 1} if ignored and with_marks else {}),
             }
-            for number, (image_id, label, box, area, crowd) in enumerate(
+            for number, (image_id, label, box, area, crowd, ignored) in enumerate(
                 zip(*(column[here].tolist() for column in columns)), start=1
             )
         ]
@@ -173,7 +181,7 @@ def _reversed(names: Mapping[Any, Any]) -> dict[Any, Any]:
     return {value: key for key, value in names.items()}
 
 
-def _of_records(records: Sequence[Record]) -> Annotations:
+def annotations_of(records: Sequence[Record]) -> Annotations:
     """What the records hold as COCO's evaluation counts it."""
     counts = [len(record.boxes) for record in records]
     corners = np.concatenate([np.zeros((0, 4)), *(record.boxes for record in records)]).astype(np.float64)
@@ -184,4 +192,5 @@ def _of_records(records: Sequence[Record]) -> Annotations:
         boxes,
         boxes[:, 2] * boxes[:, 3],
         np.concatenate([np.zeros(0, bool), *(record.is_crowd for record in records)]),
+        np.zeros(len(boxes), bool),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-ORDER, SAMPLE, BATCH, SHAPES, CHOICE = 0, 1, 2, 3, 4  # what a generator is for
+ORDER, SAMPLE, BATCH, SHAPES, CHOICE, SPLIT = 0, 1, 2, 3, 4, 5  # what a generator is for
 
 
 def generator(seed: int, purpose: int, *place: int) -> np.random.Generator:

@@ -18,9 +18,17 @@ from picoquant.utils.suggest import is_typing_error, suggestion, unknown_key
 
 LOG = logging.getLogger("picoquant")
 
-FORMATS = {"COCODataSet": "coco", "VOCDataSet": "voc", "ImageFolder": "folder"}  # tag -> format
+FORMATS = {  # tag -> format
+    "COCODataSet": "coco",
+    "VOCDataSet": "voc",
+    "YOLODataSet": "yolo",
+    "LabelMeDataSet": "labelme",
+    "ImageFolder": "folder",
+}
+_OTHER_TAGS = {"COCODetDataset": "coco", "VOCDetDataset": "voc"}  # PaddleX's
 
-BOX_FORMATS = ("xywh", "xyxy", "xywh_normalised", "xyxy_normalised")
+BOX_FORMATS = ("xywh", "xyxy", "xywh_normalised", "xyxy_normalised", "cxcywh_normalised")
+SPLITS = ("train", "val", "test")
 
 # Keys of PaddleDetection's sections that say nothing to the readers here: workers always pass batches
 # through memory of their own, objects are always padded, and the export reads `inputs_def` itself.
@@ -33,20 +41,27 @@ class DatasetSettings:
     """Where a data set is and what of it to use.
 
     Attributes:
-        format: `coco`, `voc` or `folder`, by the tags `!COCODataSet`, `!VOCDataSet` and `!ImageFolder`.
+        format: `coco`, `voc`, `yolo`, `labelme` or `folder`, by the tags `!COCODataSet`, `!VOCDataSet`, `!YOLODataSet`,
+            `!LabelMeDataSet` and `!ImageFolder` (PaddleX: `!COCODetDataset`), or by `type: yolo`. `type: auto` finds
+            the format and the part for this section in `dataset_dir`.
         dataset_dir: its folder.
-        image_dir: the images' folder, inside it or an absolute path.
-        anno_path: inside it too; for coco the JSON file, for voc a list of images, for folder a file of
-            labels or None.
-        label_list: voc's class names, one a line.
+        image_dir: the images' folder, inside it or an absolute path; for yolo also a list of images, and where it is
+            empty the part `split` of data.yaml.
+        anno_path: inside it too; for coco the JSON file, for voc a list of images or the folder of XML files, for yolo
+            data.yaml (found where empty), for labelme the folder of JSON files where they are not beside the images,
+            for folder a file of labels or None.
+        label_list: class names of voc, yolo or labelme, one a line.
+        classes: these names here, in their order.
+        split: yolo's part: `train`, `val` or `test`; None: `train` for TrainDataset, `val` for the others.
         data_fields: accepted; the fields follow from what is done.
         allow_empty: whether images without objects are kept; None: not for training, for evaluation yes.
         empty_ratio: part of all images that the empty ones may be; 1: no limit.
         sample_num: use that many images; -1: all.
         load_crowd: accepted as false only: crowds are no targets of training.
         box_format: how the four numbers of a box are meant: `xywh` (x, y, width, height), `xyxy` (two corners), both
-            in pixels, or `xywh_normalised`, `xyxy_normalised`, parts of the image. None: as the format has them
-            (coco xywh, voc xyxy), and a file that does not look so is refused.
+            in pixels, or `xywh_normalised`, `xyxy_normalised`, `cxcywh_normalised` (centre first), parts of the image.
+            None: as the format has them (coco xywh, voc and labelme xyxy, yolo cxcywh_normalised), and a file that
+            does not look so is refused.
         section: the name of the section, for messages.
     """
 
@@ -55,6 +70,8 @@ class DatasetSettings:
     image_dir: str = ""
     anno_path: str | None = None
     label_list: str | None = None
+    classes: tuple[str, ...] | None = None
+    split: str | None = None
     data_fields: tuple[str, ...] = ("image",)
     allow_empty: bool | None = None
     empty_ratio: float = 1.0
@@ -65,7 +82,7 @@ class DatasetSettings:
 
     def __post_init__(self) -> None:
         where = self.section
-        checks.choice(f"{where}: format", self.format, tuple(FORMATS.values()))
+        checks.choice(f"{where}: format", self.format, tuple(dict.fromkeys(FORMATS.values())))
         for name in ("dataset_dir", "image_dir", "anno_path", "label_list"):
             value = getattr(self, name)
             if value is None and name in ("dataset_dir", "image_dir"):
@@ -74,6 +91,10 @@ class DatasetSettings:
                 raise ConfigError(f"{where}.{name} must be a path, not {value!r}")
         if self.format in ("coco", "voc") and not self.anno_path:
             raise ConfigError(f"{where}.anno_path is missing; it names the annotation file")
+        if self.classes is not None:
+            object.__setattr__(self, "classes", _names(self.classes, f"{where}.classes"))
+        if self.split is not None:
+            checks.choice(f"{where}.split", self.split, SPLITS)
         if self.allow_empty is not None:
             checks.flag(f"{where}.allow_empty", self.allow_empty)
         checks.number(f"{where}.empty_ratio", self.empty_ratio)
@@ -110,9 +131,10 @@ class DatasetSettings:
 
         Raises: `ConfigError` naming the tag or key that is not known.
         """
-        if tag not in FORMATS:
+        kinds = {**FORMATS, **_OTHER_TAGS, **{name: name for name in FORMATS.values()}}
+        if tag not in kinds:
             raise ConfigError(
-                f"{section}: unknown data set !{tag}{suggestion(tag, FORMATS)}; "
+                f"{section}: unknown data set !{tag}{suggestion(tag, kinds)}; "
                 f"known: {', '.join('!' + name for name in FORMATS)}"
             )
         known = [entry.name for entry in fields(cls) if entry.name not in ("format", "section")]
@@ -122,7 +144,20 @@ class DatasetSettings:
         if values.get("repeat") not in (None, 1):
             LOG.warning("%s.repeat: accepted, but without effect here; for repeat use more epochs", section)
         taken = {key: value for key, value in values.items() if key in known}
-        return cls(format=FORMATS[tag], section=section, **taken)
+        return cls(format=kinds[tag], section=section, **taken)
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    if (
+        not isinstance(value, (list, tuple))
+        or not value
+        or not all(isinstance(name, (str, int)) for name in value)
+    ):
+        raise ConfigError(f"{where}: expected a list of names, found {value!r}")
+    names = tuple(str(name).strip() for name in value)
+    if not all(names) or len(set(names)) < len(names):
+        raise ConfigError(f"{where}: a name is empty or there twice in {value!r}")
+    return names
 
 
 @dataclass(frozen=True)

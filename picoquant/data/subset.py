@@ -10,7 +10,7 @@ import numpy as np
 
 from picoquant.data.dataset import Dataset, Record
 from picoquant.data.seeds import CHOICE, generator
-from picoquant.errors import DataError
+from picoquant.errors import DataError, reason_of
 from picoquant.utils.suggest import suggestion
 
 
@@ -56,7 +56,7 @@ def listed(dataset: Dataset, file: Path) -> Dataset:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"Calibration.files: {file} cannot be read ({error}): name a text file with one image a line"
+            f"Calibration.files: {file} cannot be read{reason_of(error)}: name a text file with one image a line"
         ) from error
     by_name: dict[str, list[int]] = {}
     for index, record in enumerate(dataset.records):

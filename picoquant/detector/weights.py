@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from paddle import Tensor, nn, to_tensor
 
 from picoquant.errors import WeightsError
 from picoquant.weight_files.files import State, read_weights, write_weights
+from picoquant.weight_files.quantised import float_weights
+
+LOG = logging.getLogger("picoquant")
 
 __all__ = ["LoadReport", "load_backbone_weights", "load_weights", "read_weights", "save_weights"]
 
@@ -40,7 +44,7 @@ def load_weights(model: nn.Layer, path: Union[str, Path]) -> LoadReport:
     Raises: `WeightsError` when the file is missing, is not a weights file, holds another architecture or
         values that are not finite.
     """
-    state = _without_prefix(read_weights(path), "module.")
+    state = _read_float_weights(path)
     own = model.state_dict()
     classes = {f"head.{name}": count for name, count in model.head.class_rows().items()}
     aliases = _aliases(model)
@@ -77,7 +81,7 @@ def load_backbone_weights(model: nn.Layer, path: Union[str, Path]) -> LoadReport
     Raises: `WeightsError` when the file is missing or is not a weights file, or when a parameter of the
         backbone is missing, has another shape or is not finite.
     """
-    state = _without_prefix(read_weights(path), "module.")
+    state = _read_float_weights(path)
     if any(name.startswith("backbone.") for name in state):
         state = {
             name[len("backbone.") :]: value for name, value in state.items() if name.startswith("backbone.")
@@ -113,6 +117,18 @@ def save_weights(
     """
     state = model_or_state.state_dict() if isinstance(model_or_state, nn.Layer) else model_or_state
     write_weights({name: np.array(value) for name, value in state.items()}, path)
+
+
+def _read_float_weights(path: Union[str, Path]) -> State:
+    state, scales = float_weights(_without_prefix(read_weights(path), "module."))
+    if scales:
+        LOG.warning(
+            "%s: saved by quantisation-aware training: its float weights are loaded, the %d numbers of its quantisers "
+            "are not used; `picoquant quantize` finds ranges of its own",
+            path,
+            scales,
+        )
+    return state
 
 
 def _without_prefix(state: State, prefix: str) -> State:

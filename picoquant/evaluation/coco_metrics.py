@@ -90,7 +90,7 @@ def coco_metrics(
 
 def counted_in_any_size(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], image_ids: Sequence[int]
-):
+) -> Any:
     """pycocotools' `COCOeval` over objects of any size, evaluated and accumulated.
 
     `evalImgs` then holds the matches of each class and image, `eval` the precision and recall.
@@ -114,7 +114,7 @@ def counted_in_any_size(
     return evaluation
 
 
-def indexed(coco, content: Mapping[str, Any]):
+def indexed(coco: Any, content: Mapping[str, Any]) -> Any:
     """A `COCO` object with this content, and with its indices built. Returns the same object."""
     coco.dataset = content
     coco.createIndex()
@@ -143,7 +143,7 @@ def as_annotations(content: Mapping[str, Any], results: Sequence[Mapping[str, An
     }
 
 
-def _per_class(truth, evaluation) -> dict[str, float | None]:
+def _per_class(truth: Any, evaluation: Any) -> dict[str, float | None]:
     # precision: [IoU threshold, recall, class, area range, max detections]; -1 without objects
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     result: dict[str, float | None] = {}

@@ -118,8 +118,9 @@ def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = 
     lines = [head]
     for row in rows:
         metrics = row.evaluation.metrics
-        counted = reference is not None and metrics["mAP"] >= 0  # -1: nothing is annotated
-        change = f"{metrics['mAP'] - reference.evaluation.metrics['mAP']:+.4f}" if counted else "-"
+        change = "-"
+        if reference is not None and metrics["mAP"] >= 0:  # -1: nothing is annotated
+            change = f"{metrics['mAP'] - reference.evaluation.metrics['mAP']:+.4f}"
         lines.append(
             [
                 row.name,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,7 +17,18 @@ from picoquant.postprocess import Decoder
 from picoquant.storage.files import whole_file
 from picoquant.utils.progress import Progress
 
-Predict = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
+
+class Predict(Protocol):
+    """A model that is called: the inputs by name in, the outputs in the model's order out.
+
+    Attributes:
+        input_names: what a feed must hold.
+    """
+
+    @property
+    def input_names(self) -> Sequence[str]: ...
+
+    def __call__(self, feed: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class Evaluation:
 def evaluate(
     predict: Predict,
     decoder: Decoder,
-    dataset,
+    dataset: Any,
     reader: Iterable[Mapping[str, np.ndarray]],
     title: str = "evaluate",
 ) -> Evaluation:

@@ -75,8 +75,7 @@ class Ladder:
         for step in self.broken:
             if step.failure:
                 problems.append(f"step {step.name} does not run: {step.failure}")
-            else:
-                change = step.change
+            elif change := step.change:
                 problems.append(
                     f"step {step.name} loses {-change.difference:.4f} mAP against {step.after} "
                     f"(95 % interval {change.low:+.4f} to {change.high:+.4f}; allowed: {self.max_loss:g})"

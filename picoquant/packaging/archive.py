@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from picoquant.errors import UserError
+from picoquant.errors import UserError, reason_of
 from picoquant.storage.files import whole_file
 
 SUFFIX = ".tar.gz"
@@ -87,8 +87,7 @@ def extract(path: Path, folder: Path) -> Path:
                 f"{path} cannot be unpacked in {folder}: the disk is full; free some space, or set TMPDIR to a "
                 "folder on another disk"
             ) from error
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UserError(f"{path} is no readable .tar.gz archive: {reason}") from error
+        raise UserError(f"{path} is no readable .tar.gz archive{reason_of(error)}") from error
     return folder / top
 
 

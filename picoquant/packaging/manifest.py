@@ -8,8 +8,10 @@ from typing import Any
 
 from picoquant.errors import UserError
 from picoquant.storage.files import sha256
+from picoquant.utils.batching import DYNAMIC, MAX_BATCH
 
 NAME = "manifest.json"
+ONNX_BATCH = "onnx_batch"  # images a call of each ONNX file, where they are made for more than one
 
 
 def files_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -44,6 +46,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise UserError(f"{path} is refused: {name!r} would lie outside the package")
     return manifest
+
+
+def images_a_call(manifest: dict[str, Any], name: str) -> Any:
+    """How many images an ONNX file of a package takes: 1 to `MAX_BATCH`, or `DYNAMIC`.
+
+    Raises: `UserError` when the manifest says something else.
+    """
+    try:
+        images = manifest[ONNX_BATCH][name]["images"] if ONNX_BATCH in manifest else 1
+    except (KeyError, TypeError):
+        images = None
+    if images != DYNAMIC and not (type(images) is int and 1 <= images <= MAX_BATCH):
+        raise UserError(f"{NAME} does not say how many images {name} takes: package the model again")
+    return images
 
 
 def changed_files(folder: Path, manifest: dict[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from picoquant.paddle_program.infer_config import (
     find_infer_config,
     read_infer_config,
 )
-from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder, find_files
 from picoquant.paddle_program.program import program_facts
 from picoquant.runtimes.model import Model, model_of_folder
 
@@ -46,7 +46,8 @@ def open_model(
     elif (path / NAME).is_file():
         yield _package(path, path)
     elif path.is_dir():
-        known = None if find_infer_config(path, model_filename) else config
+        model, _ = find_files(path, model_filename, params_filename, say=False)
+        known = None if find_infer_config(path, model.name) else config
         yield model_of_folder(ModelFolder.open(path, model_filename, params_filename, known))
     else:
         what = "is no model" if path.exists() else "does not exist"

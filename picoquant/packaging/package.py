@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.parity import compare
 from picoquant.backends.paddle_lite import export as paddle_lite
@@ -25,14 +24,14 @@ from picoquant.packaging.forms import (
     FP32_NB,
     INT8_NB,
     ONNX,
-    ONNX_VARIANTS,
     PADDLE,
     PRECISIONS,
     Forms,
     forms_of,
 )
-from picoquant.packaging.manifest import NAME, files_of
+from picoquant.packaging.manifest import NAME, ONNX_BATCH, files_of
 from picoquant.packaging.npu_check import PARTITION, check_for_package
+from picoquant.packaging.onnx_files import write_onnx_files
 from picoquant.packaging.prepared import Models, Prepared
 from picoquant.packaging.preprocess import description
 from picoquant.packaging.readme import readme
@@ -50,6 +49,7 @@ from picoquant.storage.files import (
     write_text,
 )
 from picoquant.targets.profiles import Target
+from picoquant.utils.batching import Batch
 from picoquant.utils.versions import OF_A_PACKAGE, versions
 from picoquant.yaml_files.load import dump_yaml
 
@@ -99,6 +99,7 @@ def package(
     sample: SampleImage | None = None,
     calibration: Sequence[SampleImage] = (),
     prepared: Prepared | None = None,
+    batch: Batch = 1,
 ) -> PackageResult:
     """Package a model for a target; `out_dir/<target>` and `.tar.gz` appear whole or not at all.
 
@@ -113,18 +114,24 @@ def package(
         sample: an image to try the package on; by default a picture made from a seed.
         calibration: images of the run's calibration, for a toolkit that quantises by itself, see `rknn`.
         prepared: of the same models, where they are packaged for several targets.
+        batch: images a call of the ONNX files, see `onnx_files`; all other forms take one.
 
-    Raises: `WeightsError` for a float model where INT8 is needed, `ToolError` when opt, paddle2onnx or ONNX
-        Runtime refuse it.
+    Raises: `UserError` for a batch without an INT8 model, `WeightsError` for a float model where INT8 is needed,
+        `ToolError` when opt, paddle2onnx or ONNX Runtime refuse it.
     """
     forms = forms_of(target)
     if forms.needs_int8 and models.int8 is None:
         raise UserError(f"{target.name} takes INT8 models only: run `picoquant quantize` first")
     if forms.lite and opt is None:
         raise UserError(f"{target.name} needs Paddle Lite's opt: run `picoquant toolchain install`")
+    if batch != 1 and models.int8 is None:
+        raise UserError(
+            f"Package.batch={batch} is for the INT8 ONNX files, which {target.name}'s package of a float model has "
+            "not: run `picoquant quantize` first, or set Package.batch=1"
+        )
     LOG.info("package %s: reading %s", target.name, models.first.path)
     shown = sample or made_sample(models.first.config)
-    parts = _Parts(prepared or Prepared(models), target, forms, opt, shown, calibration)
+    parts = _Parts(prepared or Prepared(models), target, forms, opt, shown, calibration, batch)
     version = opt.version if forms.lite else None
     final = Path(out_dir) / target.name
     archive = final.with_name(final.name + SUFFIX)
@@ -167,9 +174,10 @@ class _Parts:
         opt: OptTool | None,
         sample: SampleImage,
         calibration: Sequence[SampleImage],
+        batch: Batch,
     ) -> None:
         self.prepared, self.models, self.target, self.forms = prepared, prepared.models, target, forms
-        self.opt, self.sample, self.calibration = opt, sample, calibration
+        self.opt, self.sample, self.calibration, self.batch = opt, sample, calibration, batch
         self.network = None if prepared.int8 is None else prepared.int8.network
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -193,9 +201,12 @@ class _Parts:
             if partition:
                 write_text(folder / partition, checked.partition)
             self._write_nb(folder, checked.partition)
-        self._write_texts(folder, shipped)
+        onnx: dict[str, dict[str, Any]] = {}
         if self.network is not None:
-            manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
+            onnx, manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
+        if self.batch != 1:
+            manifest[ONNX_BATCH] = onnx
+        self._write_texts(folder, shipped, onnx)
         manifest["sample"] = self._write_sample(folder, shipped)
         nb: dict[str, str] = {}
         if self.forms.lite:
@@ -209,7 +220,9 @@ class _Parts:
         if platform:
             manifest["rknn"] = self._write_rknn(folder / rknn.FOLDER, platform)
         has_rknn, int8 = (folder / rknn.FOLDER).is_dir(), self.models.int8 is not None
-        write_text(folder / "README.md", readme(self.target, self.forms, int8, partition, has_rknn, nb))
+        write_text(
+            folder / "README.md", readme(self.target, self.forms, int8, partition, has_rknn, nb, self.batch)
+        )
         return manifest
 
     def _about(self, shipped: ModelFolder) -> dict[str, Any]:
@@ -243,18 +256,21 @@ class _Parts:
             out = folder / Path(name).stem
             paddle_lite.export(source, out, self.opt, self.target, fp16=fp16, partition=partition)
 
-    def _write_onnx(self, folder: Path, shipped: ModelFolder) -> dict[str, Any]:
-        """The INT8 ONNX and its variants with post-processing; returns how well it and Paddle agree."""
-        from picoquant.backends.onnx.postprocessing import with_outputs
-
+    def _write_onnx(
+        self, folder: Path, shipped: ModelFolder
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+        """The INT8 ONNX and its variants; returns what `write_onnx_files` does, and how well it and Paddle agree."""
         LOG.info("package %s: %s by paddle2onnx", self.target.name, ONNX)
-        onnx_model = self.prepared.int8_onnx
-        write_onnx(onnx_model, folder / ONNX)
         kind = _description(shipped)["output"]["kind"]
-        for variant, name in ONNX_VARIANTS.items() if kind == "raw" else ():
-            write_onnx(with_outputs(onnx_model, variant, shipped.config), folder / name)
+        made = write_onnx_files(self.prepared.int8_onnx, shipped, kind, folder, self.batch, self.sample)
+        single = ", ".join(name for name, facts in made.items() if facts["images"] == 1)
+        if self.batch != 1:
+            forms = [single, f"{PADDLE}/", *(["the .nb"] if self.forms.lite else [])]
+            LOG.info(
+                "package %s: one image a call, as ever: %s", self.target.name, ", ".join(filter(None, forms))
+            )
         LOG.info("package %s: comparing ONNX Runtime with Paddle", self.target.name)
-        return compare(shipped, folder / ONNX, kind, _at_input_size(self.sample, shipped))
+        return made, compare(shipped, folder / ONNX, kind, _at_input_size(self.sample, shipped))
 
     def _write_rknn(self, folder: Path, platform: str) -> dict[str, Any]:
         """The route for Rockchip's own toolkit; returns what the manifest says of it."""
@@ -272,10 +288,13 @@ class _Parts:
         images = self.calibration[: rknn.IMAGES]
         return rknn.write_rknn(folder, self.prepared.float_onnx, fp32.config, images, platform)
 
-    def _write_texts(self, folder: Path, shipped: ModelFolder) -> None:
+    def _write_texts(self, folder: Path, shipped: ModelFolder, onnx: Mapping[str, Mapping[str, Any]]) -> None:
         labels = (" ".join(label.split()) for label in shipped.config.labels)
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in labels))
-        write_text(folder / "preprocess.yml", dump_yaml(_description(shipped)))
+        described = _description(shipped)
+        if self.batch != 1:  # the shapes in it are those of one image
+            described["onnx_images_a_call"] = {name: facts["images"] for name, facts in onnx.items()}
+        write_text(folder / "preprocess.yml", dump_yaml(described))
         variables = "".join(f"export {key}={quoted(text)}\n" for key, text in self.target.environment.items())
         write_text(folder / "environment.sh", f"# Source this on the board before the program.\n{variables}")
 

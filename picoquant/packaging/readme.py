@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from picoquant.packaging.forms import ONNX, Forms
 from picoquant.targets.profiles import Target
+from picoquant.utils.batching import DYNAMIC, Batch
 
 _TOOLCHAINS = {"armhf": "armhf.cmake", "arm64": "arm64.cmake"}
 
@@ -17,6 +18,7 @@ def readme(
     partition: str = "",
     rknn: bool = False,
     nb: Mapping[str, str] | None = None,
+    batch: Batch = 1,
 ) -> str:
     """The text for a package.
 
@@ -26,6 +28,7 @@ def readme(
         partition: name of its partition file; empty: it has none.
         rknn: whether it has the route for Rockchip's own toolkit.
         nb: its `.nb`: precision -> file, the usual one first.
+        batch: images a call of its ONNX files without NMS.
     """
     nb = nb or {}
     rows = [
@@ -34,9 +37,10 @@ def readme(
         for precision, name in nb.items()
     ]
     if int8:
-        rows.append(f"| `{ONNX}` | INT8 ONNX with QuantizeLinear and DequantizeLinear |")
+        rows.append(f"| `{ONNX}` | INT8 ONNX with QuantizeLinear and DequantizeLinear{_images(batch)} |")
+        alone = "" if batch == 1 else "; the latter, whose NMS is for one image, takes one"
         rows.append(
-            "| `model_int8_boxes.onnx`, `model_int8_detections.onnx` | the same with post-processing |"
+            f"| `model_int8_boxes.onnx`, `model_int8_detections.onnx` | the same with post-processing{alone} |"
         )
     rows += [
         f"| `paddle/` | the {'INT8' if int8 else 'FP32'} Paddle model |",
@@ -61,6 +65,12 @@ def readme(
     text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
     return text + (_on_the_board(target, forms, list(nb)) if forms.lite else "")
+
+
+def _images(batch: Batch) -> str:
+    if batch == 1:
+        return ""
+    return ", any number of images a call" if batch == DYNAMIC else f", {batch} images a call"
 
 
 def _on_the_board(target: Target, forms: Forms, precisions: list[str]) -> str:

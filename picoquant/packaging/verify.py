@@ -19,16 +19,16 @@ from picoquant.backends.table import BACKENDS
 from picoquant.errors import ToolError, UserError
 from picoquant.packaging import expectation
 from picoquant.packaging.archive import SUFFIX, extract
-from picoquant.packaging.forms import FILES, PADDLE, files_in
-from picoquant.packaging.manifest import NAME, changed_files, read_manifest
+from picoquant.packaging.forms import FILES, ONNX, PADDLE, files_in
+from picoquant.packaging.manifest import NAME, changed_files, images_a_call, read_manifest
 from picoquant.packaging.sample import read_ppm
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.network_input import feed_of_image
+from picoquant.paddle_program.network_input import feed_of_image, select_inputs
 from picoquant.paddle_program.program import program_facts
 from picoquant.postprocess import Decoder
 from picoquant.runtimes.backends import opened
-from picoquant.runtimes.detect import detect
 from picoquant.runtimes.model import Model
+from picoquant.utils.batching import DYNAMIC
 
 LOG = logging.getLogger("picoquant")
 
@@ -93,7 +93,7 @@ def verify(path: Path, machine: Machine = _ONE_THREAD, known: Mapping[str, str] 
         if wrong:
             checks.append(Check("sample", None, ("the files are not those of the manifest",)))
         else:
-            checks += _on_the_sample(folder, machine, known)
+            checks += _on_the_sample(folder, manifest, machine, known)
         return Verification(str(path), str(manifest.get("target", {}).get("name", "")), tuple(checks))
 
 
@@ -116,9 +116,10 @@ class _Sample:
     feed: dict[str, np.ndarray]
     expected: Any
     tolerance: expectation.Tolerance
+    onnx_images: Any  # a call of the package's ONNX file, see `images_a_call`
 
     @classmethod
-    def read(cls, folder: Path) -> _Sample:
+    def read(cls, folder: Path, manifest: dict[str, Any]) -> _Sample:
         model = ModelFolder.open(folder / PADDLE)
         outputs = program_facts(model.model).outputs
         decoder = Decoder.of(*zip(*outputs), model.config, model=str(model.model))
@@ -129,22 +130,45 @@ class _Sample:
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is missing or no JSON: package the model again") from error
         expected, tolerance = expectation.from_json(values, str(path))
-        return cls(folder, model, decoder, feed_of_image(image, model.config), expected, tolerance)
+        images = images_a_call(manifest, ONNX) if files_in(folder) else 1
+        feed = feed_of_image(image, model.config)
+        return cls(folder, model, decoder, feed, expected, tolerance, images)
 
-    def check(self, name: str, predict: Any) -> Check:
-        """Run the sample and compare."""
+    def check(self, name: str, predict: Any, images: Any = 1) -> Check:
+        """Run the sample, in each place of a call of several images, and compare.
+
+        Args:
+            name: of the check.
+            predict: the model.
+            images: a call, see `images_a_call`; any number is tried with 2.
+        """
+        if images != 1:
+            shape = next((shape for _, shape in predict.outputs if shape), (1,))
+            takes = DYNAMIC if shape[0] == -1 else shape[0]
+            if takes != images:
+                return Check(name, False, (f"images a call: {takes}, but {images} in the manifest",))
+        count = 2 if images == DYNAMIC else images
+        feed = {key: np.repeat(value, count, axis=0) for key, value in self.feed.items()}
         try:
-            found = detect(predict, self.decoder, self.feed)
+            outputs = predict(select_inputs(feed, predict.input_names))
+            places = self.decoder.decode(outputs, feed["scale_factor"])
         except UserError as error:
             return Check(name, False, (str(error),))
         labels = self.model.config.labels
-        wrong = expectation.differences(self.expected, found, self.tolerance, labels)
+        wrong = []
+        for place, found in enumerate(places):
+            where = "" if count == 1 else f"image {place + 1} of {count}: "
+            lines = expectation.differences(self.expected, found, self.tolerance, labels)
+            wrong += [where + line for line in lines]
         must = int((self.expected.scores >= self.tolerance.min_score).sum())
-        return Check(name, not wrong, tuple(wrong) or (f"{must} detections as expected",))
+        each = "" if count == 1 else f" in each of {count} images a call"
+        return Check(name, not wrong, tuple(wrong) or (f"{must} detections as expected{each}",))
 
 
-def _on_the_sample(folder: Path, machine: Machine, known: Mapping[str, str]) -> list[Check]:
-    sample, crash = _Sample.read(folder), ""
+def _on_the_sample(
+    folder: Path, manifest: dict[str, Any], machine: Machine, known: Mapping[str, str]
+) -> list[Check]:
+    sample, crash = _Sample.read(folder, manifest), ""
     try:
         require_survives(sample.model)
     except UserError as error:
@@ -178,6 +202,7 @@ def _on_backend(sample: _Sample, backend: Backend, machine: Machine, crash: str)
     model = Model(sample.folder.name, precision, sample.model.config, sample.model, files)
     try:
         with opened(model, backend, machine, tool=tool) as ready:
-            return sample.check(backend.check, ready.predict)
+            images = sample.onnx_images if needed == ONNX else 1
+            return sample.check(backend.check, ready.predict, images)
     except UserError as error:
         return Check(backend.check, False, (str(error),))

@@ -21,6 +21,7 @@ LOG = logging.getLogger("picoquant")
 
 FILE_NAME, PADDLEX_NAME = "infer_cfg.yml", "inference.yml"
 RAW_OUTPUTS = ("logits", "scores")
+_KINDS: dict[type, str] = {list: "list", dict: "mapping"}
 _NEEDED = "Preprocess (Resize with target_size, NormalizeImage), label_list, fpn_stride and NMS"
 
 
@@ -145,12 +146,12 @@ class InferConfig:
                 mean=mean,
                 std=std,
                 is_scale=bool(normalise.get("is_scale", "NormalizeImage" in steps)),
-                interp=int(resize.get("interp", 1)),
+                interp=_whole(resize, "interp", 1, f"{where}: Preprocess Resize"),
                 keep_ratio=bool(resize.get("keep_ratio", False)),
-                pad_stride=int(steps.get("PadStride", {}).get("stride", 0)),
+                pad_stride=_whole(steps.get("PadStride", {}), "stride", 0, f"{where}: Preprocess PadStride"),
                 **optional,
             )
-        except (TypeError, ValueError, ConfigError) as error:
+        except ConfigError as error:
             raise WeightsError(f"{where}: {error}") from error
 
 
@@ -190,8 +191,17 @@ def _numbers(values: dict[str, Any], key: str, where: str) -> tuple[float, ...]:
 def _get(values: dict[str, Any], key: str, expected: type, where: str) -> Any:
     value = values.get(key)
     if not isinstance(value, expected):
-        raise WeightsError(f"{where}: {key} is missing or no {expected.__name__} (found {value!r})")
+        found = f"is no {_KINDS[expected]}: found {value!r}" if value is not None else "is missing"
+        raise WeightsError(f"{where}: {key} {found}")
     return value
+
+
+def _whole(values: dict[str, Any], key: str, default: int, where: str) -> int:
+    value = values.get(key, default)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole and not (isinstance(value, float) and value.is_integer()):
+        raise WeightsError(f"{where}: {key} is {value!r}: a whole number expected")
+    return int(value)
 
 
 def _check_positive(name: str, values: tuple[int, ...], count: int | None) -> None:

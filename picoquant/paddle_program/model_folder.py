@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from picoquant.errors import WeightsError
 from picoquant.paddle_program.infer_config import InferConfig, read_infer_config
 
+LOG = logging.getLogger("picoquant")
+
 MODEL = "model.pdmodel"
 PARAMS = "model.pdiparams"
+
+# Names that tools give the two files: PaddleDetection; PaddleX and PaddleClas; Paddle 1 and PaddleSlim.
+_PAIRS = ((MODEL, PARAMS), ("inference.pdmodel", "inference.pdiparams"), ("__model__", "__params__"))
 
 
 @dataclass(frozen=True)
@@ -40,32 +46,86 @@ class ModelFolder:
 
         Args:
             path: the folder.
-            model_filename, params_filename: names of the files in it.
+            model_filename, params_filename: names of the files in it, see `find_files`.
             config: used instead of the folder's `infer_cfg.yml` or `inference.yml`, which may then be missing.
 
         Raises: `WeightsError` naming the missing file and what to do, or if `infer_cfg.yml` is invalid.
         """
         path = Path(path).expanduser()
-        if not path.is_dir():
-            raise WeightsError(f"no such model folder: {path}; export a model there first")
-        model, params = path / model_filename, path / params_filename
-        if not model.is_file():
-            raise WeightsError(_missing_model(path, model))
-        if not params.is_file():
-            raise WeightsError(
-                f"{params} is missing: copy it from where {model.name} was exported, or name it "
-                "with params_filename"
-            )
+        model, params = find_files(path, model_filename, params_filename)
         return cls(path, model, params, config or read_infer_config(path, model.name))
 
 
+def find_files(
+    path: Path, model_filename: str = MODEL, params_filename: str = PARAMS, say: bool = True
+) -> tuple[Path, Path]:
+    """Program and weights in a model folder: those named, or the pair of another tool's names.
+
+    Names that are not the default ones are taken as they are. Otherwise the two files are looked for under each pair
+    of `_PAIRS`, and then as the only `.pdmodel` with a `.pdiparams` of its name.
+
+    Args:
+        path: the folder.
+        model_filename, params_filename: names of the files in it.
+        say: whether a line says that other names are used.
+
+    Raises: `WeightsError` naming the missing file and what to do.
+    """
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise WeightsError(f"no such model folder: {path}; export a model there first")
+    named = (model_filename, params_filename)
+    found = named
+    if named == (MODEL, PARAMS) and not (path / MODEL).is_file():
+        found = _pair_in(path) or named
+    elif params_filename == PARAMS and not (path / PARAMS).is_file():
+        found = (model_filename, _params_of(path, model_filename) or params_filename)
+    elif model_filename == MODEL and not (path / MODEL).is_file():
+        beside = Path(params_filename).with_suffix(".pdmodel").name
+        found = (beside if (path / beside).is_file() else model_filename, params_filename)
+    model, params = (path / name for name in found)
+    if not model.is_file():
+        raise WeightsError(_missing_model(path, model))
+    if not params.is_file():
+        raise WeightsError(
+            f"{params} is missing: copy it from where {model.name} was exported, or name it "
+            "with params_filename"
+        )
+    if say and found != named:
+        LOG.info("%s: its files are %s and %s", path, *found)
+    return model, params
+
+
+def _pair_in(path: Path) -> tuple[str, str] | None:
+    """The first of `_PAIRS` in a folder, or its only other pair."""
+    for pair in _PAIRS:
+        if all((path / name).is_file() for name in pair):
+            return pair
+    named = [file for file in sorted(path.glob("*.pdmodel")) if file.with_suffix(".pdiparams").is_file()]
+    return (named[0].name, named[0].with_suffix(".pdiparams").name) if len(named) == 1 else None
+
+
+def _params_of(path: Path, model: str) -> str | None:
+    """The weights of a program that is named alone."""
+    beside = [params for program, params in _PAIRS if program == model]
+    return next((n for n in (*beside, f"{Path(model).stem}.pdiparams") if (path / n).is_file()), None)
+
+
 def _missing_model(path: Path, model: Path) -> str:
-    newer = model.with_suffix(".json")
-    if newer.is_file():
+    stems = dict.fromkeys(
+        (model.stem, "model", "inference", *(file.stem for file in sorted(path.glob("*.pdiparams"))))
+    )
+    newer = next((path / f"{stem}.json" for stem in stems if (path / f"{stem}.json").is_file()), None)
+    if newer is not None:
         return (
             f"{newer} is a program of PaddlePaddle 3, which Paddle Lite and PaddlePaddle 2.6 "
             "cannot read: export again with the environment variable FLAGS_enable_pir_api=0"
         )
     others = sorted(file.name for file in path.glob("*.pdmodel"))
     there = f"; {', '.join(others)} is there: name it with model_filename" if others else ""
+    if not there and (path / "__model__").is_file():
+        there = (
+            "; __model__ is there without __params__: save its weights in one file of that name, or name both files "
+            "with model_filename and params_filename"
+        )
     return f"{model} is missing{there or ': export the model there first'}"

@@ -47,7 +47,7 @@ class ProgramFacts:
         return any(part in name for name in self.operators for part in _QUANTISING)
 
 
-def read_program(path: Path):
+def read_program(path: Path) -> Any:
     """Read the `ProgramDesc` message of a saved program.
 
     Raises: `WeightsError` if the file is no program; Paddle itself would crash on it.
@@ -91,11 +91,11 @@ def program_facts(path: Path) -> ProgramFacts:
     )
 
 
-def _column(op) -> int:
+def _column(op: Any) -> int:
     return next((attribute.i for attribute in op.attrs if attribute.name == "col"), 0)  # its default
 
 
-def _names(slots) -> list[str]:
+def _names(slots: Any) -> list[str]:
     return [name for slot in slots for name in slot.arguments]
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Decoder:
         cls,
         names: Sequence[str],
         shapes: Sequence[Sequence[int]],
-        config,
+        config: Any,
         nms: NmsSettings | None = None,
         model: str = "the model",
     ) -> Decoder:

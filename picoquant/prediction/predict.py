@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.errors import DataError
+import numpy as np
+
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.network_input import feed_of_image
 from picoquant.postprocess import Detections
-from picoquant.prediction.draw import draw
-from picoquant.prediction.sources import Frame
+from picoquant.prediction.draw import Painter
+from picoquant.prediction.sources import Frame, Unreadable
 from picoquant.runtimes.backends import Running
 from picoquant.runtimes.detect import detect
 from picoquant.storage.files import whole_file
 from picoquant.utils.progress import Progress
 
+LOG = logging.getLogger("picoquant")
+
+_JPEG_SIDE = 65500  # largest side that libjpeg writes, pixels
+
 
 @dataclass(frozen=True)
-class Speed:
+class Outcome:
     """Counts and time of a prediction.
 
     Attributes:
         images: number of frames.
         detections: number of detections with at least the threshold's score.
+        failed: what is wrong with each source that could not be read, or whose picture not be written.
         seconds: time for all frames: reading, network, NMS, drawing, writing.
     """
 
     images: int
     detections: int
+    failed: tuple[str, ...]
     seconds: float
 
     @property
@@ -44,38 +52,53 @@ class Speed:
 def predict(
     ready: Running,
     config: InferConfig,
-    stream: Iterable[Frame],
+    stream: Iterable[Frame | Unreadable],
     threshold: float,
     emit: Callable[[str], None],
     folder: Path | None = None,
     total: int = 0,
-) -> Speed:
+) -> Outcome:
     """Detect objects in each frame of a stream; only the current frame is in memory.
+
+    A source that cannot be read gets a warning and a line of JSON with `error`; the others follow.
 
     Args:
         ready: the model in a runtime.
         config: the model's preprocessing and labels.
-        stream: the frames.
+        stream: the frames, see `sources.frames`.
         threshold: smallest score of a detection that is drawn and printed.
         emit: called with one line of JSON per frame.
         folder: folder for annotated images (JPEG, `<name>.jpg`); None to write none.
         total: number of frames for the progress line; 0 if it is unknown.
 
-    Raises: `DataError` if an annotated image cannot be encoded, and every error that `stream` raises.
+    Raises: every error that the model and `stream` raise.
     """
     progress = Progress("predict", total, "image")
-    began, images, count = time.perf_counter(), 0, 0
+    painter = Painter(config.labels) if folder else None
+    began, images, count, failed = time.perf_counter(), 0, 0, []
     try:
         for frame in stream:
+            if isinstance(frame, Unreadable):
+                failed.append(frame.reason)
+                LOG.warning("%s", frame.reason)
+                emit(json.dumps({"source": frame.source, "error": frame.reason}))
+                continue
             found = detect(ready.predict, ready.decoder, feed_of_image(frame.image, config))
             found = above(found, threshold)
-            written = _write(frame, found, config.labels, folder) if folder else None
-            emit(json.dumps(as_json(frame, found, config.labels, written)))
+            row = as_json(frame, found, config.labels)
+            if folder is not None and painter is not None:
+                path = folder / f"{frame.name}.jpg"
+                reason = _write(painter.draw(frame.image, found), path)
+                row |= {"error": reason} if reason else {"annotated": str(path)}
+                if reason:
+                    failed.append(f"{frame.source}: {reason}")
+                    LOG.warning("%s", failed[-1])
+            emit(json.dumps(row))
             images, count = images + 1, count + len(found)
             progress.update(images)
     finally:
         progress.close()
-    return Speed(images, count, time.perf_counter() - began)
+    return Outcome(images, count, tuple(failed), time.perf_counter() - began)
 
 
 def above(found: Detections, threshold: float) -> Detections:
@@ -84,14 +107,13 @@ def above(found: Detections, threshold: float) -> Detections:
     return Detections(found.classes[chosen], found.scores[chosen], found.boxes[chosen])
 
 
-def as_json(frame: Frame, found: Detections, labels: Sequence[str], written: Path | None) -> dict[str, Any]:
+def as_json(frame: Frame, found: Detections, labels: Sequence[str]) -> dict[str, Any]:
     """The content of one line of JSON; boxes are `[x1, y1, x2, y2]` in image pixels.
 
     Args:
         frame: the frame.
         found: its detections.
         labels: class names by class index.
-        written: path of the annotated image; None if there is none.
     """
     rows = zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist())
     return {
@@ -99,7 +121,6 @@ def as_json(frame: Frame, found: Detections, labels: Sequence[str], written: Pat
         **({} if frame.number is None else {"frame": frame.number}),
         "width": frame.image.shape[1],
         "height": frame.image.shape[0],
-        **({} if written is None else {"annotated": str(written)}),
         "detections": [
             {
                 "class": label,
@@ -112,14 +133,16 @@ def as_json(frame: Frame, found: Detections, labels: Sequence[str], written: Pat
     }
 
 
-def _write(frame: Frame, found: Detections, labels: Sequence[str], folder: Path) -> Path:
+def _write(drawn: np.ndarray, path: Path) -> str:
+    """Write an image `[H, W, 3]` uint8 RGB as JPEG; returns why it is impossible, or nothing."""
     import cv2
 
-    drawn = draw(frame.image, found, labels)
-    ok, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    if not ok:
-        raise DataError(f"{frame.source} cannot be written as JPEG")
-    path = folder / f"{frame.name}.jpg"
+    height, width = drawn.shape[:2]
+    if max(height, width) > _JPEG_SIDE:
+        return (
+            f"{width}x{height} pixels are too many for a JPEG, which ends at {_JPEG_SIDE}; nothing is drawn"
+        )
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
     with whole_file(path, "wb") as stream:
         stream.write(data.tobytes())
-    return path
+    return ""

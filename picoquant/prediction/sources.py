@@ -8,10 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from picoquant.data.images import SUFFIXES, read_image
+from picoquant.data.images import SUFFIXES, UnreadableImageError, read_image
 from picoquant.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A source that gives no frame.
+
+    Attributes:
+        source: path of the file, or `camera 0`.
+        reason: what is wrong, one line.
+    """
+
+    source: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -66,19 +79,24 @@ def find(sources: Sequence[str]) -> list[tuple[str, Path | int]]:
     return found
 
 
-def frames(found: Sequence[tuple[str, Path | int]]) -> Iterator[Frame]:
+def frames(found: Sequence[tuple[str, Path | int]]) -> Iterator[Frame | Unreadable]:
     """Iterate over the frames of the sources that `find` returned; each is read when it is needed.
 
-    Raises: `DataError` for a damaged image, `UserError` for a video or camera that does not open.
+    A damaged image, and a video or camera that does not open, gives an `Unreadable`; the others follow.
     """
     used: set[str] = set()
     for kind, source in found:
+        if isinstance(source, int):
+            yield from _video_frames(source, f"camera {source}", _unique(f"camera_{source}", used))
+            continue
+        name = _unique(source.stem, used)
         if kind == "image":
-            yield Frame(str(source), None, read_image(source), _unique(Path(source).stem, used))
+            try:
+                yield Frame(str(source), None, read_image(source), name)
+            except UnreadableImageError as error:
+                yield Unreadable(str(source), str(error))
         else:
-            title = str(source) if kind == "video" else f"camera {source}"
-            name = _unique(Path(source).stem if kind == "video" else f"camera_{source}", used)
-            yield from _video_frames(source, title, name)
+            yield from _video_frames(source, str(source), name)
 
 
 def _unique(name: str, used: set[str]) -> str:
@@ -91,7 +109,7 @@ def _unique(name: str, used: set[str]) -> str:
     return unique
 
 
-def _video_frames(source: Path | int, title: str, name: str) -> Iterator[Frame]:
+def _video_frames(source: Path | int, title: str, name: str) -> Iterator[Frame | Unreadable]:
     import cv2
 
     capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
@@ -106,4 +124,4 @@ def _video_frames(source: Path | int, title: str, name: str) -> Iterator[Frame]:
     finally:
         capture.release()
     if not number:
-        raise UserError(f"{title} gives no image: the file is damaged, or no such camera is there")
+        yield Unreadable(title, f"{title} gives no image: the file is damaged, or no such camera is there")

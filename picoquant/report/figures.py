@@ -20,7 +20,7 @@ _PAGE = {
     INT8: "var(--int8)",
     **{stand_in: f"var(--series-{number})" for number, stand_in in enumerate(SERIES)},
 }
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "font.size": 10, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
     "xtick.color": INK, "ytick.color": INK, "grid.color": GRID, "grid.linewidth": 0.8, "axes.grid": True,
     "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
@@ -63,7 +63,7 @@ def _for_page(svg: str, name: str, label: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
-    box = re.search(r'viewBox="([^"]+)"', svg).group(1)
+    box = re.findall(r'viewBox="([^"]+)"', svg)[0]
     svg = re.sub(
         r"<svg[^>]*>",
         lambda _: f'<svg viewBox="{box}" role="img" aria-label="{escape(label)}">',

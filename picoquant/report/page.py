@@ -154,6 +154,8 @@ def _class_rows(detections: Detections | None) -> list[dict[str, Any]]:
 
 def _class_curves(detections: Detections | None) -> list[tuple[str, Markup]]:
     """Name and precision-recall plot of the classes whose AP changed most, in the order of the classes."""
+    if detections is None:
+        return []
     rows = [row for row in _class_rows(detections) if row["objects"]]
     shown = sorted(rows, key=lambda row: -abs(row["change"] or 0.0))[:_CURVES]
     return [

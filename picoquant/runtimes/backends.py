@@ -189,7 +189,8 @@ def simulating(model: Model, target: Target, nms: NmsSettings | None = None) -> 
     folder = _folder(model, SIMULATION)
     require_tried(folder)
     predict = NpuSimulation(folder, rules)
-    decoder = Decoder.of(*zip(*predict.outputs), model.config, nms, f"{model.name} ({SIMULATION})")
+    names, shapes = zip(*predict.outputs)
+    decoder = Decoder.of(names, shapes, model.config, nms, f"{model.name} ({SIMULATION})")
     note = f"SIMULATION of {target.name}'s integer arithmetic on this CPU, no board; its latency is not the board's"
     if target.quantization.weights == "per_tensor" and predict.per_channel:
         note += f"; the model's weights have a scale a channel, {target.name} takes one a tensor"

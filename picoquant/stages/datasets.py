@@ -10,13 +10,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from picoquant.data.class_names import compare, in_order, match, same_names, some_names
+from picoquant.data.class_names import compare, in_training_order, match
 from picoquant.data.dataset import Dataset
-from picoquant.data.formats.load import class_names, load_dataset, load_folder
+from picoquant.data.formats.load import class_names, files_of, load_dataset, load_folder
+from picoquant.data.formats.peek import peek_categories
 from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
+from picoquant.data.inspection.faults import errors
+from picoquant.data.inspection.statistics import NetworkInput
 from picoquant.data.settings import DatasetSettings
 from picoquant.data.subset import choose, listed
 from picoquant.errors import DataError
+from picoquant.stages.plan import Plan
 from picoquant.stages.stage import Context
 from picoquant.storage.files import sha256
 
@@ -63,6 +67,29 @@ def load(context: Context, section: str) -> Dataset:
     return context.loaded[section]
 
 
+def require_usable(context: Context, sections: Sequence[str], trains: bool) -> None:
+    """Read data sets and refuse them where their use would fail later, as `picoquant data check` says it.
+
+    Args:
+        context: the recipe; what is read is kept there.
+        sections: `TrainDataset`, `EvalDataset`, or both.
+        trains: whether a network is trained on them.
+
+    Raises: `DataError` for the first that is wrong.
+    """
+    found = {section: load(context, section) for section in sections}
+    network = network_input(context.plan) if trains else None
+    for error in errors(found.get("TrainDataset"), found.get("EvalDataset"), network):
+        raise error
+
+
+def network_input(plan: Plan) -> NetworkInput:
+    """What a recipe's images become before its network sees them."""
+    height, width = plan.input_size
+    strides = plan.detector.head.fpn_stride
+    return NetworkInput(height, width, bool(plan.preprocessing.get("keep_ratio")), min(strides))
+
+
 def _in_order_of_training(context: Context, dataset: Dataset) -> Dataset:
     """A data set with its classes in the order of `TrainDataset`, which weights are trained in."""
     if context.plan.synthetic is not None:
@@ -70,18 +97,17 @@ def _in_order_of_training(context: Context, dataset: Dataset) -> Dataset:
     if "TrainDataset" in context.loaded:
         names = context.loaded["TrainDataset"].class_names
     elif isinstance(context.plan.recipe.document.get("TrainDataset"), dict):
-        names = class_names(settings_of(context, "TrainDataset"))
+        names = None if _folder_gone(context) else class_names(settings_of(context, "TrainDataset"))
     else:
         names = None
-    if names is None or names == dataset.class_names or not same_names(names, dataset.class_names):
-        return dataset
-    LOG.warning(
-        "%s has its classes in another order (%s) than TrainDataset (%s): matched by name",
-        dataset.section,
-        some_names(dataset.class_names),
-        some_names(names),
-    )
-    return in_order(dataset, names)
+    return dataset if names is None else in_training_order(dataset, names)
+
+
+def _folder_gone(context: Context) -> bool:
+    """Whether TrainDataset is a folder to be recognised that is not here: whoever only evaluates needs none."""
+    section = context.plan.recipe.document["TrainDataset"]
+    folder = Path(str(section.get("dataset_dir") or "")).expanduser()
+    return section.get("type") == "auto" and not folder.exists()
 
 
 def for_model(context: Context, dataset: Dataset, labels: Sequence[str], model: str) -> Dataset:
@@ -134,12 +160,43 @@ def identity(context: Context, section: str) -> dict[str, Any]:
         described["box_format"] = settings.box_format
     if settings.annotation_file.is_file():
         described["annotations"] = sha256(settings.annotation_file)
-    digest = hashlib.sha256()
-    if settings.image_folder.is_dir():
-        entries = sorted((e.name, e.stat().st_size) for e in os.scandir(settings.image_folder) if e.is_file())
-        digest.update(repr(entries).encode())
-    described["images"] = digest.hexdigest()
+    if settings.format == "coco":
+        described.update(_root_left_out(settings.annotation_file))
+        described["images"] = _names_and_sizes(settings.image_folder)
+        return described
+    if settings.classes is not None:
+        described["classes"] = list(settings.classes)
+    try:
+        files, images = files_of(settings)
+    except DataError:  # whoever reads the data set says so
+        files, images = [], []
+    root = settings.root
+    described["files"] = _digest([(os.path.relpath(path, root), sha256(path)) for path in files])
+    sizes = [(os.path.relpath(path, root), os.path.getsize(path)) for path in images if path.is_file()]
+    described["images"] = _digest(sizes)
     return described
+
+
+def _root_left_out(path: Path) -> dict[str, Any]:
+    """The classes, where a category above all others is none of them: it once was."""
+    if not path.is_file():
+        return {}
+    classes = peek_categories(path)
+    return (
+        {}
+        if classes == peek_categories(path, with_root=True)
+        else {"classes": [name for _, name in classes or []]}
+    )
+
+
+def _names_and_sizes(folder: Path) -> str:
+    if not folder.is_dir():
+        return hashlib.sha256().hexdigest()
+    return _digest(sorted((e.name, e.stat().st_size) for e in os.scandir(folder) if e.is_file()))
+
+
+def _digest(values: list[Any]) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()
 
 
 def calibration_section(context: Context) -> str:
@@ -198,18 +255,3 @@ def warn_of_overlap(calibration: Dataset, held_out: Dataset) -> None:
 def first(dataset: Dataset, count: int | None) -> Dataset:
     """The data set's first `count` images; None: all."""
     return dataset if count is None else replace(dataset, records=dataset.records[:count])
-
-
-def same_classes(first: Dataset, second: Dataset) -> None:
-    """Refuse two data sets whose classes are not the same, in the same order.
-
-    Raises: `DataError` naming both files and the first class that differs.
-    """
-    if first.class_names == second.class_names:
-        return
-    only = sorted(set(first.class_names) ^ set(second.class_names))
-    what = f"{only[0]!r} is in one of them only" if only else "one of them names a class twice"
-    raise DataError(
-        f"{first.annotation_file} and {second.annotation_file} have other classes: {what}; give both the same "
-        "categories"
-    )

@@ -16,7 +16,7 @@ from picoquant.stages import datasets
 from picoquant.stages.board_accuracy import METRIC
 from picoquant.stages.evaluating import evaluate_model, evaluation_images, open_quickly, trained_network
 from picoquant.stages.model import trained_weights
-from picoquant.stages.plan import load_plan
+from picoquant.stages.plan import Plan, load_plan
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.csv_log import CsvLog
@@ -109,12 +109,29 @@ def evaluate_folder(context: Context, folder: Any, dataset: Any, title: str, qui
         return evaluate_model(predictor, decoder, images, title)
 
 
-def evaluate_alone(config: str, overrides: Sequence[str], device: str, save_dir: str) -> dict[str, Any]:
+def evaluated_alone(plan: Plan, save_dir: str) -> bool:
+    """Whether weights or a model are evaluated themselves, in place of a run's models.
+
+    So are those that the command names, and a recipe's weights where no run has exported a model.
+
+    Args:
+        plan: the recipe's.
+        save_dir: the run folder.
+    """
+    if plan.names_model or plan.names_weights:
+        return True
+    named = plan.common.weights or plan.common.weights_elsewhere
+    return bool(named) and not (Path(save_dir).expanduser() / "export").is_dir()
+
+
+def evaluate_alone(
+    config: str | Plan, overrides: Sequence[str], device: str, save_dir: str
+) -> dict[str, Any]:
     """Evaluate weights (`Global.weights`) or an exported model (`Global.model_dir`) outside a run.
 
     Args:
-        config: a recipe or configuration; it says which data set.
-        overrides: `KEY.SUB=VALUE` texts.
+        config: a recipe or configuration, or its plan; it says which data set.
+        overrides: `KEY.SUB=VALUE` texts; of a plan they are applied already.
         device: `cpu`, `gpu` or `gpu:0,1`.
         save_dir: the run folder that holds a generated data set; not touched by other recipes.
 
@@ -122,7 +139,7 @@ def evaluate_alone(config: str, overrides: Sequence[str], device: str, save_dir:
         Paddle inference runtime.
     """
     check_device(device)
-    plan = load_plan(config, overrides)
+    plan = config if isinstance(config, Plan) else load_plan(config, overrides)
     context = Context(plan, RunFolder(Path(save_dir)) if plan.synthetic else None, device)
     dataset = datasets.load(context, "EvalDataset")
     if plan.common.model_dir:

@@ -28,7 +28,7 @@ def say_classes(plan: Plan, names: tuple[str, ...], where: str) -> int:
 
 
 def trained_weights(context: Context) -> Path:
-    """The weights to export: `Global.weights`, or the best of the run's own training.
+    """The weights to export: `Global.weights`, or the best of the run's own training, or `Global.weights_elsewhere`.
 
     Raises: `UserError` saying which command makes them.
     """
@@ -38,9 +38,17 @@ def trained_weights(context: Context) -> Path:
         if not path.is_file():
             raise UserError(f"no weights at {path}; Global.weights names them")
         return path
+    elsewhere = context.plan.common.weights_elsewhere
+    if context.run is None and elsewhere:
+        return Path(elsewhere).expanduser()
     if context.run is None:
         raise UserError("Global.weights names no weights; give --weights FILE or --model-dir DIR")
     path = context.run.folder("train") / BEST_WEIGHTS
+    if not path.is_file() and elsewhere:
+        LOG.info(
+            "%s holds no trained weights, so those that the file names are taken: %s", path.parent, elsewhere
+        )
+        return Path(elsewhere).expanduser()
     if not path.is_file():
         raise UserError(
             f"no trained weights in {path.parent}; run `picoquant train` with the same --save-dir first, "

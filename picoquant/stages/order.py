@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
+from picoquant.config.recipe import DEFAULT_RECIPE
 from picoquant.errors import ConfigError
 from picoquant.stages import datasets, evaluate, export, package, quantize, train
-from picoquant.stages.plan import load_plan
+from picoquant.stages.plan import Plan, load_plan
 from picoquant.stages.run import run_stages, select
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.run_folder import CONFIG, LOG_FILE, RunFolder
@@ -19,7 +21,7 @@ STAGES = (train.STAGE, export.STAGE, quantize.STAGE, evaluate.STAGE, package.STA
 
 
 def run_recipe(
-    config: str | None,
+    config: str | Plan | None,
     save_dir: str,
     overrides: Sequence[str] = (),
     first: str | None = None,
@@ -28,18 +30,20 @@ def run_recipe(
     force: bool = False,
     opt: str | None = None,
     log_to_file: Callable[[Path], None] | None = None,
+    new: bool = False,
 ) -> RunFolder:
     """Run a recipe's stages from `first` to `last` in a run folder.
 
     Args:
-        config: a recipe or configuration, path or shipped name; None takes the run folder's own.
+        config: a recipe or configuration, path or shipped name, or its plan; None takes the run folder's own.
         save_dir: the run folder.
-        overrides: `KEY.SUB=VALUE` texts.
+        overrides: `KEY.SUB=VALUE` texts; of a plan they are applied already.
         first, last: names of stages; None for the first and the last there are.
         device: `cpu`, `gpu` or `gpu:0,1`.
         force: run stages again that are done.
         opt: path of Paddle Lite's opt.
         log_to_file: called with the log's path once the folder is there.
+        new: where `config` is None and there is no earlier run, take the shipped recipe; the overrides name the data.
 
     In a group of processes (`paddle.distributed.launch`) the first of them does all of this; the others
     only help it in the one stage, and write nothing into the run folder.
@@ -49,7 +53,9 @@ def run_recipe(
     Raises: `UserError` for bad input, `PicoquantError` for a failure of ours.
     """
     stages = select(STAGES, first, last)
-    plan = load_plan(config or earlier_config(save_dir), overrides)
+    if not isinstance(config, Plan):
+        config = load_plan(config or earlier_config(save_dir, DEFAULT_RECIPE if new else None), overrides)
+    plan = config
     check_device(device)
     rank, world = rank_and_world()
     if world > 1 and (len(stages) > 1 or not stages[0].help):
@@ -65,7 +71,7 @@ def run_recipe(
         if log_to_file:
             log_to_file(run.root / LOG_FILE)
         _check(context, stages)
-        ran = run_stages(context, stages, force)
+        ran = run_stages(context, stages, force, partial(_check_data, context))
         if not ran:
             ranks.call_helpers(device, False)
     return run
@@ -79,10 +85,28 @@ def _check(context: Context, stages: Sequence[Stage]) -> None:
     context.plan.check()
 
 
-def earlier_config(save_dir: str) -> str:
-    """The configuration that an earlier run left in `save_dir`."""
+def _check_data(context: Context, stages: Sequence[Stage]) -> None:
+    """Read the data sets that these stages will read, and refuse what stops one of them, before the first works.
+
+    An export takes names and a few images of its data set alone.
+    """
+    needed = [stage for stage in stages if stage is not export.STAGE and not stage.not_needed(context)]
+    sections = dict.fromkeys(section for stage in needed for section in stage.data)
+    trains = train.STAGE in needed
+    if not trains and datasets.calibration_section(context) != "TrainDataset":
+        sections.pop("TrainDataset", None)
+    datasets.require_usable(context, list(sections), trains)
+
+
+def earlier_config(save_dir: str, otherwise: str | None = None) -> str:
+    """The configuration that an earlier run left in `save_dir`; `otherwise` where there is none.
+
+    Raises: `ConfigError` when there is neither.
+    """
     path = Path(save_dir).expanduser() / CONFIG
     if not path.is_file():
+        if otherwise is not None:
+            return otherwise
         raise ConfigError(
             f"--config is needed: {save_dir} holds no earlier run (no {path}); name a recipe, "
             "for example --config quickstart.yaml"

@@ -62,7 +62,7 @@ def _models(context: Context) -> Any:
 def _inputs(context: Context) -> dict[str, Any]:
     from dataclasses import asdict
 
-    opt = _opt(context)
+    opt, batch = _opt(context), context.plan.package.batch
     return {
         "files": _model_files(context),
         "targets": {target.name: asdict(target) for target in context.plan.targets},
@@ -70,6 +70,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         "mAP": _accuracy(context),
         "images": datasets.identity(context, "EvalDataset"),
         "calibration": _calibration_identity(context),
+        **({} if batch == 1 else {"batch": batch}),  # without the key as packaged before there was one
     }
 
 
@@ -149,7 +150,9 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     calibration, prepared = _calibration(context), Prepared(models)
     results = {}
     for target in context.plan.targets:
-        made = package(models, target, out, opt, facts, sample, calibration, prepared)
+        made = package(
+            models, target, out, opt, facts, sample, calibration, prepared, context.plan.package.batch
+        )
         results[target.name] = {"bytes": made.bytes}
     _keep_other_targets(context, out)
     return {"targets": results}

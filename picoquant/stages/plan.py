@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from picoquant.config import data, training
 from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import Recipe, load_recipe
-from picoquant.config.sections import CalibrationSettings, GlobalSettings, SyntheticSettings
+from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings, SyntheticSettings
 from picoquant.config.target_rules import quant_aware_for_targets, require_int8_where_needed
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.detector.settings import DetectorSettings
@@ -25,8 +25,8 @@ from picoquant.quantization.settings import (
     check_together,
 )
 from picoquant.targets.profiles import Target, load_targets
+from picoquant.training.scalar_log import ScalarSettings
 from picoquant.training.settings import TrainSettings
-from picoquant.yaml_files.overrides import parse_override
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,9 @@ class Plan:
 
     Attributes:
         recipe: as it was read.
-        overrides: the `KEY.SUB=VALUE` texts that this command was given.
     """
 
     recipe: Recipe
-    overrides: tuple[str, ...] = ()
 
     @property
     def names_model(self) -> bool:
@@ -67,8 +65,12 @@ class Plan:
 
         A `model_dir` of the recipe alone is the FP32 model of the run, which may have an INT8 model of it, too.
         """
-        keys = [parse_override(text)[0] for text in self.overrides]
-        return bool(self.common.model_dir) and ["Global", "model_dir"] in keys
+        return bool(self.common.model_dir) and "Global.model_dir" in self.recipe.named
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether this command itself names trained weights, which then stand in place of a run's."""
+        return bool(self.common.weights) and "Global.weights" in self.recipe.named
 
     @property
     def common(self) -> GlobalSettings:
@@ -184,17 +186,22 @@ class Plan:
 
     @cached_property
     def published_rate(self) -> tuple[float, int] | None:
-        """`base_lr` and batch size of the published configuration of the same name, if any."""
-        return training.published_rate(self.recipe)
+        """`base_lr` and batch size of the published configuration of the same name or network, if any."""
+        return training.published_rate(self.recipe, partial(parse_detector, num_classes=1))
 
-    def scalar_folder(self, default: Path) -> Path | None:
-        """Where VisualDL's log goes: `vdl_log_dir` or `default`; None without `use_vdl`."""
-        return training.scalar_folder(self.recipe, default)
+    def scalars(self, folder: Path) -> ScalarSettings:
+        """Logs of the metrics beside the CSV files; those of viewers are in `folder` by default."""
+        return training.scalar_settings(self.recipe, folder)
 
     @property
     def calibration(self) -> CalibrationSettings:
         """Section `Calibration`: which images drive quantisation."""
         return self.recipe.calibration
+
+    @property
+    def package(self) -> PackageSettings:
+        """Section `Package`: for which boards, and how many images a call."""
+        return self.recipe.package
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
@@ -250,4 +257,4 @@ def load_plan(name: str, overrides: Sequence[str] = ()) -> Plan:
 
     Raises: `ConfigError` naming file and key.
     """
-    return Plan(load_recipe(name, overrides), tuple(overrides))
+    return Plan(load_recipe(name, overrides))

@@ -10,6 +10,8 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
+from typing import Callable
 
 from picoquant.errors import ConfigError
 from picoquant.stages.stage import Context, Stage
@@ -40,11 +42,23 @@ def select(stages: Sequence[Stage], first: str | None, last: str | None) -> list
     return list(stages[begin : end + 1])
 
 
-def run_stages(context: Context, stages: Sequence[Stage], force: bool = False) -> list[str]:
+def run_stages(
+    context: Context,
+    stages: Sequence[Stage],
+    force: bool = False,
+    check: Callable[[Sequence[Stage]], None] = lambda left: None,
+) -> list[str]:
     """Run the stages one after the other in the context's run folder.
 
     A stage that is done with the same inputs is skipped, unless `force`. What an error or a kill
     interrupts is continued by the next call.
+
+    Args:
+        context: recipe and run folder.
+        stages: in their order.
+        force: run what is done, too.
+        check: called once, before the first stage that runs, with that and those behind it; raises what would stop
+            them.
 
     Returns: names of the stages that were not skipped.
     """
@@ -58,14 +72,14 @@ def run_stages(context: Context, stages: Sequence[Stage], force: bool = False) -
         device=context.device,
     )
     ran = []
-    for stage in stages:
+    for place, stage in enumerate(stages):
         reason = stage.not_needed(context)
         if reason:
             LOG.info("%s: skipped, %s", stage.name, reason)
             if run.record(stage.name).get("status") != "done":
                 run.set_record(stage.name, {"status": "skipped", "reason": reason})
             continue
-        if _run_one(context, stage, force):
+        if _run_one(context, stage, force, None if ran else partial(check, stages[place:])):
             ran.append(stage.name)
     return ran
 
@@ -94,8 +108,8 @@ def adopt(context: Context, stage: Stage, other: RunFolder) -> bool:
     return True
 
 
-def _run_one(context: Context, stage: Stage, force: bool) -> bool:
-    """Run a stage; False when it is done already."""
+def _run_one(context: Context, stage: Stage, force: bool, check: Callable[[], None] | None) -> bool:
+    """Run a stage, after `check`; False when it is done already."""
     run = context.run
     inputs, mark = inputs_of(context, stage)
     if not force and run.is_current(stage.name, mark):
@@ -116,6 +130,8 @@ def _run_one(context: Context, stage: Stage, force: bool) -> bool:
         run.set_record(stage.name, {**record, "status": "running"})
     began = time.monotonic()
     try:
+        if check is not None:
+            check()
         metrics = stage.work(context, out, keep)
     except BaseException as error:
         if old.get("status") != "done":

@@ -8,7 +8,7 @@ from typing import Any
 
 from picoquant.errors import UserError
 from picoquant.paddle_program.infer_config import FILE_NAME, PADDLEX_NAME, find_infer_config
-from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.model_folder import ModelFolder, find_files
 from picoquant.paddle_program.network_input import require_input_size
 from picoquant.paddle_program.program import program_facts
 from picoquant.stages import datasets
@@ -36,7 +36,8 @@ def fp32_model(context: Context) -> Any:
         return ModelFolder.open(folder)
     path = Path(common.model_dir).expanduser()
     config = None
-    if path.is_dir() and find_infer_config(path, common.model_filename) is None:
+    model, _ = find_files(path, common.model_filename, common.params_filename, say=False)
+    if find_infer_config(path, model.name) is None:
         config = config_of(context)
         LOG.info(
             "%s has no %s or %s; input size, preprocessing and NMS are the configuration's",

@@ -9,13 +9,13 @@ from typing import Any
 
 from picoquant.backends.paddle.child_process import ChildPredictor
 from picoquant.backends.paddle.compiled import compiled_predictor
-from picoquant.data.formats.coco import peek_categories
+from picoquant.data.class_names import same_classes
+from picoquant.data.formats.peek import peek_categories
 from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
 from picoquant.stages.model import load_start, say_classes, start_weights
 from picoquant.stages.stage import Context, Stage
-from picoquant.training.scalar_log import FOLDER
 from picoquant.training.schedule import hint_at_reference
 from picoquant.training.settings import check_precision
 from picoquant.utils.device import rank_and_world, use_device
@@ -79,9 +79,9 @@ def _train(context: Context, keep: Path) -> Any:
 
     use_device(context.device)
     plan = context.plan
-    scalars = plan.scalar_folder(keep / FOLDER)
+    scalars = plan.scalars(keep)
     images, held_out = datasets.load(context, "TrainDataset"), datasets.load(context, "EvalDataset")
-    datasets.same_classes(images, held_out)
+    same_classes(images, held_out)
     classes = say_classes(plan, images.class_names, str(images.annotation_file))
     weights = start_weights(plan)
     seed = plan.common.seed

@@ -58,12 +58,12 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[Any]:
     Raises: `UserError` when the disk is full or cannot be written.
     """
     path = Path(path)
-    options = {} if "b" in mode else {"encoding": "utf-8"}
+    encoding = None if "b" in mode else "utf-8"
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, mode, **options) as stream:
+            with os.fdopen(handle, mode, encoding=encoding) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -129,11 +129,11 @@ def _stages(record: Record, parameters: dict[str, int], height: int) -> list[Row
     rows: list[Row] = []
     for name, (_, *shape) in record.outputs:
         stride = f"stride {-(-height // shape[1])}"
-        row = Row(stride, tuple(shape), parameters[name], _macs_below(record, name))
+        count, macs = parameters[name], _macs_below(record, name)
         if rows and rows[-1].name == stride:
             before = rows.pop()
-            row = Row(stride, row.shape, before.parameters + row.parameters, before.macs + row.macs)
-        rows.append(row)
+            count, macs = count + (before.parameters or 0), macs + (before.macs or 0)
+        rows.append(Row(stride, tuple(shape), count, macs))
     return rows
 
 

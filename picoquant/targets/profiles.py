@@ -220,8 +220,8 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
     _one_of(rules.weights, WEIGHTS, f"{where}: quantization: weights")
     if settings["arithmetic"] is not None:
         allowed = {"numbers": NUMBERS, "rounding": ROUNDINGS, "multiplier_bits": MULTIPLIER_BITS}
-        for key, values in allowed.items():
-            _one_of(getattr(settings["arithmetic"], key), values, f"{where}: arithmetic: {key}")
+        for key, choices in allowed.items():
+            _one_of(getattr(settings["arithmetic"], key), choices, f"{where}: arithmetic: {key}")
     _one_of(settings["abi"], ABIS, f"{where}: abi")
     kernels = settings["kernels"]
     if not isinstance(kernels, list) or not all(isinstance(kernel, str) for kernel in kernels):
@@ -233,7 +233,7 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
 
 
 # Types that a field's annotation allows for its value; nested values are checked where they are built.
-_TYPES = {
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "float | None": ((int, float, type(None)), "a number or null"),
     "int": ((int,), "a whole number"),
@@ -251,7 +251,7 @@ def _fields(section: type, values: Mapping[str, Any], where: str) -> dict[str, A
         if key not in values:
             raise ConfigError(f"{where}: key {key} is missing")
         value = values[key]
-        types, description = _TYPES.get(annotation, ((object,), ""))
+        types, description = _TYPES.get(str(annotation), ((object,), ""))
         is_bool = isinstance(value, bool) and bool not in types  # in Python, True is an int
         if description and (is_bool or not isinstance(value, types)):
             raise ConfigError(f"{where}: {key}: {description} expected, found {value!r}")

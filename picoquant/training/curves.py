@@ -58,7 +58,7 @@ def running_mean(values: Sequence[float], window: int) -> np.ndarray:
     return (total[ends] - total[starts]) / (ends - starts)
 
 
-def _line(axis: Any, x: Sequence[float], y: Sequence[float], **style: Any) -> None:
+def _line(axis: Any, x: Sequence[float], y: Sequence[float] | np.ndarray, **style: Any) -> None:
     """Draw a line; a single value is drawn as a dot, since a line would not show it."""
     axis.plot(x, y, marker="o" if len(x) == 1 else None, **style)
 

@@ -23,7 +23,7 @@ from picoquant.training.finite import DivergedError, first_not_finite
 from picoquant.training.freezing import freeze, train_mode
 from picoquant.training.optimizer import optimizer_step
 from picoquant.training.result import BEST, EVALUATIONS, LAST, METRICS, TrainResult
-from picoquant.training.scalar_log import ScalarLog
+from picoquant.training.scalar_log import ScalarLog, ScalarSettings
 from picoquant.training.schedule import by_linear_rule, learning_rate
 from picoquant.training.settings import TrainSettings, check_precision
 from picoquant.training.state import Position, TrainState, arrays_of, assign
@@ -58,7 +58,7 @@ def train(
     settings: TrainSettings,
     work_dir: Path,
     evaluate: Evaluate | None = None,
-    scalars: Path | None = None,
+    scalars: ScalarSettings | None = None,
 ) -> TrainResult:
     """Train a detector, or continue a training that was interrupted.
 
@@ -77,9 +77,9 @@ def train(
             the same settings, that training is continued.
         evaluate: `(network, epoch from 0) -> metrics`, among them `mAP`; the network has the averaged
             weights and is in evaluation mode. None: the last weights count as the best.
-        scalars: folder for VisualDL's log of the metrics; None: no such log.
+        scalars: logs of the metrics beside the CSV files; None: none.
 
-    Raises: `ConfigError` for mixed precision on CPU, or when `scalars` is set and visualdl is not installed;
+    Raises: `ConfigError` for mixed precision on CPU, or for `scalars` without its package;
         `DivergedError` when the loss is not finite; what `reader` and `evaluate` raise; `UserError` when
         the disk is full or cannot be written.
     """
@@ -102,7 +102,7 @@ class _Training:
         settings: TrainSettings,
         work_dir: Path,
         evaluate: Evaluate | None,
-        scalars: Path | None,
+        scalars: ScalarSettings | None,
         group: Group,
     ) -> None:
         self._group = group
@@ -113,7 +113,8 @@ class _Training:
         self._state = TrainState(model, settings, self._per_epoch)
         self._checkpoints = Checkpoints(work_dir / "checkpoints", settings.keep_checkpoints)
         self._logs: dict[str, CsvLog] = {}
-        self._scalars_folder, self._scalars = scalars, None
+        self._scalar_settings = scalars
+        self._scalars: ScalarLog | None = None
         self._saved = time.monotonic()
         self._images, self._seconds, self._speed = 0, 0.0, 0.0
         self._layers: FastLayers | None = None
@@ -134,11 +135,11 @@ class _Training:
             self._layers = FastLayers(self._model)
         with ExitStack() as stack:
             stack.callback(self._line.close)
-            if self._scalars_folder and self._group.is_rank_0:
+            if self._scalar_settings and self._group.is_rank_0:
                 earlier = [
                     (_GROUPS[name], self._work_dir / name, step) for name, step in self._resumed.items()
                 ]
-                self._scalars = stack.enter_context(ScalarLog(self._scalars_folder, earlier))
+                self._scalars = stack.enter_context(ScalarLog(self._scalar_settings, earlier))
             if paddle.get_device() == "cpu":
                 stack.enter_context(tuned_cpu())
             while position.step < self._total or self._evaluation_due():
@@ -334,7 +335,7 @@ class _Training:
             epochs=self._settings.epochs,
             steps=position.step,
             images_per_second=self._images / self._seconds if self._seconds else 0.0,
-            scalars=self._scalars_folder,
+            scalar_folders=self._scalar_settings.folders if self._scalar_settings else (),
         )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.training.curves import draw_curves
-from picoquant.training.scalar_log import FOLDER
 
 BEST, LAST, METRICS, EVALUATIONS = "best.pdparams", "last.pdparams", "metrics.csv", "evaluations.csv"
 CURVES = "curves.png"
@@ -27,7 +26,7 @@ class TrainResult:
         best_epoch: number of completed epochs at the best evaluation.
         epochs, steps: number of each, those of interrupted runs included.
         images_per_second: of this run; 0 when no step remained to be done.
-        scalars: folder of VisualDL's log; None if it was not requested.
+        scalar_folders: of the logs of VisualDL and TensorBoard that were requested.
     """
 
     work_dir: Path
@@ -38,12 +37,12 @@ class TrainResult:
     epochs: int
     steps: int
     images_per_second: float = field(compare=False)
-    scalars: Path | None = None
+    scalar_folders: tuple[Path, ...] = ()
 
     def write(self, out: Path) -> dict[str, Any]:
         """Copy the files of weights and metrics into folder `out`, and plot the curves there.
 
-        VisualDL's log is copied too, unless it is outside of `work_dir`.
+        The logs of viewers are copied too, unless they are outside of `work_dir`.
 
         Returns: the numbers, JSON-able.
         """
@@ -53,8 +52,9 @@ class TrainResult:
             if source.is_file():
                 shutil.copyfile(source, out / name)
         draw_curves(out / METRICS, out / EVALUATIONS, out / CURVES)
-        if self.scalars and self.work_dir in self.scalars.parents:
-            shutil.copytree(self.scalars, out / FOLDER)
+        for folder in self.scalar_folders:
+            if self.work_dir in folder.parents:
+                shutil.copytree(folder, out / folder.name)
         return {
             **self.metrics,
             "best_epoch": self.best_epoch,

@@ -1,51 +1,81 @@
-"""Scalars of a training for VisualDL, PaddlePaddle's viewer (https://github.com/PaddlePaddle/VisualDL)."""
+"""Scalars of a training for viewers and trackers, beside its CSV files."""
 
 from __future__ import annotations
 
-import importlib.util
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from picoquant.errors import ConfigError
 from picoquant.storage.csv_log import read_rows
-from picoquant.storage.files import disk_errors
+from picoquant.training.scalar_sinks import Mlflow, Sink, TensorBoard, VisualDl, Wandb, require_package
 
-FILE = "vdlrecords.picoquant.log"  # VisualDL finds files by "vdlrecords" in their names
-FOLDER = "vdl"  # in the folder of a training
-_FLUSH_SECONDS = 10  # how far the viewer may lag behind
+LOG = logging.getLogger("picoquant")
+
+
+@dataclass(frozen=True)
+class ScalarSettings:
+    """Where the scalars of a training go beside its CSV files; nowhere by default.
+
+    Attributes:
+        visualdl, tensorboard: folder of the log; None for none.
+        wandb, mlflow: whether there is a run of it.
+    """
+
+    visualdl: Path | None = None
+    tensorboard: Path | None = None
+    wandb: bool = False
+    mlflow: bool = False
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that are written to."""
+        return tuple(folder for folder in (self.visualdl, self.tensorboard) if folder)
 
 
 class ScalarLog:
-    """A VisualDL log of the rows of CSV files; an interrupted and resumed training stays one curve.
+    """The rows of CSV files in the logs that are asked for; an interrupted and resumed training stays one curve.
 
-    At the start the log is rewritten from the rows kept in the CSV files, because VisualDL cannot remove
-    the steps that a kill undid. Column `loss` of group `train` becomes the tag `train/loss`.
+    At the start each log is written anew from the rows kept in the CSV files, because none of them can remove the
+    steps that a kill undid: a tracker's run of before stays as it ended, beside a new one with the whole curve.
+    Column `loss` of group `train` becomes the tag `train/loss`. A log that fails later is left with a warning.
 
     Args:
-        folder: where the log is written; other files there are not touched.
-        earlier: `(group, CSV file, step)`: rows up to the step are copied into the log.
+        settings: which logs.
+        earlier: `(group, CSV file, step)`: rows up to the step are copied into the logs.
 
-    Raises: `ConfigError` when visualdl is not installed; `UserError` when the disk cannot be written.
+    Raises: `ConfigError` when a package is not installed; `UserError` when the disk cannot be written or a tracker
+        starts no run.
     """
 
-    def __init__(self, folder: Path, earlier: Sequence[tuple[str, Path, int]] = ()) -> None:
-        require_visualdl()
-        from visualdl import LogWriter
-
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / FILE).unlink(missing_ok=True)
-            self._writer = LogWriter(str(folder), file_name=FILE, flush_secs=_FLUSH_SECONDS)
+    def __init__(self, settings: ScalarSettings, earlier: Sequence[tuple[str, Path, int]] = ()) -> None:
+        self._sinks: dict[str, Sink] = {}
+        if settings.visualdl:
+            require_package("use_vdl")
+            self._sinks["use_vdl"] = VisualDl(settings.visualdl)
+        if settings.tensorboard:
+            require_package("use_tensorboard")
+            self._sinks["use_tensorboard"] = TensorBoard(settings.tensorboard)
+        if settings.wandb:
+            require_package("use_wandb")
+            self._sinks["use_wandb"] = Wandb()
+        if settings.mlflow:
+            require_package("use_mlflow")
+            self._sinks["use_mlflow"] = Mlflow()
         for group, path, step in earlier:
             for row in read_rows(path, until=step) if step else ():
                 self.write(group, row)
 
     def write(self, group: str, row: Mapping[str, float]) -> None:
         """Add the values of a row at its `step`; `step` and `epoch` themselves are not logged."""
-        for name, value in row.items():
-            if name not in ("step", "epoch"):
-                self._writer.add_scalar(f"{group}/{name}", float(value), int(row["step"]))
+        values = {f"{group}/{name}": float(row[name]) for name in row if name not in ("step", "epoch")}
+        for key, sink in list(self._sinks.items()):
+            try:
+                sink.write(values, int(row["step"]))
+            except Exception as error:  # of whatever kind: a log is no reason to lose a training
+                LOG.warning("%s: left out from step %d on: %s", key, row["step"], error)
+                del self._sinks[key]
 
     def __enter__(self) -> ScalarLog:
         return self
@@ -56,16 +86,8 @@ class ScalarLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._writer.close()
-
-
-def require_visualdl() -> None:
-    """Require that the package visualdl is installed.
-
-    Raises: `ConfigError` when it is not.
-    """
-    if importlib.util.find_spec("visualdl") is None:
-        raise ConfigError(
-            "use_vdl: true needs the package visualdl: pip install 'picoquant[visualdl]', or set "
-            "use_vdl=false (the same numbers are in train/metrics.csv)"
-        )
+        for key, sink in self._sinks.items():
+            try:
+                sink.close(error is not None)
+            except Exception as problem:  # as above
+                LOG.warning("%s: its end is missing: %s", key, problem)

@@ -87,10 +87,9 @@ def by_linear_rule(settings: TrainSettings, batch_size: int, devices: int) -> Tr
     used = base * images / reference
     LOG.info("train: base_lr %g = %g x %d / %d, %s", used, base, images, reference, what)
     decay = settings.learning_rate.decay
-    values = getattr(decay, "values", None)
     scaled = settings.learning_rate.schedulers
-    if values is not None:
-        other = replace(decay, values=tuple(value * images / reference for value in values))
+    if isinstance(decay, PiecewiseDecay) and decay.values is not None:
+        other = replace(decay, values=tuple(value * images / reference for value in decay.values))
         scaled = tuple(other if scheduler is decay else scheduler for scheduler in scaled)
     return replace(settings, learning_rate=replace(settings.learning_rate, base_lr=used, schedulers=scaled))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Any, Union
 
 from picoquant.errors import ConfigError
 
@@ -21,11 +21,11 @@ def _require(condition: bool, key: str, value: object, expected: str) -> None:
         raise ConfigError(f"{key}: {value!r} is not {expected}")
 
 
-def _number(value: object) -> bool:
+def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _at_least(value: object, least: float) -> bool:
+def _at_least(value: Any, least: float) -> bool:
     return _number(value) and value >= least
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Callable
+from typing import Any, Callable, Union
 
 import numpy as np
 
 from picoquant.errors import WeightsError
 
-_MAX_BATCH = 256  # images per batch of a model; a larger number is damaged, and would allocate gigabytes
+MAX_BATCH = 256  # images per batch of a model; a larger number is damaged, and would allocate gigabytes
+DYNAMIC = "dynamic"
 
+Batch = Union[int, str]  # images a call, 1 to `MAX_BATCH`, or `DYNAMIC`: any number
 Run = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 
 
@@ -32,8 +34,8 @@ def in_batches(
     count = len(next(iter(feed.values())))
     if size in (-1, count):
         return list(run(feed))
-    if not 1 <= size <= _MAX_BATCH:
-        raise WeightsError(f"the model takes {size} images at a time, not 1 to {_MAX_BATCH}: export it again")
+    if not 1 <= size <= MAX_BATCH:
+        raise WeightsError(f"the model takes {size} images at a time, not 1 to {MAX_BATCH}: export it again")
 
     def run_part(start: int) -> list[np.ndarray]:
         part = {name: value[start : start + size] for name, value in feed.items()}

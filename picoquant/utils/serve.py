@@ -12,7 +12,7 @@ import sys
 PROTOCOL = 5  # of pickle: every Python from 3.8 on has it
 
 
-def main(script, arguments):
+def main(script: str, arguments: "list[str]") -> None:
     """Answer with what the script's function `answerer(*arguments)` returns."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent handles them, and closes our stdin
         signal.signal(number, signal.SIG_IGN)

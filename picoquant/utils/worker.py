@@ -58,7 +58,7 @@ class Worker:
         self._environment, self._cwd = dict(environment), cwd
         self._keep_stderr = keep_stderr
         self._stderr: Any = None
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Worker:
         return self
@@ -76,8 +76,11 @@ class Worker:
 
         Raises: `ToolError` when the interpreter cannot be started.
         """
+        self._running()
+
+    def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None:
-            return
+            return self._process
         self._stderr = tempfile.TemporaryFile() if self._keep_stderr else None  # noqa: SIM115  closed in close()
         try:
             self._process = subprocess.Popen(
@@ -90,19 +93,21 @@ class Worker:
             )
         except OSError as error:
             raise ToolError(f"cannot run {self._command[0]}: {error.strerror or error}") from error
+        return self._process
 
     def ask(self, question: Any) -> Any:
         """The answer to a question.
 
         Raises: `WorkerEnded` when there is none, `ToolError` as `start`.
         """
-        self.start()
+        process = self._running()
+        assert process.stdin and process.stdout  # both are pipes
         try:
-            pickle.dump(question, self._process.stdin, serve.PROTOCOL)
-            self._process.stdin.flush()
-            return pickle.load(self._process.stdout)  # trusted: written by our own worker
+            pickle.dump(question, process.stdin, serve.PROTOCOL)
+            process.stdin.flush()
+            return pickle.load(process.stdout)  # trusted: written by our own worker
         except (BrokenPipeError, EOFError, pickle.UnpicklingError) as error:
-            raise WorkerEnded(self._outcome()) from error
+            raise WorkerEnded(self._outcome(process)) from error
 
     def close(self) -> None:
         """End the process; the next question starts another."""
@@ -110,21 +115,22 @@ class Worker:
         if process is not None:
             for pipe in (process.stdin, process.stdout):
                 with suppress(BrokenPipeError):  # it has ended before
-                    pipe.close()
+                    if pipe is not None:
+                        pipe.close()
             _end(process)
         if self._stderr is not None:
             self._stderr.close()
             self._stderr = None
 
-    def _outcome(self) -> Outcome:
-        code, text = _end(self._process), ""
+    def _outcome(self, process: subprocess.Popen[bytes]) -> Outcome:
+        code, text = _end(process), ""
         if self._stderr is not None:
             self._stderr.seek(0)
             text = self._stderr.read().decode("utf-8", "replace")
         return Outcome(code, text)
 
 
-def _end(process: subprocess.Popen) -> int:
+def _end(process: subprocess.Popen[bytes]) -> int:
     """Wait for a process to end, killing it after `_PATIENCE` seconds; returns its exit code."""
     try:
         return process.wait(_PATIENCE)

@@ -15,7 +15,7 @@ from typing import Any, Callable, Union
 
 import numpy as np
 
-from picoquant.errors import UserError, WeightsError
+from picoquant.errors import UserError, WeightsError, reason_of
 from picoquant.storage.files import whole_file
 from picoquant.weight_files.pickles import RefusedError, restricted_load
 
@@ -116,7 +116,7 @@ def _bytes(path: Union[str, Path]) -> bytes:
     except FileNotFoundError as error:
         raise WeightsError(f"no such file: {path}; name a file of trained weights") from error
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
+        raise WeightsError(f"{path}: cannot be read{reason_of(error)}") from error
 
 
 def _content(path: Union[str, Path], data: bytes) -> Any:
@@ -129,11 +129,7 @@ def _content(path: Union[str, Path], data: bytes) -> Any:
     except RefusedError as error:
         raise WeightsError(f"{path}: refused: it is not only weights, it asks {error}") from error
     except Exception as error:  # damaged bytes can raise any exception
-        raise WeightsError(f"{path}: no {form} file, or a damaged one ({_first_line(error)})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise WeightsError(f"{path}: no {form} file, or a damaged one{reason_of(error)}") from error
 
 
 def _format(data: bytes) -> tuple[str, Callable[[bytes], Any]]:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from picoquant.errors import ConfigError
+from picoquant.errors import ConfigError, reason_of
 from picoquant.yaml_files.locate import shipped_files, shipped_folder
 
 LOG = logging.getLogger("picoquant")
@@ -33,7 +33,7 @@ def base_files(path: Path, bases: Sequence[str]) -> list[Path]:
         ValueError,
         RuntimeError,
     ) as error:  # unknown home folder, zero byte, circular links
-        raise ConfigError(f"{path}: _BASE_ names no file ({error})") from error
+        raise ConfigError(f"{path}: _BASE_ names no file{reason_of(error)}") from error
     if not missing:
         return [beside[base] for base in bases]
     tries = [{base: _shipped_base(folder, base) for base in missing} for folder in _candidate_folders(path)]

@@ -7,12 +7,13 @@ resolved configuration can be written and read again.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from picoquant.errors import ConfigError
+from picoquant.errors import ConfigError, reason_of
 from picoquant.yaml_files.bases import base_files
 from picoquant.yaml_files.locate import find
 
@@ -47,7 +48,7 @@ class _Loader(yaml.SafeLoader):
 
         Raises: `_UnboundedError` for too many events, or too long a scalar.
         """
-        event = super().get_event()
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]  # its stubs leave it out
         self.events += 1
         if self.events > _MAX_EVENTS or len(getattr(event, "value", None) or "") > _MAX_SCALAR:
             raise _UnboundedError("it holds more than any configuration")
@@ -109,7 +110,9 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not usable as YAML: it is nested too deep") from error
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         # what PyYAML raises for malformed numbers, dates and unhashable keys
-        raise ConfigError(f"{where}: not usable as YAML: {_short(error)}") from error
+        raise ConfigError(
+            f"{where}: not usable as YAML: a number, date or key in it is malformed{reason_of(error)}"
+        ) from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -151,23 +154,25 @@ def load_mapping(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"no such file: {path}") from error
     except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
-        raise ConfigError(f"{path}: cannot be read: {_short(error)}") from error
+        raise ConfigError(f"{path}: cannot be read{reason_of(error)}") from error
     value = parse_yaml(text, str(path))
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected keys and values at the top level, found {type(value).__name__}")
     return value
 
 
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of `base` with the values of `over`: mappings are merged key by key, all else is replaced.
 
-    A tagged mapping in `over` replaces the value in `base`.
+    A tagged mapping in `over` replaces the value in `base`; so does one with a `type` where `base` has a tagged one.
     """
     merged = Tagged(base.tag, base) if isinstance(base, Tagged) else dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict) and not isinstance(value, Tagged)
-        merged[key] = merge(old, value) if both else value
+        if isinstance(old, dict) and isinstance(value, dict) and not isinstance(value, Tagged):
+            other = isinstance(old, Tagged) and "type" in value
+            value = value if other else merge(old, value)
+        merged[key] = value
     return merged
 
 

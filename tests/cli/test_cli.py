@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 
@@ -90,6 +91,11 @@ def test_a_wheel_holds_recipes_configurations_and_targets(tmp_path, root):
     ]
     subprocess.run(list(map(str, wheel)), check=True, capture_output=True)
     (archive,) = tmp_path.glob("picoquant-*.whl")
+    with zipfile.ZipFile(archive) as content:
+        (licence,) = (name for name in content.namelist() if name.endswith("LICENSE"))
+        assert content.read(licence) == (root / "LICENSE").read_bytes()
+        (metadata,) = (name for name in content.namelist() if name.endswith(".dist-info/METADATA"))
+        assert b"License: Apache-2.0" in content.read(metadata)
     target = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "-q", "--target", target, archive]
     subprocess.run(list(map(str, install)), check=True, capture_output=True)

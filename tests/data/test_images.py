@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -93,6 +94,36 @@ def test_sizes_are_those_of_the_picture_as_it_is_turned(tmp_path, picture, orien
     path.write_bytes(_with_exif(cv2.imencode(".jpg", picture)[1].tobytes(), orientation, order=order))
     height, width = read_image(path).shape[:2]
     assert image_size(path) == (width, height) == ((60, 40) if orientation < 5 else (40, 60))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("place", ["before the pixels", "behind them"])
+def test_sizes_of_a_png_that_is_turned(tmp_path, picture, orientation, place):
+    plain = cv2.imencode(".png", picture)[1].tobytes()
+    at = 33 if place == "before the pixels" else plain.index(b"IEND") - 4
+    tag = (
+        (0x0112).to_bytes(2, "big")
+        + (3).to_bytes(2, "big")
+        + (1).to_bytes(4, "big")
+        + bytes([0, orientation, 0, 0])
+    )
+    body = b"eXIf" + b"MM\0*" + (8).to_bytes(4, "big") + (1).to_bytes(2, "big") + tag + bytes(4)
+    chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    path = tmp_path / "a.png"
+    path.write_bytes(plain[:at] + chunk + plain[at:])
+    height, width = read_image(path).shape[:2]
+    assert image_size(path) == (width, height)
+
+
+@pytest.mark.parametrize("quality", [50, 101])  # above 100: lossless
+@pytest.mark.parametrize("side", [1, 60, 300])
+def test_sizes_of_webp(tmp_path, quality, side):
+    path = tmp_path / "a.webp"
+    image = np.random.RandomState(0).randint(0, 256, (40, side, 3), np.uint8)
+    cv2.imwrite(str(path), image, [cv2.IMWRITE_WEBP_QUALITY, quality])
+    assert image_size(path) == (side, 40)
+    path.write_bytes(path.read_bytes()[:22])
+    assert image_size(path) is None
 
 
 @pytest.mark.parametrize("kind", [".jpg", ".png", ".bmp"])

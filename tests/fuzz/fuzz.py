@@ -33,6 +33,11 @@ from picoquant.errors import PicoquantError
 from tests.fuzz.kinds import Kind, kinds
 
 SECONDS, MEMORY = 20, 2 << 30
+# How Python tells programmers, not users, what is wrong.
+PYTHON = re.compile(
+    r"'NoneType'|object (is not|has no|does not)|codec can't|invalid literal|could not convert|\[Errno|unhashable"
+    r"|unexpected keyword|positional arg|out of range|not subscriptable|<class '|Traceback|unpack requires|__init__"
+)
 
 
 class HangError(Exception):
@@ -50,7 +55,7 @@ class FailedError(Exception):
 def outcome(kind: Kind, case: Any) -> str:
     """`result` or `refused`; anything else raises.
 
-    Raises: `AssertionError` for a refusal without words or with another exit code than 2.
+    Raises: `AssertionError` for a refusal without words, in Python's words, or with another exit code than 2.
     """
     folder = Path(tempfile.mkdtemp(prefix="picoquant-fuzz-"))
     try:
@@ -69,6 +74,7 @@ def _outcome(kind: Kind, folder: Path, case: Any) -> str:
     except PicoquantError as error:
         assert error.exit_code == 2, f"exit code {error.exit_code}: {str(error)[:300]}"
         assert str(error).strip(), "no message"
+        assert not PYTHON.search(str(error)), f"Python's words: {str(error)[:300]}"
         return "refused"
     finally:
         signal.alarm(0)

@@ -143,9 +143,9 @@ def test_a_folder_without_it_is_told_what_is_needed(tmp_path):
         ({"Preprocess": [{"type": "Resize", "target_size": [0, 3]}]}, r"target_size is \[0, 3\]"),
         ({"label_list": None}, "label_list is missing"),
         ({"label_list": []}, "label_list is empty"),
-        ({"fpn_stride": 8}, "fpn_stride is missing or no list"),
+        ({"fpn_stride": 8}, "fpn_stride is no list: found 8"),
         ({"NMS": {"nms_threshold": 3}}, "nms_threshold is 3"),
-        ({"NMS": ["MultiClassNMS"]}, "NMS is missing or no dict"),
+        ({"NMS": ["MultiClassNMS"]}, "NMS is no mapping: found"),
         (
             {
                 "Preprocess": [

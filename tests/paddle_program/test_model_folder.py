@@ -44,3 +44,56 @@ def test_a_program_of_paddle_3(tmp_path):
     (tmp_path / "model.json").touch()
     with pytest.raises(WeightsError, match="PaddlePaddle 3.*FLAGS_enable_pir_api=0"):
         ModelFolder.open(tmp_path)
+
+
+PAIRS = {
+    "PaddleX": ("inference.pdmodel", "inference.pdiparams"),
+    "Paddle 1": ("__model__", "__params__"),
+    "a name of one's own": ("best.pdmodel", "best.pdiparams"),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
+def test_the_pair_of_files_is_found_by_itself(pair, tmp_path, caplog):
+    caplog.set_level("INFO")
+    for name in pair:
+        (tmp_path / name).touch()
+    folder = ModelFolder.open(tmp_path, config=CONFIG)
+    assert (folder.model.name, folder.params.name) == pair
+    assert caplog.messages == [f"{tmp_path}: its files are {pair[0]} and {pair[1]}"]
+    assert ModelFolder.open(tmp_path, pair[0], config=CONFIG).params.name == pair[1]
+    if pair[1] != "__params__":
+        assert ModelFolder.open(tmp_path, params_filename=pair[1], config=CONFIG).model.name == pair[0]
+
+
+def test_the_usual_names_come_first_and_what_is_named_is_taken(tmp_path):
+    for name in ("model.pdmodel", "model.pdiparams", "inference.pdmodel", "inference.pdiparams"):
+        (tmp_path / name).touch()
+    assert ModelFolder.open(tmp_path, config=CONFIG).model.name == "model.pdmodel"
+    assert ModelFolder.open(tmp_path, *PAIRS["PaddleX"], CONFIG).model.name == "inference.pdmodel"
+    with pytest.raises(WeightsError, match=r"other\.pdmodel is missing"):
+        ModelFolder.open(tmp_path, "other.pdmodel", "other.pdiparams")
+
+
+def test_two_pairs_of_other_names_are_no_guess(tmp_path):
+    for name in ("a.pdmodel", "a.pdiparams", "b.pdmodel", "b.pdiparams"):
+        (tmp_path / name).touch()
+    with pytest.raises(WeightsError, match=r"a\.pdmodel, b\.pdmodel is there: name it with model_filename"):
+        ModelFolder.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["inference", "mine"])
+def test_a_program_of_paddle_3_under_another_name(name, tmp_path):
+    (tmp_path / f"{name}.json").touch()
+    (tmp_path / f"{name}.pdiparams").touch()
+    with pytest.raises(
+        WeightsError, match=rf"{name}\.json is a program of PaddlePaddle 3.*FLAGS_enable_pir_api=0"
+    ):
+        ModelFolder.open(tmp_path)
+
+
+def test_a_folder_with_a_file_for_each_weight(tmp_path):
+    for name in ("__model__", "conv1_weights"):
+        (tmp_path / name).touch()
+    with pytest.raises(WeightsError, match="__model__ is there without __params__"):
+        ModelFolder.open(tmp_path)

@@ -12,9 +12,7 @@ from picoquant.data.images import read_image
 from picoquant.errors import UserError
 from picoquant.packaging.sample import expected_detections
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.postprocess import Detections
-from picoquant.prediction.draw import colour, draw
-from picoquant.prediction.sources import find, frames
+from picoquant.prediction.sources import Unreadable, find, frames
 from tests.command_line import picoquant, refusal
 
 
@@ -60,18 +58,9 @@ def test_frames_are_read_one_at_a_time_and_get_names_of_their_own(run_made, tmp_
     (tmp_path / "z.png").write_bytes(b"damaged")
     stream = frames(find([str(images / "blocks_1.png"), str(tmp_path)]))
     assert [next(stream).name for _ in range(2)] == ["blocks_1", "blocks_1_2"]
-    with pytest.raises(UserError, match="z.png cannot be decoded"):  # only now
-        next(stream)
-
-
-def test_boxes_are_drawn_where_they_are():
-    image = np.zeros((100, 200, 3), np.uint8)
-    found = Detections(np.array([1]), np.array([0.9], np.float32), np.array([[50, 40, 150, 90]], np.float32))
-    drawn = draw(image, found, ("a", "b"))
-    assert (image == 0).all()
-    for x, y in ((50, 70), (150, 70), (100, 90)):
-        assert tuple(drawn[y, x]) == colour(1)
-    assert (drawn[50:85, 60:140] == 0).all() and (drawn[:, 160:] == 0).all()
+    damaged = next(stream)  # only now
+    assert damaged == Unreadable(str(tmp_path / "z.png"), damaged.reason)
+    assert "z.png cannot be decoded" in damaged.reason
 
 
 def test_what_cannot_be_looked_at_is_one_line(run_made, tmp_path):
@@ -83,10 +72,42 @@ def test_what_cannot_be_looked_at_is_one_line(run_made, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             find(words)
-    with pytest.raises(UserError, match="bad.mp4 gives no image"):
-        list(frames(find([str(tmp_path / "bad.mp4")])))
+    (bad,) = frames(find([str(tmp_path / "bad.mp4")]))
+    assert bad.reason.endswith("bad.mp4 gives no image: the file is damaged, or no such camera is there")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no image"):
         find([str(tmp_path / "empty")])
     done = picoquant("predict", run_made / "images", "--save-dir", tmp_path / "none")
     assert "holds no exported model" in refusal(done)
+
+
+def test_past_what_is_damaged_all_others_are_done(run_made, tmp_path):
+    images = tmp_path / "images"
+    (images / "sub").mkdir(parents=True)
+    good = (run_made / "images/blocks_1.png").read_bytes()
+    for name, data in (("a.png", good), ("b.png", good[:200]), ("c.jpg", b""), ("sub/d.png", good)):
+        (images / name).write_bytes(data)
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    cv2.imwrite(str(images / "wide.png"), np.zeros((1, 65501, 3), np.uint8))
+    done = picoquant(
+        "predict", images, tmp_path / "clip.mp4", "--model", run_made / "export", "--out", tmp_path / "out", "--json"
+    )  # fmt: skip
+    said = refusal(done)
+    assert "b.png is truncated; replace the file or leave it out, and 3 more; all others are done" in said
+    assert str(tmp_path / "out/detections.jsonl") in said
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["source"].rpartition("/")[2] for row in rows] == [
+        "a.png", "b.png", "c.jpg", "d.png", "wide.png", "clip.mp4"
+    ]  # fmt: skip
+    reasons = [row.get("error") for row in rows]
+    assert [reason is None for reason in reasons] == [True, False, False, True, False, False]
+    assert "is empty" in reasons[2] and "65501x1 pixels are too many for a JPEG" in reasons[4]
+    assert "detections" not in rows[1] and "detections" in rows[4] and "annotated" not in rows[4]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a.jpg",
+        "d.jpg",
+        "detections.jsonl",
+    ]
+    for reason in reasons:  # each in a line of its own while it works
+        assert reason is None or sum(reason in line for line in done.stderr.splitlines()) >= 1
+    assert "3 images" in done.stderr

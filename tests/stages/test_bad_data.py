@@ -107,3 +107,26 @@ def test_gaps_in_category_ids_and_boxes_outside_are_trained_on(data, tmp_path):
     done = train(data, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "clipped" in done.stderr and "dropped" in done.stderr
+
+
+def test_a_run_refuses_damaged_evaluation_images_before_it_trains(data, tmp_path):
+    """They would stop the evaluation behind the first epoch."""
+    image = sorted((data / "val").iterdir())[1]
+    image.write_bytes(b"<html>")
+    done = train(data, tmp_path)
+    refused(
+        done, "1 of 3 images of EvalDataset cannot be read", f"image {image} is no image that OpenCV reads"
+    )
+    assert "epoch 1" not in done.stderr
+
+
+def test_a_run_refuses_boxes_that_are_all_too_small(data, tmp_path):
+    def change(content):
+        for entry in content["annotations"]:
+            entry["bbox"] = [10, 10, 5, 5]  # 96 pixels become 64: 3.3 in the network's input
+
+    edit(data, change)
+    done = train(data, tmp_path)
+    refused(done, "boxes of TrainDataset are below 8 pixels on both sides", "input of 64x64 (at most 4)")
+    record = json.loads((tmp_path / "out/run.json").read_text())["stages"]["train"]
+    assert record["status"] == "failed" and "too small to be learnt" in record["error"]

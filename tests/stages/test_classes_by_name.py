@@ -11,6 +11,7 @@ import yaml
 from picoquant.commands.analyze import AnalyzeOptions, analyze
 from picoquant.commands.compare_runtimes import evaluate_backends
 from picoquant.config.recipe import Recipe
+from picoquant.data.class_names import same_classes
 from picoquant.errors import DataError
 from picoquant.stages import datasets
 from picoquant.stages.evaluate import evaluate_alone
@@ -128,7 +129,7 @@ def two_files(tmp_path):
 def test_the_two_files_of_a_recipe_are_brought_together(two_files, caplog, first):
     datasets.load(two_files, first)
     train, held_out = (datasets.load(two_files, name) for name in ("TrainDataset", "EvalDataset"))
-    datasets.same_classes(train, held_out)
+    same_classes(train, held_out)
     assert train.class_names == held_out.class_names == ("seven", "three")
     assert held_out.category_ids == (2, 1)
     assert [record.classes.tolist() for record in held_out.records] == [[0]] * 4
@@ -143,7 +144,7 @@ def test_classes_that_only_one_of_the_two_files_has(two_files):
     train, held_out = (datasets.load(two_files, name) for name in ("TrainDataset", "EvalDataset"))
     assert held_out.class_names == ("two", "seven")
     with pytest.raises(DataError, match="'three' is in one of them only; give both the same categories"):
-        datasets.same_classes(train, held_out)
+        same_classes(train, held_out)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_a_model_named_now_wins_over_the_recipes_weights(recipe, run_dir, tmp_pa
         "eval", "-c", recipe, "--model-dir", run_dir / "export", "--save-dir", tmp_path, "--json"
     )
     assert done.returncode == 0, done.stderr
-    assert "so the file's Global.weights is left out" in done.stderr
+    assert "which leaves out the file's Global.weights" in done.stderr
     rows = evaluate_backends(str(recipe), [], str(tmp_path), ["paddle"], [str(run_dir / "quantize")]).rows
     assert [row.precision for row in rows] == ["int8"]
 

@@ -9,16 +9,22 @@ import paddle
 import pytest
 
 from picoquant.config.recipe import load_recipe
-from picoquant.config.training import published_rate, train_settings
+from picoquant.config.training import train_settings
 from picoquant.errors import ConfigError
+from picoquant.stages.plan import Plan
 from picoquant.training.fast import fast_convolutions_available
 from picoquant.training.loop import train
 from picoquant.training.schedule import by_linear_rule, hint_at_reference
 from picoquant.training.settings import LearningRate, PiecewiseDecay, check_precision
 from picoquant.training.state import arrays_of
+from picoquant.yaml_files.load import dump_yaml
 from tests.training import tiny
 from tests.training.several import settle
 from tests.training.test_loop import OneBatch, detector, settled_detector
+
+
+def published_rate_of(recipe):
+    return Plan(recipe).published_rate
 
 
 def of_recipe(*overrides: str):
@@ -78,7 +84,7 @@ def test_without_a_reference_the_rate_stays_and_is_logged(caplog):
 
 
 def test_a_published_rate_with_few_images_is_hinted_at(caplog):
-    published = published_rate(load_recipe("picodet_s_416_coco_npu.yml", ["TrainReader.batch_size=8"]))
+    published = published_rate_of(load_recipe("picodet_s_416_coco_npu.yml", ["TrainReader.batch_size=8"]))
     rate, batch = published
     hint_at_reference(8, rate / 2, published)
     hint_at_reference(4 * batch, rate, published)
@@ -88,8 +94,29 @@ def test_a_published_rate_with_few_images_is_hinted_at(caplog):
     assert f"Train.reference_batch={4 * batch}" in caplog.text
 
 
-def test_a_configuration_of_ones_own_has_no_published_rate():
-    assert published_rate(load_recipe("picodet_s_qat_dis", ["Global.config=null"])) is None
+OWN_FILES = {
+    "on a shipped configuration": ("_BASE_: picodet_s_320_coco_lcnet.yml\nnum_classes: 7\n", (0.32, 64)),
+    "on its parts": (
+        "_BASE_: [../datasets/coco_detection.yml, ../runtime.yml, _base_/picodet_v2_s.yml, _base_/optimizer_300e.yml,"
+        " _base_/picodet_416_reader.yml]\nLearningRate: {base_lr: 0.24}\nTrainReader: {batch_size: 4}\n",
+        (0.24, 48),
+    ),
+    "of PaddleX": ("Global: {model: PicoDet-M}\nTrain: {batch_size: 2, learning_rate: 0.24}\n", (0.24, 48)),
+    "named by a recipe": ("Global: {config: base.yml}\n", (0.28, 56)),
+    "with a rate of its own": ("_BASE_: picodet_s_320_coco_lcnet.yml\nLearningRate: {base_lr: 0.01}\n", None),
+    "with a network of its own": ("_BASE_: picodet_s_320_coco_lcnet.yml\nLCNet: {scale: 0.5}\n", None),
+}
+
+
+@pytest.mark.parametrize("kind", OWN_FILES)
+def test_a_file_of_ones_own_has_the_rate_of_what_it_builds_on(kind, tmp_path):
+    text, expected = OWN_FILES[kind]
+    (tmp_path / "base.yml").write_text("_BASE_: picodet_xs_416_coco_lcnet.yml\n")
+    (tmp_path / "my.yml").write_text(text)
+    recipe = load_recipe(str(tmp_path / "my.yml"))
+    assert published_rate_of(recipe) == expected
+    (tmp_path / "config.yml").write_text(dump_yaml(recipe.document))  # as a run folder keeps it
+    assert published_rate_of(load_recipe(str(tmp_path / "config.yml"))) == expected
 
 
 def test_mixed_precision_is_refused_on_cpu(tmp_path):

@@ -23,6 +23,7 @@ from picoquant.postprocess import Decoder
 from picoquant.postprocess.settings import NmsSettings
 from picoquant.training.loop import train
 from picoquant.training.result import TrainResult
+from picoquant.training.scalar_log import ScalarSettings
 from picoquant.training.settings import (
     CosineDecay,
     EmaSettings,
@@ -69,7 +70,7 @@ def settings(**changes: Any) -> TrainSettings:
     return TrainSettings(**{**values, **changes})
 
 
-def run(folder: Path, workers: int = 0, scalars: Path | None = None, **changes: Any) -> TrainResult:
+def run(folder: Path, workers: int = 0, scalars: ScalarSettings | None = None, **changes: Any) -> TrainResult:
     """Train in `folder`/work on images in `folder`/images."""
     shapes = SyntheticSet(train_images=7, val_images=3, image_size=64, empty=0.0)
     images, held_out = write_synthetic(folder / "images", shapes)

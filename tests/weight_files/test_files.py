@@ -127,5 +127,5 @@ def test_a_file_too_large_is_not_read(tmp_path):
         stream.truncate(1 << 40)  # sparse
     with pytest.raises(WeightsError, match="1048576 MiB are more than any"):
         read_weights(path)
-    with pytest.raises(WeightsError, match="cannot be read: Is a directory"):
+    with pytest.raises(WeightsError, match=r"cannot be read \(Is a directory"):
         read_weights(tmp_path)

@@ -24,6 +24,12 @@ _WORDS = {
     "xyxy": "x1, y1, x2, y2 in pixels",
     "xywh_normalised": "x, y, width, height from 0 to 1",
     "xyxy_normalised": "x1, y1, x2, y2 from 0 to 1",
+    "cxcywh_normalised": "centre x, centre y, width, height from 0 to 1",
+}
+_OTHERS = {  # how -> how else such numbers may be meant
+    "xywh": ("xyxy",),
+    "xyxy": ("xywh",),
+    "cxcywh_normalised": ("xyxy_normalised", "xywh_normalised"),
 }
 
 
@@ -36,7 +42,7 @@ class RawBoxes:
         sizes: [M, 2] float64, width and height of the box's image, pixels.
         bounds: [M, 2] float64, how far boxes may reach: the same, or the annotated size where that is greater.
         area: [M] float64, the area that the file states; nan where it states none.
-        usual: how this format of annotations means the numbers: `xywh` or `xyxy`.
+        usual: how this format of annotations means the numbers: `xywh`, `xyxy` or `cxcywh_normalised`.
         name: what messages call a box, by its place.
     """
 
@@ -68,10 +74,13 @@ def pixel_boxes(raw: RawBoxes, settings: DatasetSettings) -> tuple[np.ndarray, n
     how = given or raw.usual
     boxes = raw.numbers.copy()
     if how.endswith("normalised"):
-        _require_normalised(raw, settings)
+        if given is not None:
+            _require_normalised(raw, settings)
         boxes *= np.tile(raw.sizes, 2)
     if how.startswith("xyxy"):
         boxes[:, 2:] -= boxes[:, :2]
+    elif how.startswith("cxcywh"):
+        boxes[:, :2] -= boxes[:, 2:] / 2
     turned = (boxes[:, 2:] < 0).any(axis=1)
     if turned.any():
         boxes[:, :2] += np.minimum(boxes[:, 2:], 0)
@@ -100,7 +109,12 @@ def _require_normalised(raw: RawBoxes, settings: DatasetSettings) -> None:
 
 def _ask(raw: RawBoxes, settings: DatasetSettings) -> None:
     """Look whether the numbers are what the format says; see `pixel_boxes`."""
-    if len(raw.numbers):
+    if not len(raw.numbers):
+        return
+    if raw.usual.endswith("normalised"):
+        _ask_whether_pixels(raw, settings)
+        _ask_whether_the_other(raw, settings)
+    else:
         _ask_whether_normalised(raw, settings)
         _ask_whether_the_other(raw, settings)
         _ask_whether_negative(raw, settings)
@@ -114,10 +128,29 @@ def _question(raw: RawBoxes, settings: DatasetSettings, said: str, other: str) -
 
 
 def _as_corners(raw: RawBoxes, how: str) -> np.ndarray:
-    """[M, 4] x1 y1 x2 y2 of the numbers read as `xywh` or `xyxy`."""
-    if how == "xyxy":
-        return raw.numbers
-    return np.concatenate([raw.numbers[:, :2], raw.numbers[:, :2] + raw.numbers[:, 2:]], axis=1)
+    """[M, 4] x1 y1 x2 y2 in pixels, of the numbers read in one of the ways of `_WORDS`."""
+    numbers = raw.numbers * np.tile(raw.sizes, 2) if how.endswith("normalised") else raw.numbers
+    if how.startswith("xyxy"):
+        return numbers
+    start = numbers[:, :2] - numbers[:, 2:] / 2 if how.startswith("cxcywh") else numbers[:, :2]
+    return np.concatenate([start, start + numbers[:, 2:]], axis=1)
+
+
+def _ask_whether_pixels(raw: RawBoxes, settings: DatasetSettings) -> None:
+    pixels = raw.numbers * np.tile(raw.sizes, 2)
+    pixels[:, 2:] = np.abs(pixels[:, 2:])
+    outside = ((pixels < -_ROUNDING) | (pixels > np.tile(raw.sizes, 2) + _ROUNDING)).any(axis=1)
+    if not outside.any():
+        return
+    said = (
+        f"{outside.sum()} of {len(outside)} boxes have numbers outside 0 to 1, such as {raw.example(outside)}"
+    )
+    if 2 * outside.sum() > len(outside):
+        raise DataError(
+            f"{settings.annotation_file}: {said}; they must be {_WORDS[raw.usual]}: divide them by the image's width "
+            f"and height, or set {settings.section}.box_format to xywh or xyxy where they are pixels"
+        )
+    _warn(settings, f"{said}: clipped to their images")
 
 
 def _ask_whether_normalised(raw: RawBoxes, settings: DatasetSettings) -> None:
@@ -140,8 +173,9 @@ def _ask_whether_normalised(raw: RawBoxes, settings: DatasetSettings) -> None:
 
 def _ask_whether_the_other(raw: RawBoxes, settings: DatasetSettings) -> None:
     """Corners given as x, y, width, height; or the other way round in a format of corners."""
-    other = "xyxy" if raw.usual == "xywh" else "xywh"
-    fits = _inside(raw, other)
+    fitting = {how: _inside(raw, how) for how in _OTHERS[raw.usual]}
+    other = max(fitting, key=lambda how: fitting[how].sum())
+    fits = fitting[other]
     doubtful = fits & ~_inside(raw, raw.usual)
     if raw.usual == "xywh":
         doubtful |= fits & _area_of_corners(raw)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import mmap
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -20,26 +19,27 @@ import numpy as np
 from picoquant.data.dataset import Annotations, Dataset, Record, Repairs
 from picoquant.data.formats.boxes import RawBoxes, pixel_boxes
 from picoquant.data.formats.ids import AmbiguousIdError, IdTable, is_id, kind_of
+from picoquant.data.formats.peek import root_category
 from picoquant.data.formats.repair import (
     SMALLEST_SIDE,
     Tally,
-    check_files,
     choose,
     clip,
+    find_images,
     no_annotations,
     report,
     tell_crowds,
 )
 from picoquant.data.formats.sizes import compare_sizes, file_sizes
 from picoquant.data.settings import DatasetSettings
-from picoquant.errors import DataError
+from picoquant.errors import DataError, reason_of
 
 LOG = logging.getLogger("picoquant")
 
 _FARTHEST = 1e9  # pixels
 
 
-def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
+def load_coco(settings: DatasetSettings, training: bool, problems: list[DataError] | None = None) -> Dataset:
     """Load a data set in COCO format.
 
     Classes are numbered in the order of `categories` in the file, whatever their ids. Ids may be texts or of
@@ -48,27 +48,26 @@ def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
     out of training unless `allow_empty`, and kept for evaluation. Missing image files, under 1 % of all, are left
     out of training; evaluation refuses them, as its mAP would be that of other images.
 
-    Raises: `DataError` naming the file and what to do.
+    Raises: `DataError` naming the file and what to do; see `load_dataset` for `problems`.
     """
     path = settings.annotation_file
     content = read_annotations(path, settings.section)
-    names, categories = _categories(content, path)
+    names, categories = _categories(content, settings)
     images, image_ids = _images(content, path)
-    missing = check_files(settings, [image["file_name"] for image in images], training)
+    found = find_images(settings, [image["file_name"] for image in images], training, problems)
     tally = Tally()
-    files = _files(settings, images, image_ids)
+    files = _files(found.paths, images, image_ids)
     name, annotations, trained = _objects(content, files, categories, settings, tally)
     tell_crowds(settings.section, annotations.is_crowd, name, "crowds (iscrowd)")
     records, empty = [], []
-    for image, record in zip(images, _records(files, annotations, trained, tally, name)):
-        if image["file_name"] in missing:
+    for place, record in enumerate(_records(files, annotations, trained, tally, name)):
+        if place in found.missing:
             continue
         (empty if record.is_crowd.all() else records).append(record)  # true without objects, too
-    chosen, left_out = choose(settings, records, empty, training)
+    chosen, left_out = choose(settings, records, empty, training, problems)
     crowds = sum(bool(len(record.boxes)) for record in empty) if left_out == len(empty) else 0
-    repairs = Repairs(
-        tally.count["clipped"], tally.count["dropped"], left_out, crowds, tuple(sorted(missing))
-    )
+    missing = tuple(sorted({images[place]["file_name"] for place in found.missing}))
+    repairs = Repairs(tally.count["clipped"], tally.count["dropped"], left_out, crowds, missing, files.faults)
     dataset = Dataset(
         records=chosen,
         class_names=names,
@@ -80,7 +79,7 @@ def load_coco(settings: DatasetSettings, training: bool) -> Dataset:
         own_image_ids=image_ids.own,
         own_category_ids=categories.own,
     )
-    report(dataset, tally)
+    report(dataset, tally, refused=bool(problems))
     return dataset
 
 
@@ -99,14 +98,15 @@ def read_annotations(path: Path, section: str) -> dict[str, Any]:
     if not path.is_file():
         raise no_annotations(path, section)
     try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream, object_hook=_without_outline)
+        content = _parse(path)
     except (ValueError, OSError, RecursionError) as error:
         if path.stat().st_size == 0:
             raise DataError(
                 f"annotation file {path} is empty; {keys} name it, put COCO annotations there"
             ) from error
-        raise DataError(f"annotation file {path} cannot be read as JSON ({error}); {keys} name it") from error
+        raise DataError(
+            f"annotation file {path} cannot be read as JSON{reason_of(error)}; {keys} name it"
+        ) from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(
@@ -116,35 +116,21 @@ def read_annotations(path: Path, section: str) -> dict[str, Any]:
     return content
 
 
-_CATEGORIES = re.compile(rb'"categories"\s*:\s*(?=\[)')
-_PART = 1 << 16  # bytes in which the categories are looked for first
+_OUTLINE = re.compile(rb'"segmentation"\s*:\s*\[[^"{}]*\]')
 
 
-def peek_categories(path: Path) -> list[tuple[Any, str]] | None:
-    """Ids and names of a COCO file's categories, in its order, without parsing the rest (448 MB of train2017).
+def _parse(path: Path) -> Any:
+    """The content of a JSON file. Lists of outlines are cut out of the text first, which halves the time.
 
-    Returns: None when there is not exactly one list of categories with ids and names.
+    Where the rest is no JSON (an outline holds something else than numbers, or the file is damaged), all of it is
+    parsed, so that an error names a place in the file.
     """
-    with open(path, "rb") as stream:
-        if not stream.seek(0, os.SEEK_END):
-            return None
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            starts = [match.end() for match in _CATEGORIES.finditer(data)]
-            if len(starts) != 1:
-                return None
-            size = _PART
-            while True:
-                text = data[starts[0] : starts[0] + size].decode("utf-8", errors="ignore")
-                try:
-                    listed = json.JSONDecoder().raw_decode(text)[0]
-                    break
-                except ValueError:
-                    if starts[0] + size >= len(data):
-                        return None
-                    size *= 8
-    if not listed or not all(isinstance(entry, dict) and {"id", "name"} <= entry.keys() for entry in listed):
-        return None
-    return [(entry["id"], str(entry["name"])) for entry in listed]
+    data = path.read_bytes()
+    try:
+        text = _OUTLINE.sub(b'"segmentation":0', data).decode("utf-8-sig")
+        return json.loads(text, object_hook=_without_outline)
+    except (ValueError, RecursionError):
+        return json.loads(data.decode("utf-8-sig"), object_hook=_without_outline)
 
 
 def _entry(entry: Any, kind: str, keys: tuple[str, ...], path: Path) -> dict[str, Any]:
@@ -158,8 +144,9 @@ def _entry(entry: Any, kind: str, keys: tuple[str, ...], path: Path) -> dict[str
     return entry
 
 
-def _categories(content: dict[str, Any], path: Path) -> tuple[tuple[str, ...], IdTable]:
+def _categories(content: dict[str, Any], settings: DatasetSettings) -> tuple[tuple[str, ...], IdTable]:
     """Names and ids, in the order of the file (as PaddleDetection's `getCatIds()` gives them)."""
+    path = settings.annotation_file
     entries = [_entry(item, "categories", ("id", "name"), path) for item in content["categories"]]
     if not entries:
         raise DataError(f"annotation file {path} lists no categories; give each class an id and name")
@@ -169,6 +156,17 @@ def _categories(content: dict[str, Any], path: Path) -> tuple[tuple[str, ...], I
         if (type(entry["id"]), entry["id"]) in seen:
             raise DataError(f"annotation file {path} gives one category id to several categories")
         seen.add((type(entry["id"]), entry["id"]))
+    root = root_category(entries)
+    if root is not None and not any(
+        isinstance(item, dict) and item.get("category_id") == root["id"] for item in content["annotations"]
+    ):
+        LOG.info(
+            "%s: category %s (%s) has no boxes and stands above all others: left out, as no class",
+            settings.section,
+            root["id"],
+            root["name"],
+        )
+        entries.remove(root)
     return tuple(str(entry["name"]) for entry in entries), IdTable.of([entry["id"] for entry in entries])
 
 
@@ -205,19 +203,18 @@ def _check_id(value: Any, whose: str, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Files:
-    """The images: ids and paths, and sizes [N, 2] (width, height) as annotated and as the files are."""
+    """The images: ids and paths, sizes [N, 2] (width, height) as annotated and as the files are, damaged files."""
 
     ids: IdTable
     paths: list[str]
     annotated: np.ndarray
     sizes: np.ndarray
+    faults: dict[str, str]
 
 
-def _files(settings: DatasetSettings, images: list[dict[str, Any]], ids: IdTable) -> _Files:
-    folder = settings.image_folder
-    paths = [os.path.join(folder, image["file_name"]) for image in images]
+def _files(paths: list[str], images: list[dict[str, Any]], ids: IdTable) -> _Files:
     annotated = np.array([(image["width"], image["height"]) for image in images], np.float64)
-    return _Files(ids, paths, annotated, file_sizes(paths, annotated))
+    return _Files(ids, paths, annotated, *file_sizes(paths, annotated))
 
 
 def _objects(
@@ -229,8 +226,9 @@ def _objects(
     """
     path = settings.annotation_file
     found, entries, strays, without = [], [], [], []
-    for item in content["annotations"]:
-        entry = _entry(item, "annotations", ("image_id", "category_id"), path)
+    for entry in content["annotations"]:
+        if not (type(entry) is dict and "image_id" in entry and "category_id" in entry):
+            _entry(entry, "annotations", ("image_id", "category_id"), path)
         category = _find(categories, "category_id", entry, path)
         if category is None:
             known = ", ".join(repr(categories.own.get(number, number)) for number in categories.numbers[:10])
@@ -267,7 +265,7 @@ def _objects(
     raw = RawBoxes(numbers, files.sizes[owner], bounds[owner], stated, "xywh", name)
     boxes, area = pixel_boxes(raw, settings)
     compare_sizes(files.paths, files.annotated, files.sizes, owner, boxes, settings, name)
-    annotations = Annotations(image, classes, boxes, area, crowd.astype(bool))
+    annotations = Annotations(image, classes, boxes, area, crowd.astype(bool), ~counted.astype(bool))
     solid = (boxes[:, 2:] > SMALLEST_SIDE).all(axis=1) & (area > 0)
     tally.add("dropped", counted.astype(bool) & ~solid, name)
     return name, annotations, counted.astype(bool) & solid
@@ -310,14 +308,30 @@ def _tell_strays(strays: list[dict[str, Any]], total: int, images: IdTable, path
 
 def _numbers(entries: list[dict[str, Any]], path: Path) -> tuple[np.ndarray, np.ndarray]:
     """[M, 4] float64, the numbers of `bbox`, and [M] `area`, nan where none is given."""
+    boxes = [entry["bbox"] for entry in entries]
+    areas = [entry.get("area") for entry in entries]
+    quick = _as_numbers(boxes, (4,)), _as_numbers([0 if area is None else area for area in areas], ())
+    if quick[0] is not None and quick[1] is not None:
+        absent = np.array([area is None for area in areas], bool)
+        return quick[0], np.where(absent, np.nan, quick[1])
     for entry in entries:
         box, area = entry["bbox"], entry.get("area")
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
             raise DataError(f"{path}: {_name(entry)} has bbox {box}; it must be [x, y, width, height]")
         if area is not None and not _is_number(area):
             raise DataError(f"{path}: {_name(entry)} has area {area}; it must be a number")
-    boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
-    return boxes, np.array([entry.get("area") for entry in entries], np.float64)  # None becomes nan
+    return np.array(boxes, np.float64).reshape(-1, 4), np.array(areas, np.float64)  # None becomes nan
+
+
+def _as_numbers(values: list[Any], shape: tuple[int, ...]) -> np.ndarray | None:
+    """The values as float64 [M, *shape]; None where one of them may be none that `_is_number` takes."""
+    try:
+        made = np.array(values)
+    except ValueError:  # lists of different lengths
+        return None
+    if made.dtype.kind not in "iuf" or made.shape[1:] != shape or not (np.abs(made) < _FARTHEST).all():
+        return None
+    return made.astype(np.float64)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,16 +1,16 @@
-"""What all formats of annotations share: boxes clipped, files looked for, empty images chosen."""
+"""What all formats of annotations share: boxes clipped, images looked for, empty images chosen."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from picoquant.data.dataset import Dataset, Record
+from picoquant.data.formats.files import FoundFiles, find_files, tell_renamed
 from picoquant.data.seeds import ORDER, generator
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
@@ -91,32 +91,67 @@ def tell_crowds(
         )
 
 
-def check_files(settings: DatasetSettings, names: list[str], training: bool) -> set[str]:
-    """Names of image files that are not there: none, or in training under 1 %.
+def find_images(
+    settings: DatasetSettings, names: list[str], training: bool, problems: list[DataError] | None = None
+) -> FoundFiles:
+    """The image files that annotations name, relative to the image folder or absolute; see `find_files`.
 
-    Each folder is listed once, which on a network disk is far quicker than asking for every file.
-
-    Raises: `DataError` naming the first and how many.
+    Raises: `DataError` naming the first that is missing and how many, but for under 1 % in training; with a list of
+        `problems` it is added to that.
     """
     folder, section = settings.image_folder, settings.section
     if not folder.is_dir():
-        raise DataError(f"no image folder {folder}; {section}.dataset_dir and {section}.image_dir name it")
-    listed: dict[str, set[str]] = {}
-    missing = []
-    for name in names:
-        parent, leaf = os.path.split(os.path.join(folder, str(name)))
-        if parent not in listed:
-            exists = os.path.isdir(parent)
-            listed[parent] = {entry.name for entry in os.scandir(parent)} if exists else set()
-        if leaf not in listed[parent]:
-            missing.append(name)
-    if missing and (not training or too_many(len(missing), len(names))):
-        first = os.path.join(folder, str(missing[0]))
-        raise DataError(
-            f"{len(missing)} of {len(names)} images of {section} are missing, the first is {first}; "
-            f"correct {section}.image_dir or {section}.dataset_dir, or put the files there"
+        refuse(f"no image folder {folder}; {section}.dataset_dir and {section}.image_dir name it", problems)
+        return FoundFiles([str(folder / name) for name in names], frozenset(range(len(names))), ())
+    found = find_files(folder, names)
+    require_images(found, section, training, problems)
+    tell_renamed(found, names, section, "images")
+    return found
+
+
+def require_images(
+    images: FoundFiles, section: str, training: bool, problems: list[DataError] | None = None
+) -> None:
+    """Raises: `DataError` naming the first image that is missing and how many, but for under 1 % in training."""
+    missing, total = sorted(images.missing), len(images.paths)
+    if missing and (not training or too_many(len(missing), total)):
+        refuse(
+            f"{len(missing)} of {total} images of {section} are missing, the first is {images.paths[missing[0]]}; "
+            f"correct {section}.image_dir or {section}.dataset_dir, or put the files there",
+            problems,
         )
-    return set(missing)
+
+
+def tell_unannotated(section: str, images: Sequence[str], annotated: Sequence[str], why: str) -> None:
+    """Say how many of the images in a folder have no annotation file, and are so left out, with the first."""
+    left = sorted(set(images) - set(annotated))
+    if left:
+        LOG.warning(
+            "%s: %d of %d images have no annotation file and are left out, such as %s (%s)",
+            section,
+            len(left),
+            len(images),
+            left[0],
+            why,
+        )
+
+
+def require_own_images(images: FoundFiles, files: Sequence[str]) -> None:
+    """Raises: `DataError` naming two annotation files of one image."""
+    first: dict[str, str] = {}
+    for path, file in zip(images.paths, files):
+        if path in first:
+            raise DataError(
+                f"{first[path]} and {file} both annotate {path}: remove one, or correct its image's name"
+            )
+        first[path] = file
+
+
+def refuse(text: str, problems: list[DataError] | None) -> None:
+    """Raise a `DataError`, or add it to a list of problems where there is one."""
+    if problems is None:
+        raise DataError(text)
+    problems.append(DataError(text))
 
 
 def too_many(bad: int, total: int) -> bool:
@@ -125,16 +160,22 @@ def too_many(bad: int, total: int) -> bool:
 
 
 def choose(
-    settings: DatasetSettings, records: list[Record], empty: list[Record], training: bool
+    settings: DatasetSettings,
+    records: list[Record],
+    empty: list[Record],
+    training: bool,
+    problems: list[DataError] | None = None,
 ) -> tuple[tuple[Record, ...], int]:
     """The records to use, in the order of their ids, and how many without objects are left out.
 
-    Raises: `DataError` when no image has an object.
+    Raises: `DataError` when no image has an object; with a list of `problems` it is added to that, unless they
+        explain it.
     """
-    if not records:
-        raise DataError(
+    if not records and not problems:
+        refuse(
             f"no image of {settings.annotation_file} has an object; {settings.section}.anno_path "
-            "must name annotations with boxes"
+            "must name annotations with boxes",
+            problems,
         )
     allowed = settings.allow_empty if settings.allow_empty is not None else not training
     kept = list(empty) if allowed else []
@@ -143,14 +184,31 @@ def choose(
         most = min(int(len(records) * ratio / (1 - ratio)), len(kept))
         order = generator(0, ORDER).permutation(len(kept))[:most]
         kept = [kept[place] for place in order]
+    if len(kept) < len(empty):
+        _tell_empty(settings, empty, len(empty) - len(kept), allowed)
     chosen = sorted(records + kept, key=lambda record: record.image_id)
     if settings.sample_num > 0:
         chosen = chosen[: settings.sample_num]
     return tuple(chosen), len(empty) - len(kept)
 
 
-def report(dataset: Dataset, tally: Tally) -> None:
-    """Log what was loaded and what was repaired."""
+def _tell_empty(settings: DatasetSettings, empty: list[Record], count: int, allowed: bool) -> None:
+    """Log how many images without objects are left out, and which setting would keep them."""
+    section = settings.section
+    crowds = sum(bool(len(record.boxes)) for record in empty) if count == len(empty) else 0
+    LOG.info(
+        "%s: %d images without objects left out%s (%s)",
+        section,
+        count,
+        f", {crowds} of them with crowds alone" if crowds else "",
+        f"{section}.empty_ratio={settings.empty_ratio:g} keeps {len(empty) - count}"
+        if allowed
+        else f"{section}.allow_empty=true keeps them",
+    )
+
+
+def report(dataset: Dataset, tally: Tally, refused: bool = False) -> None:
+    """Log what was loaded and what was repaired; nothing of missing images where a problem says that already."""
     repairs, section = dataset.repairs, dataset.section
     boxes = sum(len(record.boxes) for record in dataset.records)
     LOG.info("%s: %d images, %d boxes, %d classes", section, len(dataset), boxes, dataset.num_classes)
@@ -160,16 +218,7 @@ def report(dataset: Dataset, tally: Tally) -> None:
     if repairs.dropped_boxes:
         first = tally.example("dropped")
         LOG.warning("%s: %d boxes without area, dropped%s", section, repairs.dropped_boxes, first)
-    if repairs.empty_images:
-        crowds = repairs.crowd_images
-        LOG.info(
-            "%s: %d images without objects left out%s (%s.allow_empty=true keeps them)",
-            section,
-            repairs.empty_images,
-            f", {crowds} of them with crowds alone" if crowds else "",
-            section,
-        )
-    if repairs.missing:
+    if repairs.missing and not refused:
         names = ", ".join(repairs.missing[:_NAMED])
         more = ", ..." if len(repairs.missing) > _NAMED else ""
         LOG.warning(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
-from picoquant.data.images import image_size
+from picoquant.data.formats.files import FoundFiles
+from picoquant.data.formats.repair import refuse, too_many
+from picoquant.data.images import UnreadableImageError, header_fault, image_size, read_image
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 
@@ -18,17 +22,62 @@ _READERS = 8  # threads; on a network disk each waits most of the time
 _PART = 512  # images that a thread reads at a time
 _ROUNDING = 1.0  # pixels
 
+T = TypeVar("T")
 
-def file_sizes(paths: Sequence[str], annotated: np.ndarray) -> np.ndarray:
+
+def file_sizes(paths: Sequence[str], annotated: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
     """Width and height of image files [N, 2] float64, as their headers say; as annotated [N, 2] where they do not.
 
     A file that is not there keeps its annotated size.
+
+    Returns: the sizes; and path -> what `header_fault` says of the files that are damaged, as a sentence.
     """
+    found = in_threads(image_size, paths)
+    sizes = [own or stated for own, stated in zip(found, annotated.tolist())]
+    unknown = [path for path, own in zip(paths, found) if own is None and os.path.exists(path)]
+    faults = {path: f"image {path} {fault}" for path in unknown if (fault := header_fault(path))}
+    return np.array(sizes, np.float64).reshape(-1, 2), faults
+
+
+def in_threads(read: Callable[[str], T], paths: Sequence[str]) -> list[T]:
+    """What `read` makes of each of many small files, several at a time."""
     parts = [paths[start : start + _PART] for start in range(0, len(paths), _PART)]
     with ThreadPoolExecutor(_READERS) as pool:
-        found = [size for part in pool.map(lambda part: list(map(image_size, part)), parts) for size in part]
-    sizes = [own or stated for own, stated in zip(found, annotated.tolist())]
-    return np.array(sizes, np.float64).reshape(-1, 2)
+        return [result for part in pool.map(lambda part: list(map(read, part)), parts) for result in part]
+
+
+def measured_sizes(
+    images: FoundFiles, section: str, training: bool, problems: list[DataError] | None = None
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Width and height of images [N, 2] float64 as they are decoded; place -> what is wrong where it cannot be read.
+
+    Only what has no readable header is decoded for it. A file that is missing or cannot be read counts as 1 x 1.
+
+    Args:
+        images: the files.
+        section: of the data set.
+        training: under 1 % may be unreadable.
+        problems: see `load_dataset`.
+
+    Raises: `DataError` naming the first that cannot be read.
+    """
+    sizes = in_threads(image_size, images.paths)
+    errors: dict[int, str] = {}
+    for place, size in enumerate(sizes):
+        if size is None and place not in images.missing:
+            try:
+                height, width = read_image(images.paths[place]).shape[:2]
+                sizes[place] = (width, height)
+            except UnreadableImageError as error:
+                errors[place] = str(error)
+    if errors:
+        first = next(iter(errors.values()))
+        said = f"{section}: {len(errors)} of {len(sizes)} images cannot be read: {first}"
+        if not training or too_many(len(errors), len(sizes)):
+            refuse(said, problems)
+        else:
+            LOG.warning("%s", said)
+    return np.array([size or (1, 1) for size in sizes], np.float64).reshape(-1, 2), errors
 
 
 def compare_sizes(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +13,8 @@ from picoquant.paddle_program.graph import Graph
 # Values of activations that are held at once. PicoDet-XS at 320 px, prepared for INT8, has some 30 million an image; a
 # step of QAT with 8 needs 6 GB in all.
 _VALUES = 400_000_000
+_BYTES_A_VALUE = 25  # of a step of QAT: those 6 GB for 8 images of 30 million values
+_MEMORY = Path("/proc/meminfo")
 
 
 def images_at_once(graph: Graph, values: int | None = None) -> int:
@@ -20,11 +24,32 @@ def images_at_once(graph: Graph, values: int | None = None) -> int:
         graph: of the network, with the shapes of its tensors.
         values: numbers in them, of all images; None: as many as memory is meant for.
     """
+    return max(1, (values or _VALUES) // max(1, _values_of_one(graph)))
+
+
+def _values_of_one(graph: Graph) -> int:
+    """Numbers in all activations of one image."""
     names = [name for op in graph.operators for name in op.results if graph.is_activation(name)]
-    of_one = sum(
+    return sum(
         int(np.prod([max(size, 1) for size in (graph.tensor(name).shape or ())[1:]])) for name in names
     )
-    return max(1, (values or _VALUES) // max(1, of_one))
+
+
+def images_that_fit(graph: Graph, file: Path = _MEMORY) -> int | None:
+    """How many images a step of QAT may have at once in the memory that is free now; None where that is not known.
+
+    Args:
+        graph: of the network, with the shapes of its tensors.
+        file: where Linux says what memory is free.
+    """
+    try:
+        free = re.search(r"MemAvailable:\s*(\d+) kB", file.read_text())
+    except OSError:
+        return None
+    if free is None:
+        return None
+    values = int(free.group(1)) * 1024 // _BYTES_A_VALUE
+    return values // max(1, _values_of_one(graph))
 
 
 def cuts(graph: Graph, total: int, most: int | None = None) -> Iterator[slice]:

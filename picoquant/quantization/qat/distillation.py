@@ -108,8 +108,10 @@ def distilled_pairs(graph: Graph, settings: DistillationSettings) -> tuple[tuple
     for name in (one for group in groups for one in group):
         plain = name[len(PREFIX) :] if name.startswith(PREFIX) else name
         if name == plain and plain not in known:
+            last = ", ".join(name for name in final_nodes(graph) if name in known)
             raise ConfigError(
-                f"Distillation.node: the model has no variable {name}{suggestion(name, sorted(known))}"
+                f"Distillation.node: the model has no variable {name}{suggestion(name, sorted(known))}; without "
+                f"node the last results of its layers with weights are compared: {last}"
             )
     return tuple(tuple(_pairs(group, known)) for group in groups)
 

@@ -16,6 +16,7 @@ from picoquant.errors import PicoquantError, UserError
 from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.accuracy_control.control import control_accuracy
 from picoquant.quantization.context import QuantizationContext
+from picoquant.quantization.engine.feeds import images_that_fit
 from picoquant.quantization.ptq.detection_error import DetectionError
 from picoquant.quantization.ptq.observers import NotFiniteError
 from picoquant.quantization.ptq.passes.write import write
@@ -101,12 +102,26 @@ def _build(network: PtqState) -> TrainingStep:
         objective, rate, optimizer = _by_levels(network, student)
     else:
         objective = ConfiguredObjective(student, settings.distillation)
+        _warn_of_memory(student, settings.batch_size)
         optimizer, rate = partial(make_optimizer, settings.train), _configured_rate(context)
     LOG.info("quantize: preparing the teacher")
     teacher = Teacher(
         context.paths.teacher, objective.teacher_names, context.paths.copies / "distilled", context.config
     )
     return TrainingStep(student, teacher, objective, optimizer, strategy, rate, context.processes)
+
+
+def _warn_of_memory(student: Student, images: int | None) -> None:
+    """Say so when a step, whose images all go through the network at once, needs more memory than is free."""
+    fit = images_that_fit(student.graph)
+    if images and fit is not None and images > fit:
+        LOG.warning(
+            "quantize: a step of %d images needs more memory than is free now, which is enough for about %d: "
+            "--set Calibration.batch_size=%d, or Quantize.training=levels, which runs a step in parts",
+            images,
+            fit,
+            max(1, fit),
+        )
 
 
 def _configured_rate(context: QuantizationContext) -> LearningRate:

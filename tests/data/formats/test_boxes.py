@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from picoquant.data.formats.coco import load_coco
-from picoquant.data.formats.voc import load_voc
+from picoquant.data.formats.voc.load import load_voc
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import ConfigError, DataError
 from tests.data.coco_sets import annotation, coco_content, write_set

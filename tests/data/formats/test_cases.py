@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from picoquant.data.formats.coco import load_coco
-from picoquant.data.formats.voc import load_voc
+from picoquant.data.formats.voc.load import load_voc
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import DataError
 from picoquant.evaluation.coco_metrics import coco_metrics

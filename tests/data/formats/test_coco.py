@@ -49,22 +49,28 @@ def test_boxes_are_clipped_dropped_and_counted(tmp_path, caplog):
     ("training", "allow_empty", "images"),
     [(True, None, 2), (False, None, 4), (True, True, 4), (False, False, 2)],
 )
-def test_images_without_objects(tmp_path, training, allow_empty, images):
+def test_images_without_objects(tmp_path, caplog, training, allow_empty, images):
+    caplog.set_level(logging.INFO, "picoquant")
     content = coco_content(["0.png", "1.png", "2.png", "3.png"])
     # Image 3 has none, image 4 only a crowd, which is no training target.
     content["annotations"] = content["annotations"][:2] + [annotation(9, 4, 7, [0, 0, 9, 9], crowd=1)]
     dataset = load_coco(write_set(tmp_path, 4, content, allow_empty=allow_empty), training)
     assert len(dataset) == images
     assert dataset.repairs.empty_images == 4 - images
+    hint = "2 images without objects left out, 1 of them with crowds alone (TrainDataset.allow_empty=true keeps them)"
+    assert (hint in caplog.text) == (images == 2) and ("allow_empty" in caplog.text) == (images == 2)
 
 
-def test_empty_ratio_limits_the_empty_images(tmp_path):
+def test_empty_ratio_limits_the_empty_images(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "picoquant")
     content = coco_content([f"{number}.png" for number in range(8)])
     content["annotations"] = content["annotations"][:3]
     settings = write_set(tmp_path, 8, content, allow_empty=True, empty_ratio=0.4)
     # 3 with objects are to be 60 %, so int(3 * 0.4 / 0.6) = 2 may be empty.
     chosen = load_coco(settings, training=True)
     assert len(chosen) == 5
+    assert "3 images without objects left out (TrainDataset.empty_ratio=0.4 keeps 2)" in caplog.text
+    assert "allow_empty" not in caplog.text  # it is set
     assert chosen.image_ids == load_coco(settings, training=True).image_ids
 
 

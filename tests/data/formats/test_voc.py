@@ -9,7 +9,7 @@ import pytest
 
 from picoquant.data.formats.coco import load_coco
 from picoquant.data.formats.load import load_dataset, load_folder
-from picoquant.data.formats.voc import VOC_CLASSES, load_voc
+from picoquant.data.formats.voc.load import VOC_CLASSES, load_voc
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import ConfigError, DataError
 from tests.data.coco_sets import write_images
@@ -70,7 +70,7 @@ def test_classes_of_the_challenge_and_of_a_label_list(tmp_path):
     assert dataset.class_names == ("pig", "cow")
     assert dataset.records[0].classes.tolist() == [1]
     (tmp_path / "labels.txt").write_text("pig\ncrow\n")
-    with pytest.raises(DataError, match="0.xml: class cow is not in .*labels.txt.*mean crow.*add it there"):
+    with pytest.raises(DataError, match="0.xml: class 'cow' is not in .*labels.txt.*mean crow.*add it there"):
         load_voc(listed, training=True)
 
 
@@ -87,7 +87,10 @@ def test_classes_of_the_other_half_are_numbered_too(tmp_path):
         (lambda root: (root / "train.txt").write_text(""), "train.txt is empty"),
         (lambda root: (root / "Annotations" / "0.xml").unlink(), "cannot read .*0.xml: No such file"),
         (lambda root: (root / "Annotations" / "0.xml").write_text("<a>"), "0.xml is no VOC annotation"),
-        (lambda root: (root / "Annotations" / "0.xml").write_text("<a></a>"), "0.xml is no VOC annotation"),
+        (
+            lambda root: (root / "Annotations" / "0.xml").write_text("<a>\n</a>"),
+            r"0.xml is no VOC annotation \(line 1: <a> has no <size>\); correct it",
+        ),
         (
             lambda root: (root / "Annotations" / "0.xml").write_text("<!DOCTYPE a [<!ENTITY b 'c'>]><a/>"),
             "declares entities",
@@ -103,6 +106,69 @@ def test_what_cannot_be_used_is_named(tmp_path, change, message):
     change(tmp_path)
     with pytest.raises(DataError, match=message):
         load_voc(settings, training=True)
+
+
+SOUND = """<annotation>
+<size><width>60</width>
+<height>40</height></size>
+<object><name>wheel</name><bndbox>
+<xmin>1</xmin><ymin>2</ymin><xmax>20</xmax><ymax>30</ymax></bndbox></object>
+<object><name>axle
+</name>
+<bndbox><xmin>1</xmin><ymin>2</ymin>
+<xmax>20</xmax><ymax>30</ymax></bndbox></object>
+</annotation>"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("<height>40</height>", "", "line 2: <size> has no <height>"),
+        ("<height>40</height>", "<height/>", "line 3: <height> of <size> is empty"),
+        ("<height>40</height>", "<height>0</height>", "line 2: <size> is 60x0: write the image's width and"),
+        ("<name>axle\n</name>", "", "line 6: <object> has no <name>"),
+        ("axle", " ", "line 6: <name> of <object> is empty"),
+        ("bndbox><xmin>1</xmin><ymin>2</ymin>\n<xmax>20</xmax><ymax>30</ymax></bndbox", "a/", "has no <bndbox>"),
+        ("\n<xmax>20</xmax>", "\n", "line 8: <bndbox> has no <xmax>"),
+        ("\n<xmax>20</xmax>", "\n<xmax>2o</xmax>", "line 9: <xmax> of <bndbox> is '2o', no number"),
+        ("\n<xmax>20</xmax>", "\n<xmax>nan</xmax>", "line 9: <xmax> of <bndbox> is 'nan', no number"),
+        ("<annotation>", "<annotation", "not well-formed"),
+    ],
+)  # fmt: skip
+def test_an_xml_file_is_refused_by_line_and_element(tmp_path, old, new, said):
+    settings = write_voc(tmp_path, [SOUND])
+    assert load_voc(settings, training=True).class_names == ("axle", "wheel")
+    (tmp_path / "Annotations/0.xml").write_text(SOUND.replace(old, new))
+    with pytest.raises(DataError) as caught:
+        load_voc(settings, training=True)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'Annotations/0.xml'} is no VOC annotation (") and said in message
+    assert message.endswith("); correct it or take it off the list") and "NoneType" not in message
+
+
+@pytest.mark.parametrize("layout", ["name", "flag", "paths"])
+def test_names_with_spaces(tmp_path, layout):
+    settings = write_voc(tmp_path, [xml(("red  cell", 10, 5, 30, 20, 0)), xml(("axle", 1, 1, 8, 9, 0))])
+    for number, name in enumerate(("my first image", "photo 1")):
+        (tmp_path / f"JPEGImages/{number}.png").rename(tmp_path / f"JPEGImages/{name}.png")
+        (tmp_path / f"Annotations/{number}.xml").rename(tmp_path / f"Annotations/{name}.xml")
+    line = {"name": "{0}", "flag": "{0}  1", "paths": "JPEGImages/{0}.png Annotations/{0}.xml"}[layout]
+    lines = [line.format(name) for name in ("my first image", "photo 1")]
+    (tmp_path / "train.txt").write_text("\n".join(lines))
+    dataset = load_voc(settings, training=True)
+    assert [Path(record.path).name for record in dataset.records] == ["my first image.png", "photo 1.png"]
+    assert dataset.class_names == ("axle", "red  cell")
+    (tmp_path / "Annotations/my first image.xml").unlink()
+    with pytest.raises(DataError, match="cannot read .*/Annotations/my first image.xml: No such file"):
+        load_voc(settings, training=True)
+    (tmp_path / "labels.txt").write_text("axle\nred cell\n")
+    (tmp_path / "train.txt").write_text(lines[1])
+    listed = DatasetSettings("voc", dataset_dir=str(tmp_path), anno_path="train.txt", label_list="labels.txt")
+    (tmp_path / "Annotations/photo 1.xml").write_text(xml(("red  cell", 10, 5, 30, 20, 0)))
+    with pytest.raises(
+        DataError, match=r"photo 1.xml: class 'red  cell' is not in .* \(did you mean red cell\?\)"
+    ):
+        load_voc(listed, training=True)
 
 
 def test_bccd_as_voc_is_bccd_as_coco(shared):
@@ -139,3 +205,12 @@ def test_folder_of_images(tmp_path):
 def test_load_dataset_takes_the_loader_of_the_format(tmp_path):
     settings = write_voc(tmp_path, [xml(("wheel", 10, 5, 30, 20, 0))])
     assert load_dataset(settings, training=True).format == "voc"
+
+
+def test_an_option_that_names_no_images_is_named_itself(tmp_path):
+    asked = DatasetSettings(format="folder", image_dir=str(tmp_path / "photos"), section="--fidelity")
+    with pytest.raises(DataError, match="no image folder .*photos; --fidelity must name one$"):
+        load_folder(asked)
+    (tmp_path / "photos/sub").mkdir(parents=True)
+    with pytest.raises(DataError, match="in .*photos or below it; --fidelity must name a folder with some$"):
+        load_folder(asked)

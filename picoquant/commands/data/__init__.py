@@ -1,0 +1,1 @@
+"""`picoquant data`: look at data sets, convert, split and draw them."""

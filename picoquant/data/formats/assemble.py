@@ -1,0 +1,121 @@
+"""From what annotation files say to a data set: for formats whose boxes are gathered from many files.
+
+N images, M boxes in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from picoquant.data.dataset import Dataset, Record, Repairs
+from picoquant.data.formats.boxes import RawBoxes, pixel_boxes
+from picoquant.data.formats.files import FoundFiles
+from picoquant.data.formats.repair import Tally, choose, clip, report
+from picoquant.data.formats.sizes import compare_sizes, file_sizes, measured_sizes
+from picoquant.data.settings import DatasetSettings
+from picoquant.errors import DataError
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The boxes of all images, in the order of the images.
+
+    Attributes:
+        owner: [M] int, the image of each box, ascending.
+        numbers: [M, 4] float64, as the files have them.
+        usual: how the format means these, see `boxes.RawBoxes`.
+        classes: [M] int32.
+        crowd: [M] bool, neither found nor missed in evaluation.
+        name: what messages call a box, by its place.
+    """
+
+    owner: np.ndarray
+    numbers: np.ndarray
+    usual: str
+    classes: np.ndarray
+    crowd: np.ndarray
+    name: Callable[[int], str]
+
+
+def assemble(
+    settings: DatasetSettings,
+    images: FoundFiles,
+    annotated: np.ndarray | None,
+    objects: Objects,
+    class_names: Sequence[str],
+    training: bool,
+    annotation_file: Path,
+    problems: list[DataError] | None = None,
+) -> Dataset:
+    """The data set of these images and boxes, with boxes read, repaired or refused as in every format.
+
+    Args:
+        settings: of the data set.
+        images: N files, numbered from 1 in this order; what is missing is left out.
+        annotated: [N, 2] width and height, pixels, as the files of annotations have them, 0 where they say nothing;
+            None for a format that has none. Images without are measured.
+        objects: their boxes.
+        class_names: in their order.
+        training: see `choose`.
+        annotation_file: what messages call the annotations.
+        problems: see `load_dataset`.
+
+    Raises: `DataError` as `pixel_boxes`, `compare_sizes`, `measured_sizes` and `choose` do.
+    """
+    tally, records, empty = Tally(), [], []
+    if annotated is not None and annotated.all():
+        sizes, faults = file_sizes(images.paths, annotated)
+    else:
+        sizes, unread = measured_sizes(images, settings.section, training, problems)
+        faults = {images.paths[place]: fault for place, fault in unread.items()}
+        images = replace(images, missing=images.missing | unread.keys())
+        annotated = sizes if annotated is None else np.where(annotated > 0, annotated, sizes)
+    owner, name = objects.owner, objects.name
+    bounds = np.maximum(annotated, sizes)
+    stated = np.full(len(owner), np.nan)
+    raw = RawBoxes(objects.numbers, sizes[owner], bounds[owner], stated, objects.usual, name)
+    boxes, _ = pixel_boxes(raw, settings)
+    compare_sizes(images.paths, annotated, sizes, owner, boxes, settings, name)
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    corners = np.round(corners, 3).astype(np.float32)  # as of COCO
+    corners, solid = clip(corners, np.tile(sizes.astype(np.float32), 2)[owner], tally, name)
+    for place, record in enumerate(_records(images.paths, sizes, objects, corners[solid], solid)):
+        if place not in images.missing:
+            (empty if record.is_crowd.all() else records).append(record)  # true without objects, too
+    chosen, left_out = choose(settings, records, empty, training, problems)
+    crowds = sum(bool(len(record.boxes)) for record in empty) if left_out == len(empty) else 0
+    missing = tuple(sorted(images.paths[place] for place in images.missing))
+    dataset = Dataset(
+        records=chosen,
+        class_names=tuple(class_names),
+        category_ids=tuple(range(1, len(class_names) + 1)),
+        section=settings.section,
+        annotation_file=annotation_file,
+        format=settings.format,
+        repairs=Repairs(tally.count["clipped"], tally.count["dropped"], left_out, crowds, missing, faults),
+    )
+    report(dataset, tally, refused=bool(problems))
+    return dataset
+
+
+def _records(
+    paths: Sequence[str], sizes: np.ndarray, objects: Objects, corners: np.ndarray, solid: np.ndarray
+) -> Iterator[Record]:
+    """The record of each image; `corners` are of those boxes that are `solid`, [M] bool."""
+    owner, classes, crowd = objects.owner[solid], objects.classes[solid], objects.crowd[solid]
+    starts = np.searchsorted(owner, np.arange(len(paths) + 1)).tolist()
+    for place, (width, height) in enumerate(sizes.tolist()):
+        mine = slice(starts[place], starts[place + 1])
+        yield Record(
+            image_id=place + 1,
+            path=paths[place],
+            width=int(width),
+            height=int(height),
+            boxes=corners[mine],
+            classes=classes[mine],
+            is_crowd=crowd[mine],
+        )

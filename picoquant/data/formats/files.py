@@ -1,0 +1,160 @@
+"""Files that annotations name: found where they are, whatever slashes, case or leading folders their names have."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from picoquant.errors import DataError, reason_of
+
+LOG = logging.getLogger("picoquant")
+
+_DRIVE = re.compile(r"^[A-Za-z]:(?=[\\/])")
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """Files looked for by name.
+
+    Attributes:
+        paths: of each name its file, or where it would have been.
+        missing: places of the names that have no file.
+        renamed: places of those found under another name than written.
+    """
+
+    paths: list[str]
+    missing: frozenset[int]
+    renamed: tuple[int, ...]
+
+
+def find_files(folder: Path, names: Sequence[str]) -> FoundFiles:
+    r"""Find files by the names that annotations give them.
+
+    A file is looked for as it is named, relative to `folder` or absolute. If it is not there, the name is read with
+    `\` as `/`, then with other case or another Unicode form where only one file is so alike, then without its first
+    folders, for paths of another machine. A file found so by two names is taken for neither. Each folder is listed
+    once, which on a network disk is far quicker than asking for every file.
+
+    Args:
+        folder: where relative names count from.
+        names: as written.
+    """
+    listing = Listing()
+    written = [os.path.join(folder, name) for name in names]
+    paths = [
+        path if listing.holds(path) else listing.alike(str(folder), name)
+        for path, name in zip(written, names)
+    ]
+    uses = Counter(paths)
+    other = [place for place, path in enumerate(paths) if path != written[place]]
+    missing = frozenset(place for place in other if paths[place] is None or uses[paths[place]] > 1)
+    return FoundFiles(
+        [written[place] if place in missing else path for place, path in enumerate(paths)],
+        missing,
+        tuple(place for place in other if place not in missing),
+    )
+
+
+def tell_renamed(found: FoundFiles, names: Sequence[str], section: str, what: str) -> None:
+    """Say how many files have another name than written, with the first."""
+    if found.renamed:
+        first = found.renamed[0]
+        LOG.info(
+            "%s: %d %s are found under another name than written, such as %s for %s",
+            section,
+            len(found.renamed),
+            what,
+            found.paths[first],
+            names[first],
+        )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What folders hold; each is read once."""
+
+    _names: dict[str, frozenset[str]] = field(default_factory=dict)
+    _by_form: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+
+    def names(self, folder: str) -> frozenset[str]:
+        """Names in a folder; none where it is not there."""
+        if folder not in self._names:
+            try:
+                self._names[folder] = frozenset(os.listdir(folder or "."))
+            except OSError:
+                self._names[folder] = frozenset()
+        return self._names[folder]
+
+    def holds(self, path: str) -> bool:
+        """Whether there is such a file."""
+        folder, leaf = os.path.split(path)
+        return leaf in self.names(folder)
+
+    def alike(self, folder: str, name: str) -> str | None:
+        """The file meant by a name that is not there as written; None for none, or several."""
+        plain = _DRIVE.sub("", name).replace("\\", "/")
+        parts = [part for part in plain.split("/") if part not in ("", ".")]
+        tries = [os.path.split(plain)] if plain.startswith("/") else []
+        tries += [(os.path.join(folder, *parts[start:-1]), parts[-1]) for start in range(len(parts))]
+        for parent, leaf in tries:
+            if leaf in self.names(parent):
+                return os.path.join(parent, leaf)
+            meant = self._forms(parent).get(_form(leaf), [])
+            if len(meant) == 1:
+                return os.path.join(parent, meant[0])
+            if meant:
+                return None
+        return None
+
+    def _forms(self, folder: str) -> dict[str, list[str]]:
+        if folder not in self._by_form:
+            forms: dict[str, list[str]] = {}
+            for name in self.names(folder):
+                forms.setdefault(_form(name), []).append(name)
+            self._by_form[folder] = forms
+        return self._by_form[folder]
+
+
+def _form(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def read_text(path: Path, key: str) -> str:
+    """The text of a file in UTF-8; `key` is what names it, for messages.
+
+    Raises: `DataError` when it cannot be read or is no text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as text{reason_of(error)}; {key} names it") from error
+    if "\0" in text:
+        raise DataError(f"{path} is no text; {key} names it")
+    return text
+
+
+def read_lines(path: Path, key: str) -> list[str]:
+    """The lines of a text file that are not empty, without the spaces around them.
+
+    Raises: as `read_text`.
+    """
+    return [line.strip() for line in read_text(path, key).splitlines() if line.strip()]
+
+
+def read_label_list(path: Path, section: str) -> tuple[str, ...]:
+    """The class names of a `label_list`, one a line.
+
+    Raises: `DataError` when it is not there, is empty or names a class twice.
+    """
+    if not path.is_file():
+        raise DataError(f"no label list {path}; {section}.label_list names it")
+    names = read_lines(path, f"{section}.label_list")
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"label list {path} is empty or names a class twice; one class a line")
+    return tuple(names)

@@ -1,0 +1,48 @@
+"""How many images a step may have in the memory that is free."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from picoquant.paddle_program.graph import Operator
+from picoquant.quantization.engine import feeds
+from picoquant.quantization.qat import pipeline
+
+
+@pytest.fixture
+def graph():
+    """Two activations of 3 x 10 x 10 and 5 numbers an image: 305 values, 7625 bytes."""
+    shapes = {"image": (-1, 3, 10, 10), "a": (-1, 3, 10, 10), "b": (-1, 5)}
+    operators = [
+        Operator("a", "relu", (("X", "image"),), (("Out", "a"),), {}),
+        Operator("b", "fc", (("X", "a"),), (("Out", "b"),), {}),
+    ]
+    tensors = {name: SimpleNamespace(shape=shape, stored=False) for name, shape in shapes.items()}
+    return SimpleNamespace(
+        operators=operators, tensor=tensors.__getitem__, is_activation=lambda name: not tensors[name].stored
+    )
+
+
+@pytest.mark.parametrize(("free", "images"), [(76, 10), (0, 0), (744, 99)])
+def test_images_that_fit(graph, tmp_path, free, images):
+    (tmp_path / "meminfo").write_text(f"MemTotal: 99999 kB\nMemAvailable: {free} kB\n")
+    assert feeds.images_that_fit(graph, tmp_path / "meminfo") == images
+
+
+def test_where_the_memory_is_not_known(graph, tmp_path):
+    assert feeds.images_that_fit(graph, tmp_path / "gone") is None
+    (tmp_path / "meminfo").write_text("MemTotal: 99999 kB\n")
+    assert feeds.images_that_fit(graph, tmp_path / "meminfo") is None
+
+
+@pytest.mark.parametrize(
+    ("fit", "images", "said"), [(3, 8, "Calibration.batch_size=3,"), (8, 8, ""), (None, 8, "")]
+)
+def test_a_step_that_does_not_fit_is_said_before_it_starts(monkeypatch, caplog, fit, images, said):
+    monkeypatch.setattr(pipeline, "images_that_fit", lambda graph: fit)
+    caplog.set_level(logging.WARNING)
+    pipeline._warn_of_memory(SimpleNamespace(graph=None), images)
+    assert said in caplog.text and bool(caplog.text) == bool(said)

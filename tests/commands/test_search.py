@@ -93,20 +93,6 @@ def test_a_trial_that_fails_is_kept_with_its_reason_and_not_tried_again(tmp_path
     assert "001-ptq: failed before" in caplog.text
 
 
-def test_without_labels_fidelity_alone_counts(tmp_path):
-    root = write_tiny_run(tmp_path / "output", labels=False)
-    best = search(None, str(root), ("Quantize.method=ptq",), NO_TIME).best
-    assert best.worth == best.score.fidelity > 0 and best.as_dict()["mAP"] is None
-
-
-def test_nothing_to_choose_by(tmp_path):
-    root = write_tiny_run(tmp_path / "output", labels=False, bias=-20.0)
-    with pytest.raises(
-        UserError, match="val.json has no object that counts, and FP32 detects nothing with a score of 0.3"
-    ):
-        search(None, str(root), (), NO_TIME)
-
-
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])
 def test_no_time(minutes, tmp_path):
     with pytest.raises(UserError, match="--search .*: expected minutes above 0, for example --search 60"):

@@ -38,27 +38,22 @@ class Tiny(nn.Layer):
         return [paddle.transpose(paddle.flatten(value, 2), [0, 2, 1]) for value in outputs]
 
 
-def write_tiny_run(root: Path, labels: bool = True, bias: float = 0.0) -> Path:
+def write_tiny_run(root: Path) -> Path:
     """`config.yml`, `run.json`, `export/`, and beside them `images/` and `val.json`, which train and evaluate.
 
-    What is annotated is what the network finds; crowds, which do not count, without
-    `labels`. `bias` is added to the class logits.
+    What is annotated is what the network finds.
     """
     root.mkdir(parents=True)
     names = write_images(root)
     with paddle.utils.unique_name.guard():
         network = Tiny()
         network.eval()
-        network.scores.bias.set_value(network.scores.bias + bias)
         spec = [paddle.static.InputSpec([None, 3, 32, 32], "float32", "image")]
         paddle.jit.save(network, str(root / "export/model"), input_spec=spec)
     write_infer_config(replace(CONFIG, strides=(8,)), root / "export")
     annotate(root, names, ModelFolder.open(root / "export"))
     truth = json.loads((root / "val.json").read_text())
     (root / "train.json").write_text(json.dumps(truth))
-    if not labels:
-        crowds = [{**entry, "iscrowd": 1} for entry in truth["annotations"]]
-        (root / "val.json").write_text(json.dumps({**truth, "annotations": crowds}))
     sets = [
         f"{section}.{key}={value}"
         for section, file in (("TrainDataset", "train.json"), ("EvalDataset", "val.json"))

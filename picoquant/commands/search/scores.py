@@ -9,8 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from picoquant.errors import UserError
-from picoquant.evaluation.fidelity import SCORE, agreement, detections_as_objects
+from picoquant.evaluation.fidelity import agreement, detections_as_objects
 from picoquant.evaluation.paired import Paired, bootstrapped, paired
 from picoquant.quantization.score import Score
 from picoquant.stages import datasets
@@ -31,20 +30,12 @@ class Scores:
     Args:
         context: the run folder `fp32` of the search, with a plan that names the FP32 model.
         force: evaluate FP32 again.
-
-    Raises: `UserError` where nothing can be compared: no object that counts, and FP32 detects nothing.
     """
 
     def __init__(self, context: Context, force: bool = False) -> None:
         self._context, self._dataset = context, datasets.load(context, "EvalDataset")
         self._reference = _identity(fp32_model(context))
         run_stages(context, [self._stage("FP32", fp32_model)], force)
-        if not self._expected["annotations"] and context.run.record(NAME)["metrics"]["mAP"] < 0:
-            raise UserError(
-                f"--search: {self._dataset.annotation_file} has no object that counts, and FP32 detects nothing with a "
-                f"score of {SCORE:g} or more on its images: there is nothing to choose by; name other images in "
-                "EvalDataset"
-            )
 
     @property
     def seconds_per_image(self) -> float:

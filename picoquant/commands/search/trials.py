@@ -50,10 +50,9 @@ class Trial:
         """As JSON values."""
         values, score = asdict(self), self.score
         del values["score"]
-        labelled = score is not None and score.mAP >= 0
         return {
             **values,
-            "mAP": score.mAP if labelled else None,
+            "mAP": score.mAP if score else None,
             "fidelity": score.fidelity if score else None,
             "worth": self.worth,
         }

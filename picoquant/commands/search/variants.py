@@ -44,10 +44,10 @@ class Variants:
 
     def of_run(self, texts: Sequence[str]) -> Context:
         """The run with changed settings."""
-        plan = self._context.plan
-        document = copy.deepcopy(dict(plan.recipe.document))
+        recipe = self._context.plan.recipe
+        document = copy.deepcopy(dict(recipe.document))
         apply_overrides(document, texts, schema())
-        return replace(self._context, plan=Plan(Recipe(document, plan.recipe.source), plan.overrides))
+        return replace(self._context, plan=Plan(replace(recipe, document=document)))
 
     def in_folder(self, values: Values, run: RunFolder) -> Context:
         """Changed settings in another run folder.

@@ -210,7 +210,13 @@ def swept() -> set[object]:
     return set()
 
 
-@pytest.mark.parametrize("name", NAMES)
+# S and the older names have every kind of backbone; M and L are the same ones, wider.
+_LARGE = re.compile(r"picodet_[ml]_")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if _LARGE.match(name) else name for name in NAMES]
+)
 def test_it_predicts_exports_and_learns(name, plans, networks, swept, tmp_path):
     """An export takes seconds: here the first of each backbone, neck and head; the slow test has them all."""
     model = networks(name)

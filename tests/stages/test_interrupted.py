@@ -121,7 +121,7 @@ def test_a_folder_without_permission_is_named(tmp_path):
 
 
 def quantise_arguments(folder):
-    sets = with_sets([*TWO_EPOCHS, "TrainConfig.train_iter=24", "TrainConfig.eval_iter=12"])
+    sets = with_sets([*TWO_EPOCHS, "TrainConfig.train_iter=12", "TrainConfig.eval_iter=6"])
     return ["run", "-c", "quickstart", "--save-dir", folder, "--until", "quantize", *sets]
 
 

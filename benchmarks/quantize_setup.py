@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,14 @@ def main() -> None:
     parser.add_argument("--model", help="folder of an exported model; by default one with random weights")
     parser.add_argument("--only", choices=CONTENDERS, help="measure one and print JSON")
     options = parser.parse_args()
-    if options.only:
-        print(json.dumps(measure(options)))
-        return
-    print(f"{options.config}, {options.batch} images of {options.size} pixels, use_pact {options.pact}")
     with tempfile.TemporaryDirectory() as folder:
         if not options.model:
             options.model = folder
             subprocess.run([sys.executable, "-c", export_script(options)], check=True, capture_output=True)
+        if options.only:
+            print(json.dumps(measure(options)))
+            return
+        print(f"{options.config}, {options.batch} images of {options.size} pixels, use_pact {options.pact}")
         results = {}
         for name in CONTENDERS:
             found = results[name] = measured_apart(name, options)
@@ -163,11 +164,12 @@ def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, s
 
         from picoquant.int8.operators import quantizable_operators
         from picoquant.paddle_program.static.programs import load_model
+        from picoquant.quantization.engine.convolution import Convolutions
         from picoquant.quantization.processes import Processes
-        from picoquant.quantization.qat.distillation import distilled_pairs
         from picoquant.quantization.qat.learned_ranges.choose import range_strategy
         from picoquant.quantization.qat.learning_rate import LearningRate
-        from picoquant.quantization.qat.optimisers import make_schedule
+        from picoquant.quantization.qat.objective import ConfiguredObjective
+        from picoquant.quantization.qat.optimisers import make_optimizer, make_schedule
         from picoquant.quantization.qat.step import TrainingStep
         from picoquant.quantization.qat.student import open_student
         from picoquant.quantization.qat.teacher import Teacher
@@ -178,12 +180,14 @@ def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, s
     with tuned_cpu(), static_session(), quiet():
         strategy = range_strategy(QuantizationSettings(), quant)
         program = load_model(model, paddle.static.Executor(paddle.CPUPlace())).program
-        student = open_student(model, quantizable_operators(program, quant), quant, strategy)
-        groups = distilled_pairs(student.graph, distillation)
-        names = sorted({name for pairs in groups for name, _ in pairs})
-        teacher = Teacher(model, names, folder / "distilled", read_infer_config(model))
-        rate = LearningRate(make_schedule(train))
-        run = TrainingStep(student, teacher, groups, distillation, train, strategy, rate, Processes())
+        student = open_student(
+            model, quantizable_operators(program, quant), quant, strategy, Convolutions(onednn=True)
+        )
+        objective = ConfiguredObjective(student, distillation)
+        config = read_infer_config(model)
+        teacher = Teacher(model, objective.teacher_names, folder / "distilled", config)
+        optimizer, rate = partial(make_optimizer, train), LearningRate(make_schedule(train))
+        run = TrainingStep(student, teacher, objective, optimizer, strategy, rate, Processes())
         return timed_steps(lambda: run({"image": image}, False, ())[0], steps, began)
 
 

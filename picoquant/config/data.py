@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from picoquant.data.formats.folder import settings_for
 from picoquant.data.input_size import with_input_size
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import ConfigError
+from picoquant.utils.device import available_cpus
 from picoquant.yaml_files.load import Tagged
 
 
@@ -180,7 +180,7 @@ def workers(recipe: Recipe) -> int:
     wanted = recipe.document.get("worker_num", 2)
     if not isinstance(wanted, int) or wanted < 0:
         raise ConfigError(f"worker_num: expected a whole number from 0, found {wanted!r}")
-    return min(wanted, os.cpu_count() or 1)
+    return min(wanted, available_cpus())
 
 
 def _transform(reader: ReaderSettings, name: str) -> TransformSpec | None:

@@ -181,12 +181,11 @@ def _root_left_out(path: Path) -> dict[str, Any]:
     """The classes, where a category above all others is none of them: it once was."""
     if not path.is_file():
         return {}
+    every = peek_categories(path, with_root=True)
+    if not every or every[0][0] != 0:  # such a category has the id 0
+        return {}
     classes = peek_categories(path)
-    return (
-        {}
-        if classes == peek_categories(path, with_root=True)
-        else {"classes": [name for _, name in classes or []]}
-    )
+    return {} if classes == every else {"classes": [name for _, name in classes or []]}
 
 
 def _names_and_sizes(folder: Path) -> str:

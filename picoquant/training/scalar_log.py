@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from picoquant.storage.csv_log import read_rows
-from picoquant.training.scalar_sinks import Mlflow, Sink, TensorBoard, VisualDl, Wandb, require_package
+from picoquant.training.scalar_sinks import Mlflow, Sink, Wandb, require_package, tensorboard, visualdl
 
 LOG = logging.getLogger("picoquant")
 
@@ -53,10 +53,10 @@ class ScalarLog:
         self._sinks: dict[str, Sink] = {}
         if settings.visualdl:
             require_package("use_vdl")
-            self._sinks["use_vdl"] = VisualDl(settings.visualdl)
+            self._sinks["use_vdl"] = visualdl(settings.visualdl)
         if settings.tensorboard:
             require_package("use_tensorboard")
-            self._sinks["use_tensorboard"] = TensorBoard(settings.tensorboard)
+            self._sinks["use_tensorboard"] = tensorboard(settings.tensorboard)
         if settings.wandb:
             require_package("use_wandb")
             self._sinks["use_wandb"] = Wandb()

@@ -10,7 +10,7 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from picoquant.errors import ConfigError, ToolError
 from picoquant.storage.files import disk_errors
@@ -38,16 +38,11 @@ class Sink(Protocol):
         """End the log; `failed` if the training did."""
 
 
-class VisualDl:
-    """A log file in `folder`, written anew; other files there are not touched."""
+class _Writer:
+    """A log of files that a package's writer makes."""
 
-    def __init__(self, folder: Path) -> None:
-        from visualdl import LogWriter
-
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / VISUALDL_FILE).unlink(missing_ok=True)
-            self._writer = LogWriter(str(folder), file_name=VISUALDL_FILE, flush_secs=_FLUSH_SECONDS)
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
 
     def write(self, values: Mapping[str, float], step: int) -> None:
         """See `Sink`."""
@@ -59,26 +54,25 @@ class VisualDl:
         self._writer.close()
 
 
-class TensorBoard:
-    """An event file in `folder`, written anew; other files there are not touched."""
+def visualdl(folder: Path) -> Sink:
+    """A log file in a folder, written anew; other files there are not touched."""
+    from visualdl import LogWriter
 
-    def __init__(self, folder: Path) -> None:
-        from tensorboardX import SummaryWriter
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / VISUALDL_FILE).unlink(missing_ok=True)
+        return _Writer(LogWriter(str(folder), file_name=VISUALDL_FILE, flush_secs=_FLUSH_SECONDS))
 
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            for earlier in folder.glob(TENSORBOARD_FILES):
-                earlier.unlink()
-            self._writer = SummaryWriter(str(folder), flush_secs=_FLUSH_SECONDS, filename_suffix=".picoquant")
 
-    def write(self, values: Mapping[str, float], step: int) -> None:
-        """See `Sink`."""
-        for tag, value in values.items():
-            self._writer.add_scalar(tag, value, step)
+def tensorboard(folder: Path) -> Sink:
+    """An event file in a folder, written anew; other files there are not touched."""
+    from tensorboardX import SummaryWriter
 
-    def close(self, failed: bool) -> None:
-        """See `Sink`."""
-        self._writer.close()
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for earlier in folder.glob(TENSORBOARD_FILES):
+            earlier.unlink()
+        return _Writer(SummaryWriter(str(folder), flush_secs=_FLUSH_SECONDS, filename_suffix=".picoquant"))
 
 
 class Wandb:

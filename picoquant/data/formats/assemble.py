@@ -5,9 +5,10 @@ N images, M boxes in all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from picoquant.data.formats.repair import Tally, choose, clip, report
 from picoquant.data.formats.sizes import compare_sizes, file_sizes, measured_sizes
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
+from picoquant.utils.suggest import suggestion
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,45 @@ class Objects:
     classes: np.ndarray
     crowd: np.ndarray
     name: Callable[[int], str]
+
+
+def objects_of(
+    settings: DatasetSettings,
+    files: Sequence[Path | str],
+    annotations: Sequence[Any],
+    class_names: Sequence[str],
+    crowd: np.ndarray,
+    missing: Collection[int] = (),
+) -> Objects:
+    """The objects of files that annotate an image each, by corners and class names.
+
+    Args:
+        settings: of the data set.
+        files: of each image.
+        annotations: what each holds: `boxes` [G, 4] x1 y1 x2 y2 and `names`, of as many.
+        class_names: in their order.
+        crowd: [M] bool, see `Objects`.
+        missing: places of images that are not there, whose objects may be of any class.
+
+    Raises: `DataError` naming the file of a class that is not among `class_names`.
+    """
+    class_of = {name: label for label, name in enumerate(class_names)}
+    for place, annotation in enumerate(annotations):
+        for name in () if place in missing else annotation.names:
+            if name not in class_of:
+                where = f"{settings.section}.classes" if settings.classes else settings.label_file
+                hint = suggestion(name, class_names)
+                raise DataError(f"{files[place]}: class {name!r} is not in {where}{hint}; add it there")
+    owner = np.repeat(np.arange(len(files)), [len(each.boxes) for each in annotations])
+    starts = np.searchsorted(owner, np.arange(len(files)))
+    return Objects(
+        owner,
+        np.concatenate([np.zeros((0, 4)), *(each.boxes for each in annotations)]),
+        "xyxy",
+        np.array([class_of.get(name, -1) for each in annotations for name in each.names], np.int32),
+        crowd,
+        lambda place: f"object {place - starts[owner[place]] + 1} of {files[owner[place]]}",
+    )
 
 
 def assemble(

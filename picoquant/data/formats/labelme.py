@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 
 from picoquant.data.dataset import Dataset
-from picoquant.data.formats.assemble import Objects, assemble
+from picoquant.data.formats.assemble import assemble, objects_of
 from picoquant.data.formats.files import Listing, read_label_list
 from picoquant.data.formats.repair import LOG, find_images, require_own_images, tell_unannotated
 from picoquant.data.formats.sizes import in_threads
 from picoquant.data.images import SUFFIXES
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError, reason_of
-from picoquant.utils.suggest import suggestion
 
 _NO_CLASSES = ("__ignore__", "_background_")  # in LabelMe's own labels.txt
 _LEAST_POINTS = {"rectangle": 2, "polygon": 3}  # shapes that become boxes
@@ -64,24 +63,8 @@ def load_labelme(
     tell_unannotated(section, list(map(os.path.abspath, below)), images.paths, f"no JSON file in {folder}")
     names = _class_names(settings, read)
     _tell_shapes(section, files, read)
-    class_of = {name: label for label, name in enumerate(names)}
-    for file, each in zip(files, read):
-        for name in each.names:
-            if name not in class_of:
-                where = f"{section}.classes" if settings.classes else settings.label_file
-                raise DataError(
-                    f"{file}: class {name} is not in {where}{suggestion(name, names)}; add it there"
-                )
-    owner = np.repeat(np.arange(len(files)), [len(each.boxes) for each in read])
-    starts = np.searchsorted(owner, np.arange(len(files)))
-    objects = Objects(
-        owner,
-        np.concatenate([np.zeros((0, 4)), *(each.boxes for each in read)]),
-        "xyxy",
-        np.array([class_of[name] for each in read for name in each.names], np.int32),
-        np.zeros(len(owner), bool),
-        lambda place: f"object {place - starts[owner[place]] + 1} of {files[owner[place]]}",
-    )
+    crowd = np.zeros(sum(len(each.boxes) for each in read), bool)
+    objects = objects_of(settings, files, read, names, crowd)
     annotated = np.array([(each.width, each.height) for each in read], np.float64).reshape(-1, 2)
     return assemble(settings, images, annotated, objects, names, training, folder, problems)
 

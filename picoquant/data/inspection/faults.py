@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,11 +13,12 @@ from picoquant.data.formats.repair import too_many
 from picoquant.data.images import UnreadableImageError, read_image
 from picoquant.data.inspection.statistics import NetworkInput, Objects, Statistics
 from picoquant.errors import DataError
+from picoquant.utils.device import available_cpus
 
 
 def decoding_faults(dataset: Dataset) -> dict[str, str]:
     """Path -> a sentence that says what is wrong, of the images that cannot be decoded. Decodes every image."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cpus()) as pool:
         paths = [record.path for record in dataset.records]
         return {path: fault for path, fault in zip(paths, pool.map(_decoding_fault, paths)) if fault}
 

@@ -112,11 +112,11 @@ def _build(network: PtqState) -> TrainingStep:
 
 
 def _warn_of_memory(student: Student, images: int | None) -> None:
-    """Say so when a step, whose images all go through the network at once, needs more memory than is free."""
+    """Say so when a step, whose images all go through the network at once, may need more memory than is free."""
     fit = images_that_fit(student.graph)
     if images and fit is not None and images > fit:
         LOG.warning(
-            "quantize: a step of %d images needs more memory than is free now, which is enough for about %d: "
+            "quantize: a step of %d images may need more memory than is free now, which is enough for %d or some more: "
             "--set Calibration.batch_size=%d, or Quantize.training=levels, which runs a step in parts",
             images,
             fit,

@@ -138,7 +138,7 @@ def test_class_names(tmp_path):
     (root / "labels.txt").write_text("__ignore__\n_background_\na\n7\n")
     listed = DatasetSettings("labelme", str(root), label_list="labels.txt")
     assert load_labelme(listed, True).class_names == ("a", "7") == class_names(listed)
-    with pytest.raises(DataError, match=r"0.json: class 7 is not in EvalDataset.classes; add it there"):
+    with pytest.raises(DataError, match=r"0.json: class '7' is not in EvalDataset.classes; add it there"):
         load(root, classes=["a"])
 
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from picoquant.data.dataset import Dataset
-from picoquant.data.formats.assemble import Objects, assemble
+from picoquant.data.formats.assemble import assemble, objects_of
 from picoquant.data.formats.files import FoundFiles, find_files, read_label_list, read_lines, tell_renamed
 from picoquant.data.formats.repair import (
     LOG,
@@ -28,7 +27,6 @@ from picoquant.data.formats.voc.annotation import Annotation, read_annotation
 from picoquant.data.images import SUFFIXES
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
-from picoquant.utils.suggest import suggestion
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -63,11 +61,9 @@ def load_voc(settings: DatasetSettings, training: bool, problems: list[DataError
         folder = _image_folder(settings)
         tell_unannotated(settings.section, _images_below(folder), images.paths, f"no XML file in {path}")
     names = _class_names(settings, [Path(xml) for xml in found.paths], annotations)
-    objects = _objects(settings, found.paths, annotations, names, images.missing)
-    if not training:
-        tell_crowds(settings.section, objects.crowd, objects.name, "marked difficult", untrained=False)
-    else:
-        objects = replace(objects, crowd=np.zeros_like(objects.crowd))
+    crowd = np.concatenate([np.zeros(0, bool), *(each.difficult & (not training) for each in annotations)])
+    objects = objects_of(settings, found.paths, annotations, names, crowd, images.missing)
+    tell_crowds(settings.section, objects.crowd, objects.name, "marked difficult", untrained=False)
     annotated = np.array([(each.width, each.height) for each in annotations], np.float64).reshape(-1, 2)
     return assemble(settings, images, annotated, objects, names, training, path, problems)
 
@@ -96,37 +92,6 @@ def _files(settings: DatasetSettings) -> tuple[list[_Entry], FoundFiles]:
         raise no_annotations(path, settings.section)
     entries = _in_folder(path) if path.is_dir() else _listed(settings)
     return entries, find_files(settings.image_folder, [entry.xml for entry in entries])
-
-
-def _objects(
-    settings: DatasetSettings,
-    files: Sequence[str],
-    annotations: list[Annotation],
-    names: tuple[str, ...],
-    missing: frozenset[int],
-) -> Objects:
-    """The objects of all files; those of `missing` images may be of any class.
-
-    Raises: `DataError` naming a class that is not among `names`.
-    """
-    class_of = {name: label for label, name in enumerate(names)}
-    for place, annotation in enumerate(annotations):
-        for name in () if place in missing else annotation.names:
-            if name not in class_of:
-                where = f"{settings.section}.classes" if settings.classes else settings.label_file
-                raise DataError(
-                    f"{files[place]}: class {name!r} is not in {where}{suggestion(name, names)}; add it there"
-                )
-    owner = np.repeat(np.arange(len(files)), [len(each.boxes) for each in annotations])
-    starts = np.searchsorted(owner, np.arange(len(files)))
-    return Objects(
-        owner,
-        np.concatenate([np.zeros((0, 4)), *(each.boxes for each in annotations)]),
-        "xyxy",
-        np.array([class_of.get(name, -1) for each in annotations for name in each.names], np.int32),
-        np.concatenate([np.zeros(0, bool), *(each.difficult for each in annotations)]),
-        lambda place: f"object {place - starts[owner[place]] + 1} of {files[owner[place]]}",
-    )
 
 
 @dataclass(frozen=True)

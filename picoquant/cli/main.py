@@ -141,23 +141,26 @@ _stage_command(
 
 @cli.command()
 @common_options
+@data_option
 @click.option(
     "--search", "minutes", type=float, metavar="MINUTES",
     help="Try settings for so many minutes and keep the best; the same command goes on.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="With --search: its trials as JSON on stdout.")
-def quantize(config, save_dir, overrides, more_overrides, input_size, device, force, opt, minutes, as_json):
+def quantize(
+    config, save_dir, overrides, more_overrides, input_size, device, force, opt, data, minutes, as_json
+):
     """Quantise the exported model: AutoCompression QAT with distillation.
 
     \b
     Examples:  picoquant quantize --config quickstart.yaml --save-dir output/
                picoquant quantize --search 60 --save-dir output/
     """
-    texts = gather_overrides(overrides, more_overrides, input_size=input_size)
+    texts = gather_overrides((*data_overrides(data), *overrides), more_overrides, input_size=input_size)
     if minutes is None:
         if as_json:
             raise click.UsageError("--json needs --search")
-        _run("quantize", "quantize", config, save_dir, texts, device, force, opt)
+        _run("quantize", "quantize", config, save_dir, texts, device, force, opt, data)
         return
     from picoquant.commands.search.search import search
 

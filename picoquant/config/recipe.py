@@ -19,6 +19,7 @@ from picoquant.config.paddlex import in_our_keys, is_paddlex
 from picoquant.config.schema import ACCEPTED, INSTEAD, schema, unknown_to_both, without_effect
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
 from picoquant.errors import ConfigError
+from picoquant.targets.profiles import ALL
 from picoquant.utils.suggest import unknown_key
 from picoquant.yaml_files.load import Tagged, load_mapping, load_with_bases, merge
 from picoquant.yaml_files.locate import find, shipped, shipped_names
@@ -188,7 +189,7 @@ def _calibration_file(name: str) -> dict[str, Any]:
 
 def _target_file(recipe: Path, name: Any) -> Any:
     """A target as it is named, or the absolute path of the profile of that name beside the recipe."""
-    if not isinstance(name, str) or name in shipped_names("npu_targets"):
+    if not isinstance(name, str) or name == ALL or name in shipped_names("npu_targets"):
         return name
     for suffix in ("", ".yaml", ".yml"):
         for folder in (Path(), recipe.parent):

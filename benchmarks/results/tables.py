@@ -136,9 +136,10 @@ _TRAINED = ("coco465_xs_qat", "coco465_xs_qat_per_tensor", "coco465_s_qat", "bcc
 def _trained(results: Results) -> list[Sequence[str]]:
     return [
         [
-            f"{one.model}, {one.data['images']} images: {one.scheme}",
+            f"{one.model}, {one.data['images']} images",
+            one.scheme.removeprefix("QAT at ").replace(" of 8 images", ""),
             _map(one.fp32),
-            *_course(one, "mAP", ".4f"),
+            ", ".join(_course(one, "mAP", ".4f")),
             _interval(one.difference, "+.4f"),
             ", ".join(filter(None, _course(one, "fidelity", ".3f"))),
             _interval(one.fidelity, ".3f"),
@@ -242,7 +243,7 @@ TABLES = {
     "trained": Table(
         ("docs/accuracy.md",),
         (
-            "network, images evaluated, scheme", "FP32", "start", "half-way", "end",
+            "network, images evaluated", "QAT at", "FP32", "mAP at start, half-way, end",
             "INT8 less FP32, 95 % interval", "fidelity at start, half-way, end", "of INT8, 95 % interval",
         ),
         _trained, _TRAINED,

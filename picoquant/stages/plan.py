@@ -245,7 +245,7 @@ class Plan:
 
     def check(self) -> None:
         """Parse what a later stage needs, so that what is wrong is said before the first one."""
-        _ = self.quantization, self.targets
+        _ = self.quantization, self.targets, self.calibration, self.package
 
 
 def load_plan(name: str, overrides: Sequence[str] = ()) -> Plan:

@@ -29,7 +29,7 @@ from picoquant.utils.progress import duration
 
 _TRIAL = (
     "epoch=1", "snapshot_epoch=1", "TrainConfig.train_iter=4", "TrainConfig.eval_iter=4",
-    "Calibration.images=16",
+    "Calibration.count=16",
 )  # fmt: skip
 
 

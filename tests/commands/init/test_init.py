@@ -81,6 +81,11 @@ def test_every_format(formats, kind, picoquant, tmp_path):
     assert (schedule.epochs, plan.train_reader.batch_size, schedule.learning_rate.base_lr) == (300, 4, 0.03)
     assert plan.pretrain_weights is None and plan.quantization.train.train_iter == 60
     text = (tmp_path / f"{name}.yaml").read_text()
+    (trial,) = (shlex.split(line[1:]) for line in text.splitlines() if "_trial " in line)
+    assert trial[:6] == f"picoquant run --config {name}.yaml --save-dir output/{name}_trial".split()
+    tried = load_plan(f"{name}.yaml", trial[7::2])
+    tried.check()
+    assert (tried.training.epochs, tried.calibration.count, tried.quantization.train.train_iter) == (1, 16, 4)
     assert f"#     {done.out.splitlines()[-1].strip()}" in text.splitlines()
     assert "two of the network's strides" in text and "an estimate" in text
 

@@ -73,7 +73,7 @@ def test_a_good_one_is_read(tmp_path):
         ({"int8": {"mAP": 34.61}}, "int8.mAP: expected a number from 0 to 1, found 34.61"),
         ({"int8": {"mAP": True}}, "int8.mAP: expected a number"),
         ({"fp32": {"AP50": 0.5}}, "fp32: expected numbers by name, mAP among them"),
-        ({"modle": "x"}, "unknown key modle"),
+        ({"network": "x"}, "unknown key network; known: model, weights"),
         ({"machine": "gone"}, "machine is missing; where nobody wrote it down it is `unknown`"),
         ({"machine": ""}, "machine: expected a text"),
         ({"date": "21.11.2026"}, "date: expected 'YYYY-MM-DD'"),

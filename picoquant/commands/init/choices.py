@@ -19,6 +19,7 @@ STRIDES = 2  # that a box is to be long: two anchor points in a row, wherever it
 _IMAGES_SEEN = 205 * 60
 _LEAST_EPOCHS, _MOST_EPOCHS = 30, 300  # the latter is the published schedule
 _RATES = {16: 0.1, 8: 0.06, 4: 0.03}  # images of a batch -> base_lr; 16: recipes/quickstart.yaml
+_RATE_OF_IMAGE = 0.0075  # of smaller batches
 _STEPS = 20  # of an epoch, at least, for a larger batch to be chosen
 
 # docs/training.md, "Speed of training": a step of 8 images at 416 px on 2 idle cores; reading images is not in it.
@@ -128,23 +129,32 @@ def choose_schedule(images: int, size: int, machine: Machine) -> Schedule:
         f"area of the input and the {machine.cpus} CPU{'s' if machine.cpus > 1 else ''} here: "
         f"{duration(seconds)} of training"
     )
-    steps = max(1, images // batch)
+    warmup = min(100, max(1, epochs * (images // batch) // 10))
+    base_lr = _RATES.get(batch, _RATE_OF_IMAGE * batch)
     return Schedule(
-        epochs, max(1, epochs // 10), batch, _RATES[batch], min(100, max(1, epochs * steps // 10)), seconds,
-        bool(able), why_epochs, why_batch, why_seconds,
-    )  # fmt: skip
+        epochs,
+        max(1, epochs // 10),
+        batch,
+        base_lr,
+        warmup,
+        seconds,
+        bool(able),
+        why_epochs,
+        why_batch,
+        why_seconds,
+    )
 
 
 def _batch(images: int, size: int, machine: Machine, able: Sequence[int]) -> tuple[int, str]:
     long_enough = [one for one in able if images // one >= _STEPS]
-    batch = (long_enough or able[-1:] or [min(_RATES)])[0]
+    batch = min((long_enough or able[-1:] or [min(_RATES)])[0], images)
     takes = f"about {memory(batch, size) / 1e9:.1f} GB (an estimate)"
     if not able and machine.free is not None:
         return batch, (
             f"{takes}, more than {_PART:.0%} of the {machine.free / 1e9:.1f} GB that are free here: close other "
             "programs, or choose a smaller input"
         )
-    why = f"{takes}"
+    why = takes
     if machine.free is not None:
         why += f" of the {machine.free / 1e9:.1f} GB that are free here"
     larger = [one for one in _RATES if one > batch]

@@ -38,6 +38,7 @@ def test_a_data_set_without_boxes_gets_the_smallest():
     ("images", "epochs", "batch", "rate"),
     [
         (205, 60, 8, 0.06),  # the measured run itself
+        (2, 300, 2, 0.015),  # a batch of 4 would never be full
         (8, 300, 4, 0.03),  # 1538 epochs would be needed
         (1000, 30, 16, 0.1),  # 12.3 would do
         (319, 39, 8, 0.06),  # 19 steps of 16

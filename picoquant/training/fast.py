@@ -129,24 +129,34 @@ class _Traced:
         return traced(self._method, (maps,), [_any_size(maps)])
 
 
-def traced(method: Callable[..., Any], inputs: Sequence[Any], sizes: Sequence[Any]) -> Callable[..., Any]:
+def traced(
+    method: Callable[..., Any], inputs: Sequence[Any], sizes: Sequence[Any], rewrite: Rewrite | None = None
+) -> Callable[..., Any]:
     """A method of a layer as a static graph that runs, with its gradients, on oneDNN's convolutions.
 
     Args:
         method: takes and returns tensors.
         inputs: of a first call. Those that stop gradients must do so in every call.
-        sizes: for each input its shape, None where that varies; or an input specification.
+        sizes: for each input its shape, None where that varies; or an input specification. Lists of them for lists.
+        rewrite: changes the graph; None: as all graphs are changed.
     """
-    specs = [
-        paddle.static.InputSpec(size, one.dtype, stop_gradient=one.stop_gradient)
-        if isinstance(size, list) and not isinstance(one, (list, tuple))
-        else size
-        for one, size in zip(inputs, sizes)
-    ]
+    specs = _specifications(inputs, sizes)
     static = paddle.jit.to_static(method, input_spec=specs, full_graph=True)
     _, program = static.get_concrete_program(*inputs, is_train=True)
-    program.set_hooker(_Rewrite())
-    return static
+    program.set_hooker(rewrite or Rewrite())
+    # Called by itself: what finds a graph that suits the arguments again takes as long as a small convolution.
+    return lambda *arguments: program(list(arguments))
+
+
+def _specifications(inputs: Sequence[Any], sizes: Sequence[Any]) -> list[Any]:
+    return [
+        size
+        if isinstance(size, paddle.static.InputSpec)
+        else _specifications(one, size)
+        if isinstance(one, (list, tuple))
+        else paddle.static.InputSpec(size, one.dtype, stop_gradient=one.stop_gradient)
+        for one, size in zip(inputs, sizes)
+    ]
 
 
 def _any_size(maps: Any) -> Any:
@@ -156,7 +166,7 @@ def _any_size(maps: Any) -> Any:
     return paddle.static.InputSpec([None, maps.shape[1], None, None], maps.dtype)
 
 
-class _Rewrite(PartialProgramLayerHook):
+class Rewrite(PartialProgramLayerHook):
     """Changes a program before and after its gradients are appended."""
 
     def before_append_backward(self, program: Program) -> Program:

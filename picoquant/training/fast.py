@@ -141,11 +141,31 @@ def traced(
         rewrite: changes the graph; None: as all graphs are changed.
     """
     specs = _specifications(inputs, sizes)
-    static = paddle.jit.to_static(method, input_spec=specs, full_graph=True)
-    _, program = static.get_concrete_program(*inputs, is_train=True)
+    static = paddle.jit.to_static(_AsWritten(method).run, input_spec=[specs], full_graph=True)
+    _, program = static.get_concrete_program(list(inputs), is_train=True)
     program.set_hooker(rewrite or Rewrite())
     # Called by itself: what finds a graph that suits the arguments again takes as long as a small convolution.
-    return lambda *arguments: program(list(arguments))
+    return lambda *arguments: program([list(arguments)])
+
+
+class _AsWritten(nn.Layer):
+    """A method, run as it is written while it is traced.
+
+    What depends on the values of tensors is not looked for in its source, nor in what it calls: that took most of the
+    time of tracing.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        super().__init__()
+        self._layer = method.__self__  # the graph's parameters are looked for in this layer
+        self._method = (method,)
+
+    def run(self, inputs: Sequence[Any]) -> Any:
+        return self._run(inputs)
+
+    @paddle.jit.not_to_static
+    def _run(self, inputs: Sequence[Any]) -> Any:
+        return self._method[0](*inputs)
 
 
 def _specifications(inputs: Sequence[Any], sizes: Sequence[Any]) -> list[Any]:

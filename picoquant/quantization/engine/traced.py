@@ -88,10 +88,6 @@ class _Forward(nn.Layer):
         self._outputs, self._following = key
 
     def run(self, images: list[Any], tensors: list[Any]) -> list[Any]:
-        return self._compute(images, tensors)
-
-    @paddle.jit.not_to_static
-    def _compute(self, images: list[Any], tensors: list[Any]) -> list[Any]:
         network, stores = self._parts
         with _replaced(stores, tensors):
             feed = dict(zip(network.graph.inputs, images))

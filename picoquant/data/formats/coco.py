@@ -154,7 +154,8 @@ def _categories(content: dict[str, Any], settings: DatasetSettings) -> tuple[tup
     for entry in entries:
         if not isinstance(entry["name"], (str, int, float)) or not str(entry["name"]).strip():
             raise DataError(
-                f"annotation file {path}: category {entry['id']} has the name {entry['name']!r}; give each class its own"
+                f"annotation file {path}: category {entry['id']} has the name {entry['name']!r}; give each class "
+                "its own"
             )
         _check_id(entry["id"], f"category {str(entry['name'])!r}", path)
         if (type(entry["id"]), entry["id"]) in seen:
@@ -249,8 +250,10 @@ def _objects(
         elif not entry.get("bbox"):
             without.append(entry)
         else:
-            crowd, ignored = (_flag(entry, key, path) for key in ("iscrowd", "ignore"))
-            found.append((image, category, crowd, not ignored))
+            crowd, ignored = entry.get("iscrowd"), entry.get("ignore")
+            if crowd or ignored:  # hardly ever
+                crowd, ignored = (_flag(entry, key, path) for key in ("iscrowd", "ignore"))
+            found.append((image, category, bool(crowd), not ignored))
             entries.append(entry)
     if strays:
         _tell_strays(strays, len(content["annotations"]), files.ids, path)

@@ -121,16 +121,20 @@ def recognise(folder: str | Path) -> DataFolder:
     return found[0]
 
 
-def settings_for(folder: str | Path, section: str) -> DatasetSettings:
+def settings_for(
+    folder: str | Path, section: str, known: dict[str, DataFolder] | None = None
+) -> DatasetSettings:
     """The settings by which a section reads its part of a folder; says in one line what was recognised.
 
     Args:
         folder: as for `recognise`.
         section: `TrainDataset`, `EvalDataset` or another that is evaluated on.
+        known: folders that were recognised before, by their names; this one is added.
 
     Raises: as `recognise`, and when there is no such part.
     """
-    found = recognise(folder)
+    known = {} if known is None else known
+    found = known.setdefault(str(folder), known.get(str(folder)) or recognise(folder))
     part = found.part_for(section)
     LOG.info("%s: %s", section, found.describe([part]))
     return replace(found.parts[part], section=section)

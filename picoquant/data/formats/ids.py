@@ -1,4 +1,4 @@
-"""Ids and marks of an annotation file: COCO's whole numbers, and the texts, 1.0 and mixtures of them that people have."""
+"""Ids and marks of an annotation file: COCO's whole numbers, and the texts, 1.0 and mixtures that people have."""
 
 from __future__ import annotations
 

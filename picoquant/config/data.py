@@ -40,9 +40,7 @@ def dataset_settings(
     return DatasetSettings.from_mapping(tag, given, section)
 
 
-def _recognised(
-    values: dict[str, Any], section: str, known: dict[str, DataFolder] | None
-) -> DatasetSettings:
+def _recognised(values: dict[str, Any], section: str, known: dict[str, DataFolder] | None) -> DatasetSettings:
     """Settings of the section's part of a folder, with what the section says beside `dataset_dir`."""
     own = DatasetSettings.from_mapping("folder", values, section)
     if not own.dataset_dir:

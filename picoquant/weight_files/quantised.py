@@ -14,7 +14,9 @@ from pathlib import Path
 from picoquant.errors import UserError
 from picoquant.weight_files.files import State
 
-RANGES_FILE = "input_ranges.json"  # beside an exported model: variable of weights -> absmax of what they are used on
+RANGES_FILE = (
+    "input_ranges.json"  # beside an exported model: variable of weights -> absmax of what they are used on
+)
 
 _QUANTISERS = {
     "_fake_quant_weight", "_fake_quant_input", "_fake_quant_output", "_ma_output_scale", "_act_preprocess",
@@ -54,7 +56,9 @@ def read_ranges(folder: Path) -> dict[str, float]:
     except FileNotFoundError:
         found = {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{RANGES_FILE} of the exported model is damaged: export the weights again") from error
+        raise UserError(
+            f"{RANGES_FILE} of the exported model is damaged: export the weights again"
+        ) from error
     if not found:
         raise UserError(
             "Quantize.ranges: weights takes the ranges that quantisation-aware training saved with the weights, and "

@@ -135,7 +135,11 @@ def test_a_folder_is_recognised_once(tmp_path, monkeypatch):
 
     small(tmp_path)
     seen = []
-    monkeypatch.setattr(folder, "recognise", lambda place, own=folder.recognise: seen.append(place) or own(place))
-    plan = load_plan("quickstart", [f"{part}Dataset={{type: auto, dataset_dir: {tmp_path}}}" for part in ("Train", "Eval")])
+    monkeypatch.setattr(
+        folder, "recognise", lambda place, own=folder.recognise: seen.append(place) or own(place)
+    )
+    plan = load_plan(
+        "quickstart", [f"{part}Dataset={{type: auto, dataset_dir: {tmp_path}}}" for part in ("Train", "Eval")]
+    )
     assert (plan.train_dataset.format, plan.eval_dataset.format) == ("yolo", "yolo")
     assert len(seen) == 1

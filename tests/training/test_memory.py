@@ -30,7 +30,9 @@ def test_values_of_an_image_grow_with_its_area(network):
     assert memory.images_that_fit(network, (320, 320), 25 * values * 7) == 7
 
 
-@pytest.mark.parametrize(("images", "said"), [(4, ""), (9, "enough for 4: --set TrainReader.batch_size=4, and")])
+@pytest.mark.parametrize(
+    ("images", "said"), [(4, ""), (9, "enough for 4: --set TrainReader.batch_size=4, and")]
+)
 def test_what_fits_is_said(network, monkeypatch, caplog, images, said):
     monkeypatch.setattr(memory, "free_memory", lambda: 1_200_000_000)
     caplog.set_level(logging.WARNING)
@@ -59,7 +61,11 @@ def test_where_the_memory_is_not_known(network, monkeypatch, caplog):
         ("MemAvailable: 76 kB", {}, 76 * 1024),
         ("MemTotal: 9 kB", {}, None),
         ("MemAvailable: 76 kB", {"max": "max\n", "current": "5\n", "stat": ""}, 76 * 1024),
-        ("MemAvailable: 76 kB", {"max": "9000", "current": "8000", "stat": "file 1\ninactive_file 500\n"}, 1500),
+        (
+            "MemAvailable: 76 kB",
+            {"max": "9000", "current": "8000", "stat": "file 1\ninactive_file 500\n"},
+            1500,
+        ),
         ("MemAvailable: 1 kB", {"max": "9000", "current": "100", "stat": ""}, 1024),
         ("MemAvailable: 1 kB", {"max": "90", "current": "100", "stat": ""}, 0),
     ],

@@ -122,8 +122,9 @@ def _deviation(tensor: Any) -> Any:
 def _suppressed(network: FakeQuantNetwork) -> tuple[str, ...]:
     """Boxes and scores that go into the network's own suppression; none where it has none, or they are not computed."""
     found = [op for op in network.graph.operators if op.op_type.startswith("multiclass_nms")]
-    names = tuple(name for slot in ("BBoxes", "Scores") for op in found for key, name in op.inputs if key == slot)
-    return names if len(found) == 1 and network.computable(names) == names else ()
+    inputs = {slot.rstrip("0"): name for op in found for slot, name in op.inputs}
+    names = tuple(inputs[slot] for slot in ("BBoxes", "Scores") if slot in inputs)
+    return names if len(found) == 1 and len(names) == 2 and network.computable(names) == names else ()
 
 
 def _decoder(network: FakeQuantNetwork, config: InferConfig) -> Decoder | None:

@@ -18,7 +18,6 @@ from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.paddle_program.finite import require_finite_params
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.paddle_program.program import program_facts
 from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.paths import QuantizationPaths

@@ -79,7 +79,8 @@ def test_ranges_of_dygraph_qat_are_the_calibrated_start(tool, tmp_path):
     first = own.backbone.conv1.conv.weight.name
     (scale,) = [
         float(value) for name, value in trained.state_dict().items()
-        if name.startswith("backbone.conv1.") and name.endswith(("_fake_quant_input._scale", "activation_quanter._scale"))
+        if name.startswith("backbone.conv1.")
+        and name.endswith(("_fake_quant_input._scale", "activation_quanter._scale"))
     ]  # fmt: skip
     assert given[first] == scale and scale > 1.5  # calibration images reach 1
     model = export_model(own, tmp_path / "model", "raw", (SIDE, SIDE), CONFIG)

@@ -124,8 +124,8 @@ def _read_float_weights(path: Union[str, Path]) -> State:
     if scales:
         LOG.warning(
             "%s: saved by quantisation-aware training: its float weights are loaded; of the %d numbers of its "
-            "quantisers the ranges of inputs go with an export, and `picoquant quantize` starts from them where Quantize.ranges "
-            "is weights, else finds its own",
+            "quantisers the ranges of inputs go with an export, and `picoquant quantize` starts from them where "
+            "Quantize.ranges is weights, else finds its own",
             path,
             scales,
         )

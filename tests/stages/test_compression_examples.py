@@ -69,7 +69,9 @@ EXAMPLES = {
     "PaddleSlim, full, network": qat(
         NPU, "Quantization", input_list=["image"], include_post_process=False, reader_config="reader.yml"
     ),
-    "PaddleSlim, full, post-processing": qat(NPU, input_list=BOTH, include_post_process=True, reader_config="reader.yml"),
+    "PaddleSlim, full, post-processing": qat(
+        NPU, input_list=BOTH, include_post_process=True, reader_config="reader.yml"
+    ),
     "PaddleSlim, PTQ": {
         "input_list": BOTH, "model_dir": S416, "model_filename": "model.pdmodel", "params_filename": "model.pdiparams",
         "skip_tensor_list": "None", **reader(416, "imagenet", **INPUTS),

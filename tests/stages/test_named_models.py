@@ -8,6 +8,7 @@ import yaml
 from picoquant.commands.compare_runtimes import evaluate_backends
 from picoquant.errors import WeightsError
 from picoquant.packaging.open_model import open_model
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.backends import running
 from tests.command_line import picoquant, refusal, with_sets
 
@@ -86,3 +87,18 @@ def test_an_onnx_file_of_another_size(run_dir, other_size, tmp_path):
     refused = pytest.raises(WeightsError, match=f"model.onnx {SIZES}")
     with open_model(tmp_path / "model.onnx") as opened, refused, running(opened, "onnx"):
         pass
+
+
+def test_every_command_opens_models_so(other_size, run_dir, tmp_path):
+    """What the run itself made, too: whoever edits its infer_cfg.yml learns both sizes before anything runs."""
+    with pytest.raises(WeightsError, match=f"model.pdmodel {SIZES}"):
+        ModelFolder.open(other_size)
+    for command in (
+        ["eval", "--save-dir", run_dir],
+        ["analyze", "-c", run_dir / "config.yml", "--model", other_size, "--save-dir", tmp_path],
+        ["benchmark", "--model", other_size],
+        ["predict", "--model", other_size, run_dir, "--out", tmp_path / "out"],
+        ["check", "--model", other_size, "--target", "rv1126"],
+    ):
+        line = refusal(picoquant(*command))
+        assert "takes images of 32x32 (height x width), but they are prepared in 64x96" in line, command

@@ -248,8 +248,8 @@ def _ask_whether_of_other_images(raw: RawBoxes, settings: DatasetSettings) -> No
     if outside.sum() < _SOME or 2 * outside.sum() <= len(outside):
         return
     width, height = raw.bounds[int(np.flatnonzero(outside)[0])]
-    raise DataError(
-        f"{settings.annotation_file}: {outside.sum()} of {len(outside)} boxes reach far out of their images, such as "
-        f"{raw.example(outside)} (an image of {width:g}x{height:g}): were they drawn on images of another size? "
-        f"Correct them, or set {settings.section}.box_format to {raw.usual} if they are to be clipped"
+    _warn(
+        settings,
+        f"{outside.sum()} of {len(outside)} boxes reach far out of their images, such as {raw.example(outside)} "
+        f"(an image of {width:g}x{height:g}): were they drawn on images of another size? They are clipped",
     )

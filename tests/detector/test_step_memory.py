@@ -9,7 +9,7 @@ import pytest
 from picoquant.data.input_size import largest_input
 from picoquant.data.settings import ReaderSettings, TransformSpec
 from picoquant.stages.plan import load_plan
-from picoquant.training import memory
+from picoquant.detector import step_memory as memory
 from picoquant.utils.device import free_memory
 
 

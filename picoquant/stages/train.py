@@ -76,8 +76,8 @@ def _train(context: Context, keep: Path) -> Any:
 
     from picoquant.data.readers.reader import TrainReader
     from picoquant.detector.build import build_picodet
-    from picoquant.training.loop import train
     from picoquant.detector.step_memory import warn_of_memory
+    from picoquant.training.loop import train
 
     use_device(context.device)
     plan = context.plan

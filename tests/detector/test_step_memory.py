@@ -8,8 +8,8 @@ import pytest
 
 from picoquant.data.input_size import largest_input
 from picoquant.data.settings import ReaderSettings, TransformSpec
-from picoquant.stages.plan import load_plan
 from picoquant.detector import step_memory as memory
+from picoquant.stages.plan import load_plan
 from picoquant.utils.device import free_memory
 
 

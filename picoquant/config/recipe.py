@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from picoquant.config.named_now import in_our_terms, leave_out_the_files, named_now
-from picoquant.config.paddleslim import is_ptq_example, ptq_in_our_keys, require_picodet
+from picoquant.config.paddleslim import (
+    is_ptq_example,
+    ptq_in_our_keys,
+    require_picodet,
+    with_todays_names,
+)
 from picoquant.config.paddlex import in_our_keys, is_paddlex
 from picoquant.config.schema import ACCEPTED, INSTEAD, schema, unknown_to_both, without_effect
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
@@ -124,7 +129,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         own, overrides = in_our_keys(own, overrides, path)
     elif "architecture" not in own:
         require_picodet(own, path)
-        own = ptq_in_our_keys(own, path) if is_ptq_example(own) else own
+        own = ptq_in_our_keys(own, path) if is_ptq_example(own) else with_todays_names(own, path)
     top = load_mapping(path)
     sections = load_mapping(shipped("recipes", DEFAULT_RECIPE))
     is_recipe = any(section in own for section in RECIPE_SECTIONS)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
-from picoquant.utils.device import available_cpus
-
-_MEMINFO = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup")  # of version 2, as a container sees its own
+from picoquant.utils.device import available_cpus, free_memory
 
 
 @dataclass(frozen=True)
@@ -34,22 +29,3 @@ class Machine:
 def this_machine() -> Machine:
     """The machine that this process runs on."""
     return Machine(available_cpus(), free_memory())
-
-
-def free_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
-    """Bytes that are free, as Linux says it, and at most what a container's limit leaves; None: not known."""
-    found = re.search(r"MemAvailable:\s*(\d+) kB", _read(meminfo))
-    limit, used = _read(cgroup / "memory.max").strip(), _read(cgroup / "memory.current").strip()
-    known = [int(found.group(1)) * 1024] if found else []
-    if limit.isdecimal() and used.isdecimal():
-        files = re.search(r"^inactive_file (\d+)$", _read(cgroup / "memory.stat"), re.MULTILINE)
-        cached = int(files.group(1)) if files else 0  # given back when memory is short
-        known.append(max(0, int(limit) - int(used) + cached))
-    return min(known) if known else None
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""

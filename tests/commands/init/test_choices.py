@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from picoquant.commands.init.choices import choose_input_size, choose_schedule, memory
-from picoquant.commands.init.machine import Machine, free_memory
+from picoquant.commands.init.machine import Machine
 
 GB = 10**9
 
@@ -74,17 +74,3 @@ def test_a_batch_fits_into_the_free_memory():
     assert tight.why_batch.endswith("of the 10.0 GB that are free here; 16 would take 10.1 GB")
     none = choose_schedule(1000, 320, Machine(2, 4 * GB))
     assert (none.batch, none.fits) == (4, False) and "close other programs" in none.why_batch
-
-
-def test_free_memory_is_within_a_containers_limit(tmp_path):
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 24684212 kB\nMemAvailable:    8000000 kB\n")
-    assert free_memory(meminfo, tmp_path) == 8_192_000_000
-    (tmp_path / "memory.max").write_text("4000000000\n")
-    (tmp_path / "memory.current").write_text("3000000000\n")
-    assert free_memory(meminfo, tmp_path) == 1_000_000_000
-    (tmp_path / "memory.stat").write_text("active_file 7\ninactive_file 500000000\n")
-    assert free_memory(meminfo, tmp_path) == 1_500_000_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert free_memory(meminfo, tmp_path) == 8_192_000_000
-    assert free_memory(tmp_path / "none", tmp_path) is None

@@ -51,7 +51,8 @@ def test_models_by_path_and_a_table_for_a_person(run_dir):
     arguments = ["--model", run_dir / "export", "--model", run_dir / "quantize", "--per-class", "--images", 3]
     done = picoquant("--quiet", "eval", "--backend", "onnx", "--save-dir", run_dir, *arguments)
     assert done.returncode == 0, done.stderr
-    assert [line for line in done.stderr.splitlines() if "outside their image" not in line] == []
+    about_boxes = ("outside their image", "out of their images")  # they are drawn for a test, anywhere
+    assert [line for line in done.stderr.splitlines() if not any(text in line for text in about_boxes)] == []
     lines = done.stdout.splitlines()
     assert lines[0].split()[:6] == ["mAP", "AP50", "AP75", "small", "medium", "large"]
     assert [line.split()[0] for line in lines[1:3]] == ["onnx_fp32", "onnx_int8"]

@@ -19,13 +19,14 @@ from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError, UserError
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.archive import SUFFIX, write_archive
-from picoquant.packaging.board_program import quoted, settings, write_board
+from picoquant.packaging.board_program import SCRIPT, quoted, settings, write_board, write_script
 from picoquant.packaging.forms import (
     FP16_NB,
     FP32_NB,
     INT8_NB,
     ONNX,
     PADDLE,
+    PLAIN_ONNX,
     PRECISIONS,
     Forms,
     forms_of,
@@ -55,6 +56,8 @@ from picoquant.utils.versions import OF_A_PACKAGE, versions
 from picoquant.yaml_files.load import dump_yaml
 
 LOG = logging.getLogger("picoquant")
+
+_WITH_BOXES = "post-processing is inside the model, whose boxes in INT8 are of no use: export as raw"
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def package(
     calibration: Sequence[SampleImage] = (),
     prepared: Prepared | None = None,
     batch: Batch = 1,
+    qdq: str = "uint8",
 ) -> PackageResult:
     """Package a model for a target; `out_dir/<target>` and `.tar.gz` appear whole or not at all.
 
@@ -116,6 +120,7 @@ def package(
         calibration: images of the run's calibration, for a toolkit that quantises by itself, see `rknn`.
         prepared: of the same models, where they are packaged for several targets.
         batch: images a call of the ONNX files, see `onnx_files`; all other forms take one.
+        qdq: integers of the plain ONNX, see `plain.make_plain_onnx`.
 
     Raises: `UserError` for a batch without an INT8 model, `WeightsError` for a float model where INT8 is needed,
         `ToolError` when opt, paddle2onnx or ONNX Runtime refuse it.
@@ -133,7 +138,7 @@ def package(
     tools = {backend.name: backend.toolchain.find(MACHINE) for backend in forms.backends}
     LOG.info("package %s: reading %s", target.name, models.first.path)
     shown = sample or made_sample(models.first.config)
-    parts = _Parts(prepared or Prepared(models), target, forms, opt, tools, shown, calibration, batch)
+    parts = _Parts(prepared or Prepared(models), target, forms, opt, tools, shown, calibration, batch, qdq)
     made_by = {name: tool.version for name, tool in tools.items()}
     if forms.lite:
         made_by["opt"] = opt.version
@@ -161,9 +166,7 @@ def package(
             os.replace(packed, archive)
     LOG.info("package %s: done, %s and %s", target.name, final, archive.name)
     endings = (".nb", ".onnx", *(suffix for backend in forms.backends for suffix in backend.suffixes))
-    sizes = {
-        name: facts["bytes"] for name, facts in manifest["files"].items() if name.endswith(endings)
-    }
+    sizes = {name: facts["bytes"] for name, facts in manifest["files"].items() if name.endswith(endings)}
     names = tuple(sorted([*manifest["files"], NAME]))
     return PackageResult(final, archive, names, sizes, manifest.get("onnx_against_paddle", {}))
 
@@ -181,10 +184,11 @@ class _Parts:
         sample: SampleImage,
         calibration: Sequence[SampleImage],
         batch: Batch,
+        qdq: str,
     ) -> None:
         self.prepared, self.models, self.target, self.forms = prepared, prepared.models, target, forms
         self.opt, self.tools, self.sample = opt, tools, sample
-        self.calibration, self.batch = calibration, batch
+        self.calibration, self.batch, self.qdq = calibration, batch, qdq
         self.network = None if prepared.int8 is None else prepared.int8.network
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -211,6 +215,7 @@ class _Parts:
         onnx: dict[str, dict[str, Any]] = {}
         if self.network is not None:
             onnx, manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
+            manifest["qdq"] = {"numbers": self.qdq} if PLAIN_ONNX in onnx else {"left_out": _WITH_BOXES}
         if self.batch != 1:
             manifest[ONNX_BATCH] = onnx
         for backend in self.forms.backends:
@@ -225,12 +230,27 @@ class _Parts:
             nb = manifest["model"]["nb"] = {precision: name for precision, name, _ in nbs}
             values = settings(model.config, facts, nbs, self.target, partition)
             write_board(folder, self.target, values)
+        for backend in self.forms.with_programs:
+            models = [("int8", backend.file, sha256(folder / backend.file))]
+            values = settings(model.config, program_facts(shipped.model), models, self.target)
+            write_board(folder, self.target, values)
+            write_script(folder / SCRIPT, backend.name)
         platform = rknn.platform_of(self.target)
         if platform:
             manifest["rknn"] = self._write_rknn(folder / rknn.FOLDER, platform)
         has_rknn, int8 = (folder / rknn.FOLDER).is_dir(), self.models.int8 is not None
         write_text(
-            folder / "README.md", readme(self.target, self.forms, int8, partition, has_rknn, nb, self.batch)
+            folder / "README.md",
+            readme(
+                self.target,
+                self.forms,
+                int8,
+                partition,
+                has_rknn,
+                nb,
+                self.batch,
+                self.qdq if PLAIN_ONNX in onnx else "",
+            ),
         )
         return manifest
 
@@ -280,7 +300,12 @@ class _Parts:
         """The INT8 ONNX and its variants; returns what `write_onnx_files` does, and how well it and Paddle agree."""
         LOG.info("package %s: %s by paddle2onnx", self.target.name, ONNX)
         kind = _description(shipped)["output"]["kind"]
-        made = write_onnx_files(self.prepared.int8_onnx, shipped, kind, folder, self.batch, self.sample)
+        plain = self.prepared.plain_onnx(self.qdq) if kind == "raw" else None
+        if plain is None:
+            LOG.info("package %s: left out %s: %s", self.target.name, PLAIN_ONNX, _WITH_BOXES)
+        made = write_onnx_files(
+            self.prepared.int8_onnx, shipped, kind, folder, self.batch, self.sample, plain
+        )
         single = ", ".join(name for name, facts in made.items() if facts["images"] == 1)
         if self.batch != 1:
             forms = [single, f"{PADDLE}/", *(["the .nb"] if self.forms.lite else [])]

@@ -83,6 +83,7 @@ def test_files_and_hashes(made, opt):
         "model_int8.onnx",
         "model_int8_boxes.onnx",
         "model_int8_detections.onnx",
+        "model_qdq.onnx",
         "paddle/infer_cfg.yml",
         "paddle/model.pdiparams",
         "paddle/model.pdmodel",

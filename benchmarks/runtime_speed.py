@@ -1,11 +1,11 @@
-"""INT8 against FP32 of one run in OpenVINO, beside ONNX Runtime: every runtime named, in one process, taking turns.
+"""INT8 against FP32 of one run in OpenVINO, beside ONNX Runtime: in one process, taking turns.
 
     python benchmarks/runtime_speed.py --run output/bccd --backend onnx --backend openvino --threads 1
 
-`--run` is a finished run (`picoquant run … --until quantize`). Models are called one image at a time through picoquant's
-own runtimes, in blocks by turns, so that other work on the machine disturbs all alike. Printed are the median time of a
-call by the clock and in CPU seconds (of all threads), and the same runtime's FP32 over it; `--json` as JSON. An input of
-noise costs what an image costs.
+`--run` is a finished run (`picoquant run … --until quantize`). Models are called one image at a time through
+picoquant's own runtimes, in blocks by turns, so that other work on the machine disturbs all alike. Printed are the
+median time of a call by the clock and in CPU seconds (of all threads), and the same runtime's FP32 over it; `--json`
+as JSON. An input of noise costs what an image costs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def main() -> None:
     for row in rows:
         print(
             f"{row['name']:16} {row['milliseconds']:7.2f} ms  {row['cpu_milliseconds']:7.2f} ms of CPU  "
-            f"{row['times_fp32']:5.2f} times FP32 by the clock, {row['times_fp32_by_cpu']:5.2f} by CPU  {row['bytes']:>9} bytes"
+            f"{row['times_fp32']:5.2f} times FP32 by the clock, {row['times_fp32_by_cpu']:5.2f} by CPU  "
+            f"{row['bytes']:>9} bytes"
         )
 
 

@@ -78,7 +78,7 @@ def test_another_version_is_refused_with_what_to_install():
 
 
 def test_of_its_exceptions_the_line_that_says_what_is_wrong_is_taken():
-    said = "Exception from src/core/src/runtime.cpp:12:\nCheck 'x != 0' failed at src/plugin.cpp:3:\nUnable to read it\n"
+    said = "Exception from src/core/runtime.cpp:12:\nCheck 'x != 0' failed at src/plugin.cpp:3:\nUnable to read it\n"
     assert reason(RuntimeError(said)) == "Unable to read it"
     assert reason(RuntimeError("")) == "RuntimeError"
     assert reason(RuntimeError("Exception from src/core.cpp:1:")) == "Exception from src/core.cpp:1:"

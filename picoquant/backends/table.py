@@ -10,6 +10,7 @@ BACKENDS: Mapping[str, str] = {
     "paddle-no-onednn": "picoquant.backends.paddle",
     "onnx": "picoquant.backends.onnx",
     "lite": "picoquant.backends.paddle_lite",
+    "openvino": "picoquant.backends.openvino",
 }
 
 DYGRAPH = "dygraph"  # no backend: the trained network itself, which runs without files

@@ -11,20 +11,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.base import MACHINE, Backend, Found
 from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.parity import compare
 from picoquant.backends.paddle_lite import export as paddle_lite
 from picoquant.backends.paddle_lite.opt_tool import OptTool
-from picoquant.errors import UserError
+from picoquant.errors import ToolError, UserError
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.archive import SUFFIX, write_archive
-from picoquant.packaging.board_program import quoted, settings, write_board
+from picoquant.packaging.board_program import SCRIPT, quoted, settings, write_board, write_script
 from picoquant.packaging.forms import (
     FP16_NB,
     FP32_NB,
     INT8_NB,
     ONNX,
     PADDLE,
+    PLAIN_ONNX,
     PRECISIONS,
     Forms,
     forms_of,
@@ -54,6 +56,8 @@ from picoquant.utils.versions import OF_A_PACKAGE, versions
 from picoquant.yaml_files.load import dump_yaml
 
 LOG = logging.getLogger("picoquant")
+
+_WITH_BOXES = "post-processing is inside the model, whose boxes in INT8 are of no use: export as raw"
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ def package(
     calibration: Sequence[SampleImage] = (),
     prepared: Prepared | None = None,
     batch: Batch = 1,
+    qdq: str = "uint8",
 ) -> PackageResult:
     """Package a model for a target; `out_dir/<target>` and `.tar.gz` appear whole or not at all.
 
@@ -115,6 +120,7 @@ def package(
         calibration: images of the run's calibration, for a toolkit that quantises by itself, see `rknn`.
         prepared: of the same models, where they are packaged for several targets.
         batch: images a call of the ONNX files, see `onnx_files`; all other forms take one.
+        qdq: integers of the plain ONNX, see `plain.make_plain_onnx`.
 
     Raises: `UserError` for a batch without an INT8 model, `WeightsError` for a float model where INT8 is needed,
         `ToolError` when opt, paddle2onnx or ONNX Runtime refuse it.
@@ -129,10 +135,13 @@ def package(
             f"Package.batch={batch} is for the INT8 ONNX files, which {target.name}'s package of a float model has "
             "not: run `picoquant quantize` first, or set Package.batch=1"
         )
+    tools = {backend.name: backend.toolchain.find(MACHINE) for backend in forms.backends}
     LOG.info("package %s: reading %s", target.name, models.first.path)
     shown = sample or made_sample(models.first.config)
-    parts = _Parts(prepared or Prepared(models), target, forms, opt, shown, calibration, batch)
-    version = opt.version if forms.lite else None
+    parts = _Parts(prepared or Prepared(models), target, forms, opt, tools, shown, calibration, batch, qdq)
+    made_by = {name: tool.version for name, tool in tools.items()}
+    if forms.lite:
+        made_by["opt"] = opt.version
     final = Path(out_dir) / target.name
     archive = final.with_name(final.name + SUFFIX)
     with disk_errors(final):
@@ -146,7 +155,7 @@ def package(
             manifest.update(mAP=dict(given.accuracy), settings=dict(given.settings))
             if target.name in given.board:
                 manifest["mAP_on_board"] = given.board[target.name]
-            manifest["versions"] = {**versions(OF_A_PACKAGE), **({"opt": version} if version else {})}
+            manifest["versions"] = {**versions(OF_A_PACKAGE), **made_by}
             manifest["files"] = files_of(folder)
             write_json(folder / NAME, manifest)
             packed = Path(scratch) / archive.name
@@ -156,9 +165,8 @@ def package(
             replace_folder(folder, final)
             os.replace(packed, archive)
     LOG.info("package %s: done, %s and %s", target.name, final, archive.name)
-    sizes = {
-        name: facts["bytes"] for name, facts in manifest["files"].items() if name.endswith((".nb", ".onnx"))
-    }
+    endings = (".nb", ".onnx", *(suffix for backend in forms.backends for suffix in backend.suffixes))
+    sizes = {name: facts["bytes"] for name, facts in manifest["files"].items() if name.endswith(endings)}
     names = tuple(sorted([*manifest["files"], NAME]))
     return PackageResult(final, archive, names, sizes, manifest.get("onnx_against_paddle", {}))
 
@@ -172,12 +180,15 @@ class _Parts:
         target: Target,
         forms: Forms,
         opt: OptTool | None,
+        tools: Mapping[str, Found],
         sample: SampleImage,
         calibration: Sequence[SampleImage],
         batch: Batch,
+        qdq: str,
     ) -> None:
         self.prepared, self.models, self.target, self.forms = prepared, prepared.models, target, forms
-        self.opt, self.sample, self.calibration, self.batch = opt, sample, calibration, batch
+        self.opt, self.tools, self.sample = opt, tools, sample
+        self.calibration, self.batch, self.qdq = calibration, batch, qdq
         self.network = None if prepared.int8 is None else prepared.int8.network
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -204,8 +215,11 @@ class _Parts:
         onnx: dict[str, dict[str, Any]] = {}
         if self.network is not None:
             onnx, manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
+            manifest["qdq"] = {"numbers": self.qdq} if PLAIN_ONNX in onnx else {"left_out": _WITH_BOXES}
         if self.batch != 1:
             manifest[ONNX_BATCH] = onnx
+        for backend in self.forms.backends:
+            self._write_backend(folder, backend)
         self._write_texts(folder, shipped, onnx)
         manifest["sample"] = self._write_sample(folder, shipped)
         nb: dict[str, str] = {}
@@ -216,12 +230,27 @@ class _Parts:
             nb = manifest["model"]["nb"] = {precision: name for precision, name, _ in nbs}
             values = settings(model.config, facts, nbs, self.target, partition)
             write_board(folder, self.target, values)
+        for backend in self.forms.with_programs:
+            models = [("int8", backend.file, sha256(folder / backend.file))]
+            values = settings(model.config, program_facts(shipped.model), models, self.target)
+            write_board(folder, self.target, values)
+            write_script(folder / SCRIPT, backend.name)
         platform = rknn.platform_of(self.target)
         if platform:
             manifest["rknn"] = self._write_rknn(folder / rknn.FOLDER, platform)
         has_rknn, int8 = (folder / rknn.FOLDER).is_dir(), self.models.int8 is not None
         write_text(
-            folder / "README.md", readme(self.target, self.forms, int8, partition, has_rknn, nb, self.batch)
+            folder / "README.md",
+            readme(
+                self.target,
+                self.forms,
+                int8,
+                partition,
+                has_rknn,
+                nb,
+                self.batch,
+                self.qdq if PLAIN_ONNX in onnx else "",
+            ),
         )
         return manifest
 
@@ -256,13 +285,27 @@ class _Parts:
             out = folder / Path(name).stem
             paddle_lite.export(source, out, self.opt, self.target, fp16=fp16, partition=partition)
 
+    def _write_backend(self, folder: Path, backend: Backend) -> None:
+        """The files of the INT8 model that a backend runs."""
+        LOG.info("package %s: %s by %s", self.target.name, backend.file, backend.title)
+        lacking = backend.scheme.lacks(self.network)
+        if lacking:
+            raise ToolError(f"{backend.name} cannot hold {self.models.int8.path}: {lacking}")
+        out = folder / Path(backend.file).stem
+        backend.export.export(self.prepared.int8, out, self.tools[backend.name], self.target)
+
     def _write_onnx(
         self, folder: Path, shipped: ModelFolder
     ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         """The INT8 ONNX and its variants; returns what `write_onnx_files` does, and how well it and Paddle agree."""
         LOG.info("package %s: %s by paddle2onnx", self.target.name, ONNX)
         kind = _description(shipped)["output"]["kind"]
-        made = write_onnx_files(self.prepared.int8_onnx, shipped, kind, folder, self.batch, self.sample)
+        plain = self.prepared.plain_onnx(self.qdq) if kind == "raw" else None
+        if plain is None:
+            LOG.info("package %s: left out %s: %s", self.target.name, PLAIN_ONNX, _WITH_BOXES)
+        made = write_onnx_files(
+            self.prepared.int8_onnx, shipped, kind, folder, self.batch, self.sample, plain
+        )
         single = ", ".join(name for name, facts in made.items() if facts["images"] == 1)
         if self.batch != 1:
             forms = [single, f"{PADDLE}/", *(["the .nb"] if self.forms.lite else [])]

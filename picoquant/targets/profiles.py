@@ -9,7 +9,7 @@ import difflib
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,8 @@ class Target:
         arithmetic: integer arithmetic for the simulation; None if the target is not simulated.
         environment: environment variables that the program on the board requires.
         latency_ms: published latencies: model -> `cpu`, `npu` -> milliseconds or None.
+        backends: names of the backends whose files of the INT8 model its package holds beside the ONNX.
+        tried: what of it was run, and on what machine; empty: nothing was.
     """
 
     name: str
@@ -120,6 +122,8 @@ class Target:
     arithmetic: Arithmetic | None
     environment: dict[str, str]
     latency_ms: dict[str, dict[str, Any]]
+    backends: tuple[str, ...] = ()
+    tried: str = ""
 
     @property
     def on_npu(self) -> bool:
@@ -223,10 +227,11 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
         for key, choices in allowed.items():
             _one_of(getattr(settings["arithmetic"], key), choices, f"{where}: arithmetic: {key}")
     _one_of(settings["abi"], ABIS, f"{where}: abi")
-    kernels = settings["kernels"]
-    if not isinstance(kernels, list) or not all(isinstance(kernel, str) for kernel in kernels):
-        raise ConfigError(f"{where}: kernels: a list of texts expected, found {kernels!r}")
-    settings["kernels"] = tuple(kernels)
+    for key in ("kernels", "backends"):
+        texts = settings.get(key, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ConfigError(f"{where}: {key}: a list of texts expected, found {texts!r}")
+        settings[key] = tuple(texts)
     settings["environment"] = _environment(settings["environment"], f"{where}: environment")
     settings["latency_ms"] = _latencies(settings["latency_ms"], f"{where}: latency_ms")
     return Target(**settings)
@@ -247,8 +252,11 @@ def _fields(section: type, values: Mapping[str, Any], where: str) -> dict[str, A
     for key in values:
         if key not in annotations:
             raise unknown_key(where, str(key), set(annotations) - {"name"})
+    optional = {field.name for field in fields(section) if field.default is not MISSING}
     for key, annotation in annotations.items():
         if key not in values:
+            if key in optional:
+                continue
             raise ConfigError(f"{where}: key {key} is missing")
         value = values[key]
         types, description = _TYPES.get(str(annotation), ((object,), ""))

@@ -56,12 +56,12 @@ def test_a_sound_run_passes_and_says_what_was_not_there(run_dir):
         assert low <= high
 
 
-def test_paddle_lite_is_the_last_step(run_dir, opt):
+def test_paddle_lite_is_a_step(run_dir, opt):
     if opt.python is None:
         pytest.skip("Paddle Lite's Python runtime is not beside opt")
     done = picoquant("eval", "--ladder", "--save-dir", run_dir, *LOSS, "--opt", opt.path, "--json")
     assert done.returncode == 0, done.stderr
-    step = json.loads(done.stdout)["ladder"]["steps"][-1]
+    (step,) = [step for step in json.loads(done.stdout)["ladder"]["steps"] if step["name"] == "nb"]
     assert (step["name"], step["after"]) == ("nb", "onnx") and step["mAP"] > 0.3
     assert step["note"] == "weights of the INT8 model, computed in float"
 

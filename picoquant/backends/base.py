@@ -197,6 +197,8 @@ class Backend:
         precisions: of the models it takes: `fp32`, `int8`.
         scheme: which INT8 networks its files can hold; of no meaning without `export.py`.
         integers: whether it computes INT8 models in their integers; otherwise their weights in float.
+        every_tensor: whether its INT8 files hold every tensor in INT8, what follows the last convolutions and the
+            outputs too, which the others leave in float.
         takes_threads: whether it takes a number of CPU threads.
         variant_of: name of the backend that it is a variant of, with the same files; empty: it is none.
         without: libraries that a variant must not use, see `Machine`.
@@ -211,6 +213,7 @@ class Backend:
     precisions: tuple[str, ...] = ("fp32", "int8")
     scheme: Scheme = Scheme()
     integers: bool = True
+    every_tensor: bool = False
     takes_threads: bool = True
     variant_of: str = ""
     without: frozenset[str] = frozenset()

@@ -10,6 +10,8 @@ BACKENDS: Mapping[str, str] = {
     "paddle-no-onednn": "picoquant.backends.paddle",
     "onnx": "picoquant.backends.onnx",
     "lite": "picoquant.backends.paddle_lite",
+    "tflite": "picoquant.backends.tflite",
+    "tflite-no-xnnpack": "picoquant.backends.tflite",
 }
 
 DYGRAPH = "dygraph"  # no backend: the trained network itself, which runs without files

@@ -197,8 +197,11 @@ class Backend:
         precisions: of the models it takes: `fp32`, `int8`.
         scheme: which INT8 networks its files can hold; of no meaning without `export.py`.
         integers: whether it computes INT8 models in their integers; otherwise their weights in float.
-        every_tensor: whether its INT8 files hold every tensor in INT8, what follows the last convolutions and the
-            outputs too, which the others leave in float.
+        parity: least signal to noise of an INT8 model's raw outputs against the reference's, dB; its test holds it to
+            this. A runtime that rounds elsewhere declares less, with its reason beside it.
+        suffixes: of the files that it makes, the one that is opened first; empty: it runs Paddle models as they are.
+        file: name of the INT8 model among the files of a package; empty: no package holds one. The others of
+            `suffixes` stand beside it.
         takes_threads: whether it takes a number of CPU threads.
         variant_of: name of the backend that it is a variant of, with the same files; empty: it is none.
         without: libraries that a variant must not use, see `Machine`.
@@ -213,7 +216,9 @@ class Backend:
     precisions: tuple[str, ...] = ("fp32", "int8")
     scheme: Scheme = Scheme()
     integers: bool = True
-    every_tensor: bool = False
+    parity: float = 80.0
+    suffixes: tuple[str, ...] = ()
+    file: str = ""
     takes_threads: bool = True
     variant_of: str = ""
     without: frozenset[str] = frozenset()
@@ -242,6 +247,11 @@ class Backend:
         return self._face("report")
 
     @property
+    def runs(self) -> bool:
+        """Whether it runs models on this machine, see `runtime`."""
+        return importlib.util.find_spec(f"{self.folder}.runtime") is not None
+
+    @property
     def family(self) -> str:
         """The name that it shares with its variants."""
         return self.variant_of or self.name
@@ -249,6 +259,10 @@ class Backend:
     def on(self, machine: Machine) -> Machine:
         """What it may use of a machine."""
         return replace(machine, without=machine.without | self.without)
+
+    def files_beside(self, path: Path) -> tuple[Path, ...]:
+        """A file that it opens, with those that belong to it."""
+        return (path, *(path.with_suffix(suffix) for suffix in self.suffixes[1:]))
 
     def _face(self, name: str) -> Any:
         module = f"{self.folder}.{name}"

@@ -21,19 +21,36 @@ class PythonPackage:
     origin: str = "the current environment"
 
 
-def find_package(module: str, distributions: Sequence[str]) -> PythonPackage:
+def find_package(module: str, distributions: Sequence[str], versions: str = "") -> PythonPackage:
     """A package of this environment, without importing it.
 
     Args:
         module: its first name in an import.
         distributions: what brings it, the usual one first.
+        versions: those that picoquant was tried with, as pip takes them (`>=1,<2`); empty: any.
 
-    Raises: `ToolError` with pip's command when it is not there.
+    Raises: `ToolError` with pip's command when it is not there, or of another version.
     """
+    wanted = f"'{distributions[0]}{versions}'" if versions else distributions[0]
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise ToolError(f"{module} is not installed: {sys.executable} -m pip install {distributions[0]}")
-    return PythonPackage(_version(distributions), Path(spec.origin).parent)
+        raise ToolError(f"{module} is not installed: {sys.executable} -m pip install {wanted}")
+    found = PythonPackage(_version(distributions), Path(spec.origin).parent)
+    if versions and not _fits(found.version, versions):
+        raise ToolError(
+            f"{module} {found.version} is installed, picoquant takes {versions}: {sys.executable} -m pip install {wanted}"
+        )
+    return found
+
+
+def _fits(version: str, versions: str) -> bool:
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import InvalidVersion
+
+    try:
+        return SpecifierSet(versions).contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
 
 
 def _version(distributions: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ BACKENDS: Mapping[str, str] = {
     "lite": "picoquant.backends.paddle_lite",
     "tflite": "picoquant.backends.tflite",
     "tflite-no-xnnpack": "picoquant.backends.tflite",
+    "ethos-u": "picoquant.backends.ethos_u",
 }
 
 DYGRAPH = "dygraph"  # no backend: the trained network itself, which runs without files

@@ -161,7 +161,7 @@ def check_backends(names: Sequence[str], known: Mapping[str, str] = BACKENDS) ->
 
     Raises: `UserError` for an unknown one.
     """
-    possible = (DYGRAPH, *known)
+    possible = (DYGRAPH, *(name for name in known if load_backend(name, known).runs))
     chosen: list[str] = []
     for name in names:
         if name != "all" and name not in possible:

@@ -9,7 +9,7 @@ import difflib
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,20 @@ class QuantizationRules:
 
 
 @dataclass(frozen=True)
+class EthosU:
+    """Section `ethos_u`: what Vela is told of an Arm Ethos-U.
+
+    Attributes:
+        accelerator: its `--accelerator-config`, for example `ethos-u65-256`.
+        system_config, memory_mode: names in Vela's own `Arm/vela.ini`: clock and memories that it estimates with.
+    """
+
+    accelerator: str
+    system_config: str
+    memory_mode: str
+
+
+@dataclass(frozen=True)
 class Target:
     """The SoC of a board.
 
@@ -102,6 +116,9 @@ class Target:
         arithmetic: integer arithmetic for the simulation; None if the target is not simulated.
         environment: environment variables that the program on the board requires.
         latency_ms: published latencies: model -> `cpu`, `npu` -> milliseconds or None.
+        backends: names of the backends whose files of the INT8 model its package holds beside the ONNX.
+        ethos_u: how Vela compiles for it; None without an Arm Ethos-U.
+        tried: what of it was run, and on what machine; empty: nothing was.
     """
 
     name: str
@@ -120,6 +137,9 @@ class Target:
     arithmetic: Arithmetic | None
     environment: dict[str, str]
     latency_ms: dict[str, dict[str, Any]]
+    backends: tuple[str, ...] = ()
+    tried: str = ""
+    ethos_u: EthosU | None = None
 
     @property
     def on_npu(self) -> bool:
@@ -203,9 +223,10 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
         "paddle_lite": PaddleLite,
         "quantization": QuantizationRules,
         "arithmetic": Arithmetic,
+        "ethos_u": EthosU,
     }
     for key, section in parts.items():
-        if key in ("paddle_lite", "arithmetic") and settings[key] is None:
+        if key in ("paddle_lite", "arithmetic", "ethos_u") and settings.get(key) is None:
             continue
         below = f"{where}: {key}"
         values = _fields(section, _mapping(settings[key], below), below)
@@ -223,10 +244,11 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
         for key, choices in allowed.items():
             _one_of(getattr(settings["arithmetic"], key), choices, f"{where}: arithmetic: {key}")
     _one_of(settings["abi"], ABIS, f"{where}: abi")
-    kernels = settings["kernels"]
-    if not isinstance(kernels, list) or not all(isinstance(kernel, str) for kernel in kernels):
-        raise ConfigError(f"{where}: kernels: a list of texts expected, found {kernels!r}")
-    settings["kernels"] = tuple(kernels)
+    for key in ("kernels", "backends"):
+        texts = settings.get(key, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ConfigError(f"{where}: {key}: a list of texts expected, found {texts!r}")
+        settings[key] = tuple(texts)
     settings["environment"] = _environment(settings["environment"], f"{where}: environment")
     settings["latency_ms"] = _latencies(settings["latency_ms"], f"{where}: latency_ms")
     return Target(**settings)
@@ -247,8 +269,11 @@ def _fields(section: type, values: Mapping[str, Any], where: str) -> dict[str, A
     for key in values:
         if key not in annotations:
             raise unknown_key(where, str(key), set(annotations) - {"name"})
+    optional = {field.name for field in fields(section) if field.default is not MISSING}
     for key, annotation in annotations.items():
         if key not in values:
+            if key in optional:
+                continue
             raise ConfigError(f"{where}: key {key} is missing")
         value = values[key]
         types, description = _TYPES.get(str(annotation), ((object,), ""))

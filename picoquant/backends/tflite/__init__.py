@@ -1,8 +1,17 @@
 """TensorFlow Lite: full-integer `.tflite` files, and LiteRT with and without XNNPACK."""
 
+from typing import Any
+
 from picoquant.backends.base import Backend
 
-_BACKEND = {"folder": __name__, "precisions": ("int8",), "every_tensor": True}
+# Every tensor is rounded, what the reference leaves in float behind the last convolutions and the outputs, too.
+_BOTH: dict[str, Any] = {
+    "folder": __name__,
+    "precisions": ("int8",),
+    "parity": 15.0,
+    "suffixes": (".tflite",),
+    "file": "model_int8.tflite",
+}
 
 BACKENDS = (
     Backend(
@@ -11,13 +20,13 @@ BACKENDS = (
         step="tflite",
         step_says="the .tflite ({made}) in LiteRT with XNNPACK",
         check="tflite",
-        **_BACKEND,
+        **_BOTH,
     ),
     Backend(
         "tflite-no-xnnpack",
         "LiteRT's own kernels",
         variant_of="tflite",
         without=frozenset({"xnnpack"}),
-        **_BACKEND,
+        **_BOTH,
     ),
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from picoquant.int8.quant_params import QuantParams
 
-_IDENTIFIER = b"TFL3"
+IDENTIFIER = b"TFL3"
 _VERSION = 3  # of the schema
 _LAST_OLD_CODE = 127  # operators beyond it have no place in the field that old readers read
 _TYPES = {"int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64"}
@@ -82,7 +82,9 @@ class ModelWriter:
         array = np.asarray(values, np.int32)
         key = (array.shape, array.tobytes())
         if key not in self._constants:
-            self._constants[key] = self.tensor(f"numbers.{len(self._constants)}", array.shape, "int32", data=array)
+            self._constants[key] = self.tensor(
+                f"numbers.{len(self._constants)}", array.shape, "int32", data=array
+            )
         return self._constants[key]
 
     def operator(
@@ -126,5 +128,5 @@ class ModelWriter:
         self.graph.inputs, self.graph.outputs = list(inputs), list(outputs)
         model.subgraphs, model.buffers, model.operatorCodes = [self.graph], self.buffers, self._operator_codes
         builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(model.Pack(builder), _IDENTIFIER)
+        builder.Finish(model.Pack(builder), IDENTIFIER)
         return bytes(builder.Output())

@@ -1,8 +1,8 @@
 """Hard sigmoids folded into the convolutions before them: TFLite has no such operator.
 
-`clip(slope * x + offset, 0, 1)` of a convolution's result is the convolution with its scales times the slope, the offset
-added to its bias, and a ReLU; the largest integer of the result stands for 1 or less, so that saturation is the upper
-end. The result is rounded once, not twice.
+`clip(slope * x + offset, 0, 1)` of a convolution's result is the convolution with its scales times the slope, the
+offset added to its bias, and a ReLU; the largest integer of the result stands for 1 or less, so that saturation is the
+upper end. The result is rounded once, not twice.
 """
 
 from __future__ import annotations

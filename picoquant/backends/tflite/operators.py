@@ -9,7 +9,7 @@ import numpy as np
 from picoquant.backends.tflite.hard_sigmoid import slope_and_offset
 from picoquant.backends.tflite.layout import Layout, moved, reshaped
 from picoquant.backends.tflite.params import bias_integers, is_mean, symmetric, weight_scales
-from picoquant.backends.tflite.writer import NONE, RELU, RELU6, TfliteWriter
+from picoquant.backends.tflite.tensors import TfliteWriter
 from picoquant.errors import ToolError
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.graph import Operator
@@ -17,6 +17,7 @@ from picoquant.paddle_program.layers import FusedLayer
 from picoquant.paddle_program.paddings import explicit_paddings
 
 _SIX = 6.0
+NONE, RELU, RELU6 = 0, 1, 3  # of the schema's `ActivationFunctionType`
 SAME, VALID = 0, 1  # of the schema's `Padding`
 
 
@@ -47,7 +48,8 @@ def _convolution(made: TfliteWriter, op: Operator) -> None:
     operator, source = network.by_output.get(op.name), _source(op)
     if operator is None:
         raise _refused(
-            op, "it is in float (Quantize.keep_float or max_drop), and every operator of the file is in integers"
+            op,
+            "it is in float (Quantize.keep_float or max_drop), and every operator of the file is in integers",
         )
     integers, scales = operator.integers, weight_scales(operator)
     out, inputs, *kernel = integers.shape
@@ -61,7 +63,9 @@ def _convolution(made: TfliteWriter, op: Operator) -> None:
     )
     bias = bias_integers(operator, network, params, out)
     kind = "int32" if made.bits == 8 else "int64"
-    steps = QuantParams(np.broadcast_to(scales * params.scale, out) if len(scales) > 1 else scales * params.scale)
+    steps = QuantParams(
+        np.broadcast_to(scales * params.scale, out) if len(scales) > 1 else scales * params.scale
+    )
     biases = made.model.tensor(operator.bias or f"{op.name}.bias", (out,), kind, steps, bias)
     strides = op.attributes["strides"]
     dilations = op.attributes.get("dilations") or (1, 1)
@@ -75,7 +79,11 @@ def _convolution(made: TfliteWriter, op: Operator) -> None:
     name = "DepthwiseConv2D" if depthwise else "Conv2D"
     result = made.computed(layer.output)
     made.model.operator(
-        "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", [index, weight, biases], [result], f"{name}Options", **options
+        "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D",
+        [index, weight, biases],
+        [result],
+        f"{name}Options",
+        **options,
     )
 
 
@@ -106,7 +114,9 @@ def _padded(
     if own == [top, bottom, left, right]:
         return index, SAME
     channels, params = made.shape(source)[1], made.params[source]
-    wide = made.between(f"{op.name}.padded", [1, height + top + bottom, width + left + right, channels], params)
+    wide = made.between(
+        f"{op.name}.padded", [1, height + top + bottom, width + left + right, channels], params
+    )
     border = made.model.numbers([[0, 0], [top, bottom], [left, right], [0, 0]])
     if fill == params.zero_point:
         made.model.operator("PAD", [index, border], [wide], "PadOptions")
@@ -215,7 +225,9 @@ def _transpose(made: TfliteWriter, op: Operator) -> None:
     if order == tuple(range(len(order))):  # the same bytes
         made.index[op.name], made.layouts[op.name] = made.index[source], layout
         return
-    made.transpose(made.index[source], made.stored_shape(source), order, made.computed(op.name, layout), op.name)
+    made.transpose(
+        made.index[source], made.stored_shape(source), order, made.computed(op.name, layout), op.name
+    )
 
 
 def _same(made: TfliteWriter, op: Operator) -> None:
@@ -237,7 +249,13 @@ def _resize(made: TfliteWriter, op: Operator) -> None:
 
 def _unary(made: TfliteWriter, op: Operator) -> None:
     """A function that TFLite has under one name, for any scale of its input."""
-    name = {"sigmoid": "LOGISTIC", "tanh": "TANH", "relu": "RELU", "relu6": "RELU6", "leaky_relu": "LEAKY_RELU"}
+    name = {
+        "sigmoid": "LOGISTIC",
+        "tanh": "TANH",
+        "relu": "RELU",
+        "relu6": "RELU6",
+        "leaky_relu": "LEAKY_RELU",
+    }
     options: tuple = ()
     values = {}
     if op.op_type == "leaky_relu":
@@ -253,7 +271,9 @@ def _unary(made: TfliteWriter, op: Operator) -> None:
 def _hard_swish(made: TfliteWriter, op: Operator) -> None:
     """TFLite's own for int8; for int16, which it has not, `x / 6 * relu6(x + 3)`."""
     values, source = op.attributes, _source(op)
-    constants = [values.get(key, default) for key, default in (("threshold", 6.0), ("scale", 6.0), ("offset", 3.0))]
+    constants = [
+        values.get(key, default) for key, default in (("threshold", 6.0), ("scale", 6.0), ("offset", 3.0))
+    ]
     if not np.allclose(constants, (6.0, 6.0, 3.0)):
         raise _refused(op, "it is another function than x * relu6(x + 3) / 6")
     index = made.read(source)
@@ -264,7 +284,9 @@ def _hard_swish(made: TfliteWriter, op: Operator) -> None:
     shape, params = made.stored_shape(op.name), made.params[source]
     gate = made.between(f"{op.name}.gate", shape, symmetric(_SIX, made.bits))
     sixth = made.between(f"{op.name}.sixth", shape, QuantParams(params.scale / 6, 0, made.bits, narrow=False))
-    three, part = (made.constant(f"{op.name}.{value:g}", np.full((1,) * len(shape), value)) for value in (3, 1 / 6))
+    three, part = (
+        made.constant(f"{op.name}.{value:g}", np.full((1,) * len(shape), value)) for value in (3, 1 / 6)
+    )
     made.model.operator(
         "ADD", [index, three], [gate], "AddOptions", fusedActivationFunction=RELU6, potScaleInt16=False
     )

@@ -44,7 +44,9 @@ def tensor_params(network: Int8Network, bits: int = 8) -> dict[str, QuantParams]
     params: dict[str, QuantParams] = {}
     for name in network.held:
         if network.tensors[name].params is None:
-            raise ToolError(f"tensor {name} has no range, without which TFLite has no integers for it: quantise again")
+            raise ToolError(
+                f"tensor {name} has no range, without which TFLite has no integers for it: quantise again"
+            )
         producer = network.graph.producer(name)
         taken = None if producer is None else _taken_over(producer, params)
         fixed = None if producer is None else _FIXED.get((producer.op_type, bits))
@@ -60,7 +62,9 @@ def symmetric(absmax: float, bits: int = 8) -> QuantParams:
 
 def same(first: QuantParams, second: QuantParams) -> bool:
     """Whether integers of one may be read as those of the other."""
-    return first.zero_point == second.zero_point and bool(np.isclose(first.scale, second.scale, rtol=1e-6, atol=0))
+    return first.zero_point == second.zero_point and bool(
+        np.isclose(first.scale, second.scale, rtol=1e-6, atol=0)
+    )
 
 
 def is_mean(op: Operator) -> bool:

@@ -61,7 +61,9 @@ class TflitePredictor:
                 raise ToolError(f"{self._name} is not full integer: {details['name']} has no scale")
         self.inputs = tuple((details["name"], _paddles(details)) for details in self._inputs)
         self.input_names = tuple(name for name, _ in self.inputs)
-        self.outputs = tuple((details["name"], (-1, *map(int, details["shape"][1:]))) for details in self._outputs)
+        self.outputs = tuple(
+            (details["name"], (-1, *map(int, details["shape"][1:]))) for details in self._outputs
+        )
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Run a batch, image by image.
@@ -72,7 +74,9 @@ class TflitePredictor:
 
     def _run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         integers = [quantised(feed[details["name"]], details) for details in self._inputs]
-        return [dequantised(value, details) for value, details in zip(self.run_integers(integers), self._outputs)]
+        return [
+            dequantised(value, details) for value, details in zip(self.run_integers(integers), self._outputs)
+        ]
 
     def run_integers(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """One image in the file's own integers and layout.
@@ -88,7 +92,9 @@ class TflitePredictor:
         return [self._interpreter.get_tensor(details["index"]) for details in self._outputs]
 
     def _refusal(self, error: Exception) -> ToolError:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = next(
+            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
+        )
         return ToolError(f"LiteRT does not run {self._name}: {reason}")
 
 

@@ -122,7 +122,9 @@ def _sum_scales_and_bias(
     """
     if rules.tflite:
         channels = len(operator.integers)
-        return source.scale * weight_scales(operator), bias_integers(operator, graph.network, source, channels)
+        return source.scale * weight_scales(operator), bias_integers(
+            operator, graph.network, source, channels
+        )
     scales = source.scale * operator.scales
     if operator.bias_integers is None:
         return scales, np.zeros(len(operator.integers), np.int64)

@@ -50,7 +50,11 @@ def divided_by_power(numbers: np.ndarray, shift: np.ndarray | int) -> np.ndarray
 
 
 def add(
-    first: np.ndarray, second: np.ndarray, sources: Sequence[QuantParams], result: QuantParams, limits: tuple[int, int]
+    first: np.ndarray,
+    second: np.ndarray,
+    sources: Sequence[QuantParams],
+    result: QuantParams,
+    limits: tuple[int, int],
 ) -> np.ndarray:
     """The sum of two tensors: each is rounded to 20 bits more than it has, then their sum to the result."""
     twice = 2 * max(source.scale for source in sources)

@@ -22,7 +22,6 @@ from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import paired
 from picoquant.evaluation.parity import Ladder, ParityStep
-from picoquant.packaging.forms import FILES
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.backends import SIMULATION, Running, absence
 from picoquant.runtimes.model import Model, model_of_folder
@@ -234,7 +233,7 @@ def _made_for(backend: Backend, context: Context, int8: Any) -> tuple[Model | No
     """The packaged file that a backend runs where the run has one, else the model it is made of; and which it is."""
     if int8 is None:
         return None, "none"
-    name = FILES.get(backend.family)
+    name = backend.file
     packaged = sorted(context.run.folder("package").glob(f"*/{name}")) if name else []
     if packaged:
         made = "/".join(packaged[0].parts[-3:])

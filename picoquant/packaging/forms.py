@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from picoquant.backends.base import Backend, load_backend, load_backends
+from picoquant.backends.table import BACKENDS
+from picoquant.errors import ConfigError
 from picoquant.targets.profiles import Target
 
 INT8_NB, FP32_NB, FP16_NB = "model.nb", "model_fp32.nb", "model_fp16.nb"
@@ -12,8 +16,6 @@ PRECISIONS = {"int8": INT8_NB, "fp32": FP32_NB, "fp16": FP16_NB}
 ONNX, FP32_ONNX = "model_int8.onnx", "model_fp32.onnx"
 ONNX_VARIANTS = {"boxes": "model_int8_boxes.onnx", "detections": "model_int8_detections.onnx"}
 PADDLE = "paddle"
-# The files of a package that backends run; what others run is made of the Paddle form.
-FILES = {"onnx": ONNX}
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,12 @@ class Forms:
     Attributes:
         npu_nb: a `.nb` of the INT8 model for the NPU.
         cpu_nb: `.nb` files for the CPU: FP32 and FP16 of the float model, INT8 of the INT8 model.
+        backends: whose files of the INT8 model it has beside the ONNX.
     """
 
     npu_nb: bool
     cpu_nb: bool
+    backends: tuple[Backend, ...] = ()
 
     @property
     def lite(self) -> bool:
@@ -39,12 +43,29 @@ class Forms:
         return not self.cpu_nb
 
 
-def files_in(package: Path) -> dict[str, Path]:
-    """The files of `FILES` that a package holds, by the name of the backend that runs them."""
-    return {backend: package / name for backend, name in FILES.items() if (package / name).is_file()}
+def files_in(package: Path, known: Mapping[str, str] = BACKENDS) -> dict[str, Path]:
+    """The files of the INT8 model that a package holds, by the name of the backend that runs them.
+
+    What the other backends run is made of the Paddle form.
+    """
+    named = {backend.family: backend.file for backend in load_backends(known) if backend.file}
+    return {backend: package / name for backend, name in named.items() if (package / name).is_file()}
 
 
-def forms_of(target: Target) -> Forms:
-    """The forms for a target: decided by how Paddle Lite reaches it, and by who makes its NPU."""
+def forms_of(target: Target, known: Mapping[str, str] = BACKENDS) -> Forms:
+    """The forms for a target: decided by how Paddle Lite reaches it, by who makes its NPU, and by its backends.
+
+    Raises: `ConfigError` for a backend that has no files for packages.
+    """
     cpu = target.paddle_lite is not None and not target.on_npu
-    return Forms(target.on_npu, cpu)
+    backends = []
+    for name in target.backends:
+        backend = load_backend(name, known) if name in known else None
+        if backend is None or not backend.file or backend.file == ONNX:
+            possible = [one.name for one in load_backends(known) if one.file and one.file != ONNX]
+            raise ConfigError(
+                f"{target.name}: backends: no backend {name!r} writes files for packages; possible: "
+                f"{', '.join(possible) or 'none'}"
+            )
+        backends.append(backend)
+    return Forms(target.on_npu, cpu, tuple(backends))

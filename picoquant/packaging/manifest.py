@@ -62,6 +62,17 @@ def images_a_call(manifest: dict[str, Any], name: str) -> Any:
     return images
 
 
+def backends_of(manifest: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the backends whose files the package's target wants, none in manifests from before there were any.
+
+    Raises: `UserError` when the manifest holds something else.
+    """
+    names = manifest.get("target", {}).get("backends", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{NAME} does not say whose files the package holds: package the model again")
+    return tuple(names)
+
+
 def changed_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
     """What is not as the manifest says, a line each: files changed, missing or not listed."""
     wrong = []

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.base import MACHINE, Backend, Found
 from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.parity import compare
 from picoquant.backends.paddle_lite import export as paddle_lite
 from picoquant.backends.paddle_lite.opt_tool import OptTool
-from picoquant.errors import UserError
+from picoquant.errors import ToolError, UserError
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.archive import SUFFIX, write_archive
 from picoquant.packaging.board_program import quoted, settings, write_board
@@ -129,10 +130,13 @@ def package(
             f"Package.batch={batch} is for the INT8 ONNX files, which {target.name}'s package of a float model has "
             "not: run `picoquant quantize` first, or set Package.batch=1"
         )
+    tools = {backend.name: backend.toolchain.find(MACHINE) for backend in forms.backends}
     LOG.info("package %s: reading %s", target.name, models.first.path)
     shown = sample or made_sample(models.first.config)
-    parts = _Parts(prepared or Prepared(models), target, forms, opt, shown, calibration, batch)
-    version = opt.version if forms.lite else None
+    parts = _Parts(prepared or Prepared(models), target, forms, opt, tools, shown, calibration, batch)
+    made_by = {name: tool.version for name, tool in tools.items()}
+    if forms.lite:
+        made_by["opt"] = opt.version
     final = Path(out_dir) / target.name
     archive = final.with_name(final.name + SUFFIX)
     with disk_errors(final):
@@ -146,7 +150,7 @@ def package(
             manifest.update(mAP=dict(given.accuracy), settings=dict(given.settings))
             if target.name in given.board:
                 manifest["mAP_on_board"] = given.board[target.name]
-            manifest["versions"] = {**versions(OF_A_PACKAGE), **({"opt": version} if version else {})}
+            manifest["versions"] = {**versions(OF_A_PACKAGE), **made_by}
             manifest["files"] = files_of(folder)
             write_json(folder / NAME, manifest)
             packed = Path(scratch) / archive.name
@@ -156,8 +160,9 @@ def package(
             replace_folder(folder, final)
             os.replace(packed, archive)
     LOG.info("package %s: done, %s and %s", target.name, final, archive.name)
+    endings = (".nb", ".onnx", *(suffix for backend in forms.backends for suffix in backend.suffixes))
     sizes = {
-        name: facts["bytes"] for name, facts in manifest["files"].items() if name.endswith((".nb", ".onnx"))
+        name: facts["bytes"] for name, facts in manifest["files"].items() if name.endswith(endings)
     }
     names = tuple(sorted([*manifest["files"], NAME]))
     return PackageResult(final, archive, names, sizes, manifest.get("onnx_against_paddle", {}))
@@ -172,12 +177,14 @@ class _Parts:
         target: Target,
         forms: Forms,
         opt: OptTool | None,
+        tools: Mapping[str, Found],
         sample: SampleImage,
         calibration: Sequence[SampleImage],
         batch: Batch,
     ) -> None:
         self.prepared, self.models, self.target, self.forms = prepared, prepared.models, target, forms
-        self.opt, self.sample, self.calibration, self.batch = opt, sample, calibration, batch
+        self.opt, self.tools, self.sample = opt, tools, sample
+        self.calibration, self.batch = calibration, batch
         self.network = None if prepared.int8 is None else prepared.int8.network
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -206,6 +213,8 @@ class _Parts:
             onnx, manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
         if self.batch != 1:
             manifest[ONNX_BATCH] = onnx
+        for backend in self.forms.backends:
+            self._write_backend(folder, backend)
         self._write_texts(folder, shipped, onnx)
         manifest["sample"] = self._write_sample(folder, shipped)
         nb: dict[str, str] = {}
@@ -255,6 +264,15 @@ class _Parts:
             LOG.info("package %s: %s by opt %s", self.target.name, name, self.opt.version)
             out = folder / Path(name).stem
             paddle_lite.export(source, out, self.opt, self.target, fp16=fp16, partition=partition)
+
+    def _write_backend(self, folder: Path, backend: Backend) -> None:
+        """The files of the INT8 model that a backend runs."""
+        LOG.info("package %s: %s by %s", self.target.name, backend.file, backend.title)
+        lacking = backend.scheme.lacks(self.network)
+        if lacking:
+            raise ToolError(f"{backend.name} cannot hold {self.models.int8.path}: {lacking}")
+        out = folder / Path(backend.file).stem
+        backend.export.export(self.prepared.int8, out, self.tools[backend.name], self.target)
 
     def _write_onnx(
         self, folder: Path, shipped: ModelFolder

@@ -19,8 +19,8 @@ from picoquant.backends.table import BACKENDS
 from picoquant.errors import ToolError, UserError
 from picoquant.packaging import expectation
 from picoquant.packaging.archive import SUFFIX, extract
-from picoquant.packaging.forms import FILES, ONNX, PADDLE, files_in
-from picoquant.packaging.manifest import NAME, changed_files, images_a_call, read_manifest
+from picoquant.packaging.forms import ONNX, PADDLE, files_in
+from picoquant.packaging.manifest import NAME, backends_of, changed_files, images_a_call, read_manifest
 from picoquant.packaging.sample import read_ppm
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import feed_of_image, select_inputs
@@ -117,6 +117,7 @@ class _Sample:
     expected: Any
     tolerance: expectation.Tolerance
     onnx_images: Any  # a call of the package's ONNX file, see `images_a_call`
+    needed: frozenset[str]  # names of the backends whose files it must hold
 
     @classmethod
     def read(cls, folder: Path, manifest: dict[str, Any]) -> _Sample:
@@ -130,9 +131,10 @@ class _Sample:
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is missing or no JSON: package the model again") from error
         expected, tolerance = expectation.from_json(values, str(path))
-        images = images_a_call(manifest, ONNX) if files_in(folder) else 1
+        images = images_a_call(manifest, ONNX) if (folder / ONNX).is_file() else 1
         feed = feed_of_image(image, model.config)
-        return cls(folder, model, decoder, feed, expected, tolerance, images)
+        needed = frozenset(["onnx", *backends_of(manifest)])
+        return cls(folder, model, decoder, feed, expected, tolerance, images, needed)
 
     def check(self, name: str, predict: Any, images: Any = 1) -> Check:
         """Run the sample, in each place of a call of several images, and compare.
@@ -174,22 +176,26 @@ def _on_the_sample(
     except UserError as error:
         crash = str(error)
     backends = [backend for backend in load_backends(known) if backend.check]
-    return [_on_backend(sample, backend, machine, crash) for backend in backends]
+    files = files_in(folder, known)
+    return [_on_backend(sample, backend, files, machine, crash) for backend in backends]
 
 
-def _on_backend(sample: _Sample, backend: Backend, machine: Machine, crash: str) -> Check:
+def _on_backend(
+    sample: _Sample, backend: Backend, files: Mapping[str, Path], machine: Machine, crash: str
+) -> Check:
     """The sample on one backend: the package's file for it, or one made of the Paddle form.
 
     Args:
         sample: of the package.
         backend: which.
+        files: of the package, see `files_in`.
         machine: what it may use.
         crash: what is said of a Paddle form on which Paddle's native code crashes; empty where it does not.
     """
-    files, needed = files_in(sample.folder), FILES.get(backend.family)
-    if needed is not None and backend.family not in files:
-        return Check(backend.check, None, (f"the package has no {needed}",))
-    if needed is None and crash:
+    own = files.get(backend.family)
+    if own is None and backend.family in sample.needed:
+        return Check(backend.check, None, (f"the package has no {backend.file}",))
+    if own is None and crash:
         if backend.export is None:  # it runs the Paddle form itself
             return Check(backend.check, False, (crash,))
         return Check(backend.check, None, ("not tried, as Paddle crashes on the model",))
@@ -202,7 +208,7 @@ def _on_backend(sample: _Sample, backend: Backend, machine: Machine, crash: str)
     model = Model(sample.folder.name, precision, sample.model.config, sample.model, files)
     try:
         with opened(model, backend, machine, tool=tool) as ready:
-            images = sample.onnx_images if needed == ONNX else 1
+            images = sample.onnx_images if own is not None and own.name == ONNX else 1
             return sample.check(backend.check, ready.predict, images)
     except UserError as error:
         return Check(backend.check, False, (str(error),))

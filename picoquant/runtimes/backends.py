@@ -126,7 +126,7 @@ def opened(
 def _files(model: Model, backend: Backend, tool: Found, stack: ExitStack) -> Exported:
     """The model's own files for a backend, or files made of its Paddle form, which go with the stack."""
     if backend.family in model.files:
-        return Exported((model.files[backend.family],))
+        return Exported(backend.files_beside(model.files[backend.family]))
     folder = _folder(model, backend.name)
     source = Source(folder)
     if backend.export is None:

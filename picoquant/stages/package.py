@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.base import MACHINE
 from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.data.images import read_image
-from picoquant.errors import DataError, UserError
+from picoquant.errors import DataError, ToolError, UserError
 from picoquant.packaging.archive import SUFFIX
 from picoquant.packaging.expectation import Tolerance
 from picoquant.packaging.forms import forms_of
@@ -22,10 +23,32 @@ from picoquant.stages.board_accuracy import board_accuracy
 from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
+from picoquant.targets.profiles import ALL, Target
 
 LOG = logging.getLogger("picoquant")
 
 _TRIED = 8  # evaluation images that the sample is chosen from
+
+
+def _targets(context: Context) -> list[Target]:
+    """The recipe's targets; of `all` those whose tools are here.
+
+    Raises: `ToolError` when the tool of a target that is asked for by name is absent.
+    """
+    if "targets" not in context.loaded:
+        chosen = []
+        for target in context.plan.targets:
+            try:
+                for backend in forms_of(target).backends:
+                    backend.toolchain.find(MACHINE)
+            except ToolError as error:
+                if ALL not in context.plan.recipe.targets:
+                    raise
+                LOG.warning("package: %s is left out: %s", target.name, error)
+                continue
+            chosen.append(target)
+        context.loaded["targets"] = chosen
+    return context.loaded["targets"]
 
 
 def _opt(context: Context) -> Any:
@@ -33,7 +56,7 @@ def _opt(context: Context) -> Any:
 
     Raises: `ToolError` saying how to get it.
     """
-    if not any(forms_of(target).lite for target in context.plan.targets):
+    if not any(forms_of(target).lite for target in _targets(context)):
         return None
     if "opt" not in context.loaded:
         context.loaded["opt"] = find_opt(context.opt)
@@ -46,7 +69,7 @@ def _models(context: Context) -> Any:
     Raises: `UserError` when a target needs an INT8 model and the run has none.
     """
     int8 = None
-    needed = any(forms_of(target).needs_int8 for target in context.plan.targets)
+    needed = any(forms_of(target).needs_int8 for target in _targets(context))
     if needed or context.run.folder("quantize").is_dir():
         int8 = int8_model(context)
     try:
@@ -65,17 +88,25 @@ def _inputs(context: Context) -> dict[str, Any]:
     opt, batch = _opt(context), context.plan.package.batch
     return {
         "files": _model_files(context),
-        "targets": {target.name: asdict(target) for target in context.plan.targets},
+        "targets": {target.name: asdict(target) for target in _targets(context)},
         "opt": opt.version if opt else None,
         "mAP": _accuracy(context),
         "images": datasets.identity(context, "EvalDataset"),
         "calibration": _calibration_identity(context),
         **({} if batch == 1 else {"batch": batch}),  # without the key as packaged before there was one
+        **_tools(context),
     }
 
 
+def _tools(context: Context) -> dict[str, Any]:
+    """Versions of the tools of the targets' backends, by their names; empty where none has one."""
+    backends = [backend for target in _targets(context) for backend in forms_of(target).backends]
+    found = {backend.name: backend.toolchain.find(MACHINE).version for backend in backends}
+    return {"tools": found} if found else {}
+
+
 def _calibration_identity(context: Context) -> dict[str, Any] | None:
-    if not any(platform_of(target) for target in context.plan.targets):
+    if not any(platform_of(target) for target in _targets(context)):
         return None
     return datasets.identity(context, datasets.calibration_section(context))
 
@@ -120,7 +151,7 @@ def _sample(context: Context, models: Any) -> Any:
 
 def _calibration(context: Context) -> list[Any]:
     """The first images of the run's calibration, where a target's own toolkit quantises; empty without data."""
-    if not any(platform_of(target) for target in context.plan.targets):
+    if not any(platform_of(target) for target in _targets(context)):
         return []
     section = datasets.calibration_section(context)
     try:
@@ -143,13 +174,13 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     quantised = context.run.record("quantize")
     boards = {}
     if models.int8 is not None:
-        boards = board_accuracy(context, models.int8, quantised.get("metrics", {}), context.plan.targets)
+        boards = board_accuracy(context, models.int8, quantised.get("metrics", {}), _targets(context))
     facts = Facts(accuracy, quantised.get("settings", {}), boards)
     datasets.compare_classes(context, models.first.config.labels, str(models.first.path))
     sample = _sample(context, models)
     calibration, prepared = _calibration(context), Prepared(models)
     results = {}
-    for target in context.plan.targets:
+    for target in _targets(context):
         made = package(
             models, target, out, opt, facts, sample, calibration, prepared, context.plan.package.batch
         )

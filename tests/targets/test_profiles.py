@@ -64,6 +64,8 @@ def test_own_file_is_as_good_as_a_shipped_one(tmp_path):
     path.write_text(yaml.safe_dump(profile(quantization__weights="per_tensor")))
     target = load_target(path)
     assert (target.name, target.quantization.weights) == ("my-board", "per_tensor")
+    path.write_text(yaml.safe_dump(profile(tried=None)))  # the two keys that a profile need not have
+    assert (load_target(path).backends, load_target(path).tried) == ((), "")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +83,8 @@ def test_own_file_is_as_good_as_a_shipped_one(tmp_path):
         ({"arithmetic__multiplier_bits": 8}, r"multiplier_bits: 8 is none of 0, 15, 16, 31"),
         ({"abi": "mips"}, r"abi: 'mips' is none of armhf, arm64, any"),
         ({"kernels": "4.19"}, r"kernels: a list of texts expected"),
+        ({"backends": "openvino"}, r"backends: a list of texts expected, found 'openvino'"),
+        ({"tried": 1}, r"tried: text expected, found 1"),
         ({"environment": {"A B": "1"}}, r"'A B' is no name of an environment variable"),
         ({"environment": {"A": "1\nrm"}}, r"environment: A: a text or whole number in one line"),
         ({"latency_ms": {"m": {"gpu": 1}}}, r"latency_ms: m: unknown key gpu"),

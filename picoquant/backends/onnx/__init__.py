@@ -7,6 +7,8 @@ BACKENDS = (
         "onnx",
         "ONNX Runtime",
         __name__,
+        suffixes=(".onnx",),
+        file="model_int8.onnx",
         step="onnx",
         step_says="the INT8 ONNX ({made}) in ONNX Runtime",
         check="onnx",

@@ -16,9 +16,10 @@ import numpy as np
 import onnx
 
 from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, join_hard_swish, split_hard_swish
-from picoquant.backends.onnx.graph import Graph, make_node
-from picoquant.backends.onnx.ort_kernels import cells_last, pad_input_channels, widen_thin_convolutions
-from picoquant.backends.onnx.ort_layout import double_by_copying, stem_in_columns
+from picoquant.backends.onnx.graph import Graph, Node
+from picoquant.backends.onnx.inserter import replace_input, round_tensor, store_constant, store_integers
+from picoquant.backends.onnx.ort.kernels import cells_last, pad_input_channels, widen_thin_convolutions
+from picoquant.backends.onnx.ort.layout import double_by_copying, stem_in_columns
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.backends.onnx.quant_params import UInt8Params, moves, uint8_params
 from picoquant.backends.onnx.simplify import share_constants, simplify
@@ -32,27 +33,21 @@ _PASSED_THROUGH = ("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "I
 _SMALLEST = 1e-12  # scale of a channel that is all zero; ONNX wants scales above 0
 
 
-def make_onnx(network: Int8Network, exact: bool = False) -> Any:
+def make_onnx(network: Int8Network, exact: bool = False, kernels: bool = True) -> Any:
     """Make the ONNX model.
 
     Args:
         network: for one image.
         exact: compute hard-swish and hard sigmoids in float, one rounding behind each, as Paddle does and NPUs with a
             table; else in integers, which is faster, but rounds the gate of a hard-swish, too.
+        kernels: shape what ONNX Runtime has faster kernels for, see `ort/`; for other runtimes that makes it slower.
 
     Returns: a checked `onnx.ModelProto`; its tensors have Paddle's names.
 
     Raises: `ToolError` when paddle2onnx refuses the network or has left out a quantised operator.
     """
-
-    with tempfile.TemporaryDirectory(prefix="picoquant-network-") as scratch:
-        model, params = Path(scratch) / "model.pdmodel", Path(scratch) / "model.pdiparams"
-        write_program(network.program, model)
-        write_params(network.program, network.values, params)
-        graph = Graph(paddle_to_onnx(model, params))
-    simplify(graph, {variable.name for variable in network.program.blocks[0].vars})
+    graph = float_graph(network)
     cells_last(graph)
-    join_hard_swish(graph)
     if not exact:
         split_hard_swish(graph)
     weights = {operator.weight: operator for operator in network.operators}
@@ -65,12 +60,59 @@ def make_onnx(network: Int8Network, exact: bool = False) -> Any:
         inserter.weights(weight, [item for item in network.operators if item.weight == weight])
     inserter.activations()
     split_hard_swish(graph)  # what is left of them is in float
-    widen_thin_convolutions(graph, graph.shapes)
-    stem_in_columns(graph)
-    pad_input_channels(graph)
-    double_by_copying(graph)
+    if kernels:
+        widen_thin_convolutions(graph, graph.shapes)
+        stem_in_columns(graph)
+        pad_input_channels(graph)
+        double_by_copying(graph)
     share_constants(graph)
     return checked(graph)
+
+
+def float_graph(network: Int8Network) -> Graph:
+    """The operators of a network as a simple ONNX graph in float; hard-swish is one operator, HardSwish.
+
+    Raises: `ToolError` when paddle2onnx refuses the network.
+    """
+    with tempfile.TemporaryDirectory(prefix="picoquant-network-") as scratch:
+        model, params = Path(scratch) / "model.pdmodel", Path(scratch) / "model.pdiparams"
+        write_program(network.program, model)
+        write_params(network.program, network.values, params)
+        graph = Graph(paddle_to_onnx(model, params))
+    simplify(graph, {variable.name for variable in network.program.blocks[0].vars})
+    join_hard_swish(graph)
+    return graph
+
+
+def computing_nodes(
+    graph: Graph, weight: str, operators: Sequence[QuantizedOperator]
+) -> list[tuple[Node, Node, QuantizedOperator]]:
+    """The nodes of the operators that share a weight.
+
+    Args:
+        graph: with the weight in float.
+        weight: its name.
+        operators: all that take it, in the network's order, which is the nodes' order, too.
+
+    Returns: for each operator the node that takes the weight, and the one that multiplies by it: the weight may be
+        reshaped first.
+
+    Raises: `ToolError` when there are not as many nodes.
+    """
+    users = graph.users(weight)
+    if len(users) != len(operators):
+        names = ", ".join(operator.output for operator in operators)
+        raise ToolError(
+            f"paddle2onnx made {len(users)} nodes with weight {weight} of the {len(operators)} operators "
+            f"{names}; report the model to picoquant"
+        )
+    found = []
+    for user, operator in zip(users, operators):
+        node = user
+        while node.op_type in _PASSED_THROUGH:
+            node = graph.users(node.output[0])[0]
+        found.append((user, node, operator))
+    return found
 
 
 def with_every_tensor(model: Any, network: Int8Network) -> Any:
@@ -141,29 +183,9 @@ class _Inserter:
         self._graph, self._factors, self._params = graph, factors, params
 
     def weights(self, weight: str, operators: Sequence[QuantizedOperator]) -> None:
-        """Store a weight and the biases of the nodes that take it as integers.
-
-        Args:
-            weight: its name.
-            operators: all that share it, in the network's order, which is the nodes' order, too.
-
-        Raises: `ToolError` when there are not as many nodes.
-        """
-        users = self._graph.users(weight)
-        if len(users) != len(operators):
-            names = ", ".join(operator.output for operator in operators)
-            raise ToolError(
-                f"paddle2onnx made {len(users)} nodes with weight {weight} of the {len(operators)} operators "
-                f"{names}; report the model to picoquant"
-            )
-        for user, operator in zip(users, operators):
-            self._one(user, self._computing(user), operator)
-
-    def _computing(self, node: Any) -> Any:
-        """The node that multiplies by a weight which may be reshaped first."""
-        while node.op_type in _PASSED_THROUGH:
-            node = self._graph.users(node.output[0])[0]
-        return node
+        """Store a weight and the biases of the nodes that take it as integers, see `computing_nodes`."""
+        for user, node, operator in computing_nodes(self._graph, weight, operators):
+            self._one(user, node, operator)
 
     def _one(self, user: Any, node: Any, operator: QuantizedOperator) -> None:
         integers, scales = operator.integers, np.maximum(operator.scales, _SMALLEST)
@@ -181,10 +203,10 @@ class _Inserter:
             scales = scales.astype(np.float32).astype(np.float64)
             together = np.broadcast_to(scales * step, bias.shape)
             rounded = np.rint(bias.astype(np.float64) / together).astype(np.int32)
-            node.input[2] = self._dequantised(node, f"{node.name}.bias", rounded, together, 0)
+            node.input[2] = store_integers(self._graph, node, f"{node.name}.bias", rounded, together, 0)
         axis = operator.params.axis if len(scales) > 1 else -1
-        name = self._dequantised(user, f"{node.name}.weight", integers, scales, axis)
-        _replace(user, operator.weight, name)
+        name = store_integers(self._graph, user, f"{node.name}.weight", integers, scales, axis)
+        replace_input(user, operator.weight, name)
 
     def activations(self) -> None:
         """Quantise and scale back every tensor that has levels, and constants beside such tensors."""
@@ -200,63 +222,12 @@ class _Inserter:
             self._activation(name, params)
 
     def _activation(self, name: str, params: UInt8Params) -> None:
-        graph, maker = self._graph, self._graph.producer(name)
-        users = graph.users(name)
-        source, back = name, f"{name}.back"
-        if name in graph.outputs and maker is not None:
-            source, back = f"{name}.float", name
-            maker.output[list(maker.output).index(name)] = source
-            maker.name = source if maker.name == back else maker.name
-        if not users and back != name:
-            return
-        scaling = self._scaling(name, params.scale, params.zero_point)
-        reading = self._scaling(f"{name}.read", params.read_scale, params.zero_point)
-        stored, new = stored_name(name), []
-        rounded = f"{name}.rounded" if params.clipped else stored
-        new.append(make_node("QuantizeLinear", [source, *scaling], [rounded], rounded))
-        if params.clipped:
-            ends = [f"{name}.lowest", f"{name}.highest"]
-            graph.constants.update(zip(ends, map(np.uint8, params.ends)))
-            new.append(make_node("Clip", [rounded, *ends], [stored], stored))
-        new.append(make_node("DequantizeLinear", [stored, *reading], [back], back))
-        for user in users:
-            _replace(user, name, back)
-        place = 0 if maker is None else 1 + next(i for i, node in enumerate(graph.nodes) if node is maker)
-        graph.nodes[place:place] = new
+        ends = params.ends if params.clipped else None
+        round_tensor(self._graph, name, params.scale, np.uint8(params.zero_point), params.read_scale, ends)
 
     def _constant(self, node: Any, name: str) -> None:
         """Store a constant in levels of its own."""
         value = self._graph.constants[name].astype(np.float64)
         params = UInt8Params.up_to(float(np.abs(value).max()) or 1.0, signed=bool((value < 0).any()))
         numbers = np.clip(np.rint(value / np.float32(params.scale)) + params.zero_point, 0, 255)
-        stem = f"{name}.constant"
-        self._graph.constants[f"{stem}.uint8"] = numbers.astype(np.uint8)
-        inputs = [f"{stem}.uint8", *self._scaling(stem, params.scale, params.zero_point)]
-        self._graph.insert_before(node, [make_node("DequantizeLinear", inputs, [f"{node.name}.{stem}"])])
-        _replace(node, name, f"{node.name}.{stem}")
-
-    def _scaling(self, name: str, scale: float, zero_point: int) -> list[str]:
-        self._graph.constants[f"{name}.scale"] = np.array(scale, np.float32)
-        self._graph.constants[f"{name}.zero"] = np.array(zero_point, np.uint8)
-        return [f"{name}.scale", f"{name}.zero"]
-
-    def _dequantised(self, node: Any, name: str, integers: np.ndarray, scales: np.ndarray, axis: int) -> str:
-        """Store integers, and insert what scales them back before `node`; returns that tensor's name."""
-        per_channel = axis >= 0
-        values = scales.astype(np.float32) if per_channel else np.float32(scales[0])
-        self._graph.constants[f"{name}.levels"] = integers
-        self._graph.constants[f"{name}.scale"] = np.asarray(values)
-        axes = {"axis": axis} if per_channel else {}
-        inputs = [f"{name}.levels", f"{name}.scale"]
-        if integers.dtype == np.int8:
-            # 0, which is the default; ONNX Runtime's exact way on x86 without VNNI needs it written, a value a scale.
-            inputs.append(f"{name}.zero")
-            self._graph.constants[inputs[-1]] = np.zeros(np.shape(values), np.int8)
-        self._graph.insert_before(node, [make_node("DequantizeLinear", inputs, [name], name, **axes)])
-        return name
-
-
-def _replace(node: Any, old: str, new: str) -> None:
-    for position, name in enumerate(node.input):
-        if name == old:
-            node.input[position] = new
+        store_constant(self._graph, node, name, numbers, params.scale, np.uint8(params.zero_point))

@@ -8,6 +8,8 @@ BACKENDS = (
         "Paddle Lite's x86 runtime",
         __name__,
         integers=False,
+        parity=30.0,  # only weights are rounded
+        suffixes=(".nb",),
         takes_threads=False,
         step="nb",
         step_says=(

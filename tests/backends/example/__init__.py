@@ -7,6 +7,7 @@ BACKENDS = (
         "numpy",
         "NumPy",
         __name__,
+        suffixes=(".npz",),
         takes_threads=False,
         step="numpy",
         step_says="the .npz ({made}) computed by NumPy",

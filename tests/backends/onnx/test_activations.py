@@ -10,7 +10,7 @@ from onnx.reference import ReferenceEvaluator
 from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, join_hard_swish, split_hard_swish
 from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.graph import Graph
-from picoquant.backends.onnx.ort_kernels import cells_last, pad_input_channels, widen_thin_convolutions
+from picoquant.backends.onnx.ort.kernels import cells_last, pad_input_channels, widen_thin_convolutions
 from picoquant.backends.onnx.parity import run_onnx
 from picoquant.backends.onnx.simplify import simplify
 

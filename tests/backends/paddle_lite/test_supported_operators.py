@@ -65,9 +65,16 @@ def test_a_bad_list_is_named(tmp_path, name, content, message):
 
 
 def test_tables():
-    text = listing([load_target(name) for name in known_targets()])
-    assert [line.split()[0] for line in text.splitlines()] == ["target", *known_targets()]
-    (line,) = [line for line in text.splitlines() if line.startswith("rv1126")]
+    targets = [load_target(name) for name in known_targets()]
+    head, *lines = listing(targets).splitlines()
+    assert head.split()[0] == "target"
+    vendors = [line for line in lines if not line.startswith(" ")]
+    assert vendors == [*sorted({target.vendor for target in targets} - {"any"}), "any vendor"]
+    groups = "\n".join(lines).split("\n  ")
+    assert sorted(line.split()[0] for line in groups[1:]) == known_targets()
+    place = lines.index("Rockchip")
+    (line,) = [line for line in lines[place:] if line.split()[0] == "rv1126"]
     assert "2 TOPS" in line and "armhf" in line and "122.3 ms" in line
+    assert line.endswith(load_target("rv1126").tried) and load_target("rv1126").tried
     shown = described(load_target("imx8mp"))
     assert "  version: 6.4.3.p1" in shown and "int8_tops: 5.0" in shown and "2.3" in shown

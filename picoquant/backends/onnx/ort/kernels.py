@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from picoquant.backends.onnx.graph import Graph, Node, attribute, make_node
-from picoquant.backends.onnx.ort_layout import columns_as_channels, fits_columns, stored_levels
+from picoquant.backends.onnx.ort.layout import columns_as_channels, fits_columns, stored_levels
 
 # ONNX Runtime (MLAS, convsym.cpp) convolves uint8 without a copy of the input for each kernel position
 # where there are at least 16 output channels and a multiple of 4 input channels.

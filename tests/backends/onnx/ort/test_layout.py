@@ -7,8 +7,8 @@ import pytest
 
 from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.graph import Graph
-from picoquant.backends.onnx.ort_kernels import widen_thin_convolutions
-from picoquant.backends.onnx.ort_layout import (
+from picoquant.backends.onnx.ort.kernels import widen_thin_convolutions
+from picoquant.backends.onnx.ort.layout import (
     columns_as_channels,
     double_by_copying,
     fits_columns,

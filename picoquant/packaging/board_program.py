@@ -39,20 +39,22 @@ def settings(
     models: Sequence[tuple[str, str, str]],
     target: Target,
     partition: str = "",
+    program: bool = True,
 ) -> dict[str, Any]:
     """The content of `settings.json`: the same facts as `preprocess.yml`, as the program needs them.
 
     Args:
         config: of the model.
         facts: its inputs and outputs.
-        models: precision, name and SHA-256 of each `.nb` in the package, the usual one first; the hash names its
-            cache.
+        models: precision, name and SHA-256 of each model of the package that the program runs, the usual one first; the
+            hash names its cache.
         target: says which device.
         partition: name of the partition file in the package; empty: there is none.
+        program: whether the C++ program reads it, which knows some interpolations only.
 
-    Raises: `WeightsError` when the program cannot prepare images as the model needs it.
+    Raises: `WeightsError` when the C++ program cannot prepare images as the model needs it.
     """
-    if config.interp not in INTERPOLATIONS:
+    if program and config.interp not in INTERPOLATIONS:
         raise WeightsError(
             f"the model's images are resized with interpolation {config.interp}, which the board's program does "
             "not know: export with interp 0 (nearest), 1 (linear) or 2 (cubic)"
@@ -60,7 +62,7 @@ def settings(
     decoder = Decoder.of(*zip(*facts.outputs), config)
     return {
         "models": [dict(zip(("precision", "file", "sha256"), model)) for model in models],
-        "device": target.paddle_lite.device,
+        "device": target.paddle_lite.device if target.paddle_lite else "",
         "context_properties": "",
         "partition": partition,
         "inputs": [name for name, _ in facts.inputs],

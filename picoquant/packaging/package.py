@@ -7,11 +7,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.base import MACHINE, Backend, Found
+from picoquant.backends.base import Backend, Found, load_backend
 from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.parity import compare
 from picoquant.backends.paddle_lite import export as paddle_lite
@@ -19,7 +19,7 @@ from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError, UserError
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.archive import SUFFIX, write_archive
-from picoquant.packaging.board_program import quoted, settings, write_board
+from picoquant.packaging.board_program import SETTINGS, quoted, settings, write_board
 from picoquant.packaging.forms import (
     FP16_NB,
     FP32_NB,
@@ -29,14 +29,16 @@ from picoquant.packaging.forms import (
     PRECISIONS,
     Forms,
     forms_of,
+    tools_of,
 )
 from picoquant.packaging.manifest import NAME, ONNX_BATCH, files_of
-from picoquant.packaging.npu_check import PARTITION, check_for_package
+from picoquant.packaging.npu_check import PARTITION, check_for_package, check_of_vela
 from picoquant.packaging.onnx_files import write_onnx_files
 from picoquant.packaging.prepared import Models, Prepared
 from picoquant.packaging.preprocess import description
 from picoquant.packaging.readme import readme
 from picoquant.packaging.sample import SampleImage, expected_detections, made_sample, write_sample
+from picoquant.packaging.scripts import tflite
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
@@ -130,7 +132,10 @@ def package(
             f"Package.batch={batch} is for the INT8 ONNX files, which {target.name}'s package of a float model has "
             "not: run `picoquant quantize` first, or set Package.batch=1"
         )
-    tools = {backend.name: backend.toolchain.find(MACHINE) for backend in forms.backends}
+    tools, left_out = tools_of(forms)
+    forms = replace(forms, backends=tuple(one for one in forms.backends if one.name in tools))
+    for name, reason in left_out.items():
+        LOG.warning("package %s: the files for %s are left out: %s", target.name, name, reason)
     LOG.info("package %s: reading %s", target.name, models.first.path)
     shown = sample or made_sample(models.first.config)
     parts = _Parts(prepared or Prepared(models), target, forms, opt, tools, shown, calibration, batch)
@@ -150,6 +155,8 @@ def package(
             manifest.update(mAP=dict(given.accuracy), settings=dict(given.settings))
             if target.name in given.board:
                 manifest["mAP_on_board"] = given.board[target.name]
+            if left_out:
+                manifest["left_out"] = left_out
             manifest["versions"] = {**versions(OF_A_PACKAGE), **made_by}
             manifest["files"] = files_of(folder)
             write_json(folder / NAME, manifest)
@@ -161,9 +168,7 @@ def package(
             os.replace(packed, archive)
     LOG.info("package %s: done, %s and %s", target.name, final, archive.name)
     endings = (".nb", ".onnx", *(suffix for backend in forms.backends for suffix in backend.suffixes))
-    sizes = {
-        name: facts["bytes"] for name, facts in manifest["files"].items() if name.endswith(endings)
-    }
+    sizes = {name: facts["bytes"] for name, facts in manifest["files"].items() if name.endswith(endings)}
     names = tuple(sorted([*manifest["files"], NAME]))
     return PackageResult(final, archive, names, sizes, manifest.get("onnx_against_paddle", {}))
 
@@ -215,6 +220,10 @@ class _Parts:
             manifest[ONNX_BATCH] = onnx
         for backend in self.forms.backends:
             self._write_backend(folder, backend)
+        placed = check_of_vela(shipped, self.target, self.tools)
+        if placed is not None:
+            manifest["check"] = placed.values
+            manifest["warnings"] += placed.warnings
         self._write_texts(folder, shipped, onnx)
         manifest["sample"] = self._write_sample(folder, shipped)
         nb: dict[str, str] = {}
@@ -225,6 +234,13 @@ class _Parts:
             nb = manifest["model"]["nb"] = {precision: name for precision, name, _ in nbs}
             values = settings(model.config, facts, nbs, self.target, partition)
             write_board(folder, self.target, values)
+        elif tflite.holds_tflite(self.forms):
+            model_file = load_backend("tflite").file
+            models = [("int8", model_file, sha256(folder / model_file))]
+            facts = program_facts(shipped.model)
+            write_json(folder / SETTINGS, settings(model.config, facts, models, self.target, program=False))
+        if tflite.holds_tflite(self.forms):
+            tflite.write_script(folder)
         platform = rknn.platform_of(self.target)
         if platform:
             manifest["rknn"] = self._write_rknn(folder / rknn.FOLDER, platform)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from picoquant.packaging.forms import ONNX, Forms
+from picoquant.packaging.scripts import tflite
 from picoquant.targets.profiles import Target
 from picoquant.utils.batching import DYNAMIC, Batch
 
@@ -42,6 +43,7 @@ def readme(
         rows.append(
             f"| `model_int8_boxes.onnx`, `model_int8_detections.onnx` | the same with post-processing{alone} |"
         )
+    rows += tflite.readme_rows(target, forms)
     rows += [
         f"| `paddle/` | the {'INT8' if int8 else 'FP32'} Paddle model |",
         "| `labels.txt`, `preprocess.yml` | class names; how inputs are made and outputs are read |",
@@ -64,7 +66,8 @@ def readme(
     npu = "no NPU" if target.npu == "none" else target.npu
     text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
-    return text + (_on_the_board(target, forms, list(nb)) if forms.lite else "")
+    text += _on_the_board(target, forms, list(nb)) if forms.lite else ""
+    return text + tflite.readme_text(target, forms)
 
 
 def _images(batch: Batch) -> str:

@@ -117,6 +117,7 @@ class Target:
         environment: environment variables that the program on the board requires.
         latency_ms: published latencies: model -> `cpu`, `npu` -> milliseconds or None.
         backends: names of the backends whose files of the INT8 model its package holds beside the ONNX.
+        tflite_delegate: path, on the board, of the library with which TensorFlow Lite runs on its NPU; empty: unknown.
         ethos_u: how Vela compiles for it; None without an Arm Ethos-U.
         tried: what of it was run, and on what machine; empty: nothing was.
     """
@@ -139,6 +140,7 @@ class Target:
     latency_ms: dict[str, dict[str, Any]]
     backends: tuple[str, ...] = ()
     tried: str = ""
+    tflite_delegate: str = ""
     ethos_u: EthosU | None = None
 
     @property

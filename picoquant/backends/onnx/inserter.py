@@ -59,7 +59,9 @@ def store_scaling(graph: Graph, name: str, scale: float, zero_point: np.generic)
     return [f"{name}.scale", f"{name}.zero"]
 
 
-def store_constant(graph: Graph, node: Node, name: str, integers: np.ndarray, scale: float, zero: Any) -> None:
+def store_constant(
+    graph: Graph, node: Node, name: str, integers: np.ndarray, scale: float, zero: Any
+) -> None:
     """Store a constant that a node takes as integers of its own."""
     stem = f"{name}.constant"
     stored = f"{stem}.{zero.dtype.name}"

@@ -45,7 +45,9 @@ FACES = {
 }
 NMS = NmsSettings(score_threshold=0.05, nms_threshold=0.5, nms_top_k=100, keep_top_k=20)
 SCALE = np.ones((2, 2), np.float32)
-FLOAT = 120  # least signal to noise of a float model's raw outputs against the reference's, dB; of INT8 `parity`
+FLOAT = (
+    120  # least signal to noise of a float model's raw outputs against the reference's, dB; of INT8 `parity`
+)
 
 
 @pytest.fixture(params=KNOWN)

@@ -82,7 +82,7 @@ def compile_model(content: bytes, target: Target, program: tuple[str, ...] = ())
             raise ToolError(f"Vela crashes on the model for {target.name} ({outcome.ended}){place}")
         if outcome.code:
             raise ToolError(f"Vela does not compile the model for {target.name}: {_last_line(outcome.text)}")
-        return _read(folder, outcome.text, target)
+        return _read(content, folder, outcome.text, target)
 
 
 def _run(content: bytes, settings: EthosU, folder: Path, program: tuple[str, ...]) -> Outcome:
@@ -108,8 +108,10 @@ def _place_of_crash(content: bytes, settings: EthosU, folder: Path, program: tup
     return f": the first {crashes} of {len(names)} operators are enough, the last of them is {names[crashes - 1]}"
 
 
-def _read(folder: Path, text: str, target: Target) -> Compiled:
+def _read(content: bytes, folder: Path, text: str, target: Target) -> Compiled:
     made, summaries = folder / f"{_MODEL}_vela.tflite", sorted(folder.glob(f"{_MODEL}_summary_*.csv"))
+    # Vela has names of its own for what it passes over.
+    kinds = {name: kind for kind, name in (line.split(" ", 1) for line in operator_names(content))}
     counts = {place.lower(): int(count) for place, count in _COUNT.findall(text)}
     try:
         (row,) = csv.DictReader(summaries[0].read_text(encoding="utf-8").splitlines())
@@ -117,7 +119,7 @@ def _read(folder: Path, text: str, target: Target) -> Compiled:
         return Compiled(
             made.read_bytes(),
             {"npu": counts["npu"], "cpu": counts["cpu"]},
-            tuple(_ON_CPU.findall(text)),
+            tuple((kinds.get(name, kind), name) for kind, name in _ON_CPU.findall(text)),
             int(float(row["cycles_total"])),
             float(row["core_clock"]),
             float(row["inference_time"]) * 1e3,

@@ -233,7 +233,10 @@ def _transpose(made: TfliteWriter, op: Operator) -> None:
 def _same(made: TfliteWriter, op: Operator) -> None:
     source, values = _source(op), op.attributes
     if op.op_type == "scale" and (values.get("scale", 1.0) != 1.0 or values.get("bias", 0.0) != 0.0):
-        raise _refused(op, "it changes values")
+        raise _refused(
+            op,
+            "it changes values, as post-processing does: export the model as raw (export.post_process: false)",
+        )
     made.index[op.name], made.layouts[op.name] = made.index[source], made.layouts[source]
 
 

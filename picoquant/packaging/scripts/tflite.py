@@ -48,8 +48,8 @@ def readme_text(target: Target, forms: Forms) -> str:
         "\n## With LiteRT\n\n"
         f"    python3 {SCRIPT}\n\n"
         "runs the sample on the CPU and ends with exit code 0 when the detections are as expected; with an image's "
-        "path it prints what is in that. It needs numpy, OpenCV and LiteRT (`pip install ai-edge-litert`) and nothing of "
-        "picoquant.\n"
+        "path it prints what is in that. It needs numpy, OpenCV and LiteRT (`pip install ai-edge-litert`) and nothing "
+        "of picoquant.\n"
     )
     compiled = ETHOS_U[0].file if ETHOS_U[0].name in [backend.name for backend in forms.backends] else ""
     if target.tflite_delegate:

@@ -17,12 +17,14 @@ class Scheme:
         per_channel: whether a weight may have a scale for each channel.
         weight_bits, activation_bits: bits of an integer, any of these.
         zero_points: whether the integer for 0.0 may be another than 0 (asymmetric ranges).
+        every_tensor: whether every tensor that an NPU holds must have a range, as nothing runs in float.
     """
 
     per_channel: bool = True
     weight_bits: tuple[int, ...] = (8,)
     activation_bits: tuple[int, ...] = (8,)
     zero_points: bool = False
+    every_tensor: bool = False
 
     def lacks(self, network: Int8Network) -> str:
         """What of a network it cannot hold: the first tensor, and what to do; empty where it holds all."""
@@ -36,6 +38,8 @@ class Scheme:
                 )
         for name, tensor in network.tensors.items():
             if tensor.params is None:
+                if self.every_tensor and tensor.fused_into is None:
+                    return f"tensor {name} has no range, without which it cannot be in INT8: quantise the model again"
                 continue
             if tensor.params.bits not in self.activation_bits:
                 return _bits("tensor", name, tensor.params.bits, self.activation_bits)

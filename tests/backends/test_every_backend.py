@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from picoquant.runtimes.backends import absence, check_backends, opened
 from picoquant.runtimes.benchmark import benchmark
 from picoquant.runtimes.model import Model, model_of_folder
 from picoquant.targets.profiles import load_target
+from tests.networks.quick_int8 import exported, quick_int8
 from tests.networks.small_int8 import write_small
 
 # Adding a backend: a folder, and a line in (a copy of) the table.
@@ -72,14 +74,40 @@ def small_models(small, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def expected(small_models, image):
-    """Outputs and detections of the reference, by precision."""
-    found = {}
-    for precision, model in small_models.items():
-        with opened(model, load_backend(REFERENCE), Machine(1), NMS) as ready:
-            outputs = ready.predict(image)
-            found[precision] = outputs, ready.decoder.decode(outputs, SCALE)
-    return found
+def whole(tmp_path_factory):
+    """An INT8 network all of whose tensors have ranges, where one is needed: some backends run nothing in float."""
+
+    @cache
+    def made():
+        folder = tmp_path_factory.mktemp("whole")
+        fp32 = exported("picodet_s_416_coco_npu.yml", folder / "fp32", size=32)
+        return model_of_folder(quick_int8(fp32, folder / "int8"), "whole")
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def model_for(small_models, whole):
+    """The model that a backend is tested with, by precision."""
+    return lambda backend, precision: (
+        whole() if precision == "int8" and backend.scheme.every_tensor else small_models[precision]
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(image):
+    """Outputs and detections of the reference for a model, computed once."""
+    found: dict = {}
+
+    def of(model):
+        key = model.folder.path
+        if key not in found:
+            with opened(model, load_backend(REFERENCE), Machine(1), NMS) as ready:
+                outputs = ready.predict(image)
+                found[key] = outputs, ready.decoder.decode(outputs, SCALE)
+        return found[key]
+
+    return of
 
 
 def decibels(signal, other) -> float:
@@ -88,13 +116,14 @@ def decibels(signal, other) -> float:
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
-def test_it_computes_what_the_reference_computes(backend, precision, small_models, image, expected):
+def test_it_computes_what_the_reference_computes(backend, precision, model_for, image, expected):
+    model = model_for(backend, precision)
     if precision not in backend.precisions:
         with pytest.raises(ToolError, match=f"which {backend.name} does not run"):
-            opened(small_models[precision], backend).__enter__()
+            opened(model, backend).__enter__()
         return
-    outputs, detections = expected[precision]
-    with opened(small_models[precision], backend, Machine(1), NMS) as ready:
+    outputs, detections = expected(model)
+    with opened(model, backend, Machine(1), NMS) as ready:
         found = ready.predict(image)
         first = ready.predict({name: value[:1] for name, value in image.items()})
         decoded = ready.decoder.decode(found, SCALE)
@@ -105,6 +134,8 @@ def test_it_computes_what_the_reference_computes(backend, precision, small_model
         assert one.shape == two.shape and decibels(one, two) > least
         np.testing.assert_allclose(two[:1], alone, rtol=1e-5, atol=1e-5 * np.abs(one).max())
     for one, two in zip(detections, decoded):
+        if backend.scheme.every_tensor:
+            continue  # a network of random weights, whose scores say nothing
         assert len(one) >= 10
         if precision == "fp32" or backend.integers:
             assert one.classes.tolist() == two.classes.tolist()
@@ -121,6 +152,41 @@ def refused(work) -> str:
     return line
 
 
+def test_a_network_outside_of_its_scheme_is_refused_in_one_line(backend, small_models):
+    """The scheme is asked before the tool is."""
+    if backend.export is None:
+        assert backend.family == REFERENCE
+        return
+
+    def use():
+        with opened(small_models["int8"], replace(backend, scheme=Scheme(weight_bits=(4,)))):
+            pass
+
+    assert refused(use).startswith(f"{backend.name} cannot hold small: weight ")
+
+
+def test_tensors_without_ranges_are_in_float_or_refused_in_one_line(backend, small_models):
+    """The small network has no range behind its convolutions."""
+    if backend.scheme.every_tensor:
+        said = refused(lambda: opened(small_models["int8"], backend).__enter__())
+        assert said.startswith(f"{backend.name} cannot hold small: tensor ") and "has no range" in said
+    elif "int8" in backend.precisions:
+        with opened(small_models["int8"], backend, Machine(1)) as ready:
+            assert ready.predict.outputs
+
+
+def test_images_of_another_size_are_refused_or_computed_whole(backend, model_for, image):
+    larger = {"image": np.zeros((1, 3, 64, 32), np.float32)}
+    with opened(model_for(backend, "int8"), backend, Machine(1)) as ready:
+        try:
+            cells = {output.shape[1] for output in ready.predict(larger)}
+        except UserError as error:
+            assert str(error) and "\n" not in str(error)
+        else:  # Paddle's program takes any size
+            assert cells == {2 * output.shape[1] for output in ready.predict(image)}
+        assert len(ready.predict(image)[0]) == 2  # it still works after that
+
+
 def test_a_damaged_model_is_refused_in_one_line(backend, small, image, tmp_path):
     folder = ModelFolder.open(shutil.copytree(small.path, tmp_path / "model"))
     folder.params.write_bytes(folder.params.read_bytes()[:-100])
@@ -133,12 +199,13 @@ def test_a_damaged_model_is_refused_in_one_line(backend, small, image, tmp_path)
     assert str(tmp_path) in refused(use)
 
 
-def test_damaged_files_of_its_own_are_refused_in_one_line(backend, small, image, tmp_path):
+def test_damaged_files_of_its_own_are_refused_in_one_line(backend, model_for, image, tmp_path):
     if backend.export is None:
         assert backend.family == REFERENCE  # only Paddle runs the Paddle form itself
         return
     tool = backend.toolchain.find(Machine(), to_run=True)
-    made = backend.export.export(Source(small), tmp_path / "model", tool)
+    precision = "int8" if "int8" in backend.precisions else "fp32"
+    made = backend.export.export(Source(model_for(backend, precision).folder), tmp_path / "model", tool)
     assert made.bytes > 1000
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in made.files)
     assert tuple(path.suffix for path in made.files) == backend.suffixes
@@ -247,6 +314,9 @@ def test_a_network_that_a_format_cannot_hold_is_refused(taken_apart):
     shifted = replace(network, tensors={**network.tensors, first.activation: tensor})
     assert f"tensor {first.activation} is not symmetric about 0" in Scheme().lacks(shifted)
     assert Scheme(zero_points=True).lacks(shifted) == ""
+    lacking = Scheme(every_tensor=True).lacks(network)
+    assert "has no range, without which it cannot be in INT8" in lacking
+    assert network.tensors[lacking.split()[1]].params is None
 
 
 def test_nothing_heavy_is_loaded_by_the_table():

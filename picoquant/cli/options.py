@@ -9,11 +9,13 @@ from typing import Any, Callable
 
 import click
 
-from picoquant.backends.table import BACKENDS, DYGRAPH
+from picoquant.backends.base import load_backends
+from picoquant.backends.table import DYGRAPH
 from picoquant.cli.completion import configs
 
 STAGES = ("train", "export", "quantize", "evaluate", "package")
-RUNNABLE = tuple(BACKENDS)  # all that need no configuration to build a network from
+# All that run models here and need no configuration to build a network from.
+RUNNABLE = tuple(backend.name for backend in load_backends() if backend.runs)
 
 
 class InputSize(click.ParamType):

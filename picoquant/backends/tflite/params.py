@@ -55,8 +55,11 @@ def tensor_params(network: Int8Network, bits: int = 8) -> dict[str, QuantParams]
 
 
 def symmetric(absmax: float, bits: int = 8) -> QuantParams:
-    """Zero point 0, the largest integer for `absmax`; the scale is a float32."""
-    scale = float(np.float32(absmax / (2 ** (bits - 1) - 1)))
+    """Zero point 0, the largest integer for `absmax`; the scale is a float32.
+
+    A tensor that was always 0 (`absmax` 0) gets the range 1: XNNPACK wants scales above 0.
+    """
+    scale = float(np.float32((absmax or 1.0) / (2 ** (bits - 1) - 1)))
     return QuantParams(scale, 0, bits, narrow=False)
 
 

@@ -147,4 +147,4 @@ class TfliteWriter:
 
 def constant_params(value: np.ndarray, bits: int = 8) -> QuantParams:
     """The quantisation of a stored tensor that is added or multiplied."""
-    return symmetric(float(np.abs(value).max()) or 1.0, bits)
+    return symmetric(float(np.abs(value).max()), bits)

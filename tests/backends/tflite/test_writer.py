@@ -86,6 +86,14 @@ def runs(content):
     return True
 
 
+def test_a_tensor_that_was_always_zero_has_a_scale(network):
+    """XNNPACK refuses a file with a scale of 0."""
+    (mean, *_) = (op.name for op in network.graph.operators if op.op_type == "pool2d")
+    tensors = {**network.tensors, mean: replace(network.tensors[mean], params=QuantParams.symmetric(0.0))}
+    content = make_tflite(replace(network, tensors=tensors))
+    assert by_name(content)[1][mean].quantization.scale[0] == np.float32(1 / 127) and runs(content)
+
+
 def test_a_weight_with_one_scale_has_one(network):
     one = replace(network.operators[0], params=QuantParams(0.01))
     content = make_tflite(replace(network, operators=(one, *network.operators[1:])))

@@ -132,8 +132,12 @@ def test_it_computes_what_the_reference_computes(backend, precision, model_for, 
     least = FLOAT if precision == "fp32" else backend.parity
     assert bool(ready.note) == (precision == "int8" and not backend.integers)
     for one, two, alone in zip(outputs, found, first):
-        assert one.shape == two.shape and decibels(one, two) > least
+        assert one.shape == two.shape
+        # One cell of random weights with every tensor rounded says nothing by itself: all outputs together do.
+        assert backend.scheme.every_tensor or decibels(one, two) > least
         np.testing.assert_allclose(two[:1], alone, rtol=1e-5, atol=1e-5 * np.abs(one).max())
+    together = [np.concatenate([value.ravel() for value in values]) for values in (outputs, found)]
+    assert decibels(*together) > least
     for one, two in zip(detections, decoded):
         if backend.scheme.every_tensor:
             continue  # a network of random weights, whose scores say nothing

@@ -12,7 +12,7 @@ setup(
     package_dir={f"picoquant.{name}": name for name in DATA},
     package_data={
         **{f"picoquant.{name}": ["**/*.yml", "**/*.yaml", "**/*.txt"] for name in DATA},
-        "picoquant.packaging": ["board/**/*"],
+        "picoquant.packaging": ["board/**/*", "script/*.py"],
         "picoquant.report": ["templates/*"],
     },
 )

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Packages that take a tenth of a second and more to load.
 HEAVY = {
-    "PIL", "cv2", "faster_coco_eval", "jinja2", "matplotlib", "mlflow", "numpy", "onnx", "onnxruntime", "paddle",
-    "paddle2onnx", "paddleslim", "pycocotools", "scipy", "tensorboardX", "visualdl", "wandb",
+    "PIL", "cv2", "faster_coco_eval", "jinja2", "matplotlib", "mlflow", "numpy", "onnx", "onnxruntime", "openvino",
+    "paddle", "paddle2onnx", "paddleslim", "pycocotools", "scipy", "tensorboardX", "visualdl", "wandb",
 }  # fmt: skip
 
 # (importing module, imported module) -> why the import is inside a function without a heavy package.

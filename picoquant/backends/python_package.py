@@ -38,7 +38,8 @@ def find_package(module: str, distributions: Sequence[str], versions: str = "") 
     found = PythonPackage(_version(distributions), Path(spec.origin).parent)
     if versions and not _fits(found.version, versions):
         raise ToolError(
-            f"{module} {found.version} is installed, picoquant takes {versions}: {sys.executable} -m pip install {wanted}"
+            f"{module} {found.version} is installed, picoquant takes {versions}: "
+            f"{sys.executable} -m pip install {wanted}"
         )
     return found
 

@@ -13,6 +13,7 @@ BACKENDS: Mapping[str, str] = {
     "tflite": "picoquant.backends.tflite",
     "tflite-no-xnnpack": "picoquant.backends.tflite",
     "ethos-u": "picoquant.backends.ethos_u",
+    "openvino": "picoquant.backends.openvino",
 }
 
 DYGRAPH = "dygraph"  # no backend: the trained network itself, which runs without files

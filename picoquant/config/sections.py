@@ -54,6 +54,9 @@ class GlobalSettings:
             )
 
 
+QDQ_NUMBERS = ("uint8", "int8")
+
+
 @dataclass(frozen=True)
 class PackageSettings:
     """Section `Package`: for which boards.
@@ -61,12 +64,16 @@ class PackageSettings:
     Attributes:
         target: a shipped NPU profile, a profile's path, or a list of them.
         batch: images a call of the ONNX files, 1 to 256, or `dynamic`: any number; all other forms take one.
+        qdq: integers of activations in `model_qdq.onnx`, the form for other compilers: `uint8` or `int8`.
     """
 
     target: Any = "rv1126"
     batch: Any = 1
+    qdq: str = "uint8"
 
     def __post_init__(self) -> None:
+        if self.qdq not in QDQ_NUMBERS:
+            raise ConfigError(f"Package.qdq: expected {' or '.join(QDQ_NUMBERS)}, found {self.qdq!r}")
         whole = isinstance(self.batch, int) and not isinstance(self.batch, bool)
         if not (self.batch == DYNAMIC or whole and 1 <= self.batch <= MAX_BATCH):
             raise ConfigError(

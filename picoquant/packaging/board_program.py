@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,30 @@ from picoquant.postprocess.decode import CELL_OFFSET
 from picoquant.storage.files import write_json, write_text
 from picoquant.targets.profiles import Target
 
-SETTINGS = "settings.json"
+SETTINGS, SCRIPT = "settings.json", "python"
 INTERPOLATIONS = (0, 1, 2)  # nearest, linear, cubic: OpenCV's numbers of those that the program knows
+
+
+@dataclass(frozen=True)
+class Program:
+    """How a package's two programs for a backend are run: `script/network_NAME.py` and `board/src/network_NAME.cpp`.
+
+    Attributes:
+        pip: what the Python one needs.
+        cmake: options with which the C++ one is configured; empty: there is none.
+    """
+
+    pip: str
+    cmake: str
+
+
+# By the backend's name; a package for another one has files and no programs.
+PROGRAMS = {
+    "openvino": Program(
+        "openvino numpy opencv-python", "-DUSE_OPENVINO=ON -DOpenVINO_DIR=/path/to/openvino/cmake"
+    ),
+    "tflite": Program("ai-edge-litert numpy opencv-python", ""),
+}
 
 # What an NPU piece needs beside Paddle Lite's own library. Source: Paddle Lite, docs/demo_guides/
 # verisilicon_timvx.md, the list of its libraries; libGAL … libovxlib are the vendor's driver in user space.
@@ -46,8 +69,8 @@ def settings(
     Args:
         config: of the model.
         facts: its inputs and outputs.
-        models: precision, name and SHA-256 of each model of the package that the program runs, the usual one first; the
-            hash names its cache.
+        models: precision, name and SHA-256 of each model in the package that the program runs, the usual one first;
+            the hash names its cache.
         target: says which device.
         partition: name of the partition file in the package; empty: there is none.
         program: whether the C++ program reads it, which knows some interpolations only.
@@ -110,18 +133,30 @@ def write_board(folder: Path, target: Target, values: dict[str, Any]) -> None:
     write_text(folder / "board" / "target.sh", _target_shell(target))
 
 
+def write_script(folder: Path, backend: str) -> None:
+    """Put the Python program for a backend's runtime into a folder of a package: `detect.py` and `network.py`."""
+    source = Path(__file__).parent / "script"
+    folder.mkdir()
+    for name, copy in (("detect.py", "detect.py"), (f"network_{backend}.py", "network.py")):
+        shutil.copyfile(source / name, folder / copy)
+
+
 def _target_shell(target: Target) -> str:
-    libraries = ("libpaddle_light_api_shared.so", *_NPU_LIBRARIES.get(target.paddle_lite.device, ()))
-    version = target.paddle_lite.opt_version
     values = {
         "TARGET_NAME": target.name,
         "TARGET_ABI": target.abi,
         "TARGET_DRIVER": target.driver.name,
         "TARGET_DRIVER_VERSION": target.driver.version,
-        "TARGET_LIBRARIES": " ".join(libraries),
-        "TARGET_LIBRARIES_FROM": f"Paddle Lite {version} for {target.abi}"
-        + (f", folder {target.driver.library_folder}" if target.driver.library_folder else ""),
+        "TARGET_LIBRARIES": "",  # the runtime's are where the system finds them
+        "TARGET_LIBRARIES_FROM": "",
     }
+    if target.paddle_lite is not None:
+        libraries = ("libpaddle_light_api_shared.so", *_NPU_LIBRARIES.get(target.paddle_lite.device, ()))
+        place = f", folder {target.driver.library_folder}" if target.driver.library_folder else ""
+        values["TARGET_LIBRARIES"] = " ".join(libraries)
+        values["TARGET_LIBRARIES_FROM"] = (
+            f"Paddle Lite {target.paddle_lite.opt_version} for {target.abi}{place}"
+        )
     lines = "".join(f"{key}={quoted(text)}\n" for key, text in values.items())
     return f"# What run.sh checks on the board, from the profile of {target.name}.\n{lines}"
 

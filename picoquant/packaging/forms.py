@@ -9,12 +9,14 @@ from pathlib import Path
 from picoquant.backends.base import MACHINE, Backend, Found, load_backend, load_backends
 from picoquant.backends.table import BACKENDS
 from picoquant.errors import ConfigError, ToolError
+from picoquant.packaging.board_program import PROGRAMS
 from picoquant.targets.profiles import Target
 
 INT8_NB, FP32_NB, FP16_NB = "model.nb", "model_fp32.nb", "model_fp16.nb"
 PRECISIONS = {"int8": INT8_NB, "fp32": FP32_NB, "fp16": FP16_NB}
 ONNX, FP32_ONNX = "model_int8.onnx", "model_fp32.onnx"
 ONNX_VARIANTS = {"boxes": "model_int8_boxes.onnx", "detections": "model_int8_detections.onnx"}
+PLAIN_ONNX = "model_qdq.onnx"  # for other compilers, see `backends/onnx/plain.py`
 PADDLE = "paddle"
 
 
@@ -31,6 +33,11 @@ class Forms:
     npu_nb: bool
     cpu_nb: bool
     backends: tuple[Backend, ...] = ()
+
+    @property
+    def with_programs(self) -> tuple[Backend, ...]:
+        """Those of `backends` that there are programs for."""
+        return tuple(backend for backend in self.backends if backend.name in PROGRAMS)
 
     @property
     def lite(self) -> bool:

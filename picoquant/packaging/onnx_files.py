@@ -11,7 +11,7 @@ import numpy as np
 
 from picoquant.backends.onnx.files import write_onnx
 from picoquant.errors import UserError
-from picoquant.packaging.forms import ONNX, ONNX_VARIANTS
+from picoquant.packaging.forms import ONNX, ONNX_VARIANTS, PLAIN_ONNX
 from picoquant.packaging.sample import SampleImage
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import feed_of_image
@@ -24,7 +24,13 @@ _OF_ONE_IMAGE = "detections"  # NMS is for one image
 
 
 def write_onnx_files(
-    model: Any, shipped: ModelFolder, kind: str, folder: Path, batch: Batch, sample: SampleImage
+    model: Any,
+    shipped: ModelFolder,
+    kind: str,
+    folder: Path,
+    batch: Batch,
+    sample: SampleImage,
+    plain: Any = None,
 ) -> dict[str, dict[str, Any]]:
     """Write the files; those of more than one image are compared with their form of one image first.
 
@@ -35,6 +41,7 @@ def write_onnx_files(
         folder: of the package.
         batch: images a call of all files without NMS.
         sample: the image that they are tried on, moved sideways to make several.
+        plain: the network as other compilers take it, see `plain.make_plain_onnx`; None: without.
 
     Returns: for each file `images` a call, and `max_abs_difference` of its outputs from those of each image alone.
 
@@ -49,8 +56,12 @@ def write_onnx_files(
             "(export.post_process=false), or set Package.batch=1"
         )
     made: dict[str, dict[str, Any]] = {}
-    for variant, name in {kind: ONNX, **(ONNX_VARIANTS if kind == "raw" else {})}.items():
-        single = model if name == ONNX else with_outputs(model, variant, shipped.config)
+    forms = [(kind, ONNX, model)]
+    if plain is not None:
+        forms.append((kind, PLAIN_ONNX, plain))
+    for variant, name in (ONNX_VARIANTS if kind == "raw" else {}).items():
+        forms.append((variant, name, with_outputs(model, variant, shipped.config)))
+    for variant, name, single in forms:
         if batch == 1 or variant == _OF_ONE_IMAGE:
             write_onnx(single, folder / name)
             made[name] = {"images": 1}

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.base import Backend, Found, load_backend
+from picoquant.backends.base import Backend, Found
 from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.parity import compare
 from picoquant.backends.paddle_lite import export as paddle_lite
@@ -19,13 +19,22 @@ from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError, UserError
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.archive import SUFFIX, write_archive
-from picoquant.packaging.board_program import SETTINGS, quoted, settings, write_board
+from picoquant.packaging.board_program import (
+    PROGRAMS,
+    SCRIPT,
+    SETTINGS,
+    quoted,
+    settings,
+    write_board,
+    write_script,
+)
 from picoquant.packaging.forms import (
     FP16_NB,
     FP32_NB,
     INT8_NB,
     ONNX,
     PADDLE,
+    PLAIN_ONNX,
     PRECISIONS,
     Forms,
     forms_of,
@@ -38,7 +47,6 @@ from picoquant.packaging.prepared import Models, Prepared
 from picoquant.packaging.preprocess import description
 from picoquant.packaging.readme import readme
 from picoquant.packaging.sample import SampleImage, expected_detections, made_sample, write_sample
-from picoquant.packaging.scripts import tflite
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
@@ -57,6 +65,8 @@ from picoquant.utils.versions import OF_A_PACKAGE, versions
 from picoquant.yaml_files.load import dump_yaml
 
 LOG = logging.getLogger("picoquant")
+
+_WITH_BOXES = "post-processing is inside the model, whose boxes in INT8 are of no use: export as raw"
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,7 @@ def package(
     calibration: Sequence[SampleImage] = (),
     prepared: Prepared | None = None,
     batch: Batch = 1,
+    qdq: str = "uint8",
 ) -> PackageResult:
     """Package a model for a target; `out_dir/<target>` and `.tar.gz` appear whole or not at all.
 
@@ -118,6 +129,7 @@ def package(
         calibration: images of the run's calibration, for a toolkit that quantises by itself, see `rknn`.
         prepared: of the same models, where they are packaged for several targets.
         batch: images a call of the ONNX files, see `onnx_files`; all other forms take one.
+        qdq: integers of the plain ONNX, see `plain.make_plain_onnx`.
 
     Raises: `UserError` for a batch without an INT8 model, `WeightsError` for a float model where INT8 is needed,
         `ToolError` when opt, paddle2onnx or ONNX Runtime refuse it.
@@ -138,7 +150,7 @@ def package(
         LOG.warning("package %s: the files for %s are left out: %s", target.name, name, reason)
     LOG.info("package %s: reading %s", target.name, models.first.path)
     shown = sample or made_sample(models.first.config)
-    parts = _Parts(prepared or Prepared(models), target, forms, opt, tools, shown, calibration, batch)
+    parts = _Parts(prepared or Prepared(models), target, forms, opt, tools, shown, calibration, batch, qdq)
     made_by = {name: tool.version for name, tool in tools.items()}
     if forms.lite:
         made_by["opt"] = opt.version
@@ -186,10 +198,11 @@ class _Parts:
         sample: SampleImage,
         calibration: Sequence[SampleImage],
         batch: Batch,
+        qdq: str,
     ) -> None:
         self.prepared, self.models, self.target, self.forms = prepared, prepared.models, target, forms
         self.opt, self.tools, self.sample = opt, tools, sample
-        self.calibration, self.batch = calibration, batch
+        self.calibration, self.batch, self.qdq = calibration, batch, qdq
         self.network = None if prepared.int8 is None else prepared.int8.network
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -216,6 +229,7 @@ class _Parts:
         onnx: dict[str, dict[str, Any]] = {}
         if self.network is not None:
             onnx, manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
+            manifest["qdq"] = {"numbers": self.qdq} if PLAIN_ONNX in onnx else {"left_out": _WITH_BOXES}
         if self.batch != 1:
             manifest[ONNX_BATCH] = onnx
         for backend in self.forms.backends:
@@ -234,19 +248,32 @@ class _Parts:
             nb = manifest["model"]["nb"] = {precision: name for precision, name, _ in nbs}
             values = settings(model.config, facts, nbs, self.target, partition)
             write_board(folder, self.target, values)
-        elif tflite.holds_tflite(self.forms):
-            model_file = load_backend("tflite").file
-            models = [("int8", model_file, sha256(folder / model_file))]
-            facts = program_facts(shipped.model)
-            write_json(folder / SETTINGS, settings(model.config, facts, models, self.target, program=False))
-        if tflite.holds_tflite(self.forms):
-            tflite.write_script(folder)
+        for backend in self.forms.with_programs:
+            program = bool(PROGRAMS[backend.name].cmake)
+            if not self.forms.lite:
+                models = [("int8", backend.file, sha256(folder / backend.file))]
+                facts = program_facts(shipped.model)
+                values = settings(model.config, facts, models, self.target, program=program)
+                write_json(folder / SETTINGS, values)
+            if program:
+                write_board(folder, self.target, values)
+            write_script(folder / SCRIPT, backend.name)
         platform = rknn.platform_of(self.target)
         if platform:
             manifest["rknn"] = self._write_rknn(folder / rknn.FOLDER, platform)
         has_rknn, int8 = (folder / rknn.FOLDER).is_dir(), self.models.int8 is not None
         write_text(
-            folder / "README.md", readme(self.target, self.forms, int8, partition, has_rknn, nb, self.batch)
+            folder / "README.md",
+            readme(
+                self.target,
+                self.forms,
+                int8,
+                partition,
+                has_rknn,
+                nb,
+                self.batch,
+                self.qdq if PLAIN_ONNX in onnx else "",
+            ),
         )
         return manifest
 
@@ -296,7 +323,12 @@ class _Parts:
         """The INT8 ONNX and its variants; returns what `write_onnx_files` does, and how well it and Paddle agree."""
         LOG.info("package %s: %s by paddle2onnx", self.target.name, ONNX)
         kind = _description(shipped)["output"]["kind"]
-        made = write_onnx_files(self.prepared.int8_onnx, shipped, kind, folder, self.batch, self.sample)
+        plain = self.prepared.plain_onnx(self.qdq) if kind == "raw" else None
+        if plain is None:
+            LOG.info("package %s: left out %s: %s", self.target.name, PLAIN_ONNX, _WITH_BOXES)
+        made = write_onnx_files(
+            self.prepared.int8_onnx, shipped, kind, folder, self.batch, self.sample, plain
+        )
         single = ", ".join(name for name, facts in made.items() if facts["images"] == 1)
         if self.batch != 1:
             forms = [single, f"{PADDLE}/", *(["the .nb"] if self.forms.lite else [])]

@@ -46,6 +46,7 @@ class Prepared:
         self.models = models
         self.int8 = None if models.int8 is None else Source(models.int8)
         self.fp32 = None if models.fp32 is None else Source(models.fp32)
+        self._plain: dict[str, Any] = {}
 
     @property
     def first(self) -> Source:
@@ -58,6 +59,14 @@ class Prepared:
         from picoquant.backends.onnx.qdq import make_onnx
 
         return make_onnx(self.int8.network)
+
+    def plain_onnx(self, numbers: str) -> Any:
+        """The INT8 model as plain `onnx.ModelProto`, see `plain.make_plain_onnx`."""
+        from picoquant.backends.onnx.plain import make_plain_onnx
+
+        if numbers not in self._plain:
+            self._plain[numbers] = make_plain_onnx(self.int8.network, numbers)
+        return self._plain[numbers]
 
     @cached_property
     def float_onnx(self) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from picoquant.packaging.forms import ONNX, Forms
-from picoquant.packaging.scripts import tflite
+from picoquant.backends.base import Backend
+from picoquant.packaging.board_program import PROGRAMS
+from picoquant.packaging.forms import ONNX, PLAIN_ONNX, Forms
 from picoquant.targets.profiles import Target
 from picoquant.utils.batching import DYNAMIC, Batch
 
@@ -20,6 +22,7 @@ def readme(
     rknn: bool = False,
     nb: Mapping[str, str] | None = None,
     batch: Batch = 1,
+    qdq: str = "",
 ) -> str:
     """The text for a package.
 
@@ -30,6 +33,7 @@ def readme(
         rknn: whether it has the route for Rockchip's own toolkit.
         nb: its `.nb`: precision -> file, the usual one first.
         batch: images a call of its ONNX files without NMS.
+        qdq: integers of its plain ONNX; empty: it has none.
     """
     nb = nb or {}
     rows = [
@@ -39,21 +43,29 @@ def readme(
     ]
     if int8:
         rows.append(f"| `{ONNX}` | INT8 ONNX with QuantizeLinear and DequantizeLinear{_images(batch)} |")
+        if qdq:
+            rows.append(
+                f"| `{PLAIN_ONNX}` | the same network for other compilers: QuantizeLinear and DequantizeLinear on "
+                f"every tensor, {qdq} activations, opset 13{_images(batch)} |"
+            )
         alone = "" if batch == 1 else "; the latter, whose NMS is for one image, takes one"
         rows.append(
             f"| `model_int8_boxes.onnx`, `model_int8_detections.onnx` | the same with post-processing{alone} |"
         )
-    rows += tflite.readme_rows(target, forms)
     rows += [
         f"| `paddle/` | the {'INT8' if int8 else 'FP32'} Paddle model |",
         "| `labels.txt`, `preprocess.yml` | class names; how inputs are made and outputs are read |",
         "| `sample/` | an image, as PNG and as PPM, and the detections expected in it |",
         "| `manifest.json` | SHA-256 of every file, versions, settings, mAP, check |",
     ]
-    if forms.lite:
+    if forms.lite or any(PROGRAMS[backend.name].cmake for backend in forms.with_programs):
         rows.append(
             "| `board/`, `settings.json`, `environment.sh` | the program for the board and its settings |"
         )
+    elif forms.with_programs:
+        rows.append("| `settings.json` | the settings of the program in Python |")
+    if forms.with_programs:
+        rows.append("| `python/` | a Python script that detects in images, without picoquant |")
     if rknn:
         rows.append(
             "| `rknn/` | for Rockchip's own toolkit, rknn-toolkit 1.x: the float network, see its README |"
@@ -63,11 +75,57 @@ def readme(
             f"| `{partition}` | operators kept on the CPU, so that the NPU's pieces are fewer; the `.nb` was made "
             "with it |"
         )
+    rows += [
+        f"| {', '.join(f'`{file}`' for file in names)} | INT8 for {backend.title} |"
+        for backend in forms.backends
+        if (names := [path.name for path in backend.files_beside(Path(backend.file))])
+    ]
     npu = "no NPU" if target.npu == "none" else target.npu
     text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
-    text += _on_the_board(target, forms, list(nb)) if forms.lite else ""
-    return text + tflite.readme_text(target, forms)
+    text += "".join(_programs(backend) for backend in forms.with_programs)
+    text += _delegate(target, forms)
+    return text + (_on_the_board(target, forms, list(nb)) if forms.lite else "")
+
+
+def _programs(backend: Backend) -> str:
+    """How to run the programs for a backend's runtime."""
+    program = PROGRAMS[backend.name]
+    in_cpp = (
+        "C++:\n\n"
+        "       cd board\n"
+        f"       cmake -S . -B build {program.cmake}\n"
+        "       cmake --build build\n"
+        "       ./run.sh\n\n"
+    )
+    return (
+        f"\n## In {backend.title}\n\n"
+        f"Python (`pip install {program.pip}`), the sample or an image of yours:\n\n"
+        f"       python python/detect.py [IMAGE]\n\n{in_cpp if program.cmake else ''}"
+        f"Without an image {'both run' if program.cmake else 'it runs'} the sample and "
+        f"{'end' if program.cmake else 'ends'} with exit code 0 when the detections are as expected, 1 when not.\n"
+    )
+
+
+def _delegate(target: Target, forms: Forms) -> str:
+    """How the `.tflite` is run on the board's NPU; empty where the package holds none."""
+    files = {backend.name: backend.file for backend in forms.backends}
+    if "tflite" not in files:
+        return ""
+    model = files.get("ethos-u", files["tflite"])
+    if target.tflite_delegate:
+        return (
+            f"\n## On the NPU of {target.name}, by TensorFlow Lite's delegate\n\n"
+            f"       TFLITE_MODEL={model} TFLITE_DELEGATE={target.tflite_delegate} python python/detect.py\n"
+            f"       benchmark_model --graph={model} --external_delegate_path={target.tflite_delegate}\n\n"
+            "The delegate's library is part of the board's image. **It was not run**: no board was at hand.\n"
+        )
+    if "ethos-u" not in files:
+        return ""
+    return (
+        f"\n`{model}` is for the NPU, in TensorFlow Lite (Micro) with the kernel or delegate for Ethos-U: it runs on "
+        "no CPU. It was compiled here and not run: no board was at hand.\n"
+    )
 
 
 def _images(batch: Batch) -> str:

@@ -83,7 +83,7 @@ def _models(context: Context) -> Any:
 def _inputs(context: Context) -> dict[str, Any]:
     from dataclasses import asdict
 
-    opt, batch = _opt(context), context.plan.package.batch
+    opt, batch, qdq = _opt(context), context.plan.package.batch, context.plan.package.qdq
     return {
         "files": _model_files(context),
         "targets": {target.name: asdict(target) for target in _targets(context)},
@@ -92,6 +92,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         "images": datasets.identity(context, "EvalDataset"),
         "calibration": _calibration_identity(context),
         **({} if batch == 1 else {"batch": batch}),  # without the key as packaged before there was one
+        "qdq": qdq,
         **_tools(context),
     }
 
@@ -177,10 +178,10 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     datasets.compare_classes(context, models.first.config.labels, str(models.first.path))
     sample = _sample(context, models)
     calibration, prepared = _calibration(context), Prepared(models)
-    results = {}
+    results, settings = {}, context.plan.package
     for target in _targets(context):
         made = package(
-            models, target, out, opt, facts, sample, calibration, prepared, context.plan.package.batch
+            models, target, out, opt, facts, sample, calibration, prepared, settings.batch, settings.qdq
         )
         results[target.name] = {"bytes": made.bytes}
     _keep_other_targets(context, out)

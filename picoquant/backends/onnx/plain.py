@@ -1,9 +1,9 @@
 """An INT8 network as plain ONNX: what compilers of other vendors take.
 
-Every tensor that has a range is quantised and scaled back, weights are int8 with a scale for each channel, biases int32,
-and there is nothing else: opset 13, no operator but those of the float network. A tensor's integers are those of an
-NPU's simulation: 127 steps up to the largest value on each side of the zero point, with all of the type's integers in
-use. Compilers know this form as QDQ; ONNX Runtime's own quantiser writes it, too.
+Every tensor that has a range is quantised and scaled back, weights are int8 with a scale for each channel, biases
+int32, and there is nothing else: opset 13, no operator but those of the float network. A tensor's integers are those of
+an NPU's simulation: 127 steps up to the largest value on each side of the zero point, with all of the type's integers
+in use. Compilers know this form as QDQ; ONNX Runtime's own quantiser writes it, too.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 
 from picoquant.backends.onnx.activations import split_hard_swish
-from picoquant.backends.onnx.graph import Graph, Node, make_node
+from picoquant.backends.onnx.graph import Graph, Node, attribute, make_node
 from picoquant.backends.onnx.inserter import replace_input, round_tensor, store_constant, store_integers
+from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.qdq import checked, computing_nodes, float_graph
 from picoquant.int8.network import Int8Network, QuantizedOperator
 
 NUMBERS = ("uint8", "int8")
+# Later opsets let these take more types, and change nothing else (onnx/docs/Changelog.md).
+_AS_BEFORE = ("Add", "Sub", "Mul", "Div", "Relu", "QuantizeLinear", "DequantizeLinear")
 _WITH_CONSTANTS = ("Add", "Mul")
 _SMALLEST = 1e-12  # scale of a channel that is all zero; ONNX wants scales above 0
 _FROM_ZERO = "Sigmoid"  # in uint8 it has no integers below zero, as NPUs hold it
@@ -54,7 +58,27 @@ def make_plain_onnx(network: Int8Network, numbers: str = "uint8", limited: bool 
             _limit(graph, name, maker, absmax)
         zero = np.uint8(0 if from_zero else 128) if numbers == "uint8" else np.int8(0)
         round_tensor(graph, name, absmax / 127, zero)
+    _lower_opset(graph)
     return checked(graph)
+
+
+def _lower_opset(graph: Graph) -> None:
+    """Say opset 13 where only operators that are gone now needed a later one; the checker looks at the others."""
+    for opset in graph.model.opset_import:
+        if opset.domain not in ("", "ai.onnx"):
+            continue
+        if all(_is_as_before(node, opset.version) for node in graph.nodes):
+            opset.version = OPSET
+            for node in graph.nodes:
+                if node.op_type == "Reshape":
+                    node.attribute = []
+
+
+def _is_as_before(node: Node, opset: int) -> bool:
+    """Whether an operator of a later opset is the same in opset 13, at least for the types of an INT8 network."""
+    if node.op_type == "Reshape":
+        return attribute(node, "allowzero", 0) == 0
+    return node.op_type in _AS_BEFORE or onnx.defs.get_schema(node.op_type, opset).since_version <= OPSET
 
 
 def _store_weight(

@@ -50,6 +50,7 @@ find_library() {
 }
 
 check_libraries() {
+  [ -n "$TARGET_LIBRARIES" ] || return 0
   if [ ! -d "$PADDLE_LITE_LIBS" ]; then
     bad "no library folder $PADDLE_LITE_LIBS: put Paddle Lite's libraries for $TARGET_ABI there, or set PADDLE_LITE_LIBS"
     return

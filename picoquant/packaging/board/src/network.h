@@ -30,8 +30,8 @@ struct NetworkOptions {
   int threads;          // of the operators on the CPU
 };
 
-// Opens the package's model in Paddle Lite. Throws BadInput when it cannot be opened, or when this program was
-// built without Paddle Lite.
+// Opens the package's model in the runtime that this program was built with. Throws BadInput when it cannot be
+// opened, or when there is none.
 std::unique_ptr<Network> open_network(const Settings& settings, const NetworkOptions& options);
 
 // Arrays in a file: "PQA1", their number, then for each its rank, its shape (int64) and its float32 values; numbers

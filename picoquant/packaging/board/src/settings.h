@@ -15,7 +15,7 @@ struct Nms {
 
 struct Model {
   std::string precision;  // int8, fp32 or fp16
-  std::string file;       // the .nb, relative to the package
+  std::string file;       // the .nb or .xml, relative to the package
   std::string sha256;
 };
 

@@ -1,0 +1,16 @@
+"""OpenVINO: its IR, and its runtime on the CPU."""
+
+from picoquant.backends.base import Backend
+
+BACKENDS = (
+    Backend(
+        "openvino",
+        "OpenVINO",
+        __name__,
+        suffixes=(".xml", ".bin"),
+        file="model.xml",
+        step="openvino",
+        step_says="the INT8 IR ({made}) in OpenVINO",
+        check="openvino",
+    ),
+)

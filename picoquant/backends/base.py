@@ -247,11 +247,6 @@ class Backend:
         return self._face("report")
 
     @property
-    def runs(self) -> bool:
-        """Whether it runs models on this machine, see `runtime`."""
-        return importlib.util.find_spec(f"{self.folder}.runtime") is not None
-
-    @property
     def family(self) -> str:
         """The name that it shares with its variants."""
         return self.variant_of or self.name

@@ -16,5 +16,6 @@ BACKENDS: Mapping[str, str] = {
     "openvino": "picoquant.backends.openvino",
 }
 
+COMPILERS = ("ethos-u",)  # make files for boards and run nothing here: they have no `runtime.py`
 DYGRAPH = "dygraph"  # no backend: the trained network itself, which runs without files
 REFERENCE = "paddle"  # what the others are compared with; it runs the model that all others are made from

@@ -9,13 +9,12 @@ from typing import Any, Callable
 
 import click
 
-from picoquant.backends.base import load_backends
-from picoquant.backends.table import DYGRAPH
+from picoquant.backends.table import BACKENDS, COMPILERS, DYGRAPH
 from picoquant.cli.completion import configs
 
 STAGES = ("train", "export", "quantize", "evaluate", "package")
 # All that run models here and need no configuration to build a network from.
-RUNNABLE = tuple(backend.name for backend in load_backends() if backend.runs)
+RUNNABLE = tuple(name for name in BACKENDS if name not in COMPILERS)
 
 
 class InputSize(click.ParamType):

@@ -209,11 +209,8 @@ class _Parts:
         """All parts but the manifest, whose first keys are returned."""
         model = self.models.first
         shipped = self._write_paddle(folder)
-        manifest: dict[str, Any] = {
-            "target": _about_target(self.target),
-            "model": self._about(shipped),
-            "warnings": [],
-        }
+        manifest: dict[str, Any] = {"target": _about_target(self.target), "model": self._about(shipped)}
+        manifest["warnings"] = []
         partition = ""
         if self.forms.lite:
             said = paddle_lite.other_version(self.target, self.opt)

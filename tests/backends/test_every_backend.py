@@ -19,7 +19,7 @@ from picoquant.backends import base
 from picoquant.backends.base import Machine, load_backend, load_backends
 from picoquant.backends.scheme import Scheme
 from picoquant.backends.source import Source
-from picoquant.backends.table import BACKENDS, REFERENCE
+from picoquant.backends.table import BACKENDS, COMPILERS, REFERENCE
 from picoquant.commands import doctor
 from picoquant.commands.compare_runtimes import evaluate_backends
 from picoquant.commands.parity_ladder import evaluate_ladder
@@ -258,6 +258,7 @@ except ToolError as error:
 @pytest.mark.parametrize("name", KNOWN)
 def test_its_faces_are_what_base_says(name):
     one = load_backend(name, KNOWN)
+    assert (one.runtime is None) == (name in COMPILERS)
     assert one.toolchain.TITLE and isinstance(one.toolchain.DISTRIBUTIONS, tuple)
     files = {path.stem for path in Path(sys.modules[one.folder].__file__).parent.glob("*.py")}
     for face, described in FACES.items():

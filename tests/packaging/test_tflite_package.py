@@ -32,10 +32,10 @@ def made(models, tmp_path_factory):
 
 
 def test_it_holds_both_models_and_what_vela_says(made):
-    assert {"model_int8.tflite", "model_int8_vela.tflite", "detect_tflite.py", "settings.json"} < set(
-        made.files
-    )
-    assert {"model_int8.tflite", "model_int8_vela.tflite"} < set(made.bytes)
+    both = {"model_int8.tflite", "model_int8_vela.tflite"}
+    assert both | {"settings.json", "python/detect.py", "python/network.py"} < set(made.files)
+    assert not any(name.startswith("board/") for name in made.files)
+    assert both < set(made.bytes)
     manifest = json.loads((made.folder / "manifest.json").read_text())
     assert manifest["check"]["operators"]["cpu"] == 0 and manifest["warnings"] == []
     assert manifest["versions"]["ethos-u"] and manifest["versions"]["tflite"]

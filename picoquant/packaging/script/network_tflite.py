@@ -34,8 +34,8 @@ class Network:
             source["index"], integers.clip(limits.min, limits.max).astype(source["dtype"])
         )
         self._network.invoke()
-        outputs = [
-            (self._network.get_tensor(out["index"]), *out["quantization"])
-            for out in self._network.get_output_details()
-        ]
-        return [(value.astype(np.float32) - zero) * np.float32(scale) for value, scale, zero in outputs]
+        return [self._output(details) for details in self._network.get_output_details()]
+
+    def _output(self, details):
+        scale, zero = details["quantization"]
+        return (self._network.get_tensor(details["index"]).astype(np.float32) - zero) * np.float32(scale)

@@ -64,6 +64,10 @@ class VelaCheck:
             "memory_bytes": dict(board.memory),
             "latency_estimate_ms": float(f"{board.milliseconds:.3g}"),
             "latency_estimate_method": _METHOD,
+            "rules_broken": [
+                {"rule": one.rule, "operator": one.operator, "message": one.message, "mend": one.mend}
+                for one in self.rules_broken
+            ],
         }
 
     def to_text(self) -> str:

@@ -48,6 +48,9 @@ def test_operators_on_the_cpu_break_the_rule():
     text = found.to_text()
     assert "cycles          2.00 M at 1000 MHz\nmemory          384 KiB SRAM\n" in text
     assert text.endswith("  CONCATENATION: concat_7\n  and 2 more, all of them with --json")
+    assert (
+        len(found.to_json()["rules_broken"]) == 10 and found.to_json()["rules_broken"][3]["rule"] == "on_cpu"
+    )
     assert found.to_json()["cpu_operators"][9] == {"operator": "concat_9", "type": "CONCATENATION"}
 
 

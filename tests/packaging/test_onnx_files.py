@@ -25,7 +25,7 @@ from tests.networks.small_int8 import write_small
 from tests.packaging.board import blocks
 from tests.packaging.test_verify import WITHOUT_LITE, listed_anew
 
-FILES = ("model_int8.onnx", "model_int8_boxes.onnx", "model_int8_detections.onnx")
+FILES = ("model_int8.onnx", "model_qdq.onnx", "model_int8_boxes.onnx", "model_int8_detections.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +48,19 @@ def first_sides(path):
 @pytest.mark.parametrize("batch", [4, "dynamic"])
 def test_files_manifest_and_texts(made, batch):
     title = "batch" if batch == "dynamic" else 4
-    raw, boxes, detections = (first_sides(made[batch] / name) for name in FILES)
-    assert set(raw) == set(boxes) == {title}
+    raw, plain, boxes, detections = (first_sides(made[batch] / name) for name in FILES)
+    assert set(raw) == set(plain) == set(boxes) == {title}
     assert detections == [1, 1, "M", 1]
     manifest = json.loads((made[batch] / "manifest.json").read_text())
     assert manifest["onnx_batch"] == {
         "model_int8.onnx": {"images": batch, "max_abs_difference": 0.0},
+        "model_qdq.onnx": {"images": batch, "max_abs_difference": 0.0},
         "model_int8_boxes.onnx": {"images": batch, "max_abs_difference": 0.0},
         "model_int8_detections.onnx": {"images": 1},
     }
     assert manifest["model"]["batch"] == 1  # of the Paddle model
     said = yaml.safe_load((made[batch] / "preprocess.yml").read_text())["onnx_images_a_call"]
-    assert said == dict(zip(FILES, (batch, batch, 1)))
+    assert said == dict(zip(FILES, (batch, batch, batch, 1)))
     text = (made[batch] / "README.md").read_text()
     assert ("any number of images a call" if batch == "dynamic" else "4 images a call") in text
 
@@ -75,7 +76,7 @@ def test_only_what_takes_more_images_is_another_file(made):
 
     one, four = content(1), content(4)
     assert {name for name in one if one[name] != four[name]} == {
-        "model_int8.onnx", "model_int8_boxes.onnx", "manifest.json", "preprocess.yml", "README.md",
+        "model_int8.onnx", "model_qdq.onnx", "model_int8_boxes.onnx", "manifest.json", "preprocess.yml", "README.md",
     }  # fmt: skip
     assert one.keys() == four.keys()
     assert b"onnx_batch" not in one["manifest.json"] and b"images_a_call" not in one["preprocess.yml"]

@@ -83,6 +83,7 @@ def test_files_and_hashes(made, opt):
         "model_int8.onnx",
         "model_int8_boxes.onnx",
         "model_int8_detections.onnx",
+        "model_qdq.onnx",
         "paddle/infer_cfg.yml",
         "paddle/model.pdiparams",
         "paddle/model.pdmodel",
@@ -241,7 +242,7 @@ def test_cpu_target_takes_a_float_model_alone(opt, tmp_path):
 
 def test_target_without_paddle_lite_needs_no_opt(small, tmp_path):
     result = package(Models(small), load_target("generic_onnx"), tmp_path, sample=blocks())
-    assert set(result.bytes) == {"model_int8.onnx", *ONNX_VARIANTS.values()}
+    assert set(result.bytes) == {"model_int8.onnx", "model_qdq.onnx", *ONNX_VARIANTS.values()}
     assert not any(name.startswith("board/") for name in result.files)
     assert "check" not in json.loads((result.folder / "manifest.json").read_text())
     assert verify(result.folder).holds

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from picoquant.backends.base import Exported, Found
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.qdq import make_onnx
 from picoquant.backends.openvino.errors import reason
+from picoquant.backends.openvino.quiet import import_openvino
 from picoquant.backends.source import Source
 from picoquant.errors import ToolError
 from picoquant.targets.profiles import Target
@@ -23,8 +26,7 @@ def export(source: Source, out: Path, tool: Found, target: Target | None = None)
 
     Raises: `ToolError` with OpenVINO's word when it does not take the model.
     """
-    import openvino
-
+    openvino = import_openvino()
     paths = tuple(out.with_name(f"{out.name}{suffix}") for suffix in (".xml", ".bin"))
     with tempfile.TemporaryDirectory(prefix="picoquant-openvino-") as scratch:
         form = Path(scratch) / "model.onnx"
@@ -34,7 +36,15 @@ def export(source: Source, out: Path, tool: Found, target: Target | None = None)
             write_onnx_form(source, form)
         try:
             model = openvino.Core().read_model(form)
+            _name_by_place(model)
             openvino.save_model(model, paths[0], compress_to_fp16=False)
         except Exception as error:  # OpenVINO's are RuntimeErrors and others
             raise ToolError(f"OpenVINO does not take {source.folder.model}: {reason(error)}") from error
     return Exported(paths, source.facts.inputs, source.facts.outputs, source)
+
+
+def _name_by_place(model: Any) -> None:
+    """Name what OpenVINO has numbered, over all models of a process, by its place: the same file each time."""
+    for index, node in enumerate(model.get_ordered_ops()):
+        if re.fullmatch(rf"{node.get_type_name()}_\d+", node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}_at_{index}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from picoquant.backends.base import Exported, Found, Machine, Tensors
 from picoquant.backends.openvino.errors import reason
+from picoquant.backends.openvino.quiet import import_openvino
 from picoquant.errors import ToolError
 from picoquant.utils.batching import in_batches
 
@@ -52,8 +53,7 @@ class OpenvinoPredictor:
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        import openvino
-
+        openvino = import_openvino()
         self.path = Path(path)
         try:
             compiled = openvino.Core().compile_model(path, "CPU", properties(threads))

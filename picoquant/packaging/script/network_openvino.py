@@ -1,6 +1,9 @@
 """The package's network in OpenVINO on the CPU: pip install openvino."""
 
-import openvino
+import sys
+
+sys.modules.setdefault("openvino_telemetry", None)  # importing openvino would send statistics, unasked
+import openvino  # noqa: E402
 
 
 class Network:

@@ -1,0 +1,84 @@
+"""What is OpenVINO's own beside the template of all backends: the same integers as ONNX Runtime, nothing sent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from picoquant.backends.base import Machine, load_backend
+from picoquant.backends.onnx.files import write_onnx
+from picoquant.backends.onnx.qdq import make_onnx
+from picoquant.backends.onnx.runtime import OnnxPredictor
+from picoquant.backends.openvino.errors import reason
+from picoquant.backends.openvino.runtime import properties
+from picoquant.backends.python_package import find_package
+from picoquant.backends.source import Source
+from picoquant.errors import ToolError
+
+OPENVINO = load_backend("openvino")
+
+
+@pytest.fixture(scope="module")
+def tool():
+    return pytest.importorskip("openvino") and OPENVINO.toolchain.find(Machine())
+
+
+@pytest.mark.parametrize("config", ["picodet_s_416_coco_npu.yml", "picodet_xs_320_coco_lcnet.yml"])
+def test_it_gives_the_integers_of_onnx_runtime(models, config, tool, tmp_path):
+    """Random weights, without scales that keep results from ties: of a few values some come out a level apart."""
+    source = Source(models(config))
+    made = OPENVINO.export.export(source, tmp_path / "model", tool)
+    assert [path.name for path in made.files] == ["model.xml", "model.bin"]
+    write_onnx(make_onnx(source.network), tmp_path / "model.onnx")
+    feed = {"image": np.random.default_rng(0).random((3, 3, 64, 64), np.float32)}
+    with OPENVINO.runtime.open_files(made, tool, Machine(1)) as predict:
+        assert predict.inputs == (("image", (1, 3, 64, 64)),)
+        found = predict(feed)
+    expected = OnnxPredictor(tmp_path / "model.onnx", threads=1)(feed)
+    assert [name for name, _ in made.outputs] == [name for name, _ in source.facts.outputs]
+    differing = sum(int((one != two).sum()) for one, two in zip(expected, found))
+    assert differing <= sum(one.size for one in expected) / 50
+
+
+def test_threads_and_precision_are_said_to_it():
+    assert properties()["INFERENCE_PRECISION_HINT"] == "f32" and "INFERENCE_NUM_THREADS" not in properties()
+    assert properties(3)["INFERENCE_NUM_THREADS"] == 3
+
+
+CODE = """
+import sys
+
+def hook(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
+        print("NETWORK", event, arguments[1:])
+
+sys.addaudithook(hook)
+from picoquant.backends.openvino.quiet import import_openvino
+print(import_openvino().Core().available_devices[:1], "openvino_telemetry" in sys.modules)
+"""
+
+
+def test_nothing_is_sent_when_it_is_imported(tool, tmp_path):
+    """Its package sends an event at its import, to which it would find no way here: the hook sees the attempt."""
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "['CPU'] False", done.stdout + done.stderr
+
+
+def test_another_version_is_refused_with_what_to_install():
+    with pytest.raises(ToolError) as error:
+        find_package("numpy", ("numpy",), ">=90,<91")
+    assert str(error.value) == (
+        f"numpy {np.__version__} is installed, picoquant takes >=90,<91: "
+        f"{sys.executable} -m pip install 'numpy>=90,<91'"
+    )
+    assert find_package("numpy", ("numpy",), ">=1.23,<3").version == np.__version__
+
+
+def test_of_its_exceptions_the_line_that_says_what_is_wrong_is_taken():
+    said = "Exception from src/core/runtime.cpp:12:\nCheck 'x != 0' failed at src/plugin.cpp:3:\nUnable to read it\n"
+    assert reason(RuntimeError(said)) == "Unable to read it"
+    assert reason(RuntimeError("")) == "RuntimeError"
+    assert reason(RuntimeError("Exception from src/core.cpp:1:")) == "Exception from src/core.cpp:1:"

@@ -84,11 +84,18 @@ class BoardReport:
         placement: where each operator runs.
         cycles: of the NPU, one image.
         memory: bytes, by the toolchain's name for the memory.
+        milliseconds: for one image, estimated by the toolchain; clock: of the NPU for that, Hz.
+        operators: how many run on `npu` and on `cpu`, as the toolchain counts its own.
+        on_cpu: type and name of each that runs on the CPU.
     """
 
     placement: PartitionedGraph | None = None
     cycles: int | None = None
     memory: Mapping[str, int] = field(default_factory=dict)
+    milliseconds: float | None = None
+    clock: float | None = None
+    operators: Mapping[str, int] = field(default_factory=dict)
+    on_cpu: tuple[tuple[str, str], ...] = ()
 
 
 def place_operator(op: Any, place: str, subgraph: int = -1, kernel: str = "") -> PlacedOperator:

@@ -10,8 +10,12 @@ BACKENDS: Mapping[str, str] = {
     "paddle-no-onednn": "picoquant.backends.paddle",
     "onnx": "picoquant.backends.onnx",
     "lite": "picoquant.backends.paddle_lite",
+    "tflite": "picoquant.backends.tflite",
+    "tflite-no-xnnpack": "picoquant.backends.tflite",
+    "ethos-u": "picoquant.backends.ethos_u",
     "openvino": "picoquant.backends.openvino",
 }
 
+COMPILERS = ("ethos-u",)  # make files for boards and run nothing here: they have no `runtime.py`
 DYGRAPH = "dygraph"  # no backend: the trained network itself, which runs without files
 REFERENCE = "paddle"  # what the others are compared with; it runs the model that all others are made from

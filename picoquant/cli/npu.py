@@ -92,26 +92,22 @@ def check(
 ) -> None:
     """Prove what of the INT8 model runs on a target's NPU; exit code 1 when a rule of the target is broken.
 
-    Beside the picture it writes TARGET.json, and TARGET.partition.txt where such a file leaves fewer pieces.
+    Beside the picture it writes TARGET.json, and TARGET.partition.txt where such a file leaves fewer pieces. For an Arm
+    Ethos-U it is Vela that places the operators: TARGET.json alone, with cycles, memory and time.
 
     \b
     Examples:  picoquant check --target rv1126 --save-dir output/
                picoquant check --target rv1126 --model output/quantize --json
     """
-    from picoquant.backends.paddle_lite.toolchain import find_opt
-    from picoquant.commands.check import model_of, write_files
+    from picoquant.commands.check import check_target, model_of
     from picoquant.config.target_rules import target_of_run
-    from picoquant.npu.check import check_model
-    from picoquant.npu.report import text_report
 
     profile = target_of_run(target, save_dir)
-    model = model_of(save_dir, model_dir)
-    result = check_model(model, profile, find_opt(opt))
-    written = write_files(result, save_dir, picture)
+    result = check_target(model_of(save_dir, model_dir), profile, save_dir, picture, opt)
     if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2))
+        click.echo(json.dumps(result.values, indent=2))
     else:
-        click.echo(text_report(result))
-        click.echo("\n".join(["", *(f"written: {path}" for path in written)]))
-    if result.rules_broken:
+        click.echo(result.text)
+        click.echo("\n".join(["", *(f"written: {path}" for path in result.written)]))
+    if result.broken:
         ctx.exit(1)

@@ -9,11 +9,12 @@ from typing import Any, Callable
 
 import click
 
-from picoquant.backends.table import BACKENDS, DYGRAPH
+from picoquant.backends.table import BACKENDS, COMPILERS, DYGRAPH
 from picoquant.cli.completion import configs
 
 STAGES = ("train", "export", "quantize", "evaluate", "package")
-RUNNABLE = tuple(BACKENDS)  # all that need no configuration to build a network from
+# All that run models here and need no configuration to build a network from.
+RUNNABLE = tuple(name for name in BACKENDS if name not in COMPILERS)
 
 
 class InputSize(click.ParamType):

@@ -1,17 +1,66 @@
-"""Which model a check is about, and the files it leaves."""
+"""Which model a check is about, the tool that checks it, and the files it leaves."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from picoquant.backends.base import Machine
+from picoquant.backends.ethos_u import toolchain as vela
 from picoquant.backends.paddle.smoke_test import require_tried
+from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.errors import UserError
-from picoquant.npu.check import CheckResult
+from picoquant.npu.check import CheckResult, check_model
 from picoquant.npu.picture import draw
+from picoquant.npu.report import text_report
+from picoquant.npu.vela_check import check_with_vela
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.storage.files import disk_errors, write_json, write_text
+from picoquant.targets.profiles import Target
 
 FOLDER = "check"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found.
+
+    Attributes:
+        text: for a terminal.
+        values: as JSON.
+        broken: whether a rule of the target is broken.
+        written: the files.
+    """
+
+    text: str
+    values: dict[str, Any]
+    broken: bool
+    written: list[Path]
+
+
+def check_target(
+    model: ModelFolder, target: Target, save_dir: str, picture: str | None = None, opt: str | None = None
+) -> Checked:
+    """Check a model with the tool of its target: Vela for an Ethos-U, else Paddle Lite's opt.
+
+    Raises: `UserError` for a picture where the tool says nothing to draw, `ToolError` saying what to do when the tool
+        is absent or refuses the model.
+    """
+    if target.ethos_u is None:
+        result = check_model(model, target, find_opt(opt))
+        written = write_files(result, save_dir, picture)
+        return Checked(text_report(result), result.to_json(), bool(result.rules_broken), written)
+    if picture:
+        raise UserError(
+            f"--picture is drawn of opt's partition, and {target.name} is compiled by Vela: leave it out"
+        )
+    made = check_with_vela(model, target, vela.find(Machine(opt=opt)))
+    path = Path(save_dir) / FOLDER / f"{target.name}.json"
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, made.to_json())
+    return Checked(made.to_text(), made.to_json(), bool(made.rules_broken), [path])
 
 
 def model_of(save_dir: str, model_dir: str | None) -> ModelFolder:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.base import MACHINE, Machine
+from picoquant.backends.base import MACHINE, Machine, load_backend
 from picoquant.backends.table import BACKENDS, DYGRAPH
 from picoquant.data.dataset import Dataset
 from picoquant.errors import ToolError, UserError, WeightsError
@@ -288,12 +288,13 @@ def evaluate_backends(
         for model in models:  # an error whatever the others do
             datasets.for_model(context, dataset, model.config.labels, model.name)
         profiles = context.plan.targets_named(targets)
+        passed_over = _passed_over(models, chosen, known)
         for name, opened in _jobs(context, models, chosen, machine, dataset, profiles, known):
             try:
                 with opened as (ready, model):
                     rows.append(_row(context, ready, model, dataset, rows))
             except (ToolError, WeightsError, UserError) as error:
-                if "all" not in backends:
+                if "all" not in backends and name not in passed_over:
                     raise
                 not_run[name] = str(error)
                 LOG.info("%s: not run, %s", name, error)
@@ -348,6 +349,18 @@ def _jobs(
     for target in targets:
         for model in integers:
             yield result_name(f"{SIMULATION}_{target.name}", "int8"), simulated(model, target)
+
+
+def _passed_over(models: Sequence[Model], backends: Sequence[str], known: Mapping[str, str]) -> set[str]:
+    """Names of the rows that cannot be because a backend takes models of another precision only, and there is one."""
+    taken = {backend: load_backend(backend, known).precisions for backend in backends if backend != DYGRAPH}
+    have = {model.precision for model in models}
+    return {
+        result_name(backend, precision)
+        for backend, takes in taken.items()
+        for precision in have
+        if precision not in takes and have & set(takes)
+    }
 
 
 def _row(context: Context, ready: Running, model: Model | None, dataset: Any, rows: Sequence[Row]) -> Row:

@@ -171,7 +171,8 @@ def _steps(
             what = backend.step_says.format(made=made)
             absent = lack or absence(backend, machine)
             yield step(backend.step, what, running(model, backend.name), absent)
-            if not backend.integers:  # no later step is compared with what it computes
+            # No later step is compared with what these compute.
+            if not backend.integers or backend.scheme.every_tensor:
                 above.remove(backend.step)
     for target in targets:
         absent = "" if target.integer_rules else f"{target.name} has no integer rules to simulate"

@@ -26,7 +26,7 @@ class Program:
 
     Attributes:
         pip: what the Python one needs.
-        cmake: options with which the C++ one is configured.
+        cmake: options with which the C++ one is configured; empty: there is none.
     """
 
     pip: str
@@ -38,6 +38,7 @@ PROGRAMS = {
     "openvino": Program(
         "openvino numpy opencv-python", "-DUSE_OPENVINO=ON -DOpenVINO_DIR=/path/to/openvino/cmake"
     ),
+    "tflite": Program("ai-edge-litert numpy opencv-python", ""),
 }
 
 # What an NPU piece needs beside Paddle Lite's own library. Source: Paddle Lite, docs/demo_guides/
@@ -61,6 +62,7 @@ def settings(
     models: Sequence[tuple[str, str, str]],
     target: Target,
     partition: str = "",
+    program: bool = True,
 ) -> dict[str, Any]:
     """The content of `settings.json`: the same facts as `preprocess.yml`, as the program needs them.
 
@@ -71,10 +73,11 @@ def settings(
             the hash names its cache.
         target: says which device.
         partition: name of the partition file in the package; empty: there is none.
+        program: whether the C++ program reads it, which knows some interpolations only.
 
-    Raises: `WeightsError` when the program cannot prepare images as the model needs it.
+    Raises: `WeightsError` when the C++ program cannot prepare images as the model needs it.
     """
-    if config.interp not in INTERPOLATIONS:
+    if program and config.interp not in INTERPOLATIONS:
         raise WeightsError(
             f"the model's images are resized with interpolation {config.interp}, which the board's program does "
             "not know: export with interp 0 (nearest), 1 (linear) or 2 (cubic)"

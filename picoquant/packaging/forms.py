@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from picoquant.backends.base import Backend, load_backend, load_backends
+from picoquant.backends.base import MACHINE, Backend, Found, load_backend, load_backends
 from picoquant.backends.table import BACKENDS
-from picoquant.errors import ConfigError
+from picoquant.errors import ConfigError, ToolError
 from picoquant.packaging.board_program import PROGRAMS
 from picoquant.targets.profiles import Target
 
@@ -76,3 +76,19 @@ def forms_of(target: Target, known: Mapping[str, str] = BACKENDS) -> Forms:
             )
         backends.append(backend)
     return Forms(target.on_npu, cpu, tuple(backends))
+
+
+def tools_of(forms: Forms) -> tuple[dict[str, Found], dict[str, str]]:
+    """The tools of the backends of a package by their names, and why those that are absent are left out.
+
+    Raises: `ToolError` where without it nothing in the package would run on the board: Paddle Lite has no part in it.
+    """
+    found, left_out = {}, {}
+    for backend in forms.backends:
+        try:
+            found[backend.name] = backend.toolchain.find(MACHINE)
+        except ToolError as error:
+            if not forms.lite:
+                raise
+            left_out[backend.name] = str(error)
+    return found, left_out

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from picoquant.backends.base import Found
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.npu.check import check_model
+from picoquant.npu.vela_check import check_with_vela
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.targets.profiles import Target
 
@@ -68,3 +71,24 @@ def check_for_package(model: ModelFolder, target: Target, opt: OptTool) -> Check
     for line in warnings:
         LOG.warning("%s", line)
     return Checked(values, tuple(warnings), result.partition)
+
+
+def check_of_vela(model: ModelFolder, target: Target, tools: Mapping[str, Found]) -> Checked | None:
+    """Check a model on a target that Vela compiles for; an operator on the CPU is a warning, no error.
+
+    Args:
+        model: INT8.
+        target: the board.
+        tools: those that were found, by the names of their backends; None is returned without Vela among them.
+
+    Raises: `ToolError` when Vela refuses the model.
+    """
+    tool = tools.get("ethos-u")
+    if target.ethos_u is None or tool is None:
+        return None
+    result = check_with_vela(model, target, tool)
+    broken = result.rules_broken
+    lines = [f"{target.name}: {found.operator}: {found.message} -> {found.mend}" for found in broken]
+    for line in lines:
+        LOG.warning("%s", line)
+    return Checked(result.to_json(), tuple(lines), "")

@@ -7,11 +7,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.base import MACHINE, Backend, Found
+from picoquant.backends.base import Backend, Found
 from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.parity import compare
 from picoquant.backends.paddle_lite import export as paddle_lite
@@ -19,7 +19,15 @@ from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError, UserError
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.archive import SUFFIX, write_archive
-from picoquant.packaging.board_program import SCRIPT, quoted, settings, write_board, write_script
+from picoquant.packaging.board_program import (
+    PROGRAMS,
+    SCRIPT,
+    SETTINGS,
+    quoted,
+    settings,
+    write_board,
+    write_script,
+)
 from picoquant.packaging.forms import (
     FP16_NB,
     FP32_NB,
@@ -30,9 +38,10 @@ from picoquant.packaging.forms import (
     PRECISIONS,
     Forms,
     forms_of,
+    tools_of,
 )
 from picoquant.packaging.manifest import NAME, ONNX_BATCH, files_of
-from picoquant.packaging.npu_check import PARTITION, check_for_package
+from picoquant.packaging.npu_check import PARTITION, check_for_package, check_of_vela
 from picoquant.packaging.onnx_files import write_onnx_files
 from picoquant.packaging.prepared import Models, Prepared
 from picoquant.packaging.preprocess import description
@@ -135,7 +144,10 @@ def package(
             f"Package.batch={batch} is for the INT8 ONNX files, which {target.name}'s package of a float model has "
             "not: run `picoquant quantize` first, or set Package.batch=1"
         )
-    tools = {backend.name: backend.toolchain.find(MACHINE) for backend in forms.backends}
+    tools, left_out = tools_of(forms)
+    forms = replace(forms, backends=tuple(one for one in forms.backends if one.name in tools))
+    for name, reason in left_out.items():
+        LOG.warning("package %s: the files for %s are left out: %s", target.name, name, reason)
     LOG.info("package %s: reading %s", target.name, models.first.path)
     shown = sample or made_sample(models.first.config)
     parts = _Parts(prepared or Prepared(models), target, forms, opt, tools, shown, calibration, batch, qdq)
@@ -155,6 +167,8 @@ def package(
             manifest.update(mAP=dict(given.accuracy), settings=dict(given.settings))
             if target.name in given.board:
                 manifest["mAP_on_board"] = given.board[target.name]
+            if left_out:
+                manifest["left_out"] = left_out
             manifest["versions"] = {**versions(OF_A_PACKAGE), **made_by}
             manifest["files"] = files_of(folder)
             write_json(folder / NAME, manifest)
@@ -195,11 +209,8 @@ class _Parts:
         """All parts but the manifest, whose first keys are returned."""
         model = self.models.first
         shipped = self._write_paddle(folder)
-        manifest: dict[str, Any] = {
-            "target": _about_target(self.target),
-            "model": self._about(shipped),
-            "warnings": [],
-        }
+        manifest: dict[str, Any] = {"target": _about_target(self.target), "model": self._about(shipped)}
+        manifest["warnings"] = []
         partition = ""
         if self.forms.lite:
             said = paddle_lite.other_version(self.target, self.opt)
@@ -220,6 +231,10 @@ class _Parts:
             manifest[ONNX_BATCH] = onnx
         for backend in self.forms.backends:
             self._write_backend(folder, backend)
+        placed = check_of_vela(shipped, self.target, self.tools)
+        if placed is not None:
+            manifest["check"] = placed.values
+            manifest["warnings"] += placed.warnings
         self._write_texts(folder, shipped, onnx)
         manifest["sample"] = self._write_sample(folder, shipped)
         nb: dict[str, str] = {}
@@ -231,9 +246,14 @@ class _Parts:
             values = settings(model.config, facts, nbs, self.target, partition)
             write_board(folder, self.target, values)
         for backend in self.forms.with_programs:
-            models = [("int8", backend.file, sha256(folder / backend.file))]
-            values = settings(model.config, program_facts(shipped.model), models, self.target)
-            write_board(folder, self.target, values)
+            program = bool(PROGRAMS[backend.name].cmake)
+            if not self.forms.lite:
+                models = [("int8", backend.file, sha256(folder / backend.file))]
+                facts = program_facts(shipped.model)
+                values = settings(model.config, facts, models, self.target, program=program)
+                write_json(folder / SETTINGS, values)
+            if program:
+                write_board(folder, self.target, values)
             write_script(folder / SCRIPT, backend.name)
         platform = rknn.platform_of(self.target)
         if platform:

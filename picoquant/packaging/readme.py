@@ -58,12 +58,14 @@ def readme(
         "| `sample/` | an image, as PNG and as PPM, and the detections expected in it |",
         "| `manifest.json` | SHA-256 of every file, versions, settings, mAP, check |",
     ]
-    if forms.lite or forms.with_programs:
+    if forms.lite or any(PROGRAMS[backend.name].cmake for backend in forms.with_programs):
         rows.append(
             "| `board/`, `settings.json`, `environment.sh` | the program for the board and its settings |"
         )
+    elif forms.with_programs:
+        rows.append("| `settings.json` | the settings of the program in Python |")
     if forms.with_programs:
-        rows.append("| `python/` | the same as a Python script, without picoquant |")
+        rows.append("| `python/` | a Python script that detects in images, without picoquant |")
     if rknn:
         rows.append(
             "| `rknn/` | for Rockchip's own toolkit, rknn-toolkit 1.x: the float network, see its README |"
@@ -82,23 +84,47 @@ def readme(
     text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
     text += "".join(_programs(backend) for backend in forms.with_programs)
+    text += _delegate(target, forms)
     return text + (_on_the_board(target, forms, list(nb)) if forms.lite else "")
 
 
 def _programs(backend: Backend) -> str:
-    """How to run the two programs for a backend's runtime."""
+    """How to run the programs for a backend's runtime."""
     program = PROGRAMS[backend.name]
-    return (
-        f"\n## In {backend.title}\n\n"
-        f"Python (`pip install {program.pip}`), the sample or an image of yours:\n\n"
-        "       python python/detect.py [IMAGE]\n\n"
+    in_cpp = (
         "C++:\n\n"
         "       cd board\n"
         f"       cmake -S . -B build {program.cmake}\n"
         "       cmake --build build\n"
         "       ./run.sh\n\n"
-        "Without an image both run the sample and end with exit code 0 when the detections are as expected, 1 when "
-        "not.\n"
+    )
+    return (
+        f"\n## In {backend.title}\n\n"
+        f"Python (`pip install {program.pip}`), the sample or an image of yours:\n\n"
+        f"       python python/detect.py [IMAGE]\n\n{in_cpp if program.cmake else ''}"
+        f"Without an image {'both run' if program.cmake else 'it runs'} the sample and "
+        f"{'end' if program.cmake else 'ends'} with exit code 0 when the detections are as expected, 1 when not.\n"
+    )
+
+
+def _delegate(target: Target, forms: Forms) -> str:
+    """How the `.tflite` is run on the board's NPU; empty where the package holds none."""
+    files = {backend.name: backend.file for backend in forms.backends}
+    if "tflite" not in files:
+        return ""
+    model = files.get("ethos-u", files["tflite"])
+    if target.tflite_delegate:
+        return (
+            f"\n## On the NPU of {target.name}, by TensorFlow Lite's delegate\n\n"
+            f"       TFLITE_MODEL={model} TFLITE_DELEGATE={target.tflite_delegate} python python/detect.py\n"
+            f"       benchmark_model --graph={model} --external_delegate_path={target.tflite_delegate}\n\n"
+            "The delegate's library is part of the board's image. **It was not run**: no board was at hand.\n"
+        )
+    if "ethos-u" not in files:
+        return ""
+    return (
+        f"\n`{model}` is for the NPU, in TensorFlow Lite (Micro) with the kernel or delegate for Ethos-U: it runs on "
+        "no CPU. It was compiled here and not run: no board was at hand.\n"
     )
 
 

@@ -193,7 +193,8 @@ def _on_backend(
         crash: what is said of a Paddle form on which Paddle's native code crashes; empty where it does not.
     """
     own = files.get(backend.family)
-    if own is None and backend.family in sample.needed:
+    # What rounds every tensor is looked at where it is what the package is for.
+    if own is None and (backend.family in sample.needed or backend.scheme.every_tensor):
         return Check(backend.check, None, (f"the package has no {backend.file}",))
     if own is None and crash:
         if backend.export is None:  # it runs the Paddle form itself

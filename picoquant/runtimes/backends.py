@@ -17,7 +17,7 @@ from typing import Any
 from picoquant.backends.base import MACHINE, Backend, Exported, Found, Machine, load_backend
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.source import Source
-from picoquant.backends.table import BACKENDS, DYGRAPH
+from picoquant.backends.table import BACKENDS, COMPILERS, DYGRAPH
 from picoquant.errors import ToolError, UserError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import require_input_size
@@ -161,7 +161,7 @@ def check_backends(names: Sequence[str], known: Mapping[str, str] = BACKENDS) ->
 
     Raises: `UserError` for an unknown one.
     """
-    possible = (DYGRAPH, *known)
+    possible = (DYGRAPH, *(name for name in known if name not in COMPILERS))
     chosen: list[str] = []
     for name in names:
         if name != "all" and name not in possible:

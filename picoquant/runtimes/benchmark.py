@@ -78,7 +78,8 @@ def benchmark(
                     latency = measure(ready.predict, [feed], repeats, warm_up)
                     cases.append(Case(name, model.name, count, latency, ready.bytes, ready.note))
         except (ToolError, WeightsError, UserError) as error:
-            if strict:
+            fits = model.precision in load_backend(backend, known).precisions
+            if strict and (fits or len({other.precision for other in models}) == 1):
                 raise
             not_run[name] = str(error)
         progress.update(done)

@@ -7,13 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.base import MACHINE
 from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.data.images import read_image
 from picoquant.errors import DataError, ToolError, UserError
 from picoquant.packaging.archive import SUFFIX
 from picoquant.packaging.expectation import Tolerance
-from picoquant.packaging.forms import forms_of
+from picoquant.packaging.forms import forms_of, tools_of
 from picoquant.packaging.package import Facts, Models, package
 from picoquant.packaging.prepared import Prepared
 from picoquant.packaging.rknn import IMAGES, platform_of
@@ -39,8 +38,7 @@ def _targets(context: Context) -> list[Target]:
         chosen = []
         for target in context.plan.targets:
             try:
-                for backend in forms_of(target).backends:
-                    backend.toolchain.find(MACHINE)
+                tools_of(forms_of(target))
             except ToolError as error:
                 if ALL not in context.plan.recipe.targets:
                     raise
@@ -101,8 +99,8 @@ def _inputs(context: Context) -> dict[str, Any]:
 
 def _tools(context: Context) -> dict[str, Any]:
     """Versions of the tools of the targets' backends, by their names; empty where none has one."""
-    backends = [backend for target in _targets(context) for backend in forms_of(target).backends]
-    found = {backend.name: backend.toolchain.find(MACHINE).version for backend in backends}
+    tools = [tools_of(forms_of(target))[0] for target in _targets(context)]
+    found = {name: tool.version for some in tools for name, tool in some.items()}
     return {"tools": found} if found else {}
 
 

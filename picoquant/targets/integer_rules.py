@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 NUMBERS = ("uint8", "int8")
-ROUNDINGS = ("half_to_even", "half_away")
+TFLITE = "tflite"
+ROUNDINGS = ("half_to_even", "half_away", TFLITE)
 MULTIPLIER_BITS = (0, 15, 16, 31)
 
 
@@ -15,7 +16,9 @@ class Arithmetic:
 
     Attributes:
         numbers: integer type of a quantised tensor, `uint8` or `int8`.
-        rounding: of halves: `half_to_even`, or `half_away` from zero.
+        rounding: of halves: `half_to_even`, or `half_away` from zero. `tflite`: as TensorFlow Lite's reference kernels,
+            which round a product and its shift each (`multiplier_bits` 31), sums and means in ways of their own;
+            tensors have the scales of a `.tflite`.
         multiplier_bits: width of the integer multiplier with which a sum is requantised, followed by a shift
             to the right; 0 if the multiplier is a float32.
     """
@@ -36,3 +39,8 @@ class Rules:
 
     arithmetic: Arithmetic
     symmetric: bool = True
+
+    @property
+    def tflite(self) -> bool:
+        """Whether TensorFlow Lite's kernels and scales are computed."""
+        return self.arithmetic.rounding == TFLITE

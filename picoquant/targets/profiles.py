@@ -87,6 +87,20 @@ class QuantizationRules:
 
 
 @dataclass(frozen=True)
+class EthosU:
+    """Section `ethos_u`: what Vela is told of an Arm Ethos-U.
+
+    Attributes:
+        accelerator: its `--accelerator-config`, for example `ethos-u65-256`.
+        system_config, memory_mode: names in Vela's own `Arm/vela.ini`: clock and memories that it estimates with.
+    """
+
+    accelerator: str
+    system_config: str
+    memory_mode: str
+
+
+@dataclass(frozen=True)
 class Target:
     """The SoC of a board.
 
@@ -103,6 +117,8 @@ class Target:
         environment: environment variables that the program on the board requires.
         latency_ms: published latencies: model -> `cpu`, `npu` -> milliseconds or None.
         backends: names of the backends whose files of the INT8 model its package holds beside the ONNX.
+        tflite_delegate: path, on the board, of the library with which TensorFlow Lite runs on its NPU; empty: unknown.
+        ethos_u: how Vela compiles for it; None without an Arm Ethos-U.
         tried: what of it was run, and on what machine; empty: nothing was.
     """
 
@@ -124,6 +140,8 @@ class Target:
     latency_ms: dict[str, dict[str, Any]]
     backends: tuple[str, ...] = ()
     tried: str = ""
+    tflite_delegate: str = ""
+    ethos_u: EthosU | None = None
 
     @property
     def on_npu(self) -> bool:
@@ -207,9 +225,10 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
         "paddle_lite": PaddleLite,
         "quantization": QuantizationRules,
         "arithmetic": Arithmetic,
+        "ethos_u": EthosU,
     }
     for key, section in parts.items():
-        if key in ("paddle_lite", "arithmetic") and settings[key] is None:
+        if key in ("paddle_lite", "arithmetic", "ethos_u") and settings.get(key) is None:
             continue
         below = f"{where}: {key}"
         values = _fields(section, _mapping(settings[key], below), below)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from picoquant.int8.quant_params import QuantParams
-from picoquant.targets.integer_rules import Rules
+from picoquant.npu.simulation import tflite
+from picoquant.targets.integer_rules import TFLITE, Rules
 
 INT32 = (-(2**31), 2**31 - 1)
 
@@ -72,7 +73,7 @@ def rounded(values: np.ndarray, rounding: str) -> np.ndarray:
 
     Args:
         values: floats, any shape.
-        rounding: of halves: `half_to_even`, or `half_away` from zero.
+        rounding: of halves: `half_to_even`; otherwise away from zero.
     """
     if rounding == "half_to_even":
         return np.rint(values)
@@ -179,7 +180,11 @@ class Requantiser:
             quantised = rounded(scaled, self.rounding)
         else:
             number, shift = (part.reshape(shape) for part in (self.multiplier.number, self.multiplier.shift))
-            quantised = shifted(sums.astype(np.int64) * number, shift, self.rounding)
+            numbers = sums.astype(np.int64)
+            if self.rounding == TFLITE:
+                quantised = tflite.multiplied(numbers, number, tflite.BITS - shift)
+            else:
+                quantised = shifted(numbers * number, shift, self.rounding)
         return np.clip(quantised, self.low, self.high).astype(np.int16)
 
 

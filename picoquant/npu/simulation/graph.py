@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from picoquant.backends.tflite.hard_sigmoid import fold_hard_sigmoids
+from picoquant.backends.tflite.params import tensor_params
 from picoquant.errors import ToolError
 from picoquant.int8.network import Int8Network, QuantizedOperator
 from picoquant.int8.quant_params import QuantParams
@@ -64,6 +66,9 @@ def build_graph(network: Int8Network, rules: Rules) -> SimulatedGraph:
             raise ToolError(
                 f"batch_norm {op.name} does not follow an INT8 convolution: quantise the model again"
             )
+    if rules.tflite:
+        network = fold_hard_sigmoids(network)
+        return SimulatedGraph(network, tensor_params(network))
     sigmoids = {op.name for op in network.graph.operators if op.op_type == "sigmoid"}
     params = {}
     for name in network.held:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from picoquant.int8.quant_params import QuantParams
+from picoquant.npu.simulation import tflite
 from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser, rounded, shifted
 from picoquant.npu.simulation.convolution import Geometry, padded, windows_of
 from picoquant.targets.integer_rules import Rules
@@ -29,6 +30,8 @@ def add(
         result: quantisation parameters of the sum.
         rules: the target's rules.
     """
+    if rules.tflite:
+        return tflite.add(first, second, sources, result, (result.low, result.high))
     factors = np.array([source.scale / result.scale for source in sources])
     bits, rounding = rules.arithmetic.multiplier_bits, rules.arithmetic.rounding
     if bits:

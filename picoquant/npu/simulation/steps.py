@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from picoquant.backends.tflite.params import bias_integers, is_mean, weight_scales
 from picoquant.errors import ToolError
 from picoquant.int8.functions import function_of
 from picoquant.int8.network import QuantizedOperator
@@ -25,6 +26,7 @@ from picoquant.npu.simulation.arithmetic import (
 )
 from picoquant.npu.simulation.convolution import Geometry, convolve, exact_type
 from picoquant.npu.simulation.graph import SimulatedGraph
+from picoquant.npu.simulation.tflite import function_table, mean_of_image
 from picoquant.paddle_program.graph import Operator
 from picoquant.paddle_program.layers import FusedLayer
 from picoquant.paddle_program.paddings import explicit_paddings
@@ -72,7 +74,10 @@ def _step(op: Operator, graph: SimulatedGraph, rules: Rules) -> Step:
     sources, results = ([graph.params[name] for name in names] for names in (inputs, outputs))
     function = function_of(op.op_type, op.attributes)
     if function is not None:
-        entries = table(function, sources[0], results[0], rules.arithmetic.rounding)
+        if rules.tflite:
+            entries = function_table(op.op_type, op.attributes, function, sources[0], results[0])
+        else:
+            entries = table(function, sources[0], results[0], rules.arithmetic.rounding)
         run = lambda arrays: [operators.look_up(arrays[0], entries, sources[0])]  # noqa: E731
     elif op.op_type in ("elementwise_add", "elementwise_mul"):
         run = _elementwise(op, graph, rules, sources, results[0])
@@ -115,6 +120,11 @@ def _sum_scales_and_bias(
     The network's own bias integers are used if the target's scale of the input is the network's. It differs
     only for tensors that a target stores as 0 to 255.
     """
+    if rules.tflite:
+        channels = len(operator.integers)
+        return source.scale * weight_scales(operator), bias_integers(
+            operator, graph.network, source, channels
+        )
     scales = source.scale * operator.scales
     if operator.bias_integers is None:
         return scales, np.zeros(len(operator.integers), np.int64)
@@ -209,6 +219,8 @@ def _pool(
         return lambda arrays: [
             operators.rescale(operators.max_pool(arrays[0][0], size, geometry), source, result, rules)[None]
         ]
+    if rules.tflite and is_mean(op):
+        return lambda arrays: [mean_of_image(arrays[0], source, result)]
     exclusive = values.get("exclusive", True)
     return lambda arrays: [
         operators.average_pool(arrays[0][0], size, geometry, source, result, rules, exclusive)[None]

@@ -8,10 +8,10 @@ import numpy as np
 
 from picoquant.paddle_program.graph import Graph
 
-# Values of activations that are held at once. PicoDet-XS at 320 px, prepared for INT8, has some 30 million an image; a
-# step of QAT with 8 needs 6 GB in all.
-_VALUES = 400_000_000
-_BYTES_A_VALUE = 25  # of a step of QAT: those 6 GB for 8 images of 30 million values
+_VALUES = 400_000_000  # of activations, held at once; PicoDet-XS at 320 px, prepared for INT8, has some 30 million an image
+# Of a step of QAT, for each value of an activation: 10 to 13 were measured where it is one graph (S-NPU at 416 px, XS at
+# 320 px, 2 to 8 images), 14 to 17 operator by operator.
+_BYTES_A_VALUE = 17
 
 
 def images_at_once(graph: Graph, values: int | None = None) -> int:

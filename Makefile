@@ -2,6 +2,7 @@
 # make test   environment and the tests
 # make lint   formatting, imports, types, spelling: the hooks of .pre-commit-config.yaml
 # make docs   the documentation as a site, in site/
+# make quickstart-weights   weights/quickstart.safetensors anew, from scratch (weights/README.md)
 # make wheel  what pip installs, in dist/
 # Everything is made once and used again after. LOCKED=1 installs the very packages of requirements.lock, checked
 # by their hashes (Python 3.11, Linux x86-64: what CI does); without it pip chooses within setup.cfg's ranges.
@@ -17,7 +18,7 @@ DOCS := .venv-docs
 # Processes that run the tests side by side, one thread and about 2 GB each; `make JOBS=4 test` where there are more cores.
 JOBS := 2
 
-.PHONY: run test test-slow lint docs wheel env toolchain clean
+.PHONY: run test test-slow lint docs wheel quickstart-weights env toolchain clean
 
 run: env toolchain
 	$(BIN)/picoquant run --config quickstart.yaml --save-dir $(SAVE_DIR)
@@ -37,6 +38,10 @@ docs: $(DOCS)/.ready
 wheel: env
 	rm -rf build dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+quickstart-weights: env
+	$(BIN)/picoquant train --config weights/quickstart_pretraining.yaml --save-dir output/quickstart_weights
+	$(BIN)/picoquant convert-weights --half output/quickstart_weights/train/best.pdparams weights/quickstart.safetensors
 
 env: $(VENV)/.ready
 

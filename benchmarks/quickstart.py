@@ -72,8 +72,8 @@ def _one(folder: Path, seed: int, threads: int, isa: str, until: str) -> dict[st
     kept = folder / "row.json"
     if kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))
-    environment = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
-    environment["OMP_NUM_THREADS"] = str(threads)
+    decided_here = ("ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in decided_here}
     if isa != NATIVE:
         environment["ONEDNN_MAX_CPU_ISA"] = isa
     command = [sys.executable, "-m", "picoquant", "run", "--config", "quickstart.yaml", "--save-dir", str(folder)]

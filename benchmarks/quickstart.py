@@ -76,7 +76,16 @@ def _one(folder: Path, seed: int, threads: int, isa: str, until: str) -> dict[st
     environment = {name: value for name, value in os.environ.items() if name not in decided_here}
     if isa != NATIVE:
         environment["ONEDNN_MAX_CPU_ISA"] = isa
-    command = [sys.executable, "-m", "picoquant", "run", "--config", "quickstart.yaml", "--save-dir", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "picoquant",
+        "run",
+        "--config",
+        "quickstart.yaml",
+        "--save-dir",
+        str(folder),
+    ]
     command += ["--until", until, "--quiet", "--set", f"Global.seed={seed}"]
     cpus = os.sched_getaffinity(0)
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()

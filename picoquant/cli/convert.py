@@ -39,7 +39,9 @@ def convert_weights(
     """
     if Path(source).suffix == ".onnx":
         if half:
-            raise click.UsageError("--half is for weights; convert what this makes of the ONNX file once more")
+            raise click.UsageError(
+                "--half is for weights; convert what this makes of the ONNX file once more"
+            )
         if config is None:
             raise click.UsageError("an ONNX file needs --config: the configuration it was exported from")
         click.echo(_from_onnx(source, out, config, input_size, overrides, more_overrides))

@@ -15,7 +15,7 @@ _NO_CONFIGURATION = ("runtime",)
 
 
 def shipped_folder(kind: str) -> Path:
-    """The folder of one of `KINDS`, or of `WEIGHTS`: inside the installed package, or beside the package in a checkout."""
+    """The folder of `WEIGHTS` or one of `KINDS`: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / kind
     return installed if installed.is_dir() else package.parent / kind

@@ -50,9 +50,7 @@ def test_half_is_rounded_to_eleven_bits_in_half_the_size(tmp_path):
     read = read_weights(tmp_path / "half.safetensors")["a"]
     assert read.dtype == np.float32
     # Ties go to the even one; the smallest number of float16 is 2^-24.
-    np.testing.assert_array_equal(
-        read, np.float32([1.0, 1.0, 1.0 + 2**-9, -65504.0, 2**-24, 1638 / 16384])
-    )
+    np.testing.assert_array_equal(read, np.float32([1.0, 1.0, 1.0 + 2**-9, -65504.0, 2**-24, 1638 / 16384]))
 
 
 def test_half_refuses_what_it_cannot_hold(tmp_path):

@@ -46,12 +46,16 @@ def test_the_weights_are_found_by_name_from_anywhere(quickstart, tmp_path, monke
     assert start_digest(quickstart) != start_digest(load_plan("quickstart", [f"pretrain_weights={path}"]))
 
 
-@pytest.mark.parametrize("name", ["quickstart", "README.md", "../weights/quickstart.safetensors", "other.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["quickstart", "README.md", "../weights/quickstart.safetensors", "other.safetensors"]
+)
 def test_no_other_name_is_a_shipped_file(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = load_plan("quickstart", [f"pretrain_weights={name}"])
     assert shipped_weights(name) is None and start_digest(plan) is None
-    with pytest.raises(UserError, match="^no weights at .*; pretrain_weights names them, null trains from scratch"):
+    with pytest.raises(
+        UserError, match="^no weights at .*; pretrain_weights names them, null trains from scratch"
+    ):
         start_weights(plan)
 
 
@@ -61,7 +65,8 @@ def test_what_a_file_of_weights_holds_is_an_input_of_training(tmp_path):
     for content in (b"one", b"two"):
         file.write_bytes(content)
         plan = load_plan(
-            "picodet_s_qat_dis", [f"pretrain_weights={file}", "TrainDataset.dataset_dir=x", "EvalDataset.dataset_dir=x"]
+            "picodet_s_qat_dis",
+            [f"pretrain_weights={file}", "TrainDataset.dataset_dir=x", "EvalDataset.dataset_dir=x"],
         )
         found.append(train.STAGE.inputs(Context(plan, None, "cpu")))
     name = "sha256 of pretrain_weights"

@@ -2,6 +2,8 @@
 # make test   environment and the tests
 # make lint   formatting, imports, types, spelling: the hooks of .pre-commit-config.yaml
 # make docs   the documentation as a site, in site/
+# make results        the tables of the documentation, written from results/*.yaml
+# make results-check  whether they are as results/*.yaml say; part of make lint
 # make quickstart-weights   weights/quickstart.safetensors anew, from scratch (weights/README.md)
 # make wheel  what pip installs, in dist/
 # Everything is made once and used again after. LOCKED=1 installs the very packages of requirements.lock, checked
@@ -18,7 +20,7 @@ DOCS := .venv-docs
 # Processes that run the tests side by side, one thread and about 2 GB each; `make JOBS=4 test` where there are more cores.
 JOBS := 2
 
-.PHONY: run test test-slow lint docs wheel quickstart-weights env toolchain clean
+.PHONY: run test test-slow lint docs results results-check wheel quickstart-weights env toolchain clean
 
 run: env toolchain
 	$(BIN)/picoquant run --config quickstart.yaml --save-dir $(SAVE_DIR)
@@ -31,6 +33,12 @@ test-slow: env toolchain
 
 lint: env
 	$(BIN)/pre-commit run --all-files --show-diff-on-failure
+
+results: env
+	$(BIN)/python -m benchmarks.results
+
+results-check: env
+	$(BIN)/python -m benchmarks.results --check
 
 docs: $(DOCS)/.ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from typing import Any
 
@@ -14,16 +13,18 @@ from picoquant.cli.analyze import analyze
 from picoquant.cli.benchmark import benchmark
 from picoquant.cli.completion import VARIABLE, completion, targets_or_all
 from picoquant.cli.convert import convert_weights
-from picoquant.cli.data import data
 from picoquant.cli.evaluate import evaluate
 from picoquant.cli.info import info
 from picoquant.cli.npu import check, targets
 from picoquant.cli.options import STAGES, common_options, data_option, data_overrides, gather_overrides
 from picoquant.cli.predict import predict
 from picoquant.cli.report import report
+from picoquant.cli.start.data import data
+from picoquant.cli.start.doctor import doctor
+from picoquant.cli.start.init import init
+from picoquant.cli.start.toolchain import toolchain
 from picoquant.cli.tree import finish
 from picoquant.cli.verify import verify
-from picoquant.errors import UserError
 from picoquant.version import __version__
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -49,7 +50,7 @@ def cli(ctx: click.Context, quiet: bool, verbose: bool, debug: bool) -> None:
 def _run(
     first: str | None,
     last: str | None,
-    config: str | None,
+    config: Any,
     save_dir: str,
     overrides: list[str],
     device: str,
@@ -105,13 +106,17 @@ def run(
         )
     typed = (*data_overrides(data), *overrides)
     texts = gather_overrides(typed, more_overrides, input_size=input_size, target=_targets(target))
-    _run(first, last, config, save_dir, texts, device, force, opt, data)
+    from picoquant.commands.next_steps import next_steps
+    from picoquant.stages.order import plan_of
+
+    plan = plan_of(config, save_dir, texts, new=data is not None)
+    done, page = _run(first, last, plan, save_dir, [], device, force, opt), None
     if with_report:
         from picoquant.commands.report import report as write_report
 
-        console.LOG.info("report: %s", write_report(save_dir, opt=opt))
-    elif last in (None, "evaluate", "package"):
-        console.LOG.info("`picoquant report --save-dir %s` puts this run on one page", shlex.quote(save_dir))
+        page = write_report(save_dir, opt=opt)
+    for line in next_steps(plan, done, save_dir, last, page, device, opt):
+        console.LOG.info("%s", line)
 
 
 def _targets(names: tuple[str, ...]) -> str | list[str] | None:
@@ -187,36 +192,6 @@ def package(config, save_dir, overrides, more_overrides, input_size, device, for
     _run("package", "package", config, save_dir, texts, device, force, opt)
 
 
-@cli.command()
-@click.option(
-    "--save-dir",
-    default="output",
-    show_default=True,
-    metavar="DIR",
-    help="Where a run would write.",
-)
-@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
-def doctor(save_dir: str, as_json: bool) -> None:
-    """Say what is installed, what is missing, and what to do about it.
-
-    \b
-    Example:  picoquant doctor
-    """
-    from picoquant.commands.doctor import checks
-
-    found = checks(save_dir)
-    if as_json:
-        click.echo(json.dumps([check.__dict__ for check in found], indent=2))
-    else:
-        for check in found:
-            click.echo(f"{'ok ' if check.ok else 'NO '} {check.name:<20} {check.found}")
-            if not check.ok:
-                click.echo(f"    {'':<20} -> {check.advice}")
-    missing = [check.name for check in found if not check.ok]
-    if missing:
-        raise UserError(f"not ready: {', '.join(missing)}; the lines above say what to do")
-
-
 cli.add_command(analyze)
 cli.add_command(evaluate)
 cli.add_command(benchmark)
@@ -229,28 +204,9 @@ cli.add_command(convert_weights)
 cli.add_command(verify)
 cli.add_command(check)
 cli.add_command(completion)
-
-
-@cli.group()
-def toolchain() -> None:
-    """Paddle Lite's opt in an environment of its own.
-
-    \b
-    Example:  picoquant toolchain install
-    """
-
-
-@toolchain.command()
-@click.option("--python", metavar="PATH", help="A Python 3.10 or 3.8 to use instead of one that is found.")
-def install(python: str | None) -> None:
-    """Make the environment that holds Paddle Lite's opt.
-
-    \b
-    Example:  picoquant toolchain install
-    """
-    from picoquant.backends.paddle_lite import toolchain as paddle_lite
-
-    click.echo(paddle_lite.install(python))
+cli.add_command(doctor)
+cli.add_command(init)
+cli.add_command(toolchain)
 
 
 finish(cli)

@@ -7,7 +7,7 @@ import importlib.metadata
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -48,6 +48,29 @@ class Check:
     ok: bool
     found: str
     advice: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What all lines of the report come to.
+
+    Attributes:
+        ready: whether a run can go to its end.
+        text: the same as one line.
+    """
+
+    ready: bool
+    text: str
+
+
+def verdict(report: Sequence[Check]) -> Verdict:
+    """Whether everything that was looked at is as a run needs it."""
+    missing = [check.name for check in report if not check.ok]
+    if missing:
+        return Verdict(False, f"not ready: {', '.join(missing)}; the lines above say what to do")
+    return Verdict(
+        True, "ready for every command; `picoquant run --config quickstart.yaml` needs no data of yours"
+    )
 
 
 def checks(

@@ -7,7 +7,7 @@ from typing import Any
 
 from picoquant.config.recipe import Recipe
 from picoquant.config.sections import network_size
-from picoquant.data.formats.folder import settings_for
+from picoquant.data.formats.folder import DataFolder, settings_for
 from picoquant.data.input_size import with_input_size
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import ConfigError
@@ -15,10 +15,17 @@ from picoquant.utils.device import available_cpus
 from picoquant.yaml_files.load import Tagged
 
 
-def dataset_settings(recipe: Recipe, section: str) -> DatasetSettings:
+def dataset_settings(
+    recipe: Recipe, section: str, known: dict[str, DataFolder] | None = None
+) -> DatasetSettings:
     """Section `TrainDataset` or `EvalDataset`; COCO when the section has neither `!Tag` nor `type`.
 
     `type: auto` looks at `dataset_dir` for what it holds, and says that in one line.
+
+    Args:
+        recipe: with the section.
+        section: which.
+        known: folders that were recognised before; what this section's holds is added.
 
     Raises: `ConfigError` naming the key; `DataError` for a folder in which nothing is recognised.
     """
@@ -29,16 +36,16 @@ def dataset_settings(recipe: Recipe, section: str) -> DatasetSettings:
     tag = str(values.get("type") or tag)
     given = {key: value for key, value in values.items() if key not in ("name", "type")}
     if tag == "auto":
-        return _recognised(given, section)
+        return _recognised(given, section, known)
     return DatasetSettings.from_mapping(tag, given, section)
 
 
-def _recognised(values: dict[str, Any], section: str) -> DatasetSettings:
+def _recognised(values: dict[str, Any], section: str, known: dict[str, DataFolder] | None) -> DatasetSettings:
     """Settings of the section's part of a folder, with what the section says beside `dataset_dir`."""
     own = DatasetSettings.from_mapping("folder", values, section)
     if not own.dataset_dir:
         raise ConfigError(f"{section}.dataset_dir is missing; type auto looks into that folder")
-    found = settings_for(own.dataset_dir, section)
+    found = settings_for(own.dataset_dir, section, known)
     skipped = ("format", "section", "dataset_dir")
     said = {field.name: getattr(own, field.name) for field in fields(own) if field.name in values}
     return replace(found, **{key: value for key, value in said.items() if key not in skipped})

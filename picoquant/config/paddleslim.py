@@ -57,6 +57,24 @@ def require_picodet(values: Mapping[str, Any], path: Path) -> None:
                 )
 
 
+_RENAMED = {"Quantization": "QuantAware"}  # of PaddleSlim's sections, by release 2.4
+
+
+def with_todays_names(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """A compression file with sections that PaddleSlim once called otherwise under the names they have today.
+
+    Args:
+        values: the file's sections.
+        path: of the file.
+    """
+    found = dict(values)
+    for old, new in _RENAMED.items():
+        if old in found and new not in found:
+            found[new] = found.pop(old)
+            LOG.info("%s: section %s is called %s today", path, old, new)
+    return found
+
+
 def is_ptq_example(values: Mapping[str, Any]) -> bool:
     """Whether a file is one of PaddleSlim's for post-training quantisation: its model stands outside of Global."""
     return isinstance(values.get("model_dir"), str) and "Global" not in values

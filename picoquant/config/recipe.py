@@ -14,11 +14,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from picoquant.config.named_now import in_our_terms, leave_out_the_files, named_now
-from picoquant.config.paddleslim import is_ptq_example, ptq_in_our_keys, require_picodet
+from picoquant.config.paddleslim import (
+    is_ptq_example,
+    ptq_in_our_keys,
+    require_picodet,
+    with_todays_names,
+)
 from picoquant.config.paddlex import in_our_keys, is_paddlex
 from picoquant.config.schema import ACCEPTED, INSTEAD, schema, unknown_to_both, without_effect
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
 from picoquant.errors import ConfigError
+from picoquant.targets.profiles import ALL
 from picoquant.utils.suggest import unknown_key
 from picoquant.yaml_files.load import Tagged, load_mapping, load_with_bases, merge
 from picoquant.yaml_files.locate import find, shipped, shipped_names
@@ -123,7 +129,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         own, overrides = in_our_keys(own, overrides, path)
     elif "architecture" not in own:
         require_picodet(own, path)
-        own = ptq_in_our_keys(own, path) if is_ptq_example(own) else own
+        own = ptq_in_our_keys(own, path) if is_ptq_example(own) else with_todays_names(own, path)
     top = load_mapping(path)
     sections = load_mapping(shipped("recipes", DEFAULT_RECIPE))
     is_recipe = any(section in own for section in RECIPE_SECTIONS)
@@ -188,7 +194,7 @@ def _calibration_file(name: str) -> dict[str, Any]:
 
 def _target_file(recipe: Path, name: Any) -> Any:
     """A target as it is named, or the absolute path of the profile of that name beside the recipe."""
-    if not isinstance(name, str) or name in shipped_names("npu_targets"):
+    if not isinstance(name, str) or name == ALL or name in shipped_names("npu_targets"):
         return name
     for suffix in ("", ".yaml", ".yml"):
         for folder in (Path(), recipe.parent):

@@ -107,7 +107,8 @@ def compare(labels: Sequence[str], model: str, theirs: Sequence[str], file: str)
 
 def same_names(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether two data sets have the same classes, in whatever order."""
-    return len(first) == len(second) and None not in _places(first, second)
+    places = _places(first, second)
+    return len(first) == len(second) == len(set(places)) and None not in places
 
 
 def in_training_order(dataset: Dataset, names: Sequence[str]) -> Dataset:
@@ -118,8 +119,9 @@ def in_training_order(dataset: Dataset, names: Sequence[str]) -> Dataset:
     if tuple(names) == dataset.class_names or not same_names(names, dataset.class_names):
         return dataset
     LOG.warning(
-        "%s has its classes in another order (%s) than TrainDataset (%s): matched by name",
+        "%s has its classes %s (%s) than TrainDataset (%s): matched by name",
         dataset.section,
+        "in another order" if set(names) == set(dataset.class_names) else "written otherwise",
         some_names(dataset.class_names),
         some_names(names),
     )
@@ -143,14 +145,15 @@ def same_classes(first: Dataset, second: Dataset) -> None:
 
 def _places(names: Sequence[str], theirs: Sequence[str]) -> list[int | None]:
     """Of each name its place in `theirs`; None where it is not there."""
-    plain = [[_plain(name) for name in side] for side in (names, theirs)]
+    plain = [[plain_name(name) for name in side] for side in (names, theirs)]
     if any(len(set(side)) < len(side) for side in plain):
         plain = [list(names), list(theirs)]
     known = {name: place for place, name in enumerate(plain[1])}
     return [known.get(name) for name in plain[0]]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name without what makes no difference: case, and spaces around words."""
     return " ".join(name.split()).casefold()
 
 

@@ -51,6 +51,26 @@ def with_input_size(settings: ReaderSettings, size: tuple[int, int]) -> ReaderSe
     )
 
 
+def largest_input(settings: ReaderSettings, otherwise: tuple[int, int]) -> tuple[int, int]:
+    """The largest height and width that a reader's batches have: of those that are drawn, or of the network's input.
+
+    Args:
+        settings: of the reader.
+        otherwise: height and width where no transform of batches names any.
+    """
+    sizes = [
+        size
+        for spec in settings.batch_transforms
+        if spec.name == "BatchRandomResize"
+        for size in (_sizes(spec) if spec.params.get("random_size", True) else [_one_size(spec)])
+    ]
+    return max(sizes, key=lambda size: size[0] * size[1], default=otherwise)
+
+
+def _one_size(spec: TransformSpec) -> tuple[int, int]:
+    return checks.size("target_size", spec.params["target_size"])
+
+
 def _sizes(spec: TransformSpec) -> list[tuple[int, int]]:
     return sorted(checks.size("target_size", size) for size in spec.params["target_size"])
 

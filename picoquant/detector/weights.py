@@ -13,7 +13,7 @@ from paddle import Tensor, nn, to_tensor
 
 from picoquant.errors import WeightsError
 from picoquant.weight_files.files import State, read_weights, write_weights
-from picoquant.weight_files.quantised import float_weights
+from picoquant.weight_files.quantised import float_weights, input_ranges
 
 LOG = logging.getLogger("picoquant")
 
@@ -123,12 +123,27 @@ def _read_float_weights(path: Union[str, Path]) -> State:
     state, scales = float_weights(_without_prefix(read_weights(path), "module."))
     if scales:
         LOG.warning(
-            "%s: saved by quantisation-aware training: its float weights are loaded, the %d numbers of its quantisers "
-            "are not used; `picoquant quantize` finds ranges of its own",
+            "%s: saved by quantisation-aware training: its float weights are loaded; of the %d numbers of its "
+            "quantisers the ranges of inputs go with an export, and `picoquant quantize` starts from them where "
+            "Quantize.ranges is weights, else finds its own",
             path,
             scales,
         )
     return state
+
+
+def input_ranges_of(model: nn.Layer, path: Union[str, Path]) -> dict[str, float]:
+    """The ranges of layers' inputs that a weights file holds, by the name of the variable of the layer's weights.
+
+    Args:
+        model: a `PicoDet`.
+        path: the file; of a float network it holds none.
+
+    Raises: `WeightsError` when it is no weights file.
+    """
+    own = model.state_dict()
+    found = input_ranges(_without_prefix(read_weights(path), "module."))
+    return {own[f"{name}.weight"].name: absmax for name, absmax in found.items() if f"{name}.weight" in own}
 
 
 def _without_prefix(state: State, prefix: str) -> State:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from picoquant.errors import WeightsError
 from picoquant.paddle_program.infer_config import InferConfig, read_infer_config
+from picoquant.paddle_program.network_input import require_input_size
+from picoquant.paddle_program.program import program_facts
 
 LOG = logging.getLogger("picoquant")
 
@@ -20,7 +22,7 @@ _PAIRS = ((MODEL, PARAMS), ("inference.pdmodel", "inference.pdiparams"), ("__mod
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """The files of an exported model; `open` checks that they exist.
+    """The files of an exported model; `open` checks that they are there and fit each other.
 
     Attributes:
         path: the folder.
@@ -49,11 +51,14 @@ class ModelFolder:
             model_filename, params_filename: names of the files in it, see `find_files`.
             config: used instead of the folder's `infer_cfg.yml` or `inference.yml`, which may then be missing.
 
-        Raises: `WeightsError` naming the missing file and what to do, or if `infer_cfg.yml` is invalid.
+        Raises: `WeightsError` naming the missing file and what to do, if `infer_cfg.yml` or the program is invalid, or
+            naming both sizes where the program takes images of another size than they are prepared in.
         """
         path = Path(path).expanduser()
         model, params = find_files(path, model_filename, params_filename)
-        return cls(path, model, params, config or read_infer_config(path, model.name))
+        config = config or read_infer_config(path, model.name)
+        require_input_size(program_facts(model).inputs, config, str(model))
+        return cls(path, model, params, config)
 
 
 def find_files(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from picoquant.data.formats.files import files_below
 from picoquant.data.images import SUFFIXES, UnreadableImageError, read_image
 from picoquant.errors import UserError
 
@@ -59,7 +60,7 @@ def find(sources: Sequence[str]) -> list[tuple[str, Path | int]]:
     for word in sources:
         path = Path(word).expanduser()
         if path.is_dir():
-            images = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            images = sorted(map(Path, files_below(path, SUFFIXES)))
             if not images:
                 raise UserError(f"{path} holds no image ({', '.join(SUFFIXES)})")
             found += [("image", file) for file in images]

@@ -18,8 +18,6 @@ from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.paddle_program.finite import require_finite_params
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.paddle_program.network_input import require_input_size
-from picoquant.paddle_program.program import program_facts
 from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.paths import QuantizationPaths
@@ -27,6 +25,7 @@ from picoquant.quantization.score import Score
 from picoquant.quantization.settings import DistillationSettings, QuantizationSections
 from picoquant.storage.files import disk_errors
 from picoquant.utils.progress import Progress
+from picoquant.weight_files.quantised import RANGES_FILE
 
 LOG = logging.getLogger("picoquant")
 
@@ -159,10 +158,11 @@ def _copy_models(folder: ModelFolder, distillation: DistillationSettings, paths:
     if distillation.teacher_model_dir is not None:
         names = distillation.teacher_model_filename, distillation.teacher_params_filename
         teacher = ModelFolder.open(Path(distillation.teacher_model_dir), *names, folder.config)
-        require_input_size(program_facts(teacher.model).inputs, folder.config, str(teacher.model))
         require_tried(teacher)
     with disk_errors(paths.copies):
         for copy, source in ((paths.student, folder), (paths.teacher, teacher)):
             copy.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.model, copy / MODEL)
             shutil.copyfile(source.params, copy / PARAMS)
+        if (folder.path / RANGES_FILE).is_file():
+            shutil.copyfile(folder.path / RANGES_FILE, paths.student / RANGES_FILE)

@@ -20,7 +20,7 @@ LOSSES = ("l2", "soft_label", "dkd", "skd")
 METHODS = ("qat", "ptq")
 TRAININGS = ("configured", "levels")
 ROUNDINGS = ("nearest", "reconstructed")
-RANGES = ("detections", "min_max", "percentile", "mse", "kl", "histogram")
+RANGES = ("detections", "min_max", "percentile", "mse", "kl", "histogram", "weights")
 NO_EVALUATION = (
     "Quantize.max_drop needs the mAP of the evaluation images: set Global.Evaluation to true, or name layers in "
     "Quantize.keep_float"
@@ -219,7 +219,8 @@ class QuantizationSettings:
         fold_batch_norm: fold batch-norm into the convolutions before anything else, as an NPU's compiler
             does; false quantises the network as PaddleSlim does.
         method: `qat`: calibrate, then train; `ptq`: calibrate only.
-        ranges: how a tensor's range is chosen, see `range_search.choose_range`.
+        ranges: how a tensor's range is chosen, see `range_search.choose_range`; `weights`: those that
+            quantisation-aware training in dygraph has saved with the weights, and `mse` where it has none.
         percentile: for `ranges: percentile`.
         cross_layer_equalisation: give the channels of a tensor similar ranges where that changes no output
             (`ptq/equalisation`).
@@ -285,6 +286,11 @@ class QuantizationSettings:
             )
         one_of("Quantize.method", self.method, METHODS)
         one_of("Quantize.ranges", self.ranges, RANGES)
+        if self.ranges == "weights" and self.cross_layer_equalisation:
+            raise ConfigError(
+                "Quantize.ranges: weights are those of the network as it was trained, which equalisation changes: set "
+                "Quantize.cross_layer_equalisation to false"
+            )
         one_of("Quantize.rounding", self.rounding, ROUNDINGS)
         if self.percentile != 100:
             between("Quantize.percentile", self.percentile, 50, 100)

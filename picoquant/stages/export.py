@@ -11,8 +11,9 @@ from picoquant.evaluation.export_parity import verify_export
 from picoquant.stages import datasets
 from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
 from picoquant.stages.stage import Context, Stage
-from picoquant.storage.files import sha256
+from picoquant.storage.files import sha256, write_json
 from picoquant.utils.device import use_device
+from picoquant.weight_files.quantised import RANGES_FILE
 
 LOG = logging.getLogger("picoquant")
 
@@ -42,6 +43,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     import paddle
 
     from picoquant.data.readers.reader import EvalReader
+    from picoquant.detector.weights import input_ranges_of
     from picoquant.export.paddle_export import export_model
 
     use_device(context.device)
@@ -58,6 +60,9 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     form = plan.export_kind
     config = plan.infer_config(labels, "GFL" if form == "detections" else "PicoDet")
     folder = export_model(model, out, form, config.input_size, config)
+    ranges = input_ranges_of(model, weights)
+    if ranges:
+        write_json(out / RANGES_FILE, ranges)
     with EvalReader(dataset, plan.eval_reader, 0, size if said else None) as reader:
         images = np.concatenate([batch["image"] for batch in islice(reader, 1)])[:CHECKED_IMAGES]
     difference = verify_export(model, folder, images)

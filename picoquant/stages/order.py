@@ -53,9 +53,7 @@ def run_recipe(
     Raises: `UserError` for bad input, `PicoquantError` for a failure of ours.
     """
     stages = select(STAGES, first, last)
-    if not isinstance(config, Plan):
-        config = load_plan(config or earlier_config(save_dir, DEFAULT_RECIPE if new else None), overrides)
-    plan = config
+    plan = config if isinstance(config, Plan) else plan_of(config, save_dir, overrides, new)
     check_device(device)
     rank, world = rank_and_world()
     if world > 1 and (len(stages) > 1 or not stages[0].help):
@@ -75,6 +73,11 @@ def run_recipe(
         if not ran:
             ranks.call_helpers(device, False)
     return run
+
+
+def plan_of(config: str | None, save_dir: str, overrides: Sequence[str] = (), new: bool = False) -> Plan:
+    """The plan of a recipe, or of the one that an earlier run left; arguments and errors as of `run_recipe`."""
+    return load_plan(config or earlier_config(save_dir, DEFAULT_RECIPE if new else None), overrides)
 
 
 def _check(context: Context, stages: Sequence[Stage]) -> None:

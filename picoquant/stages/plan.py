@@ -13,6 +13,7 @@ from picoquant.config.detector import parse_detector
 from picoquant.config.recipe import Recipe, load_recipe
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings, SyntheticSettings
 from picoquant.config.target_rules import quant_aware_for_targets, require_int8_where_needed
+from picoquant.data.formats.folder import DataFolder
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.detector.settings import DetectorSettings
 from picoquant.int8.scheme import QuantAwareSettings
@@ -109,14 +110,19 @@ class Plan:
         return self.recipe.section("Synthetic", SyntheticSettings)
 
     @cached_property
+    def _folders(self) -> dict[str, DataFolder]:
+        """Folders of data sets that were recognised, each once for all sections."""
+        return {}
+
+    @cached_property
     def train_dataset(self) -> DatasetSettings:
         """Section `TrainDataset`."""
-        return data.dataset_settings(self.recipe, "TrainDataset")
+        return data.dataset_settings(self.recipe, "TrainDataset", self._folders)
 
     @cached_property
     def eval_dataset(self) -> DatasetSettings:
         """Section `EvalDataset`."""
-        return data.dataset_settings(self.recipe, "EvalDataset")
+        return data.dataset_settings(self.recipe, "EvalDataset", self._folders)
 
     @cached_property
     def train_reader(self) -> ReaderSettings:
@@ -245,7 +251,7 @@ class Plan:
 
     def check(self) -> None:
         """Parse what a later stage needs, so that what is wrong is said before the first one."""
-        _ = self.quantization, self.targets
+        _ = self.quantization, self.targets, self.calibration, self.package
 
 
 def load_plan(name: str, overrides: Sequence[str] = ()) -> Plan:

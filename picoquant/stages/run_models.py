@@ -9,8 +9,6 @@ from typing import Any
 from picoquant.errors import UserError
 from picoquant.paddle_program.infer_config import FILE_NAME, PADDLEX_NAME, find_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder, find_files
-from picoquant.paddle_program.network_input import require_input_size
-from picoquant.paddle_program.program import program_facts
 from picoquant.stages import datasets
 from picoquant.stages.stage import Context
 
@@ -46,7 +44,6 @@ def fp32_model(context: Context) -> Any:
             PADDLEX_NAME,
         )
     folder = ModelFolder.open(path, common.model_filename, common.params_filename, config)
-    require_input_size(program_facts(folder.model).inputs, folder.config, str(folder.model))
     if common.input_size and common.input_size != tuple(folder.config.input_size):
         raise UserError(
             f"{path} was exported for an input of {list(folder.config.input_size)}, Global.input_size is "

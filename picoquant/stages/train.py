@@ -11,6 +11,7 @@ from picoquant.backends.paddle.child_process import ChildPredictor
 from picoquant.backends.paddle.compiled import compiled_predictor
 from picoquant.data.class_names import same_classes
 from picoquant.data.formats.peek import peek_categories
+from picoquant.data.input_size import largest_input
 from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
@@ -83,6 +84,7 @@ def _train(context: Context, keep: Path) -> Any:
 
     from picoquant.data.readers.reader import TrainReader
     from picoquant.detector.build import build_picodet
+    from picoquant.detector.step_memory import warn_of_memory
     from picoquant.training.loop import train
 
     use_device(context.device)
@@ -122,6 +124,8 @@ def _train(context: Context, keep: Path) -> Any:
                 settings.learning_rate.base_lr,
                 plan.published_rate,
             )
+        if context.device == "cpu":
+            warn_of_memory(model, largest_input(plan.train_reader, plan.input_size), reader.batch_size)
         return train(model, reader, settings, keep, score, scalars)
 
 

@@ -157,7 +157,7 @@ class _AsWritten(nn.Layer):
 
     def __init__(self, method: Callable[..., Any]) -> None:
         super().__init__()
-        self._layer = method.__self__  # the graph's parameters are looked for in this layer
+        self._layer = getattr(method, "__self__")  # noqa: B009  the graph's parameters are looked for in this layer
         self._method = (method,)
 
     def run(self, inputs: Sequence[Any]) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 from picoquant.errors import ConfigError
@@ -68,6 +70,33 @@ def _restore_signal_handlers(paddle: Any) -> None:
 def rank_and_world() -> tuple[int, int]:
     """This process's rank and the number of processes of `paddle.distributed.launch`; (0, 1) without it."""
     return int(os.environ.get("PADDLE_TRAINER_ID", "0")), int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+
+
+_MEMORY = Path("/proc/meminfo")
+_GROUP = Path("/sys/fs/cgroup")
+
+
+def free_memory(memory: Path = _MEMORY, group: Path = _GROUP) -> int | None:
+    """Bytes that processes may still take, caches included; None where the system does not say.
+
+    Args:
+        memory: where Linux says what the machine has free.
+        group: where version 2 of its control groups says what a container may take.
+    """
+    try:
+        found = re.search(r"MemAvailable:\s*(\d+) kB", memory.read_text())
+    except OSError:
+        return None
+    if found is None:
+        return None
+    free = int(found.group(1)) * 1024
+    try:
+        limit = int((group / "memory.max").read_text())  # "max" for none
+        cached = re.search(r"^inactive_file (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)
+        taken = int((group / "memory.current").read_text()) - (int(cached.group(1)) if cached else 0)
+        return max(0, min(free, limit - taken))
+    except (OSError, ValueError):
+        return free
 
 
 def available_cpus() -> int:

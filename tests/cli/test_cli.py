@@ -67,9 +67,13 @@ def test_debug_shows_where(tmp_path):
 
 def test_doctor_lists_packages_as_json():
     done = picoquant("doctor", "--json")
-    found = {check["name"]: check for check in json.loads(done.stdout)}
+    said = json.loads(done.stdout)
+    found = {check["name"]: check for check in said["checks"]}
     assert found["paddlepaddle"]["ok"], done.stdout
     assert all(check["advice"] for check in found.values() if not check["ok"])
+    missing = [name for name, check in found.items() if not check["ok"]]
+    assert said["ready"] is (not missing) is (done.returncode == 0)
+    assert said["verdict"].startswith(f"not ready: {', '.join(missing)}; " if missing else "ready ")
 
 
 def test_a_wheel_holds_recipes_configurations_and_targets(tmp_path, root):

@@ -128,3 +128,18 @@ def test_auto_in_a_configuration_keeps_what_stands_beside_it(tmp_path):
     settings = Plan(load_recipe(str(path))).train_dataset
     assert (settings.format, settings.split, settings.section) == ("yolo", "train", "TrainDataset")
     assert (settings.allow_empty, settings.sample_num, settings.classes) == (True, 1, ("x", "y"))
+
+
+def test_a_folder_is_recognised_once(tmp_path, monkeypatch):
+    from picoquant.data.formats import folder
+
+    small(tmp_path)
+    seen = []
+    monkeypatch.setattr(
+        folder, "recognise", lambda place, own=folder.recognise: seen.append(place) or own(place)
+    )
+    plan = load_plan(
+        "quickstart", [f"{part}Dataset={{type: auto, dataset_dir: {tmp_path}}}" for part in ("Train", "Eval")]
+    )
+    assert (plan.train_dataset.format, plan.eval_dataset.format) == ("yolo", "yolo")
+    assert len(seen) == 1

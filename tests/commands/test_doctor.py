@@ -41,6 +41,13 @@ def test_save_dir_that_is_a_file(tmp_path):
     assert not check.ok and "--save-dir" in check.advice
 
 
+def test_the_verdict_names_what_is_missing():
+    good, bad = doctor.Check("python", True, "3.11"), doctor.Check("GPU", False, "none", "mend it")
+    assert doctor.verdict([good]).ready and doctor.verdict([good]).text.startswith("ready for every command")
+    said = doctor.verdict([good, bad, doctor.Check("free disk", False, "1 GB", "free some")])
+    assert (said.ready, said.text) == (False, "not ready: GPU, free disk; the lines above say what to do")
+
+
 def test_nothing_heavy_is_imported():
     code = "import sys; from picoquant.commands.doctor import checks; checks(); "
     code += "print({'paddle', 'onnx', 'cv2'} & set(sys.modules))"

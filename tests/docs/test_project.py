@@ -35,7 +35,7 @@ def test_issues_ask_for_what_doctor_says(root):
         ids = [part["id"] for part in form["body"] if "id" in part]
         assert len(ids) == len(set(ids))
     said = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).stdout)
-    assert {"name", "ok", "found", "advice"} <= set(said[0])
+    assert {"name", "ok", "found", "advice"} <= set(said["checks"][0]) and "ready" in said["verdict"]
 
 
 def test_workflows_call_the_makefile_on_the_pythons_of_setup_cfg(root):

@@ -50,7 +50,7 @@ def links(text: str) -> list[str]:
 
 def test_both_have_the_same_code(readmes):
     first, second = map(blocks, readmes)
-    assert first == second and len(first) == 7
+    assert first == second and len(first) == 9
 
 
 def test_both_have_the_same_numbers_in_their_tables(readmes):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from picoquant.commands.compare_runtimes import evaluate_backends
 from picoquant.errors import WeightsError
 from picoquant.packaging.open_model import open_model
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.backends import running
 from tests.command_line import picoquant, refusal, with_sets
 
@@ -53,10 +56,8 @@ def other_size(run_dir):
 
 
 def test_both_sizes_are_named_before_anything_runs(other_size, run_dir):
-    with open_model(other_size) as opened:
-        for backend in ("paddle", "onnx"):
-            with pytest.raises(WeightsError, match=f"model.pdmodel {SIZES}"), running(opened, backend):
-                pass
+    with pytest.raises(WeightsError, match=f"model.pdmodel {SIZES}"), open_model(other_size):
+        pass
     train = [
         f"TrainDataset.{key}" for key in (f"dataset_dir={run_dir}", "image_dir=images", "anno_path=val.json")
     ]
@@ -77,12 +78,27 @@ def test_without_infer_cfg_the_configurations_size_is_named(run_dir):
 def test_an_onnx_file_of_another_size(run_dir, other_size, tmp_path):
     from picoquant.backends.onnx.export import write_onnx_form
     from picoquant.backends.source import Source
-    from picoquant.paddle_program.infer_config import write_infer_config
-    from picoquant.paddle_program.model_folder import ModelFolder
+    from picoquant.paddle_program.infer_config import read_infer_config, write_infer_config
 
-    folder = ModelFolder.open(other_size)
+    config = read_infer_config(other_size)
+    folder = ModelFolder.open(other_size, config=replace(config, input_size=(32, 32)))
     write_onnx_form(Source(folder), tmp_path / "model.onnx")
-    write_infer_config(folder.config, tmp_path)
+    write_infer_config(config, tmp_path)
     refused = pytest.raises(WeightsError, match=f"model.onnx {SIZES}")
     with open_model(tmp_path / "model.onnx") as opened, refused, running(opened, "onnx"):
         pass
+
+
+def test_every_command_opens_models_so(other_size, run_dir, tmp_path):
+    """What the run itself made, too: whoever edits its infer_cfg.yml learns both sizes before anything runs."""
+    with pytest.raises(WeightsError, match=f"model.pdmodel {SIZES}"):
+        ModelFolder.open(other_size)
+    for command in (
+        ["eval", "--save-dir", run_dir],
+        ["analyze", "-c", run_dir / "config.yml", "--model", other_size, "--save-dir", tmp_path],
+        ["benchmark", "--model", other_size],
+        ["predict", "--model", other_size, run_dir, "--out", tmp_path / "out"],
+        ["check", "--model", other_size, "--target", "rv1126"],
+    ):
+        line = refusal(picoquant(*command))
+        assert "takes images of 32x32 (height x width), but they are prepared in 64x96" in line, command

@@ -108,3 +108,17 @@ def test_inputs_of_stages_are_what_they_were(name):
     found = (inputs, quantization)
     as_stored = [json.loads(json.dumps(value, default=str)) for value in found]
     assert tuple(map(fingerprint, as_stored)) == FINGERPRINTS[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Calibration.images=16", "Calibration.images: expected train or val, found 16"),
+        ("Calibration=nowhere", "no file nowhere here"),
+        ("Package.batch=0", "Package.batch: expected 1 to"),
+    ],
+)
+def test_what_a_late_stage_would_refuse_is_refused_before_the_first(text, said):
+    plan = load_plan("quickstart", [text])
+    with pytest.raises(ConfigError, match=said):
+        plan.check()

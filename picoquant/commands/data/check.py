@@ -46,6 +46,12 @@ class CheckResult:
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    def seen_by(self, network: NetworkInput) -> CheckResult:
+        """The same data sets with the sizes of boxes, and the warnings of them, for another network; errors stay."""
+        counted = {section: statistics(dataset, network) for section, dataset in self.datasets.items()}
+        said = [*warnings(self.datasets, counted, network), *_said_of_copies(self.within, self.leaks)]
+        return replace(self, network=network, counted=counted, warnings=tuple(said))
+
     def to_json(self) -> dict[str, Any]:
         """For programs: counts, sizes in input pixels, at most a few examples of each kind."""
         return {
@@ -105,27 +111,26 @@ def check_data(sources: Sources, decode: bool = False) -> CheckResult:
     """
     datasets, notes, problems = {}, {}, []
     for section, settings in sources.settings.items():
-        with _collected() as lines:
+        with collected() as lines:
             try:
                 datasets[section] = _read(settings, datasets.get("TrainDataset"), problems, decode)
             except DataError as error:
                 problems.append(error)
         notes[section] = tuple(lines)
-    counted = {section: statistics(dataset, sources.network) for section, dataset in datasets.items()}
     within, leaks = copies(datasets)
     problems += errors(datasets.get("TrainDataset"), datasets.get("EvalDataset"), sources.network)
-    said = [*warnings(datasets, counted, sources.network), *_said_of_copies(within, leaks)]
+    found = tuple(map(str, problems))
     return CheckResult(
-        sources.network,
-        sources.settings,
-        datasets,
-        counted,
-        notes,
-        within,
-        leaks,
-        tuple(map(str, problems)),
-        tuple(said),
-    )
+        sources.network, sources.settings, datasets, {}, notes, within, leaks, found, ()
+    ).seen_by(sources.network)
+
+
+def refuse_errors(result: CheckResult) -> None:
+    """Raises: `DataError` with the first of what stops a training, and how many there are."""
+    if result.errors:
+        count = len(result.errors)
+        more = "" if count == 1 else f" (the first of {count} faults that stop a training)"
+        raise DataError(f"{result.errors[0]}{more}")
 
 
 def _read(
@@ -153,8 +158,8 @@ def _said_of_copies(within: list[list[str]], leaks: list[list[str]]) -> Iterator
 
 
 @contextmanager
-def _collected() -> Iterator[list[str]]:
-    """The warnings that are logged inside, which are then not printed as well."""
+def collected() -> Iterator[list[str]]:
+    """The warnings that are logged inside; nothing logged inside is printed."""
     lines: list[str] = []
     handlers, propagate = LOG.handlers, LOG.propagate
     collector = logging.Handler(logging.WARNING)

@@ -28,17 +28,25 @@ def text_of(result: CheckResult, named_by_config: bool) -> str:
     ]
     if result.datasets:
         parts.append(columns(_lines(result)))
-    said = [line for lines in result.notes.values() for line in lines]
-    for title, lines in (
-        ("said while reading", said),
-        ("warnings", result.warnings),
-        ("stops a training", result.errors),
-    ):
-        if lines:
-            parts.append("\n".join([f"{title}:", *(f"  {line}" for line in lines)]))
+    if said := said_of(result):
+        parts.append(said)
     if not result.errors:
         parts.append("nothing found that stops a training")
     return "\n\n".join(parts)
+
+
+def said_of(result: CheckResult) -> str:
+    """What was said, warned of and found wrong; empty where there is nothing."""
+    said = [line for lines in result.notes.values() for line in lines]
+    return "\n\n".join(
+        "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
+        for title, lines in (
+            ("said while reading", said),
+            ("warnings", result.warnings),
+            ("stops a training", result.errors),
+        )
+        if lines
+    )
 
 
 def _files(result: CheckResult) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from picoquant.errors import DataError
 
 LOG = logging.getLogger("picoquant")
 
+_FAR = 0.05  # part of an image's side that a box reaches out of it where its numbers are hardly meant so
+_SOME = 4  # so many boxes are no chance
 _ROUNDING = 1.0  # pixels that boxes reach out of their images without being worth a question
 _NEARLY_ALL, _MANY, _FEW = 0.95, 0.2, 0.01  # parts of all boxes
 _WORDS = {
@@ -94,6 +97,22 @@ def pixel_boxes(raw: RawBoxes, settings: DatasetSettings) -> tuple[np.ndarray, n
     return boxes, np.where(stated, raw.area, boxes[:, 2] * boxes[:, 3])
 
 
+def tell_areas_of_none(flat: np.ndarray, raw: RawBoxes, path: Path) -> None:
+    """Say how many boxes [M] bool have sides, but an `area` that is none, for which they are dropped.
+
+    Raises: `DataError` when that are most of them.
+    """
+    if not flat.any():
+        return
+    said = (
+        f"{path}: {flat.sum()} of {len(flat)} boxes have sides, but an area of 0 or less written beside them, such as "
+        f"{raw.example(flat)}"
+    )
+    if 2 * flat.sum() > len(flat):
+        raise DataError(f"{said}: take `area` out of the file, or write the right ones")
+    LOG.warning("%s: dropped", said)
+
+
 def _warn(settings: DatasetSettings, said: str) -> None:
     LOG.warning("%s: %s", settings.section, said)
 
@@ -118,6 +137,7 @@ def _ask(raw: RawBoxes, settings: DatasetSettings) -> None:
         _ask_whether_normalised(raw, settings)
         _ask_whether_the_other(raw, settings)
         _ask_whether_negative(raw, settings)
+    _ask_whether_of_other_images(raw, settings)
 
 
 def _question(raw: RawBoxes, settings: DatasetSettings, said: str, other: str) -> DataError:
@@ -218,3 +238,18 @@ def _ask_whether_negative(raw: RawBoxes, settings: DatasetSettings) -> None:
             f"{raw.example(negative)}: are they meant otherwise?"
         )
         raise _question(raw, settings, said, other)
+
+
+def _ask_whether_of_other_images(raw: RawBoxes, settings: DatasetSettings) -> None:
+    corners = _as_corners(raw, raw.usual)
+    start, end = np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])
+    far = np.maximum(_FAR * raw.bounds, _ROUNDING)
+    outside = ((start < -far) | (end > raw.bounds + far)).any(axis=1)
+    if outside.sum() < _SOME or 2 * outside.sum() <= len(outside):
+        return
+    width, height = raw.bounds[int(np.flatnonzero(outside)[0])]
+    _warn(
+        settings,
+        f"{outside.sum()} of {len(outside)} boxes reach far out of their images, such as {raw.example(outside)} "
+        f"(an image of {width:g}x{height:g}): were they drawn on images of another size? They are clipped",
+    )

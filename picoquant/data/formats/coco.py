@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from picoquant.data.dataset import Annotations, Dataset, Record, Repairs
-from picoquant.data.formats.boxes import RawBoxes, pixel_boxes
-from picoquant.data.formats.ids import AmbiguousIdError, IdTable, is_id, kind_of
+from picoquant.data.formats.boxes import RawBoxes, pixel_boxes, tell_areas_of_none
+from picoquant.data.formats.ids import AmbiguousIdError, IdTable, is_id, kind_of, mark_of
 from picoquant.data.formats.peek import root_category
 from picoquant.data.formats.repair import (
     SMALLEST_SIDE,
@@ -152,6 +152,11 @@ def _categories(content: dict[str, Any], settings: DatasetSettings) -> tuple[tup
         raise DataError(f"annotation file {path} lists no categories; give each class an id and name")
     seen = set()
     for entry in entries:
+        if not isinstance(entry["name"], (str, int, float)) or not str(entry["name"]).strip():
+            raise DataError(
+                f"annotation file {path}: category {entry['id']} has the name {entry['name']!r}; give each class "
+                "its own"
+            )
         _check_id(entry["id"], f"category {str(entry['name'])!r}", path)
         if (type(entry["id"]), entry["id"]) in seen:
             raise DataError(f"annotation file {path} gives one category id to several categories")
@@ -187,7 +192,9 @@ def _images(content: dict[str, Any], path: Path) -> tuple[list[dict[str, Any]], 
         seen.add((type(entry["id"]), entry["id"]))
         sides = (entry["width"], entry["height"])
         if not all(_is_number(side) and side > 0 for side in sides):
-            raise DataError(f"annotation file {path}: image {name} has width and height {sides}")
+            raise DataError(
+                f"annotation file {path}: image {name} has width and height {sides}; write both as numbers, in pixels"
+            )
     ids = IdTable.of([entry["id"] for entry in entries])
     order = sorted(range(len(entries)), key=ids.numbers.__getitem__)
     entries = [entries[place] for place in order]
@@ -243,11 +250,14 @@ def _objects(
         elif not entry.get("bbox"):
             without.append(entry)
         else:
-            found.append((image, category, bool(entry.get("iscrowd")), not entry.get("ignore")))
+            crowd, ignored = entry.get("iscrowd"), entry.get("ignore")
+            if crowd or ignored:  # hardly ever
+                crowd, ignored = (_flag(entry, key, path) for key in ("iscrowd", "ignore"))
+            found.append((image, category, bool(crowd), not ignored))
             entries.append(entry)
     if strays:
         _tell_strays(strays, len(content["annotations"]), files.ids, path)
-    flat = np.array([not entry.get("ignore") for entry in without], bool)
+    flat = np.array([not _flag(entry, "ignore", path) for entry in without], bool)
     tally.add("dropped", flat, lambda place: _name(without[place]))
     image, category, crowd, counted = np.array(found, np.int64).reshape(-1, 4).T
     label = {number: place for place, number in enumerate(categories.numbers)}
@@ -266,7 +276,9 @@ def _objects(
     boxes, area = pixel_boxes(raw, settings)
     compare_sizes(files.paths, files.annotated, files.sizes, owner, boxes, settings, name)
     annotations = Annotations(image, classes, boxes, area, crowd.astype(bool), ~counted.astype(bool))
-    solid = (boxes[:, 2:] > SMALLEST_SIDE).all(axis=1) & (area > 0)
+    sides = (boxes[:, 2:] > SMALLEST_SIDE).all(axis=1)
+    tell_areas_of_none(sides & (area <= 0), raw, path)
+    solid = sides & (area > 0)
     tally.add("dropped", counted.astype(bool) & ~solid, name)
     return name, annotations, counted.astype(bool) & solid
 
@@ -285,6 +297,14 @@ def _find(table: IdTable, key: str, entry: dict[str, Any], path: Path) -> int | 
             f"{path}: {_name(entry)} has {key} {entry[key]!r} ({kind_of(entry[key])}), which several entries may "
             "mean; write the ids of one kind, whole numbers or texts, everywhere"
         ) from None
+
+
+def _flag(entry: dict[str, Any], key: str, path: Path) -> bool:
+    """Raises: `DataError` for what is no mark."""
+    found = mark_of(entry.get(key))
+    if found is None:
+        raise DataError(f"{path}: {_name(entry)} has {key} {entry[key]!r}; it must be 0 or 1")
+    return found
 
 
 def _tell_strays(strays: list[dict[str, Any]], total: int, images: IdTable, path: Path) -> None:

@@ -75,6 +75,41 @@ def tell_renamed(found: FoundFiles, names: Sequence[str], section: str, what: st
         )
 
 
+def files_below(folder: Path | str, suffixes: Sequence[str]) -> list[str]:
+    """Paths of the files in a folder and those below it, by their suffixes in any case; not sorted.
+
+    Links to folders are followed, each folder is entered once, and none that the first one is in. What systems and
+    tools leave behind (names that begin with a dot, `__MACOSX`) is passed by.
+
+    Args:
+        folder: where to look.
+        suffixes: lower case, with the dot.
+    """
+    start, wanted = os.path.realpath(folder), tuple(suffixes)
+    entered = {start}
+    found: list[str] = []
+
+    def is_new(path: str) -> bool:
+        real = os.path.realpath(path)
+        if real in entered or f"{start}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}"):
+            return False
+        entered.add(real)
+        return True
+
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not name.startswith(".") and name != "__MACOSX" and is_new(os.path.join(place, name))
+        ]
+        found += [
+            os.path.join(place, name)
+            for name in names
+            if name.lower().endswith(wanted) and not name.startswith(".")
+        ]
+    return found
+
+
 @dataclass(frozen=True)
 class Listing:
     """What folders hold; each is read once."""

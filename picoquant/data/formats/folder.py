@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from picoquant.data.dataset import Dataset
-from picoquant.data.formats.files import find_files
+from picoquant.data.formats.files import files_below, find_files
 from picoquant.data.formats.labelme import is_labelme
 from picoquant.data.formats.labelme import label_names as labelme_names
 from picoquant.data.formats.load import class_names, load_dataset
@@ -121,16 +121,20 @@ def recognise(folder: str | Path) -> DataFolder:
     return found[0]
 
 
-def settings_for(folder: str | Path, section: str) -> DatasetSettings:
+def settings_for(
+    folder: str | Path, section: str, known: dict[str, DataFolder] | None = None
+) -> DatasetSettings:
     """The settings by which a section reads its part of a folder; says in one line what was recognised.
 
     Args:
         folder: as for `recognise`.
         section: `TrainDataset`, `EvalDataset` or another that is evaluated on.
+        known: folders that were recognised before, by their names; this one is added.
 
     Raises: as `recognise`, and when there is no such part.
     """
-    found = recognise(folder)
+    known = {} if known is None else known
+    found = known.setdefault(str(folder), known.get(str(folder)) or recognise(folder))
     part = found.part_for(section)
     LOG.info("%s: %s", section, found.describe([part]))
     return replace(found.parts[part], section=section)
@@ -248,7 +252,7 @@ def _voc(root: Path) -> DataFolder | None:
         return None
     annotations = root / "Annotations"
     labels = next((name for name in _LABEL_LISTS if (root / name).is_file()), None)
-    if annotations.is_dir() and next(annotations.rglob("*.xml"), None):
+    if annotations.is_dir() and files_below(annotations, (".xml",)):
         lists = _voc_lists(root)
         usual = (
             "JPEGImages" if (root / "JPEGImages").is_dir() else "images" if (root / "images").is_dir() else ""
@@ -261,10 +265,8 @@ def _voc(root: Path) -> DataFolder | None:
         } or {"all": DatasetSettings("voc", str(root), usual, "Annotations", labels, section="all")}
         by = next(iter(parts.values())).anno_path if lists else "Annotations"
     else:
-        folders = {
-            part: path for part, path in _part_folders(root).items() if next(path.rglob("*.xml"), None)
-        }
-        if not folders and next(root.glob("*.xml"), None):
+        folders = {part: path for part, path in _part_folders(root).items() if files_below(path, (".xml",))}
+        if not folders and any(path.suffix.lower() == ".xml" for path in root.glob("*")):
             folders = {"all": root}
         parts = {}
         for part, path in folders.items():
@@ -326,9 +328,9 @@ def _labelme(root: Path) -> DataFolder | None:
 
 
 def _holds_labelme(folder: Path) -> bool:
-    for number, path in enumerate(sorted(folder.rglob("*.json"))):
+    for number, path in enumerate(sorted(files_below(folder, (".json",)))):
         if number == _SAMPLE:
             break
-        if is_labelme(path):
+        if is_labelme(Path(path)):
             return True
     return False

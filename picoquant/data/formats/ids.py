@@ -1,4 +1,4 @@
-"""Ids of an annotation file: COCO's whole numbers, and the texts, 1.0 and mixtures of them that people have."""
+"""Ids and marks of an annotation file: COCO's whole numbers, and the texts, 1.0 and mixtures that people have."""
 
 from __future__ import annotations
 
@@ -77,6 +77,19 @@ def kind_of(value: Any) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number with a point", str: "a text"}
     names.update({type(None): "null", list: "a list", dict: "a mapping"})
     return names.get(type(value), type(value).__name__)
+
+
+_MARKS = {"0": False, "false": False, "no": False, "": False, "1": True, "true": True, "yes": True}
+
+
+def mark_of(value: Any) -> bool | None:
+    """What a mark such as `iscrowd` says: 0 or 1, true or false, as texts, too; None for anything else.
+
+    An absent one, null, is false.
+    """
+    if isinstance(value, str):
+        return _MARKS.get(value.strip().lower())
+    return bool(value) if value is None or value in (0, 1) else None
 
 
 def _plain(value: Any) -> Any:

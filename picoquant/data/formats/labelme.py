@@ -17,7 +17,7 @@ import numpy as np
 
 from picoquant.data.dataset import Dataset
 from picoquant.data.formats.assemble import assemble, objects_of
-from picoquant.data.formats.files import Listing, read_label_list
+from picoquant.data.formats.files import Listing, files_below, read_label_list
 from picoquant.data.formats.repair import LOG, find_images, require_own_images, tell_unannotated
 from picoquant.data.formats.sizes import in_threads
 from picoquant.data.images import SUFFIXES
@@ -59,7 +59,7 @@ def load_labelme(
     read = in_threads(lambda path: _read(Path(path)), list(map(str, files)))
     images = find_images(settings, _images_of(settings, files, read), training, problems)
     require_own_images(images, list(map(str, files)))
-    below = sorted(str(path) for path in settings.image_folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    below = files_below(settings.image_folder, SUFFIXES)
     tell_unannotated(section, list(map(os.path.abspath, below)), images.paths, f"no JSON file in {folder}")
     names = _class_names(settings, read)
     _tell_shapes(section, files, read)
@@ -84,7 +84,7 @@ def label_files(settings: DatasetSettings) -> list[Path]:
         raise DataError(
             f"no folder {folder}; {section}.dataset_dir and {section}.image_dir name the LabelMe files"
         )
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".json" and is_labelme(path))
+    files = [path for path in sorted(map(Path, files_below(folder, (".json",)))) if is_labelme(path)]
     if not files:
         raise DataError(
             f"no JSON file of LabelMe in {folder}; {section}.dataset_dir, {section}.image_dir and {section}.anno_path "

@@ -11,7 +11,7 @@ import numpy as np
 
 from picoquant.data.dataset import Dataset, Record
 from picoquant.data.formats.coco import load_coco
-from picoquant.data.formats.files import read_label_list
+from picoquant.data.formats.files import files_below, read_label_list
 from picoquant.data.formats.labelme import given_names, load_labelme
 from picoquant.data.formats.labelme import label_files as labelme_files
 from picoquant.data.formats.peek import peek_categories
@@ -93,7 +93,7 @@ def files_of(settings: DatasetSettings) -> tuple[list[Path], list[Path]]:
     else:
         annotations = [settings.annotation_file]
     if images is None:
-        images = sorted(path for path in settings.image_folder.rglob("*") if _is_image(path))
+        images = sorted(map(Path, files_below(settings.image_folder, SUFFIXES)))
     if settings.label_file is not None:
         annotations = [*annotations, settings.label_file]
     return [path for path in annotations if path.is_file()], images
@@ -112,7 +112,7 @@ def load_folder(settings: DatasetSettings) -> Dataset:
     if not folder.is_dir():
         keys = section if option else f"{section}.dataset_dir and {section}.image_dir"
         raise DataError(f"no image folder {folder}; {keys} must name one")
-    paths = sorted(path for path in folder.rglob("*") if _is_image(path))
+    paths = sorted(map(Path, files_below(folder, SUFFIXES)))
     if settings.sample_num > 0:
         paths = paths[: settings.sample_num]
     if not paths:
@@ -123,7 +123,3 @@ def load_folder(settings: DatasetSettings) -> Dataset:
     nothing = (np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, bool))
     records = tuple(Record(number, str(path), 0, 0, *nothing) for number, path in enumerate(paths, start=1))
     return Dataset(records, (), (), section, format="folder")
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from picoquant.data.class_names import plain_name
 from picoquant.data.dataset import Dataset, Record
 from picoquant.data.formats.files import FoundFiles, find_files, tell_renamed
 from picoquant.data.seeds import ORDER, generator
@@ -106,7 +108,24 @@ def find_images(
     found = find_files(folder, names)
     require_images(found, section, training, problems)
     tell_renamed(found, names, section, "images")
+    _tell_repeated(found, section)
     return found
+
+
+def _tell_repeated(images: FoundFiles, section: str) -> None:
+    """Say how many images are listed more than once."""
+    paths = [os.path.normpath(path) for place, path in enumerate(images.paths) if place not in images.missing]
+    counts = Counter(paths)
+    if len(counts) < len(paths):
+        first, times = next((path, count) for path, count in counts.items() if count > 1)
+        LOG.warning(
+            "%s: %d images are listed more than once, such as %s (%d times): each time it counts as an image of its "
+            "own, with the objects of that entry alone",
+            section,
+            sum(count > 1 for count in counts.values()),
+            first,
+            times,
+        )
 
 
 def require_images(
@@ -207,11 +226,26 @@ def _tell_empty(settings: DatasetSettings, empty: list[Record], count: int, allo
     )
 
 
+def _tell_names_alike(dataset: Dataset) -> None:
+    """Say which classes have the same name but for case and spaces."""
+    by_form: dict[str, list[str]] = {}
+    for name in dataset.class_names:
+        by_form.setdefault(plain_name(name), []).append(name)
+    alike = [names for names in by_form.values() if len(names) > 1]
+    if alike:
+        LOG.warning(
+            "%s: %s are classes of their own: write the name in one way where they are one",
+            dataset.section,
+            "; ".join(" and ".join(map(repr, names)) for names in alike[:_NAMED]),
+        )
+
+
 def report(dataset: Dataset, tally: Tally, refused: bool = False) -> None:
     """Log what was loaded and what was repaired; nothing of missing images where a problem says that already."""
     repairs, section = dataset.repairs, dataset.section
     boxes = sum(len(record.boxes) for record in dataset.records)
     LOG.info("%s: %d images, %d boxes, %d classes", section, len(dataset), boxes, dataset.num_classes)
+    _tell_names_alike(dataset)
     if repairs.clipped_boxes:
         first = tally.example("clipped")
         LOG.warning("%s: %d boxes outside their image, clipped%s", section, repairs.clipped_boxes, first)

@@ -21,6 +21,10 @@ LOG = logging.getLogger("picoquant")
 _READERS = 8  # threads; on a network disk each waits most of the time
 _PART = 512  # images that a thread reads at a time
 _ROUNDING = 1.0  # pixels
+_RESIZED, _SAME_RATIO = (
+    0.05,
+    0.02,
+)  # parts by which the sides of a resized image differ, at least, and their ratio
 
 T = TypeVar("T")
 
@@ -129,6 +133,14 @@ def compare_sizes(
             f"{settings.annotation_file}: {said}; boxes count in the pixels of the file (an EXIF orientation turns "
             f"images): give each image its own size and boxes, or set {settings.section}.box_format where they are "
             "meant so"
+        )
+    ratio = own / annotated
+    alike = np.abs(ratio[:, 0] / ratio[:, 1] - 1) < _SAME_RATIO
+    resized = differs & alike & (np.abs(ratio - 1) > _RESIZED).all(axis=1)
+    if settings.box_format is None and 2 * resized[image].sum() > len(image):
+        raise DataError(
+            f"{settings.annotation_file}: {said}: were the images resized after they were annotated? Give each its own "
+            f"size and boxes, or set {settings.section}.box_format where boxes count in the pixels of the files"
         )
     LOG.warning(
         "%s: %s; the pixels of the file count (an EXIF orientation turns images)", settings.section, said

@@ -20,6 +20,7 @@ _SAME_RANGE = (
     "channel_shuffle", "assign", "pad3d", "stack", "unstack", "gather", "tile", "expand_v2",
 )  # fmt: skip
 _NOT_COMPUTED = ("shape",)
+_SUPPRESSION = "multiclass_nms"  # how the types of operators begin whose results are rows of detections
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,17 @@ class TargetTensors:
 
 
 def target_tensors(graph: Graph) -> TargetTensors:
-    """Find the tensors of a folded network, see `batch_norm_folding.fold_folder`."""
+    """Find the tensors of a folded network, see `batch_norm_folding.fold_folder`.
+
+    Detections, which suppression inside the network leaves, are none of them: no NPU computes these.
+    """
+    detections = behind_suppression(graph)
     fused = {name: layer.output for layer in fused_layers(graph).values() for name in layer.inner}
     names = [name for name in graph.inputs if graph.is_activation(name)]
     for op in graph.operators:
         if op.op_type not in _NOT_COMPUTED:
             names += [name for name in op.results if graph.is_activation(name) and _holds_values(graph, name)]
-    names = [name for name in dict.fromkeys(names) if name not in fused]
+    names = [name for name in dict.fromkeys(names) if name not in fused and name not in detections]
     leader = {name: name for name in names}
     for op in graph.operators:
         if op.op_type in _SAME_RANGE or _is_identity(op):
@@ -114,6 +119,15 @@ def unified_ranges(
         if known:
             equal.update(dict.fromkeys(group, max(ranges[name] for name in learnt or known)))
     return equal
+
+
+def behind_suppression(graph: Graph) -> set[str]:
+    """Names of all results of suppression, and of what is computed of these."""
+    found: set[str] = set()
+    for op in graph.operators:
+        if op.op_type.startswith(_SUPPRESSION) or any(name in found for _, name in op.inputs):
+            found.update(name for _, name in op.outputs)
+    return found
 
 
 def _holds_values(graph: Graph, name: str) -> bool:

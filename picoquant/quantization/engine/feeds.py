@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +12,6 @@ from picoquant.paddle_program.graph import Graph
 # step of QAT with 8 needs 6 GB in all.
 _VALUES = 400_000_000
 _BYTES_A_VALUE = 25  # of a step of QAT: those 6 GB for 8 images of 30 million values
-_MEMORY = Path("/proc/meminfo")
 
 
 def images_at_once(graph: Graph, values: int | None = None) -> int:
@@ -35,21 +32,14 @@ def _values_of_one(graph: Graph) -> int:
     )
 
 
-def images_that_fit(graph: Graph, file: Path = _MEMORY) -> int | None:
-    """How many images a step of QAT may have at once in the memory that is free now; None where that is not known.
+def images_that_fit(graph: Graph, free: int) -> int:
+    """How many images a step of QAT may have at once in so many bytes of memory.
 
     Args:
         graph: of the network, with the shapes of its tensors.
-        file: where Linux says what memory is free.
+        free: bytes.
     """
-    try:
-        free = re.search(r"MemAvailable:\s*(\d+) kB", file.read_text())
-    except OSError:
-        return None
-    if free is None:
-        return None
-    values = int(free.group(1)) * 1024 // _BYTES_A_VALUE
-    return values // max(1, _values_of_one(graph))
+    return free // _BYTES_A_VALUE // max(1, _values_of_one(graph))
 
 
 def cuts(graph: Graph, total: int, most: int | None = None) -> Iterator[slice]:

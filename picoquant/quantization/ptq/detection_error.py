@@ -34,22 +34,24 @@ class DetectionError:
         config: of its model folder.
 
     Attributes:
-        names: the tensors of the network that `weighted` takes. They are its outputs where these are scores and boxes;
-            where it suppresses by itself or is no PicoDet, the last tensors with weights, whose changes count in
-            parts of an image's standard deviation.
+        names: the tensors of the network that `weighted` takes. They are its outputs where these are scores and boxes,
+            and what it suppresses where it does so by itself; where it is no PicoDet, the last tensors with weights,
+            whose changes count in parts of an image's standard deviation.
     """
 
     def __init__(self, network: FakeQuantNetwork, config: InferConfig) -> None:
         graph = network.graph
-        self._decoder = _decoder(network, config)
+        suppressed, decoder = _suppressed(network), _decoder(network, config)
         self._levels = len(config.strides)
-        self.names = tuple(graph.outputs) if self._decoder else tuple(final_nodes(graph))
+        self._kind = "boxes" if suppressed else decoder.kind if decoder else None
+        self._logits = decoder is not None and decoder.raw_outputs == "logits"
+        self.names = suppressed or (tuple(graph.outputs) if decoder else tuple(final_nodes(graph)))
 
     def weighted(self, tensors: Sequence[Any]) -> list[Weighted]:
         """What counts, of the tensors in `names`."""
-        if self._decoder is None:
+        if self._kind is None:
             return [(one, 1 / (_deviation(one.detach()) + 1e-12)) for one in tensors]
-        if self._decoder.kind == "boxes":
+        if self._kind == "boxes":
             boxes, scores = tensors if tensors[0].shape[-1] == 4 else reversed(tensors)
             best = scores.detach().max(axis=1).unsqueeze(-1)
             left_top, right_bottom = boxes.detach().chunk(2, axis=-1)
@@ -66,7 +68,7 @@ class DetectionError:
     def _of_level(self, maps: Sequence[Any]) -> list[Weighted]:
         """Of class outputs `[N, L, C]`, alignment logits if there are any, and distance logits `[N, L, 4 (R + 1)]`."""
         classes, *alignment, distances = maps
-        if self._decoder.raw_outputs == "logits":
+        if self._logits:
             classes = F.sigmoid(classes)
         squares = classes * F.sigmoid(alignment[0]) if alignment else classes**2
         best = squares.detach().max(axis=-1, keepdim=True).sqrt()
@@ -110,9 +112,19 @@ class DetectionError:
 
 
 def _deviation(tensor: Any) -> Any:
-    """The standard deviation of each image's values, `[N, 1, …]`."""
+    """The standard deviation of each image's values, `[N, 1, …]`; of all, where images have no axis of their own."""
+    if tensor.ndim < 2:
+        return tensor.std(unbiased=False)
     found = tensor.flatten(1).std(axis=1, unbiased=False)
     return found.reshape([-1] + [1] * (tensor.ndim - 1))
+
+
+def _suppressed(network: FakeQuantNetwork) -> tuple[str, ...]:
+    """Boxes and scores that go into the network's own suppression; none where it has none, or they are not computed."""
+    found = [op for op in network.graph.operators if op.op_type.startswith("multiclass_nms")]
+    inputs = {slot.rstrip("0"): name for op in found for slot, name in op.inputs}
+    names = tuple(inputs[slot] for slot in ("BBoxes", "Scores") if slot in inputs)
+    return names if len(found) == 1 and len(names) == 2 and network.computable(names) == names else ()
 
 
 def _decoder(network: FakeQuantNetwork, config: InferConfig) -> Decoder | None:

@@ -41,6 +41,7 @@ from picoquant.quantization.qat.teacher import Teacher
 from picoquant.quantization.qat.trainer import QatTrainer
 from picoquant.quantization.score import Score
 from picoquant.storage.checkpoints import packed, unpacked
+from picoquant.utils.device import free_memory
 from picoquant.utils.progress import duration
 
 LOG = logging.getLogger("picoquant")
@@ -113,7 +114,8 @@ def _build(network: PtqState) -> TrainingStep:
 
 def _warn_of_memory(student: Student, images: int | None) -> None:
     """Say so when a step, whose images all go through the network at once, may need more memory than is free."""
-    fit = images_that_fit(student.graph)
+    free = free_memory()
+    fit = None if free is None else images_that_fit(student.graph, free)
     if images and fit is not None and images > fit:
         LOG.warning(
             "quantize: a step of %d images may need more memory than is free now, which is enough for %d or some more: "

@@ -11,10 +11,12 @@ from picoquant.paddle_program.graph import Operator
 from picoquant.quantization.engine import feeds
 from picoquant.quantization.qat import pipeline
 
+FREE_FOR_10 = 10 * 305 * feeds._BYTES_A_VALUE
+
 
 @pytest.fixture
 def graph():
-    """Two activations of 3 x 10 x 10 and 5 numbers an image: 305 values, 7625 bytes."""
+    """Two activations of 3 x 10 x 10 and 5 numbers an image: 305 values."""
     shapes = {"image": (-1, 3, 10, 10), "a": (-1, 3, 10, 10), "b": (-1, 5)}
     operators = [
         Operator("a", "relu", (("X", "image"),), (("Out", "a"),), {}),
@@ -26,23 +28,17 @@ def graph():
     )
 
 
-@pytest.mark.parametrize(("free", "images"), [(76, 10), (0, 0), (744, 99)])
-def test_images_that_fit(graph, tmp_path, free, images):
-    (tmp_path / "meminfo").write_text(f"MemTotal: 99999 kB\nMemAvailable: {free} kB\n")
-    assert feeds.images_that_fit(graph, tmp_path / "meminfo") == images
-
-
-def test_where_the_memory_is_not_known(graph, tmp_path):
-    assert feeds.images_that_fit(graph, tmp_path / "gone") is None
-    (tmp_path / "meminfo").write_text("MemTotal: 99999 kB\n")
-    assert feeds.images_that_fit(graph, tmp_path / "meminfo") is None
+@pytest.mark.parametrize(("free", "images"), [(FREE_FOR_10, 10), (FREE_FOR_10 - 1, 9), (0, 0)])
+def test_images_that_fit(graph, free, images):
+    assert feeds.images_that_fit(graph, free) == images
 
 
 @pytest.mark.parametrize(
     ("fit", "images", "said"), [(3, 8, "Calibration.batch_size=3,"), (8, 8, ""), (None, 8, "")]
 )
 def test_a_step_that_does_not_fit_is_said_before_it_starts(monkeypatch, caplog, fit, images, said):
-    monkeypatch.setattr(pipeline, "images_that_fit", lambda graph: fit)
+    monkeypatch.setattr(pipeline, "free_memory", lambda: None if fit is None else 1 << 30)
+    monkeypatch.setattr(pipeline, "images_that_fit", lambda graph, free: fit)
     caplog.set_level(logging.WARNING)
     pipeline._warn_of_memory(SimpleNamespace(graph=None), images)
     assert said in caplog.text and bool(caplog.text) == bool(said)

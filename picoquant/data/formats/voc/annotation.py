@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -55,6 +56,7 @@ def read_annotation(path: Path) -> Annotation:
     try:
         if b"<!ENTITY" in data:  # none needs them, and they can be made to fill the memory
             raise ValueError("it declares entities")
+        data = _in_utf8(data)
         root = ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise _no_annotation(path, reason_of(error)) from error
@@ -63,6 +65,22 @@ def read_annotation(path: Path) -> Annotation:
     except _WrongElementError as error:
         place = list(root.iter()).index(error.element)
         raise _no_annotation(path, f" (line {_lines(data)[place]}: {error})") from error
+
+
+_DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["'][^>]*\?>""")
+
+
+def _in_utf8(data: bytes) -> bytes:
+    """A file in an encoding of several bytes a character that Python's XML parser does not read (GB2312, GBK, Big5,
+    Shift-JIS …), in UTF-8; any other as it is.
+
+    Raises: `ValueError` or `LookupError` where it is not in the encoding that it declares.
+    """
+    found = _DECLARED.match(data)
+    if found is None or found.group(1).lower() in (b"utf-8", b"us-ascii", b"ascii", b"iso-8859-1"):
+        return data
+    text = data[found.end() :].decode(found.group(1).decode("ascii"))
+    return b"\n" * data[: found.end()].count(b"\n") + text.encode()
 
 
 def _no_annotation(path: Path, why: str) -> DataError:
@@ -86,7 +104,13 @@ def _annotation(root: ElementTree.Element) -> Annotation:
         height,
         np.array(corners, np.float64).reshape(-1, 4),
         tuple(_text(found, "name") for found in objects),
-        np.array([(found.findtext("difficult") or "0").strip() == "1" for found in objects], bool),
+        np.array(
+            [
+                (found.findtext("difficult") or "").strip().lower() in ("1", "true", "yes")
+                for found in objects
+            ],
+            bool,
+        ),
     )
 
 

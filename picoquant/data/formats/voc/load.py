@@ -14,7 +14,14 @@ import numpy as np
 
 from picoquant.data.dataset import Dataset
 from picoquant.data.formats.assemble import assemble, objects_of
-from picoquant.data.formats.files import FoundFiles, find_files, read_label_list, read_lines, tell_renamed
+from picoquant.data.formats.files import (
+    FoundFiles,
+    files_below,
+    find_files,
+    read_label_list,
+    read_lines,
+    tell_renamed,
+)
 from picoquant.data.formats.repair import (
     LOG,
     find_images,
@@ -110,7 +117,7 @@ _MARKED = re.compile(r"(.+?)\s+(?:-1|0|1)")  # as in VOC's lists of one class
 
 def _in_folder(folder: Path) -> list[_Entry]:
     """Raises: `DataError` when there is no XML file."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".xml")
+    files = sorted(map(Path, files_below(folder, (".xml",))))
     if not files:
         raise DataError(
             f"no XML file in {folder}; anno_path takes a list of images or the folder of XML files"
@@ -136,7 +143,7 @@ def _listed(settings: DatasetSettings) -> list[_Entry]:
                 continue
         if marked:  # but "cell 1" may be a name
             if known is None:
-                known = {_stem(file.name) for file in annotations.rglob("*.xml")}
+                known = {_stem(os.path.basename(file)) for file in files_below(annotations, (".xml",))}
             name = line if _stem(line).rsplit("/", 1)[-1] in known else marked.group(1)
         entries.append(_Entry(str(annotations / f"{_stem(name)}.xml"), stem=_stem(name)))
     return entries
@@ -167,6 +174,11 @@ def _images_of(settings: DatasetSettings, entries: list[_Entry], annotations: li
             for key in (entry.stem, os.path.basename(entry.stem), _stem(said)):
                 found = found or by_stem.get(key.casefold(), [])
         named = [path for path in found if os.path.basename(path) == said] or found
+        if len(named) > 1:
+            raise DataError(
+                f"{settings.annotation_file}: {entry.stem} may be {named[0]} or {named[1]}: write each image with its "
+                "folder and suffix, or leave one of the two out"
+            )
         default = os.path.join(folder, f"{entry.stem}.jpg")
         names.append(entry.image or (named[0] if named else default))
     return names
@@ -182,7 +194,7 @@ def _image_folder(settings: DatasetSettings) -> str:
 
 
 def _images_below(folder: str) -> list[str]:
-    return sorted(str(path) for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(files_below(folder, SUFFIXES))
 
 
 def _class_names(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from picoquant.data.formats.files import FoundFiles, Listing, find_files, read_lines
+from picoquant.data.formats.files import FoundFiles, Listing, files_below, find_files, read_lines
 from picoquant.data.formats.yolo.description import Description
 from picoquant.data.images import SUFFIXES
 from picoquant.errors import DataError
@@ -21,7 +21,6 @@ PART_NAMES = {  # part -> what its folder may be called
     "test": ("test", "testing"),
 }
 _IMAGE_FOLDERS = ("images", "jpegimages")
-_LABEL_FOLDERS = ("labels", "Labels")
 _SAY_NOTHING = {"images", "labels", "data", "dataset", "datasets"}  # folders that every data set has
 
 
@@ -150,7 +149,7 @@ def part_files(root: Path, sources: Sequence[Path], section: str) -> PartFiles:
     whole = True
     for source in sources:
         if source.is_dir():
-            paths += sorted(str(path) for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+            paths += sorted(files_below(source, SUFFIXES))
             continue
         names = read_lines(source, "the data set")
         found = min(
@@ -179,27 +178,55 @@ def part_files(root: Path, sources: Sequence[Path], section: str) -> PartFiles:
             path,
             name,
         )
-    listing = Listing()
+    listing, folders = Listing(), {}
     labels, expected = [], []
     for path in once:
-        places = list(_label_places(path))
+        places = list(_label_places(path, listing, folders))
         expected.append(places[0])
-        labels.append(next((place for place in places if listing.holds(place)), None))
+        written = next((place for place in places if listing.holds(place)), None)
+        alike = (listing.alike(*os.path.split(place)) for place in places)  # other case, another Unicode form
+        labels.append(written or next((place for place in alike if place is not None), None))
+    _tell_shared(once, labels, section)
     images = FoundFiles(once, frozenset(place for place, path in enumerate(once) if path in missing), ())
     orphans = _orphans(listing, labels, expected) if whole else []
     return PartFiles(images, labels, expected, orphans)
 
 
-def _label_places(image: str) -> Iterator[str]:
+def _tell_shared(images: Sequence[str], labels: Sequence[str | None], section: str) -> None:
+    """Say how many images have the label file of another one: their names differ in the suffix alone."""
+    first: dict[str, str] = {}
+    shared = []
+    for image, label in zip(images, labels):
+        if label is not None and first.setdefault(label, image) != image:
+            shared.append((first[label], image, label))
+    if shared:
+        LOG.warning(
+            "%s: %d images have the label file of another image, such as %s and %s with %s: leave one of the two out "
+            "where they are not the same picture",
+            section,
+            len(shared),
+            *shared[0],
+        )
+
+
+def _label_places(image: str, listing: Listing, known: dict[str, tuple[str, ...]]) -> Iterator[str]:
     """Where the labels of an image may be: in `labels/` in place of the last `images/`, or beside the image."""
     folder, name = os.path.split(image)
     leaf = f"{os.path.splitext(name)[0]}.txt"
     parts = folder.split(os.sep)
     last = next((i for i in reversed(range(len(parts))) if parts[i].lower() in _IMAGE_FOLDERS), None)
     if last is not None:
-        for labels in _LABEL_FOLDERS:
+        parent = os.sep.join(parts[:last])
+        if parent not in known:
+            known[parent] = _label_folders(parent, listing)
+        for labels in known[parent]:
             yield os.sep.join([*parts[:last], labels, *parts[last + 1 :], leaf])
     yield os.path.join(folder, leaf)
+
+
+def _label_folders(parent: str, listing: Listing) -> tuple[str, ...]:
+    """`labels`, and what is called so in other case beside it."""
+    return ("labels", *sorted(name for name in listing.names(parent) if name.lower() == "labels" != name))
 
 
 def _orphans(listing: Listing, labels: Sequence[str | None], expected: Sequence[str]) -> list[str]:
@@ -211,5 +238,8 @@ def _orphans(listing: Listing, labels: Sequence[str | None], expected: Sequence[
     return [
         path
         for path in every
-        if path.endswith(".txt") and path not in taken and not path.endswith("classes.txt")
+        if path.lower().endswith(".txt")
+        and path not in taken
+        and os.path.basename(path) != "classes.txt"
+        and not os.path.basename(path).startswith(".")
     ]

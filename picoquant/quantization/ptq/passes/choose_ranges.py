@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from picoquant.quantization.ptq import range_search
 from picoquant.quantization.ptq.activation_functions import function_behind
 from picoquant.quantization.ptq.range_search import without_zeros
 from picoquant.quantization.ptq.state import PtqState
+from picoquant.weight_files.quantised import read_ranges
+
+LOG = logging.getLogger("picoquant")
 
 
 def choose_ranges(state: PtqState) -> PtqState:
@@ -23,7 +27,32 @@ def choose_ranges(state: PtqState) -> PtqState:
         statistics.histograms,
         functions,
         statistics.gradients,
-        settings.ranges,
+        "mse" if settings.ranges == "weights" else settings.ranges,
         settings.percentile,
     )
+    if settings.ranges == "weights":
+        ranges.update(_of_weights(state))
     return replace(state, ranges=without_zeros({**ranges, **statistics.fused_absmax}))
+
+
+def _of_weights(state: PtqState) -> dict[str, float]:
+    """The ranges that came with the weights; tensors that share a scale take the largest of them.
+
+    Raises: `UserError` when the model has none.
+    """
+    given = read_ranges(state.context.paths.student)
+    known: dict[str, float] = {}
+    for operator in state.operators:
+        if operator.weight in given:
+            known[operator.activation] = max(given[operator.weight], known.get(operator.activation, 0.0))
+    found: dict[str, float] = {}
+    for group in state.tensors.groups:
+        values = [known[name] for name in group if name in known]
+        if values:
+            found.update(dict.fromkeys(group, max(values)))
+    LOG.info(
+        "quantize: the ranges of %d of %d tensors are those that came with the weights",
+        len(found),
+        len(state.tensors.names),
+    )
+    return found

@@ -11,7 +11,6 @@ import click
 
 from picoquant.cli.completion import configs
 from picoquant.cli.options import InputSize, gather_overrides
-from picoquant.errors import DataError
 
 
 @click.group()
@@ -71,19 +70,13 @@ def check(words, config, overrides, input_size, save_dir, as_json, decode) -> No
     Examples:  picoquant data check --config picodet_s_416_coco_npu.yml
                picoquant data check output/dataset --input-size 320 --decode
     """
-    from picoquant.commands.data.check import check_data
+    from picoquant.commands.data.check import check_data, refuse_errors
     from picoquant.commands.data.check_text import text_of
 
     sources = _sources(words, config, overrides, input_size, save_dir)
     result, named = check_data(sources, decode), sources.named_by_config or input_size is not None
     click.echo(json.dumps(result.to_json(), indent=2) if as_json else text_of(result, named))
-    if result.errors:
-        more = (
-            ""
-            if len(result.errors) == 1
-            else f" (the first of {len(result.errors)} faults that stop a training)"
-        )
-        raise DataError(f"{result.errors[0]}{more}")
+    refuse_errors(result)
 
 
 _out = click.option("--out", required=True, metavar="DIR", help="The folder of what is written.")

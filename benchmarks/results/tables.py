@@ -1,0 +1,276 @@
+"""The tables of the documentation that results/*.yaml fill: which page, which results, which columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+from benchmarks.results.record import Interval, Result
+from picoquant.errors import ConfigError
+
+Results = Mapping[str, Result]
+_BLOCK = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes:
+        pages: where it stands, from the project's root.
+        head: titles of the columns.
+        rows: what makes the cells.
+        uses: names of the results in it.
+    """
+
+    pages: tuple[str, ...]
+    head: tuple[str, ...]
+    rows: Callable[[Results], list[Sequence[str]]]
+    uses: tuple[str, ...]
+
+    def text(self, results: Results) -> str:
+        """The table in Markdown.
+
+        Raises: `ConfigError` naming a result that is not there.
+        """
+        for name in self.uses:
+            if name not in results:
+                raise ConfigError(f"results/{name}.yaml is not there; a table of {self.pages[0]} needs it")
+        lines = [self.head, ["---"] * len(self.head), *self.rows(results)]
+        return "".join(_line(cells) for cells in lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    if set(cells) == {"---"}:
+        return "|" + "|".join(cells) + "|\n"
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|\n"
+
+
+def refreshed(page: str, text: str, results: Results, tables: Mapping[str, Table]) -> str:
+    """A page with its tables as the results say.
+
+    Raises: `ConfigError` for a marker that names no table of this page, or a table without its marker.
+    """
+    found = [match[2] for match in _BLOCK.finditer(text)]
+    wanted = [name for name, table in tables.items() if page in table.pages]
+    if sorted(found) != sorted(wanted):
+        raise ConfigError(
+            f"{page} has the markers {', '.join(found) or 'of no table'}, and its tables are "
+            f"{', '.join(wanted)} (benchmarks/results/tables.py)"
+        )
+    return _BLOCK.sub(lambda match: f"{match[1]}\n{tables[match[2]].text(results)}\n{match[4]}", text)
+
+
+def stale_pages(root: Path, results: Results, tables: Mapping[str, Table]) -> dict[Path, str]:
+    """Page -> what it should be, of those whose tables are not as the results say."""
+    found = {}
+    for page in dict.fromkeys(page for table in tables.values() for page in table.pages):
+        text = (root / page).read_text(encoding="utf-8")
+        new = refreshed(page, text, results, tables)
+        if new != text:
+            found[root / page] = new
+    return found
+
+
+def _map(metrics: Mapping[str, float], name: str = "mAP") -> str:
+    return f"{metrics[name]:.4f}" if name in metrics else ""
+
+
+def _interval(found: Interval | None, form: str) -> str:
+    if found is None:
+        return ""
+    value = format(found.value, form)
+    return value if found.low is None else f"{value}, {found.low:{form}} to {found.high:{form}}"
+
+
+def _course(result: Result, name: str, form: str) -> list[str]:
+    return [format(state[name], form) if name in state else "" for state in result.course]
+
+
+def _measured(language: str) -> Callable[[Results], list[Sequence[str]]]:
+    none, simulated, time = {
+        "en": ("not taken", "{}; in rv1126's integers (simulated): {}", "{}, {}"),
+        "zh": ("未计时", "{}；按 rv1126 的整数运算（仿真）：{}", "{}（{}）"),
+    }[language]
+
+    def rows(results: Results) -> list[Sequence[str]]:
+        made = []
+        for one in (results[name] for name in _MEASURED):
+            label, int8 = one.labels[language], _map(one.int8)
+            if one.name in _SIMULATED:
+                int8 = simulated.format(int8, _map(results[_SIMULATED[one.name]].int8))
+            taken = isinstance(one.latency, Mapping)
+            last = time.format(one.latency["whole run"], label["time"]) if taken else none
+            made.append([label["run"], _map(one.fp32), int8, last])
+        return made
+
+    return rows
+
+
+_MEASURED = ("bccd_s_npu_qat", "quickstart", "tiny_coco_s_ptq_paddle")
+_SIMULATED = {"tiny_coco_s_ptq_paddle": "tiny_coco_s_ptq_rv1126"}
+
+_OFFICIAL = ("coco465_xs_ptq", "coco465_xs_ptq_per_tensor", "coco465_s_ptq")
+
+
+def _official(results: Results) -> list[Sequence[str]]:
+    return [
+        [
+            one.model,
+            one.scheme.removeprefix("PTQ, "),
+            _map(one.fp32),
+            _map(one.int8),
+            _interval(one.difference, "+.4f"),
+            _interval(one.fidelity, ".3f"),
+        ]
+        for one in (results[name] for name in _OFFICIAL)
+    ]
+
+
+_TRAINED = ("coco465_xs_qat", "coco465_xs_qat_per_tensor", "coco465_s_qat", "bccd_s_npu_qat_levels")
+
+
+def _trained(results: Results) -> list[Sequence[str]]:
+    return [
+        [
+            f"{one.model}, {one.data['images']} images",
+            one.scheme.removeprefix("QAT at ").replace(" of 8 images", ""),
+            _map(one.fp32),
+            ", ".join(_course(one, "mAP", ".4f")),
+            _interval(one.difference, "+.4f"),
+            ", ".join(filter(None, _course(one, "fidelity", ".3f"))),
+            _interval(one.fidelity, ".3f"),
+        ]
+        for one in (results[name] for name in _TRAINED)
+    ]
+
+
+_GOALS = {
+    "goals_bccd_s_npu_ptq": "0.340",
+    "goals_bccd_s_npu_qat": "0.340",
+    "goals_tiny_coco_s_ptq": "0.30",
+    "goals_tiny_coco_s_qat": "0.327",
+}
+
+
+def _goals(results: Results) -> list[Sequence[str]]:
+    return [
+        [
+            f"{one.model}, {one.data['name']} ({one.data['images']} images), {one.data['input']} px",
+            one.scheme,
+            _map(one.fp32),
+            f"{_map(one.int8)} / {one.every_tensor:.4f}",
+            ", ".join(_course(one, "mAP", ".4f")),
+            wanted,
+        ]
+        for one, wanted in ((results[name], wanted) for name, wanted in _GOALS.items())
+    ]
+
+
+def _runtimes(
+    names: Sequence[str], metrics: Sequence[str], interval: bool
+) -> Callable[[Results], list[Sequence[str]]]:
+    def rows(results: Results) -> list[Sequence[str]]:
+        found = [results[name] for name in names]
+        base = next(one.fp32["mAP"] for one in found if "paddle" in one.runtime and not one.int8)
+        return [_of_runtime(one, metrics, base, interval) for one in found]
+
+    return rows
+
+
+def _of_runtime(one: Result, metrics: Sequence[str], base: float, interval: bool) -> list[str]:
+    kind, found = ("int8", one.int8) if one.int8 else ("fp32", one.fp32)
+    title = ", ".join(f"`{runtime}_{kind}`" for runtime in one.runtime)
+    title += " (weights only)" if "weights only" in one.scheme else ""
+    pair = one.difference
+    less = pair.value if pair else found["mAP"] - base
+    cells = [title, *(_map(found, name) for name in metrics), f"{less:+.4f}" if less else "0"]
+    if interval:
+        cells.append(f"{pair.low:+.4f} to {pair.high:+.4f}" if pair and pair.low is not None else "")
+    return cells
+
+
+_BCCD = ("bccd_s_npu_fp32_dygraph", "bccd_s_npu_fp32", "bccd_s_npu_qat_rv1126", "bccd_s_npu_qat_lite")
+_TINY_COCO = (
+    "tiny_coco_s_fp32", "tiny_coco_s_ptq_paddle", "tiny_coco_s_ptq_onnx", "tiny_coco_s_ptq_lite",
+    "tiny_coco_s_ptq_rv1126",
+)  # fmt: skip
+_SIMULATION = ("bccd_s_npu_ptq_paddle", "bccd_s_npu_ptq_rv1126", "bccd_s_npu_qat_rv1126")
+
+
+def _simulation(results: Results) -> list[Sequence[str]]:
+    ptq, board, qat = (results[name] for name in _SIMULATION)
+    return [
+        ["`paddle_fp32`", _map(ptq.fp32), _map(qat.fp32)],
+        ["`paddle_int8`", _map(ptq.int8), _map(qat.int8)],
+        [
+            "every tensor rounded, in float (`every_tensor_mAP` of `quantize`)",
+            f"{ptq.every_tensor:.4f}",
+            f"{qat.every_tensor:.4f}",
+        ],
+        ["`onnx_int8`", _map(ptq.int8), _map(qat.int8)],
+        ["`simulation_rv1126_int8`", _map(board.int8), _map(qat.int8)],
+    ]
+
+
+_ONNX = ("onnx_speed_fp32", "onnx_speed_picoquant", "onnx_speed_ort_quantiser")
+
+
+def _onnx(results: Results) -> list[Sequence[str]]:
+    return [
+        [one.scheme, one.latency["clock"], one.latency["cpu"], one.size["file"]]
+        for one in (results[name] for name in _ONNX)
+    ]
+
+
+TABLES = {
+    "measured": Table(
+        ("README.md",), ("run", "FP32 mAP", "INT8 mAP", "whole run"), _measured("en"),
+        (*_MEASURED, *_SIMULATED.values()),
+    ),
+    "measured_zh": Table(
+        ("README_cn.md",), ("运行", "FP32 mAP", "INT8 mAP", "全程耗时"), _measured("zh"),
+        (*_MEASURED, *_SIMULATED.values()),
+    ),
+    "official": Table(
+        ("docs/accuracy.md",),
+        ("network", "weights", "FP32", "INT8", "difference, 95 % interval", "fidelity, 95 % interval"),
+        _official, _OFFICIAL,
+    ),
+    "trained": Table(
+        ("docs/accuracy.md",),
+        (
+            "network, images evaluated", "QAT at", "FP32", "mAP at start, half-way, end",
+            "INT8 less FP32, 95 % interval", "fidelity at start, half-way, end", "of INT8, 95 % interval",
+        ),
+        _trained, _TRAINED,
+    ),
+    "goals": Table(
+        ("docs/accuracy.md",),
+        (
+            "network and images", "scheme", "FP32", "INT8 / every tensor", "QAT: start, 30 steps, 60 steps",
+            "wanted of both",
+        ),
+        _goals, tuple(_GOALS),
+    ),
+    "bccd": Table(
+        ("docs/evaluation.md",),
+        ("row", "mAP", "AP50", "AP75", "medium", "large", "- FP32", "95 % interval of the pair"),
+        _runtimes(_BCCD, ("mAP", "AP50", "AP75", "medium", "large"), True), _BCCD,
+    ),
+    "tiny_coco": Table(
+        ("docs/evaluation.md",),
+        ("row", "mAP", "AP50", "AP75", "small", "medium", "large", "- FP32"),
+        _runtimes(_TINY_COCO, ("mAP", "AP50", "AP75", "small", "medium", "large"), False), _TINY_COCO,
+    ),
+    "simulation": Table(
+        ("docs/simulation.md",), ("row", "PTQ, 64 images", "QAT, 60 steps"), _simulation, _SIMULATION
+    ),
+    "onnx_speed": Table(
+        ("docs/onnx.md",), ("model", "times FP32 by the clock", "times FP32 by CPU seconds", "file, bytes"),
+        _onnx, _ONNX,
+    ),
+}  # fmt: skip

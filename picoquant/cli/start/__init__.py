@@ -1,0 +1,1 @@
+"""Commands around the first run: environment, data sets, a recipe of one's own."""

@@ -1,0 +1,1 @@
+"""`picoquant init`: a recipe for images of one's own, on this machine."""

@@ -4,6 +4,7 @@
 # make docs   the documentation as a site, in site/
 # make results        the tables of the documentation, written from results/*.yaml
 # make results-check  whether they are as results/*.yaml say; part of make lint
+# make quickstart-weights   weights/quickstart.safetensors anew, from scratch (weights/README.md)
 # make wheel  what pip installs, in dist/
 # Everything is made once and used again after. LOCKED=1 installs the very packages of requirements.lock, checked
 # by their hashes (Python 3.11, Linux x86-64: what CI does); without it pip chooses within setup.cfg's ranges.
@@ -19,7 +20,7 @@ DOCS := .venv-docs
 # Processes that run the tests side by side, one thread and about 2 GB each; `make JOBS=4 test` where there are more cores.
 JOBS := 2
 
-.PHONY: run test test-slow lint docs results results-check wheel env toolchain clean
+.PHONY: run test test-slow lint docs results results-check wheel quickstart-weights env toolchain clean
 
 run: env toolchain
 	$(BIN)/picoquant run --config quickstart.yaml --save-dir $(SAVE_DIR)
@@ -45,6 +46,10 @@ docs: $(DOCS)/.ready
 wheel: env
 	rm -rf build dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+quickstart-weights: env
+	$(BIN)/picoquant train --config weights/quickstart_pretraining.yaml --save-dir output/quickstart_weights
+	$(BIN)/picoquant convert-weights --half output/quickstart_weights/train/best.pdparams weights/quickstart.safetensors
 
 env: $(VENV)/.ready
 

@@ -2,7 +2,8 @@
 
 from setuptools import find_packages, setup
 
-DATA = ("configs", "recipes", "calib", "npu_targets")
+DATA = ("configs", "recipes", "calib", "npu_targets", "weights")
+FILES = [f"**/*.{suffix}" for suffix in ("yml", "yaml", "txt", "safetensors", "md")]
 
 setup(
     packages=[
@@ -11,7 +12,7 @@ setup(
     ],
     package_dir={f"picoquant.{name}": name for name in DATA},
     package_data={
-        **{f"picoquant.{name}": ["**/*.yml", "**/*.yaml", "**/*.txt"] for name in DATA},
+        **{f"picoquant.{name}": FILES for name in DATA},
         "picoquant.packaging": ["board/**/*", "script/*.py"],
         "picoquant.report": ["templates/*"],
     },

@@ -10,7 +10,7 @@ import sys
 SMALL = [
     "Synthetic.train_images=8", "Synthetic.val_images=4", "Synthetic.image_size=96",
     "Global.input_size=[64,64]", "epoch=1", "TrainReader.batch_size=4", "worker_num=0",
-    "TrainConfig.train_iter=2", "TrainConfig.eval_iter=2", "EvalReader.batch_size=2",
+    "TrainConfig.train_iter=2", "TrainConfig.eval_iter=2", "EvalReader.batch_size=2", "pretrain_weights=null",
 ]  # fmt: skip
 
 

@@ -19,12 +19,14 @@ from picoquant.errors import UserError
     help="For ONNX: the recipe or configuration it was exported from.",
 )  # fmt: skip
 @click.option("--input-size", type=InputSize(), help="For ONNX whose input size is open.")
+@click.option("--half", is_flag=True, help="Store 16 bits a number, in half the size; read as float32 again.")
 @overrides_option
 def convert_weights(
     source: str,
     out: str,
     config: str | None,
     input_size: list[int] | None,
+    half: bool,
     overrides: tuple[str, ...],
     more_overrides: tuple[str, ...],
 ) -> None:
@@ -36,16 +38,20 @@ def convert_weights(
                  --config picodet_s_416_coco_npu.yml --set num_classes=3
     """
     if Path(source).suffix == ".onnx":
+        if half:
+            raise click.UsageError(
+                "--half is for weights; convert what this makes of the ONNX file once more"
+            )
         if config is None:
             raise click.UsageError("an ONNX file needs --config: the configuration it was exported from")
         click.echo(_from_onnx(source, out, config, input_size, overrides, more_overrides))
         return
-    from picoquant.weight_files.files import read_weights, write_weights
+    from picoquant.weight_files.files import halved, read_weights, write_weights
 
     state = read_weights(source)
     if Path(out).resolve() == Path(source).resolve():
         raise UserError(f"{out}: IN and OUT are the same file")
-    write_weights(state, out)
+    write_weights(halved(state, source) if half else state, out)
     click.echo(f"{out}: {len(state)} arrays")
 
 

@@ -11,8 +11,10 @@ from picoquant.errors import UserError
 from picoquant.stages.plan import Plan
 from picoquant.stages.stage import Context
 from picoquant.storage.download import fetched
+from picoquant.storage.files import sha256
 from picoquant.storage.run_folder import stage_record
 from picoquant.weight_files.files import read_weights
+from picoquant.yaml_files.locate import WEIGHTS, shipped_folder, shipped_weights
 
 LOG = logging.getLogger("picoquant")
 
@@ -102,9 +104,9 @@ def load_trained(plan: Plan, num_classes: int, weights: Path) -> Any:
 
 
 def start_weights(plan: Plan) -> Path | None:
-    """The file of `pretrain_weights`: a path, or an https address that is fetched once; None for none.
+    """The file of `pretrain_weights`: a path, the name of a shipped one, or an https address; None for none.
 
-    An address may end in `#sha256=…`, which the file must then have.
+    An address, which is fetched once, may end in `#sha256=…`, which the file must then have.
 
     Raises: `UserError` when it is not there, or cannot be fetched.
     """
@@ -113,10 +115,22 @@ def start_weights(plan: Plan) -> Path | None:
         return None
     if "://" in str(named):
         return fetched(str(named), "pretrain_weights", plan.common.allow_http, check=read_weights)
-    path = Path(str(named)).expanduser()
-    if not path.is_file():
-        raise UserError(f"no weights at {path}; pretrain_weights names them, null trains from scratch")
+    path = _local_start(str(named))
+    if path is None:
+        raise UserError(f"no weights at {named}; pretrain_weights names them, null trains from scratch")
     return path
+
+
+def start_digest(plan: Plan) -> str | None:
+    """SHA-256 of the file of `pretrain_weights`; None for none, for an address, and where the file is not there."""
+    named = plan.pretrain_weights
+    path = _local_start(str(named)) if named and "://" not in str(named) else None
+    return sha256(path) if path else None
+
+
+def _local_start(named: str) -> Path | None:
+    path = Path(named).expanduser()
+    return path if path.is_file() else shipped_weights(named)
 
 
 def load_start(model: Any, weights: Path) -> None:
@@ -129,5 +143,11 @@ def load_start(model: Any, weights: Path) -> None:
     whole = any(".head." in f".{name}" for name in read_weights(weights))
     report = (load_weights if whole else load_backbone_weights)(model, weights)
     LOG.info("%s: starting from %d arrays", weights, report.loaded)
+    if weights.parent == shipped_folder(WEIGHTS):
+        LOG.info(
+            "%s: trained before, on other images of the generated kind (weights/README.md): the mAP is not that of "
+            "training from scratch",
+            weights.name,
+        )
     if report.skipped:
         LOG.info("%s: without the class layers (another number of classes)", weights)

@@ -99,7 +99,7 @@ class Plan:
 
     @property
     def pretrain_weights(self) -> Any:
-        """`pretrain_weights`: a path, an address, or nothing to start from scratch."""
+        """`pretrain_weights`: a path, the name of a shipped file, an address, or nothing to start from scratch."""
         return self.recipe.document.get("pretrain_weights")
 
     @cached_property

@@ -15,7 +15,8 @@ from picoquant.data.input_size import largest_input
 from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
-from picoquant.stages.model import load_start, say_classes, start_weights
+from picoquant.stages.model import load_start, say_classes, start_digest, start_weights
+from picoquant.stages.plan import Plan
 from picoquant.stages.stage import Context, Stage
 from picoquant.training.schedule import hint_at_reference
 from picoquant.training.settings import check_precision
@@ -45,8 +46,15 @@ def _inputs(context: Context) -> dict[str, Any]:
         "pretrain_weights": plan.pretrain_weights,
         "images": datasets.identity(context, "TrainDataset"),
         "evaluated on": datasets.identity(context, "EvalDataset"),
+        **_start(plan),
         **_order_of_classes(context),
     }
+
+
+def _start(plan: Plan) -> dict[str, Any]:
+    """What the file of `pretrain_weights` holds, where it is a file; its name alone says not enough."""
+    digest = start_digest(plan)
+    return {} if digest is None else {"sha256 of pretrain_weights": digest}
 
 
 def _order_of_classes(context: Context) -> dict[str, Any]:

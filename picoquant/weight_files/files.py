@@ -87,6 +87,26 @@ def write_weights(state: Mapping[str, Any], path: Union[str, Path]) -> None:
         writers[path.suffix](arrays, stream)
 
 
+def halved(state: Mapping[str, np.ndarray], source: Union[str, Path]) -> State:
+    """Weights rounded to float16: half the size, 11 significant bits.
+
+    Args:
+        state: arrays by name.
+        source: the file they are of, for messages.
+
+    Raises: `WeightsError` when a number is beyond float16.
+    """
+    with np.errstate(over="ignore"):
+        half = {name: np.asarray(value).astype(np.float16) for name, value in state.items()}
+    for name, value in half.items():
+        if np.isinf(value).any() and not np.isinf(state[name]).any():
+            raise WeightsError(
+                f"{source}: {name} holds {float(np.abs(state[name]).max()):g}, more than 16 bits can (65504); "
+                "convert without --half"
+            )
+    return half
+
+
 def _write_pickle(arrays: State, stream: Any) -> None:
     pickle.dump(arrays, stream, protocol=4)
 

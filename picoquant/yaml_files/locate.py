@@ -1,4 +1,4 @@
-"""Find the files that picoquant ships: configurations, recipes, calibration sets, NPU targets."""
+"""Find the files that picoquant ships: configurations, recipes, calibration sets, NPU targets, weights."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from picoquant.errors import ConfigError
 from picoquant.utils.suggest import suggestion
 
 KINDS = ("configs", "recipes", "calib", "npu_targets")
+WEIGHTS = "weights"  # a folder like those, but its files are no YAML
 _SUFFIXES = (".yaml", ".yml")
 _PARTS = ("_base_", "datasets")  # folders of parts of configurations, which are not found by name
 _NO_CONFIGURATION = ("runtime",)
 
 
 def shipped_folder(kind: str) -> Path:
-    """The folder of one of `KINDS`: inside the installed package, or beside the package in a checkout."""
+    """The folder of `WEIGHTS` or one of `KINDS`: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / kind
     return installed if installed.is_dir() else package.parent / kind
@@ -48,6 +49,12 @@ def shipped(kind: str, name: str) -> Path:
 def shipped_names(kind: str) -> list[str]:
     """Names, without suffix, of the shipped files of one kind, sorted."""
     return list(shipped_files(kind))
+
+
+def shipped_weights(name: str) -> Path | None:
+    """The shipped file of weights of a name, with its suffix and without a folder; None when there is none."""
+    path = shipped_folder(WEIGHTS) / name
+    return path if path.suffix == ".safetensors" and Path(name).name == name and path.is_file() else None
 
 
 def find(kinds: tuple[str, ...], name: str) -> Path:

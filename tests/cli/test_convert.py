@@ -39,6 +39,31 @@ def test_what_cannot_be_done_is_told(tmp_path):
     assert list(read_weights(path)) == ["a"]
 
 
+def test_half_is_rounded_to_eleven_bits_in_half_the_size(tmp_path):
+    values = np.float32([1.0, 1.0 + 2**-11, 1.0 + 3 * 2**-11, -65504.0, 6e-8, 0.1])
+    write_weights({"a": values, "b": np.zeros((64, 64), np.float32)}, tmp_path / "a.npz")
+    sizes = []
+    for options, out in (((), "whole.safetensors"), (("--half",), "half.safetensors")):
+        assert convert(*options, tmp_path / "a.npz", tmp_path / out).exception is None
+        sizes.append((tmp_path / out).stat().st_size)
+    assert sizes[0] - sizes[1] == 2 * (6 + 64 * 64)
+    read = read_weights(tmp_path / "half.safetensors")["a"]
+    assert read.dtype == np.float32
+    # Ties go to the even one; the smallest number of float16 is 2^-24.
+    np.testing.assert_array_equal(read, np.float32([1.0, 1.0, 1.0 + 2**-9, -65504.0, 2**-24, 1638 / 16384]))
+
+
+def test_half_refuses_what_it_cannot_hold(tmp_path):
+    write_weights({"a": np.ones(2, np.float32), "var": np.float32([1, 70000])}, tmp_path / "a.npz")
+    result = convert("--half", tmp_path / "a.npz", tmp_path / "b.npz")
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception) == (
+        f"{tmp_path / 'a.npz'}: var holds 70000, more than 16 bits can (65504); convert without --half"
+    )
+    assert not (tmp_path / "b.npz").exists()
+    assert "once more" in str(convert("--half", tmp_path / "a.onnx", tmp_path / "b.npz").exception)
+
+
 @pytest.mark.slow
 def test_onnx_to_weights(tmp_path):
     import onnx

@@ -80,7 +80,7 @@ def test_without_a_reference_the_rate_stays_and_is_logged(caplog):
     settings = of_recipe()
     with caplog.at_level("INFO", logger="picoquant"):
         assert by_linear_rule(settings, 16, 1) == settings
-    assert "base_lr 0.1 as it is, 16 images an update (1 x 16)" in caplog.text
+    assert "base_lr 0.01 as it is, 16 images an update (1 x 16)" in caplog.text
 
 
 def test_a_published_rate_with_few_images_is_hinted_at(caplog):

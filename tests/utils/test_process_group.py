@@ -113,7 +113,7 @@ def test_the_command_trains_in_two_processes_and_only_once(tmp_path):
     done = launch_command(*arguments, folder=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     log = (tmp_path / "run/run.log").read_text()
-    assert "base_lr 0.0125 = 0.1 x 8 / 64, 8 images an update (2 x 4)" in log
+    assert "base_lr 0.00125 = 0.01 x 8 / 64, 8 images an update (2 x 4)" in log
     manifest = json.loads((tmp_path / "run/run.json").read_text())
     assert manifest["stages"]["train"]["status"] == "done"
     assert "train:" not in (tmp_path / "log/workerlog.1").read_text()

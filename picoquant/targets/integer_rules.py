@@ -6,7 +6,21 @@ from dataclasses import dataclass
 
 NUMBERS = ("uint8", "int8")
 ROUNDINGS = ("half_to_even", "half_away")
-MULTIPLIER_BITS = (0, 15, 16, 31)
+MULTIPLIER_BITS = (15, 16, 31)
+MULTIPLIER_ROUNDINGS = ("nearest", "truncate")
+
+
+@dataclass(frozen=True)
+class MultiplierRule:
+    """Section `arithmetic.multiplier` of a target's profile: the number that sums are multiplied by, and shifted.
+
+    Attributes:
+        bits: its width, from the first bit that is 1.
+        rounding: how a factor is brought to these bits: to the `nearest`, or what follows is left off (`truncate`).
+    """
+
+    bits: int
+    rounding: str = "nearest"
 
 
 @dataclass(frozen=True)
@@ -16,13 +30,13 @@ class Arithmetic:
     Attributes:
         numbers: integer type of a quantised tensor, `uint8` or `int8`.
         rounding: of halves: `half_to_even`, or `half_away` from zero.
-        multiplier_bits: width of the integer multiplier with which a sum is requantised, followed by a shift
-            to the right; 0 if the multiplier is a float32.
+        multiplier: the integer multiplier with which a sum is requantised, followed by a shift to the right; None
+            if the multiplier is a float32.
     """
 
     numbers: str
     rounding: str
-    multiplier_bits: int
+    multiplier: MultiplierRule | None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import ConfigError
-from picoquant.targets.integer_rules import MULTIPLIER_BITS, NUMBERS, ROUNDINGS, Arithmetic, Rules
+from picoquant.targets.integer_rules import (
+    MULTIPLIER_BITS,
+    MULTIPLIER_ROUNDINGS,
+    NUMBERS,
+    ROUNDINGS,
+    Arithmetic,
+    MultiplierRule,
+    Rules,
+)
 from picoquant.targets.operator_list import OperatorList, load_operators
 from picoquant.utils.suggest import unknown_key
 from picoquant.yaml_files.load import load_mapping
@@ -213,15 +221,15 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
             values["operators"] = load_operators(values["operators"], path, f"{below}: operators")
         if key == "quantization":
             values["needs_scales"] = _names(values["needs_scales"], f"{below}: needs_scales")
+        if key == "arithmetic":
+            values["multiplier"] = _multiplier(values["multiplier"], f"{below}: multiplier")
+            _one_of(values["numbers"], NUMBERS, f"{below}: numbers")
+            _one_of(values["rounding"], ROUNDINGS, f"{below}: rounding")
         settings[key] = section(**values)
     rules: QuantizationRules = settings["quantization"]
     if not rules.symmetric:
         LOG.info("%s takes asymmetric numbers; picoquant makes symmetric ones, which are among them", name)
     _one_of(rules.weights, WEIGHTS, f"{where}: quantization: weights")
-    if settings["arithmetic"] is not None:
-        allowed = {"numbers": NUMBERS, "rounding": ROUNDINGS, "multiplier_bits": MULTIPLIER_BITS}
-        for key, choices in allowed.items():
-            _one_of(getattr(settings["arithmetic"], key), choices, f"{where}: arithmetic: {key}")
     _one_of(settings["abi"], ABIS, f"{where}: abi")
     kernels = settings["kernels"]
     if not isinstance(kernels, list) or not all(isinstance(kernel, str) for kernel in kernels):
@@ -256,6 +264,16 @@ def _fields(section: type, values: Mapping[str, Any], where: str) -> dict[str, A
         if description and (is_bool or not isinstance(value, types)):
             raise ConfigError(f"{where}: {key}: {description} expected, found {value!r}")
     return dict(values)
+
+
+def _multiplier(value: Any, where: str) -> MultiplierRule | None:
+    """The rule of the integer multiplier; None where a target multiplies by float32."""
+    if value is None:
+        return None
+    rule = MultiplierRule(**_fields(MultiplierRule, _mapping(value, where), where))
+    _one_of(rule.bits, MULTIPLIER_BITS, f"{where}: bits")
+    _one_of(rule.rounding, MULTIPLIER_ROUNDINGS, f"{where}: rounding")
+    return rule
 
 
 def _names(value: Any, where: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from picoquant.errors import ConfigError
+from picoquant.targets.integer_rules import MultiplierRule
 from picoquant.targets.profiles import known_targets, load_target, load_targets
 from picoquant.yaml_files.locate import shipped
 
@@ -78,7 +79,17 @@ def test_own_file_is_as_good_as_a_shipped_one(tmp_path):
         ({"quantization__weight_bits": True}, r"weight_bits: a whole number expected, found True"),
         ({"quantization__weights": "per_row"}, r"'per_row' is none of per_channel, per_tensor"),
         ({"arithmetic__rounding": "up"}, r"arithmetic: rounding: 'up' is none of half_to_even, half_away"),
-        ({"arithmetic__multiplier_bits": 8}, r"multiplier_bits: 8 is none of 0, 15, 16, 31"),
+        ({"arithmetic__multiplier": 31}, r"arithmetic: multiplier: keys and values expected, found 31"),
+        ({"arithmetic__multiplier_bits": 31}, r"unknown key multiplier_bits \(did you mean multiplier\?\)"),
+        (
+            {"arithmetic__multiplier": {"bits": 8, "rounding": "nearest"}},
+            r"multiplier: bits: 8 is none of 15, 16, 31",
+        ),
+        ({"arithmetic__multiplier": {"bits": 16}}, r"arithmetic: multiplier: key rounding is missing"),
+        (
+            {"arithmetic__multiplier": {"bits": 16, "rounding": "up"}},
+            r"multiplier: rounding: 'up' is none of nearest, truncate",
+        ),
         ({"abi": "mips"}, r"abi: 'mips' is none of armhf, arm64, any"),
         ({"kernels": "4.19"}, r"kernels: a list of texts expected"),
         ({"environment": {"A B": "1"}}, r"'A B' is no name of an environment variable"),
@@ -102,3 +113,15 @@ def test_boards_without_npu():
     assert (cpu.on_npu, generic.on_npu, load_target("rv1126").on_npu) == (False, False, True)
     assert cpu.paddle_lite.valid_targets == "arm" and generic.paddle_lite is None
     assert cpu.int8_tops is None and "conv2d" in cpu.quantization.needs_scales
+
+
+def test_the_multiplier_of_each_chip():
+    """As VeriSilicon's emulator has it; where it does not have the chip, TFLite's 31 bits."""
+    truncated, wide = MultiplierRule(16, "truncate"), MultiplierRule(31, "nearest")
+    found = {name: load_target(name).arithmetic for name in known_targets()}
+    multipliers = {name: one.multiplier for name, one in found.items() if one is not None}
+    assert multipliers == {
+        **dict.fromkeys(("a311d", "s905d3", "c308x", "rk1808"), truncated),
+        **dict.fromkeys(("imx8mp", "rv1109", "rv1126"), wide),
+        "generic_onnx": None,
+    }

@@ -30,9 +30,9 @@ def add(
         rules: the target's rules.
     """
     factors = np.array([source.scale / result.scale for source in sources])
-    bits, rounding = rules.arithmetic.multiplier_bits, rules.arithmetic.rounding
-    if bits:
-        multiplier = Multiplier.of(factors, bits, common=True)
+    rule, rounding = rules.arithmetic.multiplier, rules.arithmetic.rounding
+    if rule is not None:
+        multiplier = Multiplier.of(factors, rule, common=True)
         total = first.astype(np.int64) * multiplier.number[0] + second.astype(np.int64) * multiplier.number[1]
         quantised = shifted(total, int(multiplier.shift[0]), rounding)
     else:

@@ -13,6 +13,7 @@ setup(
     package_data={
         **{f"picoquant.{name}": ["**/*.yml", "**/*.yaml", "**/*.txt"] for name in DATA},
         "picoquant.packaging": ["board/**/*"],
+        "picoquant.backends.verisilicon": ["*.c"],
         "picoquant.report": ["templates/*"],
     },
 )

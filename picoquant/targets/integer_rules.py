@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 NUMBERS = ("uint8", "int8")
 ROUNDINGS = ("half_to_even", "half_away")
@@ -16,7 +16,8 @@ class MultiplierRule:
 
     Attributes:
         bits: its width, from the first bit that is 1.
-        rounding: how a factor is brought to these bits: to the `nearest`, or what follows is left off (`truncate`).
+        rounding: how a factor is brought to these bits: to the `nearest`, or what follows is left off (`truncate`),
+            which the cores for convolutions do; see `Rules.of_values`.
     """
 
     bits: int
@@ -50,3 +51,15 @@ class Rules:
 
     arithmetic: Arithmetic
     symmetric: bool = True
+
+    @property
+    def of_values(self) -> Rules:
+        """The rules of sums, products, means and rescaling, and of convolutions with a scale for each channel.
+
+        NPUs whose convolution cores truncate compute these on other units: VeriSilicon's emulator gives what float32
+        gives (docs/simulation.md).
+        """
+        rule = self.arithmetic.multiplier
+        if rule is None or rule.rounding != "truncate":
+            return self
+        return replace(self, arithmetic=replace(self.arithmetic, multiplier=None))

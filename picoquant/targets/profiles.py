@@ -9,7 +9,7 @@ import difflib
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # a target's name is used as 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 WEIGHTS = ("per_channel", "per_tensor")
+SCHEMES = ("uint8_per_tensor", "int8_per_tensor", "int8_per_channel", "int16_per_tensor")
+UNITS = ("nn", "shader")
 ABIS = ("armhf", "arm64", "any")
 
 
@@ -84,6 +86,8 @@ class QuantizationRules:
             `all` for every operator on the NPU.
         mixed_precision: whether single layers may stay in floating point. False for an NPU that runs INT8
             only: there each such layer runs on the CPU and divides the network into more subgraphs.
+        schemes: what computes convolutions of a scheme (`SCHEMES`): `nn`, the convolution cores, or `shader`, the
+            programmable ones, which are many times slower. Schemes that nobody has measured are missing.
     """
 
     weights: str
@@ -92,6 +96,14 @@ class QuantizationRules:
     symmetric: bool
     needs_scales: tuple[str, ...]
     mixed_precision: bool
+    schemes: Mapping[str, str] = field(default_factory=dict)
+
+    def unit_of(self, weights: str) -> str | None:
+        """What computes convolutions with weights of a granularity as NNAdapter hands them over; None: not known.
+
+        It makes uint8 of a tensor with one scale (`convert_quantization_symm_to_asymm.cc`); weights with several stay.
+        """
+        return self.schemes.get({"per_tensor": "uint8_per_tensor"}.get(weights, f"int8_{weights}"))
 
 
 @dataclass(frozen=True)
@@ -221,6 +233,8 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
             values["operators"] = load_operators(values["operators"], path, f"{below}: operators")
         if key == "quantization":
             values["needs_scales"] = _names(values["needs_scales"], f"{below}: needs_scales")
+            if "schemes" in values:
+                values["schemes"] = _schemes(values["schemes"], f"{below}: schemes")
         if key == "arithmetic":
             values["multiplier"] = _multiplier(values["multiplier"], f"{below}: multiplier")
             _one_of(values["numbers"], NUMBERS, f"{below}: numbers")
@@ -251,12 +265,17 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 
 def _fields(section: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The values for a dataclass's fields; `ConfigError` for a missing or unknown key or a wrong type."""
-    annotations = {field.name: field.type for field in fields(section)}
+    annotations = {one.name: one.type for one in fields(section)}
+    optional = {
+        one.name for one in fields(section) if (one.default, one.default_factory) != (MISSING, MISSING)
+    }
     for key in values:
         if key not in annotations:
             raise unknown_key(where, str(key), set(annotations) - {"name"})
     for key, annotation in annotations.items():
         if key not in values:
+            if key in optional:
+                continue
             raise ConfigError(f"{where}: key {key} is missing")
         value = values[key]
         types, description = _TYPES.get(str(annotation), ((object,), ""))
@@ -274,6 +293,15 @@ def _multiplier(value: Any, where: str) -> MultiplierRule | None:
     _one_of(rule.bits, MULTIPLIER_BITS, f"{where}: bits")
     _one_of(rule.rounding, MULTIPLIER_ROUNDINGS, f"{where}: rounding")
     return rule
+
+
+def _schemes(value: Any, where: str) -> dict[str, str]:
+    """What computes convolutions of each scheme."""
+    for scheme, unit in _mapping(value, where).items():
+        if scheme not in SCHEMES:
+            raise unknown_key(where, str(scheme), SCHEMES)
+        _one_of(unit, UNITS, f"{where}: {scheme}")
+    return dict(value)
 
 
 def _names(value: Any, where: str) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def add(
         rules: the target's rules.
     """
     factors = np.array([source.scale / result.scale for source in sources])
-    rule, rounding = rules.arithmetic.multiplier, rules.arithmetic.rounding
+    rule, rounding = rules.of_values.arithmetic.multiplier, rules.arithmetic.rounding
     if rule is not None:
         multiplier = Multiplier.of(factors, rule, common=True)
         total = first.astype(np.int64) * multiplier.number[0] + second.astype(np.int64) * multiplier.number[1]
@@ -50,7 +50,7 @@ def multiply(
     For the arguments see `add`.
     """
     factor = sources[0].scale * sources[1].scale / result.scale
-    return Requantiser.of(factor, rules, result.low, result.high)(
+    return Requantiser.of(factor, rules.of_values, result.low, result.high)(
         first.astype(np.int32) * second.astype(np.int32)
     )
 
@@ -61,7 +61,7 @@ def rescale(quantised: np.ndarray, source: QuantParams, result: QuantParams, rul
         if source.low >= result.low and source.high <= result.high:
             return quantised
         return np.clip(quantised, result.low, result.high)
-    return Requantiser.of(source.scale / result.scale, rules, result.low, result.high)(quantised)
+    return Requantiser.of(source.scale / result.scale, rules.of_values, result.low, result.high)(quantised)
 
 
 def max_pool(image: np.ndarray, size: tuple[int, int], geometry: Geometry) -> np.ndarray:
@@ -103,7 +103,7 @@ def average_pool(
     pooled = np.empty(sums.shape, np.int16)
     for count in np.unique(counts):
         here = counts == count
-        pooled[here] = Requantiser.of(factor / count, rules, result.low, result.high)(sums[here])
+        pooled[here] = Requantiser.of(factor / count, rules.of_values, result.low, result.high)(sums[here])
     return pooled
 
 

@@ -96,7 +96,9 @@ def _convolution(
     weights = operator.integers.astype(exact)
     scales, bias = _sum_scales_and_bias(operator, graph, rules, source)
     limits = clamp_limits(result, *_limits(layer), rules.arithmetic.rounding)
-    requantise = Requantiser.of(scales / result.scale, rules, *limits)
+    # A scale for each channel is nothing for cores that truncate: other units compute it, as they do values.
+    own = rules if len(operator.scales) == 1 else rules.of_values
+    requantise = Requantiser.of(scales / result.scale, own, *limits)
     geometry = _geometry(layer.conv, graph)
 
     def run(arrays: Arrays) -> Arrays:

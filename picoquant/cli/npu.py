@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
@@ -80,6 +81,11 @@ def refresh(names: tuple[str, ...], opt: str | None) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 @click.option("--opt", metavar="PATH", help="Paddle Lite's opt (default: found, or the toolchain's own).")
+@click.option(
+    "--emulator",
+    is_flag=True,
+    help="Each operator on VeriSilicon's emulator, too: how many values are the simulation's.",
+)
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -89,6 +95,7 @@ def check(
     picture: str | None,
     as_json: bool,
     opt: str | None,
+    emulator: bool,
 ) -> None:
     """Prove what of the INT8 model runs on a target's NPU; exit code 1 when a rule of the target is broken.
 
@@ -99,19 +106,25 @@ def check(
                picoquant check --target rv1126 --model output/quantize --json
     """
     from picoquant.backends.paddle_lite.toolchain import find_opt
-    from picoquant.commands.check import model_of, write_files
+    from picoquant.commands.check import emulated, model_of, write_files
     from picoquant.config.target_rules import target_of_run
     from picoquant.npu.check import check_model
+    from picoquant.npu.emulation import agreement_table
     from picoquant.npu.report import text_report
 
     profile = target_of_run(target, save_dir)
     model = model_of(save_dir, model_dir)
+    rows = emulated(model, profile) if emulator else []
     result = check_model(model, profile, find_opt(opt))
     written = write_files(result, save_dir, picture)
     if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2))
+        more = {"emulator": [asdict(row) for row in rows]} if emulator else {}
+        click.echo(json.dumps({**result.to_json(), **more}, indent=2))
     else:
         click.echo(text_report(result))
+        if rows:
+            click.echo("\non VeriSilicon's emulator, each operator with the simulation's inputs:")
+            click.echo(agreement_table(rows))
         click.echo("\n".join(["", *(f"written: {path}" for path in written)]))
     if result.rules_broken:
         ctx.exit(1)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from picoquant.backends.base import Machine
 from picoquant.backends.paddle.smoke_test import require_tried
+from picoquant.backends.verisilicon import toolchain
 from picoquant.errors import UserError
 from picoquant.npu.check import CheckResult
+from picoquant.npu.emulation import Agreement, compare_with_emulator, generated_image
 from picoquant.npu.picture import draw
+from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.storage.files import disk_errors, write_json, write_text
+from picoquant.targets.profiles import Target
 
 FOLDER = "check"
 
@@ -30,6 +35,17 @@ def model_of(save_dir: str, model_dir: str | None) -> ModelFolder:
             "with --model"
         )
     return ModelFolder.open(folder)
+
+
+def emulated(model: ModelFolder, target: Target) -> list[Agreement]:
+    """Each operator of an INT8 model on VeriSilicon's emulator of a target, beside the simulation.
+
+    Raises: `ToolError` when the emulator is not installed, has no such NPU, or cannot run the operators.
+    """
+    chip = toolchain.chip_of(target.name)
+    tool = toolchain.find(Machine())
+    simulation = NpuSimulation(model, target.integer_rules)
+    return compare_with_emulator(simulation, generated_image(simulation), tool, chip)
 
 
 def write_files(result: CheckResult, save_dir: str, picture: str | None = None) -> list[Path]:

@@ -16,12 +16,14 @@ class MultiplierRule:
 
     Attributes:
         bits: its width, from the first bit that is 1.
-        rounding: how a factor is brought to these bits: to the `nearest`, or what follows is left off (`truncate`),
-            which the cores for convolutions do; see `Rules.of_values`.
+        rounding: how a factor is brought to these bits: to the `nearest`, or what follows is left off (`truncate`).
+        of_values: whether it is that of everything; false: of convolutions with one scale a weight only, see
+            `Rules.of_values`.
     """
 
     bits: int
     rounding: str = "nearest"
+    of_values: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,10 @@ class Rules:
     def of_values(self) -> Rules:
         """The rules of sums, products, means and rescaling, and of convolutions with a scale for each channel.
 
-        NPUs whose convolution cores truncate compute these on other units: VeriSilicon's emulator gives what float32
-        gives (docs/simulation.md).
+        NPUs may compute these on other units than the cores for convolutions, with another precision: VeriSilicon's
+        emulator gives what float32 gives (docs/simulation.md).
         """
         rule = self.arithmetic.multiplier
-        if rule is None or rule.rounding != "truncate":
+        if rule is None or rule.of_values:
             return self
         return replace(self, arithmetic=replace(self.arithmetic, multiplier=None))

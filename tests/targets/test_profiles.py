@@ -123,11 +123,12 @@ def test_boards_without_npu():
 
 def test_the_multiplier_of_each_chip():
     """As VeriSilicon's emulator has it; where it does not have the chip, TFLite's 31 bits."""
-    truncated, wide = MultiplierRule(16, "truncate"), MultiplierRule(31, "nearest")
+    truncated = MultiplierRule(16, "truncate", of_values=False)
     found = {name: load_target(name).arithmetic for name in known_targets()}
     multipliers = {name: one.multiplier for name, one in found.items() if one is not None}
     assert multipliers == {
         **dict.fromkeys(("a311d", "s905d3", "c308x", "rk1808"), truncated),
-        **dict.fromkeys(("imx8mp", "rv1109", "rv1126"), wide),
+        "imx8mp": MultiplierRule(31, "nearest", of_values=False),
+        **dict.fromkeys(("rv1109", "rv1126"), MultiplierRule(31, "nearest")),
         "generic_onnx": None,
     }

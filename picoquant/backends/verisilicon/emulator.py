@@ -58,19 +58,25 @@ class Description:
 
     form: Form
     outputs: list[tuple[str, tuple[int, int, int]]] = field(default_factory=list)
+    _zeros: list[int] = field(default_factory=list)
     _tensors: list[str] = field(default_factory=list)
     _nodes: list[str] = field(default_factory=list)
     _data: bytearray = field(default_factory=bytearray)
 
-    def input(self, values: np.ndarray, scale: float) -> int:
-        """An input `[C, H, W]` of quantised values; returns its number."""
-        stored = (values + self.form.zero_point).astype(self.form.dtype)
-        return self._add("i", self.form.name, scale, self.form.zero_point, (*values.shape[::-1], 1), stored)
+    def input(self, values: np.ndarray, scale: float, zero_point: int | None = None) -> int:
+        """An input `[C, H, W]` of quantised values, with the form's zero point or its own; returns its number."""
+        zero = self.form.zero_point if zero_point is None else zero_point
+        stored = (values + zero).astype(self.form.dtype)
+        return self._add("i", self.form.name, scale, zero, (*values.shape[::-1], 1), stored)
 
-    def output(self, name: str, scale: float, shape: tuple[int, int, int]) -> int:
-        """A result `[C, H, W]`; returns its number."""
+    def output(
+        self, name: str, scale: float, shape: tuple[int, int, int], zero_point: int | None = None
+    ) -> int:
+        """A result `[C, H, W]`, with the form's zero point or its own; returns its number."""
+        zero = self.form.zero_point if zero_point is None else zero_point
         self.outputs.append((name, shape))
-        return self._add("o", self.form.name, scale, self.form.zero_point, (*shape[::-1], 1))
+        self._zeros.append(zero)
+        return self._add("o", self.form.name, scale, zero, (*shape[::-1], 1))
 
     def between(self, scale: float, shape: tuple[int, int, int]) -> int:
         """A tensor `[C, H, W]` that is not looked at; returns its number."""
@@ -107,10 +113,13 @@ class Description:
 
     def read(self, path: Path) -> dict[str, np.ndarray]:
         """The results as quantised values, int16, by name."""
-        stored = np.fromfile(path, self.form.dtype).astype(np.int16) - self.form.zero_point
+        stored = np.fromfile(path, self.form.dtype).astype(np.int16)
         sizes = [int(np.prod(shape)) for _, shape in self.outputs]
         parts = np.split(stored, np.cumsum(sizes)[:-1])
-        return {name: part.reshape(shape) for (name, shape), part in zip(self.outputs, parts)}
+        return {
+            name: part.reshape(shape) - np.int16(zero)
+            for (name, shape), zero, part in zip(self.outputs, self._zeros, parts)
+        }
 
     def _add(
         self,

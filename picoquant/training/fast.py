@@ -129,24 +129,54 @@ class _Traced:
         return traced(self._method, (maps,), [_any_size(maps)])
 
 
-def traced(method: Callable[..., Any], inputs: Sequence[Any], sizes: Sequence[Any]) -> Callable[..., Any]:
+def traced(
+    method: Callable[..., Any], inputs: Sequence[Any], sizes: Sequence[Any], rewrite: Rewrite | None = None
+) -> Callable[..., Any]:
     """A method of a layer as a static graph that runs, with its gradients, on oneDNN's convolutions.
 
     Args:
         method: takes and returns tensors.
         inputs: of a first call. Those that stop gradients must do so in every call.
-        sizes: for each input its shape, None where that varies; or an input specification.
+        sizes: for each input its shape, None where that varies; or an input specification. Lists of them for lists.
+        rewrite: changes the graph; None: as all graphs are changed.
     """
-    specs = [
-        paddle.static.InputSpec(size, one.dtype, stop_gradient=one.stop_gradient)
-        if isinstance(size, list) and not isinstance(one, (list, tuple))
-        else size
+    specs = _specifications(inputs, sizes)
+    static = paddle.jit.to_static(_AsWritten(method).run, input_spec=[specs], full_graph=True)
+    _, program = static.get_concrete_program(list(inputs), is_train=True)
+    program.set_hooker(rewrite or Rewrite())
+    # Called by itself: what finds a graph that suits the arguments again takes as long as a small convolution.
+    return lambda *arguments: program([list(arguments)])
+
+
+class _AsWritten(nn.Layer):
+    """A method, run as it is written while it is traced.
+
+    What depends on the values of tensors is not looked for in its source, nor in what it calls: that took most of the
+    time of tracing.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        super().__init__()
+        self._layer = method.__self__  # the graph's parameters are looked for in this layer
+        self._method = (method,)
+
+    def run(self, inputs: Sequence[Any]) -> Any:
+        return self._run(inputs)
+
+    @paddle.jit.not_to_static
+    def _run(self, inputs: Sequence[Any]) -> Any:
+        return self._method[0](*inputs)
+
+
+def _specifications(inputs: Sequence[Any], sizes: Sequence[Any]) -> list[Any]:
+    return [
+        size
+        if isinstance(size, paddle.static.InputSpec)
+        else _specifications(one, size)
+        if isinstance(one, (list, tuple))
+        else paddle.static.InputSpec(size, one.dtype, stop_gradient=one.stop_gradient)
         for one, size in zip(inputs, sizes)
     ]
-    static = paddle.jit.to_static(method, input_spec=specs, full_graph=True)
-    _, program = static.get_concrete_program(*inputs, is_train=True)
-    program.set_hooker(_Rewrite())
-    return static
 
 
 def _any_size(maps: Any) -> Any:
@@ -156,7 +186,7 @@ def _any_size(maps: Any) -> Any:
     return paddle.static.InputSpec([None, maps.shape[1], None, None], maps.dtype)
 
 
-class _Rewrite(PartialProgramLayerHook):
+class Rewrite(PartialProgramLayerHook):
     """Changes a program before and after its gradients are appended."""
 
     def before_append_backward(self, program: Program) -> Program:

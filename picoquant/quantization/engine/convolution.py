@@ -31,8 +31,11 @@ class _Layer(nn.Layer):
         )
         self._groups, self._activation = op.attributes["groups"], _ACTIVATIONS[activation]
 
-    def with_bias(self, image: Any, weight: Any, bias: Any) -> Any:
+    def plain(self, image: Any, weight: Any, bias: Any | None = None) -> Any:
         return self._activation(F.conv2d(image, weight, bias, *self._where, self._groups))
+
+    def with_bias(self, image: Any, weight: Any, bias: Any) -> Any:
+        return self.plain(image, weight, bias)
 
     def without_bias(self, image: Any, weight: Any) -> Any:
         # The scale by 1 gives back the plain layout: what a traced graph returns is not converted.
@@ -47,7 +50,7 @@ class Convolutions:
     """
 
     def __init__(self, onednn: bool) -> None:
-        self._onednn = onednn
+        self.onednn = onednn
         self._traced: dict[Any, Any] = {}
 
     def __call__(self, op: Operator, activation: str, image: Any, weight: Any, bias: Any | None) -> Any:
@@ -61,7 +64,9 @@ class Convolutions:
             bias: `[O]`, if there is one.
         """
         inputs = (image, weight) if bias is None else (image, weight, bias)
-        if not self._onednn:
+        if not paddle.in_dynamic_mode():  # inside of a graph that is traced as a whole
+            return _Layer(op, activation).plain(*inputs)
+        if not self.onednn:
             return self._method(op, activation, bias)(*inputs)
         geometry = tuple(op.attributes.get(name) for name in ("strides", "paddings", "dilations", "groups"))
         key = (

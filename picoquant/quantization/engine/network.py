@@ -88,6 +88,11 @@ class FakeQuantNetwork(nn.Layer):
             name: _variable(name, value, name not in fixed) for name, value in values.items() if name in read
         }
 
+    @property
+    def onednn(self) -> bool:
+        """Whether its convolutions are oneDNN's."""
+        return self._convolutions.onednn
+
     def trained(self) -> list[Any]:
         """The parameters that training changes."""
         return [one for one in self.stored.values() if not one.stop_gradient]

@@ -15,6 +15,7 @@ import paddle
 
 from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.engine.feeds import cuts, images_at_once
+from picoquant.quantization.engine.traced import TracedForward, traceable
 from picoquant.quantization.processes import Processes
 from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
 from picoquant.quantization.qat.learning_rate import LearningRate
@@ -52,6 +53,7 @@ class TrainingStep:
         self._teacher, self._objective, self._make_optimizer = teacher, objective, make_optimizer
         self._strategy, self._processes = strategy, processes
         self._weights, self._ranges = student.network.trained(), student.learned_ranges
+        self._forward = _forward_of(student, strategy)
         self._make_optimisers()
 
     def _make_optimisers(self) -> None:
@@ -88,14 +90,14 @@ class TrainingStep:
         self, inputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], frozen: bool
     ) -> float:
         """Compute the gradients; the loss is returned."""
-        network, names = self.student.network, self._objective.student_names
+        names = self._objective.student_names
         total, images = 0.0, len(next(iter(inputs.values())))
         for cut, share in self._parts(images):
             feed, teacher = (
                 {name: paddle.to_tensor(value[cut]) for name, value in one.items()}
                 for one in (inputs, expected)
             )
-            found = dict(zip(names, network(feed, names, following=not frozen)))
+            found = dict(zip(names, self._forward(feed, names, not frozen)))
             loss = self._objective(teacher, found) * share
             loss.backward()
             total += loss.item()
@@ -175,6 +177,13 @@ class TrainingStep:
                     optimizer.set_state_dict(
                         {name: paddle.to_tensor(value) for name, value in values.items()}
                     )
+
+
+def _forward_of(student: Student, strategy: RangeStrategy) -> Callable[..., list[Any]]:
+    """The student's forward, as one graph where all of it can be."""
+    if student.network.onednn and strategy.traceable and traceable(student.graph):
+        return TracedForward(student.network, [found.stored for found in student.ranges.values()])
+    return student.network
 
 
 def _drop_gradients(parameters: Sequence[Any]) -> None:

@@ -9,12 +9,14 @@ import paddle
 from paddle.autograd import PyLayer
 
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.quantization.engine.kernels import fake_quantise, gradient_within
+from picoquant.quantization.engine.kernels import fake_quantise, fake_quantise_clipped, gradient_within
 from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange
 
 
 class Fixed:
     """Nothing is learned, nothing follows the data."""
+
+    traceable = True
 
     def range_of(
         self, name: str, settings: QuantAwareSettings, non_negative: bool, shape: Sequence[int]
@@ -30,18 +32,21 @@ class FixedRange:
     """One activation's range; see `ActivationRange`."""
 
     def __init__(self, name: str, bits: int) -> None:
-        self._bits, self._absmax = bits, paddle.ones([1])
-        self.stored, self.learned = {f"{name}@scale": self._absmax}, ()
+        self._bits, self._name = bits, f"{name}@scale"
+        self.stored, self.learned = {self._name: paddle.ones([1])}, ()
 
     def __call__(self, value: Any, following: bool) -> Any:
         """See `ActivationRange`."""
+        absmax = self.stored[self._name]
+        if not paddle.in_dynamic_mode():
+            return fake_quantise_clipped(value, absmax, self._bits)
         if value.stop_gradient or not paddle.is_grad_enabled():
-            return fake_quantise(value, self._absmax, self._bits)
-        return _Rounded.apply(value, self._absmax, self._bits)
+            return fake_quantise(value, absmax, self._bits)
+        return _Rounded.apply(value, absmax, self._bits)
 
     def initialise(self, absmax: float) -> None:
         """See `ActivationRange`."""
-        self._absmax.set_value(paddle.full([1], absmax))
+        self.stored[self._name].set_value(paddle.full([1], absmax))
 
 
 class _Rounded(PyLayer):

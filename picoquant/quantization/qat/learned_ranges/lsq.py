@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import paddle
@@ -39,6 +39,7 @@ class Lsq:
     """
 
     rate: float = 1.0
+    traceable: ClassVar[bool] = False
 
     def range_of(
         self, name: str, settings: QuantAwareSettings, non_negative: bool, shape: Sequence[int]

@@ -27,13 +27,23 @@ class Average:
     def __init__(self, name: str, moving_rate: float) -> None:
         self.moving_rate = moving_rate
         self.stored = {f"{name}@{part}": paddle.full([1], value) for part, value in _START.items()}
-        self.absmax, self.weight, self.total = self.stored.values()
+
+    @property
+    def parts(self) -> tuple[Any, Any, Any]:
+        """Absmax, weight and weighted sum of what went into it, `[1]` each."""
+        absmax, weight, total = self.stored.values()
+        return absmax, weight, total
+
+    @property
+    def absmax(self) -> Any:
+        """The average, `[1]`."""
+        return self.parts[0]
 
     def add(self, absmax: float) -> None:
         """Add the absmax of a batch."""
         rate = np.float32(self.moving_rate)
-        weight = rate * self.weight.numpy() + np.float32(1)
-        total = rate * self.total.numpy() + np.float32(absmax)
+        _, weight, total = (one.numpy() for one in self.parts)
+        weight, total = rate * weight + np.float32(1), rate * total + np.float32(absmax)
         self._set(total / weight, weight, total)
 
     def initialise(self, absmax: float) -> None:
@@ -46,12 +56,14 @@ class Average:
         self._set(absmax, weight, absmax * weight)
 
     def _set(self, absmax: Any, weight: Any, total: Any) -> None:
-        for tensor, value in ((self.absmax, absmax), (self.weight, weight), (self.total, total)):
+        for tensor, value in zip(self.parts, (absmax, weight, total)):
             tensor.set_value(np.asarray(value, np.float32).reshape(1))
 
 
 class MovingAverage:
     """The range follows the data with a decay of `QuantAware.moving_rate`."""
+
+    traceable = True
 
     def range_of(
         self, name: str, settings: QuantAwareSettings, non_negative: bool, shape: Sequence[int]
@@ -77,5 +89,4 @@ class MovingAverageRange:
         average = self.average
         if not following:
             return fake_quantise(value, average.absmax, self._bits)
-        parts = average.absmax, average.weight, average.total
-        return fake_quantise_following(value, parts, self._bits, average.moving_rate)
+        return fake_quantise_following(value, average.parts, self._bits, average.moving_rate)

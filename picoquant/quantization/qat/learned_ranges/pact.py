@@ -37,6 +37,8 @@ _NEXT = 1 + 2.0**-23  # times this, a float is the next larger one or the one af
 class Pact:
     """The range is the moving average of each batch's absmax, cut at a learned limit."""
 
+    traceable = False
+
     def range_of(
         self, name: str, settings: QuantAwareSettings, non_negative: bool, shape: Sequence[int]
     ) -> ActivationRange:

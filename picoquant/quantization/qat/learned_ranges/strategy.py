@@ -34,6 +34,10 @@ class ActivationRange(Protocol):
 class RangeStrategy(Protocol):
     """How the range (absmax) of each quantised activation is found during training."""
 
+    @property
+    def traceable(self) -> bool:
+        """Whether ranges round in graphs that are traced, too, with their tensors in `stored` alone."""
+
     def range_of(
         self, name: str, settings: QuantAwareSettings, non_negative: bool, shape: Sequence[int]
     ) -> ActivationRange:

@@ -14,6 +14,7 @@ setup(
     package_data={
         **{f"picoquant.{name}": FILES for name in DATA},
         "picoquant.packaging": ["board/**/*", "script/*.py"],
+        "picoquant.backends.verisilicon": ["*.c"],
         "picoquant.report": ["templates/*"],
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
@@ -21,7 +22,6 @@ def targets(ctx: click.Context, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    from dataclasses import asdict
 
     from picoquant.targets.profiles import known_targets, load_target
     from picoquant.targets.table import listing
@@ -42,7 +42,6 @@ def show(name: str, as_json: bool) -> None:
     \b
     Example:  picoquant targets show rv1126
     """
-    from dataclasses import asdict
 
     from picoquant.targets.profiles import load_target
     from picoquant.targets.table import described
@@ -80,6 +79,11 @@ def refresh(names: tuple[str, ...], opt: str | None) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 @click.option("--opt", metavar="PATH", help="Paddle Lite's opt (default: found, or the toolchain's own).")
+@click.option(
+    "--emulator",
+    is_flag=True,
+    help="Each operator on VeriSilicon's emulator, too: how many values are the simulation's.",
+)
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -89,6 +93,7 @@ def check(
     picture: str | None,
     as_json: bool,
     opt: str | None,
+    emulator: bool,
 ) -> None:
     """Prove what of the INT8 model runs on a target's NPU; exit code 1 when a rule of the target is broken.
 
@@ -103,7 +108,7 @@ def check(
     from picoquant.config.target_rules import target_of_run
 
     profile = target_of_run(target, save_dir)
-    result = check_target(model_of(save_dir, model_dir), profile, save_dir, picture, opt)
+    result = check_target(model_of(save_dir, model_dir), profile, save_dir, picture, opt, emulator)
     if as_json:
         click.echo(json.dumps(result.values, indent=2))
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,13 @@ from picoquant.backends.base import Machine
 from picoquant.backends.ethos_u import toolchain as vela
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.paddle_lite.toolchain import find_opt
+from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.errors import UserError
 from picoquant.npu.check import CheckResult, check_model
+from picoquant.npu.emulation import Agreement, agreement_table, compare_with_emulator, generated_image
 from picoquant.npu.picture import draw
 from picoquant.npu.report import text_report
+from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.npu.vela_check import check_with_vela
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.storage.files import disk_errors, write_json, write_text
@@ -40,17 +43,36 @@ class Checked:
 
 
 def check_target(
-    model: ModelFolder, target: Target, save_dir: str, picture: str | None = None, opt: str | None = None
+    model: ModelFolder,
+    target: Target,
+    save_dir: str,
+    picture: str | None = None,
+    opt: str | None = None,
+    emulator: bool = False,
 ) -> Checked:
     """Check a model with the tool of its target: Vela for an Ethos-U, else Paddle Lite's opt.
+
+    Args:
+        model: an INT8 model.
+        target: what it is checked for.
+        save_dir: where files are written, in the folder `check`.
+        picture: path of the picture; None: among those files.
+        opt: path of Paddle Lite's opt; None: it is looked for.
+        emulator: run each operator on VeriSilicon's emulator of the target, too.
 
     Raises: `UserError` for a picture where the tool says nothing to draw, `ToolError` saying what to do when the tool
         is absent or refuses the model.
     """
+    rows = emulated(model, target) if emulator else []
     if target.ethos_u is None:
         result = check_model(model, target, find_opt(opt))
         written = write_files(result, save_dir, picture)
-        return Checked(text_report(result), result.to_json(), bool(result.rules_broken), written)
+        text, values = text_report(result), result.to_json()
+        if emulator:
+            values["emulator"] = [asdict(row) for row in rows]
+            title = "on VeriSilicon's emulator, each operator with the simulation's inputs:"
+            text = "\n".join([text, "", title, agreement_table(rows)])
+        return Checked(text, values, bool(result.rules_broken), written)
     if picture:
         raise UserError(
             f"--picture is drawn of opt's partition, and {target.name} is compiled by Vela: leave it out"
@@ -79,6 +101,17 @@ def model_of(save_dir: str, model_dir: str | None) -> ModelFolder:
             "with --model"
         )
     return ModelFolder.open(folder)
+
+
+def emulated(model: ModelFolder, target: Target) -> list[Agreement]:
+    """Each operator of an INT8 model on VeriSilicon's emulator of a target, beside the simulation.
+
+    Raises: `ToolError` when the emulator is not installed, has no such NPU, or cannot run the operators.
+    """
+    chip = verisilicon.chip_of(target.name)
+    tool = verisilicon.find(Machine())
+    simulation = NpuSimulation(model, target.integer_rules)
+    return compare_with_emulator(simulation, generated_image(simulation), tool, chip)
 
 
 def write_files(result: CheckResult, save_dir: str, picture: str | None = None) -> list[Path]:

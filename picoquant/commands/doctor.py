@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from picoquant.backends.base import Machine, Toolchain, load_backends
 from picoquant.backends.table import BACKENDS
+from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.errors import ToolError
 from picoquant.utils.device import available_cpus
 from picoquant.utils.subprocesses import run_program
@@ -85,7 +86,7 @@ def checks(
     """
     report = [_python()]
     report += [_package(requirement) for requirement in requirements()]
-    report += [*_tools(Machine(opt=opt), known), _gpu(), _cores()]
+    report += [*_tools(Machine(opt=opt), known), _emulator(), _gpu(), _cores()]
     folder = _nearest_folder(Path(save_dir).expanduser().absolute())
     return [*report, _writable(folder), _disk(folder)]
 
@@ -151,6 +152,16 @@ def _tool(toolchain: Toolchain, machine: Machine) -> Check:
             return Check(toolchain.TITLE, True, f"none, and none is needed but for its own backend: {error}")
         return Check(toolchain.TITLE, False, "none that works", str(error))
     return Check(toolchain.TITLE, True, f"{tool.version} {tool.path} (from {tool.origin})")
+
+
+def _emulator() -> Check:
+    """VeriSilicon's emulator, which nothing needs: it shows what its NPUs compute."""
+    try:
+        tool = verisilicon.find(Machine())
+    except ToolError:
+        said = "not installed, and not needed; `picoquant toolchain install verisilicon` has it"
+        return Check(verisilicon.TITLE, True, said)
+    return Check(verisilicon.TITLE, True, f"{tool.version} {tool.path} (from {tool.origin})")
 
 
 def _gpu() -> Check:

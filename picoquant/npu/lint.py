@@ -19,6 +19,11 @@ from picoquant.targets.profiles import Target
 _FLOATS = ("float32", "float16", "int8", "")
 _POST = "export without post-processing (export.post_process: false); the host does it, see docs/npu.md"
 _POST_OP_TYPES = ("sqrt", "multiclass_nms3", "matrix_nms", "top_k_v2", "where_index", "gather_nd", "range")
+_SCHEMES = {"per_channel": "a scale for each channel", "per_tensor": "one scale for the whole weight"}
+_ONTO_CORES = {
+    "per_tensor": "set QuantAware.weight_quantize_type=abs_max",
+    "per_channel": "set QuantAware.weight_quantize_type=channel_wise_abs_max",
+}
 _ALWAYS_ZERO = 1e-10  # a scale below this means that the tensor was 0 on every calibration image
 
 
@@ -192,7 +197,17 @@ def _weights(graph: PartitionedGraph, op: PlacedOperator, target: Target) -> Ite
     if dtype not in (None, "int8"):
         mend = f"add {op.op_type} to QuantAware.quantize_op_types and quantise again"
         yield Finding("weights_int8", op.name, f"{op.op_type}: its weight is {dtype}, not int8", mend)
-    if rules.weights == "per_tensor" and granularity(graph, op) == "per_channel":
+    weights = granularity(graph, op)
+    if rules.unit_of(weights or "") == "shader":
+        message = (
+            f"{op.op_type}: {_SCHEMES[weights]}, which {target.soc} computes on shaders, not on its NN cores"
+        )
+        better = next((one for one in ("per_tensor", "per_channel") if rules.unit_of(one) == "nn"), None)
+        mend = (
+            f"{_ONTO_CORES[better]}, and quantise again" if better else "no INT8 scheme is known to be faster"
+        )
+        yield Finding("shader", op.name, message, mend, False)
+    elif rules.weights == "per_tensor" and weights == "per_channel":
         message = f"{op.op_type}: a scale for each channel, but {target.name} takes one for the whole weight"
         yield Finding("granularity", op.name, message, "QuantAware.weight_quantize_type=abs_max")
     bits = op.attributes.get("bit_length")

@@ -70,6 +70,15 @@ def check_for_package(model: ModelFolder, target: Target, opt: OptTool) -> Check
         )
     for line in warnings:
         LOG.warning("%s", line)
+    slow = [finding for finding in result.findings if finding.rule == "shader"]
+    if slow:
+        LOG.info(
+            "%s: %d layers run on shaders, many times slower than the NN cores: %s -> %s",
+            target.name,
+            len(slow),
+            slow[0].message,
+            slow[0].mend,
+        )
     return Checked(values, tuple(warnings), result.partition)
 
 

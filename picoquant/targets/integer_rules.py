@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 NUMBERS = ("uint8", "int8")
 TFLITE = "tflite"
 ROUNDINGS = ("half_to_even", "half_away", TFLITE)
-MULTIPLIER_BITS = (0, 15, 16, 31)
+MULTIPLIER_BITS = (15, 16, 31)
+MULTIPLIER_ROUNDINGS = ("nearest", "truncate")
+
+
+@dataclass(frozen=True)
+class MultiplierRule:
+    """Section `arithmetic.multiplier` of a target's profile: the number that sums are multiplied by, and shifted.
+
+    Attributes:
+        bits: its width, from the first bit that is 1.
+        rounding: how a factor is brought to these bits: to the `nearest`, or what follows is left off (`truncate`).
+        of_values: whether it is that of everything; false: of convolutions with one scale a weight only, see
+            `Rules.of_values`.
+    """
+
+    bits: int
+    rounding: str = "nearest"
+    of_values: bool = True
 
 
 @dataclass(frozen=True)
@@ -17,15 +34,15 @@ class Arithmetic:
     Attributes:
         numbers: integer type of a quantised tensor, `uint8` or `int8`.
         rounding: of halves: `half_to_even`, or `half_away` from zero. `tflite`: as TensorFlow Lite's reference kernels,
-            which round a product and its shift each (`multiplier_bits` 31), sums and means in ways of their own;
+            which round a product and its shift each (a `multiplier` of 31 bits), sums and means in ways of their own;
             tensors have the scales of a `.tflite`.
-        multiplier_bits: width of the integer multiplier with which a sum is requantised, followed by a shift
-            to the right; 0 if the multiplier is a float32.
+        multiplier: the integer multiplier with which a sum is requantised, followed by a shift to the right; None
+            if the multiplier is a float32.
     """
 
     numbers: str
     rounding: str
-    multiplier_bits: int
+    multiplier: MultiplierRule | None
 
 
 @dataclass(frozen=True)
@@ -44,3 +61,15 @@ class Rules:
     def tflite(self) -> bool:
         """Whether TensorFlow Lite's kernels and scales are computed."""
         return self.arithmetic.rounding == TFLITE
+
+    @property
+    def of_values(self) -> Rules:
+        """The rules of sums, products, means and rescaling, and of convolutions with a scale for each channel.
+
+        NPUs may compute these on other units than the cores for convolutions, with another precision: VeriSilicon's
+        emulator gives what float32 gives (docs/simulation.md).
+        """
+        rule = self.arithmetic.multiplier
+        if rule is None or rule.of_values:
+            return self
+        return replace(self, arithmetic=replace(self.arithmetic, multiplier=None))

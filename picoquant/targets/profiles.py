@@ -9,12 +9,20 @@ import difflib
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from picoquant.errors import ConfigError
-from picoquant.targets.integer_rules import MULTIPLIER_BITS, NUMBERS, ROUNDINGS, Arithmetic, Rules
+from picoquant.targets.integer_rules import (
+    MULTIPLIER_BITS,
+    MULTIPLIER_ROUNDINGS,
+    NUMBERS,
+    ROUNDINGS,
+    Arithmetic,
+    MultiplierRule,
+    Rules,
+)
 from picoquant.targets.operator_list import OperatorList, load_operators
 from picoquant.utils.suggest import unknown_key
 from picoquant.yaml_files.load import load_mapping
@@ -29,6 +37,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # a target's name is used as 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 WEIGHTS = ("per_channel", "per_tensor")
+SCHEMES = ("uint8_per_tensor", "int8_per_tensor", "int8_per_channel", "int16_per_tensor")
+UNITS = ("nn", "shader")
 ABIS = ("armhf", "arm64", "any")
 
 
@@ -76,6 +86,8 @@ class QuantizationRules:
             `all` for every operator on the NPU.
         mixed_precision: whether single layers may stay in floating point. False for an NPU that runs INT8
             only: there each such layer runs on the CPU and divides the network into more subgraphs.
+        schemes: what computes convolutions of a scheme (`SCHEMES`): `nn`, the convolution cores, or `shader`, the
+            programmable ones, which are many times slower. Schemes that nobody has measured are missing.
     """
 
     weights: str
@@ -84,6 +96,14 @@ class QuantizationRules:
     symmetric: bool
     needs_scales: tuple[str, ...]
     mixed_precision: bool
+    schemes: Mapping[str, str] = field(default_factory=dict)
+
+    def unit_of(self, weights: str) -> str | None:
+        """What computes convolutions with weights of a granularity as NNAdapter hands them over; None: not known.
+
+        It makes uint8 of a tensor with one scale (`convert_quantization_symm_to_asymm.cc`); weights with several stay.
+        """
+        return self.schemes.get({"per_tensor": "uint8_per_tensor"}.get(weights, f"int8_{weights}"))
 
 
 @dataclass(frozen=True)
@@ -236,15 +256,17 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
             values["operators"] = load_operators(values["operators"], path, f"{below}: operators")
         if key == "quantization":
             values["needs_scales"] = _names(values["needs_scales"], f"{below}: needs_scales")
+            if "schemes" in values:
+                values["schemes"] = _schemes(values["schemes"], f"{below}: schemes")
+        if key == "arithmetic":
+            values["multiplier"] = _multiplier(values["multiplier"], f"{below}: multiplier")
+            _one_of(values["numbers"], NUMBERS, f"{below}: numbers")
+            _one_of(values["rounding"], ROUNDINGS, f"{below}: rounding")
         settings[key] = section(**values)
     rules: QuantizationRules = settings["quantization"]
     if not rules.symmetric:
         LOG.info("%s takes asymmetric numbers; picoquant makes symmetric ones, which are among them", name)
     _one_of(rules.weights, WEIGHTS, f"{where}: quantization: weights")
-    if settings["arithmetic"] is not None:
-        allowed = {"numbers": NUMBERS, "rounding": ROUNDINGS, "multiplier_bits": MULTIPLIER_BITS}
-        for key, choices in allowed.items():
-            _one_of(getattr(settings["arithmetic"], key), choices, f"{where}: arithmetic: {key}")
     _one_of(settings["abi"], ABIS, f"{where}: abi")
     for key in ("kernels", "backends"):
         texts = settings.get(key, [])
@@ -267,7 +289,10 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 
 def _fields(section: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The values for a dataclass's fields; `ConfigError` for a missing or unknown key or a wrong type."""
-    annotations = {field.name: field.type for field in fields(section)}
+    annotations = {one.name: one.type for one in fields(section)}
+    optional = {
+        one.name for one in fields(section) if (one.default, one.default_factory) != (MISSING, MISSING)
+    }
     for key in values:
         if key not in annotations:
             raise unknown_key(where, str(key), set(annotations) - {"name"})
@@ -283,6 +308,25 @@ def _fields(section: type, values: Mapping[str, Any], where: str) -> dict[str, A
         if description and (is_bool or not isinstance(value, types)):
             raise ConfigError(f"{where}: {key}: {description} expected, found {value!r}")
     return dict(values)
+
+
+def _multiplier(value: Any, where: str) -> MultiplierRule | None:
+    """The rule of the integer multiplier; None where a target multiplies by float32."""
+    if value is None:
+        return None
+    rule = MultiplierRule(**_fields(MultiplierRule, _mapping(value, where), where))
+    _one_of(rule.bits, MULTIPLIER_BITS, f"{where}: bits")
+    _one_of(rule.rounding, MULTIPLIER_ROUNDINGS, f"{where}: rounding")
+    return rule
+
+
+def _schemes(value: Any, where: str) -> dict[str, str]:
+    """What computes convolutions of each scheme."""
+    for scheme, unit in _mapping(value, where).items():
+        if scheme not in SCHEMES:
+            raise unknown_key(where, str(scheme), SCHEMES)
+        _one_of(unit, UNITS, f"{where}: {scheme}")
+    return dict(value)
 
 
 def _names(value: Any, where: str) -> tuple[str, ...]:

@@ -99,3 +99,20 @@ def test_latency_by_hand():
     assert "abs_max) 1.68 ms is estimated, off by up to 53%" in without.method
     assert estimate({}, "per_channel", 2.0).method.endswith("published for this target")
     assert estimate(load_target("imx8mp").latency_ms, "per_tensor", 5.044).error < 1
+
+
+def test_convolutions_on_shaders_are_named():
+    """A scale for each channel is legal on the A311D and slow there; what keeps it on the cores is said."""
+    weight = Tensor("w", (2, 8, 1, 1), "int8", True)
+    one = replace(
+        op("conv2d", "a", "b", Input0_scale=(0.1,), Filter0_scale=(0.1, 0.2)),
+        inputs=(("Input0", "a"), ("Filter0", "w")),
+    )
+    split = replace(network(one), tensors={**network(one).tensors, "w": weight})
+    (finding,) = lint(split, load_target("a311d"))
+    assert (finding.rule, finding.operator, finding.broken) == ("shader", "b", False)
+    assert "A311D computes on shaders, not on its NN cores" in finding.message
+    assert finding.mend == "set QuantAware.weight_quantize_type=abs_max, and quantise again"
+    same = replace(one, attributes={**one.attributes, "Filter0_scale": (0.1, 0.1)})
+    assert found(replace(split, operators=(split.operators[0], same, split.operators[2])), "a311d") == set()
+    assert found(split, "rv1126") == set()  # nobody has measured what runs it there

@@ -179,7 +179,7 @@ def test_texts(made):
     assert text["resize"]["interpolation"] == "cubic"
     assert text["decode"]["score_threshold"] == 0.025 and text["decode"]["nms_threshold"] == 0.6
     lines = (made.folder / "environment.sh").read_text().splitlines()
-    assert "export VIV_VX_ENABLE_GRAPH_TRANSFORM='-pcq:1'" in lines
+    assert "export VSI_NN_LOG_LEVEL='0'" in lines and not any("-pcq" in line for line in lines)
 
 
 def test_packaged_paddle_model_opens_and_takes_one_image(made):

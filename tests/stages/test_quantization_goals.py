@@ -61,7 +61,7 @@ XS = Known(
 TRAINING = ("TrainConfig.train_iter=60", "TrainConfig.eval_iter=30")
 
 
-def quantized(folder, shared, known, method):
+def quantized(folder, shared, known, method, more=()):
     """Metrics of the stage `quantize` with the shipped recipe."""
     data = [
         f"{section}.{key}={value}"
@@ -76,6 +76,7 @@ def quantized(folder, shared, known, method):
         *known.settings,
         *data,
         *(TRAINING if method == "qat" else ()),
+        *more,
     ]
     recipe = ["run", "--config", "picodet_s_qat_dis.yaml", "--until", "quantize", "--save-dir", folder]
     done = picoquant(*recipe, *with_sets(sets), timeout=3000)
@@ -94,3 +95,11 @@ def test_int8_keeps_the_accuracy(shared, tmp_path, known, method):
         assert "rollbacks" not in metrics
         start, *_, end = (one[1] for one in metrics["evaluations"])
         assert end > start - 0.005  # of so few images such a figure moves by half of that
+
+
+@pytest.mark.slow
+def test_one_scale_a_weight_keeps_the_accuracy(shared, tmp_path):
+    """Channels that are off would take the whole range: 0.0003 with their weights."""
+    metrics = quantized(tmp_path, shared, CELLS, "ptq", ["QuantAware.weight_quantize_type=abs_max"])
+    assert metrics["settled_channels"] == 8
+    assert metrics["mAP"] >= 0.340 and metrics["every_tensor_mAP"] >= 0.340

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from picoquant.errors import ConfigError
+from picoquant.targets.integer_rules import MultiplierRule
 from picoquant.targets.profiles import known_targets, load_target, load_targets
 from picoquant.yaml_files.locate import shipped
 
@@ -27,7 +28,8 @@ def test_rv1126_facts():
     target = load_target("rv1126")
     assert (target.abi, target.int8_tops, target.driver.version) == ("armhf", 2.0, "6.4.6.5")
     assert target.latency_ms["picodet_relu6_int8_416"] == {"cpu": 661.7, "npu": 122.3}
-    assert target.environment["VIV_VX_ENABLE_GRAPH_TRANSFORM"] == "-pcq:1"
+    # What Paddle Lite's demo sets there quantises the weights a second time.
+    assert "VIV_VX_ENABLE_GRAPH_TRANSFORM" not in target.environment
 
 
 def test_all_is_every_shipped_target_once():
@@ -80,7 +82,22 @@ def test_own_file_is_as_good_as_a_shipped_one(tmp_path):
         ({"quantization__weight_bits": True}, r"weight_bits: a whole number expected, found True"),
         ({"quantization__weights": "per_row"}, r"'per_row' is none of per_channel, per_tensor"),
         ({"arithmetic__rounding": "up"}, r"arithmetic: rounding: 'up' is none of half_to_even, half_away"),
-        ({"arithmetic__multiplier_bits": 8}, r"multiplier_bits: 8 is none of 0, 15, 16, 31"),
+        ({"arithmetic__multiplier": 31}, r"arithmetic: multiplier: keys and values expected, found 31"),
+        ({"arithmetic__multiplier_bits": 31}, r"unknown key multiplier_bits \(did you mean multiplier\?\)"),
+        (
+            {"arithmetic__multiplier": {"bits": 8, "rounding": "nearest"}},
+            r"multiplier: bits: 8 is none of 15, 16, 31",
+        ),
+        ({"arithmetic__multiplier": {"rounding": "nearest"}}, r"arithmetic: multiplier: key bits is missing"),
+        ({"quantization__schemes": {"int4": "nn"}}, r"quantization: schemes: unknown key int4"),
+        (
+            {"quantization__schemes": {"int8_per_tensor": "cpu"}},
+            r"schemes: int8_per_tensor: 'cpu' is none of nn, shader",
+        ),
+        (
+            {"arithmetic__multiplier": {"bits": 16, "rounding": "up"}},
+            r"multiplier: rounding: 'up' is none of nearest, truncate",
+        ),
         ({"abi": "mips"}, r"abi: 'mips' is none of armhf, arm64, any"),
         ({"kernels": "4.19"}, r"kernels: a list of texts expected"),
         ({"backends": "openvino"}, r"backends: a list of texts expected, found 'openvino'"),
@@ -106,3 +123,16 @@ def test_boards_without_npu():
     assert (cpu.on_npu, generic.on_npu, load_target("rv1126").on_npu) == (False, False, True)
     assert cpu.paddle_lite.valid_targets == "arm" and generic.paddle_lite is None
     assert cpu.int8_tops is None and "conv2d" in cpu.quantization.needs_scales
+
+
+def test_the_multiplier_of_each_chip():
+    """As VeriSilicon's emulator has it; where it does not have the chip, TFLite's 31 bits."""
+    truncated = MultiplierRule(16, "truncate", of_values=False)
+    found = {name: load_target(name).arithmetic for name in known_targets()}
+    multipliers = {name: one.multiplier for name, one in found.items() if one is not None}
+    assert multipliers == {
+        **dict.fromkeys(("a311d", "s905d3", "c308x", "rk1808"), truncated),
+        "imx8mp": MultiplierRule(31, "nearest", of_values=False),
+        **dict.fromkeys(("rv1109", "rv1126"), MultiplierRule(31, "nearest")),
+        "generic_onnx": None,
+    }

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from picoquant.backends.homes import tool_homes
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError
 from picoquant.storage.files import disk_errors, write_json
@@ -20,7 +21,6 @@ from picoquant.utils.subprocesses import run_program
 
 LOG = logging.getLogger("picoquant")
 
-HOME_VARIABLE = "PICOQUANT_HOME"
 REQUIREMENT = "paddlelite==2.13rc0"
 PYTHONS = ("3.10", "3.8")
 _COMPLETE = "picoquant.json"  # written last: an environment without it is half made
@@ -33,15 +33,7 @@ def own_environments() -> list[Path]:
 
 def _homes() -> list[Path]:
     """Where the environment may be; it is made at the first of these."""
-    homes = []
-    if os.environ.get(HOME_VARIABLE):
-        homes.append(Path(os.environ[HOME_VARIABLE]).expanduser() / "toolchain")
-    checkout = Path(__file__).resolve().parents[3]
-    if (checkout / "setup.cfg").is_file():
-        homes.append(checkout / ".toolchain")
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    homes.append(Path(data).expanduser() / "picoquant" / "toolchain")
-    return [home.absolute() / "lite" for home in homes]
+    return tool_homes("lite")
 
 
 def install_lite(folder: str | Path | None = None, python: str | Path | None = None) -> str:

@@ -10,6 +10,11 @@ left side is even and the right one odd. What is nearest to a middle is `1 / (2 
 of 2,048 ten times what float32 loses of 127 levels, less in channels with a far smaller M, which are almost dead.
 Scales change by less than 1 in 1,300 for it.
 
+Some NPUs multiply by the first 16 bits of M (`targets/integer_rules.py`, `truncate`). What is left off is up to 1 in
+32,768 of a result, at 127 levels more than that distance. So of the fractions near M one is taken of which 16 bits
+leave off less than the distance, but more than what scales in float32 may move it by: then these NPUs give the same
+levels, too. Where M is below about 1 in 10,000 there is none, and the one that comes nearest to it is taken.
+
 A function of one tensor has as many results as that has levels. Those of a hard sigmoid between -3 and 3 lie on the
 middle every other time: where any is near, the result's range is moved as little as takes it away.
 """
@@ -25,6 +30,12 @@ from picoquant.int8.functions import Function, function_of
 from picoquant.paddle_program.graph import Graph, Operator
 
 _PARTS = 2048  # d is about this, or 1 / M where that is more
+_NUMERATORS = np.tile(np.arange(48), 7)  # tried: above the first
+_DIVISORS = np.repeat(2 * np.array([0, -1, 1, -2, 2, -3, 3]), 48)  # beside the nearest odd one
+_MOVED = 1 / 1300  # of a factor, at most
+_BITS = 16  # of the multiplier of NPUs that truncate it
+_LARGEST = 127.5  # levels: the middle that is farthest from 0
+_JITTER = 4e-7  # of a factor: three scales in float32, multiplied and divided
 _AXES_OF_AN_IMAGE = 4
 _COMPUTING = ("hard_sigmoid", "hard_swish", "leaky_relu", "sigmoid", "silu", "swish", "tanh")
 _NEAR = 1 / 4096  # of a level from a middle
@@ -61,13 +72,32 @@ class Table:
 
 
 def tie_free_factor(factor: np.ndarray) -> np.ndarray:
-    """The nearest `m / d` with an odd d of about 2048, or of about `1 / factor` where that is more.
+    """A near `m / d` with an odd d of about 2048 or more, of which 16 bits leave off next to nothing.
 
     Args:
         factor: above 0, any shape, float64.
+
+    Returns: of the fractions within 1 in 1,300 the nearest of which truncation leaves off less than is between a
+        result and the next middle; where there is none, the one that comes nearest to that.
     """
-    parts = np.maximum(np.rint(factor * _PARTS), 1)
-    return parts / (2 * np.rint((parts / factor - 1) / 2) + 1)
+    wanted = np.asarray(factor, np.float64)[..., None]
+    parts = np.maximum(np.rint(wanted * _PARTS), 1) + _NUMERATORS
+    divisors = np.maximum(2 * np.rint((parts / wanted - 1) / 2) + 1 + _DIVISORS, 1)
+    found = parts / divisors
+    move = np.abs(found / wanted - 1)
+    lost = _left_off(found)
+    reach = 2 * divisors * _LARGEST * (lost + _JITTER)  # parts of the distance to the next middle
+    cost = np.where((reach < 1) & (lost > _JITTER), move, 1 + np.where(lost > _JITTER, reach, 1 / _JITTER))
+    allowed = move < _MOVED
+    allowed[..., 0] |= ~allowed.any(axis=-1)
+    best = np.argmin(np.where(allowed, cost, np.inf), axis=-1)
+    return np.take_along_axis(found, best[..., None], axis=-1)[..., 0]
+
+
+def _left_off(factor: np.ndarray) -> np.ndarray:
+    """The part of a factor that 16 bits leave off, from 0 to 1 / 32,768."""
+    mantissa = np.ldexp(np.frexp(factor)[0], _BITS)
+    return (mantissa - np.floor(mantissa)) / mantissa
 
 
 def tie_free_scales(scales: np.ndarray, input_step: float, result_step: float) -> np.ndarray:

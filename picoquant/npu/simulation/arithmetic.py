@@ -15,7 +15,7 @@ import numpy as np
 
 from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation import tflite
-from picoquant.targets.integer_rules import TFLITE, Rules
+from picoquant.targets.integer_rules import TFLITE, MultiplierRule, Rules
 
 INT32 = (-(2**31), 2**31 - 1)
 
@@ -113,21 +113,23 @@ class Multiplier:
     shift: np.ndarray
 
     @classmethod
-    def of(cls, factors: np.ndarray, bits: int, common: bool = False) -> Multiplier:
-        """The nearest multipliers of `bits` bits to some factors.
+    def of(cls, factors: np.ndarray, rule: MultiplierRule, common: bool = False) -> Multiplier:
+        """Factors as multipliers of a target's width.
 
-        With 31 bits this is TFLite's `QuantizeMultiplier` (quantization_util.cc).
+        To the nearest of 31 bits is TFLite's `QuantizeMultiplier` (quantization_util.cc). 16 bits, truncated, is
+        what VeriSilicon's emulator of the A311D, S905D3 and C308X computes with (docs/simulation.md).
 
         Args:
             factors: `[n]`, above 0.
-            bits: width of `number`.
+            rule: width of `number`, and how factors are brought to it.
             common: use the shift of the largest factor for all of them.
         """
         factors = np.asarray(factors, np.float64)
         _, exponent = np.frexp(factors.max(keepdims=True) if common else factors)
-        shift = np.broadcast_to(bits - exponent.astype(np.int64), factors.shape).copy()
-        number = np.rint(np.ldexp(factors, shift)).astype(np.int64)
-        full = number == np.int64(1) << bits
+        shift = np.broadcast_to(rule.bits - exponent.astype(np.int64), factors.shape).copy()
+        to_whole = np.floor if rule.rounding == "truncate" else np.rint
+        number = to_whole(np.ldexp(factors, shift)).astype(np.int64)
+        full = number == np.int64(1) << rule.bits  # rounded up to one bit more, which truncation never does
         if common and full.any():
             full[:] = True
             number = np.rint(np.ldexp(factors, shift - 1)).astype(np.int64)
@@ -161,8 +163,8 @@ class Requantiser:
     def of(cls, factors: np.ndarray, rules: Rules, low: int, high: int) -> Requantiser:
         """A requantiser for the arithmetic of `rules`; for the other arguments see the attributes."""
         factors = np.atleast_1d(np.asarray(factors, np.float64))
-        bits = rules.arithmetic.multiplier_bits
-        multiplier = Multiplier.of(factors, bits) if bits else None
+        rule = rules.arithmetic.multiplier
+        multiplier = None if rule is None else Multiplier.of(factors, rule)
         return cls(factors, multiplier, low, high, rules.arithmetic.rounding)
 
     def __call__(self, sums: np.ndarray, axis: int = 0) -> np.ndarray:

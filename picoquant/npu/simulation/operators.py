@@ -33,9 +33,9 @@ def add(
     if rules.tflite:
         return tflite.add(first, second, sources, result, (result.low, result.high))
     factors = np.array([source.scale / result.scale for source in sources])
-    bits, rounding = rules.arithmetic.multiplier_bits, rules.arithmetic.rounding
-    if bits:
-        multiplier = Multiplier.of(factors, bits, common=True)
+    rule, rounding = rules.of_values.arithmetic.multiplier, rules.arithmetic.rounding
+    if rule is not None:
+        multiplier = Multiplier.of(factors, rule, common=True)
         total = first.astype(np.int64) * multiplier.number[0] + second.astype(np.int64) * multiplier.number[1]
         quantised = shifted(total, int(multiplier.shift[0]), rounding)
     else:
@@ -53,7 +53,7 @@ def multiply(
     For the arguments see `add`.
     """
     factor = sources[0].scale * sources[1].scale / result.scale
-    return Requantiser.of(factor, rules, result.low, result.high)(
+    return Requantiser.of(factor, rules.of_values, result.low, result.high)(
         first.astype(np.int32) * second.astype(np.int32)
     )
 
@@ -64,7 +64,7 @@ def rescale(quantised: np.ndarray, source: QuantParams, result: QuantParams, rul
         if source.low >= result.low and source.high <= result.high:
             return quantised
         return np.clip(quantised, result.low, result.high)
-    return Requantiser.of(source.scale / result.scale, rules, result.low, result.high)(quantised)
+    return Requantiser.of(source.scale / result.scale, rules.of_values, result.low, result.high)(quantised)
 
 
 def max_pool(image: np.ndarray, size: tuple[int, int], geometry: Geometry) -> np.ndarray:
@@ -106,7 +106,7 @@ def average_pool(
     pooled = np.empty(sums.shape, np.int16)
     for count in np.unique(counts):
         here = counts == count
-        pooled[here] = Requantiser.of(factor / count, rules, result.low, result.high)(sums[here])
+        pooled[here] = Requantiser.of(factor / count, rules.of_values, result.low, result.high)(sums[here])
     return pooled
 
 

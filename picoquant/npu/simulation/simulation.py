@@ -25,6 +25,8 @@ class NpuSimulation:
         outputs: names and shapes of the outputs; the batch size is -1.
         params: the target's quantisation parameters of each tensor, by name.
         per_channel: whether any weight has several scales.
+        graph: the network for one image with these parameters.
+        rules: the target's rules.
 
     Args:
         folder: an INT8 model in Paddle Lite's form, exported as raw.
@@ -48,7 +50,8 @@ class NpuSimulation:
             (name, (-1, *graph.graph.tensor(name).shape[1:])) for name in graph.graph.outputs
         )
         self.per_channel = network.per_channel
-        self._rules = rules
+        self.graph = graph
+        self.rules = rules
         self._steps = make_steps(graph, rules)
         self._last_use = {name: index for index, step in enumerate(self._steps) for name in step.inputs}
 
@@ -72,7 +75,7 @@ class NpuSimulation:
         Raises: `PicoquantError` if a tensor has another shape than the model declares.
         """
         name = self.input_names[0]
-        tensors = {name: quantise(feed[name], self.params[name], self._rules.arithmetic.rounding)}
+        tensors = {name: quantise(feed[name], self.params[name], self.rules.arithmetic.rounding)}
         outputs = {output for output, _ in self.outputs}
         for index, step in enumerate(self._steps):
             results = step.run([tensors[name] for name in step.inputs])

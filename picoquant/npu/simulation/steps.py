@@ -99,10 +99,12 @@ def _convolution(
     operator = graph.quantised[layer.conv.name]
     exact = exact_type(operator.integers, max(-source.low, source.high))
     weights = operator.integers.astype(exact)
-    scales, bias = _sum_scales_and_bias(operator, graph, rules, source)
-    limits = clamp_limits(result, *_limits(layer), rules.arithmetic.rounding)
-    requantise = Requantiser.of(scales / result.scale, rules, *limits)
-    geometry = _geometry(layer.conv, graph)
+    scales, bias = sum_scales_and_bias(operator, graph, rules, source)
+    limits = clamp_limits(result, *fused_limits(layer), rules.arithmetic.rounding)
+    # A scale for each channel is nothing for cores that truncate: other units compute it, as they do values.
+    own = rules if len(operator.scales) == 1 else rules.of_values
+    requantise = Requantiser.of(scales / result.scale, own, *limits)
+    geometry = geometry_of(layer.conv, graph)
 
     def run(arrays: Arrays) -> Arrays:
         sums = convolve(arrays[0][0], weights, geometry).astype(np.int64)
@@ -112,7 +114,7 @@ def _convolution(
     return run
 
 
-def _sum_scales_and_bias(
+def sum_scales_and_bias(
     operator: QuantizedOperator, graph: SimulatedGraph, rules: Rules, source: QuantParams
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scales of an operator's sums of products, and its bias in these scales, int64; both `[O]`.
@@ -141,8 +143,8 @@ def _float_convolution(
     """A layer that is kept in float: its input is dequantised, and its result quantised, as on the CPU."""
     weights = graph.values[layer.conv.input("Filter0")].astype(np.float32)
     bias = None if layer.bias is None else graph.values[layer.bias]
-    low, high = _limits(layer)
-    geometry = _geometry(layer.conv, graph)
+    low, high = fused_limits(layer)
+    geometry = geometry_of(layer.conv, graph)
 
     def run(arrays: Arrays) -> Arrays:
         values = convolve(dequantise(arrays[0][0], source), weights, geometry)
@@ -152,7 +154,7 @@ def _float_convolution(
     return run
 
 
-def _limits(layer: FusedLayer) -> tuple[float, float]:
+def fused_limits(layer: FusedLayer) -> tuple[float, float]:
     """The smallest and largest value of a layer's activation function; infinite where it has no limit."""
     activation = layer.activation
     if activation is None:
@@ -160,7 +162,7 @@ def _limits(layer: FusedLayer) -> tuple[float, float]:
     return 0.0, activation.attributes.get("threshold", 6.0) if activation.op_type == "relu6" else math.inf
 
 
-def _geometry(op: Operator, graph: SimulatedGraph) -> Geometry:
+def geometry_of(op: Operator, graph: SimulatedGraph) -> Geometry:
     values = op.attributes
     size = graph.graph.tensor(dict(op.inputs)["Filter0"]).shape[2:]
     source = graph.graph.tensor(dict(op.inputs)["Input0"]).shape[2:]

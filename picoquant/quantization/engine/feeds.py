@@ -8,9 +8,11 @@ import numpy as np
 
 from picoquant.paddle_program.graph import Graph
 
-_VALUES = 400_000_000  # of activations, held at once; PicoDet-XS at 320 px, prepared for INT8, has some 30 million an image
-# Of a step of QAT, for each value of an activation: 10 to 13 were measured where it is one graph (S-NPU at 416 px, XS at
-# 320 px, 2 to 8 images), 14 to 17 operator by operator.
+_VALUES = (
+    400_000_000  # of activations held at once; XS at 320 px, prepared for INT8, has some 30 million an image
+)
+# Of a step of QAT, for each value of an activation: 10 to 13 were measured where it is one graph (S-NPU at 416 px, XS
+# at 320 px, 2 to 8 images), 14 to 17 operator by operator.
 _BYTES_A_VALUE = 17
 
 

@@ -26,6 +26,7 @@ from picoquant.quantization.ptq.passes.ignore_layers import ignore_layers
 from picoquant.quantization.ptq.passes.observe import observe
 from picoquant.quantization.ptq.passes.place_quantisers import place_quantisers
 from picoquant.quantization.ptq.passes.round_weights import round_weights
+from picoquant.quantization.ptq.passes.settle_dead_channels import settle_dead_channels
 from picoquant.quantization.ptq.passes.unify_scales import unify_scales
 from picoquant.quantization.ptq.passes.weigh_errors import weigh_errors
 from picoquant.quantization.ptq.passes.write import write
@@ -53,6 +54,8 @@ def preparation(settings: QuantizationSettings, calibrated: bool) -> tuple[Pass,
         passes.append(ignore_layers)
     if not calibrated:
         return tuple(passes)
+    if settings.fold_batch_norm:
+        passes.append(settle_dead_channels)
     if settings.cross_layer_equalisation and settings.fold_batch_norm:
         passes.append(equalise)
     passes += [place_quantisers, observe]
@@ -95,6 +98,7 @@ def run_ptq(state: PtqState, began: float) -> dict[str, Any]:
         "quantized_operators": len(state.operators),
         "calibration_images": state.images,
         "equalised_tensors": len(state.equalised),
+        "settled_channels": state.settled,
     }
     if context.metric:
         metrics["mAP"] = context.metric.of_int8(source, context.paths.candidate).mAP

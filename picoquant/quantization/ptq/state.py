@@ -50,6 +50,7 @@ class PtqState:
         scope: holds the network's stored variables.
         quant: section `QuantAware`, to which the ignored layers are added.
         folded: number of batch-norms that were folded.
+        settled: number of input channels whose weights were taken out because they never change.
         equalised: the tensors whose channels were equalised.
         weight_scales: what equalisation multiplied each stored variable by, broadcasting to its shape.
         images: number of images that the ranges come from.
@@ -69,6 +70,7 @@ class PtqState:
     scope: Any
     quant: QuantAwareSettings
     folded: int = 0
+    settled: int = 0
     equalised: tuple[str, ...] = ()
     weight_scales: Mapping[str, np.ndarray] = field(default_factory=dict)
     images: int = 0

@@ -32,7 +32,7 @@ FLOAT = {
 
 
 def simulation(model, numbers):
-    return NpuSimulation(model, Rules(Arithmetic(numbers, "half_to_even", 0)))
+    return NpuSimulation(model, Rules(Arithmetic(numbers, "half_to_even", None)))
 
 
 def image(size, seed=0):

@@ -8,7 +8,7 @@ import pytest
 from picoquant.backends.source import Source
 from picoquant.backends.tflite.writer import make_tflite
 from picoquant.npu.simulation.simulation import NpuSimulation
-from picoquant.targets.integer_rules import Arithmetic, Rules
+from picoquant.targets.integer_rules import Arithmetic, MultiplierRule, Rules
 from tests.backends.tflite.litert import (
     OWN,
     XNNPACK,
@@ -19,7 +19,7 @@ from tests.backends.tflite.litert import (
     tensor_types,
 )
 
-RULES = Rules(Arithmetic("int8", "tflite", 31))
+RULES = Rules(Arithmetic("int8", "tflite", MultiplierRule(31)))
 NPU, LCNET = "picodet_s_416_coco_npu.yml", "picodet_xs_320_coco_lcnet.yml"
 ESNET, SHUFFLENET = "picodet_s_320_coco.yml", "picodet_shufflenetv2_1x_416_coco.yml"
 

@@ -27,10 +27,12 @@ from picoquant.int8.passes.tie_avoidance import (
     tie_free_scales,
 )
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser
 from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.static.programs import load_model
 from picoquant.paddle_program.static.session import static_session
+from picoquant.targets.integer_rules import Arithmetic, MultiplierRule, Rules
 from tests.networks.quick_int8 import exported
 from tests.networks.ranges import measured_ranges
 
@@ -39,7 +41,7 @@ from tests.networks.ranges import measured_ranges
 def test_no_whole_number_lies_near_the_middle(factor):
     free = float(tie_free_factor(np.array(factor)))
     assert free == pytest.approx(factor, rel=1 / 1300)
-    exact = Fraction(free).limit_denominator(100_000)
+    exact = Fraction(free).limit_denominator(1_000_000)
     assert float(exact) == free and exact.denominator % 2 == 1
     # The whole numbers next to each middle between two levels, exactly: at least 1 / (2 d) of a level away.
     for level in range(128):
@@ -50,13 +52,41 @@ def test_no_whole_number_lies_near_the_middle(factor):
         )
 
 
+@pytest.mark.parametrize("factor", [0.0123, 0.057, 0.31, 0.5, 1.0, 1.9, 3.3])
+def test_sixteen_bits_truncated_give_the_same_levels(factor):
+    """The whole numbers next to each middle, rounded with the exact factor, 31 bits, and 16 bits truncated."""
+    free = tie_free_factor(np.array([factor]))
+    exact = Fraction(float(free[0])).limit_denominator(1_000_000)
+    middles = [Fraction(2 * level + 1, 2) for level in range(-128, 127)]
+    sums = np.array([middle // exact + side for middle in middles for side in (0, 1)])
+    wanted = [round(int(number) * exact) for number in sums]
+    for scale in (1.0, 1 - 2e-7, 1 + 2e-7):  # what three scales in float32 make of it
+        for multiplier in (MultiplierRule(31), MultiplierRule(16, "truncate"), None):
+            rules = Rules(Arithmetic("uint8", "half_to_even", multiplier))
+            found = Requantiser.of(free * scale, rules, -200, 200)(sums)
+            assert found.tolist() == wanted, (scale, multiplier)
+
+
+def test_factors_that_sixteen_bits_cannot_hold_lose_little():
+    """Of a factor that is not chosen 16 bits leave off up to 1 in 32,768, on average half of that."""
+    factors = np.exp(np.random.RandomState(0).uniform(np.log(1e-6), np.log(4), 2000))
+    free = tie_free_factor(factors)
+    np.testing.assert_allclose(free, factors, rtol=1 / 1300)
+    kept = Multiplier.of(free, MultiplierRule(16, "truncate"))
+    lost = 1 - kept.number / 2.0**kept.shift / free
+    assert lost.min() >= 0 and np.quantile(lost, 0.95) < 6e-6 and np.median(lost) < 2e-6
+    before = Multiplier.of(factors, MultiplierRule(16, "truncate"))
+    assert np.median(1 - before.number / 2.0**before.shift / factors) > 5 * np.median(lost)
+
+
 def test_scales_of_a_weight():
     scales = np.float32([0.001, 0.02, 1e-8])
     free = tie_free_scales(scales, input_step=0.05, result_step=0.03)
     np.testing.assert_allclose(free, scales, rtol=1 / 1300)
-    # 0.001 * 0.05 / 0.03 = 1 / 600 = 3 / 1800 -> 3 / 1799 or 3 / 1801; 0.02: 1 / 30 = 68 / 2040 -> 68 / 2041.
-    assert 0.05 / 0.03 * free[0] in (pytest.approx(3 / 1799, rel=1e-9), pytest.approx(3 / 1801, rel=1e-9))
-    assert 0.05 / 0.03 * free[1] in (pytest.approx(68 / 2039, rel=1e-9), pytest.approx(68 / 2041, rel=1e-9))
+    # 0.001 * 0.05 / 0.03 = 1 / 600 and 1 / 30 become fractions with an odd divisor.
+    for scale in free[:2]:
+        exact = Fraction(float(0.05 / 0.03 * scale)).limit_denominator(100_000)
+        assert exact.denominator % 2 == 1 and float(exact) == pytest.approx(0.05 / 0.03 * scale, rel=1e-9)
 
 
 def test_ranges_of_means_and_products():
@@ -64,10 +94,11 @@ def test_ranges_of_means_and_products():
     products = [Product("mean", ("map",), 100), Product("scaled", ("map", "gate")), Product("x", ("y",), 4)]
     free = tie_free_ranges(ranges, products, [("map", "mean"), ("scaled", "beside"), ("gate",)])
     assert free["map"] == 6.0 and free["gate"] == 1.0 and set(free) == set(ranges)
-    # A hundredth is 20 / 2000 -> 20 / 2001 or 20 / 1999; the mean's range makes up for it.
-    assert free["mean"] in (pytest.approx(6 * 2001 / 2000), pytest.approx(6 * 1999 / 2000))
-    # 6 * 1 / (127 * 5) is 19.35 / 2048 -> 19 / 2011, which is in lowest terms and odd.
-    assert 6.0 / (127 * free["scaled"]) == pytest.approx(19 / 2011, rel=1e-9)
+    # The mean's factor is its map's range by its own, by 100; the product's 6 * 1 / (127 * 5).
+    for factor, wanted in ((6 / (100 * free["mean"]), 0.01), (6 / (127 * free["scaled"]), 6 / 635)):
+        exact = Fraction(factor).limit_denominator(100_000)
+        assert exact.denominator % 2 == 1 and float(exact) == pytest.approx(factor, rel=1e-9)
+        assert factor == pytest.approx(wanted, rel=1 / 1300)
     assert free["beside"] == free["scaled"] != 5.0
     dead = {**ranges, "gate": 0.0, "mean": 0.0}
     assert tie_free_ranges(dead, products, []) == dead

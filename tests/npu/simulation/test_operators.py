@@ -1,6 +1,6 @@
 """Operators in integers, bit by bit against ONNX Runtime's kernels where both define the same rule.
 
-ONNX Runtime multiplies by a float32 and rounds halves to even (`multiplier_bits: 0`). Where a target multiplies by
+ONNX Runtime multiplies by a float32 and rounds halves to even (`multiplier: null`). Where a target multiplies by
 integers, results differ by one level at most, and only where the exact value is next to a half.
 """
 
@@ -12,13 +12,13 @@ import pytest
 from picoquant.int8.functions import function_of
 from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation import operators
-from picoquant.npu.simulation.arithmetic import Requantiser, table, target_params
+from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser, table, target_params
 from picoquant.npu.simulation.convolution import Geometry, convolve, exact_type
-from picoquant.targets.integer_rules import Arithmetic, Rules
+from picoquant.targets.integer_rules import Arithmetic, MultiplierRule, Rules
 from tests.npu.simulation.onnx_kernels import onnx_runtime
 
-FLOAT = Rules(Arithmetic("uint8", "half_to_even", 0))
-FIXED = Rules(Arithmetic("uint8", "half_to_even", 31))
+FLOAT = Rules(Arithmetic("uint8", "half_to_even", None))
+FIXED = Rules(Arithmetic("uint8", "half_to_even", MultiplierRule(31)))
 RULES = pytest.mark.parametrize("rules", [FLOAT, FIXED], ids=["float", "fixed"])
 f32 = np.float32
 
@@ -231,9 +231,9 @@ def test_piecewise_tables_by_hand(function):
 )
 def test_halves_in_integers_and_in_floats(rounding, wanted):
     sums = np.array([-5, -3, -1, 1, 3, 5])
-    for bits in (0, 15, 31):
-        rules = Rules(Arithmetic("int8", rounding, bits))
-        assert Requantiser.of(0.5, rules, -128, 127)(sums).tolist() == wanted, bits
+    for multiplier in (None, MultiplierRule(15), MultiplierRule(31), MultiplierRule(16, "truncate")):
+        rules = Rules(Arithmetic("int8", rounding, multiplier))
+        assert Requantiser.of(0.5, rules, -128, 127)(sums).tolist() == wanted, multiplier
 
 
 def test_largest_sums_saturate_without_overflow():
@@ -245,9 +245,48 @@ def test_largest_sums_saturate_without_overflow():
 
 @pytest.mark.parametrize("bits", [15, 31])
 def test_a_multiplier_is_the_factor_to_its_bits(bits):
-    from picoquant.npu.simulation.arithmetic import Multiplier
-
     factors = np.array([0.7, 1e-4, 0.99999999999, 1.5, 2.0**-20])
-    made = Multiplier.of(factors, bits)
+    made = Multiplier.of(factors, MultiplierRule(bits))
     assert np.allclose(made.number / 2.0**made.shift, factors, rtol=2.0 ** -(bits - 1), atol=0)
     assert (made.number < 2**bits).all() and (made.number >= 2 ** (bits - 1)).all()
+
+
+TRUNCATED = Rules(Arithmetic("uint8", "half_to_even", MultiplierRule(16, "truncate")))
+
+
+def test_sixteen_bits_truncated_by_hand():
+    # 1/3 = 43690.67 / 2^17; 0.99999 = 65535.34 / 2^16 (to the nearest 65535, too); 1 - 2^-20 would round up to 1;
+    # 1 = 32768 / 2^15; 5/3 = 54613.33 / 2^15; 300.7 = 38489.6 / 2^7; 70000 = 35000 * 2, shift 0 after -1.
+    factors = np.array([1 / 3, 0.99999, 1 - 2.0**-20, 1.0, 5 / 3, 300.7, 70000])
+    made = Multiplier.of(factors, MultiplierRule(16, "truncate"))
+    assert made.number.tolist() == [43690, 65535, 65535, 32768, 54613, 38489, 70000]
+    assert made.shift.tolist() == [17, 16, 16, 15, 15, 7, 0]
+    assert Multiplier.of(factors[:1], MultiplierRule(16)).number.tolist() == [43691]
+    # With the shift of the larger factor, as in an addition: 1/3 is 10922.67 / 2^15.
+    both = Multiplier.of(np.array([1.0, 1 / 3]), MultiplierRule(16, "truncate"), common=True)
+    assert (both.number.tolist(), both.shift.tolist()) == ([32768, 10922], [15, 15])
+
+
+def test_a_truncated_multiplier_loses_the_ties_above_the_middle():
+    """126 and 127 thirds are exact or nearer to a level; 3/2 and -3/2 are ties; 255 * 43690 / 2^17 = 84.9987."""
+    third = Requantiser.of(1 / 3, TRUNCATED, -128, 127)
+    assert third(np.array([3, -3, 4, -4, 126, -127, 255, 600])).tolist() == [1, -1, 1, -1, 42, -42, 85, 127]
+    # 0.3 = 39321.6 / 2^17 is 0.29999542: 5 * 0.3 = 1.5 is a tie of 31 bits' neighbours and below it here.
+    near = np.array([5, 15, -5, 25, 35, -35])  # 1.5, 4.5, -1.5, 7.5, 10.5, -10.5
+    assert Requantiser.of(0.3, TRUNCATED, -128, 127)(near).tolist() == [1, 4, -1, 7, 10, -10]
+    # Exact in 16 bits, so the ties are there, and go to the even level: 0.75 * 2 = 1.5, 0.75 * 6 = 4.5.
+    assert Requantiser.of(0.75, TRUNCATED, -128, 127)(np.array([2, 6, -2, -6, 10])).tolist() == [
+        2,
+        4,
+        -2,
+        -4,
+        8,
+    ]
+
+
+def test_truncated_factors_above_one():
+    # 5/3 as 54613 / 2^15 is 1.666656: 3 * that is 4.99997, 75 * that is 124.9992, 77 * that is past the end.
+    requantise = Requantiser.of(5 / 3, TRUNCATED, -128, 127)
+    assert requantise(np.array([3, -3, 75, 77, -77, 0])).tolist() == [5, -5, 125, 127, -128, 0]
+    # 2.5 = 40960 / 2^14: 1 and 3 are ties, 2 and 8.
+    assert Requantiser.of(2.5, TRUNCATED, -128, 127)(np.array([1, 3, -1, -3])).tolist() == [2, 8, -2, -8]

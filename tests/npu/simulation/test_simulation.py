@@ -10,12 +10,12 @@ from picoquant.errors import ToolError
 from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.runtimes.backends import simulating
 from picoquant.runtimes.model import model_of_folder
-from picoquant.targets.integer_rules import Arithmetic, Rules
+from picoquant.targets.integer_rules import Arithmetic, MultiplierRule, Rules
 from picoquant.targets.profiles import load_target
 from tests.networks.quick_int8 import exported, quick_int8
 from tests.networks.small_int8 import write_small
 
-RULES = Rules(Arithmetic("uint8", "half_to_even", 31))
+RULES = Rules(Arithmetic("uint8", "half_to_even", MultiplierRule(31)))
 SIZE = 64
 
 
@@ -128,7 +128,7 @@ def test_the_rules_decide(model, image):
     exact = NpuSimulation(model, RULES)
     half, coarse = (
         NpuSimulation(model, Rules(Arithmetic("uint8", *rules)))
-        for rules in (("half_away", 31), ("half_to_even", 15))
+        for rules in (("half_away", MultiplierRule(31)), ("half_to_even", MultiplierRule(15)))
     )
     asymmetric = NpuSimulation(model, Rules(RULES.arithmetic, symmetric=False))
     relu = next(name for name in exact.params if name.startswith("relu6"))

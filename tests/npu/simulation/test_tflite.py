@@ -10,9 +10,9 @@ from picoquant.int8.functions import function_of
 from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation import tflite
 from picoquant.npu.simulation.arithmetic import Requantiser
-from picoquant.targets.integer_rules import Arithmetic, Rules
+from picoquant.targets.integer_rules import Arithmetic, MultiplierRule, Rules
 
-RULES = Rules(Arithmetic("int8", "tflite", 31))
+RULES = Rules(Arithmetic("int8", "tflite", MultiplierRule(31)))
 INT8 = QuantParams(0.5, narrow=False)
 
 
@@ -30,7 +30,7 @@ def test_a_product_is_rounded_twice():
     values = np.array([7, -7, 8, -8, 5, -5])
     # -7: -3.5 goes up to -3 in the first step, and -3 / 8 is 0; 5: 2.5 up to 3, 3 / 8 is 0
     assert tflite.multiplied(values, number, exponent).tolist() == [1, 0, 1, -1, 0, 0]
-    single = Requantiser.of(1 / 16, Rules(Arithmetic("int8", "half_away", 31)), -128, 127)
+    single = Requantiser.of(1 / 16, Rules(Arithmetic("int8", "half_away", MultiplierRule(31))), -128, 127)
     assert single(values).tolist() == [0, 0, 1, -1, 0, 0]
     assert Requantiser.of(1 / 16, RULES, -128, 127)(values).tolist() == [1, 0, 1, -1, 0, 0]
 

@@ -14,6 +14,7 @@ from tests.quantization.ptq.states import context_of, load_state
 ALL = [
     "fold_batch_norm",
     "ignore_layers",
+    "settle_dead_channels",
     "equalise",
     "place_quantisers",
     "observe",
@@ -36,7 +37,8 @@ def test_all_passes_in_order():
 @pytest.mark.parametrize(
     ("own", "missing"),
     [
-        ({"fold_batch_norm": False}, {"fold_batch_norm", "equalise"}),  # only a folded network is equalised
+        # only a folded network is equalised, and only folding makes the large weights of dead channels
+        ({"fold_batch_norm": False}, {"fold_batch_norm", "settle_dead_channels", "equalise"}),
         ({"cross_layer_equalisation": False}, {"equalise"}),
         ({"bias_correction": False}, {"correct_biases"}),
         ({"ranges": "mse"}, {"weigh_errors"}),

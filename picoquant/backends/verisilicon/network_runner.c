@@ -1,0 +1,193 @@
+/* Builds a network from a description, runs it once on VeriSilicon's OpenVX driver (on a board, or in its emulator), and
+ * writes the named tensors.
+ *
+ *   network_runner DESCRIPTION DATA RESULTS
+ *
+ * DESCRIPTION is whitespace-separated: the number of tensors, then a line each
+ *     role type scheme scale zero_point channel_dim scales_offset scales_count rank size_0 … offset
+ * (role: i input, o output, c constant, v between; type: u8 i8 i16 i32; scheme: a asymmetric, c per channel; size_0 is
+ * the innermost; offset: of its bytes in DATA, for inputs and constants), then the number of nodes, then a line each
+ *     operator parameters_count parameter… inputs_count input… outputs_count output…
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "vsi_nn_pub.h"
+
+#define MOST 4096
+
+static void fail(const char *what, int number) {
+    fprintf(stderr, "network_runner: %s %d\n", what, number);
+    exit(3);
+}
+
+static char *read_all(const char *path) {
+    FILE *file = fopen(path, "rb");
+    if (!file) fail("cannot open a file", 0);
+    fseek(file, 0, SEEK_END);
+    long size = ftell(file);
+    rewind(file);
+    char *bytes = malloc(size + 1);
+    if (size && fread(bytes, 1, size, file) != (size_t)size) fail("cannot read a file", 0);
+    fclose(file);
+    bytes[size] = 0;
+    return bytes;
+}
+
+static vsi_nn_type_e type_of(const char *name) {
+    if (!strcmp(name, "u8")) return VSI_NN_TYPE_UINT8;
+    if (!strcmp(name, "i8")) return VSI_NN_TYPE_INT8;
+    if (!strcmp(name, "i16")) return VSI_NN_TYPE_INT16;
+    if (!strcmp(name, "i32")) return VSI_NN_TYPE_INT32;
+    fail("unknown type", name[0]);
+    return VSI_NN_TYPE_NONE;
+}
+
+typedef struct { vsi_nn_tensor_id_t id; char role; long offset; } Tensor;
+
+static void set_window(uint32_t *ksize, uint32_t *stride, uint32_t *pad, const double *p) {
+    for (int i = 0; i < 2; i++) { ksize[i] = p[i]; stride[i] = p[2 + i]; }
+    for (int i = 0; i < 4; i++) pad[i] = p[4 + i]; /* left, right, top, bottom */
+}
+
+static vsi_nn_node_t *add_node(vsi_nn_graph_t *graph, const char *name, const double *p, int ins, int outs) {
+    static const struct { const char *name; vsi_nn_op_t op; } known[] = {
+        {"conv", VSI_NN_OP_CONV2D}, {"depthwise", VSI_NN_OP_CONV2D}, {"average", VSI_NN_OP_POOL}, {"max", VSI_NN_OP_POOL},
+        {"add", VSI_NN_OP_ADD}, {"multiply", VSI_NN_OP_MULTIPLY}, {"relu", VSI_NN_OP_RELU}, {"relu6", VSI_NN_OP_RELU6},
+        {"sigmoid", VSI_NN_OP_SIGMOID}, {"hard_sigmoid", VSI_NN_OP_HARD_SIGMOID}, {"hard_swish", VSI_NN_OP_SWISH},
+        {"concat", VSI_NN_OP_CONCAT}, {"resize", VSI_NN_OP_RESIZE},
+    };
+    vsi_nn_op_t op = VSI_NN_OP_NA;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) if (!strcmp(name, known[i].name)) op = known[i].op;
+    if (op == VSI_NN_OP_NA) fail(name, 0);
+    vsi_nn_node_t *node = vsi_nn_AddNode(graph, op, ins, outs, NULL);
+    if (!node) fail("a node was refused", 0);
+    node->vx_param.overflow_policy = VX_CONVERT_POLICY_SATURATE;
+    node->vx_param.rounding_policy = VX_ROUND_POLICY_TO_NEAREST_EVEN;
+    node->vx_param.down_scale_size_rounding = VX_CONVOLUTIONAL_NETWORK_DS_SIZE_ROUNDING_FLOOR;
+    if (op == VSI_NN_OP_CONV2D) { /* kx ky sx sy left right top bottom dx dy results */
+        set_window(node->nn_param.conv2d.ksize, node->nn_param.conv2d.stride, node->nn_param.conv2d.pad, p);
+        node->nn_param.conv2d.pad_type = VSI_NN_PAD_AUTO;
+        node->nn_param.conv2d.dilation[0] = p[8];
+        node->nn_param.conv2d.dilation[1] = p[9];
+        node->nn_param.conv2d.weights = p[10];
+        node->nn_param.conv2d.group = 1;
+        if (!strcmp(name, "depthwise")) node->nn_param.conv2d.multiplier = 1;
+    } else if (op == VSI_NN_OP_POOL) {
+        node->nn_param.pool.type = !strcmp(name, "max") ? VX_CONVOLUTIONAL_NETWORK_POOLING_MAX : VX_CONVOLUTIONAL_NETWORK_POOLING_AVG;
+        node->nn_param.pool.round_type = VSI_NN_ROUND_FLOOR;
+        node->nn_param.pool.pad_type = VSI_NN_PAD_AUTO;
+        set_window(node->nn_param.pool.ksize, node->nn_param.pool.stride, node->nn_param.pool.pad, p);
+    } else if (op == VSI_NN_OP_MULTIPLY) {
+        node->nn_param.multiply.scale = 1.0f;
+    } else if (op == VSI_NN_OP_HARD_SIGMOID) {
+        node->nn_param.hard_sigmoid.alpha = p[0];
+        node->nn_param.hard_sigmoid.beta = p[1];
+    } else if (op == VSI_NN_OP_SWISH) {
+        node->nn_param.swish.type = VSI_NN_HSWISH;
+        node->nn_param.swish.beta = 1.0f;
+    } else if (op == VSI_NN_OP_CONCAT) {
+        node->nn_param.concat.axis = p[0];
+    } else if (op == VSI_NN_OP_RESIZE) {
+        node->nn_param.resize.type = VSI_NN_INTERPOLATION_NEAREST_NEIGHBOR;
+        node->nn_param.resize.size[0] = p[0];
+        node->nn_param.resize.size[1] = p[1];
+    }
+    return node;
+}
+
+static int next_int(FILE *text) {
+    int value;
+    if (fscanf(text, "%d", &value) != 1) fail("the description ends early", 0);
+    return value;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 4) fail("arguments: DESCRIPTION DATA RESULTS", 0);
+    FILE *text = fopen(argv[1], "r");
+    if (!text) fail("no description", 0);
+    char *data = read_all(argv[2]);
+    vsi_nn_context_t context = vsi_nn_CreateContext();
+    if (!context) fail("no OpenVX context", 0);
+    int count = next_int(text);
+    if (count > MOST) fail("too many tensors", count);
+    vsi_nn_graph_t *graph = vsi_nn_CreateGraph(context, count + 8, MOST);
+    vsi_nn_SetGraphVersion(graph, VSI_NN_VERSION_MAJOR, VSI_NN_VERSION_MINOR, VSI_NN_VERSION_PATCH);
+    static Tensor tensors[MOST];
+    int inputs = 0, outputs = 0;
+    for (int i = 0; i < count; i++) {
+        char role[2], type[4], scheme[2];
+        double scale;
+        int zero, dim, scales_offset, scales_count, rank;
+        if (fscanf(text, "%1s %3s %1s %lf %d %d %d %d %d", role, type, scheme, &scale, &zero, &dim, &scales_offset,
+                   &scales_count, &rank) != 9)
+            fail("tensor", i);
+        vsi_nn_tensor_attr_t attr;
+        memset(&attr, 0, sizeof attr);
+        for (int d = 0; d < rank; d++) attr.size[d] = next_int(text);
+        attr.dim_num = rank;
+        tensors[i].role = role[0];
+        tensors[i].offset = next_int(text);
+        attr.vtl = role[0] == 'v';
+        attr.is_const = role[0] == 'c';
+        attr.dtype.fmt = VSI_NN_DIM_FMT_NCHW;
+        attr.dtype.vx_type = type_of(type);
+        attr.dtype.qnt_type = VSI_NN_QNT_TYPE_AFFINE_ASYMMETRIC;
+        attr.dtype.scale = scale;
+        attr.dtype.zero_point = zero;
+        if (scheme[0] == 'c') {
+            attr.dtype.qnt_type = VSI_NN_QNT_TYPE_AFFINE_PERCHANNEL_SYMMETRIC;
+            attr.dtype.scales = (const float *)(data + scales_offset);
+            attr.dtype.scale_dim = scales_count;
+            attr.dtype.channel_dim = dim;
+            attr.dtype.zero_points = calloc(scales_count, sizeof(int32_t));
+            attr.dtype.zero_points_dim = scales_count;
+        }
+        tensors[i].id = vsi_nn_AddTensor(graph, VSI_NN_TENSOR_ID_AUTO, &attr,
+                                         role[0] == 'c' ? (uint8_t *)data + tensors[i].offset : NULL);
+        if (tensors[i].id == VSI_NN_TENSOR_ID_NA) fail("a tensor was refused:", i);
+        inputs += role[0] == 'i';
+        outputs += role[0] == 'o';
+    }
+    vsi_nn_SetGraphInputs(graph, NULL, inputs);
+    vsi_nn_SetGraphOutputs(graph, NULL, outputs);
+    int in = 0, out = 0;
+    for (int i = 0; i < count; i++) {
+        if (tensors[i].role == 'i') graph->input.tensors[in++] = tensors[i].id;
+        if (tensors[i].role == 'o') graph->output.tensors[out++] = tensors[i].id;
+    }
+    int nodes = next_int(text);
+    for (int n = 0; n < nodes; n++) {
+        char name[32];
+        double p[16] = {0};
+        int ids[64];
+        if (fscanf(text, "%31s", name) != 1) fail("node", n);
+        int parameters = next_int(text);
+        for (int i = 0; i < parameters; i++)
+            if (fscanf(text, "%lf", &p[i]) != 1) fail("parameter of node", n);
+        int ins = next_int(text);
+        for (int i = 0; i < ins; i++) ids[i] = next_int(text);
+        int outs = next_int(text);
+        vsi_nn_node_t *node = add_node(graph, name, p, ins, outs);
+        for (int i = 0; i < ins; i++) node->input.tensors[i] = tensors[ids[i]].id;
+        for (int i = 0; i < outs; i++) node->output.tensors[i] = tensors[next_int(text)].id;
+    }
+    fclose(text);
+    if (vsi_nn_SetupGraph(graph, TRUE) != VSI_SUCCESS) fail("the driver refused to set the graph up", 0);
+    if (vsi_nn_VerifyGraph(graph) != VSI_SUCCESS) fail("the driver refused the graph", 0);
+    for (int i = 0; i < count; i++)
+        if (tensors[i].role == 'i' &&
+            vsi_nn_CopyDataToTensor(graph, vsi_nn_GetTensor(graph, tensors[i].id), (uint8_t *)data + tensors[i].offset) !=
+                VSI_SUCCESS)
+            fail("input", i);
+    if (vsi_nn_RunGraph(graph) != VSI_SUCCESS) fail("the run failed", 0);
+    FILE *results = fopen(argv[3], "wb");
+    for (int i = 0; i < count; i++) {
+        if (tensors[i].role != 'o') continue;
+        vsi_nn_tensor_t *tensor = vsi_nn_GetTensor(graph, tensors[i].id);
+        uint32_t size = vsi_nn_GetTensorSize(tensor->attr.size, tensor->attr.dim_num, tensor->attr.dtype.vx_type);
+        uint8_t *bytes = vsi_nn_ConvertTensorToData(graph, tensor);
+        if (!bytes || fwrite(bytes, 1, size, results) != size) fail("output", i);
+    }
+    return fclose(results) ? 4 : 0;
+}

@@ -33,6 +33,10 @@ class ToolError(UserError):
     """A tool outside this package (Paddle Lite's opt, paddle2onnx) that is missing or refused a model."""
 
 
+class SchemeError(ToolError):
+    """An INT8 network whose numbers a toolchain's files cannot hold."""
+
+
 def reason_of(error: BaseException) -> str:
     """Why a file cannot be read, ` (…)` for the end of a message; empty where an exception tells programmers alone.
 

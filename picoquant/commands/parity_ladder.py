@@ -18,7 +18,7 @@ from picoquant.commands.compare_runtimes import (
     ready_on,
     simulated_on,
 )
-from picoquant.errors import ToolError, UserError, WeightsError
+from picoquant.errors import SchemeError, ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import paired
 from picoquant.evaluation.parity import Ladder, ParityStep
@@ -118,6 +118,9 @@ def _run_step(step: _Step, context: Context, dataset: Any, done: dict[str, Evalu
     try:
         with step.open() as (ready, model):
             found, _ = evaluate_running(context, ready, model, dataset, step.name)
+    except SchemeError as error:
+        LOG.info("%s: not run, %s", step.name, error)
+        return ParityStep(step.name, step.what, after, absent=str(error))
     except (ToolError, WeightsError) as error:
         LOG.info("%s: failed, %s", step.name, error)
         return ParityStep(step.name, step.what, after, failure=str(error))

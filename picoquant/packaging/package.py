@@ -16,7 +16,7 @@ from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.parity import compare
 from picoquant.backends.paddle_lite import export as paddle_lite
 from picoquant.backends.paddle_lite.opt_tool import OptTool
-from picoquant.errors import ToolError, UserError
+from picoquant.errors import SchemeError, ToolError, UserError
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.archive import SUFFIX, write_archive
 from picoquant.packaging.board_program import (
@@ -310,7 +310,7 @@ class _Parts:
         LOG.info("package %s: %s by %s", self.target.name, backend.file, backend.title)
         lacking = backend.scheme.lacks(self.network)
         if lacking:
-            raise ToolError(f"{backend.name} cannot hold {self.models.int8.path}: {lacking}")
+            raise SchemeError(f"{backend.name} cannot hold {self.models.int8.path}: {lacking}")
         out = folder / Path(backend.file).stem
         backend.export.export(self.prepared.int8, out, self.tools[backend.name], self.target)
 

@@ -18,7 +18,7 @@ from picoquant.backends.base import MACHINE, Backend, Exported, Found, Machine, 
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.source import Source
 from picoquant.backends.table import BACKENDS, COMPILERS, DYGRAPH
-from picoquant.errors import ToolError, UserError
+from picoquant.errors import SchemeError, ToolError, UserError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import require_input_size
 from picoquant.paddle_program.program import program_facts
@@ -133,7 +133,7 @@ def _files(model: Model, backend: Backend, tool: Found, stack: ExitStack) -> Exp
         return Exported((folder.model, folder.params), source=source)
     lacking = backend.scheme.lacks(source.network) if source.quantised else ""
     if lacking:
-        raise ToolError(f"{backend.name} cannot hold {model.name}: {lacking}")
+        raise SchemeError(f"{backend.name} cannot hold {model.name}: {lacking}")
     scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"picoquant-{backend.name}-"))
     return backend.export.export(source, Path(scratch) / model.precision, tool)
 

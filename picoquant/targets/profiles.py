@@ -296,7 +296,6 @@ def _fields(section: type, values: Mapping[str, Any], where: str) -> dict[str, A
     for key in values:
         if key not in annotations:
             raise unknown_key(where, str(key), set(annotations) - {"name"})
-    optional = {field.name for field in fields(section) if field.default is not MISSING}
     for key, annotation in annotations.items():
         if key not in values:
             if key in optional:

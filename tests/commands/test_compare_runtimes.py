@@ -19,11 +19,14 @@ def test_all_runtimes_in_one_table_json_and_csv(run_dir, opt):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     names = [
-        f"{backend}_{kind}" for kind in ("fp32", "int8") for backend in ("paddle", "paddle_no_onednn", "onnx")
+        f"{backend}_{kind}"
+        for kind in ("fp32", "int8")
+        for backend in ("paddle", "paddle_no_onednn", "onnx", "openvino")
     ]
     lite = ["lite_fp32", "lite_int8"] if opt.python else []
     assert sorted(found["backends"]) == sorted([*names, *lite])
     assert "no trained weights" in found["not_run"]["dygraph_fp32"]
+    assert "tensor_5 has no range" in found["not_run"]["tflite_int8"]
     rows = found["backends"]
     truth = json.loads((run_dir / "val.json").read_text())
     for name, row in rows.items():

@@ -116,6 +116,7 @@ def test_what_is_no_model(tmp_path, small):  # noqa: F811
 
 
 def test_names_of_backends():
-    assert check_backends(["onnx", "all"]) == ["onnx", "dygraph", "paddle", "paddle-no-onednn", "lite"]
+    others = ["dygraph", "paddle", "paddle-no-onednn", "lite", "tflite", "tflite-no-xnnpack", "openvino"]
+    assert check_backends(["onnx", "all"]) == ["onnx", *others]
     with pytest.raises(UserError, match="unknown backend 'tensorrt'; known: dygraph, paddle"):
         check_backends(["tensorrt"])

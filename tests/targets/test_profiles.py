@@ -134,5 +134,6 @@ def test_the_multiplier_of_each_chip():
         **dict.fromkeys(("a311d", "s905d3", "c308x", "rk1808"), truncated),
         "imx8mp": MultiplierRule(31, "nearest", of_values=False),
         **dict.fromkeys(("rv1109", "rv1126"), MultiplierRule(31, "nearest")),
-        "generic_onnx": None,
+        **dict.fromkeys(("imx93", "ethos_u55_128", "ethos_u85_256"), MultiplierRule(31, "nearest")),
+        **dict.fromkeys(("generic_onnx", "openvino")),
     }

@@ -28,7 +28,10 @@ def tool():
 
 @pytest.mark.parametrize("config", ["picodet_s_416_coco_npu.yml", "picodet_xs_320_coco_lcnet.yml"])
 def test_it_gives_the_integers_of_onnx_runtime(models, config, tool, tmp_path):
-    """Random weights, without scales that keep results from ties: of a few values some come out a level apart."""
+    """To the bit where no result lies on the middle between two levels; there each rounds as it likes, by one level.
+
+    Random weights, without scales that keep results from the middle: XS has some there, in its hard-swish.
+    """
     source = Source(models(config))
     made = OPENVINO.export.export(source, tmp_path / "model", tool)
     assert [path.name for path in made.files] == ["model.xml", "model.bin"]
@@ -39,8 +42,10 @@ def test_it_gives_the_integers_of_onnx_runtime(models, config, tool, tmp_path):
         found = predict(feed)
     expected = OnnxPredictor(tmp_path / "model.onnx", threads=1)(feed)
     assert [name for name, _ in made.outputs] == [name for name, _ in source.facts.outputs]
-    differing = sum(int((one != two).sum()) for one, two in zip(expected, found))
-    assert differing <= sum(one.size for one in expected) / 50
+    for one, two in zip(expected, found):
+        if "npu" in config:
+            np.testing.assert_array_equal(two, one)
+        assert 10 * np.log10((one**2).sum() / max(((one - two) ** 2).sum(), 1e-30)) > 30  # 35.7 is the least
 
 
 def test_threads_and_precision_are_said_to_it():

@@ -104,5 +104,6 @@ def test_values_are_those_of_the_integers(source):
         expected = operator.integers * operator.scales.reshape(-1, 1, 1, 1)
         np.testing.assert_allclose(network.values[operator.weight], expected, rtol=1e-6)
         before = network.float_params[operator.weight]
-        assert np.abs(before - expected).max() <= 0.51 * operator.scales.max()
+        # Half a level, and what scales are moved by to be free of ties: 127 levels in 1,300.
+        assert np.abs(before - expected).max() <= 0.6 * operator.scales.max()
     assert len(network.float_params) == 10  # five weights and their biases

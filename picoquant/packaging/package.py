@@ -16,7 +16,7 @@ from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.parity import compare
 from picoquant.backends.paddle_lite import export as paddle_lite
 from picoquant.backends.paddle_lite.opt_tool import OptTool
-from picoquant.errors import SchemeError, ToolError, UserError
+from picoquant.errors import SchemeError, UserError
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.archive import SUFFIX, write_archive
 from picoquant.packaging.board_program import (

@@ -104,10 +104,11 @@ def check(
     Examples:  picoquant check --target rv1126 --save-dir output/
                picoquant check --target rv1126 --model output/quantize --json
     """
-    from picoquant.commands.check import check_target, model_of
     from picoquant.config.target_rules import target_of_run
 
     profile = target_of_run(target, save_dir)
+    from picoquant.commands.check import check_target, model_of
+
     result = check_target(model_of(save_dir, model_dir), profile, save_dir, picture, opt, emulator)
     if as_json:
         click.echo(json.dumps(result.values, indent=2))

@@ -5,14 +5,26 @@ from __future__ import annotations
 import pytest
 
 from picoquant.errors import WeightsError
-from picoquant.export import InferConfig, ModelFolder
+from picoquant.export import ModelFolder
+from tests.networks.small_net import CONFIG
 
-CONFIG = InferConfig((32, 32), ("a",))
+
+@pytest.fixture
+def written(small_model, tmp_path):
+    """`written(names)`: files of a model in `tmp_path`; the programs are one, the weights are not looked into."""
+
+    def write(names):
+        for name in names:
+            if name.endswith(("model", "__model__")):
+                (tmp_path / name).write_bytes((small_model / "model.pdmodel").read_bytes())
+            else:
+                (tmp_path / name).touch()
+
+    return write
 
 
-def test_opens_files_under_other_names(tmp_path):
-    for name in ("net.pdmodel", "net.pdiparams"):
-        (tmp_path / name).touch()
+def test_opens_files_under_other_names(written, tmp_path):
+    written(("net.pdmodel", "net.pdiparams"))
     folder = ModelFolder.open(tmp_path, "net.pdmodel", "net.pdiparams", CONFIG)
     assert folder.model == tmp_path / "net.pdmodel"
     assert folder.params == tmp_path / "net.pdiparams" and folder.config is CONFIG
@@ -54,10 +66,9 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
-def test_the_pair_of_files_is_found_by_itself(pair, tmp_path, caplog):
+def test_the_pair_of_files_is_found_by_itself(pair, written, tmp_path, caplog):
+    written(pair)
     caplog.set_level("INFO")
-    for name in pair:
-        (tmp_path / name).touch()
     folder = ModelFolder.open(tmp_path, config=CONFIG)
     assert (folder.model.name, folder.params.name) == pair
     assert caplog.messages == [f"{tmp_path}: its files are {pair[0]} and {pair[1]}"]
@@ -66,9 +77,8 @@ def test_the_pair_of_files_is_found_by_itself(pair, tmp_path, caplog):
         assert ModelFolder.open(tmp_path, params_filename=pair[1], config=CONFIG).model.name == pair[0]
 
 
-def test_the_usual_names_come_first_and_what_is_named_is_taken(tmp_path):
-    for name in ("model.pdmodel", "model.pdiparams", "inference.pdmodel", "inference.pdiparams"):
-        (tmp_path / name).touch()
+def test_the_usual_names_come_first_and_what_is_named_is_taken(written, tmp_path):
+    written(("model.pdmodel", "model.pdiparams", "inference.pdmodel", "inference.pdiparams"))
     assert ModelFolder.open(tmp_path, config=CONFIG).model.name == "model.pdmodel"
     assert ModelFolder.open(tmp_path, *PAIRS["PaddleX"], CONFIG).model.name == "inference.pdmodel"
     with pytest.raises(WeightsError, match=r"other\.pdmodel is missing"):

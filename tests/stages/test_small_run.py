@@ -79,7 +79,8 @@ def test_ladder_has_every_step_of_the_run(run_dir, tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     steps = {step["name"]: step for step in found["ladder"]["steps"]}
-    assert list(steps) == ["dygraph", "export", "qat_graph", "int8", "onnx", "nb", "simulation_rv1126"]
+    runtimes = ["onnx", "nb", "tflite", "openvino"]
+    assert list(steps) == ["dygraph", "export", "qat_graph", "int8", *runtimes, "simulation_rv1126"]
     before = {name: step["after"] for name, step in steps.items()}
     assert (
         before["dygraph"] is None and before["int8"] == "qat_graph" and before["simulation_rv1126"] == "int8"

@@ -46,8 +46,8 @@ WRAP = {
 def test_the_float_weights_are_loaded_and_a_line_says_so(tool, load, tmp_path, caplog):
     trained, other = network(1), network(2)
     expected = {name: value.numpy().copy() for name, value in trained.state_dict().items()}
-    file = str(tmp_path / "model_quant.pdparams")
-    paddle.save(WRAP[tool](trained).state_dict(), file)
+    file = tmp_path / "model_quant.pdparams"
+    paddle.save(WRAP[tool](trained).state_dict(), str(file))
     load(other, file)
     found = other.state_dict()
     assert set(found) == set(expected)

@@ -43,6 +43,7 @@ class ModelFolder:
         model_filename: str = MODEL,
         params_filename: str = PARAMS,
         config: InferConfig | None = None,
+        compare: bool = True,
     ) -> ModelFolder:
         """Open an exported model.
 
@@ -50,6 +51,7 @@ class ModelFolder:
             path: the folder.
             model_filename, params_filename: names of the files in it, see `find_files`.
             config: used instead of the folder's `infer_cfg.yml` or `inference.yml`, which may then be missing.
+            compare: read the program, which takes Paddle's import; without it only the files are looked for.
 
         Raises: `WeightsError` naming the missing file and what to do, if `infer_cfg.yml` or the program is invalid, or
             naming both sizes where the program takes images of another size than they are prepared in.
@@ -57,7 +59,8 @@ class ModelFolder:
         path = Path(path).expanduser()
         model, params = find_files(path, model_filename, params_filename)
         config = config or read_infer_config(path, model.name)
-        require_input_size(program_facts(model).inputs, config, str(model))
+        if compare:
+            require_input_size(program_facts(model).inputs, config, str(model))
         return cls(path, model, params, config)
 
 

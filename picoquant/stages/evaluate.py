@@ -27,11 +27,11 @@ from picoquant.utils.device import check_device
 LOG = logging.getLogger("picoquant")
 
 
-def _models(context: Context) -> dict[str, Any]:
+def _models(context: Context, compare: bool = True) -> dict[str, Any]:
     """`fp32`, and `int8` where the run has one; the INT8 model alone will do too."""
-    models = {"fp32": fp32_model(context)}
+    models = {"fp32": fp32_model(context, compare)}
     if context.run.record("quantize").get("status") == "done":
-        models["int8"] = int8_model(context)
+        models["int8"] = int8_model(context, compare)
     else:
         LOG.info("evaluate: no INT8 model in this run yet, so FP32 only")
     return models
@@ -48,7 +48,7 @@ def _inputs(context: Context) -> dict[str, Any]:
             "params": sha256(folder.params),
             "preprocessing": asdict(folder.config),
         }
-        for name, folder in _models(context).items()
+        for name, folder in _models(context, compare=False).items()
     }
     return {
         "models": models,

@@ -61,17 +61,17 @@ def _opt(context: Context) -> Any:
     return context.loaded["opt"]
 
 
-def _models(context: Context) -> Any:
-    """The run's models as `picoquant.packaging.package.Models`.
+def _models(context: Context, compare: bool = True) -> Any:
+    """The run's models as `picoquant.packaging.package.Models`; see `run_models.fp32_model`.
 
     Raises: `UserError` when a target needs an INT8 model and the run has none.
     """
     int8 = None
     needed = any(forms_of(target).needs_int8 for target in _targets(context))
     if needed or context.run.folder("quantize").is_dir():
-        int8 = int8_model(context)
+        int8 = int8_model(context, compare)
     try:
-        fp32 = fp32_model(context)
+        fp32 = fp32_model(context, compare)
     except UserError:
         if int8 is None:
             raise
@@ -112,7 +112,7 @@ def _calibration_identity(context: Context) -> dict[str, Any] | None:
 
 def _model_files(context: Context) -> dict[str, str]:
     """Hash of every file of the models, by name."""
-    models = _models(context)
+    models = _models(context, compare=False)
     folders = {"int8": models.int8, "fp32": models.fp32}
     return {
         f"{kind}/{path.relative_to(folder.path).as_posix()}": sha256(path)

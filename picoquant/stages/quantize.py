@@ -42,7 +42,7 @@ LOG = logging.getLogger("picoquant")
 
 
 def _inputs(context: Context) -> dict[str, Any]:
-    folder = fp32_model(context)
+    folder = fp32_model(context, compare=False)
     sections = context.plan.quantization
     return {
         "model": sha256(folder.model),

@@ -15,8 +15,12 @@ from picoquant.stages.stage import Context
 LOG = logging.getLogger("picoquant")
 
 
-def fp32_model(context: Context) -> Any:
+def fp32_model(context: Context, compare: bool = True) -> Any:
     """The exported FP32 model: `Global.model_dir`, or the run's own export, as a `ModelFolder`.
+
+    Args:
+        context: of a stage.
+        compare: of the run's own export, see `ModelFolder.open`; not where a stage only asks whether it is done.
 
     A `model_dir` without infer_cfg.yml or inference.yml takes preprocessing and NMS from the recipe's configuration.
 
@@ -31,7 +35,7 @@ def fp32_model(context: Context) -> Any:
                 f"no exported model in {folder}; run `picoquant export` with the same --save-dir first, or set "
                 "Global.model_dir"
             )
-        return ModelFolder.open(folder)
+        return ModelFolder.open(folder, compare=compare)
     path = Path(common.model_dir).expanduser()
     config = None
     model, _ = find_files(path, common.model_filename, common.params_filename, say=False)
@@ -52,15 +56,15 @@ def fp32_model(context: Context) -> Any:
     return folder
 
 
-def int8_model(context: Context) -> Any:
-    """The run's INT8 model as a `ModelFolder`.
+def int8_model(context: Context, compare: bool = True) -> Any:
+    """The run's INT8 model as a `ModelFolder`; the arguments are those of `fp32_model`.
 
     Raises: `UserError` saying which command makes it.
     """
     folder = context.run.folder("quantize")
     if not folder.is_dir():
         raise UserError(f"no INT8 model in {folder}; run `picoquant quantize` with the same --save-dir first")
-    return ModelFolder.open(folder)
+    return ModelFolder.open(folder, compare=compare)
 
 
 def config_of(context: Context) -> Any:

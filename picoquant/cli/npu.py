@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import click
 
@@ -22,6 +21,8 @@ def targets(ctx: click.Context, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
+
+    from dataclasses import asdict
 
     from picoquant.targets.profiles import known_targets, load_target
     from picoquant.targets.table import listing
@@ -42,6 +43,8 @@ def show(name: str, as_json: bool) -> None:
     \b
     Example:  picoquant targets show rv1126
     """
+
+    from dataclasses import asdict
 
     from picoquant.targets.profiles import load_target
     from picoquant.targets.table import described

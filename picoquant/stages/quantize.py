@@ -37,14 +37,16 @@ from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
 from picoquant.utils.device import rank_and_world, use_device
 from picoquant.utils.ranks import call_helpers
+from picoquant.weight_files.quantised import RANGES_FILE
 
 LOG = logging.getLogger("picoquant")
 
 
 def _inputs(context: Context) -> dict[str, Any]:
     folder = fp32_model(context, compare=False)
-    sections = context.plan.quantization
+    sections, ranges = context.plan.quantization, folder.path / RANGES_FILE
     return {
+        **({"ranges of the weights": sha256(ranges)} if ranges.is_file() else {}),
         "model": sha256(folder.model),
         "params": sha256(folder.params),
         "preprocessing": asdict(folder.config),

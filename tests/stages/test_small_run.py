@@ -8,7 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
+from picoquant.stages import quantize
+from picoquant.stages.plan import load_plan
+from picoquant.stages.stage import Context
 from picoquant.storage.files import sha256
+from picoquant.storage.run_folder import RunFolder
 from tests.command_line import picoquant, refusal, with_sets
 
 
@@ -179,6 +183,17 @@ def test_a_package_without_opt_stops_with_what_to_do_and_leaves_nothing(run_dir)
     line = refusal(done)
     assert "/nowhere/paddle_lite_opt" in line
     assert not (run_dir / "package").exists()
+
+
+def test_ranges_beside_the_export_are_an_input_of_quantisation(run_dir, tmp_path):
+    folder = shutil.copytree(run_dir, tmp_path / "run")
+    context = Context(load_plan(str(folder / "config.yml")), RunFolder(folder), "cpu")
+    found = [quantize.STAGE.inputs(context)]
+    for text in ('{"conv2d_0.w_0": 1.5}', '{"conv2d_0.w_0": 2.5}'):
+        (folder / "export/input_ranges.json").write_text(text)
+        found.append(quantize.STAGE.inputs(context))
+    none, first, second = (one.pop("ranges of the weights", None) for one in found)
+    assert none is None and first != second and found[0] == found[1] == found[2]
 
 
 def test_an_unknown_target_lists_the_known_ones(run_dir):

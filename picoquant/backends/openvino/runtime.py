@@ -11,6 +11,7 @@ import numpy as np
 
 from picoquant.backends.base import Exported, Found, Machine, Tensors
 from picoquant.backends.openvino.errors import reason
+from picoquant.backends.openvino.instructions import adds_exactly
 from picoquant.backends.openvino.quiet import import_openvino
 from picoquant.errors import ToolError
 from picoquant.utils.batching import in_batches
@@ -22,7 +23,7 @@ def open_files(made: Exported, tool: Found, machine: Machine) -> Iterator[Openvi
     yield OpenvinoPredictor(made.files[0], machine.threads)
 
 
-def properties(threads: int = 0) -> dict[str, Any]:
+def properties(threads: int = 0, exact: bool = True) -> dict[str, Any]:
     """OpenVINO's properties for a network that computes what it says, one call at a time.
 
     Without the hint OpenVINO computes what is in float as bfloat16 where the CPU has it (`inference_precision` in its
@@ -30,10 +31,14 @@ def properties(threads: int = 0) -> dict[str, Any]:
 
     Args:
         threads: CPU threads; 0 for as many as OpenVINO takes.
+        exact: whether the CPU adds INT8 exactly, see `instructions.adds_exactly`; else INT8 is computed in float, with
+            the same results and slower.
     """
     chosen: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if threads:
         chosen["INFERENCE_NUM_THREADS"] = threads
+    if not exact:
+        chosen["LP_TRANSFORMS_MODE"] = "NO"
     return chosen
 
 
@@ -56,7 +61,7 @@ class OpenvinoPredictor:
         openvino = import_openvino()
         self.path = Path(path)
         try:
-            compiled = openvino.Core().compile_model(path, "CPU", properties(threads))
+            compiled = openvino.Core().compile_model(path, "CPU", properties(threads, adds_exactly()))
         except Exception as error:  # OpenVINO's are RuntimeErrors and others
             raise self._refusal(error) from error
         self._request = compiled.create_infer_request()

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MethodType
 from typing import Any, Callable
 
 import paddle
@@ -130,7 +131,7 @@ class _Traced:
 
 
 def traced(
-    method: Callable[..., Any], inputs: Sequence[Any], sizes: Sequence[Any], rewrite: Rewrite | None = None
+    method: MethodType, inputs: Sequence[Any], sizes: Sequence[Any], rewrite: Rewrite | None = None
 ) -> Callable[..., Any]:
     """A method of a layer as a static graph that runs, with its gradients, on oneDNN's convolutions.
 
@@ -155,9 +156,9 @@ class _AsWritten(nn.Layer):
     time of tracing.
     """
 
-    def __init__(self, method: Callable[..., Any]) -> None:
+    def __init__(self, method: MethodType) -> None:
         super().__init__()
-        self._layer = getattr(method, "__self__")  # noqa: B009  the graph's parameters are looked for in this layer
+        self._layer = method.__self__  # the graph's parameters are looked for in this layer
         self._method = (method,)
 
     def run(self, inputs: Sequence[Any]) -> Any:

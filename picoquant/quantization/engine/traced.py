@@ -82,7 +82,7 @@ def _copy(tensor: Any) -> Any:
 class _Forward(nn.Layer):
     """The forward with every tensor as an argument."""
 
-    def __init__(self, network: FakeQuantNetwork, stores: Stores, key: tuple[tuple[str, ...], bool]) -> None:
+    def __init__(self, network: FakeQuantNetwork, stores: Stores, key: _Key) -> None:
         super().__init__()
         self._parts = (network, stores)  # in a tuple: the network's parameters are not this layer's
         self._outputs, self._following = key

@@ -23,6 +23,7 @@ from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import paired
 from picoquant.evaluation.parity import Ladder, ParityStep
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.quantization.qat_graph import FOLDER
 from picoquant.runtimes.backends import SIMULATION, Running, absence
 from picoquant.runtimes.model import Model, model_of_folder
 from picoquant.stages import datasets
@@ -222,8 +223,6 @@ def _lack(find: Callable[[Context], Any], context: Context) -> str:
 
 
 def _qat_graph(int8: Any) -> tuple[Any, str]:
-    from picoquant.quantization.qat_graph import FOLDER
-
     folder = int8.path / FOLDER
     if not folder.is_dir():
         return (

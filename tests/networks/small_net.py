@@ -66,10 +66,10 @@ def loaded_and_folded(make: Callable[[], nn.Layer], folder: Path, shape: Sequenc
 
     Returns: the loaded model.
     """
-    network = make()
-    network.eval()
     spec = [paddle.static.InputSpec([-1, *shape], "float32", "image")]
     with paddle.utils.unique_name.guard():
+        network = make()
+        network.eval()
         paddle.jit.save(network, str(folder / "model"), input_spec=spec)
     fold_folder(folder)
     return ProgramModel.load(folder)

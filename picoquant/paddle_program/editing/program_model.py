@@ -208,7 +208,7 @@ class ProgramModel:
             raise PicoquantError(f"{self._where} has a tensor {other} already")
         variable = self._variable(name)
         variable.name = other
-        self._variables = {one.name: one for one in self._variables.values()}
+        self._variables[other] = self._variables.pop(name)
         if name in self.values:
             self.values[other] = self.values.pop(name)
         ends = [EditableOperator(op) for op in (*self._feeds, *self._fetches)]

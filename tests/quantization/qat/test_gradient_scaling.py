@@ -59,13 +59,13 @@ def test_a_few_steps_are_those_of_the_plain_network(opened, tmp_path, activation
     opened(activation, between, False)
     expected, largest = change_of_outputs(tmp_path)
     assert np.abs(expected).max() > 0.01 * largest
-    assert opened(activation, between, True)[2]
+    assert opened(activation, between, True)[1]
     change, _ = change_of_outputs(tmp_path)
     np.testing.assert_allclose(change, expected, atol=0.02 * np.abs(expected).max())
 
 
 def test_constants_of_equalisation_are_not_trained(opened, tmp_path):
-    _, _, scales = opened(nn.functional.hardswish, "concat", True)
+    _, scales = opened(nn.functional.hardswish, "concat", True)
     student = open_student(tmp_path, (), QuantAwareSettings(), MovingAverage(), Convolutions(True))
     trained = {one.name for one in student.network.trained()}
     constants = {name for name in scales if not scales[name].any()}
@@ -75,9 +75,9 @@ def test_constants_of_equalisation_are_not_trained(opened, tmp_path):
 
 
 def test_scales_are_what_the_weights_were_multiplied_by(opened, tmp_path):
-    model, _, _ = opened(nn.functional.hardswish, "concat", False)
+    model, _ = opened(nn.functional.hardswish, "concat", False)
     before = dict(model.values)
-    model, _, scales = opened(nn.functional.hardswish, "concat", True)
+    model, scales = opened(nn.functional.hardswish, "concat", True)
     constants = {name for name in scales if not scales[name].any()}
     assert sorted(name.rsplit(".", 1)[1] for name in constants) == ["factor", "three"]
     weights = set(scales) - constants

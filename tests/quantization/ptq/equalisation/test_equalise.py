@@ -52,7 +52,7 @@ class Uneven(nn.Layer):
             y = paddle.reshape(y, [-1, 4, 8, 8])
         if self.between == "add":
             y = y + image[:, :1]
-        return self.last(y)
+        return (self.last(y), y) if self.between == "output" else self.last(y)
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_before_a_depthwise_convolution_channels_become_nearly_equal(opened):
     assert after.max() == pytest.approx(before.max(), rel=1e-4)  # the tensor keeps its largest value
 
 
-@pytest.mark.parametrize(("activation", "between"), [(nn.functional.relu6, ""), (None, "add")])
+@pytest.mark.parametrize(("activation", "between"), [(nn.functional.relu6, ""), (None, "add"), (None, "output"), (nn.functional.relu, "output")])
 def test_where_a_factor_cannot_pass_nothing_is_done(opened, activation, between):
     model, feed, before = opened(activation, between)
     assert equalised(model, feed) == []

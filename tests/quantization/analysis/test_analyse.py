@@ -19,7 +19,7 @@ from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.quantization.analysis.accuracy import outputs_alone, with_accuracy
 from picoquant.quantization.analysis.analyse import FORMS, analyse, with_min_max_ranges
-from picoquant.quantization.analysis.network import load_float, load_int8
+from picoquant.quantization.analysis.network import comparable, load_float, load_int8
 from picoquant.quantization.analysis.noise import Noise
 from picoquant.quantization.analysis.report import as_dict, text_table, write_picture, write_report
 from picoquant.quantization.engine.convolution import Convolutions
@@ -189,3 +189,17 @@ def test_a_programs_model_with_suppression_ends_before_it(tmp_path):
     kinds = {op.type for op in loaded.model.operators}
     assert "multiclass_nms3" not in kinds and len(loaded.model.outputs) == 2
     assert ProgramModel.load(tmp_path / "s").inputs == ("image", "scale_factor")
+
+
+def test_a_model_with_an_unknown_operator_ends_before_it(small_model):
+    model = ProgramModel.load(small_model)
+    first, last = model.outputs
+    op = model.producer(last)
+    model.add_tensor("unknown", op.inputs[0])
+    model.insert(model.index(op), "cumsum", {"X": [op.inputs[0]]}, {"Out": ["unknown"]}, {"axis": 1})
+    assert comparable(model) is model  # nothing needs it
+    op.rename_input(op.inputs[0], "unknown")
+    cut = comparable(model)
+    assert [model.producer(name).type for name in cut.outputs] == ["conv2d"] * 2
+    assert "cumsum" not in {op.type for op in cut.operators} and cut.inputs == ("image",)
+    assert len(model.outputs) == 2 and first in model.outputs

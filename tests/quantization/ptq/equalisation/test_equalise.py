@@ -140,7 +140,10 @@ def test_before_a_depthwise_convolution_channels_become_nearly_equal(opened):
     assert after.max() == pytest.approx(before.max(), rel=1e-4)  # the tensor keeps its largest value
 
 
-@pytest.mark.parametrize(("activation", "between"), [(nn.functional.relu6, ""), (None, "add"), (None, "output"), (nn.functional.relu, "output")])
+@pytest.mark.parametrize(
+    ("activation", "between"),
+    [(nn.functional.relu6, ""), (None, "add"), (None, "output"), (nn.functional.relu, "output")],
+)
 def test_where_a_factor_cannot_pass_nothing_is_done(opened, activation, between):
     model, feed, before = opened(activation, between)
     assert equalised(model, feed) == []

@@ -27,7 +27,7 @@ FORMATS = {  # tag -> format
 }
 _OTHER_TAGS = {"COCODetDataset": "coco", "VOCDetDataset": "voc"}  # PaddleX's
 
-BOX_FORMATS = ("xywh", "xyxy", "xywh_normalised", "xyxy_normalised", "cxcywh_normalised")
+BOX_FORMATS = ("xywh", "xyxy", "cxcywh", "xywh_normalised", "xyxy_normalised", "cxcywh_normalised")
 SPLITS = ("train", "val", "test")
 
 # Keys of PaddleDetection's sections that say nothing to the readers here: workers always pass batches
@@ -58,9 +58,9 @@ class DatasetSettings:
         empty_ratio: part of all images that the empty ones may be; 1: no limit.
         sample_num: use that many images; -1: all.
         load_crowd: accepted as false only: crowds are no targets of training.
-        box_format: how the four numbers of a box are meant: `xywh` (x, y, width, height), `xyxy` (two corners), both
-            in pixels, or `xywh_normalised`, `xyxy_normalised`, `cxcywh_normalised` (centre first), parts of the image.
-            None: as the format has them (coco xywh, voc and labelme xyxy, yolo cxcywh_normalised), and a file that
+        box_format: how the four numbers of a box are meant: `xywh` (x, y, width, height), `xyxy` (two corners),
+            `cxcywh` (centre first), all in pixels, or `xywh_normalised`, `xyxy_normalised`, `cxcywh_normalised`, parts of
+            the image. None: as the format has them (coco xywh, voc and labelme xyxy, yolo cxcywh_normalised), and a file that
             does not look so is refused.
         section: the name of the section, for messages.
     """

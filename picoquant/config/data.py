@@ -178,7 +178,9 @@ def tell_other_test_reader(recipe: Recipe, reader: ReaderSettings) -> None:
     if not isinstance(values, dict):
         return
     if values.get("fuse_normalize"):
-        LOG.warning("TestReader.fuse_normalize: accepted, but without effect here: the export takes normalised images")
+        LOG.warning(
+            "TestReader.fuse_normalize: accepted, but without effect here: the export takes normalised images"
+        )
     if not values.get("sample_transforms"):
         return
     test = ReaderSettings.from_mapping(_without_targets(values), "TestReader")
@@ -187,7 +189,9 @@ def tell_other_test_reader(recipe: Recipe, reader: ReaderSettings) -> None:
         params = [{} if step is None else _plain(step.params) for step in steps]
         if name == "Resize":  # `export_size` says which size it is
             params = [{key: value for key, value in each.items() if key != "target_size"} for each in params]
-        differ = [key for key in dict.fromkeys([*params[0], *params[1]]) if params[0].get(key) != params[1].get(key)]
+        differ = [
+            key for key in dict.fromkeys([*params[0], *params[1]]) if params[0].get(key) != params[1].get(key)
+        ]
         if (steps[0] is None) != (steps[1] is None) or differ:
             LOG.warning(
                 "TestReader.sample_transforms: %s is %s, EvalReader's %s: the export gets EvalReader's, by which it is "
@@ -199,7 +203,7 @@ def tell_other_test_reader(recipe: Recipe, reader: ReaderSettings) -> None:
 
 
 def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters as values that can be compared: lists and tuples are one kind, flags and numbers are as Python has it."""
+    """Parameters as values that can be compared: lists and tuples are one kind."""
     return {key: list(value) if isinstance(value, (list, tuple)) else value for key, value in params.items()}
 
 

@@ -64,14 +64,14 @@ def _may_be_deep(data: bytes) -> bool:
 
 
 def _tell_dark(path: str | Path, data: bytes) -> None:
-    """Say that of an image's 16 bits the upper 8 are taken, where the values are in the lower: cameras of 10 and 12 bits."""
+    """Say that of 16 bits the upper 8 are taken, where the values are in the lower: cameras of 10 and 12 bits."""
     import cv2
 
     deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if deep is not None and deep.dtype == np.uint16:
         LOG.warning(
-            "image %s has 16 bits a channel, but no value above %d of 65535: it is read as nearly black; scale its values "
-            "to 65535, or save it with 8 bits",
+            "image %s has 16 bits a channel, but no value above %d of 65535: it is read as nearly black; scale its "
+            "values to 65535, or save it with 8 bits",
             path,
             deep.max(),
         )

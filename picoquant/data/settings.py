@@ -59,9 +59,9 @@ class DatasetSettings:
         sample_num: use that many images; -1: all.
         load_crowd: accepted as false only: crowds are no targets of training.
         box_format: how the four numbers of a box are meant: `xywh` (x, y, width, height), `xyxy` (two corners),
-            `cxcywh` (centre first), all in pixels, or `xywh_normalised`, `xyxy_normalised`, `cxcywh_normalised`, parts of
-            the image. None: as the format has them (coco xywh, voc and labelme xyxy, yolo cxcywh_normalised), and a file that
-            does not look so is refused.
+            `cxcywh` (centre first), all in pixels, or `xywh_normalised`, `xyxy_normalised`, `cxcywh_normalised`,
+            parts of the image. None: as the format has them (coco xywh, voc and labelme xyxy, yolo cxcywh_normalised),
+            and a file that does not look so is refused.
         section: the name of the section, for messages.
     """
 
@@ -200,8 +200,8 @@ def _tell_other_scale(spec: TransformSpec, where: str) -> None:
     if (scaled is True and largest > 1) or (scaled is False and 0 < largest <= 1):
         has, wants = ("0 to 1", "0 to 255") if scaled else ("0 to 255", "0 to 1")
         LOG.warning(
-            "%s.NormalizeImage: is_scale is %s, so that pixels are %s, and the mean %s is of values of %s; set is_scale "
-            "to %s unless the weights were trained so",
+            "%s.NormalizeImage: is_scale is %s, so that pixels are %s, and the mean %s is of values of %s; set "
+            "is_scale to %s unless the weights were trained so",
             where,
             str(scaled).lower(),
             has,
@@ -215,7 +215,7 @@ _UNCHANGING = ("Decode", "Resize", "NormalizeImage", "Permute", "PadBatch", "Pad
 
 
 def _require_as_it_is(names: list[str], where: str) -> None:
-    """Raises: `ConfigError` for what changes images at random, whose boxes are counted as they are, or resizes twice."""
+    """Raises: `ConfigError` for what changes images at random, and for what an export cannot have twice."""
     for name in names:
         if name not in _UNCHANGING:
             raise ConfigError(

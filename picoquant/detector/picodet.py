@@ -51,8 +51,8 @@ class PicoDet(nn.Layer):
         for level, stride in zip(maps, self.strides):
             if level.shape[2] != -(-height // stride):
                 raise UserError(
-                    f"fpn_stride of the head has {stride}, but that level is {level.shape[2]} cells high for an input of "
-                    f"{height}; set it to the strides that backbone and neck give"
+                    f"fpn_stride of the head has {stride}, but that level is {level.shape[2]} cells high for an input "
+                    f"of {height}; set it to the strides that backbone and neck give"
                 )
         return maps
 

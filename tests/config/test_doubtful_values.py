@@ -22,7 +22,15 @@ def reader(step, section="EvalReader"):
 
 def parsed(*sets, name=LCNET):
     plan = load_plan(name, sets)
-    return plan, plan.common, plan.training, plan.eval_reader, plan.preprocessing, plan.quantization, plan.detector
+    return (
+        plan,
+        plan.common,
+        plan.training,
+        plan.eval_reader,
+        plan.preprocessing,
+        plan.quantization,
+        plan.detector,
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,7 +44,7 @@ def parsed(*sets, name=LCNET):
         ("export.benchmark=0", "export.benchmark must be true or false, not 0"),
         ("Global.Evaluation='false'", "Global.Evaluation must be true or false, not 'false'"),
         ("Global.include_nms=null", "Global.include_nms must be true or false, not None"),
-        ("OptimizerBuilder.optimizer.use_nesterov='false'", "optimizer.use_nesterov must be true or false, not 'false'"),
+        ("OptimizerBuilder.optimizer.use_nesterov='false'", "use_nesterov must be true or false, not 'false'"),
         ("LCPAN.use_depthwise='false'", "LCPAN.use_depthwise must be true or false, not 'false'"),
         ("PicoHeadV2.use_align_head=0", "PicoHeadV2.use_align_head must be true or false, not 0"),
         ("Calibration.count=true", "Calibration.count must be a number, not True"),
@@ -53,9 +61,18 @@ def test_a_text_is_not_true_and_true_is_not_1(text, said):
     ("sets", "said"),
     [
         (["PicoHeadV2.num_classes=3"], "PicoHeadV2.num_classes is 3 and num_classes 80: set the latter"),
-        ([reader("{RandomFlip: {}}")], "EvalReader: RandomFlip changes images at random, and boxes are counted"),
-        (["EvalReader.batch_transforms=[{BatchRandomResize: {target_size: [320], keep_ratio: false}}]"], "BatchRandomResize changes"),
-        ([reader("{Resize: {target_size: [416, 416], keep_ratio: false}}")], "EvalReader: more than one Resize"),
+        (
+            [reader("{RandomFlip: {}}")],
+            "EvalReader: RandomFlip changes images at random, and boxes are counted",
+        ),
+        (
+            ["EvalReader.batch_transforms=[{BatchRandomResize: {target_size: [320], keep_ratio: false}}]"],
+            "BatchRandomResize changes",
+        ),
+        (
+            [reader("{Resize: {target_size: [416, 416], keep_ratio: false}}")],
+            "EvalReader: more than one Resize",
+        ),
         ([reader(f"{NORMAL}, {NORMAL}")], "EvalReader: more than one NormalizeImage"),
     ],
 )
@@ -103,7 +120,7 @@ def test_a_mean_of_other_values_is_said(caplog, mean, scaled, said):
 @pytest.mark.parametrize(
     ("sets", "said"),
     [
-        ([reader("{NormalizeImage: {mean: [0, 0, 0]}}", "TestReader")], "NormalizeImage is {'mean': [0, 0, 0]}, EvalReader's"),
+        ([reader("{NormalizeImage: {mean: [0, 0, 0]}}", "TestReader")], "NormalizeImage is {'mean': [0, 0, 0]}, Ev"),
         ([reader("Permute", "TestReader")], "NormalizeImage is absent, EvalReader's {"),
         ([reader(NORMAL, "TestReader").replace("interp: 2", "interp: 1")], "Resize is {'interp': 1, "),
         (["TestReader.fuse_normalize=true"], "TestReader.fuse_normalize: accepted, but without effect here"),
@@ -132,5 +149,7 @@ def test_strides_that_the_levels_do_not_have(sets, stride):
     import paddle
 
     detector = build_picodet(load_plan(LCNET, sets).detector)
-    with pytest.raises(UserError, match=f"fpn_stride of the head has {stride}, but that level is .* for an input of 64"):
+    with pytest.raises(
+        UserError, match=f"fpn_stride of the head has {stride}, but that level is .* for an input of 64"
+    ):
         detector(paddle.zeros([1, 3, 64, 64]))

@@ -23,7 +23,10 @@ _SOME = 4  # so many boxes are no chance
 _ROUNDING = 1.0  # pixels that boxes reach out of their images without being worth a question
 _NEARLY_ALL, _MANY, _FEW = 0.95, 0.2, 0.01  # parts of all boxes
 _LOST = 0.1  # part of all boxes of which nothing lies in their images that is more than a slip
-_ENOUGH, _CORNER = 50, 0.55  # so many different boxes, of which none reaches beyond this part of its image's width and height
+_ENOUGH, _CORNER = (
+    50,
+    0.55,
+)  # so many different boxes, of which none reaches beyond this part of its image's width and height
 _WORDS = {
     "xywh": "x, y, width, height in pixels",
     "xyxy": "x1, y1, x2, y2 in pixels",

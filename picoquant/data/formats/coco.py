@@ -16,8 +16,8 @@ import numpy as np
 
 from picoquant.data.dataset import Annotations, Dataset, Record, Repairs
 from picoquant.data.formats.boxes import RawBoxes, pixel_boxes, tell_areas_of_none
-from picoquant.data.formats.ids import AmbiguousIdError, IdTable, is_id, kind_of, mark_of
 from picoquant.data.formats.coco_file import read_annotations, root_category
+from picoquant.data.formats.ids import AmbiguousIdError, IdTable, is_id, kind_of, mark_of
 from picoquant.data.formats.repair import (
     SMALLEST_SIDE,
     Tally,

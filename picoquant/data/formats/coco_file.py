@@ -75,7 +75,7 @@ _LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 
 
 def _require_one_of_each(data: bytes, path: Path) -> None:
-    """Raises: `DataError` for a list that is there twice, of which parsers of JSON keep the last; nothing for no JSON."""
+    """Raises: `DataError` for a list that is there twice, of which parsers of JSON keep the last."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]

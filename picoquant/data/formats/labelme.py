@@ -32,8 +32,8 @@ _SHOWN = 60  # characters of a value in a message
 
 @dataclass(frozen=True)
 class _File:
-    """One JSON file: boxes [G, 4] x1 y1 x2 y2, their names, the shapes left out by type, how many were joined, and how many of
-    these are rectangles."""
+    """One JSON file: boxes [G, 4] x1 y1 x2 y2, their names, the shapes left out by type, how many were joined,
+    and how many of these are rectangles."""
 
     image: str
     width: float
@@ -248,7 +248,5 @@ def _tell_shapes(section: str, files: Sequence[Path], read: Sequence[_File]) -> 
         f"{joined[0]}"
     )
     if 2 * rectangles > count + sum(len(each.boxes) for each in read):
-        raise DataError(
-            f"{said}; most are rectangles: take group_id away where each is an object of its own"
-        )
+        raise DataError(f"{said}; most are rectangles: take group_id away where each is an object of its own")
     LOG.log(logging.WARNING if rectangles else logging.INFO, "%s", said)

@@ -91,7 +91,8 @@ def test_image_ids_that_count_from_another_number(tmp_path, step):
         entry["image_id"] += step
     empty, first = (1, 2) if step == 1 else (5, 0)
     with pytest.raises(
-        DataError, match=f"1 annotations are of .* image {empty} has none: image_id seems to count from {first}, "
+        DataError,
+        match=f"1 annotations are of .* image {empty} has none: image_id seems to count from {first}, ",
     ):
         load_coco(write_set(tmp_path, 5, content), True)
 
@@ -101,7 +102,10 @@ def test_other_strays_are_said(tmp_path, caplog, stray):
     content = coco_content([f"{number}.png" for number in range(5)], SIZE)
     content["annotations"].append(annotation(6, stray, 7, [1, 2, 9, 8]))
     assert len(load_coco(write_set(tmp_path, 5, content), True)) == 5
-    assert f"1 annotations are of images it does not list, the first is annotation 6 of image {stray}" in caplog.text
+    assert (
+        f"1 annotations are of images it does not list, the first is annotation 6 of image {stray}"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
@@ -109,7 +113,9 @@ def test_a_list_that_is_there_twice(tmp_path, key):
     settings = write_set(tmp_path)
     text = settings.annotation_file.read_text()
     settings.annotation_file.write_text(f"{text[:-1]}, {json.dumps(key)}: []}}".replace(": []", ": [{}]"))
-    with pytest.raises(DataError, match=f"has the list '{key}' twice, of which one would be lost; join the two"):
+    with pytest.raises(
+        DataError, match=f"has the list '{key}' twice, of which one would be lost; join the two"
+    ):
         load_coco(settings, True)
 
 

@@ -133,7 +133,7 @@ SOUND = """<annotation>
         ("\n<xmax>20</xmax>", "\n<xmax>2o</xmax>", "line 9: <xmax> of <bndbox> is '2o', no number"),
         ("\n<xmax>20</xmax>", "\n<xmax>nan</xmax>", "line 9: <xmax> of <bndbox> is 'nan', no number"),
         ("<annotation>", "<annotation", "not well-formed"),
-        ("</height></size>", "</height></size><size><width>6</width></size>", "line 3: <annotation> has several <size>"),
+        ("</height></size>", "</height></size><size><width>6</width></size>", "<annotation> has several <size>"),
         ("\n<xmax>20</xmax>", "\n<xmax>20</xmax><xmax>9</xmax>", "line 9: <bndbox> has several <xmax>"),
         ("</annotation>", "<bndbox/></annotation>", "line 10: <bndbox> must be an <object> of <annotation> or its"),
     ],

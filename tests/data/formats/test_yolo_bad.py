@@ -309,7 +309,7 @@ def test_a_sixth_number_that_is_no_confidence_is_said(tmp_path, caplog, sixth, s
     root = small(tmp_path, f"0 0.5 0.5 0.2 0.2\n1 0.4 0.4 0.1 0.1 {sixth}\n")
     assert len(load(root).records[0].boxes) == 2
     line = "1 of 2 lines have a sixth number that is no confidence from 0 to 1, such as"
-    assert (line in caplog.text) == said and (f"labels/0.txt:2 (an angle?" in caplog.text) == said
+    assert (line in caplog.text) == said and ("labels/0.txt:2 (an angle?" in caplog.text) == said
 
 
 @pytest.mark.parametrize(("count", "first", "said"), [(20, 1, True), (20, 0, False), (5, 1, False)])
@@ -320,7 +320,9 @@ def test_classes_that_seem_to_count_from_1_are_said(tmp_path, caplog, count, fir
     assert (f"none of {count} boxes is of class 0, " in caplog.text) == said
 
 
-@pytest.mark.parametrize("place", ["classes.txt", "labels/classes.txt", "labels/train/classes.txt", "obj.names"])
+@pytest.mark.parametrize(
+    "place", ["classes.txt", "labels/classes.txt", "labels/train/classes.txt", "obj.names"]
+)
 def test_another_list_of_classes_beside_the_one_that_counts_is_said(tmp_path, caplog, place):
     """LabelImg leaves one beside the labels it writes."""
     root = small(tmp_path, "0 0.5 0.5 0.2 0.2\n")
@@ -330,4 +332,7 @@ def test_another_list_of_classes_beside_the_one_that_counts_is_said(tmp_path, ca
     assert load(root).class_names == names and "names the classes" not in caplog.text
     (root / place).write_text("\n".join(reversed(names)))
     assert load(root).class_names == names
-    assert f"{root / place} names the classes {', '.join(reversed(names))}, but {root / 'data.yaml'} " in caplog.text
+    assert (
+        f"{root / place} names the classes {', '.join(reversed(names))}, but {root / 'data.yaml'} "
+        in caplog.text
+    )

@@ -34,7 +34,7 @@ _INSTEAD = {
     "--vdl_log_dir": "it is --set vdl_log_dir=DIR",
     "--use_wandb": "it is --set use_wandb=true",
     "--classwise": "it is --per-class",
-    "--slim_config": "its sections are QuantAware, Distillation and TrainConfig of a recipe, see docs/quantization.md",
+    "--slim_config": "`picoquant run`, `train` and `quantize` take it, and the run folder keeps what it says",
     "--infer_img": "name images or folders: picoquant predict images/",
     "--infer_dir": "name images or folders: picoquant predict images/",
     "--draw_threshold": "it is --threshold",

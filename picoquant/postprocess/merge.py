@@ -1,10 +1,11 @@
 """Detections of the parts of an image put together: what several parts have seen is one object.
 
 NMS keeps the best of boxes that match; NMM (non-maximum merging, as in SAHI, https://arxiv.org/abs/2202.06934) keeps
-the box around all of them, with the best one's score. SAHI merges what is above a threshold of some 0.3; here detections
-down to a score of 0.025 come in, as mAP needs them, so what has less than half of the best one's score is left out of the
-box: a weak box around half of the image would make every box that large. Source of the match and its threshold: PaddleDetection,
-`slice_infer`.
+the box around all of them, with the best one's score. SAHI merges what is above a threshold of some 0.3. Here
+detections down to a score of 0.025 come in, as mAP needs them, so what has less than half of the best one's score is
+left out of the box: a weak box around half of the image would make every box that large.
+
+Source of the match and its threshold: PaddleDetection, `slice_infer`.
 
 `M` detections over all parts.
 """

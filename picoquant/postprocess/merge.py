@@ -1,8 +1,11 @@
 """Detections of the parts of an image put together: what several parts have seen is one object.
 
 NMS keeps the best of boxes that match; NMM (non-maximum merging, as in SAHI, https://arxiv.org/abs/2202.06934) keeps
-the box around all of them, with the best one's score. Source of the match and its threshold: PaddleDetection,
-`slice_infer`.
+the box around all of them, with the best one's score. SAHI merges what is above a threshold of some 0.3. Here
+detections down to a score of 0.025 come in, as mAP needs them, so what has less than half of the best one's score is
+left out of the box: a weak box around half of the image would make every box that large.
+
+Source of the match and its threshold: PaddleDetection, `slice_infer`.
 
 `M` detections over all parts.
 """
@@ -18,6 +21,7 @@ from picoquant.postprocess.detections import Detections
 
 MERGES = ("nms", "nmm")
 METRICS = ("ios", "iou")
+_JOINS = 0.5  # of the best one's score that a box needs to be within the box around them
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,9 @@ def merged(parts: Sequence[Detections], settings: MergeSettings) -> Detections:
         while len(left):
             best, rest = left[0], left[1:]
             same = _match(boxes[best], boxes[rest], settings.metric) >= settings.threshold
-            if settings.method == "nmm" and same.any():
-                group = boxes[[best, *rest[same]]]
+            joins = same & (scores[rest] >= _JOINS * scores[best])
+            if settings.method == "nmm" and joins.any():
+                group = boxes[[best, *rest[joins]]]
                 around[best] = [*group[:, :2].min(axis=0), *group[:, 2:].max(axis=0)]
             kept[best], left = True, rest[~same]
     chosen = np.flatnonzero(kept)[: settings.keep]

@@ -45,6 +45,14 @@ def test_nmm_keeps_the_box_around_what_matches():
     assert rows(done) == [[0, 0.9, 0, 0, 100, 50], [0, 0.6, 60, 0, 100, 50]]
 
 
+def test_a_weak_box_makes_no_box_larger():
+    """Half of the best one's score joins, less is dropped: a box around everything at 0.44 matches but is not in it."""
+    weak, enough = (0, 0.44, 0, 0, 400, 300), (0, 0.45, 0, 0, 90, 50)
+    assert rows(merged([found(LEFT), found(weak)], MergeSettings("nmm"))) == [[0, 0.9, 0, 0, 70, 50]]
+    both = merged([found(LEFT), found(weak, enough)], MergeSettings("nmm"))
+    assert rows(both) == [[0, 0.9, 0, 0, 90, 50]]
+
+
 def test_other_classes_stay():
     other = (1, 0.8, 0, 0, 70, 50)
     assert rows(merged([found(LEFT), found(other)], MergeSettings())) == [

@@ -13,7 +13,12 @@ from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.errors import UserError
 from picoquant.npu.check import CheckResult, check_model
-from picoquant.npu.emulation import Agreement, agreement_table, compare_with_emulator, generated_image
+from picoquant.npu.emulated.agreement import (
+    Agreement,
+    agreement_table,
+    compare_with_emulator,
+    generated_image,
+)
 from picoquant.npu.picture import draw
 from picoquant.npu.report import text_report
 from picoquant.npu.simulation.simulation import NpuSimulation
@@ -108,8 +113,8 @@ def emulated(model: ModelFolder, target: Target) -> list[Agreement]:
 
     Raises: `ToolError` when the emulator is not installed, has no such NPU, or cannot run the operators.
     """
-    chip = verisilicon.chip_of(target.name)
     tool = verisilicon.find(Machine())
+    chip = verisilicon.chip_of(target, tool)
     simulation = NpuSimulation(model, target.integer_rules)
     return compare_with_emulator(simulation, generated_image(simulation), tool, chip)
 

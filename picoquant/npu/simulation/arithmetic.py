@@ -190,11 +190,29 @@ class Requantiser:
         return np.clip(quantised, self.low, self.high).astype(np.int16)
 
 
-def table(function: Callable, source: QuantParams, result: QuantParams, rounding: str) -> np.ndarray:
+def table(
+    function: Callable, source: QuantParams, result: QuantParams, rounding: str, points: int | None = None
+) -> np.ndarray:
     """Lookup table of a function of one tensor.
+
+    Args:
+        function: of real values.
+        source, result: quantisation parameters of its input and result.
+        rounding: of halves, see `rounded`.
+        points: see `Arithmetic.table_points`: VeriSilicon's emulator is found to interpolate between 16 of them for
+            each power of two (docs/simulation.md), so that a bend between two points is cut off.
 
     Returns: `[256]` int16: the quantised result for each quantised value of the source, from its lowest on.
     """
-    values = np.arange(source.low, source.high + 1, dtype=np.float64) * source.scale
-    quantised = rounded(function(values) / result.scale, rounding)
+    levels = np.arange(source.low, source.high + 1, dtype=np.float64)
+    if points is None:
+        values = function(levels * source.scale)
+    else:
+        size = np.abs(levels)
+        _, exponent = np.frexp(size)  # size is in [2**(exponent - 1), 2**exponent)
+        step = np.where(size > 0, np.ldexp(1.0 / points, exponent - 1), 1.0)
+        below = np.floor(size / step) * step
+        ends = [function(np.sign(levels) * end * source.scale) for end in (below, below + step)]
+        values = ends[0] + (ends[1] - ends[0]) * (size - below) / step
+    quantised = rounded(values / result.scale, rounding)
     return np.clip(quantised, result.low, result.high).astype(np.int16)

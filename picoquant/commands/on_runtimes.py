@@ -1,0 +1,124 @@
+"""A model on a runtime with the settings of a recipe, and its numbers on a data set."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from picoquant.backends.base import Machine
+from picoquant.backends.table import BACKENDS
+from picoquant.errors import ToolError
+from picoquant.evaluation.evaluate import Evaluation
+from picoquant.runtimes.backends import Running, emulating, running, simulating
+from picoquant.runtimes.model import Model
+from picoquant.stages import datasets
+from picoquant.stages.evaluating import (
+    EvaluationImages,
+    evaluate_model,
+    evaluation_images,
+    trained_network,
+)
+from picoquant.stages.model import BEST_WEIGHTS
+from picoquant.stages.stage import Context
+from picoquant.targets.profiles import Target
+
+LOG = logging.getLogger("picoquant")
+
+CACHE = "emulator"  # folder of the emulator's results, among those of the comparison
+
+
+@dataclass(frozen=True)
+class Emulate:
+    """Whether and how targets run on VeriSilicon's emulator, too.
+
+    Attributes:
+        folder: of the comparison's results.
+        every_tensor: compare every tensor with the simulation.
+    """
+
+    folder: Path
+    every_tensor: bool = False
+
+
+@contextmanager
+def ready_on(
+    context: Context,
+    model: Model,
+    backend: str,
+    machine: Machine,
+    known: Mapping[str, str] = BACKENDS,
+) -> Iterator[Running]:
+    """A model on a runtime, with the recipe's NMS.
+
+    Raises: `ToolError`, `WeightsError`, `UserError` saying why it does not run.
+    """
+    with running(model, backend, machine, context.plan.nms, known) as ready:
+        yield ready
+
+
+@contextmanager
+def simulated_on(context: Context, model: Model, target: Target) -> Iterator[Running]:
+    """An INT8 model in a target's integers, with the recipe's NMS.
+
+    Raises: `ToolError`, `WeightsError`, `UserError` saying why it cannot be simulated.
+    """
+    with simulating(model, target, context.plan.nms) as ready:
+        yield ready
+
+
+@contextmanager
+def emulated_on(context: Context, model: Model, target: Target, how: Emulate) -> Iterator[Running]:
+    """An INT8 model on VeriSilicon's emulator of a target, with the recipe's NMS.
+
+    Raises: `ToolError`, `WeightsError`, `UserError` saying why it does not run there.
+    """
+    with emulating(model, target, context.plan.nms, how.folder / CACHE, how.every_tensor) as ready:
+        yield ready
+
+
+@contextmanager
+def dygraph_on(context: Context, dataset: Any) -> Iterator[Running]:
+    """The trained network itself: `Global.weights`, or the best of the run.
+
+    Args:
+        context: the recipe, and the run where there is one.
+        dataset: whose classes weights from outside a run are taken to have.
+
+    Raises: `UserError` when there are no weights.
+    """
+    if context.run is None and not context.plan.common.weights:
+        raise ToolError(f"it needs trained weights: --weights FILE, or a run with train/{BEST_WEIGHTS}")
+    yield trained_network(context, dataset)
+
+
+def evaluate_running(
+    context: Context, ready: Running, model: Model | None, dataset: Any, name: str
+) -> tuple[Evaluation, EvaluationImages]:
+    """Evaluate what is ready to be called, with the model's own preprocessing.
+
+    Args:
+        context: the recipe.
+        ready: see `ready_on`.
+        model: None for the network itself, which has the recipe's preprocessing.
+        dataset: to evaluate on; its classes and the model's are matched by name.
+        name: for the progress line.
+
+    Returns: the numbers, and the images they are of.
+
+    Raises: `DataError` when model and data set have no class in common.
+    """
+    plan, called = context.plan, model.name if model is not None else "the trained network"
+    dataset = datasets.for_model(context, dataset, ready.labels, called)
+    settings = plan.eval_reader if model is None else plan.eval_reader_of(model.config)
+    images = evaluation_images(dataset, settings, plan.workers)
+    found = evaluate_model(ready.predict, ready.decoder, images, name)
+    mean = found.metrics["mAP"]
+    what = (
+        f"mAP {mean:.4f}" if mean >= 0 else f"{len(found.detections)} detections"
+    )  # -1: nothing is annotated
+    LOG.info("%s: %s, %.1f images/s", name, what, found.images_per_second)
+    return found, images

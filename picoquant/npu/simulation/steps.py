@@ -111,9 +111,10 @@ def _convolution(
         cut = table(lambda x: np.clip(x, *ends), result, result, rules.arithmetic.rounding, points)
         ends = (-math.inf, math.inf)
     limits = clamp_limits(result, *ends, rules.arithmetic.rounding)
-    # A scale for each channel is nothing for cores that truncate: other units compute it, as they do values.
-    own = rules if len(operator.scales) == 1 else rules.of_values
-    requantise = Requantiser.of(scales / result.scale, own, *limits)
+    if len(operator.scales) == 1 or rules.tflite:
+        requantise = Requantiser.of(scales / result.scale, rules, *limits)
+    else:
+        requantise = Requantiser.of_channels(operator.scales, source.scale, result.scale, rules, *limits)
     geometry = geometry_of(layer.conv, graph)
 
     def run(arrays: Arrays) -> Arrays:

@@ -76,9 +76,12 @@ class Convolution:
         groups = len(self.weight) if self.depthwise else 1
         geometry = Geometry((self.stride,) * 2, (self.padding,) * 4, (1, 1), groups)
         sums = convolve(self.image, self.weight.astype(np.float64), geometry).astype(np.int64)
-        factors = np.float64(f32(self.scales[0])) * self.weight_scales(form) / np.float64(f32(self.scales[2]))
-        own = rules.of_values if form.per_channel else rules  # as `npu/simulation/steps.py`
-        requantise = Requantiser.of(factors, own, 0 if self.relu else -128, 127)
+        source, result = (float(f32(self.scales[index])) for index in (0, 2))
+        weights, limits = self.weight_scales(form).astype(np.float64), (0 if self.relu else -128, 127)
+        if form.per_channel:  # as `npu/simulation/steps.py`
+            requantise = Requantiser.of_channels(weights, source, result, rules, *limits)
+        else:
+            requantise = Requantiser.of(source * weights / result, rules, *limits)
         return requantise(sums + self.bias[:, None, None])
 
 

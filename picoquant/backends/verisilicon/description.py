@@ -40,6 +40,24 @@ FORMS = {
 
 
 Shape = tuple[int, ...]
+_CONVOLUTIONS = ("conv", "depthwise")
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator of a description.
+
+    Attributes:
+        name: of what it computes; several operators may compute it together.
+        operator: of `network_runner.c`.
+        elements: of its results.
+        kernel: width, height and channels of a convolution's; empty for others.
+    """
+
+    name: str
+    operator: str
+    elements: int
+    kernel: tuple[int, ...] = ()
 
 
 @dataclass
@@ -50,14 +68,15 @@ class Description:
         form: of its tensors.
         inputs: name, shape and zero point of each input, in the order in which they are read.
         outputs: the same of each result, in the order in which they are written.
-        nodes: name of what each operator computes, in order.
+        nodes: the operators, in order.
     """
 
     form: Form
     inputs: list[tuple[str, Shape, int]] = field(default_factory=list)
     outputs: list[tuple[str, Shape, int]] = field(default_factory=list)
-    nodes: list[str] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
     _tensors: list[str] = field(default_factory=list)
+    _shapes: list[tuple[int, ...]] = field(default_factory=list)
     _lines: list[str] = field(default_factory=list)
     _data: bytearray = field(default_factory=bytearray)
 
@@ -105,14 +124,12 @@ class Description:
         outputs: Sequence[int],
         name: str,
     ) -> None:
-        """An operator of `network_runner.c` with its parameters, on tensors by number.
-
-        Args:
-            name: of what it computes; several operators may compute it together.
-        """
+        """An operator of `network_runner.c` with its parameters, on tensors by number; for `name` see `Node`."""
         parts = (parameters, inputs, outputs)
         self._lines.append(" ".join([operator, *(f"{len(part)} {_joined(part)}" for part in parts)]))
-        self.nodes.append(name)
+        elements = sum(int(np.prod(self._shapes[number])) for number in outputs)
+        kernel = (*map(int, parameters[:2]), self._shapes[inputs[0]][2]) if operator in _CONVOLUTIONS else ()
+        self.nodes.append(Node(name, operator, elements, kernel))
 
     @property
     def text(self) -> str:
@@ -168,6 +185,7 @@ class Description:
         self._tensors.append(
             f"{role} {kind} {scheme} {float(scale)!r} {zero} {_joined(several)} {len(shape)} {_joined(shape)} {place}"
         )
+        self._shapes.append(shape)
         return len(self._tensors) - 1
 
     def _store(self, values: np.ndarray) -> int:

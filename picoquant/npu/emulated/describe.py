@@ -2,7 +2,8 @@
 
 NNAdapter unpacks a ReLU or ReLU6 that was fused into a convolution into an operator of its own, both tensors with the
 same scale (`driver/verisilicon_timvx/optimizer/unpack_op_fusion.cc`), and gives all tensors UINT8 with zero point 128
-(`optimizer/convert_quantization_symm_to_asymm.cc`), weights with a scale for each channel excepted.
+(`optimizer/convert_quantization_symm_to_asymm.cc`), weights with a scale for each channel excepted. What is handed over
+is picoquant's own integer form, in which a ReLU6 is a ReLU where the tensor's range ends at 6.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from picoquant.backends.paddle_lite.integer_form import saturates_at
 from picoquant.backends.verisilicon.description import FORMS, Description, Form
 from picoquant.errors import ToolError
 from picoquant.int8.quant_params import QuantParams
@@ -103,7 +105,12 @@ Number = Callable[[str], int]
 
 def known(op: Operator, simulation: NpuSimulation) -> bool:
     """Whether an operator can be described."""
-    return describe(Description(form_of(simulation)), op, simulation, lambda name: 0, lambda name: 0)
+    network = Description(form_of(simulation))
+
+    def number(name: str) -> int:
+        return network.between((1, 1, 1), 1.0)
+
+    return describe(network, op, simulation, number, number)
 
 
 def describe(
@@ -253,7 +260,7 @@ def _convolution(
     params = simulation.params[layer.output]
     inner = network.between(_shape(simulation, layer.output), params.scale, _zero(params, network.form))
     network.node(kind, window, inputs, [inner], layer.output)
-    activation = "relu" if math.isinf(high) else "relu6"
+    activation = "relu" if math.isinf(high) or saturates_at(params, high) else "relu6"
     network.node(activation, [], [inner], [result(layer.output)], layer.output)
     return True
 

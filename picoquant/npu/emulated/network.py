@@ -92,9 +92,7 @@ class EmulatedNetwork:
         said += f", by up to {largest} level{'s' * (largest > 1)}" if differing else ""
         if self.crashed:
             numbers = ", ".join(map(str, self.crashed))
-            said += (
-                f"; the emulator ended on {len(self.crashed)} images (number {numbers}), which count as empty"
-            )
+            said += f"; the emulator ended on images {numbers}, which count as empty"
         return said
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -242,7 +242,7 @@ def _interpolated(
 
     Its table has a point wherever the quantised input is a multiple of 1/16 of a power of two, and straight lines
     between them: a bend, such as ReLU6's, is cut off. All numbers have 16 bits from the first that is 1: the
-    points, what is between them, times 1 / scale, plus the zero point. Found from its results for 290 tables
+    points, what is between them, times 1 / scale, plus the zero point. Found from its results for 269 tables
     (docs/simulation.md).
     """
     size = np.abs(levels)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from picoquant.backends.paddle_lite.integer_form import saturates_at
 from picoquant.backends.tflite.params import bias_integers, is_mean, weight_scales
 from picoquant.errors import ToolError
 from picoquant.int8.functions import function_of
@@ -105,9 +106,9 @@ def _convolution(
     scales, bias = sum_scales_and_bias(operator, graph, rules, source)
     ends, cut = fused_limits(layer), None
     points = rules.arithmetic.table_points
-    if points is not None and math.isfinite(
-        ends[1]
-    ):  # ReLU6 is an operator of its own, behind the rounded result
+    on_cores = len(operator.scales) == 1  # on shaders, ReLU6 is a part of the convolution
+    if points is not None and on_cores and math.isfinite(ends[1]) and not saturates_at(result, ends[1]):
+        # ReLU6 is an operator of its own, behind the rounded result.
         cut = table(lambda x: np.clip(x, *ends), result, result, rules.arithmetic.rounding, points)
         ends = (-math.inf, math.inf)
     limits = clamp_limits(result, *ends, rules.arithmetic.rounding)

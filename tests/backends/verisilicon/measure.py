@@ -15,9 +15,11 @@ from picoquant.backends.verisilicon import toolchain
 from picoquant.backends.verisilicon.description import FORMS
 from picoquant.backends.verisilicon.emulator import run
 from picoquant.targets.profiles import known_targets, load_target
+from tests.backends.verisilicon import functions
 from tests.backends.verisilicon.conformance import inputs_of, network_of
 
 DATA = Path(__file__).parent / "measured"
+FUNCTIONS = DATA / "functions"
 
 
 def file_of(target: str, form: str) -> Path:
@@ -33,12 +35,14 @@ def emulated_targets() -> list[str]:
 def main() -> None:
     """Measure the named targets, or all."""
     tool = toolchain.find(Machine())
-    DATA.mkdir(exist_ok=True)
+    FUNCTIONS.mkdir(parents=True, exist_ok=True)
     for target in sys.argv[1:] or emulated_targets():
         chip = toolchain.chip_of(load_target(target), tool)
         for form in ("uint8_per_tensor", "int8_per_channel"):
             found = run(tool, chip, network_of(FORMS[form]), inputs_of())
             np.savez_compressed(file_of(target, form), **found)
+            network, inputs = functions.network_of(FORMS[form])
+            np.savez_compressed(FUNCTIONS / f"{target}_{form}.npz", **run(tool, chip, network, inputs))
             print(target, form, flush=True)
 
 

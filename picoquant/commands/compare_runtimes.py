@@ -17,6 +17,7 @@ from picoquant.commands.on_runtimes import (
     emulated_on,
     evaluate_running,
     ready_on,
+    require_chips,
     simulated_on,
 )
 from picoquant.data.dataset import Dataset
@@ -218,6 +219,8 @@ def evaluate_backends(
         profiles = context.plan.targets_named(targets)
         out = Path(save_dir).expanduser() / OUT
         emulate = Emulate(out, every_tensor) if emulator else None
+        if emulator:
+            require_chips(profiles)
         passed_over = _passed_over(models, chosen, known)
         for name, opened in _jobs(context, models, chosen, machine, dataset, profiles, known, emulate):
             try:

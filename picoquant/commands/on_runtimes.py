@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.base import Machine
+from picoquant.backends.base import MACHINE, Machine
 from picoquant.backends.table import BACKENDS
+from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.errors import ToolError
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.runtimes.backends import Running, emulating, running, simulating
@@ -42,6 +43,16 @@ class Emulate:
 
     folder: Path
     every_tensor: bool = False
+
+
+def require_chips(targets: Sequence[Target]) -> None:
+    """Check, before anything runs, that VeriSilicon's emulator is there and has the NPUs of these targets.
+
+    Raises: `ToolError` saying what to install, or which NPUs it has.
+    """
+    tool = verisilicon.find(MACHINE)
+    for target in targets:
+        verisilicon.chip_of(target, tool)
 
 
 @contextmanager

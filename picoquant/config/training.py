@@ -23,6 +23,7 @@ from picoquant.training.settings import (
     PiecewiseDecay,
     TrainSettings,
 )
+from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import suggestion, unknown_key
 from picoquant.yaml_files.load import Tagged, load_with_bases
 from picoquant.yaml_files.locate import shipped_files
@@ -96,9 +97,9 @@ def train_settings(recipe: Recipe) -> TrainSettings:
         epochs=document["epoch"],
         learning_rate=_learning_rate(_section(document, "LearningRate")),
         optimizer=_optimizer(_section(document, "OptimizerBuilder")),
-        ema=_ema(document) if document.get("use_ema") else None,
+        ema=_ema(document) if _switch(document, "use_ema") else None,
         seed=recipe.common.seed,
-        sync_bn=document.get("norm_type") == "sync_bn" or document.get("sync_bn") is True,
+        sync_bn=document.get("norm_type") == "sync_bn" or _switch(document, "sync_bn"),
         **given,
     )
 
@@ -123,7 +124,7 @@ def scalar_settings(recipe: Recipe, folder: Path) -> ScalarSettings:
 
 
 def _switch(document: Mapping[str, Any], key: str) -> bool:
-    value = document.get(key, False)
+    value = False if document.get(key) in (None, 0) else document[key]
     if not isinstance(value, bool):
         raise ConfigError(f"{key}: expected true or false, found {value!r}")
     return value
@@ -197,6 +198,7 @@ def _optimizer(values: Mapping[str, Any]) -> OptimizerSettings:
     for key in optimizer:
         if key not in own:
             raise unknown_key("OptimizerBuilder.optimizer", str(key), own)
+    checks.flags_of(OptimizerSettings, optimizer, "OptimizerBuilder.optimizer")
     return OptimizerSettings(**given, **optimizer)
 
 
@@ -204,4 +206,5 @@ def _ema(document: Mapping[str, Any]) -> EmaSettings:
     given = {name: document[key] for key, name in _EMA_KEYS.items() if document.get(key) is not None}
     if "black_list" in given:
         given["black_list"] = tuple(given["black_list"])
+    checks.flags_of(EmaSettings, given, "ema")
     return EmaSettings(**given)

@@ -101,7 +101,7 @@ class Cycles:
             return (
                 "the image is brought into the cores' order of values there: nothing is known that avoids it"
             )
-        return "the driver has it on no other unit at this size: nothing is known that avoids it"
+        return f"the driver has {kind or 'it'} of this size on no other unit: nothing is known that avoids it"
 
 
 def measure_cycles(

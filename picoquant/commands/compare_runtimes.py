@@ -200,6 +200,7 @@ def evaluate_backends(
         known: the backends, see `table.BACKENDS`.
         fidelity_on: a folder of images, no labels needed: in place of mAP, how well INT8 finds again what FP32
             detects on them.
+        slicing: how images are taken apart; None: they are not.
         emulator: each INT8 model on VeriSilicon's emulator of these targets, too.
         every_tensor: with the emulator, every tensor beside the simulation's; written to a CSV file a row.
 

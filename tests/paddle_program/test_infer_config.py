@@ -177,7 +177,7 @@ def test_settings_of_ours_that_do_not_fit():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("is_scale: true", "is_scale: 'false'", "Preprocess NormalizeImage: is_scale is 'false': true or false expected"),
+        ("is_scale: true", "is_scale: 'false'", "NormalizeImage: is_scale is 'false': true or false expected"),
         ("is_scale: true", "is_scale: 2", "is_scale is 2: true or false expected"),
         ("keep_ratio: false", "keep_ratio: 'no'", "Preprocess Resize: keep_ratio is 'no': true or false expected"),
         ("- type: Permute", "- {type: Resize, target_size: [640, 640]}", "Preprocess has Resize twice: leave the one"),

@@ -23,6 +23,7 @@ from picoquant.config.paddleslim import (
 from picoquant.config.paddlex import in_our_keys, is_paddlex
 from picoquant.config.schema import ACCEPTED, INSTEAD, schema, unknown_to_both, without_effect
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
+from picoquant.config.slim import is_slim_file
 from picoquant.errors import ConfigError
 from picoquant.targets.profiles import ALL
 from picoquant.utils import setting_checks as checks
@@ -129,6 +130,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     own = load_with_bases(path)
     if is_paddlex(own):
         own, overrides = in_our_keys(own, overrides, path)
+    elif is_slim_file(own):
+        raise ConfigError(
+            f"{path}: slim: {own['slim']} is a file for --slim_config; --config takes the detector's, or a recipe"
+        )
     elif "architecture" not in own:
         require_picodet(own, path)
         own = ptq_in_our_keys(own, path) if is_ptq_example(own) else with_todays_names(own, path)

@@ -7,6 +7,7 @@ from typing import Any
 
 from picoquant.backends.base import Found
 from picoquant.backends.placement import CPU, NPU, BoardReport
+from picoquant.backends.rknn import BACKENDS
 from picoquant.backends.rknn.platforms import platform_of
 from picoquant.backends.rknn.report import report
 from picoquant.backends.source import Source
@@ -96,8 +97,6 @@ def check_with_rknn(model: ModelFolder, target: Target, tool: Found) -> RknnChec
     Raises: `WeightsError` for a float model, `SchemeError` for one that an `.rknn` cannot hold, `ToolError` if the
         toolkit does not take it or the chip.
     """
-    from picoquant.backends.rknn import BACKENDS
-
     source = Source(model)
     if not source.quantised:
         raise WeightsError(

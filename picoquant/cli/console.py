@@ -35,7 +35,7 @@ _INSTEAD = {
     "--vdl_log_dir": "it is --set vdl_log_dir=DIR",
     "--use_wandb": "it is --set use_wandb=true",
     "--classwise": "it is --per-class",
-    "--slim_config": "its sections are QuantAware, Distillation and TrainConfig of a recipe, see docs/quantization.md",
+    "--slim_config": "`picoquant run`, `train` and `quantize` take it, and the run folder keeps what it says",
     "--infer_img": _IMAGES,
     "--infer_dir": _IMAGES,
     "--infer_list": _IMAGES,

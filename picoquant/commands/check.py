@@ -10,6 +10,7 @@ from picoquant.backends.base import Machine
 from picoquant.backends.ethos_u import toolchain as vela
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.paddle_lite.toolchain import find_opt
+from picoquant.backends.rknn import toolchain as rknn
 from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.errors import UserError
 from picoquant.npu.check import CheckResult, check_model
@@ -22,6 +23,7 @@ from picoquant.npu.emulated.agreement import (
 from picoquant.npu.emulated.cycles import Cycles, measure_cycles
 from picoquant.npu.picture import draw
 from picoquant.npu.report import text_report
+from picoquant.npu.rknn_check import check_with_rknn
 from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.npu.vela_check import check_with_vela
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -56,7 +58,7 @@ def check_target(
     opt: str | None = None,
     emulator: bool = False,
 ) -> Checked:
-    """Check a model with the tool of its target: Vela for an Ethos-U, else Paddle Lite's opt.
+    """Check a model with the tool of its target: Vela for an Ethos-U, rknn-toolkit2 for an RKNPU, or opt.
 
     Args:
         model: an INT8 model.
@@ -71,7 +73,8 @@ def check_target(
         is absent or refuses the model.
     """
     emulated = on_emulator(model, target) if emulator else None
-    if target.ethos_u is None:
+    by_rknn = "rknn" in target.backends
+    if target.ethos_u is None and not by_rknn:
         result = check_model(model, target, find_opt(opt))
         cycles = None
         if emulated is not None:
@@ -88,9 +91,14 @@ def check_target(
         return Checked(text, values, bool(result.rules_broken), written)
     if picture:
         raise UserError(
-            f"--picture is drawn of opt's partition, and {target.name} is compiled by Vela: leave it out"
+            f"--picture is drawn of opt's partition, and {target.name} is compiled by "
+            f"{'rknn-toolkit2' if by_rknn else 'Vela'}: leave it out"
         )
-    made = check_with_vela(model, target, vela.find(Machine(opt=opt)))
+    made = (
+        check_with_rknn(model, target, rknn.find(Machine()))
+        if by_rknn
+        else check_with_vela(model, target, vela.find(Machine(opt=opt)))
+    )
     path = Path(save_dir) / FOLDER / f"{target.name}.json"
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,11 +11,11 @@ from typing import Any
 
 from picoquant.backends.base import MACHINE, Machine, load_backend
 from picoquant.backends.table import BACKENDS, DYGRAPH
+from picoquant.commands.evaluate_running import evaluate_running
 from picoquant.commands.on_runtimes import (
     Emulate,
     dygraph_on,
     emulated_on,
-    evaluate_running,
     ready_on,
     require_chips,
     simulated_on,
@@ -38,6 +38,7 @@ from picoquant.paddle_program.infer_config import find_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.backends import EMULATOR, SIMULATION, Running, check_backends, result_name
 from picoquant.runtimes.model import Model, model_of_folder
+from picoquant.runtimes.sliced import Slicing
 from picoquant.runtimes.timing import measure
 from picoquant.stages import datasets
 from picoquant.stages.plan import load_plan
@@ -179,6 +180,7 @@ def evaluate_backends(
     targets: Sequence[str] = (),
     known: Mapping[str, str] = BACKENDS,
     fidelity_on: str | None = None,
+    slicing: Slicing | None = None,
     emulator: bool = False,
     every_tensor: bool = False,
 ) -> Comparison:
@@ -198,6 +200,7 @@ def evaluate_backends(
         known: the backends, see `table.BACKENDS`.
         fidelity_on: a folder of images, no labels needed: in place of mAP, how well INT8 finds again what FP32
             detects on them.
+        slicing: how images are taken apart; None: they are not.
         emulator: each INT8 model on VeriSilicon's emulator of these targets, too.
         every_tensor: with the emulator, every tensor beside the simulation's; written to a CSV file a row.
 
@@ -225,7 +228,7 @@ def evaluate_backends(
         for name, opened in _jobs(context, models, chosen, machine, dataset, profiles, known, emulate):
             try:
                 with opened as (ready, model):
-                    rows.append(_row(context, ready, model, dataset, rows))
+                    rows.append(_row(context, ready, model, dataset, rows, slicing))
                     if emulate and every_tensor and hasattr(ready.predict, "differences"):
                         write_differences(ready.predict.differences, out / f"tensors_{rows[-1].name}.csv")
             except (ToolError, WeightsError, UserError) as error:
@@ -306,15 +309,23 @@ def _passed_over(models: Sequence[Model], backends: Sequence[str], known: Mappin
     }
 
 
-def _row(context: Context, ready: Running, model: Model | None, dataset: Any, rows: Sequence[Row]) -> Row:
+def _row(
+    context: Context,
+    ready: Running,
+    model: Model | None,
+    dataset: Any,
+    rows: Sequence[Row],
+    slicing: Slicing | None,
+) -> Row:
     taken = {row.name for row in rows}
     name = ready.name if ready.name not in taken else f"{ready.name}_{model.name}"
-    found, images = evaluate_running(context, ready, model, dataset, name)
+    found, images = evaluate_running(context, ready, model, dataset, name, slicing)
     median, p90 = None, None
     if ready.timed:
         latency = measure(ready.predict, images.single_feeds(ready.predict.input_names, _LATENCY_IMAGES))
         median, p90 = latency.median_ms, latency.p90_ms
-    note = "; ".join(filter(None, (ready.note, getattr(ready.predict, "remark", ""))))
+    taken_apart = f"images {slicing}, and as a whole" if slicing else ""
+    note = "; ".join(filter(None, (ready.note, getattr(ready.predict, "remark", ""), taken_apart)))
     return Row(
         name, ready.backend, ready.precision, model.name if model else "weights", found, median, p90, ready.bytes, note
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A model on a runtime with the settings of a recipe, and its numbers on a data set."""
+"""A model on a runtime with the settings of a recipe."""
 
 from __future__ import annotations
 
@@ -13,14 +13,9 @@ from picoquant.backends.base import MACHINE, Machine
 from picoquant.backends.table import BACKENDS
 from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.errors import ToolError
-from picoquant.evaluation.evaluate import Evaluation
 from picoquant.runtimes.backends import Running, emulating, running, simulating
 from picoquant.runtimes.model import Model
-from picoquant.stages import datasets
 from picoquant.stages.evaluating import (
-    EvaluationImages,
-    evaluate_model,
-    evaluation_images,
     trained_network,
 )
 from picoquant.stages.model import BEST_WEIGHTS
@@ -104,32 +99,3 @@ def dygraph_on(context: Context, dataset: Any) -> Iterator[Running]:
     if context.run is None and not context.plan.common.weights:
         raise ToolError(f"it needs trained weights: --weights FILE, or a run with train/{BEST_WEIGHTS}")
     yield trained_network(context, dataset)
-
-
-def evaluate_running(
-    context: Context, ready: Running, model: Model | None, dataset: Any, name: str
-) -> tuple[Evaluation, EvaluationImages]:
-    """Evaluate what is ready to be called, with the model's own preprocessing.
-
-    Args:
-        context: the recipe.
-        ready: see `ready_on`.
-        model: None for the network itself, which has the recipe's preprocessing.
-        dataset: to evaluate on; its classes and the model's are matched by name.
-        name: for the progress line.
-
-    Returns: the numbers, and the images they are of.
-
-    Raises: `DataError` when model and data set have no class in common.
-    """
-    plan, called = context.plan, model.name if model is not None else "the trained network"
-    dataset = datasets.for_model(context, dataset, ready.labels, called)
-    settings = plan.eval_reader if model is None else plan.eval_reader_of(model.config)
-    images = evaluation_images(dataset, settings, plan.workers)
-    found = evaluate_model(ready.predict, ready.decoder, images, name)
-    mean = found.metrics["mAP"]
-    what = (
-        f"mAP {mean:.4f}" if mean >= 0 else f"{len(found.detections)} detections"
-    )  # -1: nothing is annotated
-    LOG.info("%s: %s, %.1f images/s", name, what, found.images_per_second)
-    return found, images

@@ -21,8 +21,9 @@ from picoquant.config.paddleslim import (
     with_todays_names,
 )
 from picoquant.config.paddlex import in_our_keys, is_paddlex
-from picoquant.config.schema import ACCEPTED, INSTEAD, schema, unknown_to_both, without_effect
+from picoquant.config.schema import ACCEPTED, INSTEAD, WIDER_FACE, schema, unknown_to_both, without_effect
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
+from picoquant.config.slim import is_slim_file
 from picoquant.errors import ConfigError
 from picoquant.targets.profiles import ALL
 from picoquant.utils import setting_checks as checks
@@ -129,6 +130,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     own = load_with_bases(path)
     if is_paddlex(own):
         own, overrides = in_our_keys(own, overrides, path)
+    elif is_slim_file(own):
+        raise ConfigError(
+            f"{path}: slim: {own['slim']} is a file for --slim_config; --config takes the detector's, or a recipe"
+        )
     elif "architecture" not in own:
         require_picodet(own, path)
         own = ptq_in_our_keys(own, path) if is_ptq_example(own) else with_todays_names(own, path)
@@ -154,7 +159,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         LOG.warning(
             "%s: %s: accepted, but without effect here%s", path, ", ".join(ignored), _instead(ignored)
         )
-    if document.get("metric") not in (None, "COCO"):
+    if document.get("metric") == WIDER_FACE:
         LOG.warning(
             "%s: metric: %s: accepted, but without effect here; COCO's mAP is measured, and beside it that at IoU 0.5",
             path,

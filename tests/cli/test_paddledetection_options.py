@@ -15,7 +15,7 @@ from tests.command_line import picoquant
         ("train", "-r", "the same command again continues a run"),
         ("train", "--amp", "--set Train.amp=true"),
         ("train", "--use_vdl", "--set use_vdl=true"),
-        ("train", "--slim_config", "QuantAware"),
+        ("eval", "--slim_config", "the run folder keeps what it says"),
         ("eval", "--classwise", "--per-class"),
         ("export", "--output_dir", "--save-dir"),
         ("predict", "--draw_threshold", "--threshold"),

@@ -41,10 +41,8 @@ def bccd(shared, tmp_path_factory):
 
 def folded(model):
     from picoquant.paddle_program.batch_norm_folding import fold_folder
-    from picoquant.paddle_program.static.session import static_session
 
-    with static_session():
-        fold_folder(model.path)
+    fold_folder(model.path)
     return model
 
 

@@ -11,13 +11,9 @@ from typing import Any
 
 from picoquant.backends.base import MACHINE, Backend, Machine, load_backends
 from picoquant.backends.table import BACKENDS, DYGRAPH, REFERENCE
-from picoquant.commands.compare_runtimes import (
-    dygraph_on,
-    open_context,
-    ready_on,
-    simulated_on,
-)
+from picoquant.commands.compare_runtimes import open_context
 from picoquant.commands.evaluate_running import evaluate_running
+from picoquant.commands.on_runtimes import dygraph_on, ready_on, simulated_on
 from picoquant.errors import SchemeError, ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import paired

@@ -21,7 +21,7 @@ from picoquant.config.paddleslim import (
     with_todays_names,
 )
 from picoquant.config.paddlex import in_our_keys, is_paddlex
-from picoquant.config.schema import ACCEPTED, INSTEAD, schema, unknown_to_both, without_effect
+from picoquant.config.schema import ACCEPTED, INSTEAD, WIDER_FACE, schema, unknown_to_both, without_effect
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
 from picoquant.config.slim import is_slim_file
 from picoquant.errors import ConfigError
@@ -159,7 +159,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         LOG.warning(
             "%s: %s: accepted, but without effect here%s", path, ", ".join(ignored), _instead(ignored)
         )
-    if document.get("metric") not in (None, "COCO"):
+    if document.get("metric") == WIDER_FACE:
         LOG.warning(
             "%s: metric: %s: accepted, but without effect here; COCO's mAP is measured, and beside it that at IoU 0.5",
             path,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.config.recipe import Recipe, build
+from picoquant.config.schema import WIDER_FACE
 from picoquant.config.sections import TrainSection
 from picoquant.errors import ConfigError
 from picoquant.training.scalar_log import ScalarSettings
@@ -48,7 +49,7 @@ def counts_voc(recipe: Recipe) -> bool:
     Raises: `ConfigError` for another metric than these two.
     """
     metric = recipe.document.get("metric")
-    if metric not in (None, "COCO", "VOC"):
+    if metric not in (None, "COCO", "VOC", WIDER_FACE):
         raise ConfigError(f"metric: expected COCO or VOC, found {metric!r}")
     return metric == "VOC"
 

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.backends.paddle_lite.report import plain_name, report
@@ -35,6 +35,9 @@ from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import KEPT_FLOAT
 from picoquant.targets.profiles import Target
 
+if TYPE_CHECKING:
+    from picoquant.npu.emulated.cycles import Cycles
+
 LOG = logging.getLogger("picoquant")
 
 
@@ -60,6 +63,7 @@ class CheckResult:
         partition: content of the partition file that leaves float layers on the CPU and results in the fewest
             NPU subgraphs; empty if none is needed or helps.
         pieces_with_partition: number of NPU subgraphs with this partition file.
+        cycles: on an emulator of the target's NPU, in place of the estimate; None where it was not run.
     """
 
     target: str
@@ -78,6 +82,7 @@ class CheckResult:
     findings: tuple[Finding, ...]
     partition: str
     pieces_with_partition: int
+    cycles: Cycles | None = None
 
     @property
     def rules_broken(self) -> tuple[Finding, ...]:
@@ -95,7 +100,7 @@ class CheckResult:
 
     def to_json(self) -> dict[str, Any]:
         """Everything except `graph`, as JSON values; always the same for the same model and tools."""
-        return {
+        values = {
             "target": self.target,
             "device": self.device,
             "opt_version": self.opt_version,
@@ -116,6 +121,10 @@ class CheckResult:
             "partition_file": self.partition,
             "npu_pieces_with_partition_file": self.pieces_with_partition,
         }
+        if self.cycles is not None:
+            values = {key: value for key, value in values.items() if not key.startswith("latency_estimate")}
+            values["cycles"] = self.cycles.to_json()
+        return values
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

@@ -194,10 +194,6 @@ def _read_npz(data: bytes) -> State:
     arrays: State = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
-        if any(entry.filename.endswith("/data.pkl") for entry in entries):
-            raise ValueError(
-                "it is PyTorch's: export that network to ONNX, and picoquant convert-weights reads it"
-            )
         if sum(entry.file_size for entry in entries) > MAX_BYTES:
             raise ValueError("its arrays unpack to more than any PicoDet's weights")
         for entry in entries:

@@ -144,7 +144,7 @@ def _by_levels(network: PtqState, student: Student) -> tuple[Objective, Learning
     )
     steps = settings.train.steps(settings.steps_per_epoch)
     ranges = context.processes.broadcast(json.dumps(dict(network.ranges)).encode())
-    error = DetectionError(student.network, context.config)
+    error = DetectionError(student.network, context.config, of_scores=True)
     quant = network.quant
     levels = levels_of(student, json.loads(ranges), (quant.weight_bits, quant.activation_bits))
     schedule = warm_cosine(settings.quantization.level_rate, steps)

@@ -11,7 +11,6 @@ import click
 
 from picoquant.backends.table import BACKENDS, COMPILERS, DYGRAPH
 from picoquant.cli.completion import configs
-from picoquant.config.slim import slim_overrides
 
 STAGES = ("train", "export", "quantize", "evaluate", "package")
 # All that run models here and need no configuration to build a network from.
@@ -140,7 +139,11 @@ def gather_overrides(
     }
     chosen = [f"{keys[name]}={value}" for name, value in options.items() if value not in (None, (), [])]
     typed = [*overrides, *more, *chosen]
-    return [*slim_overrides(slim, typed), *typed] if slim else typed
+    if slim is None:
+        return typed
+    from picoquant.config.slim import slim_overrides
+
+    return [*slim_overrides(slim, typed), *typed]
 
 
 def slice_options(command: Callable) -> Callable:

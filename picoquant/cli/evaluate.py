@@ -42,6 +42,16 @@ from picoquant.errors import PicoquantError
     help="Simulate this NPU's integers, too (repeatable): the INT8 model's mAP before there is a board.",
 )
 @click.option(
+    "--emulator",
+    is_flag=True,
+    help="With --target: on VeriSilicon's emulator of its NPU, too; results are kept, by hash.",
+)
+@click.option(
+    "--every-tensor",
+    is_flag=True,
+    help="With --emulator: compare every tensor with the simulation, not the outputs alone.",
+)
+@click.option(
     "--fidelity",
     metavar="DIR",
     help="How well INT8 finds again what FP32 detects, on any folder of images; no labels are needed.",
@@ -76,6 +86,8 @@ def evaluate(
     models,
     backends,
     targets,
+    emulator,
+    every_tensor,
     fidelity,
     ladder,
     max_loss,
@@ -99,6 +111,7 @@ def evaluate(
                picoquant eval --backend all --save-dir output/
                picoquant eval --target rv1126 --save-dir output/
                picoquant eval --slice 320 --overlap 0.25 --merge nmm --save-dir output/
+               picoquant eval --target a311d --emulator --images 20 --save-dir output/
                picoquant eval --fidelity photos/ --save-dir output/
                picoquant eval --ladder --save-dir output/
                picoquant eval --config picodet_s_416_coco_npu.yml --weights best.pdparams --json
@@ -109,6 +122,10 @@ def evaluate(
     texts = gather_overrides(typed, more_overrides, input_size=input_size, **given)
     if max_loss is not None and not ladder:
         raise click.UsageError("--max-loss needs --ladder")
+    if emulator and (ladder or not targets):
+        raise click.UsageError("--emulator needs --target, without --ladder (for example --target a311d)")
+    if every_tensor and not emulator:
+        raise click.UsageError("--every-tensor needs --emulator")
     if ladder and fidelity:
         raise click.UsageError("--ladder needs labels, --fidelity takes images without: give one of them")
     slicing = slicing_of(parts, overlap, merge)
@@ -136,17 +153,9 @@ def evaluate(
         machine = Machine(threads, device, opt)
         chosen = backends or (REFERENCE,)
         result = evaluate_backends(
-            config,
-            texts,
-            save_dir,
-            chosen,
-            models,
-            machine,
-            images,
-            targets,
-            fidelity_on=fidelity,
-            slicing=slicing,
-        )
+            config, texts, save_dir, chosen, models, machine, images, targets,
+            fidelity_on=fidelity, slicing=slicing, emulator=emulator, every_tensor=every_tensor,
+        )  # fmt: skip
         click.echo(json.dumps(result.to_json(), indent=2) if as_json else result.to_text(per_class))
         return
     if images or per_class or threads:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.config.recipe import Recipe, build
+from picoquant.config.schema import WIDER_FACE
 from picoquant.config.sections import TrainSection
 from picoquant.errors import ConfigError
 from picoquant.training.scalar_log import ScalarSettings
@@ -23,6 +24,7 @@ from picoquant.training.settings import (
     PiecewiseDecay,
     TrainSettings,
 )
+from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import suggestion, unknown_key
 from picoquant.yaml_files.load import Tagged, load_with_bases
 from picoquant.yaml_files.locate import shipped_files
@@ -47,7 +49,7 @@ def counts_voc(recipe: Recipe) -> bool:
     Raises: `ConfigError` for another metric than these two.
     """
     metric = recipe.document.get("metric")
-    if metric not in (None, "COCO", "VOC"):
+    if metric not in (None, "COCO", "VOC", WIDER_FACE):
         raise ConfigError(f"metric: expected COCO or VOC, found {metric!r}")
     return metric == "VOC"
 
@@ -110,9 +112,9 @@ def train_settings(recipe: Recipe) -> TrainSettings:
         epochs=document["epoch"],
         learning_rate=_learning_rate(_section(document, "LearningRate")),
         optimizer=_optimizer(_section(document, "OptimizerBuilder")),
-        ema=_ema(document) if document.get("use_ema") else None,
+        ema=_ema(document) if _switch(document, "use_ema") else None,
         seed=recipe.common.seed,
-        sync_bn=document.get("norm_type") == "sync_bn" or document.get("sync_bn") is True,
+        sync_bn=document.get("norm_type") == "sync_bn" or _switch(document, "sync_bn"),
         **given,
     )
 
@@ -137,7 +139,7 @@ def scalar_settings(recipe: Recipe, folder: Path) -> ScalarSettings:
 
 
 def _switch(document: Mapping[str, Any], key: str) -> bool:
-    value = document.get(key, False)
+    value = False if document.get(key) in (None, 0) else document[key]
     if not isinstance(value, bool):
         raise ConfigError(f"{key}: expected true or false, found {value!r}")
     return value
@@ -216,6 +218,7 @@ def _optimizer(values: Mapping[str, Any]) -> OptimizerSettings:
     for key in optimizer:
         if key not in ("type", *OPTIMIZERS[name]):
             raise unknown_key(f"OptimizerBuilder.optimizer: {name}", str(key), ("type", *OPTIMIZERS[name]))
+    checks.flags_of(OptimizerSettings, optimizer, "OptimizerBuilder.optimizer")
     return OptimizerSettings(**given, **optimizer)
 
 
@@ -235,4 +238,5 @@ def _ema(document: Mapping[str, Any]) -> EmaSettings:
     given = {name: document[key] for key, name in _EMA_KEYS.items() if document.get(key) is not None}
     if "black_list" in given:
         given["black_list"] = tuple(given["black_list"])
+    checks.flags_of(EmaSettings, given, "ema")
     return EmaSettings(**given)

@@ -39,7 +39,7 @@ class Row:
         model: name of the model, or `weights`.
         evaluation: COCO's metrics, 0 to 1, and the detections.
         latency_ms, latency_p90_ms: latency of the network alone, one image per call: median and 90th
-            percentile.
+            percentile; None where no time was taken.
         bytes: size of the files that the runtime loads.
         note: a remark that is needed to read the numbers; may be empty.
     """
@@ -49,8 +49,8 @@ class Row:
     precision: str
     model: str
     evaluation: Evaluation
-    latency_ms: float
-    latency_p90_ms: float
+    latency_ms: float | None
+    latency_p90_ms: float | None
     bytes: int
     note: str = ""
 
@@ -128,8 +128,7 @@ def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = 
                 row.name,
                 *(_score(metrics[key]) for key, _ in shown),
                 change if row is not reference else "",
-                f"{row.latency_ms:.1f}",
-                f"{row.latency_p90_ms:.1f}",
+                *("-" if time is None else f"{time:.1f}" for time in (row.latency_ms, row.latency_p90_ms)),
                 f"{row.bytes / 1e6:.2f}",
             ]
         )

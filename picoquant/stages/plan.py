@@ -172,6 +172,7 @@ class Plan:
     @cached_property
     def preprocessing(self) -> Mapping[str, Any]:
         """How EvalReader makes an exported network's input, as fields of `InferConfig`."""
+        data.tell_other_test_reader(self.recipe, self.eval_reader)
         return data.preprocessing(self.eval_reader, self.export_size[0])
 
     def infer_config(self, labels: Sequence[str], arch: str = "PicoDet") -> InferConfig:

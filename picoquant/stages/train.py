@@ -10,7 +10,7 @@ from typing import Any
 from picoquant.backends.paddle.child_process import ChildPredictor
 from picoquant.backends.paddle.compiled import compiled_predictor
 from picoquant.data.class_names import same_classes
-from picoquant.data.formats.peek import peek_categories
+from picoquant.data.formats.coco_file import peek_categories
 from picoquant.data.input_size import largest_input
 from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets

@@ -20,6 +20,15 @@ from tests.command_line import picoquant
         ("export", "--output_dir", "--save-dir"),
         ("predict", "--draw_threshold", "--threshold"),
         ("predict", "--infer_dir", "picoquant predict images/"),
+        (
+            "train",
+            "-r",
+            "--set pretrain_weights=FILE starts from weights",
+        ),  # Global.weights would skip training
+        ("train", "--batch_size", "--set TrainReader.batch_size=COUNT"),
+        ("train", "--dataset_dir", "it is --data DIR"),
+        ("predict", "--camera_id", "picoquant predict 0"),
+        ("quantize", "--config_path", "it is --config"),
     ],
 )
 def test_the_error_names_picoquants_way(command, option, instead):

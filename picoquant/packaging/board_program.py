@@ -38,6 +38,7 @@ PROGRAMS = {
     "openvino": Program(
         "openvino numpy opencv-python", "-DUSE_OPENVINO=ON -DOpenVINO_DIR=/path/to/openvino/cmake"
     ),
+    "ncnn": Program("ncnn numpy opencv-python", "-DUSE_NCNN=ON -Dncnn_DIR=/path/to/lib/cmake/ncnn"),
     "tflite": Program("ai-edge-litert numpy opencv-python", ""),
 }
 

@@ -39,6 +39,7 @@ PROGRAMS = {
         "openvino numpy opencv-python", "-DUSE_OPENVINO=ON -DOpenVINO_DIR=/path/to/openvino/cmake"
     ),
     "ncnn": Program("ncnn numpy opencv-python", "-DUSE_NCNN=ON -Dncnn_DIR=/path/to/lib/cmake/ncnn"),
+    "mnn": Program("MNN numpy opencv-python", ""),
     "tflite": Program("ai-edge-litert numpy opencv-python", ""),
 }
 

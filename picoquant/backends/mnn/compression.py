@@ -1,7 +1,7 @@
 """An INT8 network's scales as MNN's converter takes them: its `--compressionParamsFile`.
 
-Source of the format: MNN's documentation of that option and its `MNN_compression.proto`; the messages are described here
-anew, as far as they are used.
+Source of the format: MNN's documentation of that option and its `MNN_compression.proto`; the messages are described
+here anew, as far as they are used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PACKAGE = "picoquant.mnn"
 _SMALLEST = 1e-12  # scale of a channel that is all zero
 _HIGHEST = 127
 _TO_EVEN = 2
-_FIELDS = {
+_FIELDS: dict[str, dict[str, tuple[int, Any, bool]]] = {
     "Activation": {
         "name": (1, _TEXT, False), "bits": (2, _NUMBER, False), "scales": (3, _FLOAT, True),
         "zero_point": (4, _NUMBER, False), "clamp_min": (5, _NUMBER, False), "clamp_max": (6, _NUMBER, False),
@@ -52,12 +52,19 @@ def compression(network: Int8Network, names: Mapping[str, str]) -> bytes:
     for operator, result in in_integers(network):
         layer = quantize.layer.add(method=0)
         for part, name in ((layer.input, operator.activation), (layer.output, result)):
-            scale = float(network.tensors[name].params.scale)
-            part.add(name=names.get(name, name), bits=8, scales=[scale], zero_point=0, clamp_min=-_HIGHEST, clamp_max=_HIGHEST)
+            params = network.tensors[name].params
+            assert params is not None  # see in_integers
+            scale = float(params.scale)
+            part.add(
+                name=names.get(name, name),
+                bits=8,
+                scales=[scale],
+                zero_point=0,
+                clamp_min=-_HIGHEST,
+                clamp_max=_HIGHEST,
+            )
         scales = np.broadcast_to(np.maximum(operator.scales, _SMALLEST), len(operator.integers)).tolist()
-        layer.weight.add(
-            name=operator.weight, bits=8, scales=scales, clamp_min=-_HIGHEST, clamp_max=_HIGHEST
-        )
+        layer.weight.add(name=operator.weight, bits=8, scales=scales, clamp_min=-_HIGHEST, clamp_max=_HIGHEST)
     return message.SerializeToString(deterministic=True)
 
 

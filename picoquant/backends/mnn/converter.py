@@ -1,7 +1,7 @@
 """ONNX -> `.mnn` by MNN's converter, in a process of its own.
 
-Only the converter's native part is loaded, without Python's site packages: the package's wrapper runs `pip install` of a
-client for its makers' log service when that is absent, unasked (`MNN/tools/utils/log.py` of 3.6).
+Only the converter's native part is loaded, without Python's site packages: the package's wrapper runs `pip install` of
+a client for its makers' log service when that is absent, unasked (`MNN/tools/utils/log.py` of 3.6).
 """
 
 from __future__ import annotations

@@ -55,7 +55,9 @@ def _text(number: int, value: Value) -> str:
 
 
 def _number(value: float) -> str:
-    return str(value) if isinstance(value, (int, np.integer)) else f"{value:.8e}"  # a float by its point; 15 characters at most
+    return (
+        str(value) if isinstance(value, (int, np.integer)) else f"{value:.8e}"
+    )  # a float by its point; 15 characters at most
 
 
 def weights(value: np.ndarray, half: bool = False) -> bytes:

@@ -10,9 +10,9 @@ import numpy as np
 
 from picoquant.backends.ncnn.files import Value
 from picoquant.backends.ncnn.functions import HARD_SWISH, fused_activation
-from picoquant.int8.passes.hard_swish import Gate, find_gates
 from picoquant.errors import ToolError
 from picoquant.int8.network import QuantizedOperator
+from picoquant.int8.passes.hard_swish import Gate, find_gates
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.graph import Graph, Operator
 from picoquant.paddle_program.layers import FusedLayer, fused_layers

@@ -46,10 +46,12 @@ def _one(kind: str, op: Operator, params: Mapping[int, Value], source: str = "")
 def _convolution(network: NcnnNetwork, op: Operator) -> list[Layer]:
     source, fused = _source(op), network.fused[op.name]
     operator, values = network.operators.get(op.name), op.attributes
-    weight = np.asarray(network.values[op.input("Filter0")] if operator is None else operator.integers)
+    weight = np.asarray(network.values[op.input("Filter0") or ""] if operator is None else operator.integers)
     groups, out = values.get("groups") or 1, weight.shape[0]
     depthwise = groups > 1 and out == groups and weight.shape[1] == 1
-    if groups > 1 and not depthwise:  # ncnn has one scale a group: zeros between the groups are the same convolution
+    if (
+        groups > 1 and not depthwise
+    ):  # ncnn has one scale a group: zeros between the groups are the same convolution
         weight, groups = _dense(weight, groups), 1
     height, width = network.shape(source)[2:]
     top, bottom, left, right = explicit_paddings(values, weight.shape[2:], (height, width))
@@ -96,7 +98,9 @@ def _of_multiple(network: NcnnNetwork, name: str) -> list[Layer]:
         found.append(Layer("Quantize", stored, (multiple,), (stored,), {0: len(behind)}, scales))
     if name in read or name in network.graph.outputs:
         constant = f"{name}.behind"
-        found.append(Layer("MemoryData", constant, (), (constant,), {0: 1, 1: 1, 2: len(behind)}, numbers(behind)))
+        found.append(
+            Layer("MemoryData", constant, (), (constant,), {0: 1, 1: 1, 2: len(behind)}, numbers(behind))
+        )
         found.append(Layer("BinaryOp", name, (multiple, constant), (name,), {0: _MULTIPLY}))
     return found
 

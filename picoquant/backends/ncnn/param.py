@@ -12,10 +12,10 @@ from picoquant.backends.ncnn.files import ALIGNED, ARRAY, HINTS, MAGIC, WIDTHS
 from picoquant.errors import ToolError
 
 _CONVOLUTION, _DEPTHWISE = "Convolution", "ConvolutionDepthWise"
-_WITHOUT_DATA = frozenset(
-    "BinaryOp Clip Concat Crop HardSigmoid HardSwish Input Interp Noop Permute Pooling ReLU Reshape Sigmoid Slice "
-    "Split TanH".split()
-)
+_WITHOUT_DATA = (
+    "BinaryOp", "Clip", "Concat", "Crop", "HardSigmoid", "HardSwish", "Input", "Interp", "Noop", "Permute", "Pooling",
+    "ReLU", "Reshape", "Sigmoid", "Slice", "Split", "TanH",
+)  # fmt: skip
 _NUMBER = 4  # bytes of a float32
 
 
@@ -53,7 +53,8 @@ def _facts(lines: list[str], content: bytes) -> ModelFacts:
     if lines[:1] != [str(MAGIC)]:
         raise ValueError(f"the .param does not begin with {MAGIC}")
     layers, blobs = map(int, lines[1].split())
-    inputs, outputs, made, place = [], [], set(), 0
+    inputs, outputs, place = [], [], 0
+    made: set[str] = set()
     for number, line in enumerate(lines[2:], 3):
         kind, _, reads, makes, *words = line.split()
         ends = int(reads), int(reads) + int(makes)

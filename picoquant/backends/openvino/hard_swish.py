@@ -39,7 +39,11 @@ def make_whole_onnx(network: Int8Network) -> Any:
             graph.remove(sigmoid)
     for name, behind in factors.items():
         node = next(
-            (node for node in graph.nodes if node.op_type == "HardSwish" and node.output[0] in (name, f"{name}.float")),
+            (
+                node
+                for node in graph.nodes
+                if node.op_type == "HardSwish" and node.output[0] in (name, f"{name}.float")
+            ),
             None,
         )
         if node is None:
@@ -47,7 +51,9 @@ def make_whole_onnx(network: Int8Network) -> Any:
         result = node.output[0]
         node.output[0] = f"{result}.swish"
         graph.constants[f"{name}.behind"] = behind.astype(np.float32).reshape(1, -1, 1, 1)
-        graph.insert_after(node, make_node("Mul", [node.output[0], f"{name}.behind"], [result], f"{result}.scaled"))
+        graph.insert_after(
+            node, make_node("Mul", [node.output[0], f"{name}.behind"], [result], f"{result}.scaled")
+        )
     model = graph.finish()
     model.opset_import[0].version = max(model.opset_import[0].version, _OPSET)
     return model

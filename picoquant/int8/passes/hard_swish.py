@@ -91,7 +91,9 @@ def _is_clipped(graph: Graph, values: Mapping[str, np.ndarray], gate: FusedLayer
     channels = weight.shape[0]
     single = weight.shape == (channels, 1, 1, 1) and gate.conv.attributes.get("groups") == channels
     plain = (
-        not any(gate.conv.attributes["paddings"]) and max(gate.conv.attributes["strides"]) == 1 and channels > 1
+        not any(gate.conv.attributes["paddings"])
+        and max(gate.conv.attributes["strides"]) == 1
+        and channels > 1
     )
     six = abs(last.attributes.get("threshold", _SIX) - _SIX) < 1e-6
     return single and plain and six and bool(np.allclose(values[gate.bias], _OFFSET, rtol=0, atol=_NEAR))
@@ -121,7 +123,9 @@ def join_hard_swishes(network: Int8Network) -> tuple[Int8Network, dict[str, np.n
     for operator in network.operators:
         if operator.output in gone:
             continue
-        gate = gates.get(network.layers[operator.output].output) if operator.output in network.layers else None
+        gate = (
+            gates.get(network.layers[operator.output].output) if operator.output in network.layers else None
+        )
         if gate is not None:
             operator = scaled(operator, gate.factors)
             values[operator.weight] = operator.value

@@ -25,7 +25,9 @@ def test_float_is_equal_and_half_is_half_the_size(tool, tmp_path):
     folder = exported("picodet_xs_320_coco_lcnet.yml", tmp_path / "fp32")
     feed = {"image": np.random.default_rng(0).random((2, 3, 64, 64), np.float32)}
     reference = load_backend("paddle").runtime
-    with reference.open_files(Exported((folder.model, folder.params), source=Source(folder)), None, Machine(1)) as one:
+    with reference.open_files(
+        Exported((folder.model, folder.params), source=Source(folder)), None, Machine(1)
+    ) as one:
         expected = one(feed)
     sizes = []
     for half, near in ((False, 1e-4), (True, 2e-2)):

@@ -90,7 +90,8 @@ def test_one_convolution_computes_its_integers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "config", ["picodet_s_416_coco_npu.yml", "picodet_xs_320_coco_lcnet.yml", "legacy_model/picodet_s_320_coco.yml"]
+    "config",
+    ["picodet_s_416_coco_npu.yml", "picodet_xs_320_coco_lcnet.yml", "legacy_model/picodet_s_320_coco.yml"],
 )
 def test_networks_in_float(config, tmp_path):
     """Against Paddle; with half of the bits for weights to three digits."""
@@ -98,7 +99,9 @@ def test_networks_in_float(config, tmp_path):
     folder = exported(config, tmp_path / "fp32")
     feed = {"image": np.random.default_rng(0).random((1, 3, 64, 64), np.float32)}
     reference = load_backend("paddle").runtime
-    with reference.open_files(Exported((folder.model, folder.params), source=Source(folder)), None, Machine(1)) as one:
+    with reference.open_files(
+        Exported((folder.model, folder.params), source=Source(folder)), None, Machine(1)
+    ) as one:
         expected = one(feed)
     sizes = []
     for half, near in ((False, 1e-4), (True, 2e-2)):

@@ -44,7 +44,9 @@ def test_another_offset_or_another_reader_is_none(gated):
     bias = network.layers[gate.absorbed[0]].bias
     values = {**network.values, bias: np.full(CHANNELS, 2.9, np.float32)}
     assert find_gates(network.graph, values, network.layers) == {}
-    graph = replace(network.graph, outputs=(*network.graph.outputs, network.layers[network.operators[0].output].output))
+    graph = replace(
+        network.graph, outputs=(*network.graph.outputs, network.layers[network.operators[0].output].output)
+    )
     assert find_gates(graph, network.values, network.layers) == {}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,13 @@ from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.errors import UserError
 from picoquant.npu.check import CheckResult, check_model
-from picoquant.npu.emulation import Agreement, agreement_table, compare_with_emulator, generated_image
+from picoquant.npu.emulated.agreement import (
+    Agreement,
+    agreement_table,
+    compare_with_emulator,
+    generated_image,
+)
+from picoquant.npu.emulated.cycles import Cycles, measure_cycles
 from picoquant.npu.picture import draw
 from picoquant.npu.report import text_report
 from picoquant.npu.simulation.simulation import NpuSimulation
@@ -58,20 +64,27 @@ def check_target(
         save_dir: where files are written, in the folder `check`.
         picture: path of the picture; None: among those files.
         opt: path of Paddle Lite's opt; None: it is looked for.
-        emulator: run each operator on VeriSilicon's emulator of the target, too.
+        emulator: run it on VeriSilicon's emulator of the target, too: cycles in place of the estimated latency, and
+            each operator beside the simulation.
 
     Raises: `UserError` for a picture where the tool says nothing to draw, `ToolError` saying what to do when the tool
         is absent or refuses the model.
     """
-    rows = emulated(model, target) if emulator else []
+    emulated = on_emulator(model, target) if emulator else None
     if target.ethos_u is None:
         result = check_model(model, target, find_opt(opt))
+        cycles = None
+        if emulated is not None:
+            rows, cycles = emulated
+            known = {finding.operator for finding in result.findings if finding.rule == "shader"}
+            measured = [finding for finding in cycles.findings() if finding.operator not in known]
+            result = replace(result, findings=(*result.findings, *measured), cycles=cycles)
         written = write_files(result, save_dir, picture)
         text, values = text_report(result), result.to_json()
-        if emulator:
+        if cycles is not None:
             values["emulator"] = [asdict(row) for row in rows]
             title = "on VeriSilicon's emulator, each operator with the simulation's inputs:"
-            text = "\n".join([text, "", title, agreement_table(rows)])
+            text = "\n".join([text, "", cycles.to_text(), "", title, agreement_table(rows)])
         return Checked(text, values, bool(result.rules_broken), written)
     if picture:
         raise UserError(
@@ -103,15 +116,17 @@ def model_of(save_dir: str, model_dir: str | None) -> ModelFolder:
     return ModelFolder.open(folder)
 
 
-def emulated(model: ModelFolder, target: Target) -> list[Agreement]:
-    """Each operator of an INT8 model on VeriSilicon's emulator of a target, beside the simulation.
+def on_emulator(model: ModelFolder, target: Target) -> tuple[list[Agreement], Cycles]:
+    """An INT8 model on VeriSilicon's emulator of a target: each operator beside the simulation, and the whole's cycles.
 
     Raises: `ToolError` when the emulator is not installed, has no such NPU, or cannot run the operators.
     """
-    chip = verisilicon.chip_of(target.name)
     tool = verisilicon.find(Machine())
+    chip = verisilicon.chip_of(target, tool)
     simulation = NpuSimulation(model, target.integer_rules)
-    return compare_with_emulator(simulation, generated_image(simulation), tool, chip)
+    image = generated_image(simulation)
+    cycles = measure_cycles(simulation, image, tool, chip)
+    return compare_with_emulator(simulation, image, tool, chip), cycles
 
 
 def write_files(result: CheckResult, save_dir: str, picture: str | None = None) -> list[Path]:
@@ -120,7 +135,8 @@ def write_files(result: CheckResult, save_dir: str, picture: str | None = None) 
     with disk_errors(drawing):
         drawing.parent.mkdir(parents=True, exist_ok=True)
         title = f"{result.target}: {result.npu_pieces} NPU piece{'s' * (result.npu_pieces != 1)}"
-        write_text(drawing, draw(result.graph, title))
+        cycles = result.cycles.of_tensors if result.cycles is not None else None
+        write_text(drawing, draw(result.graph, title, cycles))
         written = [drawing, drawing.with_suffix(".json")]
         write_json(written[1], result.to_json())
         partition = drawing.with_suffix(".partition.txt")

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from picoquant.utils.paddle_version.differences import TENSOR, set_level_0, tensor_of
+
 # Attributes that Paddle writes for every operator; they have no effect outside training.
 ALWAYS = {"op_device": "", "op_namescope": "/", "op_role": 0, "op_role_var": [], "with_quant_attr": False}
 # `VarType.Type` of framework.proto by NumPy's name.
@@ -100,14 +102,13 @@ def add_variable(
     """
     from paddle.base.proto import framework_pb2
 
-    types = framework_pb2.VarType
     variable = framework_pb2.VarDesc(name=name, persistable=stored)
-    variable.type.type = types.LOD_TENSOR
-    tensor = variable.type.lod_tensor.tensor
+    variable.type.type = TENSOR
+    tensor = tensor_of(variable.type)
     tensor.data_type = DTYPES[dtype]
     tensor.dims.extend(shape)
     if not stored:
-        variable.type.lod_tensor.lod_level = 0
+        set_level_0(variable.type)
     return variable
 
 

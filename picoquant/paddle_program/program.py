@@ -14,6 +14,7 @@ from picoquant.paddle_program.pir.document import is_pir
 from picoquant.paddle_program.pir.translate import program_of
 from picoquant.paddle_program.validate import require_sound
 from picoquant.storage.files import whole_file
+from picoquant.utils.paddle_version.differences import holds_tensor, tensor_of
 
 # In the names of paddle 2.6's operators that quantise or dequantise, both the old and the `onnx_format` ones.
 _QUANTISING = ("quantize", "dequantize")
@@ -110,11 +111,7 @@ def program_facts(path: Path) -> ProgramFacts:
     program = read_program(path)
     require_sound(program, path)
     block = program.blocks[0]
-    shapes = {
-        var.name: tuple(var.type.lod_tensor.tensor.dims)
-        for var in block.vars
-        if var.type.HasField("lod_tensor")
-    }
+    shapes = {var.name: tuple(tensor_of(var.type).dims) for var in block.vars if holds_tensor(var.type)}
     feeds = sorted((op for op in block.ops if op.type == "feed"), key=_column)
     fetches = sorted((op for op in block.ops if op.type == "fetch"), key=_column)
     inputs = [name for op in feeds for name in _names(op.outputs)]

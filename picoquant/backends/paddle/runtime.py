@@ -24,6 +24,7 @@ from picoquant.paddle_program.program import ProgramFacts, pdmodel_of, program_f
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.utils.batching import in_batches
 from picoquant.utils.device import available_cpus, device_ids
+from picoquant.utils.paddle_version.differences import PLACEMENT_PASSES
 
 # What Paddle raises where its native code refuses something. Source: its `paddle/fluid/pybind/exception.cc`.
 _PADDLE_ERRORS = (RuntimeError, ValueError, IndexError, MemoryError, SystemError, OSError)
@@ -189,5 +190,5 @@ def _use_onednn(config: Any, quantised: bool) -> None:
     if quantised:
         config.set_mkldnn_op({"conv2d", "depthwise_conv2d"})
         for name in config.pass_builder().all_passes():
-            if name != "mkldnn_placement_pass":
+            if name not in PLACEMENT_PASSES:
                 config.delete_pass(name)

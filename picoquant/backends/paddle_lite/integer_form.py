@@ -18,6 +18,7 @@ import numpy as np
 from picoquant.int8.network import Int8Network
 from picoquant.int8.paddle.form import OUT_THRESHOLD, copied, name_at, without_rounding
 from picoquant.paddle_program.layers import CONVOLUTIONS
+from picoquant.utils.paddle_version.differences import tensor_of
 
 _GONE = ""  # type of an operator that is to be dropped
 
@@ -78,7 +79,7 @@ def _move_biases(
         if bias not in values or uses[bias] != 1:
             continue  # one that is shared, or reshaped before, stays an operator of its own
         values[bias] = network.values[layer.bias]
-        variables[bias].type.lod_tensor.tensor.dims[:] = values[bias].shape
+        tensor_of(variables[bias].type).dims[:] = values[bias].shape
         convolution.inputs.add(parameter="Bias", arguments=[bias])
         _slot(convolution.outputs, "Output").arguments[0] = _argument(add.outputs, "Out")
         # The range is now that of the sum.
@@ -96,7 +97,7 @@ def _only_used_variables(program: Any, values: Mapping[str, np.ndarray]) -> None
     kept = [copied(variable) for variable in block.vars if variable.name in named]
     for variable in kept:
         if variable.name in values and values[variable.name].dtype == np.int8:
-            variable.type.lod_tensor.tensor.data_type = _messages().VarType.INT8
+            tensor_of(variable.type).data_type = _messages().VarType.INT8
     del block.vars[:]
     block.vars.extend(kept)
 

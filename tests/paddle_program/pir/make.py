@@ -12,6 +12,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from picoquant.utils.paddle_version.tracing import newer_programs
+
 F = nn.functional
 FOLDER = Path(__file__).parent
 INFERENCE_YML = """\
@@ -98,7 +100,10 @@ def write(layer: nn.Layer, shape: list[int], folder: Path) -> None:
     spec = [paddle.static.InputSpec([None, *shape], "float32", "image")]
     image = np.random.RandomState(1).rand(2, *shape).astype(np.float32)
     given = layer(paddle.to_tensor(image))
-    paddle.jit.save(paddle.jit.to_static(layer, input_spec=spec, full_graph=True), str(folder / "inference"))
+    with newer_programs():
+        paddle.jit.save(
+            paddle.jit.to_static(layer, input_spec=spec, full_graph=True), str(folder / "inference")
+        )
     np.savez_compressed(folder / "outputs.npz", image, *(value.numpy() for value in given))
 
 

@@ -126,8 +126,9 @@ def write_layer(layer: nn.Layer, specs: Sequence[InputSpec], folder: Path) -> No
     Args:
         layer: in evaluation mode.
         specs: of its inputs.
-        folder: is there.
+        folder: made if it is not there.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     with newer_programs() as newer:
         static = paddle.jit.to_static(layer, input_spec=list(specs), full_graph=True)
         paddle.jit.save(static, str(folder / "model"))

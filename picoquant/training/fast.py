@@ -30,7 +30,6 @@ from picoquant.utils.device import available_cpus
 from picoquant.utils.paddle_version.differences import (
     clip_passes_gradients_at_its_bounds,
     onednn_attribute,
-    paddle_3,
 )
 from picoquant.utils.paddle_version.tracing import older_programs
 
@@ -149,7 +148,8 @@ def traced(
     """
     clip_passes_gradients_at_its_bounds()  # tried now: within the graph that is traced it could not be
     specs = _specifications(inputs, sizes)
-    static = paddle.jit.to_static(_AsWritten(method).run, input_spec=[specs], full_graph=True)
+    written = _AsWritten(method)  # kept until it is traced: Paddle 3 holds it by a weak reference
+    static = paddle.jit.to_static(written.run, input_spec=[specs], full_graph=True)
     with older_programs():
         _, program = static.get_concrete_program(list(inputs), is_train=True)
     program.set_hooker(rewrite or Rewrite())
@@ -210,7 +210,7 @@ class Rewrite(PartialProgramLayerHook):
         for operator in block.ops[start:]:
             if operator.type == "relu6_grad" and not clip_passes_gradients_at_its_bounds():
                 _cheaper_relu6_grad(operator)
-            elif operator.type == "elementwise_add_grad" and operator.attr("axis") == 1 and not paddle_3():
+            elif operator.type == "elementwise_add_grad" and operator.attr("axis") == 1:
                 # Only its shape is read; what was convolved need not be kept for it.
                 operator.desc.set_input("X", operator.input("Out@GRAD"))
         split_weight_gradients(block, start)

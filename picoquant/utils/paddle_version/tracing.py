@@ -40,15 +40,18 @@ def older_programs() -> Iterator[None]:
         yield
         return
     from paddle import _C_ops as functions
+    from paddle.base.framework import Variable
 
-    own = {name: getattr(functions, name) for name in (*_ONE, *_TWO, _MATMUL)}
-    for name, function in own.items():
-        setattr(functions, name, _with_older_form(name, function))
+    # The variables' own methods are those functions, too, but are not given the variable.
+    names = (*_ONE, *_TWO, _MATMUL)
+    own = [(holder, name, getattr(holder, name)) for holder in (functions, Variable) for name in names]
+    for holder, name, _ in own:
+        setattr(holder, name, _with_older_form(name, getattr(functions, name)))
     try:
         yield
     finally:
-        for name, function in own.items():
-            setattr(functions, name, function)
+        for holder, name, function in own:
+            setattr(holder, name, function)
 
 
 def _with_older_form(name: str, function: Any) -> Any:

@@ -30,7 +30,7 @@ def convert_weights(
     overrides: tuple[str, ...],
     more_overrides: tuple[str, ...],
 ) -> None:
-    """Weights to weights: .pdparams, .safetensors and .npz in either direction; a float ONNX or model folder in.
+    """Weights to weights: .pdparams, .safetensors, .npz, mmdet's .pth either way; a float ONNX or model folder in.
 
     \b
     Examples:  picoquant convert-weights picodet.pdparams picodet.safetensors

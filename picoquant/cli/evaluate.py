@@ -6,7 +6,7 @@ import json
 
 import click
 
-from picoquant.backends.table import REFERENCE
+from picoquant.backends.table import DYGRAPH, REFERENCE
 from picoquant.cli import completion, console
 from picoquant.cli.options import (
     backend_option,
@@ -14,6 +14,8 @@ from picoquant.cli.options import (
     data_option,
     data_overrides,
     gather_overrides,
+    slice_options,
+    slicing_of,
 )
 from picoquant.errors import PicoquantError
 
@@ -52,6 +54,7 @@ from picoquant.errors import PicoquantError
     type=click.FloatRange(0, 1),
     help="With --ladder: the mAP (0 to 1) that a step may lose (default: 0.01).",
 )
+@slice_options
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads (default: all).")
 @click.option(
     "--images", type=click.IntRange(1), metavar="N", help="With --backend: only the first N images."
@@ -76,6 +79,9 @@ def evaluate(
     fidelity,
     ladder,
     max_loss,
+    parts,
+    overlap,
+    merge,
     threads,
     images,
     per_class,
@@ -92,6 +98,7 @@ def evaluate(
     Examples:  picoquant eval --config quickstart.yaml --save-dir output/
                picoquant eval --backend all --save-dir output/
                picoquant eval --target rv1126 --save-dir output/
+               picoquant eval --slice 320 --overlap 0.25 --merge nmm --save-dir output/
                picoquant eval --fidelity photos/ --save-dir output/
                picoquant eval --ladder --save-dir output/
                picoquant eval --config picodet_s_416_coco_npu.yml --weights best.pdparams --json
@@ -104,6 +111,9 @@ def evaluate(
         raise click.UsageError("--max-loss needs --ladder")
     if ladder and fidelity:
         raise click.UsageError("--ladder needs labels, --fidelity takes images without: give one of them")
+    slicing = slicing_of(parts, overlap, merge)
+    if slicing and ladder:
+        raise click.UsageError("--ladder compares steps on whole images: leave --slice out")
     if ladder:
         _ladder(
             config,
@@ -117,14 +127,25 @@ def evaluate(
             models or backends,
         )
         return
-    if backends or models or targets or fidelity:
+    if slicing and (weights or model_dir):
+        backends = backends or (DYGRAPH if weights else REFERENCE,)
+    if backends or models or targets or fidelity or slicing:
         from picoquant.backends.base import Machine
         from picoquant.commands.compare_runtimes import evaluate_backends
 
         machine = Machine(threads, device, opt)
         chosen = backends or (REFERENCE,)
         result = evaluate_backends(
-            config, texts, save_dir, chosen, models, machine, images, targets, fidelity_on=fidelity
+            config,
+            texts,
+            save_dir,
+            chosen,
+            models,
+            machine,
+            images,
+            targets,
+            fidelity_on=fidelity,
+            slicing=slicing,
         )
         click.echo(json.dumps(result.to_json(), indent=2) if as_json else result.to_text(per_class))
         return

@@ -11,6 +11,7 @@ from typing import Any
 
 from picoquant.backends.base import MACHINE, Machine, load_backend
 from picoquant.backends.table import BACKENDS, DYGRAPH
+from picoquant.commands.evaluate_running import evaluate_running
 from picoquant.data.dataset import Dataset
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import (
@@ -21,7 +22,6 @@ from picoquant.evaluation.comparison import (
     int8_fidelities,
     int8_pairs,
 )
-from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.fidelity import Fidelity
 from picoquant.evaluation.paired import Paired
 from picoquant.packaging.open_model import open_model
@@ -36,14 +36,10 @@ from picoquant.runtimes.backends import (
     simulating,
 )
 from picoquant.runtimes.model import Model, model_of_folder
+from picoquant.runtimes.sliced import Slicing
 from picoquant.runtimes.timing import measure
 from picoquant.stages import datasets
-from picoquant.stages.evaluating import (
-    EvaluationImages,
-    evaluate_model,
-    evaluation_images,
-    trained_network,
-)
+from picoquant.stages.evaluating import trained_network
 from picoquant.stages.model import BEST_WEIGHTS
 from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import config_of, int8_model
@@ -214,35 +210,6 @@ def dygraph_on(context: Context, dataset: Any) -> Iterator[Running]:
     yield trained_network(context, dataset)
 
 
-def evaluate_running(
-    context: Context, ready: Running, model: Model | None, dataset: Any, name: str
-) -> tuple[Evaluation, EvaluationImages]:
-    """Evaluate what is ready to be called, with the model's own preprocessing.
-
-    Args:
-        context: the recipe.
-        ready: see `ready_on`.
-        model: None for the network itself, which has the recipe's preprocessing.
-        dataset: to evaluate on; its classes and the model's are matched by name.
-        name: for the progress line.
-
-    Returns: the numbers, and the images they are of.
-
-    Raises: `DataError` when model and data set have no class in common.
-    """
-    plan, called = context.plan, model.name if model is not None else "the trained network"
-    dataset = datasets.for_model(context, dataset, ready.labels, called)
-    settings = plan.eval_reader if model is None else plan.eval_reader_of(model.config)
-    images = evaluation_images(dataset, settings, plan.workers)
-    found = evaluate_model(ready.predict, ready.decoder, images, name)
-    mean = found.metrics["mAP"]
-    what = (
-        f"mAP {mean:.4f}" if mean >= 0 else f"{len(found.detections)} detections"
-    )  # -1: nothing is annotated
-    LOG.info("%s: %s, %.1f images/s", name, what, found.images_per_second)
-    return found, images
-
-
 def evaluate_backends(
     config: str | None,
     overrides: Sequence[str],
@@ -254,6 +221,7 @@ def evaluate_backends(
     targets: Sequence[str] = (),
     known: Mapping[str, str] = BACKENDS,
     fidelity_on: str | None = None,
+    slicing: Slicing | None = None,
 ) -> Comparison:
     """Evaluate models on runtimes: same images, same post-processing, one row each.
 
@@ -292,7 +260,7 @@ def evaluate_backends(
         for name, opened in _jobs(context, models, chosen, machine, dataset, profiles, known):
             try:
                 with opened as (ready, model):
-                    rows.append(_row(context, ready, model, dataset, rows))
+                    rows.append(_row(context, ready, model, dataset, rows, slicing))
             except (ToolError, WeightsError, UserError) as error:
                 if "all" not in backends and name not in passed_over:
                     raise
@@ -363,14 +331,22 @@ def _passed_over(models: Sequence[Model], backends: Sequence[str], known: Mappin
     }
 
 
-def _row(context: Context, ready: Running, model: Model | None, dataset: Any, rows: Sequence[Row]) -> Row:
+def _row(
+    context: Context,
+    ready: Running,
+    model: Model | None,
+    dataset: Any,
+    rows: Sequence[Row],
+    slicing: Slicing | None,
+) -> Row:
     taken = {row.name for row in rows}
     name = ready.name if ready.name not in taken else f"{ready.name}_{model.name}"
-    found, images = evaluate_running(context, ready, model, dataset, name)
+    found, images = evaluate_running(context, ready, model, dataset, name, slicing)
     latency = measure(ready.predict, images.single_feeds(ready.predict.input_names, _LATENCY_IMAGES))
+    note = "; ".join(filter(None, (ready.note, f"images {slicing}, and as a whole" if slicing else "")))
     return Row(
         name, ready.backend, ready.precision, model.name if model else "weights", found,
-        latency.median_ms, latency.p90_ms, ready.bytes, ready.note,
+        latency.median_ms, latency.p90_ms, ready.bytes, note,
     )  # fmt: skip
 
 

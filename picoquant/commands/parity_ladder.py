@@ -13,11 +13,11 @@ from picoquant.backends.base import MACHINE, Backend, Machine, load_backends
 from picoquant.backends.table import BACKENDS, DYGRAPH, REFERENCE
 from picoquant.commands.compare_runtimes import (
     dygraph_on,
-    evaluate_running,
     open_context,
     ready_on,
     simulated_on,
 )
+from picoquant.commands.evaluate_running import evaluate_running
 from picoquant.errors import SchemeError, ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import paired

@@ -26,6 +26,7 @@ _COLUMNS = (
     ("APm", "medium"),
     ("APl", "large"),
 )
+_VOC_COLUMNS = (("VOC_11point", "VOC 11"), ("VOC_integral", "VOC area"))
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def as_csv(rows: Sequence[Row]) -> str:
 def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = False) -> str:
     """The comparison as text: a line per row, AP by class if `per_class`, notes, and what was not run."""
     reference = reference_of(rows)
-    head = ["", *(title for _, title in _COLUMNS), "- FP32", "ms", "p90", "MB"]
+    shown = [*_COLUMNS, *(one for one in _VOC_COLUMNS if rows and one[0] in rows[0].evaluation.metrics)]
+    head = ["", *(title for _, title in shown), "- FP32", "ms", "p90", "MB"]
     lines = [head]
     for row in rows:
         metrics = row.evaluation.metrics
@@ -124,7 +126,7 @@ def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = 
         lines.append(
             [
                 row.name,
-                *(_score(metrics[key]) for key, _ in _COLUMNS),
+                *(_score(metrics[key]) for key, _ in shown),
                 change if row is not reference else "",
                 f"{row.latency_ms:.1f}",
                 f"{row.latency_p90_ms:.1f}",

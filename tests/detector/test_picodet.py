@@ -77,7 +77,7 @@ def test_trains_with_and_without_objects(each_head, boxes, real, epoch):
     assert all(np.isfinite(value.item()) for value in losses.values())
     parts = sum(value.item() for name, value in losses.items() if name != "loss")
     assert losses["loss"].item() == pytest.approx(parts, rel=1e-5)
-    assert (float(losses["loss_bbox"]) > 0) == (real > 0)
+    assert (losses["loss_bbox"].item() > 0) == (real > 0)
     losses["loss"].backward()
     unused = {name for name, p in model.named_parameters() if p.trainable and p.grad is None}
     assert unused == {f"head.p{int(np.log2(stride))}_feat.scale_reg" for stride in model.strides}

@@ -1,5 +1,6 @@
 # make run    environment, Paddle Lite's opt, and the whole pipeline on the embedded data set
 # make test   environment and the tests
+# make test-paddle3   the tests of the rooms that hold on PaddlePaddle 3 (docs/paddle3.md), in .venv-paddle3
 # make lint   formatting, imports, types, spelling: the hooks of .pre-commit-config.yaml
 # make docs   the documentation as a site, in site/
 # make results        the tables of the documentation, written from results/*.yaml
@@ -9,7 +10,8 @@
 # Everything is made once and used again after. LOCKED=1 installs the very packages of requirements.lock, checked
 # by their hashes (Python 3.11, Linux x86-64: what CI does); without it pip chooses within setup.cfg's ranges.
 
-VENV := .venv
+# PADDLE=3 chooses PaddlePaddle 3, in an environment of its own.
+VENV := $(if $(filter 3,$(PADDLE)),.venv-paddle3,.venv)
 SAVE_DIR := output/
 # The first interpreter that paddlepaddle 2.6 has wheels for; `make PYTHON=… run` chooses another.
 PYTHON := $(shell for p in python3.11 python3.12 python3.10 python3.9 python3; do \
@@ -20,13 +22,19 @@ DOCS := .venv-docs
 # Processes that run the tests side by side, one thread and about 2 GB each; `make JOBS=4 test` where there are more cores.
 JOBS := 2
 
-.PHONY: run test test-slow lint docs results results-check wheel quickstart-weights env toolchain clean
+.PHONY: run test test-slow test-paddle3 lint docs results results-check wheel quickstart-weights env toolchain clean
 
 run: env toolchain
 	$(BIN)/picoquant run --config quickstart.yaml --save-dir $(SAVE_DIR)
 
 test: env toolchain
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+# Of training, that of the layers: all of it takes long.
+test-paddle3:
+	$(MAKE) PADDLE=3 env
+	OMP_NUM_THREADS=1 .venv-paddle3/bin/python -m pytest -q tests/paddle_program/pir tests/paddle_program/test_*.py tests/export \
+	  tests/detector tests/utils/paddle_version tests/quantization/engine/test_convolution.py tests/training/test_fast.py
 
 test-slow: env toolchain
 	$(BIN)/python -m pytest -m slow
@@ -53,6 +61,14 @@ quickstart-weights: env
 
 env: $(VENV)/.ready
 
+ifeq ($(PADDLE),3)
+$(VENV)/.ready: requirements-paddle3.txt setup.py pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.9 to 3.12 on PATH; install one, or: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-paddle3.txt 'setuptools<81' wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+else
 $(VENV)/.ready: setup.cfg setup.py pyproject.toml $(if $(LOCKED),requirements.lock)
 	@test -n "$(PYTHON)" || { echo "No Python 3.9 to 3.12 on PATH; install one, or: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
 	@echo "Making $(VENV) with $(PYTHON); the first time this downloads about 400 MB"
@@ -66,6 +82,7 @@ else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 endif
 	@touch $@
+endif
 
 $(DOCS)/.ready: docs/requirements.txt $(if $(LOCKED),requirements-docs.lock)
 	@test -n "$(PYTHON)" || { echo "No Python 3.9 to 3.12 on PATH; install one, or: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }

@@ -2,7 +2,8 @@
 
     python3.11 .ci/lock.py
 
-requirements.lock is what pip would install for `.[dev]`, requirements-docs.lock for docs/requirements.txt; needs
+requirements.lock is what pip would install for `.[dev]`, requirements-paddle3.lock and requirements-docs.lock
+for requirements-paddle3.txt and docs/requirements.txt; needs
 the network, installs nothing.
 """
 
@@ -48,6 +49,11 @@ def main() -> None:
         raise SystemExit("the locks are for Python 3.11: run this with it")
     for file, ranges, wanted in (
         ("requirements.lock", "setup.cfg", [f"{ROOT}[dev]", "pip"]),
+        (
+            "requirements-paddle3.lock",
+            "requirements-paddle3.txt",
+            ["-r", f"{ROOT}/requirements-paddle3.txt", "pip"],
+        ),
         ("requirements-docs.lock", "docs/requirements.txt", ["-r", f"{ROOT}/docs/requirements.txt", "pip"]),
     ):
         (ROOT / file).write_text(HEAD.format(ranges) + locked(*wanted), encoding="utf-8")

@@ -33,10 +33,15 @@ def asked() -> dict[str, list[str]]:
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     tool = config["options"]["install_requires"] + config["options.extras_require"]["dev"]
     site = (ROOT / "docs/requirements.txt").read_text(encoding="utf-8")
-    return {"requirements.lock": tool.splitlines(), "requirements-docs.lock": site.splitlines()}
+    third = (ROOT / "requirements-paddle3.txt").read_text(encoding="utf-8")
+    return {
+        "requirements.lock": tool.splitlines(),
+        "requirements-paddle3.lock": third.splitlines(),
+        "requirements-docs.lock": site.splitlines(),
+    }
 
 
-@pytest.mark.parametrize("file", ["requirements.lock", "requirements-docs.lock"])
+@pytest.mark.parametrize("file", ["requirements.lock", "requirements-paddle3.lock", "requirements-docs.lock"])
 def test_the_lock_holds_what_is_asked_for(file):
     wanted = [Requirement(line) for line in asked()[file] if line and not line.startswith("#")]
     found = locked(file)

@@ -16,9 +16,9 @@ from picoquant.errors import UserError
 @click.argument("out", metavar="OUT")
 @click.option(
     "--config", "-c", metavar="FILE", shell_complete=configs,
-    help="For ONNX: the recipe or configuration it was exported from.",
+    help="For ONNX and model folders: the recipe or configuration it was exported from.",
 )  # fmt: skip
-@click.option("--input-size", type=InputSize(), help="For ONNX whose input size is open.")
+@click.option("--input-size", type=InputSize(), help="For an export whose input size is open.")
 @click.option("--half", is_flag=True, help="Store 16 bits a number, in half the size; read as float32 again.")
 @overrides_option
 def convert_weights(
@@ -30,20 +30,18 @@ def convert_weights(
     overrides: tuple[str, ...],
     more_overrides: tuple[str, ...],
 ) -> None:
-    """Weights to weights: .pdparams, .safetensors, .npz and mmdet's .pth in either direction; a float ONNX export in.
+    """Weights to weights: .pdparams, .safetensors, .npz, mmdet's .pth either way; a float ONNX or model folder in.
 
     \b
     Examples:  picoquant convert-weights picodet.pdparams picodet.safetensors
                picoquant convert-weights picodet.onnx picodet.pdparams \\
                  --config picodet_s_416_coco_npu.yml --set num_classes=3
     """
-    if Path(source).suffix == ".onnx":
+    if Path(source).suffix == ".onnx" or Path(source).is_dir():
         if half:
-            raise click.UsageError(
-                "--half is for weights; convert what this makes of the ONNX file once more"
-            )
+            raise click.UsageError("--half is for weights; convert what this makes of the export once more")
         if config is None:
-            raise click.UsageError("an ONNX file needs --config: the configuration it was exported from")
+            raise click.UsageError("an export needs --config: the configuration it was exported from")
         click.echo(_from_onnx(source, out, config, input_size, overrides, more_overrides))
         return
     from picoquant.weight_files.files import halved, read_weights, write_weights

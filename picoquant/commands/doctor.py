@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 from picoquant.backends.base import Machine, Toolchain, load_backends
 from picoquant.backends.table import BACKENDS
 from picoquant.backends.verisilicon import toolchain as verisilicon
+from picoquant.commands.mixtures import mixtures
 from picoquant.errors import ToolError
 from picoquant.utils.device import available_cpus
 from picoquant.utils.subprocesses import run_program
@@ -86,6 +87,7 @@ def checks(
     """
     report = [_python()]
     report += [_package(requirement) for requirement in requirements()]
+    report += [Check("mixture", False, found, advice) for found, advice in mixtures()]
     report += [*_tools(Machine(opt=opt), known), _emulator(), _gpu(), _cores()]
     folder = _nearest_folder(Path(save_dir).expanduser().absolute())
     return [*report, _writable(folder), _disk(folder)]

@@ -7,6 +7,7 @@ connections are enough to identify its layers; how an exporter writes the operat
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,19 +89,50 @@ def read_convs(model: Any, path: Path) -> list[Conv]:
 
 
 def _constant(name: str, constants: dict[str, np.ndarray], producers: dict[str, Any]) -> np.ndarray | None:
-    """The float constant of tensor `name`, also through Identity or Reshape; None: not constant."""
-    node = producers.get(name)
-    while node is not None and node.op_type == "Identity":
-        name = node.input[0]
-        node = producers.get(name)
-    if node is not None and node.op_type == "Reshape":  # paddle2onnx's bias, without its optimiser
-        value, shape = (constants.get(item) for item in node.input[:2])
-        if value is None or shape is None or np.prod(shape) != value.size:
-            return None
-        value = value.reshape([int(size) for size in shape])
-    else:
-        value = constants.get(name)
+    """The float constant of tensor `name`, also through Identity, Reshape and Unsqueeze; None: not constant."""
+    value = _resolved(name, constants, producers)
     return value if value is not None and value.dtype.kind == "f" else None
+
+
+def _resolved(
+    name: str, constants: dict[str, np.ndarray], producers: dict[str, Any], steps: int = 8
+) -> np.ndarray | None:
+    """The constant of tensor `name`, of any type, through a few operators that move no element."""
+    node = producers.get(name)
+    if node is None or name in constants:
+        return constants.get(name)
+    if steps == 0 or node.op_type not in ("Identity", "Reshape", "Unsqueeze"):
+        return None
+    found = [_resolved(item, constants, producers, steps - 1) for item in node.input]
+    known = [item for item in found if item is not None]
+    if not known or len(known) < len(found):
+        return None
+    value, *others = known
+    if node.op_type == "Reshape":  # a bias, without the exporter's optimiser
+        return _reshaped(value, [int(size) for size in np.ravel(others[0])])
+    if node.op_type == "Unsqueeze":
+        named = next((tuple(item.ints) for item in node.attribute if item.name == "axes"), ())
+        axes = (
+            tuple(int(axis) for axis in np.ravel(others[0])) if others else named
+        )  # an input from opset 13 on
+        rank = value.ndim + len(axes)
+        if len({axis % rank for axis in axes if -rank <= axis < rank}) != len(axes):
+            return None
+        return np.expand_dims(value, axes)
+    return value
+
+
+def _reshaped(value: np.ndarray, shape: list[int]) -> np.ndarray | None:
+    """`value` in an ONNX Reshape's shape: 0 keeps a side, one -1 is what is left; None where it does not fit."""
+    sides = [
+        value.shape[place] if side == 0 and place < value.ndim else side for place, side in enumerate(shape)
+    ]
+    known = math.prod(side for side in sides if side != -1)
+    if sides.count(-1) > 1 or any(side < -1 for side in sides) or not known or value.size % known:
+        return None
+    if -1 not in sides and known != value.size:
+        return None
+    return value.reshape(sides)
 
 
 def _attributes(node: Any) -> tuple[Any, ...]:

@@ -19,7 +19,12 @@ from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.convert.conv_graph import Conv, colours, read_convs
 from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import WeightsError, reason_of
+from picoquant.paddle_program.edit import batch_of_one, write_program
+from picoquant.paddle_program.finite import require_finite
 from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import MODEL, find_files
+from picoquant.paddle_program.params import read_params
+from picoquant.paddle_program.program import read_program
 
 TOLERANCE = 1e-3  # of the largest magnitude of an output
 _MAX_BYTES = 512 << 20
@@ -48,13 +53,14 @@ def load_onnx(model: Any, path: Path, input_size: Sequence[int]) -> OnnxReport:
 
     Args:
         model: a `PicoDet` with the export's number of classes.
-        path: ONNX in float, batch-norm folded or not, with or without post-processing.
+        path: ONNX in float, batch-norm folded or not, with or without post-processing; or a Paddle model folder, which
+            paddle2onnx converts first.
         input_size: height and width, pixels, used where the export does not fix them.
 
     Raises: `WeightsError` when the file cannot be read or run, the graphs differ, or their outputs differ by
         more than `TOLERANCE`.
     """
-    onnx_model = _read(path)
+    onnx_model = _of_folder(Path(path), input_size) if Path(path).is_dir() else _read(path)
     theirs = read_convs(onnx_model, path)
     layers = _layers(model)
     ours, names = _own_convs(model, layers, input_size)
@@ -82,6 +88,16 @@ def _read(path: Path) -> Any:
         return onnx.load_model_from_string(path.read_bytes())  # does not load external data from other files
     except Exception as error:  # protobuf's DecodeError is not a public exception
         raise WeightsError(f"{path}: no ONNX file, or a damaged one{reason_of(error)}") from error
+
+
+def _of_folder(path: Path, input_size: Sequence[int]) -> Any:
+    """A model folder's network for one image as ONNX."""
+    model, params = find_files(path)
+    require_finite(read_params(read_program(model), params), params)
+    with tempfile.TemporaryDirectory(prefix="picoquant-convert-") as scratch:
+        single = Path(scratch) / MODEL
+        write_program(batch_of_one(model, input_size), single)
+        return paddle_to_onnx(single, params)
 
 
 @dataclass(frozen=True)

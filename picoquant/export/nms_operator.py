@@ -7,6 +7,12 @@ from paddle import Tensor, _legacy_C_ops
 from paddle.base.layer_helper import LayerHelper
 
 from picoquant.postprocess.settings import NmsSettings
+from picoquant.utils.paddle_version.differences import paddle_3
+
+# Order of the attributes in Paddle 3's function. Source: `multiclass_nms3` in Paddle's `phi/ops/yaml/ops.yaml`.
+_ORDER = (
+    "score_threshold", "nms_top_k", "keep_top_k", "nms_threshold", "normalized", "nms_eta", "background_label",
+)  # fmt: skip
 
 
 @paddle.jit.not_to_static
@@ -30,6 +36,11 @@ def multiclass_nms3(boxes: Tensor, scores: Tensor, settings: NmsSettings) -> tup
         "nms_eta": 1.0,
         "normalized": True,
     }
+    if paddle_3() and paddle.framework.in_pir_mode():  # a program of Paddle 3's own form is traced
+        from paddle import _C_ops
+
+        rows, _, counts = _C_ops.multiclass_nms3(boxes, scores, None, *(attributes[name] for name in _ORDER))
+        return rows, counts
     if paddle.in_dynamic_mode():
         flat = [part for pair in attributes.items() for part in pair]
         rows, _, counts = _legacy_C_ops.multiclass_nms3(boxes, scores, None, *flat)

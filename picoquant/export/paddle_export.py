@@ -18,9 +18,10 @@ from picoquant.errors import ConfigError
 from picoquant.export.nms_operator import multiclass_nms3
 from picoquant.paddle_program.infer_config import InferConfig, write_infer_config
 from picoquant.paddle_program.model_folder import MODEL, ModelFolder
-from picoquant.paddle_program.program import complete_program
+from picoquant.paddle_program.program import complete_program, copy_program
 from picoquant.postprocess.settings import NmsSettings
 from picoquant.storage.files import disk_errors
+from picoquant.utils.paddle_version.tracing import newer_programs
 
 
 class RawForm(nn.Layer):
@@ -109,14 +110,35 @@ def export_model(
         specs.append(InputSpec([batch_size, 2], "float32", "scale_factor"))
     with evaluation_mode(form), disk_errors(out_dir), paddle.utils.unique_name.guard():
         out_dir.mkdir(parents=True, exist_ok=True)
-        static = paddle.jit.to_static(form, input_spec=specs, full_graph=True)
-        paddle.jit.save(static, str(out_dir / "model"))
-        (out_dir / "model.pdiparams.info").unlink()  # needed only to continue training
-    complete_program(out_dir / MODEL)
+        write_layer(form, specs, out_dir)
     arch = "GFL" if kind == "detections" else "PicoDet"
     outputs = "logits" if kind == "raw" else "scores"
     write_infer_config(replace(infer_config, arch=arch, raw_outputs=outputs), out_dir)
     return ModelFolder.open(out_dir)
+
+
+def write_layer(layer: nn.Layer, specs: Sequence[InputSpec], folder: Path) -> None:
+    """Write any layer as `model.pdmodel` and `model.pdiparams`, complete, on either Paddle.
+
+    Paddle 3 traces it as a program of its own form, which is translated: functions lose the older form with every
+    release.
+
+    Args:
+        layer: in evaluation mode.
+        specs: of its inputs.
+        folder: made if it is not there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with newer_programs() as newer:
+        static = paddle.jit.to_static(layer, input_spec=list(specs), full_graph=True)
+        paddle.jit.save(static, str(folder / "model"))
+    if newer:
+        written = folder / "model.json"
+        copy_program(written, folder / MODEL)
+        written.unlink()
+    else:
+        (folder / "model.pdiparams.info").unlink()  # needed only to continue training
+    complete_program(folder / MODEL)
 
 
 def build_form(detector: nn.Layer, kind: str, nms: NmsSettings) -> nn.Layer:

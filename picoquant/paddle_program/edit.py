@@ -14,6 +14,7 @@ from picoquant.paddle_program.validate import require_sound
 # runtime reads them, but they are up to a third of a `.nb`; op_callstack also holds folder names.
 _DROPPED = {
     "op_callstack", "op_device", "op_namescope", "op_role", "op_role_var", "use_mkldnn", "mkldnn_data_type",
+    "use_onednn", "onednn_data_type",
     "use_quantizer", "Scale_in", "Scale_out", "Scale_x", "Scale_y", "Scale_in_eltwise", "Scale_weights",
     "use_cudnn", "exhaustive_search", "force_fp32_output", "fuse_relu_before_depthwise_conv",
     "fuse_residual_connection", "fuse_activation", "fuse_alpha", "fuse_beta", "fuse_relu", "use_addto",

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.utils.paddle_version.differences import TENSOR, holds_tensor, tensor_of
+
 FEED, FETCH = "feed", "fetch"
 # Slots of outputs that only training reads, or that hold shapes: a device never computes with them.
 BOOKKEEPING = ("XShape", "MeanOut", "VarianceOut", "SavedMean", "SavedVariance", "ReserveSpace")
@@ -170,8 +172,8 @@ def read_tensors(block: Any) -> dict[str, Tensor]:
     names = framework_pb2.VarType.Type.Name
     tensors = {}
     for var in block.vars:
-        if var.type.HasField("lod_tensor") and var.type.type == framework_pb2.VarType.LOD_TENSOR:
-            tensor = var.type.lod_tensor.tensor
+        if holds_tensor(var.type) and var.type.type == TENSOR:
+            tensor = tensor_of(var.type)
             dtype = _DTYPES.get(names(tensor.data_type), "")
             # A tensor of rank 0 has no dims, like one of unknown shape: the two cannot be told apart.
             shape = tuple(tensor.dims) or None

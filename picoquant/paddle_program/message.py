@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from picoquant.utils.paddle_version.differences import TENSOR, set_level_0, tensor_of
 
 # Attributes that Paddle writes for every operator; they have no effect outside training.
 ALWAYS = {"op_device": "", "op_namescope": "/", "op_role": 0, "op_role_var": [], "with_quant_attr": False}
+# `VarType.Type` of framework.proto by NumPy's name.
+DTYPES = {
+    "bool": 0, "int16": 1, "int32": 2, "int64": 3, "float32": 5, "float64": 6, "uint8": 20, "int8": 21,
+}  # fmt: skip
 # Attributes that Paddle writes before all others.
 _EXTRA = ("round_type",)
+
+
+@dataclass(frozen=True)
+class TypedList:
+    """A list of numbers for an attribute of a kind that its items do not tell.
+
+    Attributes:
+        kind: `ints`, `longs`, `floats` or `bools`.
+        items: the numbers; none is a list, too.
+    """
+
+    kind: str
+    items: tuple[Any, ...]
 
 
 def add_operator(
@@ -21,14 +41,16 @@ def add_operator(
     """A new `OpDesc` for a program, not yet in one of its blocks.
 
     Args:
-        program: the `ProgramDesc` message whose message types are used.
+        program: the `ProgramDesc` message that it is for.
         op_type: for example `quantize_linear`.
         inputs, outputs: names of variables by slot; the slots are written sorted by name.
-        attributes: values by name: bool, int, float, str, or a list of int or str.
+        attributes: values by name: bool, int, float, str, a list of int or str, or a `TypedList`.
 
     Returns: the `OpDesc`.
     """
-    op = type(program.blocks[0].ops[0])(type=op_type)
+    from paddle.base.proto import framework_pb2
+
+    op = framework_pb2.OpDesc(type=op_type)
     for slots, names in ((op.inputs, inputs), (op.outputs, outputs)):
         for slot in sorted(names):
             slots.add(parameter=slot, arguments=names[slot])
@@ -70,24 +92,23 @@ def add_variable(
     """A new `VarDesc` for a program, not yet in one of its blocks.
 
     Args:
-        program: the `ProgramDesc` message whose message types are used.
+        program: the `ProgramDesc` message that it is for.
         name: name of the variable.
         shape: its shape, -1 for an unknown length.
-        dtype: `float32`, `int32` or `int8`.
+        dtype: one of `DTYPES`.
         stored: whether its value is in the model's files.
 
     Returns: the `VarDesc`.
     """
     from paddle.base.proto import framework_pb2
 
-    types = framework_pb2.VarType
-    variable = type(program.blocks[0].vars[0])(name=name, persistable=stored)
-    variable.type.type = types.LOD_TENSOR
-    tensor = variable.type.lod_tensor.tensor
-    tensor.data_type = {"float32": types.FP32, "int32": types.INT32, "int8": types.INT8}[dtype]
+    variable = framework_pb2.VarDesc(name=name, persistable=stored)
+    variable.type.type = TENSOR
+    tensor = tensor_of(variable.type)
+    tensor.data_type = DTYPES[dtype]
     tensor.dims.extend(shape)
     if not stored:
-        variable.type.lod_tensor.lod_level = 0
+        set_level_0(variable.type)
     return variable
 
 
@@ -103,6 +124,9 @@ def _fill(attribute: Any, name: str, value: Any) -> None:
         attribute.type, attribute.f = framework_pb2.FLOAT, value
     elif isinstance(value, str):
         attribute.type, attribute.s = framework_pb2.STRING, value
+    elif isinstance(value, TypedList):
+        attribute.type = framework_pb2.AttrType.Value(value.kind.upper())
+        getattr(attribute, value.kind).extend(value.items)
     elif value and isinstance(value[0], int):
         attribute.type = framework_pb2.INTS
         attribute.ints.extend(value)

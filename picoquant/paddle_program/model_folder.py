@@ -16,8 +16,16 @@ LOG = logging.getLogger("picoquant")
 MODEL = "model.pdmodel"
 PARAMS = "model.pdiparams"
 
-# Names that tools give the two files: PaddleDetection; PaddleX and PaddleClas; Paddle 1 and PaddleSlim.
-_PAIRS = ((MODEL, PARAMS), ("inference.pdmodel", "inference.pdiparams"), ("__model__", "__params__"))
+# Names that tools give the two files: PaddleDetection; PaddleX and PaddleClas; Paddle 1 and PaddleSlim; with Paddle 3
+# PaddleX and PaddleDetection, whose programs are JSON.
+_PAIRS = (
+    (MODEL, PARAMS),
+    ("inference.pdmodel", "inference.pdiparams"),
+    ("__model__", "__params__"),
+    ("inference.json", "inference.pdiparams"),
+    ("model.json", PARAMS),
+)
+_PROGRAMS = (".pdmodel", ".json")
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class ModelFolder:
 
     Attributes:
         path: the folder.
-        model: path of the program, a protobuf `ProgramDesc`.
+        model: path of the program, a protobuf `ProgramDesc` or Paddle 3's JSON; `program.read_program` reads either.
         params: path of its weights, one file.
         config: input size, preprocessing, labels, strides and NMS.
     """
@@ -70,7 +78,7 @@ def find_files(
     """Program and weights in a model folder: those named, or the pair of another tool's names.
 
     Names that are not the default ones are taken as they are. Otherwise the two files are looked for under each pair
-    of `_PAIRS`, and then as the only `.pdmodel` with a `.pdiparams` of its name.
+    of `_PAIRS`, and then as the only `.pdmodel`, or else the only `.json`, with a `.pdiparams` of its name.
 
     Args:
         path: the folder.
@@ -89,8 +97,9 @@ def find_files(
     elif params_filename == PARAMS and not (path / PARAMS).is_file():
         found = (model_filename, _params_of(path, model_filename) or params_filename)
     elif model_filename == MODEL and not (path / MODEL).is_file():
-        beside = Path(params_filename).with_suffix(".pdmodel").name
-        found = (beside if (path / beside).is_file() else model_filename, params_filename)
+        names = (Path(params_filename).with_suffix(suffix).name for suffix in _PROGRAMS)
+        beside = next((name for name in names if (path / name).is_file()), model_filename)
+        found = (beside, params_filename)
     model, params = (path / name for name in found)
     if not model.is_file():
         raise WeightsError(_missing_model(path, model))
@@ -109,8 +118,12 @@ def _pair_in(path: Path) -> tuple[str, str] | None:
     for pair in _PAIRS:
         if all((path / name).is_file() for name in pair):
             return pair
-    named = [file for file in sorted(path.glob("*.pdmodel")) if file.with_suffix(".pdiparams").is_file()]
-    return (named[0].name, named[0].with_suffix(".pdiparams").name) if len(named) == 1 else None
+    for suffix in _PROGRAMS:
+        files = sorted(path.glob(f"*{suffix}"))
+        named = [file for file in files if file.with_suffix(".pdiparams").is_file()]
+        if named:
+            return (named[0].name, named[0].with_suffix(".pdiparams").name) if len(named) == 1 else None
+    return None
 
 
 def _params_of(path: Path, model: str) -> str | None:
@@ -120,16 +133,14 @@ def _params_of(path: Path, model: str) -> str | None:
 
 
 def _missing_model(path: Path, model: Path) -> str:
-    stems = dict.fromkeys(
-        (model.stem, "model", "inference", *(file.stem for file in sorted(path.glob("*.pdiparams"))))
-    )
-    newer = next((path / f"{stem}.json" for stem in stems if (path / f"{stem}.json").is_file()), None)
-    if newer is not None:
-        return (
-            f"{newer} is a program of PaddlePaddle 3, which Paddle Lite and PaddlePaddle 2.6 "
-            "cannot read: export again with the environment variable FLAGS_enable_pir_api=0"
-        )
     others = sorted(file.name for file in path.glob("*.pdmodel"))
+    if not others:  # any file may be JSON: only one beside its weights is offered, and Paddle 3's usual names
+        weights = [file.stem for file in sorted(path.glob("*.pdiparams"))]
+        others = [
+            name
+            for name in dict.fromkeys(f"{stem}.json" for stem in (*weights, "inference", "model"))
+            if (path / name).is_file()
+        ]
     there = f"; {', '.join(others)} is there: name it with model_filename" if others else ""
     if not there and (path / "__model__").is_file():
         there = (

@@ -11,6 +11,7 @@ import numpy as np
 
 from picoquant.errors import WeightsError
 from picoquant.paddle_program.graph import FEED, FETCH
+from picoquant.utils.paddle_version.differences import holds_tensor
 
 
 def read_params(program: Any, path: Path) -> dict[str, np.ndarray]:
@@ -44,9 +45,7 @@ def stored_variables(program: Any) -> list[str]:
     return sorted(
         variable.name
         for variable in program.blocks[0].vars
-        if variable.persistable
-        and variable.type.HasField("lod_tensor")
-        and variable.name not in (FEED, FETCH)
+        if variable.persistable and holds_tensor(variable.type) and variable.name not in (FEED, FETCH)
     )
 
 

@@ -1,14 +1,20 @@
-"""Reads and completes a saved program (`.pdmodel`, a protobuf `ProgramDesc`) without running it."""
+"""Reads and completes a saved program without running it: `.pdmodel`, a protobuf `ProgramDesc`, or Paddle 3's JSON."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from picoquant.errors import WeightsError
+from picoquant.paddle_program.pir.document import is_pir
+from picoquant.paddle_program.pir.translate import program_of
 from picoquant.paddle_program.validate import require_sound
 from picoquant.storage.files import whole_file
+from picoquant.utils.paddle_version.differences import holds_tensor, tensor_of
 
 # In the names of paddle 2.6's operators that quantise or dequantise, both the old and the `onnx_format` ones.
 _QUANTISING = ("quantize", "dequantize")
@@ -48,21 +54,53 @@ class ProgramFacts:
 
 
 def read_program(path: Path) -> Any:
-    """Read the `ProgramDesc` message of a saved program.
+    """Read the `ProgramDesc` message of a saved program; one of Paddle 3 (JSON) is translated, see `pir`.
 
     Raises: `WeightsError` if the file is no program; Paddle itself would crash on it.
     """
     from google.protobuf.message import DecodeError
     from paddle.base.proto import framework_pb2
 
+    data = Path(path).read_bytes()
+    if is_pir(data):
+        return program_of(data, path)
     program = framework_pb2.ProgramDesc()
     try:
-        program.ParseFromString(Path(path).read_bytes())
+        program.ParseFromString(data)
     except DecodeError as error:
         raise WeightsError(f"{path} is no Paddle program or is damaged: export the model again") from error
     if not program.blocks or not program.blocks[0].ops:
         raise WeightsError(f"{path} is an empty Paddle program: export the model again")
     return program
+
+
+def copy_program(path: Path, to: Path) -> None:
+    """Copy a program, as a `.pdmodel` whatever it is: what Paddle 2.6, Paddle Lite and paddle2onnx read.
+
+    Raises: `WeightsError` if it is one of Paddle 3 that cannot be read.
+    """
+    data = Path(path).read_bytes()
+    if is_pir(data):
+        data = program_of(data, path).SerializeToString(deterministic=True)
+    with whole_file(to, "wb") as stream:
+        stream.write(data)
+
+
+@contextmanager
+def pdmodel_of(path: Path) -> Iterator[Path]:
+    """A `.pdmodel` of a program for as long as the block lasts: itself, or what one of Paddle 3 is translated into.
+
+    Raises: `WeightsError` if it is one of Paddle 3 that cannot be read.
+    """
+    with open(path, "rb") as stream:
+        own = not is_pir(stream.read(64))
+    if own:
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="picoquant-program-") as scratch:
+        made = Path(scratch) / "model.pdmodel"
+        copy_program(path, made)
+        yield made
 
 
 def program_facts(path: Path) -> ProgramFacts:
@@ -73,11 +111,7 @@ def program_facts(path: Path) -> ProgramFacts:
     program = read_program(path)
     require_sound(program, path)
     block = program.blocks[0]
-    shapes = {
-        var.name: tuple(var.type.lod_tensor.tensor.dims)
-        for var in block.vars
-        if var.type.HasField("lod_tensor")
-    }
+    shapes = {var.name: tuple(tensor_of(var.type).dims) for var in block.vars if holds_tensor(var.type)}
     feeds = sorted((op for op in block.ops if op.type == "feed"), key=_column)
     fetches = sorted((op for op in block.ops if op.type == "fetch"), key=_column)
     inputs = [name for op in feeds for name in _names(op.outputs)]

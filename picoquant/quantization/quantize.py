@@ -18,6 +18,7 @@ from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.paddle_program.finite import require_finite_params
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.program import copy_program
 from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.engine.session import dygraph_session, quiet
 from picoquant.quantization.paths import QuantizationPaths
@@ -162,7 +163,7 @@ def _copy_models(folder: ModelFolder, distillation: DistillationSettings, paths:
     with disk_errors(paths.copies):
         for copy, source in ((paths.student, folder), (paths.teacher, teacher)):
             copy.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source.model, copy / MODEL)
+            copy_program(source.model, copy / MODEL)
             shutil.copyfile(source.params, copy / PARAMS)
         if (folder.path / RANGES_FILE).is_file():
             shutil.copyfile(folder.path / RANGES_FILE, paths.student / RANGES_FILE)

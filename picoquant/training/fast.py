@@ -27,6 +27,11 @@ from paddle.static import Program
 
 from picoquant.training.depthwise import split_weight_gradients
 from picoquant.utils.device import available_cpus
+from picoquant.utils.paddle_version.differences import (
+    clip_passes_gradients_at_its_bounds,
+    onednn_attribute,
+)
+from picoquant.utils.paddle_version.tracing import older_programs
 
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 _GRADIENTS = tuple(f"{op_type}_grad" for op_type in _CONVOLUTIONS)
@@ -141,9 +146,12 @@ def traced(
         sizes: for each input its shape, None where that varies; or an input specification. Lists of them for lists.
         rewrite: changes the graph; None: as all graphs are changed.
     """
+    clip_passes_gradients_at_its_bounds()  # tried now: within the graph that is traced it could not be
     specs = _specifications(inputs, sizes)
-    static = paddle.jit.to_static(_AsWritten(method).run, input_spec=[specs], full_graph=True)
-    _, program = static.get_concrete_program(list(inputs), is_train=True)
+    written = _AsWritten(method)  # kept until it is traced: Paddle 3 holds it by a weak reference
+    static = paddle.jit.to_static(written.run, input_spec=[specs], full_graph=True)
+    with older_programs():
+        _, program = static.get_concrete_program(list(inputs), is_train=True)
     program.set_hooker(rewrite or Rewrite())
     # Called by itself: what finds a graph that suits the arguments again takes as long as a small convolution.
     return lambda *arguments: program([list(arguments)])
@@ -194,13 +202,13 @@ class Rewrite(PartialProgramLayerHook):
         _add_biases_along_channels(program.global_block())
         for operator in program.global_block().ops:
             if operator.type in _CONVOLUTIONS:
-                operator._set_attr("use_mkldnn", True)
+                operator._set_attr(onednn_attribute(), True)
         return program
 
     def after_append_backward(self, program: Program, start: int) -> tuple[Program, int]:
         block = program.global_block()
         for operator in block.ops[start:]:
-            if operator.type == "relu6_grad":
+            if operator.type == "relu6_grad" and not clip_passes_gradients_at_its_bounds():
                 _cheaper_relu6_grad(operator)
             elif operator.type == "elementwise_add_grad" and operator.attr("axis") == 1:
                 # Only its shape is read; what was convolved need not be kept for it.
@@ -247,7 +255,10 @@ def _convert_results_to_plain_layout(block: Any) -> None:
 
 
 def _cheaper_relu6_grad(operator: Any) -> None:
-    """Turn relu6_grad(y, dy) into clip_grad(y, dy): dy where 0 < y < 6, the same numbers."""
+    """Turn relu6_grad(y, dy) into clip_grad(y, dy): dy where 0 < y < 6, the same numbers.
+
+    From Paddle 3 on clip_grad is dy where y is 0 or 6, too, and relu6_grad no longer slow.
+    """
     description = operator.desc
     description.set_type("clip_grad")
     description.set_input("X", description.input("Out"))

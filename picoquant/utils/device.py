@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import ConfigError
+from picoquant.utils.paddle_version.self_test import require_known_paddle
 
 
 def check_device(device: str) -> None:
@@ -48,6 +49,7 @@ def use_device(device: str) -> None:
     import paddle
 
     _restore_signal_handlers(paddle)
+    require_known_paddle()
     ids = device_ids(device)
     if ids and rank_and_world()[1] > 1:
         ids = [paddle.distributed.ParallelEnv().device_id]

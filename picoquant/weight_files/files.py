@@ -38,7 +38,8 @@ def read_weights(path: Union[str, Path]) -> State:
 
     Raises: `WeightsError` when it is missing, damaged, holds no weights, or is a pickle that would run code.
     """
-    content = _content(path, _bytes(path))
+    data = _bytes(path)
+    content, pickled = _content(path, data), _format(path, data)[1] is restricted_load
     for _ in range(4):  # levels of wrappers
         if not isinstance(content, Mapping):
             break
@@ -57,7 +58,7 @@ def read_weights(path: Union[str, Path]) -> State:
         if len(text) > _LONGEST_NAME:
             raise WeightsError(f"{path}: has an array with a name of {len(text)} characters, so no weights")
         if id(value) not in converted:
-            converted[id(value)] = _array(value, f"{path}: {text}")
+            converted[id(value)] = _array(value, f"{path}: {text}", pickled)
         state[text] = converted[id(value)]
     if not state:
         raise WeightsError(f"{path}: holds no weights")
@@ -216,10 +217,13 @@ def _npy(content: bytes, name: str) -> np.ndarray:
     return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
 
 
-def _array(value: Any, where: str) -> np.ndarray:
-    """A parameter as float32; paddle saves some as (name, array)."""
+def _array(value: Any, where: str, pickled: bool) -> np.ndarray:
+    """A parameter as float32; paddle saves some as (name, array), and bfloat16 as uint16, a type that it has not."""
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
         value = value[1]
+    if pickled and isinstance(value, np.ndarray) and value.dtype == np.uint16:
+        # The upper half of a float32. A big-endian file's bytes are put in order by the conversion.
+        return (value.astype(np.uint32) << 16).view(np.float32)
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
         raise WeightsError(f"{where} is a {kind}, no array of floating-point numbers")

@@ -1,4 +1,4 @@
-"""Read the pickles that Paddle 2.0 to 2.6 writes, without running code in them.
+"""Read the pickles that Paddle 2.0 to 3.3 writes, without running code in them.
 
 A pickle is a program. `restricted_load` runs it on Python's own pickle machine, restricted to the
 instructions that Paddle's files consist of; the few callables that such files name are replaced by functions

@@ -45,7 +45,7 @@ def test_varifocal_of_logits_is_the_same():
 
 def test_varifocal_unweighted_positive():
     found = varifocal_loss(tensor([[0.5]]), tensor([[0.5]]), iou_weighted=False, use_sigmoid=False)
-    assert float(found) == pytest.approx(math.log(2), rel=1e-5)
+    assert found.item() == pytest.approx(math.log(2), rel=1e-5)
 
 
 def test_varifocal_is_finite_at_certainty():
@@ -62,27 +62,27 @@ def test_quality_focal():
 
 def test_distribution_focal_splits_between_neighbours():
     # Logits 0 over 8 bins: each has -ln p = ln 8, so any split gives ln 8.
-    assert float(distribution_focal_loss(paddle.zeros([1, 8]), tensor([2.25]))) == pytest.approx(
+    assert distribution_focal_loss(paddle.zeros([1, 8]), tensor([2.25])).item() == pytest.approx(
         math.log(8), rel=1e-5
     )
     # Two bins, p = (0.75, 0.25); target 0.5: half of each.
     logits = tensor([[math.log(3), 0.0]])
     expected = -(0.5 * math.log(0.75) + 0.5 * math.log(0.25))
-    assert float(distribution_focal_loss(logits, tensor([0.5]))) == pytest.approx(expected, rel=1e-5)
+    assert distribution_focal_loss(logits, tensor([0.5])).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_iou_losses():
-    assert float(iou.giou_loss(FIRST, SECOND)) == pytest.approx(1 - 1 / 3, rel=1e-5)
+    assert iou.giou_loss(FIRST, SECOND).item() == pytest.approx(1 - 1 / 3, rel=1e-5)
     # Centres 2 apart; the hull's diagonal squared is 36 + 16.
-    assert float(iou.diou_loss(FIRST, SECOND)) == pytest.approx(2 / 3 + 4 / 52, rel=1e-5)
+    assert iou.diou_loss(FIRST, SECOND).item() == pytest.approx(2 / 3 + 4 / 52, rel=1e-5)
     # Same aspect ratio: complete IoU adds nothing.
-    assert float(iou.ciou_loss(FIRST, SECOND)) == pytest.approx(2 / 3 + 4 / 52, rel=1e-5)
-    assert float(iou.iou_loss(FIRST, SECOND, square=False)) == pytest.approx(2 / 3, rel=1e-5)
-    assert float(iou.iou_loss(FIRST, SECOND)) == pytest.approx(1 - 1 / 9, rel=1e-5)
-    assert float(iou.iou_loss(FIRST, SECOND, "giou", False)) == pytest.approx(2 / 3, rel=1e-5)
+    assert iou.ciou_loss(FIRST, SECOND).item() == pytest.approx(2 / 3 + 4 / 52, rel=1e-5)
+    assert iou.iou_loss(FIRST, SECOND, square=False).item() == pytest.approx(2 / 3, rel=1e-5)
+    assert iou.iou_loss(FIRST, SECOND).item() == pytest.approx(1 - 1 / 9, rel=1e-5)
+    assert iou.iou_loss(FIRST, SECOND, "giou", False).item() == pytest.approx(2 / 3, rel=1e-5)
     # Along an axis the angle cost is 0; distance cost 1 - exp(-2 * (2/6) ** 2); same shape.
     expected = 2 / 3 + (1 - math.exp(-2 / 9)) / 2
-    assert float(iou.siou_loss(FIRST, SECOND)) == pytest.approx(expected, rel=1e-3)
+    assert iou.siou_loss(FIRST, SECOND).item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_aligned_iou():
@@ -93,7 +93,7 @@ def test_aligned_iou():
 def test_giou_of_boxes_apart():
     # 1x1 boxes two apart: IoU 0, hull 3x1, union 2: GIoU = 0 - 1/3.
     found = iou.giou_loss(tensor([[0, 0, 1, 1]]), tensor([[2, 0, 3, 1]]))
-    assert float(found) == pytest.approx(4 / 3, rel=1e-5)
+    assert found.item() == pytest.approx(4 / 3, rel=1e-5)
 
 
 def test_ciou_of_another_aspect_ratio():
@@ -102,7 +102,7 @@ def test_ciou_of_another_aspect_ratio():
     aspect = 4 / math.pi**2 * turn**2
     expected = 2 / 3 + aspect * aspect / (2 / 3 + aspect)
     found = iou.ciou_loss(tensor([[0, 1, 4, 3]]), tensor([[1, 0, 3, 4]]))
-    assert float(found) == pytest.approx(expected, rel=1e-4)
+    assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("loss", [iou.giou_loss, iou.diou_loss, iou.ciou_loss, iou.siou_loss, iou.iou_loss])

@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from picoquant.export.paddle_export import write_layer
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.editing.program_model import ProgramModel
@@ -53,7 +54,7 @@ def export_small(folder, batch_size=None, seed: int = 3) -> None:
         network = Small(seed)
         network.eval()
         spec = [paddle.static.InputSpec([batch_size, 3, SIZE, SIZE], "float32", "image")]
-        paddle.jit.save(network, str(folder / "model"), input_spec=spec)
+        write_layer(network, spec, Path(folder))
 
 
 def loaded_and_folded(make: Callable[[], nn.Layer], folder: Path, shape: Sequence[int]) -> ProgramModel:
@@ -70,7 +71,7 @@ def loaded_and_folded(make: Callable[[], nn.Layer], folder: Path, shape: Sequenc
     with paddle.utils.unique_name.guard():
         network = make()
         network.eval()
-        paddle.jit.save(network, str(folder / "model"), input_spec=spec)
+        write_layer(network, spec, Path(folder))
     fold_folder(folder)
     return ProgramModel.load(folder)
 

@@ -11,6 +11,7 @@ import paddle
 from paddle import nn
 
 from picoquant.config.recipe import load_recipe
+from picoquant.export.paddle_export import write_layer
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.yaml_files.load import dump_yaml
@@ -49,7 +50,7 @@ def write_tiny_run(root: Path) -> Path:
         network = Tiny()
         network.eval()
         spec = [paddle.static.InputSpec([None, 3, 32, 32], "float32", "image")]
-        paddle.jit.save(network, str(root / "export/model"), input_spec=spec)
+        write_layer(network, spec, root / "export")
     write_infer_config(replace(CONFIG, strides=(8,)), root / "export")
     annotate(root, names, ModelFolder.open(root / "export"))
     truth = json.loads((root / "val.json").read_text())

@@ -8,13 +8,14 @@ import pytest
 from picoquant.errors import WeightsError
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.params import read_params, stored_variables, write_params
+from picoquant.utils.paddle_version.differences import holds_tensor, tensor_of
 
 
 def shapes(program):
     return {
-        variable.name: list(variable.type.lod_tensor.tensor.dims)
+        variable.name: list(tensor_of(variable.type).dims)
         for variable in program.blocks[0].vars
-        if variable.type.HasField("lod_tensor")
+        if holds_tensor(variable.type)
     }
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from picoquant.errors import WeightsError
 from picoquant.export import ModelFolder
+from picoquant.paddle_program.model_folder import find_files
 from tests.networks.small_net import CONFIG
 
 
@@ -52,10 +56,34 @@ def test_another_model_in_the_folder_is_offered(tmp_path):
         ModelFolder.open(tmp_path)
 
 
-def test_a_program_of_paddle_3(tmp_path):
-    (tmp_path / "model.json").touch()
-    with pytest.raises(WeightsError, match="PaddlePaddle 3.*FLAGS_enable_pir_api=0"):
+PADDLE_3 = Path(__file__).parent / "pir" / "small"
+
+
+@pytest.mark.parametrize("stem", ["inference", "model", "mine"])
+def test_a_program_of_paddle_3_is_found_by_itself(stem, tmp_path):
+    for suffix in (".json", ".pdiparams"):
+        shutil.copyfile(PADDLE_3 / f"inference{suffix}", tmp_path / f"{stem}{suffix}")
+    shutil.copyfile(PADDLE_3 / "inference.yml", tmp_path / "inference.yml")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    for named in ({}, {"model_filename": f"{stem}.json"}, {"params_filename": f"{stem}.pdiparams"}):
+        folder = ModelFolder.open(tmp_path, **named)
+        assert (folder.model, folder.params) == (tmp_path / f"{stem}.json", tmp_path / f"{stem}.pdiparams")
+
+
+def test_a_pdmodel_comes_before_a_program_of_paddle_3(tmp_path):
+    for name in ("inference.json", "inference.pdmodel", "inference.pdiparams"):
+        (tmp_path / name).touch()
+    assert find_files(tmp_path)[0].name == "inference.pdmodel"
+
+
+def test_a_program_of_paddle_3_without_its_weights_is_offered(tmp_path):
+    (tmp_path / "inference.json").touch()
+    with pytest.raises(
+        WeightsError, match=r"model\.pdmodel is missing; inference\.json is there.*model_filename"
+    ):
         ModelFolder.open(tmp_path)
+    with pytest.raises(WeightsError, match=r"pdiparams is missing"):
+        ModelFolder.open(tmp_path, "inference.json")
 
 
 PAIRS = {
@@ -89,16 +117,6 @@ def test_two_pairs_of_other_names_are_no_guess(tmp_path):
     for name in ("a.pdmodel", "a.pdiparams", "b.pdmodel", "b.pdiparams"):
         (tmp_path / name).touch()
     with pytest.raises(WeightsError, match=r"a\.pdmodel, b\.pdmodel is there: name it with model_filename"):
-        ModelFolder.open(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["inference", "mine"])
-def test_a_program_of_paddle_3_under_another_name(name, tmp_path):
-    (tmp_path / f"{name}.json").touch()
-    (tmp_path / f"{name}.pdiparams").touch()
-    with pytest.raises(
-        WeightsError, match=rf"{name}\.json is a program of PaddlePaddle 3.*FLAGS_enable_pir_api=0"
-    ):
         ModelFolder.open(tmp_path)
 
 

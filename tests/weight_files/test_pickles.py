@@ -243,3 +243,13 @@ def test_texts_and_bytes_of_python_2():
         b"\x89U\x08" + raw + b"tbs."
     )
     np.testing.assert_array_equal(restricted_load(content)["a"], np.float32([1, 2]))
+
+
+def test_bfloat16_is_read_from_the_uint16_that_paddle_3_writes(tmp_path):
+    """Paddle knows no uint16: in its files the type stands for the upper halves of float32."""
+    halves = np.array([[0x3F80, 0xC000], [0x3DCC, 0x7F80]], np.uint16)
+    path = write(tmp_path / "a.pdparams", pickle.dumps({"w": halves}, protocol=4))
+    np.testing.assert_array_equal(read_weights(path)["w"], [[1.0, -2.0], [np.float32(0.099609375), np.inf]])
+    np.savez(tmp_path / "a.npz", w=halves)
+    with pytest.raises(WeightsError, match="w is a uint16, no array of floating-point numbers"):
+        read_weights(tmp_path / "a.npz")

@@ -15,6 +15,7 @@ from picoquant.errors import ToolError
 from picoquant.int8.network import Int8Network
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.layers import CONVOLUTIONS
+from picoquant.paddle_program.program import pdmodel_of
 from picoquant.targets.profiles import Target
 
 
@@ -55,7 +56,8 @@ def write_onnx_form(source: Source, path: Path) -> None:
     if source.quantised:
         made = make_onnx(source.network)
     elif len(source.facts.outputs[0][1]) != 2:
-        made = paddle_to_onnx(model, params)
+        with pdmodel_of(model) as program:
+            made = paddle_to_onnx(program, params)
     else:  # NMS inside: paddle2onnx's form of it is for one image
         single = path.with_suffix(".pdmodel")
         write_program(source.program, single)

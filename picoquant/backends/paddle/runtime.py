@@ -20,10 +20,11 @@ from picoquant.errors import ToolError, WeightsError
 from picoquant.paddle_program.finite import require_finite_params
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.program import ProgramFacts, program_facts
+from picoquant.paddle_program.program import ProgramFacts, pdmodel_of, program_facts
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.utils.batching import in_batches
 from picoquant.utils.device import available_cpus, device_ids
+from picoquant.utils.paddle_version.differences import PLACEMENT_PASSES
 
 # What Paddle raises where its native code refuses something. Source: its `paddle/fluid/pybind/exception.cc`.
 _PADDLE_ERRORS = (RuntimeError, ValueError, IndexError, MemoryError, SystemError, OSError)
@@ -116,7 +117,18 @@ def open_predictor(
 
     facts = program_facts(folder.model)
     require_finite_params(folder)
-    config = inference.Config(str(folder.model), str(folder.params))
+    with pdmodel_of(folder.model) as model:
+        runtime = _load(
+            inference.Config(str(model), str(folder.params)), folder, facts, device, threads, onednn
+        )
+    return PaddlePredictor(runtime, folder.model, facts)
+
+
+def _load(
+    config: Any, folder: ModelFolder, facts: ProgramFacts, device: str, threads: int, onednn: bool
+) -> Any:
+    from paddle import inference
+
     config.disable_glog_info()
     config.switch_ir_optim(True)
     config.enable_memory_optim()
@@ -130,12 +142,11 @@ def open_predictor(
     else:
         config.enable_use_gpu(_GPU_MEMORY, device_ids(device)[0])
     try:
-        runtime = inference.create_predictor(config)
+        return inference.create_predictor(config)
     except _PADDLE_ERRORS as error:
         raise WeightsError(
             f"{folder.params} does not fit {folder.model.name}: export both again ({_reason(error)})"
         ) from error
-    return PaddlePredictor(runtime, folder.model, facts)
 
 
 def _reason(error: Exception) -> str:
@@ -179,5 +190,5 @@ def _use_onednn(config: Any, quantised: bool) -> None:
     if quantised:
         config.set_mkldnn_op({"conv2d", "depthwise_conv2d"})
         for name in config.pass_builder().all_passes():
-            if name != "mkldnn_placement_pass":
+            if name not in PLACEMENT_PASSES:
                 config.delete_pass(name)

@@ -19,6 +19,7 @@ from picoquant.int8.network import Int8Network
 from picoquant.int8.paddle.form import OUT_THRESHOLD, copied, name_at, without_rounding
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.layers import CONVOLUTIONS
+from picoquant.utils.paddle_version.differences import tensor_of
 
 _SIX = 6.0  # where a ReLU6 ends that does not say it
 _GONE = ""  # type of an operator that is to be dropped
@@ -81,7 +82,7 @@ def _move_biases(
         if bias not in values or uses[bias] != 1:
             continue  # one that is shared, or reshaped before, stays an operator of its own
         values[bias] = network.values[layer.bias]
-        variables[bias].type.lod_tensor.tensor.dims[:] = values[bias].shape
+        tensor_of(variables[bias].type).dims[:] = values[bias].shape
         convolution.inputs.add(parameter="Bias", arguments=[bias])
         _slot(convolution.outputs, "Output").arguments[0] = _argument(add.outputs, "Out")
         # The range is now that of the sum.
@@ -123,7 +124,7 @@ def _only_used_variables(program: Any, values: Mapping[str, np.ndarray]) -> None
     kept = [copied(variable) for variable in block.vars if variable.name in named]
     for variable in kept:
         if variable.name in values and values[variable.name].dtype == np.int8:
-            variable.type.lod_tensor.tensor.data_type = _messages().VarType.INT8
+            tensor_of(variable.type).data_type = _messages().VarType.INT8
     del block.vars[:]
     block.vars.extend(kept)
 

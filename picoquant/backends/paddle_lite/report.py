@@ -33,6 +33,7 @@ from picoquant.paddle_program.graph import FEED, FETCH, Tensor, read_operator, r
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.targets.profiles import Target
+from picoquant.utils.paddle_version.differences import holds_tensor, tensor_of
 
 _CONVERSIONS = ("calib", "io_copy", "layout")
 _KERNEL = "__@kernel_type_attr@__"
@@ -50,10 +51,10 @@ def report(source: Source, tool: OptTool, target: Target, partition: str = "") -
     Raises: `ToolError` with opt's own word when it refuses the model.
     """
     shapes = {
-        variable.name: tuple(variable.type.lod_tensor.tensor.dims)
+        variable.name: tuple(tensor_of(variable.type).dims)
         for block in source.program.blocks
         for variable in block.vars
-        if variable.type.HasField("lod_tensor")
+        if holds_tensor(variable.type)
     }
     with tempfile.TemporaryDirectory(prefix="picoquant-check-") as scratch:
         model, values, output = (

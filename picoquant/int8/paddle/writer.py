@@ -27,6 +27,7 @@ from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.params import write_params
 from picoquant.paddle_program.program import KEPT_FLOAT, complete
 from picoquant.storage.files import whole_file
+from picoquant.utils.paddle_version.differences import tensor_of
 
 # Of Paddle's quantising operators; without effect outside training.
 _MOVING_RATE = 0.9
@@ -102,7 +103,7 @@ class _Form(ABC):
     def computed(self, name: str, like: str) -> str:
         """A variable of the shape of another."""
         if name not in self.new_variables:
-            shape = self.variables[like].type.lod_tensor.tensor.dims
+            shape = tensor_of(self.variables[like].type).dims
             self.new_variables[name] = add_variable(self.program, name, shape)
         return name
 
@@ -205,7 +206,7 @@ class _LiteForm(_Form):
             return
         absmax = (weight.scales * largest).astype(np.float32)
         channels = self.stored(f"{operator.weight}@channel_scale", absmax)
-        rank = len(self.variables[operator.output].type.lod_tensor.tensor.dims)
+        rank = len(tensor_of(self.variables[operator.output].type).dims)
         self.add(
             "fake_channel_wise_dequantize_max_abs",
             {"Scales": [channels, activation], "X": [raw]},
@@ -242,7 +243,7 @@ class _OnnxForm(_Form):
     def _weight(self, operator: QuantizedOperator) -> str:
         name, params = operator.weight, operator.params
         self.values[name] = operator.integers
-        self.variables[name].type.lod_tensor.tensor.data_type = framework_pb2.VarType.INT8
+        tensor_of(self.variables[name].type).data_type = framework_pb2.VarType.INT8
         absmax = (operator.scales * params.qmax).astype(np.float32)
         scale = self.stored(scale_name(name), absmax)
         zero = self.stored(f"{name}@zero_point", np.zeros(len(absmax), np.int32))

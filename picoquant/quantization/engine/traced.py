@@ -19,6 +19,9 @@ from picoquant.quantization.engine.feeds import cuts
 from picoquant.quantization.engine.kernels import ACTIVATION, CLIPPED
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.training.fast import Rewrite, traced
+from picoquant.utils.paddle_version.differences import clip_passes_gradients_at_its_bounds
+
+_BELOW_1 = 1 - 2.0**-23  # times a float32: below it by one or two of its last bit
 
 # What else `engine/operators.py` knows looks at values or shapes while it runs, which a graph does not have when it is
 # traced, or is in no detector.
@@ -160,11 +163,18 @@ def _round_again(block: Any, before: Any, op: Any, name: str) -> None:
 def _clip_gradient(block: Any, gradient: Any, op: Any) -> None:
     """Make the gradient of rounding that of `clip`, between the ends of the range."""
     (absmax,) = op.input("InScale")
-    least = block.create_var(name=f"{absmax}@least", shape=[1], dtype="float32")
-    block._insert_op(
-        block.ops.index(gradient), type="scale", inputs={"X": absmax}, outputs={"Out": least},
-        attrs={"scale": -1.0, "op_role": gradient.attr("op_role")},
-    )  # fmt: skip
+    ends = {"least": -1.0}
+    if (
+        clip_passes_gradients_at_its_bounds()
+    ):  # a bound next to the range's end is none of the values that are cut off
+        ends = {"least": -_BELOW_1, "most": _BELOW_1}
+    made = {}
+    for end, scale in ends.items():
+        made[end] = block.create_var(name=f"{absmax}@{end}", shape=[1], dtype="float32").name
+        block._insert_op(
+            block.ops.index(gradient), type="scale", inputs={"X": absmax}, outputs={"Out": made[end]},
+            attrs={"scale": scale, "op_role": gradient.attr("op_role")},
+        )  # fmt: skip
     gradient.desc.set_type("clip_grad")
-    for slot, names in (("X", op.input("X")), ("Min", [least.name]), ("Max", [absmax])):
+    for slot, names in (("X", op.input("X")), ("Min", [made["least"]]), ("Max", [made.get("most", absmax)])):
         gradient.desc.set_input(slot, names)

@@ -14,7 +14,7 @@ from typing import Any, Union
 
 # Of a PicoDet's program 0.6 MB; Python's objects of JSON take about ten times its bytes.
 MOST_BYTES = 32 << 20
-# Programs of Paddle 3.0 to 3.3 have the versions 1 to 4; builds of Paddle's development branch write 0.
+# What Paddle 3.3.1 writes.
 NEWEST = 4
 _LARGEST = 2**31 - 1  # of a dimension, and of a value's number
 _MOST_DIMENSIONS = 9  # Paddle's own limit
@@ -78,7 +78,7 @@ class PirProgram:
     """A program.
 
     Attributes:
-        version: of the format; 0 for one that a development build of Paddle wrote.
+        version: of the format.
         parameters: stored values by name.
         operations: in execution order.
     """

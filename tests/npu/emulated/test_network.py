@@ -43,8 +43,9 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory):
     """PicoDet-S-NPU of random weights, one scale a weight."""
-    from picoquant.paddle_program.batch_norm_folding import fold_folder
     from picoquant.paddle_program.static.session import static_session
+
+    from picoquant.paddle_program.batch_norm_folding import fold_folder
 
     folder = tmp_path_factory.mktemp("emulated")
     model = exported("picodet_s_416_coco_npu.yml", folder / "fp32")

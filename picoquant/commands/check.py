@@ -23,9 +23,9 @@ from picoquant.npu.emulated.agreement import (
 from picoquant.npu.emulated.cycles import Cycles, measure_cycles
 from picoquant.npu.picture import draw
 from picoquant.npu.report import text_report
-from picoquant.npu.rknn_check import check_with_rknn
+from picoquant.npu.rknn_check import RknnCheck, check_with_rknn
 from picoquant.npu.simulation.simulation import NpuSimulation
-from picoquant.npu.vela_check import check_with_vela
+from picoquant.npu.vela_check import VelaCheck, check_with_vela
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.storage.files import disk_errors, write_json, write_text
 from picoquant.targets.profiles import Target
@@ -94,7 +94,7 @@ def check_target(
             f"--picture is drawn of opt's partition, and {target.name} is compiled by "
             f"{'rknn-toolkit2' if by_rknn else 'Vela'}: leave it out"
         )
-    made = (
+    made: RknnCheck | VelaCheck = (
         check_with_rknn(model, target, rknn.find(Machine()))
         if by_rknn
         else check_with_vela(model, target, vela.find(Machine(opt=opt)))

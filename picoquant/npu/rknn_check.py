@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from picoquant.backends.base import Found
 from picoquant.backends.placement import CPU, NPU, BoardReport
 from picoquant.backends.rknn import BACKENDS
 from picoquant.backends.rknn.platforms import platform_of
 from picoquant.backends.rknn.report import report
+from picoquant.backends.rknn.toolchain import Toolkit
 from picoquant.backends.source import Source
 from picoquant.errors import SchemeError, WeightsError
 from picoquant.npu.lint import Finding
@@ -86,7 +86,7 @@ class RknnCheck:
         return "\n".join([*lines, "", "on the CPU:", *shown, *rest])
 
 
-def check_with_rknn(model: ModelFolder, target: Target, tool: Found) -> RknnCheck:
+def check_with_rknn(model: ModelFolder, target: Target, tool: Toolkit) -> RknnCheck:
     """Build a model with rknn-toolkit2 and read its report.
 
     Args:

@@ -108,7 +108,8 @@ def _leave_limits_to_saturation(block: Any, network: Int8Network) -> None:
         if op.type != "relu6":
             continue
         limit = next((attribute.f for attribute in op.attrs if attribute.name == "threshold"), _SIX)
-        tensor = network.tensors.get(_argument(op.outputs, "Out"))
+        results = [name for slot in op.outputs for name in slot.arguments]
+        tensor = network.tensors.get(results[0]) if results else None
         if tensor is None or tensor.params is None or not saturates_at(tensor.params, limit):
             continue
         op.type = "relu"

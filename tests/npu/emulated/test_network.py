@@ -43,7 +43,7 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory):
     """PicoDet-S-NPU of random weights, one scale a weight."""
-    from picoquant.paddle_program.static.session import static_session
+    from  import static_session
 
     from picoquant.paddle_program.batch_norm_folding import fold_folder
 

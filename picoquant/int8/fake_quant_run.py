@@ -135,29 +135,23 @@ def round_tensors(
 
 
 def _round(inserter: Inserter, block: Any, scope: Any, name: str, params: QuantParams, bits: int) -> str:
-    source = block.var(name)
-    if params.is_symmetric:
-        scale = inserter.variable(f"{name}@simulated.scale", source, persistable=True, shape=[1])
-        scale.persistable = True
-        write_variable(scope, scale.name, np.array([params.absmax], np.float32))
-        result = inserter.variable(f"{name}@rounded", source)
-        inserter.operator(
-            "fake_quantize_dequantize_moving_average_abs_max",
-            {"X": source, "InScale": scale},
-            {"Out": result, "OutScale": scale},
-            {"bit_length": bits, "moving_rate": 0.9, "is_test": True},
-        )
-        return result.name
-
-    def apply(op_type: str, source: Any, part: str, **attrs: Any) -> Any:
-        result = inserter.variable(f"{name}@{part}", block.var(name))
-        inserter.operator(op_type, {"X": source}, {"Out": result}, attrs)
-        return result
-
-    steps = apply("scale", source, "steps", scale=1.0 / params.scale, bias=0.0, bias_after_scale=True)
-    ends = {"min": float(params.low), "max": float(params.high)}
-    steps = apply("clip", apply("round", steps, "whole"), "integers", **ends)
-    return apply("scale", steps, "rounded", scale=params.scale, bias=0.0, bias_after_scale=True).name
+    source, top = block.var(name), params.absmax
+    if not params.is_symmetric:  # limited to its integers, on the symmetric grid of twice as many
+        limited = inserter.variable(f"{name}@limited", source)
+        ends = {"min": float(params.lowest), "max": float(params.highest)}
+        inserter.operator("clip", {"X": source}, {"Out": limited}, ends)
+        source, top, bits = limited, params.scale * (2**params.bits - 1), params.bits + 1
+    scale = inserter.variable(f"{name}@simulated.scale", block.var(name), persistable=True, shape=[1])
+    scale.persistable = True
+    write_variable(scope, scale.name, np.array([top], np.float32))
+    result = inserter.variable(f"{name}@rounded", block.var(name))
+    inserter.operator(
+        "fake_quantize_dequantize_moving_average_abs_max",
+        {"X": source, "InScale": scale},
+        {"Out": result, "OutScale": scale},
+        {"bit_length": bits, "moving_rate": 0.9, "is_test": True},
+    )
+    return result.name
 
 
 def load_source(source: Int8Source, executor: Any) -> InferenceModel:

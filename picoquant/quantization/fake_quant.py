@@ -7,12 +7,13 @@ a quantise and a dequantise operator. Variables are named as PaddleSlim names th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator, quantised_name, scale_name
+from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.static.programs import Inserter, output_names, write_variable
 
@@ -20,7 +21,11 @@ _ACTIVATION_QUANTISER = "fake_quantize_dequantize_moving_average_abs_max"
 
 
 def insert_fake_quantisation(
-    program: Any, scope: Any, settings: QuantAwareSettings, operators: Sequence[QuantizableOperator]
+    program: Any,
+    scope: Any,
+    settings: QuantAwareSettings,
+    operators: Sequence[QuantizableOperator],
+    params: Mapping[str, QuantParams],
 ) -> None:
     """Make the rounding of activations and weights to INT8 part of a program.
 
@@ -29,6 +34,8 @@ def insert_fake_quantisation(
         scope: holds the activations' ranges, see `scale_name`.
         settings: how many bits.
         operators: the operators to quantise.
+        params: of the activations; those that are not symmetric are limited to their integers, and rounded on the
+            symmetric grid of twice as many.
     """
     block = program.global_block()
     by_output = {operator.output: operator for operator in operators}
@@ -46,21 +53,28 @@ def insert_fake_quantisation(
                 if name == operator.weight:
                     done[name] = _quantise_weight(inserter, block, scope, operator, settings)
                 else:
-                    done[name] = _quantise_activation(inserter, block, name, settings)
+                    done[name] = _quantise_activation(inserter, block, name, settings, params[name])
             op._rename_input(name, done[name].name)
         index = inserter.index + 1
     program._sync_with_cpp()
 
 
-def _quantise_activation(inserter: Inserter, block: Any, name: str, settings: QuantAwareSettings) -> Any:
-    source = block.var(name)
+def _quantise_activation(
+    inserter: Inserter, block: Any, name: str, settings: QuantAwareSettings, params: QuantParams
+) -> Any:
+    source, bits = block.var(name), settings.activation_bits
     scale = inserter.variable(scale_name(name), source, persistable=True, shape=[1])
     result = inserter.variable(quantised_name(name), source)
+    if not params.is_symmetric:
+        limited = inserter.variable(f"{quantised_name(name)}.limited", source)
+        ends = {"min": float(params.lowest), "max": float(params.highest)}
+        inserter.operator("clip", {"X": source}, {"Out": limited}, ends)
+        source, bits = limited, bits + 1
     inserter.operator(
         _ACTIVATION_QUANTISER,
         {"X": source, "InScale": scale},
         {"Out": result, "OutScale": scale},
-        {"bit_length": settings.activation_bits, "moving_rate": settings.moving_rate, "is_test": True},
+        {"bit_length": bits, "moving_rate": settings.moving_rate, "is_test": True},
     )
     return result
 

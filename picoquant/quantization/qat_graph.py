@@ -17,7 +17,6 @@ from picoquant.int8.build import Int8Source
 from picoquant.int8.fake_quant_run import load_source, round_tensors
 from picoquant.int8.operators import scale_name
 from picoquant.int8.passes.activations import activation_quantisers
-from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.static.programs import (
     save_program,
     strip_feed_fetch,
@@ -42,11 +41,15 @@ def write_qat_graph(source: Int8Source, executor: Any, folder: Path) -> None:
         loaded = load_source(source, executor)
         program = strip_feed_fetch(loaded.program.clone(for_test=True))
         for operator in source.operators:
-            absmax = np.array([source.ranges[operator.activation]], np.float32)
-            write_variable(scope, scale_name(operator.activation), absmax)
+            params = source.params(operator.activation)
+            top = source.ranges[operator.activation]
+            if not params.is_symmetric:
+                top = params.scale * (2**params.bits - 1)
+            write_variable(scope, scale_name(operator.activation), np.array([top], np.float32))
         names = activation_quantisers(loaded.graph(), source.operators)
-        insert_fake_quantisation(program, scope, source.settings, source.operators)
-        limits = {name: QuantParams.symmetric(source.ranges[name]) for name in names if name in source.ranges}
+        limits = {name: source.params(name) for name in source.ranges}
+        insert_fake_quantisation(program, scope, source.settings, source.operators, limits)
+        limits = {name: limits[name] for name in names if name in limits}
         renamed = round_tensors(
             program.global_block(), scope, limits, loaded.feeds, source.settings.activation_bits
         )

@@ -65,7 +65,7 @@ def quick_int8(
     from picoquant.int8.scheme import QuantAwareSettings
     from picoquant.paddle_program.static.programs import load_model, strip_feed_fetch
     from picoquant.paddle_program.static.session import static_session
-    from tests.networks.ranges import measured_ranges
+    from tests.networks.ranges import measured_ranges, with_zero_points
 
     height, width = model.config.input_size
     if images is None:
@@ -76,11 +76,13 @@ def quick_int8(
     with static_session():
         executor = paddle.static.Executor(paddle.CPUPlace())
         loaded = load_model(model.path, executor)
-        ranges = measured_ranges(loaded, executor, batch)
+        ranges, zeros = measured_ranges(loaded, executor, batch), {}
+        if not settings.symmetric_activations:
+            ranges, zeros = with_zero_points(loaded, executor, batch)
         operators = quantizable_operators(strip_feed_fetch(loaded.program.clone(for_test=True)), settings)
         floats = frozenset(operators[index].output for index in kept)
         operators = tuple(operator for operator in operators if operator.output not in floats)
-        source = Int8Source(model.path, {}, ranges, operators, settings, ignored=floats)
+        source = Int8Source(model.path, {}, ranges, operators, settings, floats, zeros)
         write_lite_model(build_network(source), folder)
     write_infer_config(model.config, folder)
     return ModelFolder.open(folder)

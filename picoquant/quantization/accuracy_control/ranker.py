@@ -15,7 +15,6 @@ from picoquant.int8.ignored_layers import with_same_weight
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.passes.activations import target_tensors
 from picoquant.int8.passes.weights import rounded_weight
-from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.static.programs import read_variable
 from picoquant.quantization.analysis.analyse import analyse
@@ -72,7 +71,7 @@ def _network(source: Int8Source, executor: Any) -> Network:
         layer.name: rounded_weight(read_variable(scope, layer.operator.weight), layer.operator.axis, bits)
         for layer in layers
     }
-    ranges = {n: QuantParams.symmetric(source.ranges[n]) for n in tensors.names if n in source.ranges}
+    ranges = {n: source.params(n) for n in tensors.names if n in source.ranges}
     return Network("fp32", model, executor, tensors, layers, ranges, rounded)
 
 

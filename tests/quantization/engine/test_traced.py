@@ -23,7 +23,8 @@ from tests.networks.small_net import batches
 
 IMAGES = next(batches(7))["image"]
 _QUANT = QuantAwareSettings()
-STRATEGIES = {"averages": MovingAverage(), "fixed": Fixed()}
+ZERO_POINTS = {"image": -128, "relu6_0.tmp_0": -128, "relu6_1.tmp_0": -100, "relu6_2.tmp_0": -128}
+STRATEGIES = {"averages": MovingAverage(), "fixed": Fixed(), "zero points": Fixed(ZERO_POINTS)}
 
 
 def student_of(folder, kind, quant=_QUANT):
@@ -32,7 +33,7 @@ def student_of(folder, kind, quant=_QUANT):
         program = load_model(folder, paddle.static.Executor(paddle.CPUPlace())).program
         operators = quantizable_operators(program, quant)
         student = open_student(
-            folder, operators, quant, STRATEGIES[kind], Convolutions(True), all_held=kind == "fixed"
+            folder, operators, quant, STRATEGIES[kind], Convolutions(True), all_held=kind != "averages"
         )
         with dynamic_mode():
             for name, found in student.ranges.items():

@@ -15,10 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from run_command import run_command
 
 RECIPE = "picodet_s_qat_dis"
 
@@ -112,19 +113,7 @@ def run(network: Network, folder: Path, options: Any) -> None:
             f"{section}Dataset.image_dir={images}",
             f"{section}Dataset.anno_path={listed}",
         ]
-    command = [
-        sys.executable,
-        "-m",
-        "picoquant",
-        "run",
-        "--config",
-        RECIPE,
-        "--save-dir",
-        str(folder),
-        "--quiet",
-    ]
-    command += ["--until", "evaluate"]
-    command += [part for change in [*changes, *options.changes] for part in ("--set", change)]
+    command = run_command(RECIPE, folder, "evaluate", [*changes, *options.changes])
     subprocess.run(command, check=True)
 
 

@@ -157,13 +157,11 @@ def timed_steps(step: Callable[[], Any], steps: int, began: float) -> dict[str, 
 def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, steps: int) -> dict:
     """picoquant's set-up, and its steps with the teacher's part."""
     from picoquant.paddle_program.infer_config import read_infer_config
-    from picoquant.paddle_program.static.session import quiet, static_session
+    from picoquant.quantization.engine.session import dygraph_session, quiet
 
     with quiet():
-        import paddle
-
         from picoquant.int8.operators import quantizable_operators
-        from picoquant.paddle_program.static.programs import load_model
+        from picoquant.paddle_program.editing.program_model import ProgramModel
         from picoquant.quantization.engine.convolution import Convolutions
         from picoquant.quantization.processes import Processes
         from picoquant.quantization.qat.learned_ranges.choose import range_strategy
@@ -177,12 +175,10 @@ def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, s
     from picoquant.training.fast import tuned_cpu
 
     distillation, quant, train = sections
-    with tuned_cpu(), static_session(), quiet():
+    with tuned_cpu(), dygraph_session(), quiet():
         strategy = range_strategy(QuantizationSettings(), quant)
-        program = load_model(model, paddle.static.Executor(paddle.CPUPlace())).program
-        student = open_student(
-            model, quantizable_operators(program, quant), quant, strategy, Convolutions(onednn=True)
-        )
+        operators = quantizable_operators(ProgramModel.load(model), quant)
+        student = open_student(model, operators, quant, strategy, Convolutions(onednn=True))
         objective = ConfiguredObjective(student, distillation)
         config = read_infer_config(model)
         teacher = Teacher(model, objective.teacher_names, folder / "distilled", config)

@@ -16,10 +16,11 @@ import json
 import os
 import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from run_command import run_command
 
 NATIVE = "native"
 STAGES = ("train", "export", "quantize", "evaluate", "package")
@@ -76,17 +77,7 @@ def _one(folder: Path, seed: int, threads: int, isa: str, until: str) -> dict[st
     environment = {name: value for name, value in os.environ.items() if name not in decided_here}
     if isa != NATIVE:
         environment["ONEDNN_MAX_CPU_ISA"] = isa
-    command = [
-        sys.executable,
-        "-m",
-        "picoquant",
-        "run",
-        "--config",
-        "quickstart.yaml",
-        "--save-dir",
-        str(folder),
-    ]
-    command += ["--until", until, "--quiet", "--set", f"Global.seed={seed}"]
+    command = run_command("quickstart.yaml", folder, until, [f"Global.seed={seed}"])
     cpus = os.sched_getaffinity(0)
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     os.sched_setaffinity(0, sorted(cpus)[:threads])  # the run inherits it, and has as many threads as CPUs

@@ -55,7 +55,7 @@ def hook(event, arguments):
 sys.addaudithook(hook)
 import picoquant
 import paddle, onnx, onnxruntime, pycocotools.coco, cv2
-from picoquant.paddle_program.static.session import quiet
+from picoquant.quantization.engine.session import quiet
 with quiet():
     import paddleslim
 import paddle2onnx

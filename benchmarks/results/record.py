@@ -46,6 +46,7 @@ class Result:
         machine, versions, command, date, commit: where, with what, how and when; `unknown` where nobody wrote it down.
             The commit is the one that brought the figures into the documentation, the date is its.
         labels: texts of the README's tables by language.
+        notes: what else a table says of it, in words, by its column.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Result:
     every_tensor: float | None = None
     course: tuple[Mapping[str, float], ...] = ()
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_results(folder: Path = FOLDER) -> dict[str, Result]:
@@ -123,6 +125,9 @@ def _result(name: str, values: Mapping[str, Any]) -> Result:
             )
     if values.get("every_tensor") is not None:
         _part("every_tensor", values["every_tensor"])
+    notes = values.get("notes", {})
+    if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
+        raise _WrongError(f"notes: expected texts by name, found {notes!r}")
     taken["course"] = tuple(
         _metrics(f"course.{n}", state) for n, state in enumerate(values.get("course", ()))
     )

@@ -247,6 +247,78 @@ def _onnx(results: Results) -> list[Sequence[str]]:
     ]
 
 
+_OUTPUTS = {f"bccd_s_npu_outputs_{name}": name for name in ("logits", "product", "score")}
+
+
+def _outputs(results: Results) -> list[Sequence[str]]:
+    return [[title, _map(results[name].fp32), _map(results[name].int8)] for name, title in _OUTPUTS.items()]
+
+
+_INSIDE = {
+    "bccd10_s_npu_raw": "`raw`",
+    "bccd10_s_npu_boxes": "`boxes` (input pixels)",
+    "bccd10_s_npu_detections": "`detections` (image pixels, NMS)",
+}
+_SPLIT = "on RV1126, as opt splits it"
+
+
+def _inside(results: Results) -> list[Sequence[str]]:
+    found = [(title, results[name]) for name, title in _INSIDE.items()]
+    return [[title, _map(one.int8), f"{one.every_tensor:.4f}", one.notes[_SPLIT]] for title, one in found]
+
+
+_SCALES = ("bccd_s_npu_ptq", "coco465_xs_ptq")
+
+
+def _scales(results: Results) -> list[Sequence[str]]:
+    rows = []
+    for name in _SCALES:
+        channel, tensor = (results[f"{name}_{kind}"] for kind in ("channel", "tensor"))
+        title = f"{channel.model}, {channel.data['name'].replace('BCCD', 'bccd')} ({channel.data['images']})"
+        rows.append([title, _map(channel.fp32), _map(channel.int8), _map(tensor.int8)])
+    return rows
+
+
+_SCRATCH = "bccd_s_npu_from_scratch"
+_EVERY = 6  # epochs between two states of its course
+
+
+def _scratch(results: Results) -> list[Sequence[str]]:
+    return [["mAP", *_course(results[_SCRATCH], "mAP", ".4f")]]
+
+
+_SEEDS = {f"quickstart_seed_{seed}": (str(seed), "1", "AVX2") for seed in range(8)}
+_IDLE = ("0", "2", "AVX512-VNNI, `make run` on an idle machine")
+
+
+def _matrix(results: Results) -> list[Sequence[str]]:
+    rows = [
+        [*cells, _map(one.fp32), _map(one.int8), one.latency["up to the evaluation"]]
+        for one, cells in ((results[name], cells) for name, cells in _SEEDS.items())
+    ]
+    idle = results["quickstart"]
+    seconds = idle.latency["whole run"].removesuffix(" s")
+    return [*rows, [*_IDLE, _map(idle.fp32), _map(idle.int8), f"{seconds}, package included"]]
+
+
+_ROUNDINGS = {
+    "bccd_s_npu": "PicoDet-S-NPU, bccd, 320 px (FP32 {:.3f})",
+    "tiny_coco_s": "PicoDet-S 320 (ESNet), tiny_coco (FP32 {:.3f})",
+}
+
+
+def _rounding(results: Results) -> list[Sequence[str]]:
+    rows = []
+    for name, title in _ROUNDINGS.items():
+        for bits in (8, 4):
+            two = [results[f"{name}_rounding_{bits}_{how}"] for how in ("nearest", "reconstructed")]
+            maps = [f"{_map(one.int8)} / {one.every_tensor:.4f}" for one in two]
+            noise = [one.notes["signal to noise, dB"] for one in two]
+            first = title.format(two[0].fp32["mAP"]) if bits == 8 else ""
+            rows.append([first, f"{bits} bits", *maps, *noise])
+    return rows
+
+
 TABLES = {
     "measured": Table(
         ("README.md",), ("run", "FP32 mAP", "INT8 mAP", "whole run"), _measured("en"),
@@ -294,6 +366,30 @@ TABLES = {
     ),
     "simulation": Table(
         ("docs/simulation.md",), ("row", "PTQ, 64 images", "QAT, 60 steps"), _simulation, _SIMULATION
+    ),
+    "outputs": Table(("docs/npu.md",), ("output", "FP32", "outputs rounded to INT8"), _outputs, tuple(_OUTPUTS)),
+    "inside": Table(
+        ("docs/npu.md",), ("export", "INT8 in integer runtimes", "every tensor in INT8", _SPLIT), _inside,
+        tuple(_INSIDE),
+    ),
+    "scales": Table(
+        ("docs/npu.md",), ("network, images", "FP32", "a scale for each channel", "one scale a tensor"), _scales,
+        tuple(f"{name}_{kind}" for name in _SCALES for kind in ("channel", "tensor")),
+    ),
+    "scratch": Table(
+        ("docs/training.md",), ("epoch", *(str(_EVERY * n) for n in range(1, 11))), _scratch, (_SCRATCH,)
+    ),
+    "matrix": Table(
+        ("docs/training.md",), ("seed", "threads", "instructions", "FP32 mAP", "INT8 mAP", "seconds"), _matrix,
+        (*_SEEDS, "quickstart"),
+    ),
+    "rounding": Table(
+        ("docs/quantization.md",),
+        ("network", "weights", "nearest: mAP", "reconstructed: mAP", "nearest: dB", "reconstructed: dB"), _rounding,
+        tuple(
+            f"{name}_rounding_{bits}_{how}"
+            for name in _ROUNDINGS for bits in (8, 4) for how in ("nearest", "reconstructed")
+        ),
     ),
     "onnx_speed": Table(
         ("docs/onnx.md",), ("model", "times FP32 by the clock", "times FP32 by CPU seconds", "file, bytes"),

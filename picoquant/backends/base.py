@@ -118,7 +118,8 @@ class Predictor(Protocol):
 class Toolchain(Protocol):
     """`toolchain.py`.
 
-    One that picoquant can install has `install()`, too, which returns a line saying what is ready and where.
+    One that picoquant can install has `install()`, too, which returns a line saying what is ready and where. One that
+    nothing but its own backend needs says `OPTIONAL = True`, where it is no pip package of this environment.
 
     Attributes:
         TITLE: what people call the tool.

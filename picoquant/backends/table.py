@@ -14,6 +14,7 @@ BACKENDS: Mapping[str, str] = {
     "tflite-no-xnnpack": "picoquant.backends.tflite",
     "ethos-u": "picoquant.backends.ethos_u",
     "openvino": "picoquant.backends.openvino",
+    "rknn": "picoquant.backends.rknn",
 }
 
 COMPILERS = ("ethos-u",)  # make files for boards and run nothing here: they have no `runtime.py`

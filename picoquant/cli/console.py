@@ -22,10 +22,11 @@ INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM
 
 _LONGEST = 2000  # characters of an error's line
 
-# What PaddleDetection's own options are here.
+# What PaddleDetection's, PaddleSlim's and others' own options are here.
+_IMAGES = "name images or folders: picoquant predict images/"
 _INSTEAD = {
     "--eval": "training evaluates every `snapshot_epoch` epochs",
-    "-r": "the same command again continues a run, and --set Global.weights=FILE starts from weights",
+    "-r": "the same command again continues a run, and --set pretrain_weights=FILE starts from weights",
     "--resume": "the same command again continues a run",
     "--output_dir": "it is --save-dir",
     "--save_dir": "it is --save-dir",
@@ -34,9 +35,29 @@ _INSTEAD = {
     "--vdl_log_dir": "it is --set vdl_log_dir=DIR",
     "--use_wandb": "it is --set use_wandb=true",
     "--classwise": "it is --per-class",
-    "--slim_config": "its sections are QuantAware, Distillation and TrainConfig of a recipe, see docs/quantization.md",
-    "--infer_img": "name images or folders: picoquant predict images/",
-    "--infer_dir": "name images or folders: picoquant predict images/",
+    "--slim_config": "`picoquant run`, `train` and `quantize` take it, and the run folder keeps what it says",
+    "--infer_img": _IMAGES,
+    "--infer_dir": _IMAGES,
+    "--infer_list": _IMAGES,
+    "--image_file": _IMAGES,
+    "--image_dir": _IMAGES,
+    "--source": _IMAGES,
+    "--video_file": "name the video: picoquant predict video.mp4",
+    "--camera_id": "name the camera's number: picoquant predict 0",
+    "--visualize": "images are drawn unless --no-images is given",
+    "--save_txt": "--out takes the images, --json-lines the detections",
+    "--save_results": "--out takes the images, --json-lines the detections",
+    "--output_eval": "it is --save-dir",
+    "--use_gpu": "it is --device gpu",
+    "--devices": "it is --device",
+    "--gpus": "it is --device gpu:0,1",
+    "--config_path": "it is --config",
+    "--learning_rate": "it is --set LearningRate.base_lr=RATE",
+    "--batch_size": "it is --set TrainReader.batch_size=COUNT, or EvalReader.batch_size",
+    "--epochs": "it is --set epoch=COUNT",
+    "--num_classes": "the annotations say it",
+    "--dataset_dir": "it is --data DIR",
+    "--data_dir": "it is --data DIR",
     "--draw_threshold": "it is --threshold",
     "--fp16": "it is --set Train.amp=true",
     "--enable_ce": "runs are the same for the same Global.seed",

@@ -30,7 +30,7 @@ def convert_weights(
     overrides: tuple[str, ...],
     more_overrides: tuple[str, ...],
 ) -> None:
-    """Weights to weights: .pdparams, .safetensors and .npz in either direction; a float ONNX export in.
+    """Weights to weights: .pdparams, .safetensors, .npz and mmdet's .pth in either direction; a float ONNX export in.
 
     \b
     Examples:  picoquant convert-weights picodet.pdparams picodet.safetensors

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from picoquant.backends.table import REFERENCE
+from picoquant.backends.table import DYGRAPH, REFERENCE
 from picoquant.cli import completion, console
 from picoquant.cli.options import (
     backend_option,
@@ -14,6 +14,8 @@ from picoquant.cli.options import (
     data_option,
     data_overrides,
     gather_overrides,
+    slice_options,
+    slicing_of,
 )
 from picoquant.errors import PicoquantError
 
@@ -40,6 +42,16 @@ from picoquant.errors import PicoquantError
     help="Simulate this NPU's integers, too (repeatable): the INT8 model's mAP before there is a board.",
 )
 @click.option(
+    "--emulator",
+    is_flag=True,
+    help="With --target: on VeriSilicon's emulator of its NPU, too; results are kept, by hash.",
+)
+@click.option(
+    "--every-tensor",
+    is_flag=True,
+    help="With --emulator: compare every tensor with the simulation, not the outputs alone.",
+)
+@click.option(
     "--fidelity",
     metavar="DIR",
     help="How well INT8 finds again what FP32 detects, on any folder of images; no labels are needed.",
@@ -52,6 +64,7 @@ from picoquant.errors import PicoquantError
     type=click.FloatRange(0, 1),
     help="With --ladder: the mAP (0 to 1) that a step may lose (default: 0.01).",
 )
+@slice_options
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads (default: all).")
 @click.option(
     "--images", type=click.IntRange(1), metavar="N", help="With --backend: only the first N images."
@@ -73,9 +86,14 @@ def evaluate(
     models,
     backends,
     targets,
+    emulator,
+    every_tensor,
     fidelity,
     ladder,
     max_loss,
+    parts,
+    overlap,
+    merge,
     threads,
     images,
     per_class,
@@ -92,6 +110,8 @@ def evaluate(
     Examples:  picoquant eval --config quickstart.yaml --save-dir output/
                picoquant eval --backend all --save-dir output/
                picoquant eval --target rv1126 --save-dir output/
+               picoquant eval --slice 320 --overlap 0.25 --merge nmm --save-dir output/
+               picoquant eval --target a311d --emulator --images 20 --save-dir output/
                picoquant eval --fidelity photos/ --save-dir output/
                picoquant eval --ladder --save-dir output/
                picoquant eval --config picodet_s_416_coco_npu.yml --weights best.pdparams --json
@@ -102,8 +122,15 @@ def evaluate(
     texts = gather_overrides(typed, more_overrides, input_size=input_size, **given)
     if max_loss is not None and not ladder:
         raise click.UsageError("--max-loss needs --ladder")
+    if emulator and (ladder or not targets):
+        raise click.UsageError("--emulator needs --target, without --ladder (for example --target a311d)")
+    if every_tensor and not emulator:
+        raise click.UsageError("--every-tensor needs --emulator")
     if ladder and fidelity:
         raise click.UsageError("--ladder needs labels, --fidelity takes images without: give one of them")
+    slicing = slicing_of(parts, overlap, merge)
+    if slicing and ladder:
+        raise click.UsageError("--ladder compares steps on whole images: leave --slice out")
     if ladder:
         _ladder(
             config,
@@ -117,15 +144,18 @@ def evaluate(
             models or backends,
         )
         return
-    if backends or models or targets or fidelity:
+    if slicing and (weights or model_dir):
+        backends = backends or (DYGRAPH if weights else REFERENCE,)
+    if backends or models or targets or fidelity or slicing:
         from picoquant.backends.base import Machine
         from picoquant.commands.compare_runtimes import evaluate_backends
 
         machine = Machine(threads, device, opt)
         chosen = backends or (REFERENCE,)
         result = evaluate_backends(
-            config, texts, save_dir, chosen, models, machine, images, targets, fidelity_on=fidelity
-        )
+            config, texts, save_dir, chosen, models, machine, images, targets,
+            fidelity_on=fidelity, slicing=slicing, emulator=emulator, every_tensor=every_tensor,
+        )  # fmt: skip
         click.echo(json.dumps(result.to_json(), indent=2) if as_json else result.to_text(per_class))
         return
     if images or per_class or threads:

@@ -16,7 +16,14 @@ from picoquant.cli.convert import convert_weights
 from picoquant.cli.evaluate import evaluate
 from picoquant.cli.info import info
 from picoquant.cli.npu import check, targets
-from picoquant.cli.options import STAGES, common_options, data_option, data_overrides, gather_overrides
+from picoquant.cli.options import (
+    STAGES,
+    common_options,
+    data_option,
+    data_overrides,
+    gather_overrides,
+    slim_option,
+)
 from picoquant.cli.predict import predict
 from picoquant.cli.report import report
 from picoquant.cli.start.data import data
@@ -68,6 +75,7 @@ def _run(
 
 @cli.command()
 @common_options
+@slim_option
 @data_option
 @click.option("--from", "first", type=click.Choice(STAGES), help="Start at this stage.")
 @click.option("--until", "last", type=click.Choice(STAGES), help="Stop after this stage.")
@@ -93,6 +101,7 @@ def run(
     data,
     target,
     with_report,
+    slim,
 ):
     """Run a recipe: train, export, quantize, evaluate, package. Only what is missing or changed.
 
@@ -105,7 +114,7 @@ def run(
             "--config is needed: a recipe's path, or a shipped name such as quickstart.yaml; or --data"
         )
     typed = (*data_overrides(data), *overrides)
-    texts = gather_overrides(typed, more_overrides, input_size=input_size, target=_targets(target))
+    texts = gather_overrides(typed, more_overrides, slim, input_size=input_size, target=_targets(target))
     from picoquant.commands.next_steps import next_steps
     from picoquant.stages.order import plan_of
 
@@ -124,12 +133,14 @@ def _targets(names: tuple[str, ...]) -> str | list[str] | None:
 
 
 def _stage_command(name: str, text: str, example: str) -> None:
-    def command(config, save_dir, overrides, more_overrides, input_size, device, force, opt, data):
-        texts = gather_overrides((*data_overrides(data), *overrides), more_overrides, input_size=input_size)
-        _run(name, name, config, save_dir, texts, device, force, opt, data)
+    def command(config, save_dir, overrides, more_overrides, input_size, device, force, opt, data, slim):
+        typed = (*data_overrides(data), *overrides)
+        texts = gather_overrides(typed, more_overrides, slim, input_size=input_size)
+        last = "quantize" if slim and name == "train" else name  # there, QAT is a way to train
+        _run(name, last, config, save_dir, texts, device, force, opt, data)
 
     command.__doc__ = f"{text}\n\n\b\nExample:  {example}\n"
-    cli.command(name)(common_options(data_option(command)))
+    cli.command(name)(common_options(slim_option(data_option(command))))
 
 
 _stage_command(
@@ -146,6 +157,7 @@ _stage_command(
 
 @cli.command()
 @common_options
+@slim_option
 @data_option
 @click.option(
     "--search", "minutes", type=float, metavar="MINUTES",
@@ -153,7 +165,7 @@ _stage_command(
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="With --search: its trials as JSON on stdout.")
 def quantize(
-    config, save_dir, overrides, more_overrides, input_size, device, force, opt, data, minutes, as_json
+    config, save_dir, overrides, more_overrides, input_size, device, force, opt, data, minutes, as_json, slim
 ):
     """Quantise the exported model: AutoCompression QAT with distillation.
 
@@ -161,7 +173,7 @@ def quantize(
     Examples:  picoquant quantize --config quickstart.yaml --save-dir output/
                picoquant quantize --search 60 --save-dir output/
     """
-    texts = gather_overrides((*data_overrides(data), *overrides), more_overrides, input_size=input_size)
+    texts = gather_overrides((*data_overrides(data), *overrides), more_overrides, slim, input_size=input_size)
     if minutes is None:
         if as_json:
             raise click.UsageError("--json needs --search")

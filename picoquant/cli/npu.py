@@ -101,7 +101,7 @@ def check(
     """Prove what of the INT8 model runs on a target's NPU; exit code 1 when a rule of the target is broken.
 
     Beside the picture it writes TARGET.json, and TARGET.partition.txt where such a file leaves fewer pieces. For an Arm
-    Ethos-U it is Vela that places the operators: TARGET.json alone, with cycles, memory and time.
+    Ethos-U it is Vela that places the operators, for an RKNPU rknn-toolkit2: TARGET.json alone, with cycles and memory.
 
     \b
     Examples:  picoquant check --target rv1126 --save-dir output/

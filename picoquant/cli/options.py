@@ -87,6 +87,17 @@ def common_options(command: Callable) -> Callable:
     return overrides_option(command)
 
 
+def slim_option(command: Callable) -> Callable:
+    """`--slim_config FILE`: PaddleDetection's file for QAT or PTQ."""
+    return click.option(
+        "--slim_config",
+        "--slim-config",
+        "slim",
+        metavar="FILE",
+        help="PaddleDetection's file for QAT or PTQ, beside --config.",
+    )(command)
+
+
 def data_option(command: Callable) -> Callable:
     """`--data DIR`: a folder with a data set, whatever its format."""
     return click.option(
@@ -107,8 +118,16 @@ def data_overrides(
     return (*(f"{section}={folder}" for section in sections), "Synthetic=")
 
 
-def gather_overrides(overrides: tuple[str, ...], more: tuple[str, ...], **options: Any) -> list[str]:
-    """All `KEY=VALUE` texts: those typed, then those that options stand for (None: not given)."""
+def gather_overrides(
+    overrides: tuple[str, ...], more: tuple[str, ...], slim: str | None = None, **options: Any
+) -> list[str]:
+    """All `KEY=VALUE` texts: those of a file for `--slim_config`, those typed, then those that options stand for.
+
+    Args:
+        overrides, more: as typed.
+        slim: that file; None: there is none.
+        options: None: not given.
+    """
     for text in more:
         if "=" not in text:
             raise click.UsageError(f"{text!r} is no option and no KEY=VALUE")
@@ -119,7 +138,43 @@ def gather_overrides(overrides: tuple[str, ...], more: tuple[str, ...], **option
         "target": "Package.target",
     }
     chosen = [f"{keys[name]}={value}" for name, value in options.items() if value not in (None, (), [])]
-    return [*overrides, *more, *chosen]
+    typed = [*overrides, *more, *chosen]
+    if slim is None:
+        return typed
+    from picoquant.config.slim import slim_overrides
+
+    return [*slim_overrides(slim, typed), *typed]
+
+
+def slice_options(command: Callable) -> Callable:
+    """`--slice`, `--overlap` and `--merge`: detection in parts of an image; `slicing_of` reads them."""
+    for option in (
+        click.option(
+            "--merge", type=click.Choice(("nms", "nmm")),
+            help="With --slice: keep the best of boxes that match (default: nms), or the box around them (nmm).",
+        ),
+        click.option(
+            "--overlap", type=float, help="With --slice: how much of a part the next one sees (default: 0.25)."
+        ),
+        click.option(
+            "--slice", "parts", type=InputSize(),
+            help="Detect in parts of so many pixels, too: for small objects in large images.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def slicing_of(parts: list[int] | None, overlap: float | None, merge: str | None) -> Any:
+    """The `Slicing` that the three options say; None without `--slice`."""
+    if parts is None:
+        if overlap is not None or merge is not None:
+            raise click.UsageError("--overlap and --merge need --slice, for example --slice 320")
+        return None
+    from picoquant.postprocess.merge import MergeSettings
+    from picoquant.runtimes.sliced import Slicing
+
+    return Slicing((parts[0], parts[1]), 0.25 if overlap is None else overlap, MergeSettings(merge or "nms"))
 
 
 def backend_option(command: Callable) -> Callable:

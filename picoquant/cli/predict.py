@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from picoquant.backends.table import REFERENCE
-from picoquant.cli.options import RUNNABLE
+from picoquant.cli.options import RUNNABLE, slice_options, slicing_of
 from picoquant.errors import UserError
 
 
@@ -26,6 +26,7 @@ from picoquant.errors import UserError
 @click.option("--json-lines", metavar="FILE", help="JSON lines go here (default: detections.jsonl in --out).")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines on stdout, too, as they come.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Stop after N frames, for a camera.")
+@slice_options
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads (default: all).")
 @click.option("--opt", metavar="PATH", help="Paddle Lite's opt, for --backend lite.")
 def predict(
@@ -39,6 +40,9 @@ def predict(
     json_lines: str | None,
     as_json: bool,
     frames: int | None,
+    parts: list[int] | None,
+    overlap: float | None,
+    merge: str | None,
     threads: int,
     opt: str | None,
 ) -> None:
@@ -49,12 +53,14 @@ def predict(
 
     \b
     Examples:  picoquant predict images/ --save-dir output/
+               picoquant predict aerial/ --slice 320 --overlap 0.25 --save-dir output/
                picoquant predict images/ --model output/export --backend onnx --out predictions/ --json
     """
     import itertools
 
     from picoquant.prediction import sources as places
 
+    slicing = slicing_of(parts, overlap, merge)
     found = places.find(sources)
     path = model or model_of_run(save_dir)  # what may be missing is found out before OpenCV is loaded
 
@@ -82,7 +88,14 @@ def predict(
                 total = min(len(found), frames or len(found)) if still else frames or 0
                 pictures = itertools.islice(places.frames(found), frames)
                 done = library.predict(
-                    ready, opened.config, pictures, threshold, say, None if no_images else folder, total
+                    ready,
+                    opened.config,
+                    pictures,
+                    threshold,
+                    say,
+                    None if no_images else folder,
+                    total,
+                    slicing,
                 )
     click.echo(
         f"{done.images} images, {done.detections} detections, {done.images_per_second:.1f} images/s "

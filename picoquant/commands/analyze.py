@@ -16,9 +16,9 @@ from picoquant.evaluation.fidelity import agreement, detections_as_objects
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.paddle_program.program import program_facts
-from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.postprocess.decoder import Decoder
 from picoquant.quantization.analysis.quantities import picodet_quantities
+from picoquant.quantization.engine.session import dygraph_session, quiet
 from picoquant.quantization.score import Score
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
@@ -77,7 +77,7 @@ def analyze(
     feeds = _feeds(context, folder, options.images)
     with quiet():
         from picoquant.quantization.analysis.report import write_picture, write_report
-    with tempfile.TemporaryDirectory(prefix="picoquant-analyze-") as scratch, quiet(), static_session():
+    with tempfile.TemporaryDirectory(prefix="picoquant-analyze-") as scratch, quiet(), dygraph_session():
         analysis = _analyse(context, folder, kind, float_folder, feeds, options, Path(scratch))
     out = options.out or context.run.folder(FOLDER)
     write_report(analysis, out)
@@ -131,23 +131,23 @@ def _analyse(
     options: AnalyzeOptions,
     scratch: Path,
 ) -> Any:
-    import paddle
-
     from picoquant.quantization.analysis.accuracy import with_accuracy
     from picoquant.quantization.analysis.analyse import analyse, steps_of, with_min_max_ranges
     from picoquant.quantization.analysis.network import load_float, load_int8
+    from picoquant.quantization.engine.convolution import Convolutions
+    from picoquant.training.fast import fast_convolutions_available
 
-    executor = paddle.static.Executor(paddle.CPUPlace())
+    convolutions = Convolutions(fast_convolutions_available())
     LOG.info("analyze: %s (%s), %d images", folder.path, kind, len(feeds))
     quant = context.plan.quant_aware
     if kind == "int8":
-        network = load_int8(folder, scratch / "int8", executor, context.plan.common.seed)
+        network = load_int8(folder, convolutions, context.plan.common.seed)
     else:
-        network = load_float(folder, scratch / "fp32", executor, quant)
+        network = load_float(folder, scratch / "fp32", convolutions, quant)
         network = with_min_max_ranges(network, feeds, quant.symmetric_activations)
     reference = _reference(float_folder, scratch / "reference", network, quant) if float_folder else None
-    names = [variable.name for variable in network.model.fetches]
-    shapes = [variable.shape for variable in network.model.fetches]
+    names = network.model.outputs
+    shapes = [network.model.shape(name) for name in names]
     quantities = picodet_quantities(names, shapes, folder.config)
     progress = Progress("analyze: layers alone", steps_of(network, feeds), "layer")
     progress.update(0)
@@ -168,23 +168,16 @@ def _analyse(
 
 def _reference(folder: Any, scratch: Path, network: Any, quant: Any) -> Callable:
     """The FP32 network of the run: for a feed its tensors, the outputs under the INT8 model's names."""
-    import paddle
-
-    from picoquant.int8.fake_quant_run import Simulation
     from picoquant.quantization.analysis.network import load_float
 
-    executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
-    with paddle.static.scope_guard(scope):
-        exact = load_float(folder, scratch, executor, quant)
-        outputs = [variable.name for variable in exact.model.fetches]
-        names = list(dict.fromkeys([*exact.tensors.names, *outputs]))
-        run = Simulation(exact.model, executor, {}, outputs=names)
+    exact = load_float(folder, scratch, network.convolutions, quant)
+    outputs = exact.model.outputs
+    names = list(dict.fromkeys([*exact.tensors.names, *outputs]))
+    run = exact.simulation({}, outputs=names)
 
     def tensors(feed: Mapping[str, Any]) -> dict[str, Any]:
-        with paddle.static.scope_guard(scope):
-            found = dict(zip(names, run(feed)))
-        mine = [variable.name for variable in network.model.fetches]
-        return {**found, **{own: found[name] for own, name in zip(mine, outputs)}}
+        found = dict(zip(names, run(feed)))
+        return {**found, **{own: found[name] for own, name in zip(network.model.outputs, outputs)}}
 
     return tensors
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,20 @@ from picoquant.backends.base import Machine
 from picoquant.backends.ethos_u import toolchain as vela
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.paddle_lite.toolchain import find_opt
+from picoquant.backends.rknn import toolchain as rknn
 from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.errors import UserError
 from picoquant.npu.check import CheckResult, check_model
-from picoquant.npu.emulation import Agreement, agreement_table, compare_with_emulator, generated_image
+from picoquant.npu.emulated.agreement import (
+    Agreement,
+    agreement_table,
+    compare_with_emulator,
+    generated_image,
+)
+from picoquant.npu.emulated.cycles import Cycles, measure_cycles
 from picoquant.npu.picture import draw
 from picoquant.npu.report import text_report
+from picoquant.npu.rknn_check import check_with_rknn
 from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.npu.vela_check import check_with_vela
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -50,7 +58,7 @@ def check_target(
     opt: str | None = None,
     emulator: bool = False,
 ) -> Checked:
-    """Check a model with the tool of its target: Vela for an Ethos-U, else Paddle Lite's opt.
+    """Check a model with the tool of its target: Vela for an Ethos-U, rknn-toolkit2 for an RKNPU, or opt.
 
     Args:
         model: an INT8 model.
@@ -58,26 +66,39 @@ def check_target(
         save_dir: where files are written, in the folder `check`.
         picture: path of the picture; None: among those files.
         opt: path of Paddle Lite's opt; None: it is looked for.
-        emulator: run each operator on VeriSilicon's emulator of the target, too.
+        emulator: run it on VeriSilicon's emulator of the target, too: cycles in place of the estimated latency, and
+            each operator beside the simulation.
 
     Raises: `UserError` for a picture where the tool says nothing to draw, `ToolError` saying what to do when the tool
         is absent or refuses the model.
     """
-    rows = emulated(model, target) if emulator else []
-    if target.ethos_u is None:
+    emulated = on_emulator(model, target) if emulator else None
+    by_rknn = "rknn" in target.backends
+    if target.ethos_u is None and not by_rknn:
         result = check_model(model, target, find_opt(opt))
+        cycles = None
+        if emulated is not None:
+            rows, cycles = emulated
+            known = {finding.operator for finding in result.findings if finding.rule == "shader"}
+            measured = [finding for finding in cycles.findings() if finding.operator not in known]
+            result = replace(result, findings=(*result.findings, *measured), cycles=cycles)
         written = write_files(result, save_dir, picture)
         text, values = text_report(result), result.to_json()
-        if emulator:
+        if cycles is not None:
             values["emulator"] = [asdict(row) for row in rows]
             title = "on VeriSilicon's emulator, each operator with the simulation's inputs:"
-            text = "\n".join([text, "", title, agreement_table(rows)])
+            text = "\n".join([text, "", cycles.to_text(), "", title, agreement_table(rows)])
         return Checked(text, values, bool(result.rules_broken), written)
     if picture:
         raise UserError(
-            f"--picture is drawn of opt's partition, and {target.name} is compiled by Vela: leave it out"
+            f"--picture is drawn of opt's partition, and {target.name} is compiled by "
+            f"{'rknn-toolkit2' if by_rknn else 'Vela'}: leave it out"
         )
-    made = check_with_vela(model, target, vela.find(Machine(opt=opt)))
+    made = (
+        check_with_rknn(model, target, rknn.find(Machine()))
+        if by_rknn
+        else check_with_vela(model, target, vela.find(Machine(opt=opt)))
+    )
     path = Path(save_dir) / FOLDER / f"{target.name}.json"
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,15 +124,17 @@ def model_of(save_dir: str, model_dir: str | None) -> ModelFolder:
     return ModelFolder.open(folder)
 
 
-def emulated(model: ModelFolder, target: Target) -> list[Agreement]:
-    """Each operator of an INT8 model on VeriSilicon's emulator of a target, beside the simulation.
+def on_emulator(model: ModelFolder, target: Target) -> tuple[list[Agreement], Cycles]:
+    """An INT8 model on VeriSilicon's emulator of a target: each operator beside the simulation, and the whole's cycles.
 
     Raises: `ToolError` when the emulator is not installed, has no such NPU, or cannot run the operators.
     """
-    chip = verisilicon.chip_of(target.name)
     tool = verisilicon.find(Machine())
+    chip = verisilicon.chip_of(target, tool)
     simulation = NpuSimulation(model, target.integer_rules)
-    return compare_with_emulator(simulation, generated_image(simulation), tool, chip)
+    image = generated_image(simulation)
+    cycles = measure_cycles(simulation, image, tool, chip)
+    return compare_with_emulator(simulation, image, tool, chip), cycles
 
 
 def write_files(result: CheckResult, save_dir: str, picture: str | None = None) -> list[Path]:
@@ -120,7 +143,8 @@ def write_files(result: CheckResult, save_dir: str, picture: str | None = None) 
     with disk_errors(drawing):
         drawing.parent.mkdir(parents=True, exist_ok=True)
         title = f"{result.target}: {result.npu_pieces} NPU piece{'s' * (result.npu_pieces != 1)}"
-        write_text(drawing, draw(result.graph, title))
+        cycles = result.cycles.of_tensors if result.cycles is not None else None
+        write_text(drawing, draw(result.graph, title, cycles))
         written = [drawing, drawing.with_suffix(".json")]
         write_json(written[1], result.to_json())
         partition = drawing.with_suffix(".partition.txt")

@@ -11,6 +11,15 @@ from typing import Any
 
 from picoquant.backends.base import MACHINE, Machine, load_backend
 from picoquant.backends.table import BACKENDS, DYGRAPH
+from picoquant.commands.evaluate_running import evaluate_running
+from picoquant.commands.on_runtimes import (
+    Emulate,
+    dygraph_on,
+    emulated_on,
+    ready_on,
+    require_chips,
+    simulated_on,
+)
 from picoquant.data.dataset import Dataset
 from picoquant.errors import ToolError, UserError, WeightsError
 from picoquant.evaluation.comparison import (
@@ -21,30 +30,17 @@ from picoquant.evaluation.comparison import (
     int8_fidelities,
     int8_pairs,
 )
-from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.fidelity import Fidelity
 from picoquant.evaluation.paired import Paired
+from picoquant.npu.emulated.differences import write_differences
 from picoquant.packaging.open_model import open_model
 from picoquant.paddle_program.infer_config import find_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.runtimes.backends import (
-    SIMULATION,
-    Running,
-    check_backends,
-    result_name,
-    running,
-    simulating,
-)
+from picoquant.runtimes.backends import EMULATOR, SIMULATION, Running, check_backends, result_name
 from picoquant.runtimes.model import Model, model_of_folder
+from picoquant.runtimes.sliced import Slicing
 from picoquant.runtimes.timing import measure
 from picoquant.stages import datasets
-from picoquant.stages.evaluating import (
-    EvaluationImages,
-    evaluate_model,
-    evaluation_images,
-    trained_network,
-)
-from picoquant.stages.model import BEST_WEIGHTS
 from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import config_of, int8_model
 from picoquant.stages.stage import Context
@@ -173,76 +169,6 @@ def _of_run(context: Context) -> list[Model]:
     return found
 
 
-@contextmanager
-def ready_on(
-    context: Context,
-    model: Model,
-    backend: str,
-    machine: Machine,
-    known: Mapping[str, str] = BACKENDS,
-) -> Iterator[Running]:
-    """A model on a runtime, with the recipe's NMS.
-
-    Raises: `ToolError`, `WeightsError`, `UserError` saying why it does not run.
-    """
-    with running(model, backend, machine, context.plan.nms, known) as ready:
-        yield ready
-
-
-@contextmanager
-def simulated_on(context: Context, model: Model, target: Target) -> Iterator[Running]:
-    """An INT8 model in a target's integers, with the recipe's NMS.
-
-    Raises: `ToolError`, `WeightsError`, `UserError` saying why it cannot be simulated.
-    """
-    with simulating(model, target, context.plan.nms) as ready:
-        yield ready
-
-
-@contextmanager
-def dygraph_on(context: Context, dataset: Any) -> Iterator[Running]:
-    """The trained network itself: `Global.weights`, or the best of the run.
-
-    Args:
-        context: the recipe, and the run where there is one.
-        dataset: whose classes weights from outside a run are taken to have.
-
-    Raises: `UserError` when there are no weights.
-    """
-    if context.run is None and not context.plan.common.weights:
-        raise ToolError(f"it needs trained weights: --weights FILE, or a run with train/{BEST_WEIGHTS}")
-    yield trained_network(context, dataset)
-
-
-def evaluate_running(
-    context: Context, ready: Running, model: Model | None, dataset: Any, name: str
-) -> tuple[Evaluation, EvaluationImages]:
-    """Evaluate what is ready to be called, with the model's own preprocessing.
-
-    Args:
-        context: the recipe.
-        ready: see `ready_on`.
-        model: None for the network itself, which has the recipe's preprocessing.
-        dataset: to evaluate on; its classes and the model's are matched by name.
-        name: for the progress line.
-
-    Returns: the numbers, and the images they are of.
-
-    Raises: `DataError` when model and data set have no class in common.
-    """
-    plan, called = context.plan, model.name if model is not None else "the trained network"
-    dataset = datasets.for_model(context, dataset, ready.labels, called)
-    settings = plan.eval_reader if model is None else plan.eval_reader_of(model.config)
-    images = evaluation_images(dataset, settings, plan.workers)
-    found = evaluate_model(ready.predict, ready.decoder, images, name)
-    mean = found.metrics["mAP"]
-    what = (
-        f"mAP {mean:.4f}" if mean >= 0 else f"{len(found.detections)} detections"
-    )  # -1: nothing is annotated
-    LOG.info("%s: %s, %.1f images/s", name, what, found.images_per_second)
-    return found, images
-
-
 def evaluate_backends(
     config: str | None,
     overrides: Sequence[str],
@@ -254,6 +180,9 @@ def evaluate_backends(
     targets: Sequence[str] = (),
     known: Mapping[str, str] = BACKENDS,
     fidelity_on: str | None = None,
+    slicing: Slicing | None = None,
+    emulator: bool = False,
+    every_tensor: bool = False,
 ) -> Comparison:
     """Evaluate models on runtimes: same images, same post-processing, one row each.
 
@@ -271,6 +200,9 @@ def evaluate_backends(
         known: the backends, see `table.BACKENDS`.
         fidelity_on: a folder of images, no labels needed: in place of mAP, how well INT8 finds again what FP32
             detects on them.
+        slicing: how images are taken apart; None: they are not.
+        emulator: each INT8 model on VeriSilicon's emulator of these targets, too.
+        every_tensor: with the emulator, every tensor beside the simulation's; written to a CSV file a row.
 
     Raises: `UserError` when a runtime that was asked for by name does not run, or nothing at all does, or, with
         `fidelity_on`, there are not both FP32 and INT8 models.
@@ -288,11 +220,17 @@ def evaluate_backends(
         for model in models:  # an error whatever the others do
             datasets.for_model(context, dataset, model.config.labels, model.name)
         profiles = context.plan.targets_named(targets)
+        out = Path(save_dir).expanduser() / OUT
+        emulate = Emulate(out, every_tensor) if emulator else None
+        if emulator:
+            require_chips(profiles)
         passed_over = _passed_over(models, chosen, known)
-        for name, opened in _jobs(context, models, chosen, machine, dataset, profiles, known):
+        for name, opened in _jobs(context, models, chosen, machine, dataset, profiles, known, emulate):
             try:
                 with opened as (ready, model):
-                    rows.append(_row(context, ready, model, dataset, rows))
+                    rows.append(_row(context, ready, model, dataset, rows, slicing))
+                    if emulate and every_tensor and hasattr(ready.predict, "differences"):
+                        write_differences(ready.predict.differences, out / f"tensors_{rows[-1].name}.csv")
             except (ToolError, WeightsError, UserError) as error:
                 if "all" not in backends and name not in passed_over:
                     raise
@@ -305,7 +243,7 @@ def evaluate_backends(
     pairs = {} if fidelity_on else int8_pairs(rows, dataset)
     found = int8_fidelities(rows, dataset, required=fidelity_on is not None)
     result = Comparison(tuple(rows), not_run, pairs, found)
-    _write(result, dataset, Path(save_dir).expanduser() / OUT)
+    _write(result, dataset, out)
     return result
 
 
@@ -317,6 +255,7 @@ def _jobs(
     dataset: Any,
     targets: Sequence[Target],
     known: Mapping[str, str],
+    emulate: Emulate | None = None,
 ) -> Iterator[tuple[str, Any]]:
     """Name and, to be entered, `(Running, Model or None)` of every row that may come."""
 
@@ -335,6 +274,11 @@ def _jobs(
         with simulated_on(context, model, target) as ready:
             yield ready, model
 
+    @contextmanager
+    def emulated(model: Model, target: Target, how: Emulate) -> Iterator[tuple[Running, Model]]:
+        with emulated_on(context, model, target, how) as ready:
+            yield ready, model
+
     if DYGRAPH in backends:
         yield result_name(DYGRAPH, "fp32"), dygraph()
     for model in models:
@@ -349,6 +293,8 @@ def _jobs(
     for target in targets:
         for model in integers:
             yield result_name(f"{SIMULATION}_{target.name}", "int8"), simulated(model, target)
+            if emulate is not None:
+                yield result_name(f"{EMULATOR}_{target.name}", "int8"), emulated(model, target, emulate)
 
 
 def _passed_over(models: Sequence[Model], backends: Sequence[str], known: Mapping[str, str]) -> set[str]:
@@ -363,14 +309,25 @@ def _passed_over(models: Sequence[Model], backends: Sequence[str], known: Mappin
     }
 
 
-def _row(context: Context, ready: Running, model: Model | None, dataset: Any, rows: Sequence[Row]) -> Row:
+def _row(
+    context: Context,
+    ready: Running,
+    model: Model | None,
+    dataset: Any,
+    rows: Sequence[Row],
+    slicing: Slicing | None,
+) -> Row:
     taken = {row.name for row in rows}
     name = ready.name if ready.name not in taken else f"{ready.name}_{model.name}"
-    found, images = evaluate_running(context, ready, model, dataset, name)
-    latency = measure(ready.predict, images.single_feeds(ready.predict.input_names, _LATENCY_IMAGES))
+    found, images = evaluate_running(context, ready, model, dataset, name, slicing)
+    median, p90 = None, None
+    if ready.timed:
+        latency = measure(ready.predict, images.single_feeds(ready.predict.input_names, _LATENCY_IMAGES))
+        median, p90 = latency.median_ms, latency.p90_ms
+    taken_apart = f"images {slicing}, and as a whole" if slicing else ""
+    note = "; ".join(filter(None, (ready.note, getattr(ready.predict, "remark", ""), taken_apart)))
     return Row(
-        name, ready.backend, ready.precision, model.name if model else "weights", found,
-        latency.median_ms, latency.p90_ms, ready.bytes, ready.note,
+        name, ready.backend, ready.precision, model.name if model else "weights", found, median, p90, ready.bytes, note
     )  # fmt: skip
 
 

@@ -11,18 +11,15 @@ from typing import Any
 
 from picoquant.backends.base import MACHINE, Backend, Machine, load_backends
 from picoquant.backends.table import BACKENDS, DYGRAPH, REFERENCE
-from picoquant.commands.compare_runtimes import (
-    dygraph_on,
-    evaluate_running,
-    open_context,
-    ready_on,
-    simulated_on,
-)
+from picoquant.commands.compare_runtimes import open_context
+from picoquant.commands.evaluate_running import evaluate_running
+from picoquant.commands.on_runtimes import dygraph_on, ready_on, simulated_on
 from picoquant.errors import SchemeError, ToolError, UserError, WeightsError
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import paired
 from picoquant.evaluation.parity import Ladder, ParityStep
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.quantization.qat_graph import FOLDER
 from picoquant.runtimes.backends import SIMULATION, Running, absence
 from picoquant.runtimes.model import Model, model_of_folder
 from picoquant.stages import datasets
@@ -222,8 +219,6 @@ def _lack(find: Callable[[Context], Any], context: Context) -> str:
 
 
 def _qat_graph(int8: Any) -> tuple[Any, str]:
-    from picoquant.quantization.qat_graph import FOLDER
-
     folder = int8.path / FOLDER
     if not folder.is_dir():
         return (

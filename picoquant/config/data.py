@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -13,6 +15,8 @@ from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSp
 from picoquant.errors import ConfigError
 from picoquant.utils.device import available_cpus
 from picoquant.yaml_files.load import Tagged
+
+LOG = logging.getLogger("picoquant")
 
 
 def dataset_settings(
@@ -150,12 +154,57 @@ def preprocessing(reader: ReaderSettings, input_size: tuple[int, int]) -> dict[s
         found["interp"] = int(resize.params.get("interp", 1))
         found["keep_ratio"] = bool(resize.params.get("keep_ratio", True))
     normalise = _transform(reader, "NormalizeImage")
-    if normalise is not None:
-        for key in ("mean", "std"):
-            if key in normalise.params:
-                found[key] = tuple(float(value) for value in normalise.params[key])
-        found["is_scale"] = bool(normalise.params.get("is_scale", True))
+    if normalise is None:  # pixels stay as they are
+        return {**found, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "is_scale": False}
+    found["is_scale"] = bool(normalise.params.get("is_scale", True))
+    if normalise.params.get("norm_type") == "none":
+        return {**found, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    for key in ("mean", "std"):
+        if key in normalise.params:
+            found[key] = tuple(float(value) for value in normalise.params[key])
     return found
+
+
+def tell_other_test_reader(recipe: Recipe, reader: ReaderSettings) -> None:
+    """Say where TestReader, by which PaddleDetection prepares the images of an export, differs from EvalReader.
+
+    The export gets what EvalReader does, by which it is evaluated.
+
+    Args:
+        recipe: with section `TestReader`.
+        reader: EvalReader's settings.
+    """
+    values = recipe.document.get("TestReader")
+    if not isinstance(values, dict):
+        return
+    if values.get("fuse_normalize"):
+        LOG.warning(
+            "TestReader.fuse_normalize: accepted, but without effect here: the export takes normalised images"
+        )
+    if not values.get("sample_transforms"):
+        return
+    test = ReaderSettings.from_mapping(_without_targets(values), "TestReader")
+    for name in ("Resize", "NormalizeImage"):
+        steps = _transform(test, name), _transform(reader, name)
+        params = [{} if step is None else _plain(step.params) for step in steps]
+        if name == "Resize":  # `export_size` says which size it is
+            params = [{key: value for key, value in each.items() if key != "target_size"} for each in params]
+        differ = [
+            key for key in dict.fromkeys([*params[0], *params[1]]) if params[0].get(key) != params[1].get(key)
+        ]
+        if (steps[0] is None) != (steps[1] is None) or differ:
+            LOG.warning(
+                "TestReader.sample_transforms: %s is %s, EvalReader's %s: the export gets EvalReader's, by which it is "
+                "evaluated",
+                name,
+                "absent" if steps[0] is None else params[0],
+                "absent" if steps[1] is None else params[1],
+            )
+
+
+def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as values that can be compared: lists and tuples are one kind."""
+    return {key: list(value) if isinstance(value, (list, tuple)) else value for key, value in params.items()}
 
 
 def with_model_preprocessing(reader: ReaderSettings, config: Any) -> ReaderSettings:

@@ -15,6 +15,7 @@ from picoquant.detector import settings as s
 from picoquant.detector.settings import backbones
 from picoquant.errors import ConfigError
 from picoquant.postprocess.settings import NmsSettings
+from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import suggestion, unknown_key
 from picoquant.yaml_files.load import load_detection_config
 
@@ -88,6 +89,7 @@ def parse_detector(mapping: Mapping[str, Any], num_classes: int | None = None) -
             raise unknown_key(architecture, str(key), ("backbone", "neck", "head"))
     if isinstance(mapping.get("PicoHead"), Mapping) and "loss_qfl" in mapping["PicoHead"]:
         mapping = {**mapping, "PicoHead": _august_2021(mapping)}
+    _require_one_number_of_classes(mapping, parts.get("head", "PicoHead"))
     count = num_classes if num_classes is not None else mapping.get("num_classes", 80)
     return s.DetectorSettings(
         backbone=_component(mapping, f"{architecture}.backbone", parts.get("backbone"), BACKBONES),
@@ -95,6 +97,17 @@ def parse_detector(mapping: Mapping[str, Any], num_classes: int | None = None) -
         head=_component(mapping, f"{architecture}.head", parts.get("head", "PicoHead"), HEADS),
         num_classes=count,
     )
+
+
+def _require_one_number_of_classes(mapping: Mapping[str, Any], head: Any) -> None:
+    """Raises: `ConfigError` where the head's section has another number than the file; PaddleDetection takes that."""
+    section = head if isinstance(head, Mapping) else mapping.get(str(head))
+    own = section.get("num_classes") if isinstance(section, Mapping) else None
+    if own is not None and own != mapping.get("num_classes", 80):
+        raise ConfigError(
+            f"{head if isinstance(head, str) else 'head'}.num_classes is {own!r} and num_classes "
+            f"{mapping.get('num_classes', 80)!r}: set the latter, and leave the former out"
+        )
 
 
 def _august_2021(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,4 +176,5 @@ def _settings(mapping: Mapping[str, Any], name: str, values: Mapping[str, Any], 
                 arguments[key] = _component(mapping, f"{name}.{key}", value, parts[key])
         else:
             arguments[key] = tuple(value) if isinstance(value, list) else value
+    checks.flags_of(kind, arguments, name)
     return kind(**arguments)

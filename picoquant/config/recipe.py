@@ -21,10 +21,12 @@ from picoquant.config.paddleslim import (
     with_todays_names,
 )
 from picoquant.config.paddlex import in_our_keys, is_paddlex
-from picoquant.config.schema import ACCEPTED, INSTEAD, schema, unknown_to_both, without_effect
+from picoquant.config.schema import ACCEPTED, INSTEAD, WIDER_FACE, schema, unknown_to_both, without_effect
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
+from picoquant.config.slim import is_slim_file
 from picoquant.errors import ConfigError
 from picoquant.targets.profiles import ALL
+from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import unknown_key
 from picoquant.yaml_files.load import Tagged, load_mapping, load_with_bases, merge
 from picoquant.yaml_files.locate import find, shipped, shipped_names
@@ -106,6 +108,7 @@ def build(settings: type[T], values: Mapping[str, Any], where: str) -> T:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected keys and values, found {values!r}")
+    checks.flags_of(settings, values, where)
     known = {field.name for field in fields(settings)}  # type: ignore[arg-type]  # T is always a dataclass
     for key in values:
         if key not in known:
@@ -127,6 +130,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     own = load_with_bases(path)
     if is_paddlex(own):
         own, overrides = in_our_keys(own, overrides, path)
+    elif is_slim_file(own):
+        raise ConfigError(
+            f"{path}: slim: {own['slim']} is a file for --slim_config; --config takes the detector's, or a recipe"
+        )
     elif "architecture" not in own:
         require_picodet(own, path)
         own = ptq_in_our_keys(own, path) if is_ptq_example(own) else with_todays_names(own, path)
@@ -152,6 +159,12 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         LOG.warning(
             "%s: %s: accepted, but without effect here%s", path, ", ".join(ignored), _instead(ignored)
         )
+    if document.get("metric") == WIDER_FACE:
+        LOG.warning(
+            "%s: metric: %s: accepted, but without effect here; COCO's mAP is measured, and beside it that at IoU 0.5",
+            path,
+            document["metric"],
+        )
     for text in overrides:
         key = parse_override(text)[0][0]
         if key in _FROM_READERS:
@@ -167,6 +180,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             document["Calibration"] = _calibration_file(named)
         apply_overrides(document, [text], known)
     document["Global"] = {**defaults["Global"], **_section(document, "Global", path)}
+    for key, value in document["export"].items():
+        checks.flag(f"export.{key}", value)
     leave_out_the_files(document, overrides)
     named = document["Global"].get("config")
     document["Global"]["config"] = None if named is None else str(named)

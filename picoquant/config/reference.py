@@ -40,6 +40,9 @@ _OPTIMIZER_KEYS = {
     "type": "optimizer.type",
     "momentum": "optimizer.momentum",
     "use_nesterov": "optimizer.use_nesterov",
+    "beta1": "optimizer.beta1",
+    "beta2": "optimizer.beta2",
+    "epsilon": "optimizer.epsilon",
     "weight_decay": "regularizer.factor",
 }
 _HEAD = """\
@@ -59,9 +62,9 @@ key.
 _DETECTION = """\
 ## PaddleDetection's keys
 
-`_BASE_`: files to build on. `architecture`: `PicoDet`, or `GFL` as files of August 2021 have it. `metric`: accepted;
-COCO's numbers are always computed. `num_classes`: replaced by what the annotations say. `pretrain_weights`: a file, a
-shipped one's name (`quickstart.safetensors`), or an `https://` address with `#sha256=<hex>` behind it.
+`_BASE_`: files to build on. `architecture`: `PicoDet`, or `GFL` as files of August 2021 have it. `metric`: `COCO`, or
+`VOC` for VOC's mAP beside COCO's numbers. `num_classes`: replaced by what the annotations say. `pretrain_weights`: a
+file, a shipped one's name (`quickstart.safetensors`), or an `https://` address with `#sha256=<hex>` behind it.
 `epoch`, `snapshot_epoch`, `log_iter`, `worker_num`: of training
 and reading. `norm_type: sync_bn` or `sync_bn: true`: batch norm over the images of all GPUs. `use_vdl`, `vdl_log_dir`:
 VisualDL's log; `use_tensorboard`, `tensorboard_log_dir`, `use_wandb` and `use_mlflow` likewise. `export`:

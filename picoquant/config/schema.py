@@ -26,14 +26,14 @@ _READ = {
 _LEFT_ALONE = {
     "_BASE_", "weights", "find_unused_parameters", "keep_best_weight", "save_dir", "use_gpu", "use_xpu",
     "use_npu", "use_mlu", "use_gcu", "print_flops", "print_params", "eval_height", "eval_width", "eval_size",
-    "use_fused_allreduce_gradients", "log_ranks", "to_static", "export_post_process",
+    "use_fused_allreduce_gradients", "log_ranks", "to_static", "export_post_process", "map_type",
 }  # fmt: skip
 
 # Keys by which PaddleDetection would do something that picoquant does not, or does by a key of its own;
 # accepted with a warning. Last: its distillation, pruning, quantisation and search (configs/slim,
 # legacy_model/pruner, legacy_model/application/layout_analysis).
 _WITHOUT_EFFECT = {
-    "amp", "fp16", "amp_level", "random_seed", "checkpoint", "use_checkpoint", "map_type", "classwise",
+    "amp", "fp16", "amp_level", "random_seed", "checkpoint", "use_checkpoint", "classwise",
     "save_prediction_only", "output_eval", "ssld_path", "bias", "IouType", "hidden_dim",
     "slim", "slim_method", "distill_loss", "distill_loss_name", "FGDFeatureLoss", "CWDFeatureLoss",
     "MGDFeatureLoss", "PKDFeatureLoss", "LDGFLHead", "DistillPPYOLOELoss", "teacher_model",
@@ -43,8 +43,11 @@ _WITHOUT_EFFECT = {
 }  # fmt: skip
 INSTEAD = {
     "amp": "Train.amp", "fp16": "Train.amp", "amp_level": "Train.amp", "random_seed": "Global.seed",
-    "save_dir": "--save-dir", "weights": "Global.weights", "use_gpu": "--device", "QAT": "QuantAware",
+    "save_dir": "--save-dir", "weights": "Global.weights", "use_gpu": "--device", "QAT": "--slim_config",
+    "PTQ": "--slim_config",
 }  # fmt: skip
+
+WIDER_FACE = "WiderFace"  # the metric of PaddleX's face detector; COCO's is counted in its place
 
 # Components that may stand in a base of August 2021; none of them is built.
 _NOT_BUILT = {"GFLHead", "FCOSFeat", "FPN"}

@@ -173,6 +173,8 @@ class TrainSection:
     freeze_backbone: Any = False
     freeze_batch_norm: Any = False
     amp: Any = False
+    early_stop: Any = None
+    save_best: Any = "mAP"
 
     def given(self) -> dict[str, Any]:
         """Key -> value."""

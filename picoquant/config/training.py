@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from picoquant.config.recipe import Recipe, build
+from picoquant.config.schema import WIDER_FACE
 from picoquant.config.sections import TrainSection
 from picoquant.errors import ConfigError
 from picoquant.training.scalar_log import ScalarSettings
 from picoquant.training.scalar_sinks import PACKAGES, require_package
 from picoquant.training.settings import (
+    OPTIMIZERS,
     CosineDecay,
     EmaSettings,
     ExpWarmup,
@@ -23,6 +24,7 @@ from picoquant.training.settings import (
     PiecewiseDecay,
     TrainSettings,
 )
+from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import suggestion, unknown_key
 from picoquant.yaml_files.load import Tagged, load_with_bases
 from picoquant.yaml_files.locate import shipped_files
@@ -36,6 +38,20 @@ _EMA_KEYS = {
     "ema_black_list": "black_list",
     "ema_filter_no_grad": "filter_no_grad",
 }
+
+
+_ADAMW_DECAY = 0.01  # of paddle.optimizer.AdamW, where a file does not say
+
+
+def counts_voc(recipe: Recipe) -> bool:
+    """Whether VOC's mAP is counted beside COCO's, by key `metric`.
+
+    Raises: `ConfigError` for another metric than these two.
+    """
+    metric = recipe.document.get("metric")
+    if metric not in (None, "COCO", "VOC", WIDER_FACE):
+        raise ConfigError(f"metric: expected COCO or VOC, found {metric!r}")
+    return metric == "VOC"
 
 
 def published_rate(
@@ -96,9 +112,9 @@ def train_settings(recipe: Recipe) -> TrainSettings:
         epochs=document["epoch"],
         learning_rate=_learning_rate(_section(document, "LearningRate")),
         optimizer=_optimizer(_section(document, "OptimizerBuilder")),
-        ema=_ema(document) if document.get("use_ema") else None,
+        ema=_ema(document) if _switch(document, "use_ema") else None,
         seed=recipe.common.seed,
-        sync_bn=document.get("norm_type") == "sync_bn" or document.get("sync_bn") is True,
+        sync_bn=document.get("norm_type") == "sync_bn" or _switch(document, "sync_bn"),
         **given,
     )
 
@@ -123,7 +139,7 @@ def scalar_settings(recipe: Recipe, folder: Path) -> ScalarSettings:
 
 
 def _switch(document: Mapping[str, Any], key: str) -> bool:
-    value = document.get(key, False)
+    value = False if document.get(key) in (None, 0) else document[key]
     if not isinstance(value, bool):
         raise ConfigError(f"{key}: expected true or false, found {value!r}")
     return value
@@ -182,26 +198,45 @@ def _optimizer(values: Mapping[str, Any]) -> OptimizerSettings:
             raise unknown_key("OptimizerBuilder", str(key), known)
     given = {key: values[key] for key in known[2:] if key in values}
     for key in known[:2]:
-        if values.get(key) and not isinstance(values[key], Mapping):
+        none = key == "regularizer" and values.get(key) in (
+            False,
+            "None",
+        )  # PaddleDetection's ways to say none
+        if values.get(key) and not none and not isinstance(values[key], Mapping):
             raise ConfigError(f"OptimizerBuilder.{key}: expected keys and values, found {values[key]!r}")
-    regularizer = values.get("regularizer") or {"type": "L2", "factor": 0.0}
-    if regularizer.get("type", "L2") != "L2":
-        raise ConfigError(f"OptimizerBuilder.regularizer.type: {regularizer['type']} is not known, only L2")
-    given["weight_decay"] = regularizer.get("factor", 0.0)
     optimizer = dict(values.get("optimizer") or {})
-    own = [
-        field.name
-        for field in fields(OptimizerSettings)
-        if field.name not in given and field.name[:4] != "clip"
-    ]
+    name = optimizer.get("type", OptimizerSettings.type)
+    if name not in OPTIMIZERS:
+        raise ConfigError(
+            f"OptimizerBuilder.optimizer.type: {name!r} is not one of {', '.join(OPTIMIZERS)}"
+            f"{suggestion(str(name), OPTIMIZERS)}"
+        )
+    if name == "AdamW":  # has a decay of its own, and PaddleDetection does not read the regulariser
+        given["weight_decay"] = optimizer.pop("weight_decay", _ADAMW_DECAY)
+    else:
+        given["weight_decay"] = _regularizer(values)
     for key in optimizer:
-        if key not in own:
-            raise unknown_key("OptimizerBuilder.optimizer", str(key), own)
+        if key not in ("type", *OPTIMIZERS[name]):
+            raise unknown_key(f"OptimizerBuilder.optimizer: {name}", str(key), ("type", *OPTIMIZERS[name]))
+    checks.flags_of(OptimizerSettings, optimizer, "OptimizerBuilder.optimizer")
     return OptimizerSettings(**given, **optimizer)
+
+
+def _regularizer(values: Mapping[str, Any]) -> Any:
+    """The factor of L2; without the key PaddleDetection's default, which `OptimizerSettings` has."""
+    if "regularizer" not in values:
+        return OptimizerSettings.weight_decay
+    found = values["regularizer"]
+    if not isinstance(found, Mapping):
+        return 0.0
+    if found.get("type", "L2") != "L2":
+        raise ConfigError(f"OptimizerBuilder.regularizer.type: {found['type']} is not known, only L2")
+    return found.get("factor", 0.0)
 
 
 def _ema(document: Mapping[str, Any]) -> EmaSettings:
     given = {name: document[key] for key, name in _EMA_KEYS.items() if document.get(key) is not None}
     if "black_list" in given:
         given["black_list"] = tuple(given["black_list"])
+    checks.flags_of(EmaSettings, given, "ema")
     return EmaSettings(**given)

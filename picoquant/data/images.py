@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Callable
@@ -9,6 +10,8 @@ from typing import Callable
 import numpy as np
 
 from picoquant.errors import DataError
+
+LOG = logging.getLogger("picoquant")
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _JPEG_WITHOUT_LENGTH = frozenset([0x01, *range(0xD0, 0xD9)])  # TEM, RSTn, SOI
@@ -47,7 +50,31 @@ def read_image(path: str | Path) -> np.ndarray:
             reason = "has too many pixels" if large else f"cannot be decoded ({error.err or error.code})"
     if reason:
         raise UnreadableImageError(f"image {path} {reason}; replace the file or leave it out")
+    if _may_be_deep(data) and image.max() < _DARK:
+        _tell_dark(path, data)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+_DARK = 64  # of 255
+
+
+def _may_be_deep(data: bytes) -> bool:
+    """Whether a file may have more than 8 bits a channel: a PNG that says so, or a TIFF."""
+    return (data.startswith(b"\x89PNG") and data[24:25] == b"\x10") or data[:4] in (b"II*\0", b"MM\0*")
+
+
+def _tell_dark(path: str | Path, data: bytes) -> None:
+    """Say that of 16 bits the upper 8 are taken, where the values are in the lower: cameras of 10 and 12 bits."""
+    import cv2
+
+    deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if deep is not None and deep.dtype == np.uint16:
+        LOG.warning(
+            "image %s has 16 bits a channel, but no value above %d of 65535: it is read as nearly black; scale its "
+            "values to 65535, or save it with 8 bits",
+            path,
+            deep.max(),
+        )
 
 
 def _cut_short(data: bytes) -> bool:

@@ -27,7 +27,7 @@ FORMATS = {  # tag -> format
 }
 _OTHER_TAGS = {"COCODetDataset": "coco", "VOCDetDataset": "voc"}  # PaddleX's
 
-BOX_FORMATS = ("xywh", "xyxy", "xywh_normalised", "xyxy_normalised", "cxcywh_normalised")
+BOX_FORMATS = ("xywh", "xyxy", "cxcywh", "xywh_normalised", "xyxy_normalised", "cxcywh_normalised")
 SPLITS = ("train", "val", "test")
 
 # Keys of PaddleDetection's sections that say nothing to the readers here: workers always pass batches
@@ -58,10 +58,10 @@ class DatasetSettings:
         empty_ratio: part of all images that the empty ones may be; 1: no limit.
         sample_num: use that many images; -1: all.
         load_crowd: accepted as false only: crowds are no targets of training.
-        box_format: how the four numbers of a box are meant: `xywh` (x, y, width, height), `xyxy` (two corners), both
-            in pixels, or `xywh_normalised`, `xyxy_normalised`, `cxcywh_normalised` (centre first), parts of the image.
-            None: as the format has them (coco xywh, voc and labelme xyxy, yolo cxcywh_normalised), and a file that
-            does not look so is refused.
+        box_format: how the four numbers of a box are meant: `xywh` (x, y, width, height), `xyxy` (two corners),
+            `cxcywh` (centre first), all in pixels, or `xywh_normalised`, `xyxy_normalised`, `cxcywh_normalised`,
+            parts of the image. None: as the format has them (coco xywh, voc and labelme xyxy, yolo cxcywh_normalised),
+            and a file that does not look so is refused.
         section: the name of the section, for messages.
     """
 
@@ -189,6 +189,44 @@ class TransformSpec:
         raise ConfigError(f"{where}: every entry is `Name: {{parameters}}`, not {entry!r}")
 
 
+def _tell_other_scale(spec: TransformSpec, where: str) -> None:
+    """Say where a mean is of other values than it is subtracted from: of 0 to 255 from 0 to 1, or the other way."""
+    mean, scaled = spec.params.get("mean"), spec.params.get("is_scale", True)
+    if spec.name != "NormalizeImage" or not mean or not isinstance(mean, (list, tuple)):
+        return
+    if spec.params.get("norm_type") == "none" or not all(isinstance(value, (int, float)) for value in mean):
+        return
+    largest = max(mean)
+    if (scaled is True and largest > 1) or (scaled is False and 0 < largest <= 1):
+        has, wants = ("0 to 1", "0 to 255") if scaled else ("0 to 255", "0 to 1")
+        LOG.warning(
+            "%s.NormalizeImage: is_scale is %s, so that pixels are %s, and the mean %s is of values of %s; set "
+            "is_scale to %s unless the weights were trained so",
+            where,
+            str(scaled).lower(),
+            has,
+            list(mean),
+            wants,
+            str(not scaled).lower(),
+        )
+
+
+_UNCHANGING = ("Decode", "Resize", "NormalizeImage", "Permute", "PadBatch", "PadGT")
+
+
+def _require_as_it_is(names: list[str], where: str) -> None:
+    """Raises: `ConfigError` for what changes images at random, and for what an export cannot have twice."""
+    for name in names:
+        if name not in _UNCHANGING:
+            raise ConfigError(
+                f"{where}: {name} changes images at random, and boxes are counted on them as they are; leave it to "
+                "TrainReader"
+            )
+    for name in ("Resize", "NormalizeImage"):
+        if names.count(name) > 1:
+            raise ConfigError(f"{where}: more than one {name}; an export can have one")
+
+
 @dataclass(frozen=True)
 class ReaderSettings:
     """How images become batches.
@@ -227,6 +265,8 @@ class ReaderSettings:
         if names.count("Mosaic") > 1:
             raise ConfigError(f"{where}.sample_transforms: more than one Mosaic")
         self.build()
+        if where != "TrainReader":
+            _require_as_it_is(names + [spec.name for spec in self.batch_transforms], where)
 
     def build(self) -> tuple[list[Any], list[Any]]:
         """The transforms of samples and those of batches, ready to be called."""
@@ -271,4 +311,6 @@ class ReaderSettings:
             if not isinstance(entries, (list, tuple)):
                 raise ConfigError(f"{where} must be a list, not {entries!r}")
             taken[key] = tuple(TransformSpec.of(entry, where) for entry in entries)
+            for spec in taken[key]:
+                _tell_other_scale(spec, where)
         return cls(section=section, **taken)

@@ -42,12 +42,19 @@ class PicoDet(nn.Layer):
     def features(self, image: Tensor) -> Sequence[Tensor]:
         """The neck's feature maps, one per stride, (N, channels, H / stride, W / stride).
 
-        Raises: `UserError` when height or width is not a multiple of 32.
+        Raises: `UserError` when height or width is not a multiple of 32, or the levels have other strides.
         """
         height, width = image.shape[2:]
         if height % _MULTIPLE or width % _MULTIPLE:
             raise UserError(f"input size {height}x{width}: height and width must be multiples of {_MULTIPLE}")
-        return self.neck(self.backbone(image))
+        maps = self.neck(self.backbone(image))
+        for level, stride in zip(maps, self.strides):
+            if level.shape[2] != -(-height // stride):
+                raise UserError(
+                    f"fpn_stride of the head has {stride}, but that level is {level.shape[2]} cells high for an input "
+                    f"of {height}; set it to the strides that backbone and neck give"
+                )
+        return maps
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (N, C, L), 0 to 1, and boxes (N, L, 4), x1 y1 x2 y2 in input pixels, before NMS."""

@@ -47,6 +47,15 @@ def values_of_one_image(model: nn.Layer, size: tuple[int, int]) -> int:
     return counted * size[0] * size[1] // _SIDE**2
 
 
+def bytes_of_one_image(model: nn.Layer, size: tuple[int, int]) -> int:
+    """Bytes of memory that a training step takes for each of its images: an estimate.
+
+    Args:
+        model, size: see `values_of_one_image`.
+    """
+    return _BYTES_A_VALUE * max(1, values_of_one_image(model, size))
+
+
 def images_that_fit(model: nn.Layer, size: tuple[int, int], free: int) -> int:
     """How many images a step may have in so many bytes of memory.
 
@@ -54,7 +63,7 @@ def images_that_fit(model: nn.Layer, size: tuple[int, int], free: int) -> int:
         model, size: see `values_of_one_image`.
         free: bytes.
     """
-    return free // _BYTES_A_VALUE // max(1, values_of_one_image(model, size))
+    return free // bytes_of_one_image(model, size)
 
 
 def warn_of_memory(model: nn.Layer, size: tuple[int, int], images: int) -> None:

@@ -26,6 +26,7 @@ _COLUMNS = (
     ("APm", "medium"),
     ("APl", "large"),
 )
+_VOC_COLUMNS = (("VOC_11point", "VOC 11"), ("VOC_integral", "VOC area"))
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Row:
         model: name of the model, or `weights`.
         evaluation: COCO's metrics, 0 to 1, and the detections.
         latency_ms, latency_p90_ms: latency of the network alone, one image per call: median and 90th
-            percentile.
+            percentile; None where no time was taken.
         bytes: size of the files that the runtime loads.
         note: a remark that is needed to read the numbers; may be empty.
     """
@@ -48,8 +49,8 @@ class Row:
     precision: str
     model: str
     evaluation: Evaluation
-    latency_ms: float
-    latency_p90_ms: float
+    latency_ms: float | None
+    latency_p90_ms: float | None
     bytes: int
     note: str = ""
 
@@ -114,7 +115,8 @@ def as_csv(rows: Sequence[Row]) -> str:
 def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = False) -> str:
     """The comparison as text: a line per row, AP by class if `per_class`, notes, and what was not run."""
     reference = reference_of(rows)
-    head = ["", *(title for _, title in _COLUMNS), "- FP32", "ms", "p90", "MB"]
+    shown = [*_COLUMNS, *(one for one in _VOC_COLUMNS if rows and one[0] in rows[0].evaluation.metrics)]
+    head = ["", *(title for _, title in shown), "- FP32", "ms", "p90", "MB"]
     lines = [head]
     for row in rows:
         metrics = row.evaluation.metrics
@@ -124,10 +126,9 @@ def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = 
         lines.append(
             [
                 row.name,
-                *(_score(metrics[key]) for key, _ in _COLUMNS),
+                *(_score(metrics[key]) for key, _ in shown),
                 change if row is not reference else "",
-                f"{row.latency_ms:.1f}",
-                f"{row.latency_p90_ms:.1f}",
+                *("-" if time is None else f"{time:.1f}" for time in (row.latency_ms, row.latency_p90_ms)),
                 f"{row.bytes / 1e6:.2f}",
             ]
         )

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from picoquant.data.images import UnreadableImageError, read_image
+from picoquant.errors import DataError
 from picoquant.evaluation.coco_metrics import coco_metrics, coco_results
+from picoquant.evaluation.voc_metrics import voc_metrics
+from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.network_input import select_inputs
-from picoquant.postprocess import Decoder
+from picoquant.postprocess import Decoder, Detections
+from picoquant.runtimes.sliced import Slicing, detect_sliced
 from picoquant.storage.files import whole_file
 from picoquant.utils.progress import Progress
 
@@ -36,7 +41,7 @@ class Evaluation:
     """The result of evaluating a model on a data set.
 
     Attributes:
-        metrics: COCO's twelve metrics by name (`mAP`, `AP50` …), see `coco_metrics`.
+        metrics: COCO's twelve metrics by name (`mAP`, `AP50` …), see `coco_metrics`; VOC's two where asked for.
         per_class: AP by class name; None for a class without objects.
         detections: entries of a COCO results file, in the order of the images, with the data set's ids.
         images: number of images.
@@ -71,6 +76,7 @@ def evaluate(
     dataset: Any,
     reader: Iterable[Mapping[str, np.ndarray]],
     title: str = "evaluate",
+    voc: bool = False,
 ) -> Evaluation:
     """Run a model on every image of a data set and compute COCO's metrics.
 
@@ -80,21 +86,73 @@ def evaluate(
         dataset: `picoquant.data.dataset.Dataset`: annotations, category ids, image ids.
         reader: batches `image [N, 3, H, W]`, `scale_factor [N, 2]`, `im_shape [N, 2]`, `image_id [N]`.
         title: title of the progress line.
+        voc: VOC's metrics, too, see `voc_metrics`.
 
     Raises: `WeightsError` if the model has an input that no batch holds; `DataError` from the reader.
+    """
+    return count(dataset, _found(predict, decoder, reader), title, voc)
+
+
+def count(
+    dataset: Any, found: Iterable[tuple[int, Detections]], title: str = "evaluate", voc: bool = False
+) -> Evaluation:
+    """COCO's metrics of the detections in the images of a data set.
+
+    Args:
+        dataset, title, voc: as of `evaluate`.
+        found: of each image its id and its detections, made when they are asked for.
     """
     progress = Progress(title, len(dataset), "image")
     detections: list[dict[str, Any]] = []
     done, began = 0, time.monotonic()
     try:
-        for batch in reader:
-            outputs = predict(select_inputs(batch, predict.input_names))
-            for image_id, found in zip(batch["image_id"], decoder.decode(outputs, batch["scale_factor"])):
-                detections += coco_results(image_id, found, dataset.category_ids)
-            done += len(batch["image"])
+        for image_id, found_there in found:
+            detections += coco_results(image_id, found_there, dataset.category_ids)
+            done += 1
             progress.update(done)
     finally:
         progress.close()
     seconds = time.monotonic() - began
-    metrics, per_class = coco_metrics(dataset.ground_truth(), detections, dataset.image_ids)
+    truth = dataset.ground_truth()
+    metrics, per_class = coco_metrics(truth, detections, dataset.image_ids)
+    if voc:
+        metrics |= voc_metrics(truth, detections, dataset.image_ids)
     return Evaluation(metrics, per_class, detections, done, seconds)
+
+
+def _found(
+    predict: Predict, decoder: Decoder, reader: Iterable[Mapping[str, np.ndarray]]
+) -> Iterator[tuple[int, Detections]]:
+    for batch in reader:
+        outputs = predict(select_inputs(batch, predict.input_names))
+        yield from zip(batch["image_id"], decoder.decode(outputs, batch["scale_factor"]))
+
+
+def evaluate_sliced(
+    predict: Predict,
+    decoder: Decoder,
+    dataset: Any,
+    config: InferConfig,
+    slicing: Slicing,
+    title: str = "evaluate",
+    voc: bool = False,
+) -> Evaluation:
+    """As `evaluate`, each image in parts; see `detect_sliced`.
+
+    Args:
+        predict, decoder, dataset, title, voc: as of `evaluate`.
+        config: the model's preprocessing.
+        slicing: how images are taken apart.
+
+    Raises: as `evaluate`; `ConfigError` for parts that are too small.
+    """
+
+    def found() -> Iterator[tuple[int, Detections]]:
+        for record in dataset.records:
+            try:
+                image = read_image(Path(record.path))
+            except UnreadableImageError as error:
+                raise DataError(str(error)) from error
+            yield record.image_id, detect_sliced(predict, decoder, image, config, slicing)
+
+    return count(dataset, found(), title, voc)

@@ -12,11 +12,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
 
 from picoquant.errors import ConfigError
 from picoquant.int8.operators import QuantizableOperator, quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.program import KEPT_FLOAT
 
 LOG = logging.getLogger("picoquant")
@@ -73,22 +73,23 @@ def choose(
     return kept
 
 
-def mark_ignored_layers(program: Any, patterns: Sequence[str], quant: QuantAwareSettings) -> tuple[str, ...]:
-    """Mark layers of a float program so that quantisation leaves them alone; only the marks are new.
+def mark_ignored_layers(
+    model: ProgramModel, patterns: Sequence[str], quant: QuantAwareSettings
+) -> tuple[str, ...]:
+    """Mark layers of a float model so that quantisation leaves them alone; only the marks are new.
 
     Args:
-        program: batch-norm folded, as folding names results anew.
+        model: batch-norm folded, as folding names results anew.
         patterns: see `choose`.
         quant: which operators become INT8 at all.
 
     Returns: names of the layers.
     """
-    operators = quantizable_operators(program, quant)
+    operators = quantizable_operators(model, quant)
     kept = {operator.output for operator in choose(patterns, operators)}
-    for op in program.global_block().ops:
-        if kept & set(op.output_arg_names):
-            op._set_attr("op_namescope", f"/{KEPT_FLOAT}/")
-    program._sync_with_cpp()
+    for op in model.operators:
+        if kept.intersection(op.outputs):
+            op.set_attribute("op_namescope", f"/{KEPT_FLOAT}/")
     names = tuple(name for name, op in zip(layer_names(operators), operators) if op.output in kept)
     LOG.info("quantize: %d of %d layers stay in float: %s", len(names), len(operators), ", ".join(names))
     return names

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from picoquant.errors import WeightsError
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static.programs import input_names, output_names
+from picoquant.paddle_program.editing.operator import EditableOperator
+from picoquant.paddle_program.editing.program_model import ProgramModel
 
+# Slots of activation and weight, of each type; others take what they read at `X` and `Y`.
+_SLOTS = dict.fromkeys(("conv2d", "depthwise_conv2d", "conv2d_transpose"), ("Input", "Filter"))
 _AXIS_1 = ("conv2d_transpose", "mul", "matmul", "matmul_v2")
 
 
@@ -41,30 +43,31 @@ def quantised_name(variable: str) -> str:
     return f"{variable}.quantized.dequantized"
 
 
-def quantizable_operators(program: Any, settings: QuantAwareSettings) -> tuple[QuantizableOperator, ...]:
-    """The operators of a program that become INT8, in its order.
+def quantizable_operators(
+    model: ProgramModel, settings: QuantAwareSettings
+) -> tuple[QuantizableOperator, ...]:
+    """The operators of a float model that become INT8, in its order.
 
     Raises: `WeightsError` when there is none, the program is quantised already, or a convolution's weight is
         computed.
     """
-    block = program.global_block()
     found = []
-    for op in block.ops:
+    for op in model.operators:
         if op.type.startswith(("fake_quantize", "quantize_linear")):
             raise WeightsError(
-                f"the model is quantised already ({op.type} at {op.input_arg_names[0]}); name the FP32 export"
+                f"the model is quantised already ({op.type} at {op.inputs[0]}); name the FP32 export"
             )
         if op.type not in settings.quantize_op_types or _skipped(op, settings):
             continue
-        names = input_names(op)
-        stored = [name for name in names if block.var(name).persistable]
+        names = [name for slot in _SLOTS.get(op.type, ("X", "Y")) for name in op.input(slot)]
+        stored = [name for name in names if model.is_stored(name)]
         computed = [name for name in names if name not in stored]
         if len(stored) == 1 and len(computed) == 1:
             axis = _channel_axis(op) if settings.weight_quantize_type == "channel_wise_abs_max" else -1
-            found.append(QuantizableOperator(op.type, output_names(op)[0], computed[0], stored[0], axis))
+            found.append(QuantizableOperator(op.type, op.results[0], computed[0], stored[0], axis))
         elif "conv" in op.type and not stored:
             raise WeightsError(
-                f"{op.type} {output_names(op)[0]} cannot be quantised: its weight {names[-1]} is computed, not "
+                f"{op.type} {op.results[0]} cannot be quantised: its weight {names[-1]} is computed, not "
                 f"stored; export the model with stored weights, or leave {op.type} out of "
                 "QuantAware.quantize_op_types"
             )
@@ -76,11 +79,11 @@ def quantizable_operators(program: Any, settings: QuantAwareSettings) -> tuple[Q
     return tuple(found)
 
 
-def _skipped(op: Any, settings: QuantAwareSettings) -> bool:
-    scope = op.attr("op_namescope") if op.has_attr("op_namescope") else ""
+def _skipped(op: EditableOperator, settings: QuantAwareSettings) -> bool:
+    scope = op.attributes.get("op_namescope", "")
     return any(pattern in scope for pattern in settings.not_quant_pattern)
 
 
-def _channel_axis(op: Any) -> int:
-    transposed = op.type == "matmul_v2" and op.attr("trans_y")
+def _channel_axis(op: EditableOperator) -> int:
+    transposed = op.type == "matmul_v2" and op.attributes.get("trans_y", False)
     return 1 if op.type in _AXIS_1 and not transposed else 0

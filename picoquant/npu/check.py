@@ -22,6 +22,7 @@ from picoquant.backends.source import Source
 from picoquant.errors import UserError, WeightsError
 from picoquant.int8.paddle.form import without_rounding
 from picoquant.npu.cost import Latency, activation_bytes, elements, estimate, macs
+from picoquant.npu.emulated.cycles import Cycles
 from picoquant.npu.lint import (
     Finding,
     granularity,
@@ -60,6 +61,7 @@ class CheckResult:
         partition: content of the partition file that leaves float layers on the CPU and results in the fewest
             NPU subgraphs; empty if none is needed or helps.
         pieces_with_partition: number of NPU subgraphs with this partition file.
+        cycles: on an emulator of the target's NPU, in place of the estimate; None where it was not run.
     """
 
     target: str
@@ -78,6 +80,7 @@ class CheckResult:
     findings: tuple[Finding, ...]
     partition: str
     pieces_with_partition: int
+    cycles: Cycles | None = None
 
     @property
     def rules_broken(self) -> tuple[Finding, ...]:
@@ -95,7 +98,7 @@ class CheckResult:
 
     def to_json(self) -> dict[str, Any]:
         """Everything except `graph`, as JSON values; always the same for the same model and tools."""
-        return {
+        values = {
             "target": self.target,
             "device": self.device,
             "opt_version": self.opt_version,
@@ -116,6 +119,10 @@ class CheckResult:
             "partition_file": self.partition,
             "npu_pieces_with_partition_file": self.pieces_with_partition,
         }
+        if self.cycles is not None:
+            values = {key: value for key, value in values.items() if not key.startswith("latency_estimate")}
+            values["cycles"] = self.cycles.to_json()
+        return values
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

@@ -20,7 +20,7 @@ _FLOATS = ("float32", "float16", "int8", "")
 _POST = "export without post-processing (export.post_process: false); the host does it, see docs/npu.md"
 _POST_OP_TYPES = ("sqrt", "multiclass_nms3", "matrix_nms", "top_k_v2", "where_index", "gather_nd", "range")
 _SCHEMES = {"per_channel": "a scale for each channel", "per_tensor": "one scale for the whole weight"}
-_ONTO_CORES = {
+ONTO_CORES = {
     "per_tensor": "set QuantAware.weight_quantize_type=abs_max",
     "per_channel": "set QuantAware.weight_quantize_type=channel_wise_abs_max",
 }
@@ -204,7 +204,7 @@ def _weights(graph: PartitionedGraph, op: PlacedOperator, target: Target) -> Ite
         )
         better = next((one for one in ("per_tensor", "per_channel") if rules.unit_of(one) == "nn"), None)
         mend = (
-            f"{_ONTO_CORES[better]}, and quantise again" if better else "no INT8 scheme is known to be faster"
+            f"{ONTO_CORES[better]}, and quantise again" if better else "no INT8 scheme is known to be faster"
         )
         yield Finding("shader", op.name, message, mend, False)
     elif rules.weights == "per_tensor" and weights == "per_channel":

@@ -6,7 +6,7 @@ for each depth; within a row, boxes are ordered by the mean position of the boxe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
@@ -15,6 +15,12 @@ from picoquant.paddle_program.graph import BOOKKEEPING
 
 _COLOURS = {NPU: "#7fc97f", CPU: "#f4765b", CONVERSION: "#f9c74f", BORDER: "#d9d9d9"}
 _PALETTE = ("#7fc97f", "#7fb3d5", "#b39ddb", "#80cbc4", "#c5e1a5", "#9fa8da")  # for subgraphs, in turn
+_UNITS = {
+    "NN": "#7fc97f",
+    "TP": "#7fb3d5",
+    "SH": "#e78ac3",
+}  # of a VeriSilicon NPU: cores, tensor unit, shaders
+_LEAST = 0.01  # share of all cycles that is written into a box
 _CALLED = {NPU: "NPU", CPU: "CPU", CONVERSION: "conversion", BORDER: "network input or output"}
 _SHORT = {
     "depthwise_conv2d": "dw conv", "conv2d": "conv", "batch_norm": "bn", "elementwise_add": "add",
@@ -33,12 +39,16 @@ class _Box:
         above: indices of the boxes that it reads from.
         row: depth in the network, from 0.
         x: centre, pixels.
+        cycles: by unit of the NPU, where they are known.
+        share: of all cycles, for its label.
     """
 
     operators: list[PlacedOperator]
     above: list[int] = field(default_factory=list)
     row: int = 0
     x: float = 0.0
+    cycles: dict[str, int] = field(default_factory=dict)
+    share: str = ""
 
     @property
     def label(self) -> str:
@@ -46,19 +56,32 @@ class _Box:
         first = self.operators[0]
         if first.place == CONVERSION:
             return first.kernel.replace("_", " ") if first.op_type == "calib" else first.op_type
-        return " · ".join(op_types)
+        return " · ".join(op_types) + self.share
 
     @property
     def width(self) -> float:
         return _LETTER * len(self.label) + 12
 
 
-def draw(graph: PartitionedGraph, title: str) -> str:
-    """The picture of a partitioned network as SVG text, with `title` and a legend above it."""
+Cycles = Mapping[str, Mapping[str, int]]
+
+
+def draw(graph: PartitionedGraph, title: str, cycles: Cycles | None = None) -> str:
+    """The picture of a partitioned network as SVG text, with `title` and a legend above it.
+
+    Args:
+        cycles: by tensor, then by unit of the NPU: boxes have the colour of the unit that takes most of theirs, and
+            their share of all cycles where it is 1 % or more. None: boxes are coloured by NPU piece.
+    """
     boxes = _boxes(graph)
+    total = sum(sum(units.values()) for units in (cycles or {}).values())
+    for box in boxes:
+        box.cycles = _cycles(box, cycles or {})
+        share = sum(box.cycles.values()) / total if total else 0.0
+        box.share = f" {share:.0%}" if share >= _LEAST else ""
     width = _place(boxes)
     rows = max((box.row for box in boxes), default=0) + 1
-    legend = _legend(graph, title)
+    legend = _legend(graph, title, bool(cycles))
     width, height = max(width, 560), _TOP + rows * _ROW + 10
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}" '
@@ -84,24 +107,44 @@ def _y(box: _Box) -> int:
 
 def _drawn(box: _Box) -> str:
     names = "&#10;".join(escape(f"{op.op_type}: {op.name}") for op in box.operators)
+    names += "".join(f"&#10;{count:,} cycles {unit}" for unit, count in box.cycles.items())
     left = box.x - box.width / 2
     return (
         f'<g><title>{names}</title><rect x="{left:.0f}" y="{_y(box)}" width="{box.width:.0f}" '
-        f'height="{_HEIGHT}" rx="3" fill="{_colour(box.operators[0])}" stroke="#555" stroke-width="0.6"/>'
+        f'height="{_HEIGHT}" rx="3" fill="{_colour(box)}" stroke="#555" stroke-width="0.6"/>'
         f'<text x="{box.x:.0f}" y="{_y(box) + 13}" text-anchor="middle">{escape(box.label)}</text></g>'
     )
 
 
-def _colour(op: PlacedOperator) -> str:
+def _cycles(box: _Box, cycles: Cycles) -> dict[str, int]:
+    """The cycles of a box's operators, by unit."""
+    units: dict[str, int] = {}
+    for op in box.operators:
+        for unit, count in cycles.get(op.name, {}).items():
+            units[unit] = units.get(unit, 0) + count
+    return units
+
+
+def _colour(box: _Box) -> str:
+    op = box.operators[0]
+    if box.cycles:
+        return _UNITS[max(box.cycles, key=lambda unit: box.cycles[unit])]
     return _PALETTE[op.subgraph % len(_PALETTE)] if op.place == NPU else _COLOURS[op.place]
 
 
-def _legend(graph: PartitionedGraph, title: str) -> list[str]:
+def _legend(graph: PartitionedGraph, title: str, units: bool) -> list[str]:
     lines, x = [f'<text x="10" y="20" font-size="14" font-weight="bold">{escape(title)}</text>'], 10.0
-    entries = [
-        (f"NPU piece {number + 1}" if len(graph.subgraphs) > 1 else "NPU", _PALETTE[number % len(_PALETTE)])
-        for number in range(len(graph.subgraphs))
-    ]
+    entries = (
+        [(f"mostly {unit}", colour) for unit, colour in _UNITS.items()]
+        if units
+        else [
+            (
+                f"NPU piece {number + 1}" if len(graph.subgraphs) > 1 else "NPU",
+                _PALETTE[number % len(_PALETTE)],
+            )
+            for number in range(len(graph.subgraphs))
+        ]
+    )
     entries += [
         (f"{_CALLED[place]} ({len(graph.at(place))})", _COLOURS[place])
         for place in (CPU, CONVERSION, BORDER)

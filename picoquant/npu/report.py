@@ -26,7 +26,9 @@ def text_report(result: CheckResult) -> str:
         ("weights", ", ".join(f"{count} {name}" for name, count in result.weight_types.items()) or "-"),
         ("activations", f"{result.activation_bytes / 1e6:.2f} MB at one time"),
         ("multiply-adds", f"{result.macs[NPU] / 1e6:.1f} M NPU, {result.macs[CPU] / 1e6:.1f} M CPU"),
-        ("latency", f"{time} ({latency.method}{error})"),
+        ("cycles", result.cycles.summary())
+        if result.cycles
+        else ("latency", f"{time} ({latency.method}{error})"),
     ]
     lines = [f"{name:<16}{value}" for name, value in rows]
     if result.device:

@@ -39,6 +39,7 @@ PROGRAMS = {
         "openvino numpy opencv-python", "-DUSE_OPENVINO=ON -DOpenVINO_DIR=/path/to/openvino/cmake"
     ),
     "tflite": Program("ai-edge-litert numpy opencv-python", ""),
+    "rknn": Program("rknn-toolkit-lite2 numpy opencv-python", "-DRKNN_DIR=/path/to/librknn_api"),
 }
 
 # What an NPU piece needs beside Paddle Lite's own library. Source: Paddle Lite, docs/demo_guides/

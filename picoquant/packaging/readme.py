@@ -84,7 +84,7 @@ def readme(
     text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
     text += "".join(_programs(backend) for backend in forms.with_programs)
-    text += _delegate(target, forms)
+    text += _delegate(target, forms) + _rknpu(target, forms)
     return text + (_on_the_board(target, forms, list(nb)) if forms.lite else "")
 
 
@@ -126,6 +126,29 @@ def _delegate(target: Target, forms: Forms) -> str:
         f"\n`{model}` is for the NPU, in TensorFlow Lite (Micro) with the kernel or delegate for Ethos-U: it runs on "
         "no CPU. It was compiled here and not run: no board was at hand.\n"
     )
+
+
+def _rknpu(target: Target, forms: Forms) -> str:
+    """What must be known of an `.rknn`; empty where the package holds none."""
+    backend = next((backend for backend in forms.backends if backend.name == "rknn"), None)
+    if backend is None:
+        return ""
+    model, form = (path.name for path in backend.files_beside(Path(backend.file)))
+    text = (
+        f"\n## On the NPU of {target.name}\n\n"
+        f"`{model}` is built for {target.soc} alone, with the network's own scales, by the rknn-toolkit2 that "
+        f"`manifest.json` names: librknnrt on the board must not be older. `{form}` is what it was built from, to "
+        "build it again or to simulate it; its scales are written for that toolkit and mean something else to others. "
+        "The outputs are maps `[1, C, H, W]`, which both programs bring to `[1, H * W, C]`. The programs run on the "
+        "board, not on a PC. **None of this was run on a board**, and the C++ program was never linked with Rockchip's "
+        "library.\n"
+    )
+    if target.abi == "armhf":
+        text += (
+            f"\n{target.soc} has the zero-copy interface alone (librknnmrt): configure the C++ program with "
+            "`-DRKNN_ZERO_COPY=ON`. rknn-toolkit-lite2, which the Python script needs, is not made for it.\n"
+        )
+    return text
 
 
 def _images(batch: Batch) -> str:

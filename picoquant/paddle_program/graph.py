@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -121,22 +121,6 @@ def read_graph(program: Any) -> Graph:
     fetches = [name for op in operators if op.op_type == FETCH for _, name in op.inputs]
     inside = tuple(op for op in operators if op.op_type not in (FEED, FETCH))
     return Graph(inside, read_tensors(block), tuple(feeds), tuple(fetches))
-
-
-def graph_of(program: Any, feeds: Sequence[str], fetches: Sequence[str] = ()) -> Graph:
-    """The graph of a static program in memory.
-
-    Args:
-        program: a `paddle.static.Program`.
-        feeds, fetches: names of its inputs and outputs, used if it has no feed or fetch operators.
-    """
-    from paddle.base.proto import framework_pb2
-
-    message = framework_pb2.ProgramDesc.FromString(program.desc.serialize_to_string())
-    graph = read_graph(message)
-    return Graph(
-        graph.operators, graph.tensors, graph.inputs or tuple(feeds), graph.outputs or tuple(fetches)
-    )
 
 
 def read_operator(op: Any) -> Operator:

@@ -131,6 +131,11 @@ class InferConfig:
             if not isinstance(step, dict) or not isinstance(step.get("type"), str):
                 raise WeightsError(f"{where}: Preprocess: expected steps with a type, found {step!r}")
         steps = {step["type"]: step for step in listed}
+        if len(steps) < len(listed):
+            twice = next(kind for kind in steps if [step["type"] for step in listed].count(kind) > 1)
+            raise WeightsError(
+                f"{where}: Preprocess has {twice} twice: leave the one out that the model does not need"
+            )
         unknown = set(steps) - {"Resize", "NormalizeImage", "Permute", "PadStride"}
         if unknown:
             raise WeightsError(f"{where}: Preprocess has steps unknown here: {sorted(unknown)}")
@@ -145,9 +150,9 @@ class InferConfig:
                 labels=tuple(str(name) for name in _get(values, "label_list", list, where)),
                 mean=mean,
                 std=std,
-                is_scale=bool(normalise.get("is_scale", "NormalizeImage" in steps)),
+                is_scale=_flag(normalise, "is_scale", "NormalizeImage" in steps, where),
                 interp=_whole(resize, "interp", 1, f"{where}: Preprocess Resize"),
-                keep_ratio=bool(resize.get("keep_ratio", False)),
+                keep_ratio=_flag(resize, "keep_ratio", False, where),
                 pad_stride=_whole(steps.get("PadStride", {}), "stride", 0, f"{where}: Preprocess PadStride"),
                 **optional,
             )
@@ -202,6 +207,15 @@ def _whole(values: dict[str, Any], key: str, default: int, where: str) -> int:
     if not whole and not (isinstance(value, float) and value.is_integer()):
         raise WeightsError(f"{where}: {key} is {value!r}: a whole number expected")
     return int(value)
+
+
+def _flag(values: dict[str, Any], key: str, default: bool, where: str) -> bool:
+    value = values.get(key, default)
+    if value not in (True, False):  # 1 and 0, too; any text would be true
+        raise WeightsError(
+            f"{where}: Preprocess {values['type']}: {key} is {value!r}: true or false expected"
+        )
+    return bool(value)
 
 
 def _check_positive(name: str, values: tuple[int, ...], count: int | None) -> None:

@@ -19,6 +19,7 @@ from picoquant.prediction.draw import Painter
 from picoquant.prediction.sources import Frame, Unreadable
 from picoquant.runtimes.backends import Running
 from picoquant.runtimes.detect import detect
+from picoquant.runtimes.sliced import Slicing, detect_sliced
 from picoquant.storage.files import whole_file
 from picoquant.utils.progress import Progress
 
@@ -57,6 +58,7 @@ def predict(
     emit: Callable[[str], None],
     folder: Path | None = None,
     total: int = 0,
+    slicing: Slicing | None = None,
 ) -> Outcome:
     """Detect objects in each frame of a stream; only the current frame is in memory.
 
@@ -70,6 +72,7 @@ def predict(
         emit: called with one line of JSON per frame.
         folder: folder for annotated images (JPEG, `<name>.jpg`); None to write none.
         total: number of frames for the progress line; 0 if it is unknown.
+        slicing: how frames are taken apart; None: they are not.
 
     Raises: every error that the model and `stream` raise.
     """
@@ -83,7 +86,10 @@ def predict(
                 LOG.warning("%s", frame.reason)
                 emit(json.dumps({"source": frame.source, "error": frame.reason}))
                 continue
-            found = detect(ready.predict, ready.decoder, feed_of_image(frame.image, config))
+            if slicing is None:
+                found = detect(ready.predict, ready.decoder, feed_of_image(frame.image, config))
+            else:
+                found = detect_sliced(ready.predict, ready.decoder, frame.image, config, slicing)
             found = above(found, threshold)
             row = as_json(frame, found, config.labels)
             if folder is not None and painter is not None:

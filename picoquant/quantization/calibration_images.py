@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import DataError
+from picoquant.paddle_program.graph import Graph
 
 LOG = logging.getLogger("picoquant")
 
@@ -134,7 +135,7 @@ def watch(
         shown(done)
 
 
-def maker_of(program: Any) -> Callable[[str], str]:
+def maker_of(graph: Graph) -> Callable[[str], str]:
     """A function from a tensor's name to the type of the operator that computes it, for messages."""
-    makers = {n: op.type for op in program.global_block().ops for n in op.output_arg_names}
+    makers = {name: op.op_type for op in graph.operators for _, name in op.outputs}
     return lambda name: makers.get(name, "the input")

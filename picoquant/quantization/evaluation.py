@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import paddle
-
 from picoquant.backends.onnx.export import exact_onnx
 from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.qdq import with_every_tensor
@@ -70,20 +68,19 @@ class ModelMetric:
             return self.of_folder(folder)
         return self.evaluate(predictor)
 
-    def of_every_tensor(self, source: Int8Source, executor: Any, folder: Path, int8: float | None) -> float:
+    def of_every_tensor(self, source: Int8Source, folder: Path, int8: float | None) -> float:
         """mAP with every tensor in INT8, as on an NPU that runs INT8 only (simulated).
 
         Args:
             source: the INT8 model; has a range for every activation.
-            executor: of Paddle.
             folder: for files that run.
             int8: its mAP, where it is known: the same where the model leaves nothing in float.
         """
-        value = self._of_every_tensor(source, executor, folder, int8)
+        value = self._of_every_tensor(source, folder, int8)
         LOG.info("quantize: INT8 mAP %.4f with every tensor in INT8, as an NPU computes (simulated)", value)
         return value
 
-    def _of_every_tensor(self, source: Int8Source, executor: Any, folder: Path, int8: float | None) -> float:
+    def _of_every_tensor(self, source: Int8Source, folder: Path, int8: float | None) -> float:
         try:
             network, model = self._in_onnx(source)
             whole = with_every_tensor(model, network)
@@ -92,9 +89,7 @@ class ModelMetric:
             predictor = _opened(whole, folder)
         except ToolError as error:
             LOG.info(_IN_PADDLE, error)
-            with paddle.static.scope_guard(paddle.static.Scope()):
-                loaded = load_source(source, executor)
-                save_full_integer_simulation(build_network(source), loaded, executor, folder, self.config)
+            save_full_integer_simulation(build_network(source), load_source(source), folder, self.config)
             return self.of_folder(folder).mAP
         return self.evaluate(predictor).mAP
 

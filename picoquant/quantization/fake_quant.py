@@ -1,4 +1,4 @@
-"""Quantise-dequantise operators inserted into a static program, for the model folder of `qat_graph.py`.
+"""Quantise-dequantise operators inserted into a program, for the model folder of `qat_graph.py`.
 
 The operators are the fused ones, `fake_quantize_dequantize_*`: they compute the same numbers as PaddleSlim's pair of
 a quantise and a dequantise operator. Variables are named as PaddleSlim names them: the range (absmax) of `x` is
@@ -8,21 +8,19 @@ a quantise and a dequantise operator. Variables are named as PaddleSlim names th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator, quantised_name, scale_name
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static.programs import Inserter, output_names, write_variable
+from picoquant.paddle_program.editing.program_model import Inserter, ProgramModel
 
 _ACTIVATION_QUANTISER = "fake_quantize_dequantize_moving_average_abs_max"
 
 
 def insert_fake_quantisation(
-    program: Any,
-    scope: Any,
+    model: ProgramModel,
     settings: QuantAwareSettings,
     operators: Sequence[QuantizableOperator],
     params: Mapping[str, QuantParams],
@@ -30,46 +28,41 @@ def insert_fake_quantisation(
     """Make the rounding of activations and weights to INT8 part of a program.
 
     Args:
-        program: changed in place.
-        scope: holds the activations' ranges, see `scale_name`.
+        model: changed in place; stores the activations' ranges, see `scale_name`.
         settings: how many bits.
         operators: the operators to quantise.
         params: of the activations; those that are not symmetric are limited to their integers, and rounded on the
             symmetric grid of twice as many.
     """
-    block = program.global_block()
     by_output = {operator.output: operator for operator in operators}
-    done: dict[str, Any] = {}
+    done: dict[str, str] = {}
     index = 0
-    while index < len(block.ops):
-        op = block.ops[index]
-        operator = by_output.get((output_names(op) or [""])[0])
+    while index < len(model.operators):
+        op = model.operators[index]
+        operator = by_output.get((op.results or ("",))[0])
         if operator is None or op.type != operator.op_type:
             index += 1
             continue
-        inserter = Inserter(block, index)
+        inserter = Inserter(model, index)
         for name in (operator.activation, operator.weight):
             if name not in done:
                 if name == operator.weight:
-                    done[name] = _quantise_weight(inserter, block, scope, operator, settings)
+                    done[name] = _quantise_weight(inserter, model, operator, settings)
                 else:
-                    done[name] = _quantise_activation(inserter, block, name, settings, params[name])
-            op._rename_input(name, done[name].name)
+                    done[name] = _quantise_activation(inserter, model, name, settings, params[name])
+            op.rename_input(name, done[name])
         index = inserter.index + 1
-    program._sync_with_cpp()
 
 
 def _quantise_activation(
-    inserter: Inserter, block: Any, name: str, settings: QuantAwareSettings, params: QuantParams
-) -> Any:
-    source, bits = block.var(name), settings.activation_bits
-    scale = inserter.variable(scale_name(name), source, persistable=True, shape=[1])
-    result = inserter.variable(quantised_name(name), source)
+    inserter: Inserter, model: ProgramModel, name: str, settings: QuantAwareSettings, params: QuantParams
+) -> str:
+    result, scale = model.add_tensor(quantised_name(name), name), scale_name(name)
+    source, bits = name, settings.activation_bits
     if not params.is_symmetric:
-        limited = inserter.variable(f"{quantised_name(name)}.limited", source)
+        source, bits = model.add_tensor(f"{quantised_name(name)}.limited", name), bits + 1
         ends = {"min": float(params.lowest), "max": float(params.highest)}
-        inserter.operator("clip", {"X": source}, {"Out": limited}, ends)
-        source, bits = limited, bits + 1
+        inserter.operator("clip", {"X": name}, {"Out": source}, ends)
     inserter.operator(
         _ACTIVATION_QUANTISER,
         {"X": source, "InScale": scale},
@@ -80,21 +73,16 @@ def _quantise_activation(
 
 
 def _quantise_weight(
-    inserter: Inserter,
-    block: Any,
-    scope: Any,
-    operator: QuantizableOperator,
-    settings: QuantAwareSettings,
-) -> Any:
-    source = block.var(operator.weight)
-    channels = 1 if operator.axis < 0 else source.shape[operator.axis]
-    scale = inserter.variable(scale_name(operator.weight), source, persistable=True, shape=[channels])
-    write_variable(scope, scale.name, np.zeros(channels, np.float32))
-    result = inserter.variable(f"{operator.weight}.quantized.dequantized", source)
-    attrs = {"bit_length": settings.weight_bits}
+    inserter: Inserter, model: ProgramModel, operator: QuantizableOperator, settings: QuantAwareSettings
+) -> str:
+    weight = operator.weight
+    channels = 1 if operator.axis < 0 else model.shape(weight)[operator.axis]
+    scale = model.store(scale_name(weight), np.zeros(channels))
+    result = model.add_tensor(f"{weight}.quantized.dequantized", weight)
+    attributes = {"bit_length": settings.weight_bits}
     kind = "fake_quantize_dequantize_abs_max"
     if operator.axis >= 0:
         kind = "fake_channel_wise_quantize_dequantize_abs_max"
-        attrs["quant_axis"] = operator.axis
-    inserter.operator(kind, {"X": source}, {"Out": result, "OutScale": scale}, attrs)
+        attributes["quant_axis"] = operator.axis
+    inserter.operator(kind, {"X": weight}, {"Out": result, "OutScale": scale}, attributes)
     return result

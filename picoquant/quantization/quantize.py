@@ -18,8 +18,8 @@ from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.paddle_program.finite import require_finite_params
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.quantization.calibration_images import CalibrationImages
+from picoquant.quantization.engine.session import dygraph_session, quiet
 from picoquant.quantization.paths import QuantizationPaths
 from picoquant.quantization.score import Score
 from picoquant.quantization.settings import DistillationSettings, QuantizationSections
@@ -120,7 +120,7 @@ def quantize(
         _copy_models(folder, settings.distillation, paths)
         fast = tuned_cpu() if fast_convolutions_available() else nullcontext()
         trained = settings.quantization.method == "qat"  # without training a predictor costs nothing here
-        with ChildRuntime() as child, fast, static_session(), quiet():
+        with ChildRuntime() as child, fast, dygraph_session(), quiet():
             paddle.seed(seed)
             metric = None
             if evaluate:

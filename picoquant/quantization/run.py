@@ -17,7 +17,7 @@ from picoquant.quantization.qat.pipeline import run_qat
 
 
 def run(context: QuantizationContext, batches: Callable[[int], Any], began: float) -> dict[str, Any]:
-    """Quantise the copies of the models in the context's paths, within a static session.
+    """Quantise the copies of the models in the context's paths.
 
     Args:
         context: of the quantisation.

@@ -31,12 +31,11 @@ DESCRIPTION = "quantization.json"
 ONNX_FOLDER = "onnx_format"
 
 
-def write_model(source: Int8Source, executor: Any, out: Path, config: InferConfig) -> None:
+def write_model(source: Int8Source, out: Path, config: InferConfig) -> None:
     """Write all forms of an INT8 model into a folder.
 
     Args:
         source: the network, its ranges and weights.
-        executor: of Paddle.
         out: receives `model.pdmodel` and `model.pdiparams`, `int8_network.npz`, `qat_graph/`, `onnx_format/` where the
             settings ask for it, and `quantization.json`.
         config: of the FP32 model's folder.
@@ -45,7 +44,7 @@ def write_model(source: Int8Source, executor: Any, out: Path, config: InferConfi
     network = build_network(source)
     write_lite_model(network, out)
     save_network(folded(network), ModelFolder.open(out, config=config))
-    write_qat_graph(source, executor, out / QAT_GRAPH)
+    write_qat_graph(source, out / QAT_GRAPH)
     if source.settings.onnx_format:
         write_onnx_model(network, out / ONNX_FOLDER)
     write_json(out / DESCRIPTION, description(source))

@@ -240,7 +240,7 @@ class QuantizationSettings:
     patience: int | None = None
     reference_batch: int | None = None
     training: str = "configured"
-    level_rate: float = 0.002
+    level_rate: float = 0.005
     learned_ranges: str = "none"
     lsq_rate: float = 1.0
     freeze_last: float = 0.0

@@ -18,6 +18,7 @@ from picoquant.backends.base import MACHINE, Backend, Exported, Found, Machine, 
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.source import Source
 from picoquant.backends.table import BACKENDS, COMPILERS, DYGRAPH
+from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.errors import SchemeError, ToolError, UserError
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import require_input_size
@@ -26,7 +27,7 @@ from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.runtimes.model import Model
 from picoquant.targets.profiles import Target
 
-SIMULATION = "simulation"
+SIMULATION, EMULATOR = "simulation", "emulator"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Running:
         bytes: size of the files that run.
         note: what must be known of the numbers; empty for nothing.
         labels: names of the classes, in the order of the outputs.
+        timed: whether its time says anything.
     """
 
     backend: str
@@ -49,6 +51,7 @@ class Running:
     bytes: int
     note: str = ""
     labels: tuple[str, ...] = ()
+    timed: bool = True
 
     @property
     def name(self) -> str:
@@ -181,6 +184,41 @@ def simulating(model: Model, target: Target, nms: NmsSettings | None = None) -> 
 
     Raises: `ToolError` or `WeightsError` saying why it cannot be simulated.
     """
+    folder, predict = _simulation(model, target)
+    note = f"SIMULATION of {target.name}'s integer arithmetic on this CPU, no board; its latency is not the board's"
+    if target.quantization.weights == "per_tensor" and predict.per_channel:
+        note += f"; the model's weights have a scale a channel, {target.name} takes one a tensor"
+    yield _integers(f"{SIMULATION}-{target.name}", model, folder, predict, nms, note)
+
+
+@contextmanager
+def emulating(
+    model: Model,
+    target: Target,
+    nms: NmsSettings | None = None,
+    cache: Path | None = None,
+    every_tensor: bool = False,
+) -> Iterator[Running]:
+    """An INT8 model on VeriSilicon's emulator of a target's NPU; its `predict` is an `EmulatedNetwork`.
+
+    Args:
+        model, target, nms: see `simulating`.
+        cache: where results are kept, by hash; None keeps none.
+        every_tensor: compare every tensor with the simulation, not the outputs alone.
+
+    Raises: `ToolError` or `WeightsError` saying why it cannot run there, or what to install.
+    """
+    from picoquant.npu.emulated.network import EmulatedNetwork
+
+    tool = verisilicon.find(MACHINE)
+    chip = verisilicon.chip_of(target, tool)
+    folder, simulation = _simulation(model, target)
+    note = f"VeriSilicon's emulator {tool.version} of {chip}, no board"
+    with EmulatedNetwork(simulation, tool, chip, cache, every_tensor) as predict:
+        yield _integers(f"{EMULATOR}-{target.name}", model, folder, predict, nms, note, timed=False)
+
+
+def _simulation(model: Model, target: Target) -> tuple[ModelFolder, Any]:
     from picoquant.npu.simulation.simulation import NpuSimulation
 
     rules = target.integer_rules
@@ -188,12 +226,20 @@ def simulating(model: Model, target: Target, nms: NmsSettings | None = None) -> 
         raise ToolError(f"{target.name} has no integer rules to simulate (arithmetic: null in its profile)")
     folder = _folder(model, SIMULATION)
     require_tried(folder)
-    predict = NpuSimulation(folder, rules)
+    return folder, NpuSimulation(folder, rules)
+
+
+def _integers(
+    backend: str,
+    model: Model,
+    folder: ModelFolder,
+    predict: Any,
+    nms: NmsSettings | None,
+    note: str,
+    timed: bool = True,
+) -> Running:
+    """An INT8 model that is computed in a target's integers, ready to be called."""
     names, shapes = zip(*predict.outputs)
-    decoder = Decoder.of(names, shapes, model.config, nms, f"{model.name} ({SIMULATION})")
-    note = f"SIMULATION of {target.name}'s integer arithmetic on this CPU, no board; its latency is not the board's"
-    if target.quantization.weights == "per_tensor" and predict.per_channel:
-        note += f"; the model's weights have a scale a channel, {target.name} takes one a tensor"
+    decoder = Decoder.of(names, shapes, model.config, nms, f"{model.name} ({backend.partition('-')[0]})")
     size = Exported((folder.model, folder.params)).bytes
-    name, labels = f"{SIMULATION}-{target.name}", model.config.labels
-    yield Running(name, model.precision, predict, decoder, size, note, labels)
+    return Running(backend, model.precision, predict, decoder, size, note, model.config.labels, timed)

@@ -16,12 +16,11 @@ from typing import Any
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.errors import ToolError, UserError
+from picoquant.int8.fake_quant_run import save_full_integer_simulation
 from picoquant.npu.check import check_model
-from picoquant.paddle_program.edit import write_program
-from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.paddle_program.params import write_params
+from picoquant.paddle_program.editing.program_model import ProgramModel
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import program_facts
-from picoquant.paddle_program.static.session import quiet, static_session
 from picoquant.postprocess import Decoder
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
@@ -130,26 +129,15 @@ def _held(context: Context, int8: ModelFolder, target: Target) -> frozenset[str]
 
 def _simulated(context: Context, int8: ModelFolder, held: frozenset[str]) -> float:
     """mAP with those tensors in INT8 that the NPU holds."""
-    import paddle
-
-    from picoquant.int8.fake_quant_run import save_full_integer_simulation
     from picoquant.int8.files import open_network
-    from picoquant.paddle_program.static.programs import load_model
 
     plan, network = context.plan, open_network(int8)
     dataset = datasets.load(context, "EvalDataset")
     dataset = datasets.for_model(context, dataset, int8.config.labels, str(int8.path))
     images = evaluation_images(dataset, plan.eval_reader_of(int8.config), plan.workers)
     with tempfile.TemporaryDirectory(prefix="picoquant-board-") as scratch:
-        place = Path(scratch)
-        write_program(network.program, place / MODEL)
-        write_params(network.program, network.values, place / PARAMS)
-        with quiet(), static_session():
-            executor = paddle.static.Executor(paddle.CPUPlace())
-            model = load_model(place, executor)
-            folder = save_full_integer_simulation(
-                network, model, executor, place / "simulated", int8.config, held
-            )
+        model = ProgramModel(network.program, network.values, str(int8.model))
+        folder = save_full_integer_simulation(network, model, Path(scratch), int8.config, held)
         predict = open_predictor(folder)
         outputs = program_facts(int8.model).outputs
         decoder = Decoder.of(*zip(*outputs), int8.config, plan.nms, str(int8.model))

@@ -12,8 +12,8 @@ from typing import Any
 
 from picoquant.data.class_names import compare, in_training_order, match
 from picoquant.data.dataset import Dataset
+from picoquant.data.formats.coco_file import peek_categories
 from picoquant.data.formats.load import class_names, files_of, load_dataset, load_folder
-from picoquant.data.formats.peek import peek_categories
 from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.data.inspection.faults import errors
 from picoquant.data.inspection.statistics import NetworkInput

@@ -12,6 +12,7 @@ from typing import Any
 from picoquant.backends.paddle.runtime import decoder_for, open_predictor
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.evaluation.fidelity import agreement, detections_as_objects
+from picoquant.evaluation.voc_metrics import VOC_METRICS
 from picoquant.stages import datasets
 from picoquant.stages.board_accuracy import METRIC
 from picoquant.stages.evaluating import evaluate_model, evaluation_images, open_quickly, trained_network
@@ -25,6 +26,8 @@ from picoquant.storage.run_folder import RunFolder
 from picoquant.utils.device import check_device
 
 LOG = logging.getLogger("picoquant")
+
+_MAIN = ("mAP", "AP50", "AP75")
 
 
 def _models(context: Context, compare: bool = True) -> dict[str, Any]:
@@ -54,6 +57,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         "models": models,
         "nms": asdict(context.plan.nms),
         "images": datasets.identity(context, "EvalDataset"),
+        **({"metric": "VOC"} if context.plan.voc else {}),
     }
 
 
@@ -64,7 +68,7 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
         result = evaluate_folder(context, folder, dataset, f"evaluate {name}", quick=True)
         result.write_detections(out / f"detections_{name}.json", dataset)
         metrics[name], detections[name] = result.metrics, result.detections
-        LOG.info("%s: mAP %.4f  AP50 %.4f  AP75 %.4f", name, *_main(result.metrics))
+        LOG.info("%s: %s", name, _main(result.metrics))
     if "int8" in metrics:
         expected = detections_as_objects(dataset.ground_truth(), detections["fp32"])
         found = agreement(expected, detections["int8"], dataset.image_ids)
@@ -83,8 +87,8 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     return metrics
 
 
-def _main(metrics: dict[str, float]) -> list[float]:
-    return [metrics[key] for key in ("mAP", "AP50", "AP75")]
+def _main(metrics: dict[str, float]) -> str:
+    return "  ".join(f"{key} {metrics[key]:.4f}" for key in (*_MAIN, *VOC_METRICS) if key in metrics)
 
 
 def evaluate_folder(context: Context, folder: Any, dataset: Any, title: str, quick: bool = False) -> Any:
@@ -105,7 +109,7 @@ def evaluate_folder(context: Context, folder: Any, dataset: Any, title: str, qui
     )
     with opened as predictor:
         decoder = decoder_for(predictor, folder.config, plan.nms)
-        images = evaluation_images(dataset, plan.eval_reader_of(folder.config), plan.workers)
+        images = evaluation_images(dataset, plan.eval_reader_of(folder.config), plan.workers, plan.voc)
         return evaluate_model(predictor, decoder, images, title)
 
 
@@ -148,7 +152,7 @@ def evaluate_alone(
     else:
         name = "paddle_dygraph"
         result = _evaluate_weights(context, dataset)
-    LOG.info("%s: mAP %.4f  AP50 %.4f  AP75 %.4f", name, *_main(result.metrics))
+    LOG.info("%s: %s", name, _main(result.metrics))
     return {name: result.metrics}
 
 
@@ -156,7 +160,7 @@ def _evaluate_weights(context: Context, dataset: Any) -> Any:
     """Trained weights over a data set, through the dygraph network."""
     plan, network = context.plan, trained_network(context, dataset)
     dataset = datasets.for_model(context, dataset, network.labels, str(trained_weights(context)))
-    images = evaluation_images(dataset, plan.eval_reader, plan.workers)
+    images = evaluation_images(dataset, plan.eval_reader, plan.workers, plan.voc)
     return evaluate_model(network.predict, network.decoder, images)
 
 

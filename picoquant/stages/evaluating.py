@@ -43,10 +43,12 @@ class EvaluationImages:
     Attributes:
         dataset: the images, their annotations and the classes.
         reader: makes the batches, the same ones each time.
+        voc: VOC's mAP is counted, too.
     """
 
     dataset: Dataset
     reader: EvalReader
+    voc: bool = False
 
     def single_feeds(self, names: Sequence[str], count: int) -> list[Mapping[str, np.ndarray]]:
         """The first images as feeds of one image each.
@@ -67,7 +69,9 @@ class EvaluationImages:
         return feeds[:count]
 
 
-def evaluation_images(dataset: Dataset, settings: ReaderSettings, workers: int) -> EvaluationImages:
+def evaluation_images(
+    dataset: Dataset, settings: ReaderSettings, workers: int, voc: bool = False
+) -> EvaluationImages:
     """Images to evaluate one model on, or several that need the same preprocessing.
 
     Args:
@@ -75,16 +79,17 @@ def evaluation_images(dataset: Dataset, settings: ReaderSettings, workers: int) 
         settings: `plan.eval_reader` for a network of the recipe, `plan.eval_reader_of(config)` for an exported
             model, which has preprocessing of its own.
         workers: threads that make the batches; 0 makes them in the caller's.
+        voc: `plan.voc`, where the numbers are shown.
     """
     from picoquant.data.readers.reader import EvalReader
 
-    return EvaluationImages(dataset, EvalReader(dataset, settings, workers))
+    return EvaluationImages(dataset, EvalReader(dataset, settings, workers), voc)
 
 
 def evaluate_model(
     predict: Predict, decoder: Decoder, images: EvaluationImages, title: str = "evaluate"
 ) -> Evaluation:
-    """Run a model over images, decode what it returns, and compute COCO's numbers.
+    """Run a model over images, decode what it returns, and compute COCO's numbers, VOC's where the images ask for them.
 
     Args:
         predict: `predict(feed)` -> outputs; a feed holds the inputs `predict.input_names`.
@@ -95,7 +100,7 @@ def evaluate_model(
     Raises: `WeightsError` when the model needs an input that no batch holds, or returns what is not finite;
         `DataError` naming an image that cannot be read.
     """
-    return evaluate(predict, decoder, images.dataset, images.reader, title)
+    return evaluate(predict, decoder, images.dataset, images.reader, title, images.voc)
 
 
 @contextmanager

@@ -32,9 +32,13 @@ def say_classes(plan: Plan, names: tuple[str, ...], where: str) -> int:
 def trained_weights(context: Context) -> Path:
     """The weights to export: `Global.weights`, or the best of the run's own training, or `Global.weights_elsewhere`.
 
+    `Global.weights` may be an https address, as `pretrain_weights` may.
+
     Raises: `UserError` saying which command makes them.
     """
     named = context.plan.common.weights
+    if named and "://" in named:
+        return fetched(named, "Global.weights", context.plan.common.allow_http, check=read_weights)
     if named:
         path = Path(named).expanduser()
         if not path.is_file():

@@ -16,6 +16,9 @@ from picoquant.config.target_rules import quant_aware_for_targets, require_int8_
 from picoquant.data.formats.folder import DataFolder
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.detector.settings import DetectorSettings
+from picoquant.errors import ConfigError
+from picoquant.evaluation.coco_metrics import METRICS
+from picoquant.evaluation.voc_metrics import VOC_METRICS
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.postprocess.settings import NmsSettings
@@ -28,6 +31,7 @@ from picoquant.quantization.settings import (
 from picoquant.targets.profiles import Target, load_targets
 from picoquant.training.scalar_log import ScalarSettings
 from picoquant.training.settings import TrainSettings
+from picoquant.utils.suggest import suggestion
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,11 @@ class Plan:
         return self.recipe.document.get("num_classes")
 
     @property
+    def voc(self) -> bool:
+        """Whether VOC's mAP is counted beside COCO's: `metric: VOC`."""
+        return training.counts_voc(self.recipe)
+
+    @property
     def pretrain_weights(self) -> Any:
         """`pretrain_weights`: a path, the name of a shipped file, an address, or nothing to start from scratch."""
         return self.recipe.document.get("pretrain_weights")
@@ -163,6 +172,7 @@ class Plan:
     @cached_property
     def preprocessing(self) -> Mapping[str, Any]:
         """How EvalReader makes an exported network's input, as fields of `InferConfig`."""
+        data.tell_other_test_reader(self.recipe, self.eval_reader)
         return data.preprocessing(self.eval_reader, self.export_size[0])
 
     def infer_config(self, labels: Sequence[str], arch: str = "PicoDet") -> InferConfig:
@@ -188,7 +198,15 @@ class Plan:
     @cached_property
     def training(self) -> TrainSettings:
         """Keys `epoch`, `LearningRate`, `OptimizerBuilder` … and section `Train`."""
-        return training.train_settings(self.recipe)
+        found = training.train_settings(self.recipe)
+        numbers = (*METRICS, *(VOC_METRICS if self.voc else ()))
+        if found.save_best not in numbers:
+            raise ConfigError(
+                f"Train.save_best: {found.save_best!r} is no number of an evaluation"
+                f"{suggestion(str(found.save_best), numbers)}; it can be {', '.join(METRICS)}, and with metric: VOC "
+                f"{' or '.join(VOC_METRICS)}"
+            )
+        return found
 
     @cached_property
     def published_rate(self) -> tuple[float, int] | None:

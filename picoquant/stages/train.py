@@ -10,7 +10,7 @@ from typing import Any
 from picoquant.backends.paddle.child_process import ChildPredictor
 from picoquant.backends.paddle.compiled import compiled_predictor
 from picoquant.data.class_names import same_classes
-from picoquant.data.formats.peek import peek_categories
+from picoquant.data.formats.coco_file import peek_categories
 from picoquant.data.input_size import largest_input
 from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets
@@ -19,7 +19,7 @@ from picoquant.stages.model import load_start, say_classes, start_digest, start_
 from picoquant.stages.plan import Plan
 from picoquant.stages.stage import Context, Stage
 from picoquant.training.schedule import hint_at_reference
-from picoquant.training.settings import check_precision
+from picoquant.training.settings import TrainSettings, check_precision
 from picoquant.utils.device import rank_and_world, use_device
 from picoquant.utils.ranks import call_helpers
 
@@ -40,15 +40,28 @@ def _inputs(context: Context) -> dict[str, Any]:
     check_precision(plan.training.amp, context.device)
     return {
         "detector": asdict(plan.detector),
-        "schedule": asdict(plan.training),
+        "schedule": _schedule(plan.training),
         "reader": repr(plan.train_reader),
         "evaluation": repr(plan.eval_reader),
         "pretrain_weights": plan.pretrain_weights,
         "images": datasets.identity(context, "TrainDataset"),
         "evaluated on": datasets.identity(context, "EvalDataset"),
+        **({"metric": "VOC"} if plan.voc else {}),
         **_start(plan),
         **_order_of_classes(context),
     }
+
+
+def _schedule(settings: TrainSettings) -> dict[str, Any]:
+    """How it is trained, without what came later and is not used: a run of before is not made again for it."""
+    found, plain = asdict(settings), asdict(TrainSettings(epochs=1))
+    for key in ("early_stop", "save_best"):
+        if found[key] == plain[key]:
+            del found[key]
+    if not settings.optimizer.has_moments:
+        for key in ("beta1", "beta2", "epsilon"):
+            del found["optimizer"][key]
+    return found
 
 
 def _start(plan: Plan) -> dict[str, Any]:
@@ -101,7 +114,7 @@ def _train(context: Context, keep: Path) -> Any:
     if weights:
         load_start(model, weights)
     decoder = Decoder("boxes", plan.nms)
-    target = evaluation_images(held_out, plan.eval_reader, plan.workers)
+    target = evaluation_images(held_out, plan.eval_reader, plan.workers, plan.voc)
     with (
         TrainReader(images, plan.train_reader, seed, plan.workers, shard=rank_and_world()) as reader,
         ChildPredictor(detector, plan.input_size) as child,

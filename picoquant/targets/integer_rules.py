@@ -9,6 +9,7 @@ TFLITE = "tflite"
 ROUNDINGS = ("half_to_even", "half_away", TFLITE)
 MULTIPLIER_BITS = (15, 16, 31)
 MULTIPLIER_ROUNDINGS = ("nearest", "truncate")
+TABLE_POINTS = (None, 16)
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,18 @@ class Arithmetic:
             tensors have the scales of a `.tflite`.
         multiplier: the integer multiplier with which a sum is requantised, followed by a shift to the right; None
             if the multiplier is a float32.
+        table_points: points that a table of a function of single values has for each power of two of the quantised
+            input; between them a straight line is taken. ReLU6 is such a function, and an operator behind its
+            convolution. None: a table has each quantised value, and ReLU6 is the convolution's own limit.
+        int8_sum_weights: where the sum of two INT8 tensors is a convolution, the weight of the one with the larger
+            scale; the other's is rounded to a whole number. None: both scales are exact.
     """
 
     numbers: str
     rounding: str
     multiplier: MultiplierRule | None
+    table_points: int | None = None
+    int8_sum_weights: int | None = None
 
 
 @dataclass(frozen=True)

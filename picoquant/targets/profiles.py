@@ -18,6 +18,7 @@ from picoquant.targets.integer_rules import (
     MULTIPLIER_ROUNDINGS,
     NUMBERS,
     ROUNDINGS,
+    TABLE_POINTS,
     Arithmetic,
     MultiplierRule,
     Rules,
@@ -119,6 +120,19 @@ class EthosU:
 
 
 @dataclass(frozen=True)
+class VeriSilicon:
+    """Section `verisilicon`: which of the NPUs in VeriSilicon's emulator is the target's.
+
+    Attributes:
+        chip: the emulator's name of it, which ends in the product id: `VIPNANOQI_PID0X88`.
+        confirmed: whether a public source says that this is the target's.
+    """
+
+    chip: str
+    confirmed: bool
+
+
+@dataclass(frozen=True)
 class Target:
     """The SoC of a board.
 
@@ -137,6 +151,7 @@ class Target:
         backends: names of the backends whose files of the INT8 model its package holds beside the ONNX.
         tflite_delegate: path, on the board, of the library with which TensorFlow Lite runs on its NPU; empty: unknown.
         ethos_u: how Vela compiles for it; None without an Arm Ethos-U.
+        verisilicon: its NPU in VeriSilicon's emulator; None where that has none, or nobody knows which.
         tried: what of it was run, and on what machine; empty: nothing was.
     """
 
@@ -160,6 +175,7 @@ class Target:
     tried: str = ""
     tflite_delegate: str = ""
     ethos_u: EthosU | None = None
+    verisilicon: VeriSilicon | None = None
 
     @property
     def on_npu(self) -> bool:
@@ -244,9 +260,10 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
         "quantization": QuantizationRules,
         "arithmetic": Arithmetic,
         "ethos_u": EthosU,
+        "verisilicon": VeriSilicon,
     }
     for key, section in parts.items():
-        if key in ("paddle_lite", "arithmetic", "ethos_u") and settings.get(key) is None:
+        if key not in ("driver", "quantization") and settings.get(key) is None:
             continue
         below = f"{where}: {key}"
         values = _fields(section, _mapping(settings[key], below), below)
@@ -258,6 +275,7 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
                 values["schemes"] = _schemes(values["schemes"], f"{below}: schemes")
         if key == "arithmetic":
             values["multiplier"] = _multiplier(values["multiplier"], f"{below}: multiplier")
+            _one_of(values.get("table_points"), TABLE_POINTS, f"{below}: table_points")
             _one_of(values["numbers"], NUMBERS, f"{below}: numbers")
             _one_of(values["rounding"], ROUNDINGS, f"{below}: rounding")
         settings[key] = section(**values)
@@ -279,6 +297,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "float | None": ((int, float, type(None)), "a number or null"),
     "int": ((int,), "a whole number"),
+    "int | None": ((int, type(None)), "a whole number or null"),
     "bool": ((bool,), "true or false"),
 }
 

@@ -75,7 +75,7 @@ def train(
         settings: how to train.
         work_dir: folder for checkpoints, weights and metrics; if it holds checkpoints of a training with
             the same settings, that training is continued.
-        evaluate: `(network, epoch from 0) -> metrics`, among them `mAP`; the network has the averaged
+        evaluate: `(network, epoch from 0) -> metrics`, among them `settings.save_best`; the network has the averaged
             weights and is in evaluation mode. None: the last weights count as the best.
         scalars: logs of the metrics beside the CSV files; None: none.
 
@@ -142,10 +142,11 @@ class _Training:
                 self._scalars = stack.enter_context(ScalarLog(self._scalar_settings, earlier))
             if paddle.get_device() == "cpu":
                 stack.enter_context(tuned_cpu())
-            while position.step < self._total or self._evaluation_due():
+            while not position.stopped and (position.step < self._total or self._evaluation_due()):
                 if self._evaluation_due():
                     self._line.close()
                     self._snapshot()
+                    self._stop_early()
                     self._save()
                 else:
                     self._train_epoch()
@@ -160,10 +161,11 @@ class _Training:
             LOG.warning("train: the checkpoints in %s are of another training; starting anew", self._work_dir)
             found = None
         if self._group.is_rank_0:
-            # Before the first step the optimiser has no state; its momentum will be as large as the weights.
+            # Before the first step the optimiser has no state; each of its moments will be as large as the weights.
             size = array_bytes(self._state.checkpoint())
             weights = sum(value.nbytes for value in arrays_of(self._model).values())
-            self._checkpoints.require_room(size if found else size + weights)
+            moments = 2 if self._settings.optimizer.has_moments else 1
+            self._checkpoints.require_room(size if found else size + moments * weights)
         self._broadcast_start(found)
         return self._state.position
 
@@ -310,19 +312,38 @@ class _Training:
                     name: float(value) for name, value in self._evaluate(self._model, done - 1).items()
                 }
             self._write(EVALUATIONS, {"step": position.step, "epoch": done, **metrics})
-            if not position.best or metrics["mAP"] > position.best["mAP"]:
+            key = self._settings.save_best
+            position.not_better += 1
+            if not position.best or metrics[key] > position.best[key]:
                 save_weights(weights, self._work_dir / BEST)
-                position.best, position.best_epoch = metrics, done
+                position.best, position.best_epoch, position.not_better = metrics, done, 0
             LOG.info(
-                "train: mAP %.4f after epoch %d; best %.4f after epoch %d",
-                metrics["mAP"],
+                "train: %s %.4f after epoch %d; best %.4f after epoch %d",
+                key,
+                metrics[key],
                 done,
-                position.best["mAP"],
+                position.best[key],
                 position.best_epoch,
             )
         else:
             position.best_epoch = done
         position.evaluated = position.step
+
+    def _stop_early(self) -> None:
+        """End all processes' training where `Train.early_stop` evaluations in a row were not better."""
+        position, patience = self._state.position, self._settings.early_stop
+        if patience is None or position.step >= self._total:
+            return
+        self._group.barrier()  # rank 0 has evaluated, which takes longer than a collective operation may
+        position.stopped = self._group.mean([float(position.not_better >= patience)])[0] > 0
+        if position.stopped:
+            LOG.info(
+                "train: no better %s in %d evaluations, so training ends after epoch %d of %d (Train.early_stop)",
+                self._settings.save_best,
+                position.not_better,
+                position.step // self._per_epoch,
+                self._settings.epochs,
+            )
 
     def _result(self) -> TrainResult:
         position = self._state.position
@@ -332,7 +353,7 @@ class _Training:
             last_weights=self._work_dir / LAST,
             metrics=position.best,
             best_epoch=position.best_epoch,
-            epochs=self._settings.epochs,
+            epochs=position.step // self._per_epoch,
             steps=position.step,
             images_per_second=self._images / self._seconds if self._seconds else 0.0,
             scalar_folders=self._scalar_settings.folders if self._scalar_settings else (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import paddle
 from paddle import nn
-from paddle.optimizer import SGD, Momentum, Optimizer
+from paddle.optimizer import SGD, Adam, AdamW, Momentum, Optimizer
 from paddle.regularizer import L2Decay
 from paddle.utils import unique_name
 
@@ -16,7 +16,8 @@ from picoquant.training.settings import OptimizerSettings
 def make_optimizer(model: nn.Layer, settings: OptimizerSettings, base_lr: float) -> Optimizer:
     """The optimiser of a network's trainable parameters; its rate is set before every step.
 
-    A parameter's own regulariser and learning-rate factor (`ParamAttr`) override the settings.
+    A parameter's own regulariser and learning-rate factor (`ParamAttr`) override the settings; `AdamW` takes its decay
+    off every parameter.
     """
     clip = None
     if settings.clip_grad_by_norm is not None:
@@ -26,9 +27,14 @@ def make_optimizer(model: nn.Layer, settings: OptimizerSettings, base_lr: float)
     common = {
         "learning_rate": base_lr,
         "parameters": [value for value in model.parameters() if value.trainable],
-        "weight_decay": L2Decay(settings.weight_decay) if settings.weight_decay else None,
         "grad_clip": clip,
     }
+    moments = {"beta1": settings.beta1, "beta2": settings.beta2, "epsilon": settings.epsilon}
+    if settings.type == "AdamW":
+        return AdamW(weight_decay=settings.weight_decay, **moments, **common)
+    common["weight_decay"] = L2Decay(settings.weight_decay) if settings.weight_decay else None
+    if settings.type == "Adam":
+        return Adam(**moments, **common)
     if settings.type == "SGD":
         return SGD(**common)
     return Momentum(momentum=settings.momentum, use_nesterov=settings.use_nesterov, **common)

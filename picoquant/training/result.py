@@ -19,8 +19,8 @@ class TrainResult:
 
     Attributes:
         work_dir: where its files are.
-        best_weights: file of the weights with the best mAP; of the last ones where nothing was evaluated.
-            With an average (`ema`) they are the averaged weights.
+        best_weights: file of the weights with the best mAP (or what `Train.save_best` names); of the last ones where
+            nothing was evaluated. With an average (`ema`) they are the averaged weights.
         last_weights: file of the weights at the end.
         metrics: of the best evaluation; empty where nothing was evaluated.
         best_epoch: number of completed epochs at the best evaluation.

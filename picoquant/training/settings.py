@@ -12,7 +12,13 @@ from typing import Any, Union
 
 from picoquant.errors import ConfigError
 
-OPTIMIZERS = ("Momentum", "SGD")
+# Name -> its own keys of `OptimizerBuilder.optimizer`.
+OPTIMIZERS = {
+    "Momentum": ("momentum", "use_nesterov"),
+    "SGD": (),
+    "Adam": ("beta1", "beta2", "epsilon"),
+    "AdamW": ("beta1", "beta2", "epsilon", "weight_decay"),
+}
 EMA_DECAY_TYPES = ("threshold", "normal", "exponential")
 
 
@@ -182,10 +188,12 @@ class OptimizerSettings:
     """`OptimizerBuilder`.
 
     Attributes:
-        type: `Momentum` or `SGD`.
+        type: `Momentum`, `SGD`, `Adam` or `AdamW`.
         momentum: of `Momentum`.
         use_nesterov: of `Momentum`.
-        weight_decay: factor of the L2 regulariser, for parameters without their own.
+        beta1, beta2, epsilon: of `Adam` and `AdamW`.
+        weight_decay: factor of the L2 regulariser, for parameters without their own; with `AdamW` the part of a
+            parameter that a step of rate 1 takes away, of all parameters, as in PaddleDetection.
         clip_grad_by_norm: greatest norm of all gradients together; None: no limit.
         clip_grad_by_value: greatest absolute value of a gradient's elements; None: no limit.
     """
@@ -193,6 +201,9 @@ class OptimizerSettings:
     type: str = "Momentum"
     momentum: float = 0.9
     use_nesterov: bool = False
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
     weight_decay: float = 1e-4
     clip_grad_by_norm: float | None = None
     clip_grad_by_value: float | None = None
@@ -205,7 +216,25 @@ class OptimizerSettings:
         momentum, decay = self.momentum, self.weight_decay
         fits = _at_least(momentum, 0) and momentum < 1
         _require(fits, f"{key}.optimizer.momentum", momentum, "between 0 and 1")
-        _require(_at_least(decay, 0), f"{key}.regularizer.factor", decay, "a number of 0 or more")
+        _require(
+            isinstance(self.use_nesterov, bool),
+            f"{key}.optimizer.use_nesterov",
+            self.use_nesterov,
+            "true or false",
+        )
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            _require(
+                _at_least(value, 0) and value < 1, f"{key}.optimizer.{name}", value, "at least 0 and below 1"
+            )
+        _require(
+            _at_least(self.epsilon, 0) and self.epsilon > 0,
+            f"{key}.optimizer.epsilon",
+            self.epsilon,
+            "above 0",
+        )
+        named = "optimizer.weight_decay" if self.type == "AdamW" else "regularizer.factor"
+        _require(_at_least(decay, 0), f"{key}.{named}", decay, "a number of 0 or more")
         for name in ("clip_grad_by_norm", "clip_grad_by_value"):
             limit = getattr(self, name)
             _require(limit is None or (_number(limit) and limit > 0), f"{key}.{name}", limit, "above 0")
@@ -213,6 +242,11 @@ class OptimizerSettings:
         _require(
             not both, f"{key}.clip_grad_by_value", self.clip_grad_by_value, "of use beside clip_grad_by_norm"
         )
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether it keeps two moments of each parameter: Adam and AdamW."""
+        return self.type in ("Adam", "AdamW")
 
 
 @dataclass(frozen=True)
@@ -265,6 +299,9 @@ class TrainSettings:
         freeze_batch_norm: `Train.freeze_batch_norm`: batch norm uses its stored statistics and is not
             trained.
         amp: `Train.amp`: automatic mixed precision, on a GPU only.
+        early_stop: `Train.early_stop`: training ends after this many evaluations in a row without a better one; None:
+            never for that reason.
+        save_best: `Train.save_best`: the number of an evaluation, of COCO's twelve or VOC's, that says which is better.
         sync_bn: `norm_type: sync_bn`: batch norm over the images of all GPUs; on CPU paddle has none.
         fast_convolutions: compute convolutions by oneDNN on CPU, where it is available.
     """
@@ -284,6 +321,8 @@ class TrainSettings:
     freeze_backbone: bool = False
     freeze_batch_norm: bool = False
     amp: bool = False
+    early_stop: int | None = None
+    save_best: str = "mAP"
     sync_bn: bool = False
     fast_convolutions: bool = True
 
@@ -295,9 +334,10 @@ class TrainSettings:
             ("keep_checkpoints", ""),
             ("accumulate_steps", "Train.accumulate_steps"),
             ("reference_batch", "Train.reference_batch"),
+            ("early_stop", "Train.early_stop"),
         ):
             value = getattr(self, name)
-            if name == "reference_batch" and value is None:
+            if name in ("reference_batch", "early_stop") and value is None:
                 continue
             _require(_whole(value, 1), key or name, value, "a whole number of 1 or more")
         for name in ("seed", "checkpoint_steps"):

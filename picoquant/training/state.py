@@ -28,12 +28,16 @@ class Position:
         evaluated: `step` of the last evaluation; 0 before the first.
         best_epoch: number of completed epochs at the best evaluation; 0 before the first.
         best: metrics of the best evaluation; empty before the first.
+        not_better: evaluations in a row since then.
+        stopped: training ends here, see `TrainSettings.early_stop`.
     """
 
     step: int = 0
     evaluated: int = 0
     best_epoch: int = 0
     best: dict[str, Any] = field(default_factory=dict)
+    not_better: int = 0
+    stopped: bool = False
 
 
 class TrainState:

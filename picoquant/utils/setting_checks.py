@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -83,6 +84,26 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{name} must be true or false, not {value!r}")
     return value
+
+
+def flags_of(settings: type, values: Mapping[str, Any], where: str) -> None:
+    """Require true or false for each value that is a flag of a settings dataclass, and neither for a number.
+
+    To Python any text is true, and true is 1.
+
+    Args:
+        settings: the dataclass.
+        values: by the names of its fields.
+        where: the section, for messages.
+    """
+    for field in fields(settings):
+        if field.name not in values:
+            continue
+        value, kind = values[field.name], str(field.type)
+        if field.type in (bool, "bool"):
+            flag(f"{where}.{field.name}", value)
+        elif isinstance(value, bool) and kind.startswith(("int", "float")):
+            raise ConfigError(f"{where}.{field.name} must be a number, not {value!r}")
 
 
 def numbers(name: str, value: Any, count: int | None = None) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
-"""Weights by name in a file: `.pdparams` (a pickle, as paddle saves it), `.safetensors` or `.npz`.
+"""Weights by name in a file: `.pdparams` (a pickle, as paddle saves it), `.safetensors`, `.npz` or `.pth` (torch's).
 
-When reading, the format is detected from a file's first bytes; when writing, its suffix selects it.
+Names of mmdet's PicoDet become PaddleDetection's when read, and a `.pth` is written with mmdet's. When reading,
+the format is detected from a file's first bytes; when writing, its suffix selects it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy as np
 
 from picoquant.errors import UserError, WeightsError, reason_of
 from picoquant.storage.files import whole_file
+from picoquant.weight_files.mmdet import from_mmdet, to_mmdet
 from picoquant.weight_files.pickles import RefusedError, restricted_load
+from picoquant.weight_files.torch_zip import BEFORE_ZIP, is_torch_zip, read_torch_zip, write_torch_zip
 
 State = dict[str, np.ndarray]
 
@@ -26,6 +29,7 @@ _MOST_ENTRIES = 100_000
 _LONGEST_NAME = 300
 _LONGEST_HEADER = 10 << 20
 _NAME_TABLE = "StructuredToParameterName@@"  # paddle's own table beside the parameters
+_COUNTER = ".num_batches_tracked"  # torch's batch-norms count; nothing is computed with it
 _WRAPPERS = ("model", "state_dict")  # keys of the parameters in checkpoints of other tools
 
 
@@ -47,9 +51,9 @@ def read_weights(path: Union[str, Path]) -> State:
     state: State = {}
     converted: dict[int, np.ndarray] = {}  # by id: an array under many names is converted once
     for name, value in content.items():
-        if name == _NAME_TABLE:
-            continue
         text = str(name)
+        if name == _NAME_TABLE or text.endswith(_COUNTER):
+            continue
         if len(text) > _LONGEST_NAME:
             raise WeightsError(f"{path}: has an array with a name of {len(text)} characters, so no weights")
         if id(value) not in converted:
@@ -57,7 +61,7 @@ def read_weights(path: Union[str, Path]) -> State:
         state[text] = converted[id(value)]
     if not state:
         raise WeightsError(f"{path}: holds no weights")
-    return state
+    return from_mmdet(state)
 
 
 def read_arrays(path: Union[str, Path]) -> State:
@@ -66,7 +70,7 @@ def read_arrays(path: Union[str, Path]) -> State:
     Raises: `WeightsError` when it is missing, damaged or not an `.npz` file.
     """
     data = _bytes(path)
-    form, read = _format(data)
+    form, read = _format(path, data)
     if read is not _read_npz:
         raise WeightsError(f"{path}: no .npz file, or a damaged one (it looks like {form})")
     return _content(path, data)
@@ -75,11 +79,13 @@ def read_arrays(path: Union[str, Path]) -> State:
 def write_weights(state: Mapping[str, Any], path: Union[str, Path]) -> None:
     """Write arrays by name to a file, atomically; the suffix of `path` selects the format.
 
-    Raises: `UserError` for another suffix than `.pdparams`, `.safetensors` and `.npz`, or when the disk
-        cannot be written.
+    Raises: `UserError` for another suffix than `.pdparams`, `.safetensors`, `.npz` and `.pth`, for a `.pth` of a
+        network that mmdet has no names for, or when the disk cannot be written.
     """
     path = Path(path)
-    writers = {".pdparams": _write_pickle, ".safetensors": _write_safetensors, ".npz": _write_npz}
+    writers = {
+        ".pdparams": _write_pickle, ".safetensors": _write_safetensors, ".npz": _write_npz, ".pth": _write_pth,
+    }  # fmt: skip
     if path.suffix not in writers:
         raise UserError(f"{path}: weights are written as {', '.join(writers)}; give the file such a name")
     arrays = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in state.items()}
@@ -109,6 +115,10 @@ def halved(state: Mapping[str, np.ndarray], source: Union[str, Path]) -> State:
 
 def _write_pickle(arrays: State, stream: Any) -> None:
     pickle.dump(arrays, stream, protocol=4)
+
+
+def _write_pth(arrays: State, stream: Any) -> None:
+    write_torch_zip(to_mmdet(arrays), stream)
 
 
 def _write_safetensors(arrays: State, stream: Any) -> None:
@@ -141,7 +151,7 @@ def _bytes(path: Union[str, Path]) -> bytes:
 
 def _content(path: Union[str, Path], data: bytes) -> Any:
     """The content of a file in the format detected; `path` is for messages."""
-    form, read = _format(data)
+    form, read = _format(path, data)
     try:
         return read(data)
     except WeightsError:
@@ -152,8 +162,14 @@ def _content(path: Union[str, Path], data: bytes) -> Any:
         raise WeightsError(f"{path}: no {form} file, or a damaged one{reason_of(error)}") from error
 
 
-def _format(data: bytes) -> tuple[str, Callable[[bytes], Any]]:
+def _format(path: Union[str, Path], data: bytes) -> tuple[str, Callable[[bytes], Any]]:
     """The format indicated by the first bytes, and the function that reads it."""
+    if data.startswith(BEFORE_ZIP):
+        raise WeightsError(
+            f"{path}: saved by torch in its form of before 1.6; load and save it once more with a torch of today"
+        )
+    if is_torch_zip(data):
+        return ".pth", read_torch_zip
     if data.startswith(b"PK"):
         return ".npz", _read_npz
     # The length of a header in eight bytes, then JSON. The same bytes of a pickle are no plausible length.

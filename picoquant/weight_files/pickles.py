@@ -47,7 +47,7 @@ def restricted_load(data: bytes) -> Any:
     Raises: `RefusedError` for a file that asks for anything else; `pickle.UnpicklingError`,
         `ValueError` or another exception for a damaged file.
     """
-    return _plain(_Machine(data).load(), {})
+    return _plain(Machine(data).load(), {})
 
 
 class _Budget:
@@ -190,15 +190,22 @@ def _require_bytes(data: Any, budget: _Budget) -> bytes:
     return data
 
 
-class _Machine(pickle._Unpickler):  # the one in Python: its instructions can be chosen
-    """Pickle's machine with a list of instructions and callables, and a budget."""
+class Machine(pickle._Unpickler):  # the one in Python: its instructions can be chosen
+    """Pickle's machine with a list of instructions and callables, and a budget.
 
-    def __init__(self, data: bytes) -> None:
+    Args:
+        data: the pickle.
+        more: further callables, by module and name, and what is called instead; they check their arguments.
+    """
+
+    instructions = _ALLOWED
+
+    def __init__(self, data: bytes, more: Mapping[tuple[str, str], Callable[..., Any]] | None = None) -> None:
         self._size = len(data)
         self._stream = io.BytesIO(data)
         super().__init__(self._stream, encoding="latin1")
         self._budget = _Budget(len(data))
-        self._functions = _functions(self._budget)
+        self._functions = {**_functions(self._budget), **(more or {})}
         self._callable_ids = frozenset(map(id, self._functions.values()))
 
     def find_class(self, module: str, name: str) -> Any:
@@ -214,7 +221,7 @@ class _Machine(pickle._Unpickler):  # the one in Python: its instructions can be
     def _checked(self, code: int, step: Callable[[Any], None]) -> Callable[[Any], None]:
         """An instruction that is counted before it is executed."""
 
-        def checked(machine: _Machine) -> None:
+        def checked(machine: Machine) -> None:
             machine._budget.step()
             step(machine)
 
@@ -222,10 +229,10 @@ class _Machine(pickle._Unpickler):  # the one in Python: its instructions can be
 
     def load(self) -> Any:
         """Run the pickle and return its result."""
-        by_code = {getattr(pickle, name)[0]: name for name in _ALLOWED}
-        own = {"REDUCE": _Machine._reduce, "BUILD": _Machine._build, "SETITEM": _Machine._set_item}
-        own.update(SETITEMS=_Machine._set_items, BYTEARRAY8=_Machine._byte_array, APPEND=_Machine._append)
-        own.update(APPENDS=_Machine._appends, INT=_Machine._int)
+        by_code = {getattr(pickle, name)[0]: name for name in self.instructions}
+        own = {"REDUCE": Machine._reduce, "BUILD": type(self)._build, "SETITEM": Machine._set_item}
+        own.update(SETITEMS=Machine._set_items, BYTEARRAY8=Machine._byte_array, APPEND=Machine._append)
+        own.update(APPENDS=Machine._appends, INT=Machine._int)
         self.dispatch = _Dispatch(
             {
                 code: self._checked(code, own.get(name, pickle._Unpickler.dispatch[code]))

@@ -30,7 +30,8 @@ def test_what_cannot_be_done_is_told(tmp_path):
     write_weights({"a": np.ones(1, np.float32)}, path)
     for arguments, message in (
         ((path, path), "the same file"),
-        ((path, tmp_path / "a.pth"), "weights are written as"),
+        ((path, tmp_path / "a.pt"), "weights are written as"),
+        ((path, tmp_path / "a.pth"), "a: mmdet's PicoDet has no name for it"),
         ((tmp_path / "no.npz", path), "no such file"),
     ):
         result = convert(*arguments)

@@ -15,11 +15,20 @@ from tests.command_line import picoquant
         ("train", "-r", "the same command again continues a run"),
         ("train", "--amp", "--set Train.amp=true"),
         ("train", "--use_vdl", "--set use_vdl=true"),
-        ("train", "--slim_config", "QuantAware"),
+        ("eval", "--slim_config", "the run folder keeps what it says"),
         ("eval", "--classwise", "--per-class"),
         ("export", "--output_dir", "--save-dir"),
         ("predict", "--draw_threshold", "--threshold"),
         ("predict", "--infer_dir", "picoquant predict images/"),
+        (
+            "train",
+            "-r",
+            "--set pretrain_weights=FILE starts from weights",
+        ),  # Global.weights would skip training
+        ("train", "--batch_size", "--set TrainReader.batch_size=COUNT"),
+        ("train", "--dataset_dir", "it is --data DIR"),
+        ("predict", "--camera_id", "picoquant predict 0"),
+        ("quantize", "--config_path", "it is --config"),
     ],
 )
 def test_the_error_names_picoquants_way(command, option, instead):

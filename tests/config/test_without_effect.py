@@ -42,7 +42,6 @@ def warnings(tmp_path, caplog):
             "unstructured_prune, pruning_epochs, tunning_epochs, pruning_steps, ratio, initial_ratio, "
             "prune_params_type",
         ),
-        (PTQ, "slim, PTQ"),
         (SEARCH, "slim, task, expand_ratio, skip_neck, RunConfig"),
         ("fp16: false\nclasswise: true\n", "classwise"),
     ],
@@ -51,9 +50,10 @@ def test_a_file(text, keys, warnings):
     assert warnings(text) == [f"/mine.yml: {keys}: accepted, but without effect here"]
 
 
-def test_what_to_use_instead(warnings):
-    expected = "/mine.yml: slim, QAT: accepted, but without effect here; for QAT use QuantAware"
-    assert warnings(QUANT) == [expected]
+@pytest.mark.parametrize(("text", "kind"), [(QUANT, "QAT"), (PTQ, "PTQ")])
+def test_what_to_use_instead(text, kind, warnings):
+    expected = f"/mine.yml: slim, {kind}: accepted, but without effect here; for {kind} use --slim_config"
+    assert warnings(text) == [expected]
 
 
 def test_an_override(warnings):

@@ -159,3 +159,22 @@ def test_sizes_of_what_is_no_image(tmp_path, data):
     assert image_size(tmp_path / "a.jpg") is None
     assert image_size(tmp_path / "none.jpg") is None
     assert image_size(tmp_path) is None
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(("factor", "said"), [(16, True), (257, False)])
+def test_16_bits_of_which_12_are_used_are_said(tmp_path, caplog, suffix, factor, said):
+    path = tmp_path / f"a{suffix}"
+    values = np.random.RandomState(0).randint(0, 256, (9, 8, 3)).astype(np.uint16)
+    values[0, 0] = 255
+    cv2.imwrite(str(path), values * factor)
+    assert read_image(path).max() - 255 * factor // 256 in (0, 1)  # OpenCV rounds those of TIFF
+    line = f"image {path} has 16 bits a channel, but no value above {255 * factor} of 65535: it is read as nearly black"
+    assert (line in caplog.text) == said
+
+
+def test_a_dark_image_of_8_bits_is_not_asked_about(tmp_path, caplog):
+    for name in ("a.png", "a.tif"):
+        cv2.imwrite(str(tmp_path / name), np.full((9, 8, 3), 7, np.uint8))
+        assert read_image(tmp_path / name).max() == 7
+    assert not caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,13 @@ from picoquant.data.readers.reader import EvalReader
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import WeightsError
 from picoquant.evaluation import decoder_for, dygraph_predictor, evaluate, open_predictor
+from picoquant.evaluation.evaluate import evaluate_sliced
+from picoquant.evaluation.voc_metrics import VOC_METRICS
 from picoquant.export import InferConfig
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.postprocess import Decoder, NmsSettings
+from picoquant.postprocess.merge import MERGES, MergeSettings
+from picoquant.runtimes.sliced import Slicing
 
 SIZE = (320, 320)
 # PaddleDetection's own evaluation of these weights on these images.
@@ -119,3 +124,22 @@ def test_feed_of():
     assert select_inputs(batch, ["x0"])["x0"] is batch["image"]
     with pytest.raises(WeightsError, match="input 'x', but only image, scale_factor, im_shape"):
         select_inputs(batch, ["image", "x"])
+
+
+def test_in_parts(trained, bccd):
+    """One part is the image itself; cells of 640x480 in parts of 320 are found where they are, by either merge."""
+    few = replace(bccd, records=bccd.records[:5])
+    config, decoder = InferConfig(SIZE, bccd.class_names), Decoder("boxes", NmsSettings())
+    network = dygraph_predictor(trained)
+    whole = evaluate(
+        network, decoder, few, EvalReader(few, ReaderSettings(transforms(SIZE), batch_size=1), 0)
+    )
+    one = evaluate_sliced(network, decoder, few, config, Slicing((640, 640)), voc=True)
+    assert one.detections == whole.detections and one.images == 5
+    assert one.metrics == {**whole.metrics, **{name: one.metrics[name] for name in VOC_METRICS}}
+    for method in MERGES:
+        slicing = Slicing((320, 320), 0.25, MergeSettings(method))
+        found = evaluate_sliced(network, decoder, few, config, slicing)
+        assert found.metrics["AP50"] > 0.5 * whole.metrics["AP50"], method
+        boxes = np.array([entry["bbox"] for entry in found.detections])
+        assert (boxes[:, :2] + boxes[:, 2:]).max(axis=0) == pytest.approx([640, 480], abs=1)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import paddle
 import pytest
 
 from picoquant.errors import PicoquantError, WeightsError
 from picoquant.int8.completeness import check_int8_model, require_whole
 from picoquant.paddle_program.edit import write_program
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.program import read_program
-from picoquant.paddle_program.static.programs import load_model, save_program, write_variable
-from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.quantize import quantize
 from tests.networks.small_net import CONFIG, batches, settings
 
@@ -37,13 +35,10 @@ def edited(out, tmp_path, change):
 
 def stored(out, tmp_path, pick, change):
     """The files with a changed stored value; returns the check and the value's name."""
-    with static_session():
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        model, scope = load_model(out, executor), paddle.static.global_scope()
-        name = next(v.name for v in model.program.list_vars() if v.persistable and pick(v.name))
-        value = np.array(scope.find_var(name).get_tensor())
-        write_variable(scope, name, change(value))
-        save_program(model.program, executor, tmp_path)
+    model = ProgramModel.load(out)
+    name = next(name for name in model.values if pick(name))
+    model.write(name, change(model.values[name]))
+    model.save(tmp_path)
     return check_int8_model(tmp_path / "model.pdmodel", tmp_path / "model.pdiparams"), name
 
 

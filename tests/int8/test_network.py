@@ -7,7 +7,6 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
-import paddle
 import pytest
 
 from picoquant.errors import WeightsError
@@ -19,9 +18,8 @@ from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.batch_norm_folding import fold_folder
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.model_folder import MODEL, ModelFolder
-from picoquant.paddle_program.static.programs import load_model
-from picoquant.paddle_program.static.session import static_session
 from tests.networks.ranges import measured_ranges
 from tests.networks.small_net import CONFIG, batches, export_small
 
@@ -29,13 +27,11 @@ from tests.networks.small_net import CONFIG, batches, export_small
 def source_of(folder, fold: bool, **scheme) -> Int8Source:
     export_small(folder)
     settings = QuantAwareSettings(**scheme)
-    with static_session():
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        if fold:
-            fold_folder(folder)
-        model = load_model(folder, executor)
-        ranges = measured_ranges(model, executor, next(batches(1)))
-        operators = quantizable_operators(model.program, settings)
+    if fold:
+        fold_folder(folder)
+    model = ProgramModel.load(folder)
+    ranges = measured_ranges(model, next(batches(1)))
+    operators = quantizable_operators(model, settings)
     return Int8Source(folder, {}, ranges, operators, settings)
 
 

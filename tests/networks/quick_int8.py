@@ -57,14 +57,12 @@ def quick_int8(
         kept: which of the quantisable operators stay in float, in the network's order.
         quant: keys of section QuantAware.
     """
-    import paddle
 
     from picoquant.int8.build import Int8Source, build_network
     from picoquant.int8.operators import quantizable_operators
     from picoquant.int8.paddle.writer import write_lite_model
     from picoquant.int8.scheme import QuantAwareSettings
-    from picoquant.paddle_program.static.programs import load_model, strip_feed_fetch
-    from picoquant.paddle_program.static.session import static_session
+    from picoquant.paddle_program.editing.program_model import ProgramModel
     from tests.networks.ranges import measured_ranges, with_zero_points
 
     height, width = model.config.input_size
@@ -73,16 +71,14 @@ def quick_int8(
     batch = {"image": images, "scale_factor": np.ones((len(images), 2), np.float32)}
     settings = QuantAwareSettings(**quant)
     folder.mkdir(parents=True, exist_ok=True)
-    with static_session():
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        loaded = load_model(model.path, executor)
-        ranges, zeros = measured_ranges(loaded, executor, batch), {}
-        if not settings.symmetric_activations:
-            ranges, zeros = with_zero_points(loaded, executor, batch)
-        operators = quantizable_operators(strip_feed_fetch(loaded.program.clone(for_test=True)), settings)
-        floats = frozenset(operators[index].output for index in kept)
-        operators = tuple(operator for operator in operators if operator.output not in floats)
-        source = Int8Source(model.path, {}, ranges, operators, settings, floats, zeros)
-        write_lite_model(build_network(source), folder)
+    loaded = ProgramModel.load(model.path)
+    ranges, zeros = measured_ranges(loaded, batch), {}
+    if not settings.symmetric_activations:
+        ranges, zeros = with_zero_points(loaded, batch)
+    operators = quantizable_operators(loaded, settings)
+    floats = frozenset(operators[index].output for index in kept)
+    operators = tuple(operator for operator in operators if operator.output not in floats)
+    source = Int8Source(model.path, {}, ranges, operators, settings, floats, zeros)
+    write_lite_model(build_network(source), folder)
     write_infer_config(model.config, folder)
     return ModelFolder.open(folder)

@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.passes.activations import target_tensors
 from picoquant.int8.passes.tie_avoidance import products_of, tie_free_ranges
-from picoquant.paddle_program.static.programs import InferenceModel
+from picoquant.paddle_program.editing.program_model import ProgramModel
+from picoquant.quantization.engine.simulation import Simulation
 from picoquant.quantization.ptq.range_search import zero_point_of
 
 
-def measured_ranges(model: InferenceModel, executor: Any, feed: Mapping[str, np.ndarray]) -> dict[str, float]:
+def measured_ranges(model: ProgramModel, feed: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The absmax of every activation, those of post-processing included, by name.
 
     Args:
-        model: its variables are in the current scope, within a static session.
-        executor: of that scope.
+        model: a float network.
         feed: arrays by input name, the batch first.
     """
-    values = _values(model, executor, feed)
+    values = _values(model, feed)
     return {name: float(np.abs(value).max(initial=0)) for name, value in values.items()}
 
 
 def with_zero_points(
-    model: InferenceModel, executor: Any, feed: Mapping[str, np.ndarray]
+    model: ProgramModel, feed: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, float], dict[str, int]]:
     """Ranges from the lowest to the highest value (`QuantParams.of_range`), and zero points, as `quantize` keeps them.
 
     Tensors that share a scale have one of each, and no result lies near a middle; those inside layers have none.
     """
-    values, graph = _values(model, executor, feed), model.graph()
+    values, graph = _values(model, feed), model.graph()
     ranges = {name: float(np.abs(value).max(initial=0)) for name, value in values.items()}
     zeros: dict[str, int] = {}
     groups = target_tensors(graph).groups
@@ -46,8 +44,8 @@ def with_zero_points(
     return tie_free_ranges(ranges, products_of(graph), groups, 8, zeros), zeros
 
 
-def _values(model: InferenceModel, executor: Any, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _values(model: ProgramModel, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     graph = model.graph()
     names = [*graph.inputs, *(name for op in graph.operators for name in op.results)]
     names = [name for name in dict.fromkeys(names) if graph.is_activation(name)]
-    return dict(zip(names, Simulation(model, executor, {}, outputs=names)(feed)))
+    return dict(zip(names, Simulation(model, {}, outputs=names)(feed)))

@@ -11,8 +11,8 @@ from paddle import nn
 
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.batch_norm_folding import fold_folder
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.infer_config import InferConfig
-from picoquant.paddle_program.static.programs import load_model
 from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizationSections
 
 SIZE = 32
@@ -56,26 +56,23 @@ def export_small(folder, batch_size=None, seed: int = 3) -> None:
         paddle.jit.save(network, str(folder / "model"), input_spec=spec)
 
 
-def loaded_and_folded(make: Callable[[], nn.Layer], folder: Path, shape: Sequence[int]) -> tuple:
-    """A network exported and loaded again with its batch-norm folded; inside a static session.
+def loaded_and_folded(make: Callable[[], nn.Layer], folder: Path, shape: Sequence[int]) -> ProgramModel:
+    """A network exported and loaded again with its batch-norm folded.
 
     Args:
         make: gives the network.
         folder: for the files.
         shape: of an image, `C, H, W`.
 
-    Returns: the loaded model, and an executor.
+    Returns: the loaded model.
     """
-    paddle.disable_static()
-    network = make()
-    network.eval()
     spec = [paddle.static.InputSpec([-1, *shape], "float32", "image")]
     with paddle.utils.unique_name.guard():
+        network = make()
+        network.eval()
         paddle.jit.save(network, str(folder / "model"), input_spec=spec)
     fold_folder(folder)
-    paddle.enable_static()
-    executor = paddle.static.Executor(paddle.CPUPlace())
-    return load_model(folder, executor), executor
+    return ProgramModel.load(folder)
 
 
 def batches(start: int) -> Iterator[dict[str, np.ndarray]]:

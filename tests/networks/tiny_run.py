@@ -57,8 +57,10 @@ def write_tiny_run(root: Path) -> Path:
     sets = [
         f"{section}.{key}={value}"
         for section, file in (("TrainDataset", "train.json"), ("EvalDataset", "val.json"))
-        for key, value in (("dataset_dir", root), ("image_dir", "images"), ("anno_path", file))
-    ]
+        for key, value in (
+            ("dataset_dir", root), ("image_dir", "images"), ("anno_path", file), ("box_format", "xywh")
+        )
+    ]  # fmt: skip
     more = ["EvalReader.batch_size=2", "worker_num=0", "TrainConfig.train_iter=2", "TrainConfig.eval_iter=2"]
     recipe = load_recipe("picodet_s_416_coco_npu", [*sets, *more])
     (root / "config.yml").write_text(dump_yaml(recipe.document), encoding="utf-8")

@@ -180,6 +180,11 @@ def test_texts(made):
     assert text["decode"]["score_threshold"] == 0.025 and text["decode"]["nms_threshold"] == 0.6
     lines = (made.folder / "environment.sh").read_text().splitlines()
     assert "export VSI_NN_LOG_LEVEL='0'" in lines and not any("-pcq" in line for line in lines)
+    fusion = "TIMVX_BATCHNORM_FUSION_MAX_ALLOWED_QUANT_SCALE_DEVIATION='30000'"
+    assert [line for line in lines if "BATCHNORM" in line] == [
+        f"export {fusion}",
+        f"export VERISILICON_{fusion}",
+    ]
 
 
 def test_packaged_paddle_model_opens_and_takes_one_image(made):

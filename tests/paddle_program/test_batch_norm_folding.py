@@ -17,8 +17,7 @@ from picoquant.paddle_program.graph import read_graph
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import program_facts
-from picoquant.paddle_program.static.programs import read_variable, write_variable
-from picoquant.paddle_program.static.session import static_session
+from tests.networks.paddle_static import read_variable, static_session, write_variable
 
 EPSILON = 1e-5
 

@@ -172,3 +172,19 @@ def test_text_that_is_no_yaml(tmp_path):
 def test_settings_of_ours_that_do_not_fit():
     with pytest.raises(ConfigError, match="std"):
         InferConfig((32, 32), ("a",), std=(1, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("is_scale: true", "is_scale: 'false'", "NormalizeImage: is_scale is 'false': true or false expected"),
+        ("is_scale: true", "is_scale: 2", "is_scale is 2: true or false expected"),
+        ("keep_ratio: false", "keep_ratio: 'no'", "Preprocess Resize: keep_ratio is 'no': true or false expected"),
+        ("- type: Permute", "- {type: Resize, target_size: [640, 640]}", "Preprocess has Resize twice: leave the one"),
+    ],
+)  # fmt: skip
+def test_texts_are_no_flags_and_a_step_is_there_once(old, new, said):
+    with pytest.raises(WeightsError, match=said):
+        InferConfig.from_mapping(yaml.safe_load(PADDLEDETECTION.replace(old, new)))
+    one = InferConfig.from_mapping(yaml.safe_load(PADDLEDETECTION.replace("is_scale: true", "is_scale: 0")))
+    assert one.is_scale is False

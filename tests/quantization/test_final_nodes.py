@@ -5,8 +5,8 @@ from __future__ import annotations
 import paddle
 import pytest
 
-from picoquant.paddle_program.graph import graph_of
-from picoquant.paddle_program.static.session import quiet, static_session
+from picoquant.quantization.engine.session import quiet
+from tests.networks.paddle_static import graph_of, static_session
 
 
 @pytest.mark.parametrize("bias", [False, True])

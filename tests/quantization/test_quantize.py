@@ -19,9 +19,8 @@ from picoquant.backends.source import Source
 from picoquant.errors import ConfigError, DataError, PicoquantError, UserError, WeightsError
 from picoquant.int8.operators import quantizable_operators
 from picoquant.paddle_program.batch_norm_folding import fold_folder
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.static.programs import load_model, read_variable, state_names
-from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
 from picoquant.quantization.qat.student import open_student
@@ -146,10 +145,8 @@ def test_model_written_predicts_what_the_fake_quantised_program_does(small_model
     wanted, feed = replace(settings(2, quant), quantization=own), next(batches(100))
     run(small_model, tmp_path, wanted)
     shutil.copytree(small_model, tmp_path / "copy")
-    with static_session():
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        fold_folder(tmp_path / "copy")
-        operators = quantizable_operators(load_model(tmp_path / "copy", executor).program, wanted.quant)
+    fold_folder(tmp_path / "copy")
+    operators = quantizable_operators(ProgramModel.load(tmp_path / "copy"), wanted.quant)
     strategy = range_strategy(wanted.quantization, wanted.quant)
     student = open_student(tmp_path / "copy", operators, wanted.quant, strategy, Convolutions(True))
     student.restore(Checkpoints(tmp_path / "work" / "checkpoints").newest().arrays["last"])
@@ -184,10 +181,8 @@ def test_weights_are_whole_numbers(quantized):
 
 def stored(folder):
     """Stored variables of a saved model."""
-    with static_session() as scope:
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        model = load_model(folder, executor)
-        return {name: read_variable(scope, name) for name in state_names(model.program)}
+    model = ProgramModel.load(folder)
+    return model.values
 
 
 def test_dynamic_mode_is_back(quantized):

@@ -12,8 +12,7 @@ import pytest
 
 from picoquant.int8.operators import quantizable_operators
 from picoquant.paddle_program.batch_norm_folding import fold_folder
-from picoquant.paddle_program.static.programs import load_model, read_variable, state_names
-from picoquant.paddle_program.static.session import static_session
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.processes import Processes
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
@@ -23,6 +22,7 @@ from picoquant.quantization.qat.optimisers import make_optimizer, make_schedule
 from picoquant.quantization.qat.step import TrainingStep
 from picoquant.quantization.qat.student import open_student
 from picoquant.quantization.qat.teacher import Teacher
+from tests.networks.paddle_static import read_variable, static_session
 from tests.networks.small_net import CONFIG, batches, settings
 
 
@@ -68,20 +68,16 @@ def of_paddleslim(model, folder, wanted, monkeypatch):
 def of_picoquant(model, folder, wanted):
     """The same of ours, with Paddle's own convolutions, as PaddleSlim's; limits and ranges start as PaddleSlim's."""
     shutil.copytree(model, folder / "student")
-    with static_session():
-        program = load_model(folder / "student", paddle.static.Executor(paddle.CPUPlace())).program
-        operators = quantizable_operators(program, wanted.quant)
-        strategy = range_strategy(wanted.quantization, wanted.quant)
-        student = open_student(
-            folder / "student", operators, wanted.quant, strategy, Convolutions(onednn=False)
-        )
-        objective = ConfiguredObjective(student, wanted.distillation)
-        teacher = Teacher(folder / "student", objective.teacher_names, folder / "distilled", CONFIG)
-        rate, optimizer = LearningRate(make_schedule(wanted.train)), partial(make_optimizer, wanted.train)
-        step = TrainingStep(student, teacher, objective, optimizer, strategy, rate, Processes())
-        feeds = batches(0)
-        losses = [step(next(feeds), False, ())[0] for _ in range(wanted.train.train_iter)]
-        return np.array(losses), sorted(operator.output for operator in operators), step.state()
+    operators = quantizable_operators(ProgramModel.load(folder / "student"), wanted.quant)
+    strategy = range_strategy(wanted.quantization, wanted.quant)
+    student = open_student(folder / "student", operators, wanted.quant, strategy, Convolutions(onednn=False))
+    objective = ConfiguredObjective(student, wanted.distillation)
+    teacher = Teacher(folder / "student", objective.teacher_names, folder / "distilled", CONFIG)
+    rate, optimizer = LearningRate(make_schedule(wanted.train)), partial(make_optimizer, wanted.train)
+    step = TrainingStep(student, teacher, objective, optimizer, strategy, rate, Processes())
+    feeds = batches(0)
+    losses = [step(next(feeds), False, ())[0] for _ in range(wanted.train.train_iter)]
+    return np.array(losses), sorted(operator.output for operator in operators), step.state()
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +85,15 @@ def folded_model(small_model, tmp_path_factory):
     """The small network with its batch-norm folded, as `quantize` hands it on."""
     folder = tmp_path_factory.mktemp("folded") / "model"
     shutil.copytree(small_model, folder)
-    with static_session():
-        fold_folder(folder)
+    fold_folder(folder)
     return folder
 
 
 def stored(program, scope):
     """Stored variables of a program, without the teacher's."""
-    names = [name for name in state_names(program) if not name.startswith("teacher_")]
-    return {name: read_variable(scope, name) for name in names}
+    types = paddle.framework.core.VarDesc.VarType
+    names = [one.name for one in program.list_vars() if one.persistable and one.type == types.LOD_TENSOR]
+    return {name: read_variable(scope, name) for name in names if not name.startswith("teacher_")}
 
 
 # Convolution and batch-norm, three times, and two heads, compared before their bias is added, which PaddleSlim's

@@ -7,17 +7,9 @@ import shutil
 
 import cv2
 import numpy as np
-import paddle
 import pytest
 
-from picoquant.paddle_program.static.programs import (
-    Inserter,
-    load_model,
-    read_variable,
-    save_program,
-    write_variable,
-)
-from picoquant.paddle_program.static.session import static_session
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from tests.command_line import SMALL, data_sets, picoquant, refusal, with_sets
 
 SETTINGS = [text for text in SMALL if not text.startswith("Synthetic")]
@@ -106,24 +98,21 @@ def test_a_model_that_is_quantised_already(exported, listed, tmp_path):
 
 
 def edited(exported, folder, edit):
-    """The exported model with a change: `edit(program, scope)`."""
-    model = shutil.copytree(exported / "export", folder)
-    with static_session() as scope:
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        loaded = load_model(model, executor)
-        found = edit(loaded.program.global_block(), scope)
-        save_program(loaded.program, executor, model)
-    return model, found
+    """The exported model with a change: `edit(model)`."""
+    path = shutil.copytree(exported / "export", folder)
+    model = ProgramModel.load(path)
+    found = edit(model)
+    model.save(path)
+    return path, found
 
 
 def test_a_convolution_that_cannot_be_quantised_is_named(exported, data, tmp_path):
-    def compute_a_weight(block, scope):
-        index = [number for number, op in enumerate(block.ops) if op.type == "conv2d"][3]
-        conv, inserter = block.ops[index], Inserter(block, index)
-        weight = block.var(conv.input("Filter")[0])
-        result = inserter.variable("made_of_it", weight)
-        inserter.operator("scale", {"X": weight}, {"Out": result}, {"scale": 2.0})
-        conv._rename_input(weight.name, result.name)
+    def compute_a_weight(model):
+        conv = [op for op in model.operators if op.type == "conv2d"][3]
+        weight = conv.input("Filter")[0]
+        result = model.add_tensor("made_of_it", weight)
+        model.insert(model.index(conv), "scale", {"X": [weight]}, {"Out": [result]}, {"scale": 2.0})
+        conv.rename_input(weight, result)
         return conv.output("Output")[0]
 
     model, name = edited(exported, tmp_path / "model", compute_a_weight)
@@ -134,9 +123,9 @@ def test_a_convolution_that_cannot_be_quantised_is_named(exported, data, tmp_pat
 def test_an_activation_that_is_not_finite(exported, data, tmp_path):
     """White is 1 for the network, black 0: only the white image makes the stem overflow."""
 
-    def huge_stem(block, scope):
-        weight = next(op for op in block.ops if op.type == "conv2d").input("Filter")[0]
-        write_variable(scope, weight, np.full_like(read_variable(scope, weight), 3e38))
+    def huge_stem(model):
+        weight = next(op for op in model.operators if op.type == "conv2d").input("Filter")[0]
+        model.write(weight, np.full_like(model.values[weight], 3e38))
 
     model, _ = edited(exported, tmp_path / "model", huge_stem)
     for number, path in enumerate(sorted((data / "train").iterdir())):

@@ -21,12 +21,14 @@ class Known:
         data: folder, images and annotations to calibrate and train on, then to evaluate on.
         settings: of the run, besides data and weights.
         goals: least INT8 mAP by method.
+        steps: of QAT; evaluated half-way, too.
     """
 
     weights: str
     data: tuple[tuple[str, str, str], tuple[str, str, str]]
     settings: tuple[str, ...]
     goals: dict[str, float]
+    steps: int = 60
 
 
 CELLS = Known(
@@ -51,14 +53,15 @@ ESNET = Known(
     MANY,
     ("Global.config=picodet_s_320_coco",),
     {"qat": 0.2785, "ptq": 0.2745},  # FP32: 0.2825; at most 0.4 and 0.8 points less
+    steps=300,
 )
 XS = Known(
     "picodet_xs_320_coco_lcnet.pdparams",
     MANY,
     ("Global.config=picodet_xs_320_coco_lcnet",),
-    {"qat": 0.238, "ptq": 0.235},  # FP32: 0.2491; wanted of QAT is 0.243, reached were 0.242 and 0.243
+    {"qat": 0.243, "ptq": 0.235},  # FP32: 0.2491
+    steps=300,
 )
-TRAINING = ("TrainConfig.train_iter=60", "TrainConfig.eval_iter=30")
 
 
 def quantized(folder, shared, known, method, more=()):
@@ -75,7 +78,8 @@ def quantized(folder, shared, known, method, more=()):
         f"Global.weights={shared}/weights/{known.weights}",
         *known.settings,
         *data,
-        *(TRAINING if method == "qat" else ()),
+        f"TrainConfig.train_iter={known.steps}",
+        f"TrainConfig.eval_iter={known.steps // 2}",
         *more,
     ]
     recipe = ["run", "--config", "picodet_s_qat_dis.yaml", "--until", "quantize", "--save-dir", folder]
@@ -103,3 +107,12 @@ def test_one_scale_a_weight_keeps_the_accuracy(shared, tmp_path):
     metrics = quantized(tmp_path, shared, CELLS, "ptq", ["QuantAware.weight_quantize_type=abs_max"])
     assert metrics["settled_channels"] == 8
     assert metrics["mAP"] >= 0.340 and metrics["every_tensor_mAP"] >= 0.340
+
+
+@pytest.mark.slow
+def test_training_mends_what_one_scale_a_weight_costs(shared, tmp_path):
+    """At most a point less than FP32's 0.2491, and well above the start."""
+    metrics = quantized(tmp_path, shared, XS, "qat", ["QuantAware.weight_quantize_type=abs_max"])
+    assert metrics["mAP"] >= 0.2391 and metrics["every_tensor_mAP"] >= 0.2391
+    (_, _, start), *_, (_, _, end) = metrics["evaluations"]  # step, mAP, fidelity
+    assert end > start + 0.05

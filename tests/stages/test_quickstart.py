@@ -147,6 +147,7 @@ def test_the_weights_find_the_shapes_without_training(quickstart, tmp_path):
 def test_every_seed_on_both_kinds_of_processor(root, tmp_path, opt, monkeypatch, capsys):
     spec = importlib.util.spec_from_file_location("quickstart_matrix", root / "benchmarks/quickstart.py")
     benchmark = importlib.util.module_from_spec(spec)
+    monkeypatch.syspath_prepend(root / "benchmarks")  # as for a script
     spec.loader.exec_module(benchmark)
     monkeypatch.setenv("PICOQUANT_LITE_OPT", str(opt.path))
     threads = [count for count in (2, 1) if count <= len(os.sched_getaffinity(0))]

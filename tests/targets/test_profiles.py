@@ -8,6 +8,7 @@ from dataclasses import asdict
 import pytest
 import yaml
 
+from picoquant.backends.rknn.platforms import PLATFORMS, platform_of
 from picoquant.errors import ConfigError
 from picoquant.targets.integer_rules import MultiplierRule
 from picoquant.targets.profiles import known_targets, load_target, load_targets
@@ -38,8 +39,8 @@ def test_all_is_every_shipped_target_once():
 
 
 def test_unknown_target_lists_the_nearest_first():
-    with pytest.raises(ConfigError, match=r"unknown target RV1162; known, the nearest first: rv1126, "):
-        load_target("RV1162")
+    with pytest.raises(ConfigError, match=r"unknown target RV1226; known, the nearest first: rv1126, "):
+        load_target("RV1226")
 
 
 def test_target_file_that_is_not_there():
@@ -125,6 +126,15 @@ def test_boards_without_npu():
     assert cpu.int8_tops is None and "conv2d" in cpu.quantization.needs_scales
 
 
+def test_each_chip_of_rknn_toolkit2_has_a_profile_of_its_name():
+    found = {name: load_target(name) for name in known_targets() if "rknn" in load_target(name).backends}
+    assert sorted(found) == sorted(PLATFORMS)
+    assert {name: platform_of(target) for name, target in found.items()} == {name: name for name in PLATFORMS}
+    tops = {name: target.int8_tops for name, target in found.items()}
+    assert (tops["rk3588"], tops["rk3566"], tops["rv1126b"], found["rv1106"].abi) == (6.0, 0.8, 3.0, "armhf")
+    assert all(target.int8_tops_source and target.tried for target in found.values())
+
+
 def test_the_multiplier_of_each_chip():
     """As VeriSilicon's emulator has it; where it does not have the chip, TFLite's 31 bits."""
     truncated = MultiplierRule(16, "truncate", of_values=False)
@@ -136,4 +146,5 @@ def test_the_multiplier_of_each_chip():
         **dict.fromkeys(("rv1109", "rv1126"), MultiplierRule(31, "nearest")),
         **dict.fromkeys(("imx93", "ethos_u55_128", "ethos_u85_256"), MultiplierRule(31, "nearest")),
         **dict.fromkeys(("generic_onnx", "openvino")),
+        **dict.fromkeys(PLATFORMS),
     }

@@ -19,6 +19,7 @@ from picoquant.detector.weights import read_weights
 from picoquant.storage.checkpoints import Checkpoints, read_checkpoint
 from picoquant.training.finite import DivergedError
 from picoquant.training.loop import train
+from picoquant.training.settings import OptimizerSettings
 from picoquant.training.state import arrays_of
 from tests.training import tiny
 
@@ -257,3 +258,40 @@ def test_checkpoints_are_no_pickles(undisturbed):
     path = max((undisturbed / "work/checkpoints").iterdir())
     assert read_checkpoint(path).progress["position"]["step"] == STEPS
     assert len(list(path.parent.iterdir())) <= 2
+
+
+FOUND = [{"mAP": 0.5, "AP50": 0.1}, {"mAP": 0.1, "AP50": 0.3}, *[{"mAP": 0.2, "AP50": 0.3}] * 4]
+
+
+def test_it_ends_early_and_keeps_what_is_best_by_the_number_that_is_named(tmp_path, caplog):
+    """AP50 is best after epoch 2; 3 and 4 are no better, so 5 and 6 are left out, today and when asked again."""
+    caplog.set_level("INFO", "picoquant")
+    wanted = {"epochs": 6, "early_stop": 2, "save_best": "AP50", "scored": FOUND.__getitem__}
+    result = tiny.run(tmp_path, **wanted)
+    assert (result.best_epoch, result.epochs, result.metrics) == (2, 4, FOUND[1])
+    assert [row["AP50"] for row in rows(tmp_path / "work/evaluations.csv")] == ["0.1", "0.3", "0.3", "0.3"]
+    assert (
+        "no better AP50 in 2 evaluations, so training ends after epoch 4 of 6 (Train.early_stop)"
+        in caplog.text
+    )
+    assert tiny.run(tmp_path, **wanted).images_per_second == 0
+    assert len(rows(tmp_path / "work/evaluations.csv")) == 4
+
+
+def test_adamw_goes_on_as_if_nothing_had_been(tmp_path):
+    """Two moments and two powers a parameter are in the checkpoint, too."""
+    optimizer = OptimizerSettings(type="AdamW", weight_decay=0.01)
+    wanted = {"optimizer": optimizer, "base_lr": 0.001, "checkpoint_steps": 2, "keep_checkpoints": 9}
+    tiny.run(tmp_path, **wanted)
+    end = Checkpoints(tmp_path / "work/checkpoints").newest()
+    for path in (tmp_path / "work/checkpoints").iterdir():
+        if path.name != "step_000000004.ckpt":
+            path.unlink()
+    assert (tmp_path / "work/checkpoints/step_000000004.ckpt").is_file()
+    tiny.run(tmp_path, **wanted)
+    again = Checkpoints(tmp_path / "work/checkpoints").newest()
+    assert again.progress == end.progress
+    names = {name.rpartition("/")[2] for name in end.arrays["optimizer"]}
+    assert names == {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
+    for group, arrays in end.arrays.items():
+        assert all(np.array_equal(value, again.arrays[group][name]) for name, value in arrays.items())

@@ -34,6 +34,32 @@ def test_momentum_with_decay():
     assert [step(model, optimizer, 0.1), step(model, optimizer, 0.2)] == pytest.approx([1.8, 1.06])
 
 
+def test_nesterov():
+    # g = 1: v = 1, w = 2 - 0.1 * (1 + 0.9 * 1) = 1.81; then v = 1.9, w = 1.81 - 0.1 * (1 + 0.9 * 1.9) = 1.539.
+    model = one_weight(2.0)
+    optimizer = make_optimizer(model, OptimizerSettings(use_nesterov=True, weight_decay=0.0), 1.0)
+    assert [step(model, optimizer, 0.1) for _ in range(2)] == pytest.approx([1.81, 1.539])
+
+
+def test_adam_with_decay():
+    """The decay is part of the gradient: g = 1 + 0.5 w.
+
+    w = 2: g = 2, both moments are those of g alone, w = 2 - 0.1 * 2 / 2 = 1.9. Then g = 1.95:
+    m = (0.9 * 0.2 + 0.1 * 1.95) / (1 - 0.81) = 1.973684, v = (0.999 * 0.004 + 0.001 * 3.8025) / (1 - 0.998001) =
+    3.901201, w = 1.9 - 0.1 * 1.973684 / 1.975146 = 1.800074.
+    """
+    model = one_weight(2.0)
+    optimizer = make_optimizer(model, OptimizerSettings(type="Adam", weight_decay=0.5), 1.0)
+    assert [step(model, optimizer, 0.1) for _ in range(2)] == pytest.approx([1.9, 1.800074], abs=2e-6)
+
+
+def test_adamw_takes_the_decay_off_the_weight():
+    # g = 1: w = 2 * (1 - 0.1 * 0.5) - 0.1 = 1.8; the gradient stays 1, so w = 1.8 * 0.95 - 0.1 = 1.61.
+    model = one_weight(2.0)
+    optimizer = make_optimizer(model, OptimizerSettings(type="AdamW", weight_decay=0.5), 1.0)
+    assert [step(model, optimizer, 0.1) for _ in range(2)] == pytest.approx([1.8, 1.61], abs=2e-6)
+
+
 def test_a_parameters_own_regularizer_and_rate_win():
     # No decay (own factor 0), rate 0.1 * 2: w = 2 - 0.2 * 1.
     model = one_weight(2.0, paddle.regularizer.L2Decay(0.0), learning_rate=2.0)

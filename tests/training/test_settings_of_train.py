@@ -53,11 +53,54 @@ def test_the_section_reaches_the_settings():
         ("Train.accumulate_steps=0.5", r"Train\.accumulate_steps: 0\.5"),
         ("Train.amp=O1", r"Train\.amp: 'O1' is not true or false"),
         ("Train.freeze_backbon=true", r"did you mean freeze_backbone"),
+        ("Train.early_stop=0", r"Train\.early_stop: 0 is not a whole number of 1 or more"),
+        ("OptimizerBuilder.optimizer.type=AdamV", r"'AdamV' is not one of Momentum.*did you mean Adam"),
+        ("OptimizerBuilder.optimizer.beta1=0.5", r"OptimizerBuilder\.optimizer: Momentum: unknown key beta1"),
+        ("OptimizerBuilder.optimizer={type: Adam, momentum: 0.9}", r"optimizer: Adam: unknown key momentum"),
+        (
+            "OptimizerBuilder.optimizer={type: Adam, beta2: 1}",
+            r"optimizer\.beta2: 1 is not at least 0 and below 1",
+        ),
+        ("OptimizerBuilder.optimizer={type: AdamW, epsilon: 0}", r"optimizer\.epsilon: 0 is not above 0"),
+        ("OptimizerBuilder.optimizer={type: AdamW, weight_decay: -1}", r"optimizer\.weight_decay: -1 is not"),
+        ("OptimizerBuilder.optimizer.use_nesterov=1", r"use_nesterov: 1 is not true or false"),
     ],
 )
 def test_a_wrong_value_names_its_key(text, message):
     with pytest.raises(ConfigError, match=message):
         of_recipe(text)
+
+
+def test_each_optimizers_decay_is_where_paddledetection_has_it():
+    adam = of_recipe("OptimizerBuilder.optimizer={type: Adam, beta1: 0.8}").optimizer
+    assert (adam.type, adam.beta1, adam.beta2, adam.weight_decay) == (
+        "Adam",
+        0.8,
+        0.999,
+        4e-5,
+    )  # the regulariser's
+    adamw = of_recipe("OptimizerBuilder.optimizer={type: AdamW}").optimizer
+    assert (adamw.weight_decay, adamw.epsilon) == (0.01, 1e-8)  # paddle's own; the regulariser is not read
+    own = of_recipe("OptimizerBuilder.optimizer={type: AdamW, weight_decay: 0.05}").optimizer
+    assert own.weight_decay == 0.05
+    assert of_recipe("OptimizerBuilder.regularizer=false").optimizer.weight_decay == 0
+    assert (
+        of_recipe("OptimizerBuilder={optimizer: {type: SGD}}").optimizer.weight_decay == 1e-4
+    )  # its default
+
+
+def test_what_says_which_evaluation_is_best():
+    assert Plan(load_recipe("quickstart.yaml", ["Train.save_best=AP50"])).training.save_best == "AP50"
+    voc = Plan(
+        load_recipe("quickstart.yaml", ["metric=VOC", "Train.save_best=VOC_11point", "Train.early_stop=5"])
+    )
+    assert (voc.voc, voc.training.save_best, voc.training.early_stop) == (True, "VOC_11point", 5)
+    with pytest.raises(ConfigError, match=r"Train.save_best: 'VOC_11point' is no number of an evaluation"):
+        _ = Plan(load_recipe("quickstart.yaml", ["Train.save_best=VOC_11point"])).training
+    with pytest.raises(ConfigError, match=r"'map' is no number of an evaluation \(did you mean mAP\?\)"):
+        _ = Plan(load_recipe("quickstart.yaml", ["Train.save_best=map"])).training
+    with pytest.raises(ConfigError, match="metric: expected COCO or VOC, found 'voc'"):
+        _ = Plan(load_recipe("quickstart.yaml", ["metric=voc"])).training
 
 
 def test_the_rate_is_in_proportion_to_the_images_of_an_update(caplog):

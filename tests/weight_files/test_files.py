@@ -60,8 +60,10 @@ def test_the_same_arrays_give_the_same_bytes(tmp_path):
 
 
 def test_another_suffix_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"a\.pth: weights are written as \.pdparams, \.safetensors, \.npz"):
-        write_weights(STATE, tmp_path / "a.pth")
+    with pytest.raises(
+        UserError, match=r"a\.bin: weights are written as \.pdparams, \.safetensors, \.npz, \.pth"
+    ):
+        write_weights(STATE, tmp_path / "a.bin")
 
 
 def safetensors(header: bytes, data: bytes = b"") -> bytes:

@@ -7,13 +7,17 @@ current Python.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from picoquant.backends.homes import tool_homes
+from picoquant.backends.interpreters import (
+    checked_python,
+    find_python,
+    is_half_made,
+    last_line,
+    make_environment,
+)
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ToolError
 from picoquant.storage.files import disk_errors, write_json
@@ -55,10 +59,13 @@ def install_lite(folder: str | Path | None = None, python: str | Path | None = N
             return f"opt {tool.version} is installed: {tool.path}"
         except ToolError as error:
             LOG.warning("%s; it is made again", error)
-    elif environment.exists() and any(environment.iterdir()) and not _is_half_made(environment):
+    elif environment.exists() and any(environment.iterdir()) and not is_half_made(environment):
         raise ToolError(f"{environment} holds something else; name an empty folder")
     LOG.info("looking for a Python %s, which Paddle Lite's opt needs", " or ".join(PYTHONS))
-    interpreter, version = _checked(Path(python)) if python else _first_python()
+    named = (PYTHONS, "Paddle Lite's opt")
+    interpreter, version = (
+        checked_python(Path(python), *named) if python else find_python(*named, "picoquant toolchain install")
+    )
     with disk_errors(environment):
         shutil.rmtree(environment, ignore_errors=True)
         environment.parent.mkdir(parents=True, exist_ok=True)
@@ -71,91 +78,14 @@ def install_lite(folder: str | Path | None = None, python: str | Path | None = N
     return f"opt {tool.version} is installed: {tool.path}"
 
 
-def _is_half_made(environment: Path) -> bool:
-    """Whether a killed installation left it: a virtual environment begins with this file or folder."""
-    return (environment / "pyvenv.cfg").is_file() or {path.name for path in environment.iterdir()} <= {
-        "bin",
-        "include",
-        "lib",
-        "lib64",
-    }
-
-
 def _make(environment: Path, interpreter: Path, version: str) -> None:
-    LOG.info("making %s with Python %s (%s)", environment, version, interpreter)
-    outcome = run_program([str(interpreter), "-m", "venv", str(environment)], title="venv")
-    if outcome.code:
-        raise ToolError(f"{interpreter} could not make {environment}: {_last_line(outcome.text)}")
+    make_environment(environment, interpreter, version)
     LOG.info("installing %s into it (about 50 MB)", REQUIREMENT)
     command = [environment / "bin" / "python", "-m", "pip", "install", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar=off", "--no-deps", REQUIREMENT]
     outcome = run_program([str(part) for part in command], timeout=1800, title="pip")
     if outcome.code:
         raise ToolError(
-            f"pip could not install {REQUIREMENT} for Python {version}: {_last_line(outcome.text)}; "
+            f"pip could not install {REQUIREMENT} for Python {version}: {last_line(outcome.text)}; "
             "check the network or pip's index, then run `picoquant toolchain install` again"
         )
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR")]
-    return (errors or lines or ["no message"])[-1]
-
-
-def _first_python() -> tuple[Path, str]:
-    refused = []
-    for path in _pythons():
-        try:
-            return _checked(path)
-        except ToolError as error:
-            refused.append(str(error))
-    for reason in refused:
-        LOG.info("passed over: %s", reason)
-    raise ToolError(
-        "Paddle Lite's opt needs a Python 3.10 or 3.8 and none was found (looked on PATH, in the folders of "
-        "pyenv, conda and uv, /usr, /usr/local and /opt): install one (for example `pyenv install 3.10`, or "
-        "your system's python3.10 and python3.10-venv), or name it: picoquant toolchain install --python PATH"
-    )
-
-
-def _checked(path: Path) -> tuple[Path, str]:
-    """The interpreter's own path and version.
-
-    Raises: `ToolError` when it does not run, is another version, or cannot make environments.
-    """
-    code = (
-        "import sys, venv, ensurepip; print(sys.executable); print('.'.join(map(str, sys.version_info[:3])))"
-    )
-    outcome = run_program([str(path), "-c", code], timeout=60)
-    lines = outcome.text.split("\n")
-    if outcome.code or len(lines) < 2:
-        raise ToolError(f"{path} cannot make an environment: {_last_line(outcome.text)}")
-    executable, version = lines[-3:-1]
-    if version.rpartition(".")[0] not in PYTHONS:
-        raise ToolError(f"{path} is Python {version}; Paddle Lite's opt needs {' or '.join(PYTHONS)}")
-    return Path(executable), version
-
-
-def _pythons() -> Iterator[Path]:
-    """Interpreters to try, the preferred version first."""
-    home = Path.home()
-    pyenv = Path(os.environ.get("PYENV_ROOT") or home / ".pyenv")
-    on_path = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
-    usual = [Path("/usr/bin"), Path("/usr/local/bin"), Path("/opt/homebrew/bin"), home / ".local/bin"]
-    seen = set()
-    for version in PYTHONS:
-        found = [folder / f"python{version}" for folder in [Path(sys.base_prefix) / "bin", *on_path, *usual]]
-        for pattern, root in (
-            (f"versions/{version}*/bin/python", pyenv),
-            (f"*/bin/python{version}", Path("/opt")),
-            (f"*/{version}*/bin/python{version}", Path("/opt")),
-            (f"*conda*/envs/*/bin/python{version}", home),
-            (f"*forge*/envs/*/bin/python{version}", home),
-            (f".local/share/uv/python/*/bin/python{version}", home),
-        ):
-            found += sorted(root.glob(pattern), reverse=True)
-        for path in found:
-            if path not in seen and path.is_file() and os.access(path, os.X_OK):
-                seen.add(path)
-                yield path

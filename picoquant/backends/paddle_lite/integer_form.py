@@ -17,8 +17,10 @@ import numpy as np
 
 from picoquant.int8.network import Int8Network
 from picoquant.int8.paddle.form import OUT_THRESHOLD, copied, name_at, without_rounding
+from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.layers import CONVOLUTIONS
 
+_SIX = 6.0  # where a ReLU6 ends that does not say it
 _GONE = ""  # type of an operator that is to be dropped
 
 
@@ -55,6 +57,7 @@ def integer_form(
         scales = np.broadcast_to(operator.scales.astype(np.float32), len(operator.integers))
         op.attrs.add(name="Filter0_scale", type=_messages().FLOATS, floats=scales.tolist())
     _move_biases(program, convolutions, network, stored)
+    _leave_limits_to_saturation(block, network)
     kept = [copied(op) for op in block.ops if op.type != _GONE]
     del block.ops[:]
     block.ops.extend(kept)
@@ -87,6 +90,30 @@ def _move_biases(
         del convolution.attrs[:]
         convolution.attrs.extend(kept)
         add.type = _GONE
+
+
+def saturates_at(params: QuantParams, limit: float) -> bool:
+    """Whether the largest quantised value stands for no more than a limit: the range itself then ends there."""
+    return bool(np.rint(limit / params.scale) >= params.high)
+
+
+def _leave_limits_to_saturation(block: Any, network: Int8Network) -> None:
+    """Make a ReLU of each ReLU6 whose range ends at 6 or below: the integers are the same.
+
+    Paddle Lite's driver for VeriSilicon's NPUs hands both over as operators of their own. On the NPU a ReLU is a
+    part of the convolution before it, a ReLU6 another pass over the tensor, and a table that does not reach 6.
+    """
+    for op in block.ops:
+        if op.type != "relu6":
+            continue
+        limit = next((attribute.f for attribute in op.attrs if attribute.name == "threshold"), _SIX)
+        tensor = network.tensors.get(_argument(op.outputs, "Out"))
+        if tensor is None or tensor.params is None or not saturates_at(tensor.params, limit):
+            continue
+        op.type = "relu"
+        kept = [copied(attribute) for attribute in op.attrs if attribute.name != "threshold"]
+        del op.attrs[:]
+        op.attrs.extend(kept)
 
 
 def _only_used_variables(program: Any, values: Mapping[str, np.ndarray]) -> None:

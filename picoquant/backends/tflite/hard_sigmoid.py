@@ -14,6 +14,7 @@ import numpy as np
 
 from picoquant.int8.network import Int8Network
 from picoquant.int8.passes.int32_bias import quantise_bias
+from picoquant.int8.passes.tensors import quantised_tensors
 from picoquant.paddle_program.graph import Operator, read_graph
 from picoquant.paddle_program.layers import FusedLayer
 
@@ -31,8 +32,6 @@ def fold_hard_sigmoids(network: Int8Network) -> Int8Network:
     Args:
         network: batch-norms folded; stays as it is. One whose tensors lack a range is returned unchanged there.
     """
-    from picoquant.int8.passes.tensors import quantised_tensors
-
     found = {name: op for layer in network.layers.values() for name, op in _foldable(network, layer)}
     if not found:
         return network

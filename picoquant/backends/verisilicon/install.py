@@ -61,10 +61,8 @@ def install_emulator(accepted: bool, folder: Path | None = None) -> str:
             f"VeriSilicon's emulator is for Linux on 64-bit x86, this is {platform.system()} {platform.machine()}: "
             "nothing else needs it"
         )
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise ToolError("no C compiler was found, which the emulator's program is built with: install gcc")
-    if home.exists() and any(home.iterdir()) and {path.name for path in home.iterdir()} - {"vsi_sdk", RUNNER}:
+    _compiler()
+    if home.exists() and _others(home):
         raise ToolError(f"{home} holds something else; name an empty folder")
     LOG.info("%s", LICENCE)
     with disk_errors(home):
@@ -72,12 +70,17 @@ def install_emulator(accepted: bool, folder: Path | None = None) -> str:
         home.mkdir(parents=True)
         try:
             _unpack(home)
-            _build(compiler, home)
+            ready_program(home)
             write_json(home / COMPLETE, {"package": REQUIREMENT, "sha256": SHA256, "licence": LICENCE})
         except BaseException:
             shutil.rmtree(home, ignore_errors=True)
             raise
     return ready
+
+
+def _others(home: Path) -> list[Path]:
+    """What a folder holds beside what an installation leaves that was not finished."""
+    return [path for path in home.iterdir() if path.name != "vsi_sdk" and not path.name.startswith(RUNNER)]
 
 
 def _unpack(home: Path) -> None:
@@ -114,12 +117,34 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _build(compiler: str, home: Path) -> None:
-    """Compile the program that builds networks from descriptions and runs them."""
+def ready_program(home: Path) -> Path:
+    """The program that builds networks from descriptions and runs them; compiled where it is not there yet.
+
+    Its name has the hash of its source, so that an update of picoquant does not run an older one.
+
+    Raises: `ToolError` without a C compiler, or when it cannot build it.
+    """
+    source = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:12]
+    program = home / f"{RUNNER}-{source}"
+    if program.is_file():
+        return program
+    compiler = _compiler()
     include, libraries = home / SDK / "include", home / SDK / "lib"
-    command = [compiler, "-O1", "-w", "-o", str(home / RUNNER), str(_SOURCE)]
+    for older in home.glob(f"{RUNNER}*"):
+        older.unlink()
+    made = home / f"{RUNNER}.part"
+    command = [compiler, "-O1", "-w", "-o", str(made), str(_SOURCE)]
     command += [f"-I{include}", f"-I{include / 'ovxlib'}", f"-L{libraries}"]
     command += [f"-l{name}" for name in _LIBRARIES] + ["-Wl,--allow-shlib-undefined"]
     outcome = run_program(command, timeout=300, title="cc")
     if outcome.code:
         raise ToolError(f"{compiler} could not build the emulator's program: {outcome.text.strip()[-300:]}")
+    made.replace(program)
+    return program
+
+
+def _compiler() -> str:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise ToolError("no C compiler was found, which the emulator's program is built with: install gcc")
+    return compiler

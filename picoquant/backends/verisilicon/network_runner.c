@@ -1,12 +1,16 @@
-/* Builds a network from a description, runs it once on VeriSilicon's OpenVX driver (on a board, or in its emulator), and
- * writes the named tensors.
+/* Builds a network from a description and runs it on VeriSilicon's OpenVX driver (on a board, or in its emulator), once
+ * for each line of its input.
  *
- *   network_runner DESCRIPTION DATA RESULTS
+ *   network_runner DESCRIPTION DATA ANSWERS
+ *
+ * Each line of stdin is `INPUT RESULT`, two paths: the bytes of all inputs in their order are read from one, those of all
+ * outputs are written to the other. After each the line `done` goes to the file descriptor ANSWERS, before the first
+ * `ready`.
  *
  * DESCRIPTION is whitespace-separated: the number of tensors, then a line each
  *     role type scheme scale zero_point channel_dim scales_offset scales_count rank size_0 … offset
  * (role: i input, o output, c constant, v between; type: u8 i8 i16 i32; scheme: a asymmetric, c per channel; size_0 is
- * the innermost; offset: of its bytes in DATA, for inputs and constants), then the number of nodes, then a line each
+ * the innermost; offset: of its bytes in DATA, for constants), then the number of nodes, then a line each
  *     operator parameters_count parameter… inputs_count input… outputs_count output…
  */
 #include <stdio.h>
@@ -50,12 +54,21 @@ static void set_window(uint32_t *ksize, uint32_t *stride, uint32_t *pad, const d
     for (int i = 0; i < 4; i++) pad[i] = p[4 + i]; /* left, right, top, bottom */
 }
 
-static vsi_nn_node_t *add_node(vsi_nn_graph_t *graph, const char *name, const double *p, int ins, int outs) {
+/* Numbers that a node keeps a pointer to. */
+static uint32_t *kept(const double *p, int count) {
+    uint32_t *values = malloc(count * sizeof *values);
+    for (int i = 0; i < count; i++) values[i] = p[i];
+    return values;
+}
+
+static vsi_nn_node_t *add_node(vsi_nn_graph_t *graph, const char *name, const double *p, int count, int ins, int outs) {
     static const struct { const char *name; vsi_nn_op_t op; } known[] = {
         {"conv", VSI_NN_OP_CONV2D}, {"depthwise", VSI_NN_OP_CONV2D}, {"average", VSI_NN_OP_POOL}, {"max", VSI_NN_OP_POOL},
         {"add", VSI_NN_OP_ADD}, {"multiply", VSI_NN_OP_MULTIPLY}, {"relu", VSI_NN_OP_RELU}, {"relu6", VSI_NN_OP_RELU6},
         {"sigmoid", VSI_NN_OP_SIGMOID}, {"hard_sigmoid", VSI_NN_OP_HARD_SIGMOID}, {"hard_swish", VSI_NN_OP_SWISH},
-        {"concat", VSI_NN_OP_CONCAT}, {"resize", VSI_NN_OP_RESIZE},
+        {"concat", VSI_NN_OP_CONCAT}, {"resize", VSI_NN_OP_RESIZE}, {"reshape", VSI_NN_OP_RESHAPE2},
+        {"permute", VSI_NN_OP_PERMUTE}, {"split", VSI_NN_OP_SPLIT}, {"slice", VSI_NN_OP_SLICE},
+        {"transposed", VSI_NN_OP_DECONVOLUTION}, {"convert", VSI_NN_OP_DATACONVERT},
     };
     vsi_nn_op_t op = VSI_NN_OP_NA;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) if (!strcmp(name, known[i].name)) op = known[i].op;
@@ -92,6 +105,31 @@ static vsi_nn_node_t *add_node(vsi_nn_graph_t *graph, const char *name, const do
         node->nn_param.resize.type = VSI_NN_INTERPOLATION_NEAREST_NEIGHBOR;
         node->nn_param.resize.size[0] = p[0];
         node->nn_param.resize.size[1] = p[1];
+    } else if (op == VSI_NN_OP_RESHAPE2) { /* size_0 … */
+        vsi_size_t *size = malloc(count * sizeof *size);
+        for (int i = 0; i < count; i++) size[i] = p[i];
+        node->nn_param.reshape2.size = size;
+        node->nn_param.reshape2.dim_num = count;
+    } else if (op == VSI_NN_OP_PERMUTE) { /* axis_0 … */
+        node->nn_param.permute.perm = kept(p, count);
+        node->nn_param.permute.dim_num = count;
+    } else if (op == VSI_NN_OP_SPLIT) { /* axis size … */
+        node->nn_param.split.axis = p[0];
+        node->nn_param.split.slices = kept(p + 1, count - 1);
+        node->nn_param.split.slices_num = count - 1;
+    } else if (op == VSI_NN_OP_SLICE) { /* start_0 … length_0 … */
+        node->nn_param.slice.dims = count / 2;
+        node->nn_param.slice.start = kept(p, count / 2);
+        node->nn_param.slice.length = kept(p + count / 2, count / 2);
+    } else if (op == VSI_NN_OP_DECONVOLUTION) { /* kx ky sx sy left right top bottom results group */
+        for (int i = 0; i < 2; i++) {
+            node->nn_param.deconv.ksize[i] = p[i];
+            node->nn_param.deconv.stride[i] = p[2 + i];
+        }
+        for (int i = 0; i < 4; i++) node->nn_param.deconv.pad[i] = p[4 + i];
+        node->nn_param.deconv.pad_type = VSI_NN_PAD_AUTO;
+        node->nn_param.deconv.weights = p[8];
+        node->nn_param.deconv.group = p[9];
     }
     return node;
 }
@@ -100,6 +138,34 @@ static int next_int(FILE *text) {
     int value;
     if (fscanf(text, "%d", &value) != 1) fail("the description ends early", 0);
     return value;
+}
+
+/* One run: inputs from a file, outputs to another, written aside and renamed. */
+static void run(vsi_nn_graph_t *graph, const char *from, const char *to) {
+    char *bytes = read_all(from), *place = bytes;
+    for (uint32_t i = 0; i < graph->input.num; i++) {
+        vsi_nn_tensor_t *tensor = vsi_nn_GetTensor(graph, graph->input.tensors[i]);
+        if (vsi_nn_CopyDataToTensor(graph, tensor, (uint8_t *)place) != VSI_SUCCESS) fail("input", i);
+        place += vsi_nn_GetTensorSize(tensor->attr.size, tensor->attr.dim_num, tensor->attr.dtype.vx_type);
+    }
+    free(bytes);
+    if (vsi_nn_RunGraph(graph) != VSI_SUCCESS) fail("the run failed", 0);
+    char aside[4200];
+    snprintf(aside, sizeof aside, "%s.part", to);
+    FILE *results = fopen(aside, "wb");
+    if (!results) fail("cannot write a file", 0);
+    for (uint32_t i = 0; i < graph->output.num; i++) {
+        vsi_nn_tensor_t *tensor = vsi_nn_GetTensor(graph, graph->output.tensors[i]);
+        uint32_t size = vsi_nn_GetTensorSize(tensor->attr.size, tensor->attr.dim_num, tensor->attr.dtype.vx_type);
+        uint8_t *values = vsi_nn_ConvertTensorToData(graph, tensor);
+        if (!values || fwrite(values, 1, size, results) != size) fail("output", i);
+        vsi_nn_safe_free(values);
+    }
+    if (fclose(results) || rename(aside, to)) fail("cannot write a file", 1);
+}
+
+static void say(FILE *answers, const char *word) {
+    if (answers) fprintf(answers, "%s\n", word), fflush(answers);
 }
 
 int main(int argc, char **argv) {
@@ -159,35 +225,30 @@ int main(int argc, char **argv) {
     int nodes = next_int(text);
     for (int n = 0; n < nodes; n++) {
         char name[32];
-        double p[16] = {0};
+        double p[64] = {0};
         int ids[64];
         if (fscanf(text, "%31s", name) != 1) fail("node", n);
         int parameters = next_int(text);
+        if (parameters > 64) fail("too many parameters of node", n);
         for (int i = 0; i < parameters; i++)
             if (fscanf(text, "%lf", &p[i]) != 1) fail("parameter of node", n);
         int ins = next_int(text);
+        if (ins > 64) fail("too many inputs of node", n);
         for (int i = 0; i < ins; i++) ids[i] = next_int(text);
         int outs = next_int(text);
-        vsi_nn_node_t *node = add_node(graph, name, p, ins, outs);
+        vsi_nn_node_t *node = add_node(graph, name, p, parameters, ins, outs);
         for (int i = 0; i < ins; i++) node->input.tensors[i] = tensors[ids[i]].id;
         for (int i = 0; i < outs; i++) node->output.tensors[i] = tensors[next_int(text)].id;
     }
     fclose(text);
     if (vsi_nn_SetupGraph(graph, TRUE) != VSI_SUCCESS) fail("the driver refused to set the graph up", 0);
     if (vsi_nn_VerifyGraph(graph) != VSI_SUCCESS) fail("the driver refused the graph", 0);
-    for (int i = 0; i < count; i++)
-        if (tensors[i].role == 'i' &&
-            vsi_nn_CopyDataToTensor(graph, vsi_nn_GetTensor(graph, tensors[i].id), (uint8_t *)data + tensors[i].offset) !=
-                VSI_SUCCESS)
-            fail("input", i);
-    if (vsi_nn_RunGraph(graph) != VSI_SUCCESS) fail("the run failed", 0);
-    FILE *results = fopen(argv[3], "wb");
-    for (int i = 0; i < count; i++) {
-        if (tensors[i].role != 'o') continue;
-        vsi_nn_tensor_t *tensor = vsi_nn_GetTensor(graph, tensors[i].id);
-        uint32_t size = vsi_nn_GetTensorSize(tensor->attr.size, tensor->attr.dim_num, tensor->attr.dtype.vx_type);
-        uint8_t *bytes = vsi_nn_ConvertTensorToData(graph, tensor);
-        if (!bytes || fwrite(bytes, 1, size, results) != size) fail("output", i);
+    FILE *answers = fdopen(atoi(argv[3]), "w");
+    say(answers, "ready");
+    static char from[4096], to[4096];
+    while (scanf("%4095s %4095s", from, to) == 2) {
+        run(graph, from, to);
+        say(answers, "done");
     }
-    return fclose(results) ? 4 : 0;
+    return 0;
 }

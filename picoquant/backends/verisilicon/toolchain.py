@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from picoquant.backends.base import Machine
 from picoquant.backends.homes import tool_homes
-from picoquant.backends.verisilicon.install import COMPLETE, RUNNER, SDK, install_emulator
+from picoquant.backends.verisilicon.install import COMPLETE, SDK, install_emulator
 from picoquant.errors import ToolError
+from picoquant.targets.profiles import Target, known_targets, load_target
+
+LOG = logging.getLogger("picoquant")
 
 TITLE = "VeriSilicon emulator"
 DISTRIBUTIONS = ()  # none of this environment
 
-# What the emulator calls the NPU of a target. RV1109's and RV1126's are not in it; RK1808's is not known for sure.
-CHIPS = {
-    "a311d": "VIPNANOQI_PID0X88",
-    "s905d3": "VIPPICO_V3_PID0X99",
-    "imx8mp": "VIP8000NANOSI_PLUS_PID0X9F",
-    "c308x": "VIPNANOQI_PID0XA1",
-    "rk1808": "VIPNANOQI_PID0X7D",
-}
-UNCONFIRMED = frozenset({"c308x", "rk1808"})
+_NAMES = re.compile(rb"VIP[A-Z0-9_]+_PID0X[0-9A-F]+")  # of NPUs, in the emulator's library
+_SHOWN = 3  # names that are near to one that is not known
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,6 @@ class Emulator:
     version: str
     path: Path
     origin: str = "picoquant's own folder"
-
-    @property
-    def program(self) -> Path:
-        """The program that runs networks on it."""
-        return self.path / RUNNER
 
     @property
     def sdk(self) -> Path:
@@ -69,14 +63,41 @@ def install(accepted: bool) -> str:
     return install_emulator(accepted)
 
 
-def chip_of(target: str) -> str:
-    """What the emulator calls the NPU of a target.
+def chip_of(target: Target, tool: Emulator) -> str:
+    """What the emulator calls the NPU of a target, as its profile names it.
 
-    Raises: `ToolError` for a target whose NPU it does not have.
+    Raises: `ToolError` for a target without such a name, and for one that this emulator does not know: both say what
+        is simulated instead.
     """
-    if target not in CHIPS:
+    instead = (
+        f"`picoquant eval --target {target.name}` without --emulator simulates the profile's rules instead"
+    )
+    shipped = [load_target(name) for name in known_targets()]
+    have = {one.name: one.verisilicon.chip for one in shipped if one.verisilicon}
+    if target.verisilicon is None:
         raise ToolError(
-            f"VeriSilicon's emulator has no NPU of {target}: it has those of {', '.join(CHIPS)}; "
-            f"`picoquant eval --target {target}` simulates its rules instead"
+            f"VeriSilicon's emulator has no NPU of {target.name}: it has those of {', '.join(have)}; {instead}"
         )
-    return CHIPS[target]
+    chip, known = target.verisilicon.chip, known_chips(tool)
+    if chip not in known:
+        near = difflib.get_close_matches(chip, known, _SHOWN, 0.0)
+        told = ", ".join(f"{name} {one}" for name, one in have.items())
+        raise ToolError(
+            f"VeriSilicon's emulator knows no chip {chip}, which the profile of {target.name} names: it knows "
+            f"{len(known)}, the nearest {', '.join(near)}; those of shipped targets are {told}; {instead}"
+        )
+    if not target.verisilicon.confirmed:
+        LOG.warning("%s: that its NPU is %s is not confirmed by any public source", target.name, chip)
+    return chip
+
+
+def known_chips(tool: Emulator) -> list[str]:
+    """The NPUs that an installed emulator has, by its own names, sorted."""
+    library = tool.sdk / "lib" / "libEmulator.so"
+    try:
+        return sorted({name.decode() for name in _NAMES.findall(library.read_bytes())})
+    except OSError as error:
+        raise ToolError(
+            f"{library} cannot be read ({error.strerror}): delete {tool.path} and run "
+            "`picoquant toolchain install verisilicon --accept-licence` again"
+        ) from error

@@ -25,10 +25,9 @@ _STEPS = 20  # of an epoch, at least, for a larger batch to be chosen
 # docs/training.md, "Speed of training": a step of 8 images at 416 px on 2 idle cores; reading images is not in it.
 _SPEED, _AT, _CPUS = 5.24, 416, 2
 
-# Largest resident size of `picoquant train` at 320 px, whose batches are resized to at most 384: 3.3 GB in batches of 4
-# images, 5.6 GB in batches of 8 (an x86-64 machine with 2 cores).
-_BYTES_OF_PROCESS, _BYTES_OF_IMAGE = 1.0e9, 0.57e9
-_MEASURED_AT = 320
+# What a training process takes beside its images. Largest resident size of `picoquant train` at 320 px: 3.3 GB in
+# batches of 4 images, 5.6 GB in batches of 8 (an x86-64 machine with 2 cores).
+_BYTES_OF_PROCESS = 1.0e9
 _PART = 0.6  # of the free memory that is planned for: reading processes and evaluation take some, too
 
 
@@ -97,24 +96,27 @@ def choose_input_size(longer_sides: Callable[[int], np.ndarray], stride: int) ->
     )
 
 
-def memory(batch: int, size: int) -> float:
-    """Bytes that a training process takes at most for a batch at an input size: an estimate.
+def memory(batch: int, image_bytes: float) -> float:
+    """Bytes that a training process takes at most for a batch: an estimate.
 
-    What an image takes goes by the area of the input; the largest input of a batch is in the same ratio to `size`.
+    Args:
+        batch: images of a step.
+        image_bytes: what each takes, see `detector.step_memory.bytes_of_one_image`.
     """
-    return _BYTES_OF_PROCESS + batch * _BYTES_OF_IMAGE * (size / _MEASURED_AT) ** 2
+    return _BYTES_OF_PROCESS + batch * image_bytes
 
 
-def choose_schedule(images: int, size: int, machine: Machine) -> Schedule:
+def choose_schedule(images: int, size: int, machine: Machine, image_bytes: float) -> Schedule:
     """Epochs and batch.
 
     Args:
         images: of the training set.
         size: side of the input, pixels.
         machine: what trains.
+        image_bytes: see `memory`.
     """
-    able = [one for one in _RATES if machine.free is None or memory(one, size) <= _PART * machine.free]
-    batch, why_batch = _batch(images, size, machine, able)
+    able = [one for one in _RATES if machine.free is None or memory(one, image_bytes) <= _PART * machine.free]
+    batch, why_batch = _batch(images, image_bytes, machine, able)
     wanted = math.ceil(_IMAGES_SEEN / images)
     epochs = min(max(wanted, _LEAST_EPOCHS), _MOST_EPOCHS)
     total = epochs * images
@@ -145,10 +147,10 @@ def choose_schedule(images: int, size: int, machine: Machine) -> Schedule:
     )
 
 
-def _batch(images: int, size: int, machine: Machine, able: Sequence[int]) -> tuple[int, str]:
+def _batch(images: int, image_bytes: float, machine: Machine, able: Sequence[int]) -> tuple[int, str]:
     long_enough = [one for one in able if images // one >= _STEPS]
     batch = min((long_enough or able[-1:] or [min(_RATES)])[0], images)
-    takes = f"about {memory(batch, size) / 1e9:.1f} GB (an estimate)"
+    takes = f"about {memory(batch, image_bytes) / 1e9:.1f} GB (an estimate)"
     if not able and machine.free is not None:
         return batch, (
             f"{takes}, more than {_PART:.0%} of the {machine.free / 1e9:.1f} GB that are free here: close other "
@@ -161,7 +163,7 @@ def _batch(images: int, size: int, machine: Machine, able: Sequence[int]) -> tup
     if larger and larger[-1] in able:
         why += f"; larger ones make fewer than {_STEPS} steps of an epoch of {images} images"
     elif larger:
-        why += f"; {larger[-1]} would take {memory(larger[-1], size) / 1e9:.1f} GB"
+        why += f"; {larger[-1]} would take {memory(larger[-1], image_bytes) / 1e9:.1f} GB"
     return batch, why
 
 

@@ -18,7 +18,9 @@ from picoquant.commands.data.split import split
 from picoquant.commands.init.choices import Schedule, choose_input_size, choose_schedule
 from picoquant.commands.init.machine import Machine
 from picoquant.commands.init.text import Facts, recipe_text
+from picoquant.config.recipe import DEFAULT_DETECTOR
 from picoquant.data.dataset import Dataset
+from picoquant.data.input_size import largest_input
 from picoquant.data.inspection.statistics import NetworkInput, Objects
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import ConfigError, DataError, UserError
@@ -136,7 +138,8 @@ def write_recipe(
     train, held_out = result.datasets["TrainDataset"], result.datasets["EvalDataset"]
     side = choose_input_size(lambda size: _longer_sides(train, result, size), result.network.stride)
     result = result.seen_by(_at(result, side.value))
-    schedule = choose_schedule(len(train), side.value, machine)
+    image_bytes = _bytes_of_one_image(side.value, train.num_classes)
+    schedule = choose_schedule(len(train), side.value, machine, image_bytes)
     save_dir = f"output/{output.stem}"
     run = ["picoquant", "run", "--config", str(output), "--save-dir", save_dir]
     trial = [*run[:-1], f"{save_dir}_trial", *(word for text in _TRIAL for word in ("--set", text))]
@@ -160,6 +163,16 @@ def write_recipe(
     write_text(output, text)
     names = tuple(target.name for target in load_targets(targets))
     return Written(output, result, side.value, schedule, names, shlex.join(run))
+
+
+def _bytes_of_one_image(size: int, classes: int) -> int:
+    """What a training step of the recipe's network takes for each image, at the largest size of its batches."""
+    from picoquant.detector.build import build_picodet
+    from picoquant.detector.step_memory import bytes_of_one_image
+
+    plan = load_plan(DEFAULT_DETECTOR, [f"Global.input_size=[{size},{size}]"])
+    largest = largest_input(plan.train_reader, plan.input_size)
+    return bytes_of_one_image(build_picodet(plan.detector_for(classes)), largest)
 
 
 def _at(result: CheckResult, size: int) -> NetworkInput:

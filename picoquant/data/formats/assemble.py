@@ -15,7 +15,7 @@ import numpy as np
 from picoquant.data.dataset import Dataset, Record, Repairs
 from picoquant.data.formats.boxes import RawBoxes, pixel_boxes
 from picoquant.data.formats.files import FoundFiles
-from picoquant.data.formats.repair import Tally, choose, clip, report
+from picoquant.data.formats.repair import Tally, choose, clip, report, tell_written_twice
 from picoquant.data.formats.sizes import compare_sizes, file_sizes, measured_sizes
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
@@ -120,6 +120,7 @@ def assemble(
     stated = np.full(len(owner), np.nan)
     raw = RawBoxes(objects.numbers, sizes[owner], bounds[owner], stated, objects.usual, name)
     boxes, _ = pixel_boxes(raw, settings)
+    tell_written_twice(settings.section, owner, objects.classes, boxes, name)
     compare_sizes(images.paths, annotated, sizes, owner, boxes, settings, name)
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     corners = np.round(corners, 3).astype(np.float32)  # as of COCO

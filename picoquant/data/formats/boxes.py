@@ -22,16 +22,22 @@ _FAR = 0.05  # part of an image's side that a box reaches out of it where its nu
 _SOME = 4  # so many boxes are no chance
 _ROUNDING = 1.0  # pixels that boxes reach out of their images without being worth a question
 _NEARLY_ALL, _MANY, _FEW = 0.95, 0.2, 0.01  # parts of all boxes
+_LOST = 0.1  # part of all boxes of which nothing lies in their images that is more than a slip
+_ENOUGH, _CORNER = (
+    50,
+    0.55,
+)  # so many different boxes, of which none reaches beyond this part of its image's width and height
 _WORDS = {
     "xywh": "x, y, width, height in pixels",
     "xyxy": "x1, y1, x2, y2 in pixels",
+    "cxcywh": "centre x, centre y, width, height in pixels",
     "xywh_normalised": "x, y, width, height from 0 to 1",
     "xyxy_normalised": "x1, y1, x2, y2 from 0 to 1",
     "cxcywh_normalised": "centre x, centre y, width, height from 0 to 1",
 }
 _OTHERS = {  # how -> how else such numbers may be meant
-    "xywh": ("xyxy",),
-    "xyxy": ("xywh",),
+    "xywh": ("xyxy", "cxcywh"),
+    "xyxy": ("xywh", "cxcywh"),
     "cxcywh_normalised": ("xyxy_normalised", "xywh_normalised"),
 }
 
@@ -137,6 +143,7 @@ def _ask(raw: RawBoxes, settings: DatasetSettings) -> None:
         _ask_whether_normalised(raw, settings)
         _ask_whether_the_other(raw, settings)
         _ask_whether_negative(raw, settings)
+        _ask_whether_in_a_corner(raw, settings)
     _ask_whether_of_other_images(raw, settings)
 
 
@@ -194,6 +201,9 @@ def _ask_whether_normalised(raw: RawBoxes, settings: DatasetSettings) -> None:
 def _ask_whether_the_other(raw: RawBoxes, settings: DatasetSettings) -> None:
     """Corners given as x, y, width, height; or the other way round in a format of corners."""
     fitting = {how: _inside(raw, how) for how in _OTHERS[raw.usual]}
+    centres = fitting.get("cxcywh")
+    if centres is not None and centres.mean() < _NEARLY_ALL:  # any box that reaches out to the right fits so
+        del fitting["cxcywh"]
     other = max(fitting, key=lambda how: fitting[how].sum())
     fits = fitting[other]
     doubtful = fits & ~_inside(raw, raw.usual)
@@ -240,16 +250,35 @@ def _ask_whether_negative(raw: RawBoxes, settings: DatasetSettings) -> None:
         raise _question(raw, settings, said, other)
 
 
+def _ask_whether_in_a_corner(raw: RawBoxes, settings: DatasetSettings) -> None:
+    """Boxes of smaller images, or in percent: all lie in the upper left."""
+    corners = _as_corners(raw, raw.usual)
+    ends = (np.maximum(corners[:, :2], corners[:, 2:]) / raw.sizes).max(axis=1)
+    if len(ends) < _ENOUGH or ends.max() > _CORNER or len(np.unique(corners, axis=0)) < _ENOUGH:
+        return
+    farthest = ends == ends.max()
+    width, height = raw.sizes[int(np.flatnonzero(farthest)[0])]
+    raise DataError(
+        f"{settings.annotation_file}: none of {len(ends)} boxes reaches beyond {100 * ends.max():.0f} % of its image's "
+        f"width and height, the farthest is {raw.example(farthest)} (an image of {width:g}x{height:g}): were they "
+        f"drawn on smaller images, or are they percent? Write them in pixels of these, or set "
+        f"{settings.section}.box_format to {raw.usual} where they are"
+    )
+
+
 def _ask_whether_of_other_images(raw: RawBoxes, settings: DatasetSettings) -> None:
     corners = _as_corners(raw, raw.usual)
     start, end = np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])
     far = np.maximum(_FAR * raw.bounds, _ROUNDING)
     outside = ((start < -far) | (end > raw.bounds + far)).any(axis=1)
-    if outside.sum() < _SOME or 2 * outside.sum() <= len(outside):
+    lost = ((end <= 0) | (start >= raw.bounds)).any(axis=1) & outside
+    if not (outside.sum() >= _SOME and 2 * outside.sum() > len(outside)) and not (
+        lost.sum() >= _SOME and lost.mean() >= _LOST
+    ):
         return
     width, height = raw.bounds[int(np.flatnonzero(outside)[0])]
-    _warn(
-        settings,
-        f"{outside.sum()} of {len(outside)} boxes reach far out of their images, such as {raw.example(outside)} "
-        f"(an image of {width:g}x{height:g}): were they drawn on images of another size? They are clipped",
+    raise DataError(
+        f"{settings.annotation_file}: {outside.sum()} of {len(outside)} boxes reach far out of their images, such as "
+        f"{raw.example(outside)} (an image of {width:g}x{height:g}): were they drawn on images of another size? Write "
+        f"them in pixels of these, or set {settings.section}.box_format to {raw.usual} where they are: they are clipped"
     )

@@ -5,10 +5,8 @@ Source of the rules: PaddleDetection, ppdet/data/source/coco.py.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,21 +16,21 @@ import numpy as np
 
 from picoquant.data.dataset import Annotations, Dataset, Record, Repairs
 from picoquant.data.formats.boxes import RawBoxes, pixel_boxes, tell_areas_of_none
+from picoquant.data.formats.coco_file import read_annotations, root_category
 from picoquant.data.formats.ids import AmbiguousIdError, IdTable, is_id, kind_of, mark_of
-from picoquant.data.formats.peek import root_category
 from picoquant.data.formats.repair import (
     SMALLEST_SIDE,
     Tally,
     choose,
     clip,
     find_images,
-    no_annotations,
     report,
     tell_crowds,
+    tell_written_twice,
 )
 from picoquant.data.formats.sizes import compare_sizes, file_sizes
 from picoquant.data.settings import DatasetSettings
-from picoquant.errors import DataError, reason_of
+from picoquant.errors import DataError
 
 LOG = logging.getLogger("picoquant")
 
@@ -81,56 +79,6 @@ def load_coco(settings: DatasetSettings, training: bool, problems: list[DataErro
     )
     report(dataset, tally, refused=bool(problems))
     return dataset
-
-
-def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
-    """Outlines are nine tenths of COCO's file, and nobody here looks at them."""
-    entry.pop("segmentation", None)
-    return entry
-
-
-def read_annotations(path: Path, section: str) -> dict[str, Any]:
-    """The mapping that a COCO annotation file holds, without the objects' outlines.
-
-    Raises: `DataError` when the file is missing, empty, no JSON, or JSON that is no COCO.
-    """
-    keys = f"{section}.dataset_dir and {section}.anno_path"
-    if not path.is_file():
-        raise no_annotations(path, section)
-    try:
-        content = _parse(path)
-    except (ValueError, OSError, RecursionError) as error:
-        if path.stat().st_size == 0:
-            raise DataError(
-                f"annotation file {path} is empty; {keys} name it, put COCO annotations there"
-            ) from error
-        raise DataError(
-            f"annotation file {path} cannot be read as JSON{reason_of(error)}; {keys} name it"
-        ) from error
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(
-                f"annotation file {path} is no COCO: it has no list {key!r}; "
-                f"{section}.anno_path takes COCO's instances JSON"
-            )
-    return content
-
-
-_OUTLINE = re.compile(rb'"segmentation"\s*:\s*\[[^"{}]*\]')
-
-
-def _parse(path: Path) -> Any:
-    """The content of a JSON file. Lists of outlines are cut out of the text first, which halves the time.
-
-    Where the rest is no JSON (an outline holds something else than numbers, or the file is damaged), all of it is
-    parsed, so that an error names a place in the file.
-    """
-    data = path.read_bytes()
-    try:
-        text = _OUTLINE.sub(b'"segmentation":0', data).decode("utf-8-sig")
-        return json.loads(text, object_hook=_without_outline)
-    except (ValueError, RecursionError):
-        return json.loads(data.decode("utf-8-sig"), object_hook=_without_outline)
 
 
 def _entry(entry: Any, kind: str, keys: tuple[str, ...], path: Path) -> dict[str, Any]:
@@ -256,7 +204,7 @@ def _objects(
             found.append((image, category, bool(crowd), not ignored))
             entries.append(entry)
     if strays:
-        _tell_strays(strays, len(content["annotations"]), files.ids, path)
+        _tell_strays(strays, len(content["annotations"]), files.ids, {image for image, *_ in found}, path)
     flat = np.array([not _flag(entry, "ignore", path) for entry in without], bool)
     tally.add("dropped", flat, lambda place: _name(without[place]))
     image, category, crowd, counted = np.array(found, np.int64).reshape(-1, 4).T
@@ -274,6 +222,7 @@ def _objects(
     bounds = np.maximum(files.annotated, files.sizes)
     raw = RawBoxes(numbers, files.sizes[owner], bounds[owner], stated, "xywh", name)
     boxes, area = pixel_boxes(raw, settings)
+    tell_written_twice(settings.section, image, classes, boxes, name)
     compare_sizes(files.paths, files.annotated, files.sizes, owner, boxes, settings, name)
     annotations = Annotations(image, classes, boxes, area, crowd.astype(bool), ~counted.astype(bool))
     sides = (boxes[:, 2:] > SMALLEST_SIDE).all(axis=1)
@@ -307,16 +256,33 @@ def _flag(entry: dict[str, Any], key: str, path: Path) -> bool:
     return found
 
 
-def _tell_strays(strays: list[dict[str, Any]], total: int, images: IdTable, path: Path) -> None:
+def _tell_strays(
+    strays: list[dict[str, Any]], total: int, images: IdTable, annotated: set[int], path: Path
+) -> None:
     """Say which annotations belong to no image.
 
-    Raises: `DataError` when none at all does.
+    Args:
+        strays: those.
+        total: of all annotations.
+        images: ids of the images listed.
+        annotated: numbers of the images that have an annotation.
+
+    Raises: `DataError` when none at all does, and where image_id seems to count from another number than the images.
     """
     first = strays[0]
     said = (
         f"{path}: {len(strays)} annotations are of images it does not list, the first is {_name(first)} "
         f"({kind_of(first['image_id'])})"
     )
+    theirs = {entry["image_id"] for entry in strays}
+    ends = (images.numbers[0], images.numbers[-1])
+    in_a_row = ends[1] - ends[0] == len(images.numbers) - 1
+    for step, left in ((1, ends[0]), (-1, ends[1])):
+        if in_a_row and theirs == {ends[0] + ends[1] - left + step} and left not in annotated:
+            raise DataError(
+                f"{said}, and image {left} has none: image_id seems to count from {ends[0] + step}, the images from "
+                f"{ends[0]}; correct either, or take these annotations out"
+            )
     if len(strays) < total:
         LOG.warning("%s", said)
         return

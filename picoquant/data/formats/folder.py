@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from picoquant.data.dataset import Dataset
+from picoquant.data.formats.coco_file import coco_file_names, is_coco
 from picoquant.data.formats.files import files_below, find_files
 from picoquant.data.formats.labelme import is_labelme
 from picoquant.data.formats.labelme import label_names as labelme_names
 from picoquant.data.formats.load import class_names, load_dataset
-from picoquant.data.formats.peek import coco_file_names, is_coco
 from picoquant.data.formats.voc.load import VOC_CLASSES
 from picoquant.data.formats.voc.load import label_names as voc_names
 from picoquant.data.formats.yolo.description import Description, describe

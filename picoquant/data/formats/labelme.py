@@ -6,6 +6,7 @@ Source of the format: LabelMe, labelme/_label_file.py and examples/instance_segm
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -31,7 +32,8 @@ _SHOWN = 60  # characters of a value in a message
 
 @dataclass(frozen=True)
 class _File:
-    """One JSON file: boxes [G, 4] x1 y1 x2 y2, their names, the shapes left out by type, and how many were joined."""
+    """One JSON file: boxes [G, 4] x1 y1 x2 y2, their names, the shapes left out by type, how many were joined,
+    and how many of these are rectangles."""
 
     image: str
     width: float
@@ -40,6 +42,7 @@ class _File:
     names: tuple[str, ...]
     left_out: Counter[str]
     joined: int
+    rectangles: int
 
 
 def load_labelme(
@@ -132,7 +135,7 @@ def _read(path: Path) -> _File:
     grouped: dict[Any, np.ndarray] = {}
     names: dict[Any, str] = {}
     left_out: Counter[str] = Counter()
-    joined = 0
+    joined = rectangles = 0
     for number, shape in enumerate(shapes, start=1):
         kind, name, points = _shape(shape, number, path)
         if points is None:
@@ -143,13 +146,14 @@ def _read(path: Path) -> _File:
         key = (name, str(group)) if group is not None else number
         if key in grouped:
             joined += 1
+            rectangles += kind == "rectangle"
             old = grouped[key]
             box = np.concatenate([np.minimum(old[:2], box[:2]), np.maximum(old[2:], box[2:])])
         grouped[key], names[key] = box, name
     boxes = np.array(list(grouped.values()), np.float64).reshape(-1, 4)
     image = content.get("imagePath")
     said = image if isinstance(image, str) and "\0" not in image else ""
-    return _File(said, sides[0], sides[1], boxes, tuple(names.values()), left_out, joined)
+    return _File(said, sides[0], sides[1], boxes, tuple(names.values()), left_out, joined, rectangles)
 
 
 def _shape(shape: Any, number: int, path: Path) -> tuple[str, str, np.ndarray | None]:
@@ -221,6 +225,10 @@ def _class_names(settings: DatasetSettings, read: Sequence[_File]) -> tuple[str,
 
 
 def _tell_shapes(section: str, files: Sequence[Path], read: Sequence[_File]) -> None:
+    """Say which shapes become no object of their own.
+
+    Raises: `DataError` where most are rectangles that share a group with another.
+    """
     left_out = sum((each.left_out for each in read), Counter())
     if left_out:
         first = next(file for file, each in zip(files, read) if each.left_out)
@@ -232,10 +240,13 @@ def _tell_shapes(section: str, files: Sequence[Path], read: Sequence[_File]) -> 
             first,
         )
     joined = [file for file, each in zip(files, read) if each.joined]
-    if joined:
-        LOG.info(
-            "%s: %d shapes share label and group_id with another and are one object with it, such as in %s",
-            section,
-            sum(each.joined for each in read),
-            joined[0],
-        )
+    if not joined:
+        return
+    count, rectangles = sum(each.joined for each in read), sum(each.rectangles for each in read)
+    said = (
+        f"{section}: {count} shapes share label and group_id with another and are one object with it, such as in "
+        f"{joined[0]}"
+    )
+    if 2 * rectangles > count + sum(len(each.boxes) for each in read):
+        raise DataError(f"{said}; most are rectangles: take group_id away where each is an object of its own")
+    LOG.log(logging.WARNING if rectangles else logging.INFO, "%s", said)

@@ -11,10 +11,10 @@ import numpy as np
 
 from picoquant.data.dataset import Dataset, Record
 from picoquant.data.formats.coco import load_coco
+from picoquant.data.formats.coco_file import peek_categories
 from picoquant.data.formats.files import files_below, read_label_list
 from picoquant.data.formats.labelme import given_names, load_labelme
 from picoquant.data.formats.labelme import label_files as labelme_files
-from picoquant.data.formats.peek import peek_categories
 from picoquant.data.formats.voc.load import label_files as voc_files
 from picoquant.data.formats.voc.load import load_voc
 from picoquant.data.formats.yolo.load import load_yolo, yolo_class_names, yolo_files

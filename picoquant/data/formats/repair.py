@@ -93,6 +93,31 @@ def tell_crowds(
         )
 
 
+# Factors of a hash of six columns.
+_ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F,
+        0xE7037ED1A0B428DB)  # fmt: skip
+
+
+def tell_written_twice(
+    section: str, image: np.ndarray, classes: np.ndarray, boxes: np.ndarray, name: Callable[[int], str]
+) -> None:
+    """Say how many boxes [M, 4] stand in the annotations more than once: same image [M], class [M] and numbers."""
+    columns = np.column_stack([image, classes, boxes]).astype(np.float64)
+    with np.errstate(over="ignore"):
+        keys = (columns.view(np.uint64) * np.array(_ODD, np.uint64)).sum(axis=1, dtype=np.uint64)
+    order = np.argsort(keys, kind="stable")
+    same = (columns[order[1:]] == columns[order[:-1]]).all(axis=1)
+    if same.any():
+        LOG.warning(
+            "%s: %d of %d boxes are written more than once, such as %s: each counts, in training and in evaluation; "
+            "take them out",
+            section,
+            same.sum(),
+            len(boxes),
+            name(int(order[1:][same].min())),
+        )
+
+
 def find_images(
     settings: DatasetSettings, names: list[str], training: bool, problems: list[DataError] | None = None
 ) -> FoundFiles:

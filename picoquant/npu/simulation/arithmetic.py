@@ -138,6 +138,7 @@ class Requantiser:
         multiplier: the factors in fixed point; None if the target multiplies by float32.
         low, high: the smallest and largest quantised value of the result.
         rounding: of halves, see `rounded`.
+        then: a second factor that float32 products are multiplied by; None: there is none.
     """
 
     factors: np.ndarray
@@ -145,6 +146,27 @@ class Requantiser:
     low: int
     high: int
     rounding: str
+    then: float | None = None
+
+    @classmethod
+    def of_channels(
+        cls, scales: np.ndarray, source: float, result: float, rules: Rules, low: int, high: int
+    ) -> Requantiser:
+        """A requantiser for sums of a convolution with a scale for each channel.
+
+        Cores that truncate multipliers do not compute it; other units do, in float32: the emulator's results are those
+        of `sum * scale`, then times `source / result`, each rounded to float32.
+
+        Args:
+            scales: of the weights, `[n]`.
+            source, result: scale of the convolution's input and result.
+            rules, low, high: see `of`.
+        """
+        rule = rules.arithmetic.multiplier
+        if rule is None or rule.of_values:
+            return cls.of(source * scales / result, rules, low, high)
+        then = float(np.float32(source) / np.float32(result))
+        return cls(np.asarray(scales, np.float64), None, low, high, rules.arithmetic.rounding, then)
 
     @classmethod
     def of(cls, factors: np.ndarray, rules: Rules, low: int, high: int) -> Requantiser:
@@ -166,6 +188,8 @@ class Requantiser:
             shape[axis] = -1
         if self.multiplier is None:
             scaled = sums.astype(np.float32) * self.factors.astype(np.float32).reshape(shape)
+            if self.then is not None:
+                scaled *= np.float32(self.then)
             quantised = rounded(scaled, self.rounding)
         else:
             number, shift = (part.reshape(shape) for part in (self.multiplier.number, self.multiplier.shift))
@@ -177,11 +201,49 @@ class Requantiser:
         return np.clip(quantised, self.low, self.high).astype(np.int16)
 
 
-def table(function: Callable, source: QuantParams, result: QuantParams, rounding: str) -> np.ndarray:
+def table(
+    function: Callable, source: QuantParams, result: QuantParams, rounding: str, points: int | None = None
+) -> np.ndarray:
     """Lookup table of a function of one tensor.
+
+    Args:
+        function: of real values.
+        source, result: quantisation parameters of its input and result.
+        rounding: of halves, see `rounded`.
+        points: see `Arithmetic.table_points`; the arithmetic is then that of `_interpolated`.
 
     Returns: `[256]` int16: the quantised result for each quantised value of the source, from its lowest on.
     """
-    values = np.arange(source.low, source.high + 1, dtype=np.float64) * source.scale
-    quantised = rounded(function(values) / result.scale, rounding)
+    levels = np.arange(source.low, source.high + 1, dtype=np.float64)
+    if points is None:
+        quantised = rounded(function(levels * source.scale) / result.scale, rounding)
+    else:
+        quantised = rounded(_interpolated(function, levels, source, result, points), rounding) + result.low
     return np.clip(quantised, result.low, result.high).astype(np.int16)
+
+
+def _interpolated(
+    function: Callable, levels: np.ndarray, source: QuantParams, result: QuantParams, points: int
+) -> np.ndarray:
+    """Stored results, from 0 on, before they are rounded to whole numbers, as VeriSilicon's emulator has them.
+
+    Its table has a point wherever the quantised input is a multiple of 1/16 of a power of two, and straight lines
+    between them: a bend, such as ReLU6's, is cut off. All numbers have 16 bits from the first that is 1: the
+    points, what is between them, times 1 / scale, plus the zero point. Found from its results for 269 tables
+    (docs/simulation.md).
+    """
+    size = np.abs(levels)
+    _, exponent = np.frexp(size)  # size is in [2**(exponent - 1), 2**exponent)
+    step = np.where(size > 0, np.ldexp(1.0 / points, exponent - 1), 1.0)
+    below = np.floor(size / step) * step
+    first, second = (
+        _sixteen_bits(function(np.sign(levels) * end * source.scale)) for end in (below, below + step)
+    )
+    values = _sixteen_bits(first + (second - first) * (size - below) / step)
+    return _sixteen_bits(_sixteen_bits(values * _sixteen_bits(1 / result.scale)) - result.low)
+
+
+def _sixteen_bits(values: np.ndarray | float) -> np.ndarray:
+    """Numbers rounded to 16 bits from the first that is 1, halves to even."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.rint(np.ldexp(mantissa, 16)), exponent - 16)

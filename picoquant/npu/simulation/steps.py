@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from picoquant.backends.paddle_lite.integer_form import saturates_at
 from picoquant.backends.tflite.params import bias_integers, is_mean, weight_scales
 from picoquant.errors import ToolError
 from picoquant.int8.functions import function_of
@@ -29,7 +30,7 @@ from picoquant.npu.simulation.tflite import function_table, mean_of_image
 from picoquant.paddle_program.graph import Operator
 from picoquant.paddle_program.layers import FusedLayer
 from picoquant.paddle_program.paddings import explicit_paddings
-from picoquant.targets.integer_rules import Rules
+from picoquant.targets.integer_rules import Arithmetic, Rules
 
 Arrays = Sequence[np.ndarray]
 
@@ -76,7 +77,10 @@ def _step(op: Operator, graph: SimulatedGraph, rules: Rules) -> Step:
         if rules.tflite:
             entries = function_table(op.op_type, op.attributes, function, sources[0], results[0])
         else:
-            entries = table(function, sources[0], results[0], rules.arithmetic.rounding)
+            arithmetic = rules.arithmetic
+            entries = table(
+                function, sources[0], results[0], arithmetic.rounding, _points(op.op_type, arithmetic)
+            )
         run = lambda arrays: [operators.look_up(arrays[0], entries, sources[0])]  # noqa: E731
     elif op.op_type in ("elementwise_add", "elementwise_mul"):
         run = _elementwise(op, graph, rules, sources, results[0])
@@ -99,18 +103,32 @@ def _convolution(
     exact = exact_type(operator.integers, max(-source.low, source.high))
     weights = operator.integers.astype(exact)
     scales, bias = sum_scales_and_bias(operator, graph, rules, source)
-    limits = clamp_limits(result, *fused_limits(layer), rules.arithmetic.rounding)
-    # A scale for each channel is nothing for cores that truncate: other units compute it, as they do values.
-    own = rules if len(operator.scales) == 1 else rules.of_values
-    requantise = Requantiser.of(scales / result.scale, own, *limits)
+    ends, cut = fused_limits(layer), None
+    points = rules.arithmetic.table_points
+    on_cores = len(operator.scales) == 1  # on shaders, ReLU6 is a part of the convolution
+    if points is not None and on_cores and math.isfinite(ends[1]) and not saturates_at(result, ends[1]):
+        # ReLU6 is an operator of its own, behind the rounded result.
+        cut = table(lambda x: np.clip(x, *ends), result, result, rules.arithmetic.rounding, points)
+        ends = (-math.inf, math.inf)
+    limits = clamp_limits(result, *ends, rules.arithmetic.rounding)
+    if len(operator.scales) == 1 or rules.tflite:
+        requantise = Requantiser.of(scales / result.scale, rules, *limits)
+    else:
+        requantise = Requantiser.of_channels(operator.scales, source.scale, result.scale, rules, *limits)
     geometry = geometry_of(layer.conv, graph)
 
     def run(arrays: Arrays) -> Arrays:
         sums = convolve(arrays[0][0], weights, geometry).astype(np.int64)
         sums += bias[:, None, None]
-        return [requantise(np.clip(sums, *INT32, out=sums))[None]]
+        quantised = requantise(np.clip(sums, *INT32, out=sums))[None]
+        return [quantised if cut is None else operators.look_up(quantised, cut, result)]
 
     return run
+
+
+def _points(op_type: str, arithmetic: Arithmetic) -> int | None:
+    """`table_points` of an operator; a ReLU needs no table."""
+    return None if op_type == "relu" else arithmetic.table_points
 
 
 def sum_scales_and_bias(

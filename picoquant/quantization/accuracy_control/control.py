@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from picoquant.errors import ConfigError
 from picoquant.int8.build import Int8Source
 from picoquant.quantization.accuracy_control.evaluator import CandidateEvaluator
 from picoquant.quantization.accuracy_control.ignored import cost_of_ignored_layers
+from picoquant.quantization.accuracy_control.ranker import RankedGroup, rank
 from picoquant.quantization.accuracy_control.search import Goal, reach_goal
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.save import DESCRIPTION, write_model
@@ -40,7 +42,6 @@ def keep_float_model(context: QuantizationContext) -> None:
 def control_accuracy(
     context: QuantizationContext,
     source: Int8Source,
-    executor: Any,
     int8: float | None,
     float_params: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Any], Int8Source]:
@@ -49,14 +50,13 @@ def control_accuracy(
     Args:
         context: of the quantisation; its output folder holds the INT8 model and `quantization.json`.
         source: what that model was written from.
-        executor: of Paddle.
         int8: its mAP, 0 to 1; None: not measured yet.
         float_params: weights and biases before they were changed for INT8, by name.
 
     Returns: metrics to add, and what the model in the output folder was written from.
     """
     settings, paths = context.settings.quantization, context.paths
-    evaluator = CandidateEvaluator(executor, paths.candidate, context.metric, context.count_pieces)
+    evaluator = CandidateEvaluator(paths.candidate, context.metric, context.count_pieces)
     noted: dict[str, Any] = {}
     if settings.keep_float:
         noted["keep_float"] = cost_of_ignored_layers(source, evaluator, context.settings.quant).as_dict()
@@ -64,13 +64,11 @@ def control_accuracy(
         int8 = context.metric.of_int8(source, paths.candidate).mAP if int8 is None else int8
         LOG.info("quantize: evaluating the FP32 model, which Quantize.max_drop is counted from")
         goal = Goal(settings.max_drop, context.metric.of_folder(paths.fp32).mAP, int8)
-        mixed, chosen = reach_goal(
-            source, goal, evaluator, lambda: _ranking_feeds(context), context.config, float_params
-        )
+        mixed, chosen = reach_goal(source, goal, evaluator, partial(_ranked, context), float_params)
         noted["max_drop"] = mixed.as_dict()
         if mixed.layers:
             source = chosen
-            write_model(source, executor, paths.out, context.config)
+            write_model(source, paths.out, context.config)
             int8 = next(trial.mAP for trial in mixed.trials if trial.layers == len(mixed.layers))
     if not noted:
         return {}, source
@@ -79,6 +77,10 @@ def control_accuracy(
     write_json(path, {**described, "mixed_precision": noted})
     metrics = {"mixed_precision": noted, "quantized_operators": len(source.operators)}
     return {**metrics, **({} if int8 is None else {"mAP": int8})}, source
+
+
+def _ranked(context: QuantizationContext, source: Int8Source) -> list[RankedGroup]:
+    return rank(source, context.convolutions, _ranking_feeds(context), context.config)
 
 
 def _ranking_feeds(context: QuantizationContext) -> list[dict[str, np.ndarray]]:

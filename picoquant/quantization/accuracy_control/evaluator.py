@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from picoquant.int8.build import Int8Source, build_network
 from picoquant.int8.paddle.writer import write_lite_model
@@ -20,13 +19,11 @@ class CandidateEvaluator:
     """Writes a candidate aside and measures it.
 
     Attributes:
-        executor: of Paddle.
         folder: where candidates are written, each over the one before.
         metric: gives their mAP.
         count_pieces: NPU pieces of a folder's model.
     """
 
-    executor: Any
     folder: Path
     metric: ModelMetric
     count_pieces: PieceCounter

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,9 +10,6 @@ from picoquant.int8.ignored_layers import layer_names
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.paddle_program.graph import Graph
 from picoquant.paddle_program.layers import fused_layers
-from picoquant.paddle_program.static.programs import output_names
-
-_FEED_FETCH = ("feed", "fetch")
 
 
 def names_by_output(operators: Sequence[QuantizableOperator]) -> dict[str, str]:
@@ -21,36 +17,33 @@ def names_by_output(operators: Sequence[QuantizableOperator]) -> dict[str, str]:
     return {operator.output: name for operator, name in zip(operators, layer_names(operators))}
 
 
-def float_outputs(program: Any, op_types: Sequence[str], int8: Collection[str]) -> set[str]:
+def float_outputs(graph: Graph, op_types: Sequence[str], int8: Collection[str]) -> set[str]:
     """Results of the operators with stored weights that are not in INT8.
 
     Args:
-        program: the float network.
+        graph: the float network.
         op_types: types of operators that can be in INT8.
         int8: results of those that are.
     """
-    block = program.global_block()
     return {
-        output_names(op)[0]
-        for op in block.ops
-        if op.type in op_types
-        and output_names(op)[0] not in int8
-        and any(block.var(name).persistable for name in op.input_arg_names)
+        op.name
+        for op in graph.operators
+        if op.op_type in op_types
+        and op.name not in int8
+        and any(graph.tensor(name).stored for _, name in op.inputs)
     }
 
 
-def int8_runs(program: Any, floats: Collection[str]) -> int:
-    """Stretches of a program's operators between the layers in float.
+def int8_runs(graph: Graph, floats: Collection[str]) -> int:
+    """Stretches of a network's operators between the layers in float.
 
     Args:
-        program: the float network.
+        graph: the float network.
         floats: results of the operators with weights that stay in float.
     """
     runs, inside = 0, False
-    for op in program.global_block().ops:
-        if op.type in _FEED_FETCH:
-            continue
-        if floats and set(op.output_arg_names) & set(floats):
+    for op in graph.operators:
+        if floats and {name for _, name in op.outputs} & set(floats):
             inside = False
         elif not inside:
             runs, inside = runs + 1, True

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import paddle
-
 from picoquant.int8.build import Int8Source
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static.programs import load_model
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.quantization.accuracy_control.evaluator import CandidateEvaluator
 from picoquant.quantization.accuracy_control.float_layers import int8_runs, names_by_output
 from picoquant.quantization.accuracy_control.report import LayerInFloat, MixedPrecision
@@ -23,9 +21,8 @@ def cost_of_ignored_layers(
         evaluator: counts NPU pieces, once, with all of these layers in float.
         quant: section `QuantAware`: names the operators that would be in INT8 without the user's choice.
     """
-    with paddle.static.scope_guard(paddle.static.Scope()):
-        program = load_model(source.folder, evaluator.executor).program
-    operators = quantizable_operators(program, quant)
+    model = ProgramModel.load(source.folder)
+    operators = quantizable_operators(model, quant)
     int8 = {operator.output for operator in source.operators}
     names = names_by_output(operators)
     ignored = [operator.output for operator in operators if operator.output not in int8]
@@ -37,9 +34,9 @@ def cost_of_ignored_layers(
             alone_db=None,
             mAP_before=None,
             mAP_after=None,
-            int8_runs=int8_runs(program, ignored[:number]),
+            int8_runs=int8_runs(model.graph(), ignored[:number]),
             npu_pieces=pieces if number == len(ignored) else {},
         )
         for number, output in enumerate(ignored, start=1)
     ]
-    return MixedPrecision(layers=tuple(rows), int8_runs=int8_runs(program, ()))
+    return MixedPrecision(layers=tuple(rows), int8_runs=int8_runs(model.graph(), ()))

@@ -9,14 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import paddle
 
 from picoquant.int8.build import Int8Source
-from picoquant.paddle_program.infer_config import InferConfig
-from picoquant.paddle_program.static.programs import load_model
+from picoquant.paddle_program.editing.program_model import ProgramModel
+from picoquant.paddle_program.graph import Graph
 from picoquant.quantization.accuracy_control.evaluator import CandidateEvaluator
 from picoquant.quantization.accuracy_control.float_layers import (
     float_outputs,
@@ -24,7 +22,7 @@ from picoquant.quantization.accuracy_control.float_layers import (
     names_by_output,
     original_params,
 )
-from picoquant.quantization.accuracy_control.ranker import RankedGroup, rank
+from picoquant.quantization.accuracy_control.ranker import RankedGroup
 from picoquant.quantization.accuracy_control.report import LayerInFloat, MixedPrecision, Trial, log_layers
 
 LOG = logging.getLogger("picoquant")
@@ -118,8 +116,7 @@ def reach_goal(
     source: Int8Source,
     goal: Goal,
     evaluator: CandidateEvaluator,
-    feeds: Callable[[], Sequence[Mapping[str, np.ndarray]]],
-    config: InferConfig,
+    ranked: Callable[[Int8Source], Sequence[RankedGroup]],
     float_params: Mapping[str, np.ndarray],
 ) -> tuple[MixedPrecision, Int8Source]:
     """Leave layers in float until the mAP is at most `max_drop` below that of FP32.
@@ -128,24 +125,21 @@ def reach_goal(
         source: all layers in INT8.
         goal: the mAP to reach.
         evaluator: measures candidates.
-        feeds: returns a few images; called when the goal is not reached with all layers in INT8.
-        config: of the model folder.
+        ranked: ranks layers, see `ranker.rank`; called when the goal is not reached with all of them in INT8.
         float_params: weights and biases before they were changed for INT8, by name; a layer in float gets them.
 
     Returns: what was found, and what the INT8 model is made from.
     """
-    with paddle.static.scope_guard(paddle.static.Scope()):
-        model = load_model(source.folder, evaluator.executor)
-    program = model.program
-    originals = original_params(model.graph(), source.operators, float_params)
-    start = MixedPrecision(goal.max_drop, goal.fp32, goal.int8, True, _runs(program, source))
+    graph = ProgramModel.load(source.folder).graph()
+    originals = original_params(graph, source.operators, float_params)
+    start = MixedPrecision(goal.max_drop, goal.fp32, goal.int8, True, _runs(graph, source))
     if goal.int8 >= goal.needed:
         LOG.info(
             "quantize: mAP %.4f is within %g of FP32's %.4f, all in INT8", goal.int8, goal.max_drop, goal.fp32
         )
         return start, source
     LOG.info("quantize: mAP %.4f is below %.4f (FP32 - max_drop): ranking layers", goal.int8, goal.needed)
-    order = rank(source, evaluator.executor, feeds(), config)
+    order = ranked(source)
     candidates = Candidates(source, order, originals)
 
     def measure(count: int) -> float:
@@ -167,7 +161,7 @@ def reach_goal(
         if count not in measured:
             measured[count] = measure(count)
     trials = tuple(Trial(count, value) for count, value in sorted(measured.items()) if count)
-    layers = _layers(candidates, found, program, measured, evaluator)
+    layers = _layers(candidates, found, graph, measured, evaluator)
     mixed = replace(start, layers=layers, trials=trials)
     log_layers(mixed)
     return mixed, candidates.with_float(found)
@@ -176,7 +170,7 @@ def reach_goal(
 def _layers(
     candidates: Candidates,
     count: int,
-    program: Any,
+    graph: Graph,
     measured: Mapping[int, float],
     evaluator: CandidateEvaluator,
 ) -> tuple[LayerInFloat, ...]:
@@ -191,14 +185,14 @@ def _layers(
                 alone_db=group.alone_db if np.isfinite(group.alone_db) else None,
                 mAP_before=measured.get(number - 1),
                 mAP_after=measured.get(number),
-                int8_runs=_runs(program, model),
+                int8_runs=_runs(graph, model),
                 npu_pieces=evaluator.pieces_of(model),
             )
         )
     return tuple(rows)
 
 
-def _runs(program: Any, source: Int8Source) -> int:
+def _runs(graph: Graph, source: Int8Source) -> int:
     """Stretches of INT8 operators of a candidate."""
     int8 = {operator.output for operator in source.operators}
-    return int8_runs(program, float_outputs(program, source.settings.quantize_op_types, int8))
+    return int8_runs(graph, float_outputs(graph, source.settings.quantize_op_types, int8))

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import DataError
-from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.quant_params import QuantParams
 from picoquant.quantization.analysis.layers import Layer
 from picoquant.quantization.analysis.network import Network, min_max_ranges, observe
 from picoquant.quantization.analysis.noise import Noise
 from picoquant.quantization.analysis.quantities import Quantities, plain_outputs
 from picoquant.quantization.analysis.statistics import Saturation, Values
-from picoquant.quantization.analysis.variants import FORMS, LocalForms, RestOfNetwork
+from picoquant.quantization.analysis.variants import FORMS, LayersAlone
+from picoquant.quantization.engine.arrays import as_array
 from picoquant.quantization.score import Score
 
 Feeds = Sequence[Mapping[str, np.ndarray]]
@@ -103,7 +103,7 @@ def with_min_max_ranges(network: Network, feeds: Feeds, symmetric: bool = True) 
     """
     if not feeds:
         raise DataError("there is no image to analyse the model on")
-    values = observe(network.model, network.executor, network.tensors.names, feeds)
+    values = observe(network, network.tensors.names, feeds)
     return replace(network, ranges=min_max_ranges(network.tensors, values, symmetric))
 
 
@@ -128,15 +128,14 @@ def analyse(
     """
     if not feeds:
         raise DataError("there is no image to analyse the model on")
-    outputs = [variable.name for variable in network.model.fetches]
+    outputs = list(network.model.outputs)
     quantities = quantities or plain_outputs(outputs)
-    values = observe(network.model, network.executor, network.tensors.names, feeds)
+    values = observe(network, network.tensors.names, feeds)
     alone = _alone(network, feeds, quantities, outputs, shown)
     together = _Together(network, outputs, quantities, reference)
     for feed in feeds:
         together.add(feed)
-    block = network.model.program.global_block()
-    kinds = {name: op.type for op in block.ops for name in op.output_arg_names}
+    kinds = {name: op.type for op in network.model.operators for name in op.outputs}
     tensors = tuple(
         TensorCost(
             name,
@@ -171,23 +170,20 @@ def _alone(
     shown: Callable[[int], Any],
 ) -> dict[str, dict[str, dict[str, float]]]:
     """By layer, form and quantity: signal-to-noise of the outputs, dB."""
-    rest = RestOfNetwork(network)
-    local = LocalForms(network, [*rest.tensors, *outputs])
+    alone = LayersAlone(network, outputs)
     noise: dict[str, dict[str, dict[str, Noise]]] = {}
     done = 0
     for feed in feeds:
-        moved, values = local(feed)
-        exact = quantities([values[name] for name in outputs])
+        values = alone.exact(feed)
+        exact = quantities([as_array(values[name]) for name in outputs])
         for layer in network.layers:
-            forms = moved.pop(layer.name)
-            results = rest(layer.name, [forms[form] for form in FORMS], values)
+            results = alone(layer, values)
             counts = noise.setdefault(layer.name, {form: {q: Noise() for q in exact} for form in FORMS})
             for form, result in zip(FORMS, results):
                 for quantity, value in quantities(result).items():
                     counts[form][quantity].add(exact[quantity], value)
             done += 1
             shown(done)
-    local.close()
     return {
         name: {form: {q: n.decibels for q, n in counts.items()} for form, counts in forms.items()}
         for name, forms in noise.items()
@@ -203,7 +199,7 @@ class _Together:
         names = [*dict.fromkeys([*network.tensors.names, *outputs])]
         self._names, self._fetched, self._ranges = names, outputs, network.ranges
         self._quantities, self._reference = quantities, reference
-        self._exact = Simulation(network.model, network.executor, {}, outputs=names)
+        self._exact = network.simulation({}, outputs=names)
         self._quantised = network.fully_quantised(names)
         self.built_up = {name: Noise() for name in names}
         self.rounding = {name: Noise() for name in names}

@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import paddle
 
 from picoquant.errors import DataError
-from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.files import open_network
 from picoquant.int8.operators import QuantizableOperator, quantizable_operators
 from picoquant.int8.passes.activations import TargetTensors, target_tensors
@@ -24,17 +21,14 @@ from picoquant.int8.passes.weights import rounded_weight
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.batch_norm_folding import fold_folder
-from picoquant.paddle_program.edit import write_program
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.paddle_program.params import write_params
-from picoquant.paddle_program.static.programs import (
-    InferenceModel,
-    load_model,
-    read_variable,
-    with_outputs,
-)
 from picoquant.quantization.analysis.layers import Layer, find_layers
 from picoquant.quantization.analysis.statistics import Values, Watch
+from picoquant.quantization.engine.convolution import Convolutions
+from picoquant.quantization.engine.network import computable
+from picoquant.quantization.engine.simulation import Simulation
+from picoquant.quantization.final_nodes import final_nodes
 from picoquant.storage.files import whole_file
 
 _NMS = "multiclass_nms3"
@@ -42,12 +36,12 @@ _NMS = "multiclass_nms3"
 
 @dataclass(frozen=True)
 class Network:
-    """A network to analyse; its variables are in the scope that was current when it was loaded.
+    """A network to analyse.
 
     Attributes:
         kind: `fp32` or `int8`.
         model: the float program, batch-norm folded.
-        executor: runs it.
+        convolutions: compute them.
         tensors: what an NPU holds in INT8.
         layers: operators with weights, first to last.
         ranges: by tensor; an INT8 model may lack some.
@@ -57,8 +51,8 @@ class Network:
     """
 
     kind: str
-    model: InferenceModel
-    executor: Any
+    model: ProgramModel
+    convolutions: Convolutions
     tensors: TargetTensors
     layers: tuple[Layer, ...]
     ranges: Mapping[str, QuantParams]
@@ -69,56 +63,65 @@ class Network:
         weights = {}
         if self.kind == "fp32":
             weights = {layer.operator.weight: self.rounded[layer.name] for layer in self.layers}
-        return Simulation(self.model, self.executor, self.ranges, weights, outputs)
+        return self.simulation(self.ranges, weights, outputs)
+
+    def simulation(
+        self,
+        ranges: Mapping[str, QuantParams],
+        weights: Mapping[str, np.ndarray] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Simulation:
+        """The network with some tensors and weights in INT8; see `Simulation`."""
+        return Simulation(self.model, ranges, weights, outputs, self.convolutions)
 
     @property
     def batch_size(self) -> int:
         """Images that the program takes at a time; -1 for any number."""
-        block = self.model.program.global_block()
-        shapes = [block.var(name).shape for name in self.model.feeds]
-        shapes += [variable.shape for variable in self.model.fetches if len(variable.shape) == 3]
-        return max(shape[0] for shape in shapes)
+        shapes = [self.model.shape(name) for name in self.model.inputs]
+        outputs = [self.model.shape(name) for name in self.model.outputs]
+        return max(shape[0] for shape in [*shapes, *(shape for shape in outputs if len(shape) == 3)])
 
 
-def load_float(folder: ModelFolder, scratch: Path, executor: Any, quant: QuantAwareSettings) -> Network:
+def load_float(
+    folder: ModelFolder, scratch: Path, convolutions: Convolutions, quant: QuantAwareSettings
+) -> Network:
     """An FP32 model, its batch-norm folded; without ranges yet (`with_ranges`).
 
     Args:
         folder: is not changed.
         scratch: gets a copy.
-        executor: the current scope gets the variables.
+        convolutions: compute them.
         quant: which operators become INT8, and how their weights are rounded.
 
     Raises: `WeightsError` for a model that cannot be read, is quantised already or has nothing to quantise.
     """
     _copy(folder, scratch)
     fold_folder(scratch)
-    model = before_nms(load_model(scratch, executor))
-    operators = quantizable_operators(model.program, quant)
+    model = comparable(ProgramModel.load(scratch))
+    operators = quantizable_operators(model, quant)
     tensors = target_tensors(model.graph())
     layers = find_layers(model.graph(), operators)
-    scope = paddle.static.global_scope()
     rounded = {
         layer.name: rounded_weight(
-            read_variable(scope, layer.operator.weight), layer.operator.axis, quant.weight_bits
+            model.values[layer.operator.weight], layer.operator.axis, quant.weight_bits
         )
         for layer in layers
     }
-    return Network("fp32", model, executor, tensors, layers, {}, rounded)
+    return Network("fp32", model, convolutions, tensors, layers, {}, rounded)
 
 
-def load_int8(folder: ModelFolder, scratch: Path, executor: Any, seed: int = 0) -> Network:
+def load_int8(folder: ModelFolder, convolutions: Convolutions, seed: int = 0) -> Network:
     """An INT8 model in Paddle Lite's form, with its own ranges and weights.
 
-    Args: as those of `load_float`; `seed` is of the weights' random error.
+    Args:
+        folder: is not changed.
+        convolutions: compute them.
+        seed: of the weights' random error.
 
     Raises: `WeightsError` for a float model or one in another form.
     """
     network = open_network(folder)
-    scratch.mkdir(parents=True, exist_ok=True)
-    write_program(network.program, scratch / MODEL)
-    write_params(network.program, network.values, scratch / PARAMS)
-    model = before_nms(load_model(scratch, executor))
+    model = comparable(ProgramModel(network.program, network.values, str(folder.model)))
     random = np.random.default_rng(seed)
     operators, noisy = [], {}
     for operator in network.operators:
@@ -138,23 +141,22 @@ def load_int8(folder: ModelFolder, scratch: Path, executor: Any, seed: int = 0) 
     params = {name: network.tensors[name].params for name in tensors.names if name in network.tensors}
     ranges = {name: one for name, one in params.items() if one is not None}
     rounded = {layer.name: noisy[layer.operator.output] for layer in layers}
-    return Network("int8", model, executor, tensors, layers, ranges, rounded)
+    return Network("int8", model, convolutions, tensors, layers, ranges, rounded)
 
 
 def observe(
-    model: InferenceModel, executor: Any, names: Sequence[str], feeds: Iterable[Mapping[str, np.ndarray]]
+    network: Network, names: Sequence[str], feeds: Iterable[Mapping[str, np.ndarray]]
 ) -> dict[str, Values]:
     """Statistics of tensors of the float network.
 
     Args:
-        model: the network, whose variables are in the current scope.
-        executor: of Paddle.
+        network: run in float.
         names: of the tensors.
         feeds: images, arrays by input name.
 
     Raises: `DataError` naming the first tensor that is not finite, and the image.
     """
-    run = Simulation(model, executor, {}, outputs=names)
+    run = network.simulation({}, outputs=names)
     watches = {name: Watch() for name in names}
     for number, feed in enumerate(feeds, start=1):
         for name, value in zip(names, run(feed)):
@@ -189,18 +191,18 @@ def min_max_ranges(
     return ranges
 
 
-def before_nms(model: InferenceModel) -> InferenceModel:
-    """The model cut before its NMS, where it has one: scores and boxes can be compared value by value."""
-    block = model.program.global_block()
-    nms = next((op for op in block.ops if op.type == _NMS), None)
-    if nms is None:
-        return model
-    names = [nms.input("Scores")[0], nms.input("BBoxes")[0]]
-    program = with_outputs(model.program, model.feeds, names)
-    block = program.global_block()
-    used = {name for op in block.ops for name in op.input_arg_names}
-    feeds = tuple(name for name in model.feeds if name in used)
-    return InferenceModel(program, feeds, tuple(block.var(name) for name in names))
+def comparable(model: ProgramModel) -> ProgramModel:
+    """The model cut before its NMS, where it has one: scores and boxes can be compared value by value.
+
+    Where an output needs an operator that the engine does not know, the last tensors with weights are the outputs.
+    """
+    nms = next((op for op in model.operators if op.type == _NMS), None)
+    if nms is not None:
+        model = model.with_outputs([nms.input("Scores")[0], nms.input("BBoxes")[0]])
+    graph = model.graph()
+    if computable(graph, graph.outputs) != graph.outputs:
+        model = model.with_outputs(computable(graph, final_nodes(graph)))
+    return model
 
 
 def _copy(folder: ModelFolder, scratch: Path) -> None:

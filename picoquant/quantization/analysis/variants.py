@@ -1,240 +1,130 @@
-"""Programs that measure what quantising one layer alone costs, for all layers of a network.
+"""What quantising one layer alone costs, for all layers of a network.
 
 Quantised alone means: the layer's input (for this layer only), its weight and its own result are rounded to
-INT8; everything else stays in FP32. To measure that without running the whole network for each layer,
-
-- one program computes every layer's result from the FP32 network's own tensors in all forms at once;
-- the rest of the network then runs from the layer on, with the difference added to its result. A few programs
-  suffice: each starts at a cut through the network, so that on average half of it is run.
+INT8; everything else stays in FP32. To measure that without running the whole network for each layer, its result is
+computed from the FP32 network's own tensors in all forms, and then only what comes behind it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import paddle
 
-from picoquant.int8.fake_quant_run import Simulation
-from picoquant.int8.quant_params import QuantParams
-from picoquant.paddle_program.static.onednn import use_onednn
-from picoquant.paddle_program.static.programs import (
-    InferenceModel,
-    Inserter,
-    output_names,
-    strip_feed_fetch,
-    write_variable,
-)
+from picoquant.paddle_program.graph import Graph
 from picoquant.quantization.analysis.layers import Layer
 from picoquant.quantization.analysis.network import Network
+from picoquant.quantization.engine.arrays import as_array
+from picoquant.quantization.engine.network import FakeQuantNetwork
+from picoquant.quantization.engine.simulation import Rounding, Simulation
 
 # What is rounded: (input and result, weight).
 FORMS = {"both": (True, True), "weights": (False, True), "activations": (True, False)}
-# With `LocalForms` fewer programs than the 8 that an executor keeps compiled.
-_CUTS = 6
 
 
-def with_own_inputs(network: Network) -> tuple[InferenceModel, dict[str, str]]:
-    """A copy of the network in which each layer's input is a tensor of its own.
-
-    Returns: the copy, and the input's name by layer name; rounding it affects that layer alone.
-    """
-    program = network.model.program.clone(for_test=True)
-    block = program.global_block()
-    inputs = {}
-    for layer in network.layers:
-        op, index = _find(block, layer.operator.output)
-        inputs[layer.name] = _alias(Inserter(block, index), block, layer)
-        op._rename_input(layer.operator.activation, inputs[layer.name])
-    program._sync_with_cpp()
-    return InferenceModel(program, network.model.feeds, network.model.fetches), inputs
+def with_layer_alone(network: Network, layer: Layer) -> Simulation:
+    """The whole network with one layer in INT8: its input, for it alone, its weight and its result."""
+    model, operator = network.model.copy(), layer.operator
+    op = model.producer(operator.output)
+    alias = model.add_tensor(f"{layer.name}@input", operator.activation)
+    model.insert(model.index(op), "assign", {"X": [operator.activation]}, {"Out": [alias]}, {})
+    op.rename_input(operator.activation, alias)
+    op.rename_input(operator.weight, model.store(f"{layer.name}@alone", network.rounded[layer.name]))
+    names = {alias: operator.activation, layer.output: layer.output}
+    ranges = {name: network.ranges[of] for name, of in names.items() if of in network.ranges}
+    return Simulation(model, ranges, convolutions=network.convolutions)
 
 
-class LocalForms:
-    """Every layer's result with its input, its weight or both in INT8, from the FP32 network's tensors.
+class LayersAlone:
+    """Each layer's result with its input, its weight or both in INT8, and the network from there on.
 
     Args:
         network: what is analysed.
-        more: names of further tensors of the FP32 network to return.
+        outputs: names of its tensors that are compared.
     """
 
-    def __init__(self, network: Network, more: Sequence[str] = ()) -> None:
-        program = network.model.program.clone(for_test=True)
-        block, scope = program.global_block(), paddle.static.global_scope()
-        ranges: dict[str, QuantParams] = {}
-        self._exact = {layer.name: layer.output for layer in network.layers}
-        self._forms: dict[tuple[str, str], str] = {}
-        self._more = list(dict.fromkeys(more))
-        self._own: list[str] = []
-        for layer in network.layers:
-            _, index = _find(block, layer.operator.output)
-            inserter = Inserter(block, index)
-            alias = _alias(inserter, block, layer)
-            if layer.operator.activation in network.ranges:
-                ranges[alias] = network.ranges[layer.operator.activation]
-            inserter.index = max(_find(block, layer.output)[1] + 1, inserter.index)
-            weight = f"{layer.name}@rounded_weight"
-            inserter.variable(weight, block.var(layer.operator.weight), persistable=True)
-            write_variable(scope, weight, network.rounded[layer.name])
-            self._own.append(weight)
-            for form, (activations, weights) in FORMS.items():
-                name = _duplicate(
-                    inserter, block, layer, form, alias if activations else None, weight if weights else None
-                )
-                self._forms[layer.name, form] = name
-                if activations and layer.output in network.ranges:
-                    ranges[name] = network.ranges[layer.output]
-        program._sync_with_cpp()
-        model = InferenceModel(program, network.model.feeds, network.model.fetches)
-        outputs = [*self._exact.values(), *self._forms.values(), *self._more]
-        self._run = Simulation(model, network.executor, ranges, {}, outputs)
+    def __init__(self, network: Network, outputs: Sequence[str]) -> None:
+        graph = network.model.graph()
+        self._together = network.batch_size < 1
+        self._outputs, self._ranges = tuple(outputs), network.ranges
+        self._network = _float_network(graph, network.model.values, network)
+        self._rounded = {layer.name: _with_own_weight(graph, network, layer) for layer in network.layers}
+        self._needs = {layer.name: _boundary(graph, layer.output, outputs) for layer in network.layers}
+        self._per_image = {
+            name
+            for needs in self._needs.values()
+            for name in needs
+            if (graph.tensor(name).shape or (0,))[0] == -1
+        }
+        own = [name for layer in network.layers for name in (layer.operator.activation, layer.output)]
+        between = [name for needs in self._needs.values() for name in needs]
+        self._kept = tuple(dict.fromkeys([*own, *between, *outputs]))
 
-    def __call__(
-        self, feed: Mapping[str, np.ndarray]
-    ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
-        """Run a batch.
+    def exact(self, feed: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The tensors of the FP32 network that the other calls take, by name.
 
         Args:
             feed: arrays by input name, the batch first.
-
-        Returns: by layer name and form, the error of the layer's result; and the further tensors by name.
         """
-        values = iter(self._run(feed))
-        exact = {name: next(values) for name in self._exact}
-        moved: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._exact}
-        for name, form in self._forms:
-            moved[name][form] = next(values) - exact[name]
-        return moved, {name: next(values) for name in self._more}
+        with paddle.no_grad():
+            tensors = {name: paddle.to_tensor(value) for name, value in feed.items()}
+            return dict(zip(self._kept, self._network(tensors, self._kept)))
 
-    def close(self) -> None:
-        """Free the weights."""
-        paddle.static.global_scope().erase(self._own)
-
-
-class RestOfNetwork:
-    """The network from any layer on, in FP32, with an error added to that layer's result.
-
-    Args:
-        network: what is analysed.
-        cuts: number of programs to build.
-    """
-
-    def __init__(self, network: Network, cuts: int = _CUTS) -> None:
-        self._network = network
-        self._layers = {layer.name: layer for layer in network.layers}
-        self._scope = paddle.static.global_scope()
-        self._parts: dict[str, _Part] = {}
-        each = -(-len(network.layers) // cuts)
-        for start in range(0, len(network.layers), each):
-            group = network.layers[start : start + each]
-            part = _Part(network, group)
-            self._parts.update((layer.name, part) for layer in group)
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """Names of the FP32 network's tensors that a call needs."""
-        return tuple(dict.fromkeys(name for part in self._parts.values() for name in part.needs))
-
-    def __call__(
-        self, layer: str, moved: Sequence[np.ndarray], values: Mapping[str, np.ndarray]
-    ) -> list[list[np.ndarray]]:
-        """The network's outputs for each of several errors of one layer's result.
+    def __call__(self, layer: Layer, exact: Mapping[str, Any]) -> list[list[np.ndarray]]:
+        """The outputs with one layer in INT8, in each of `FORMS`.
 
         Args:
-            layer: its name.
-            moved: the errors, `[N, ...]` each, shaped like the result.
-            values: the `tensors` by name, for the same images.
-
-        Returns: for each error, the outputs.
+            layer: of the network.
+            exact: see there; of the same images.
         """
-        part = self._parts[layer]
-        together = len(moved) if self._network.batch_size < 1 else 1
-        results: list[list[np.ndarray]] = []
-        for start in range(0, len(moved), together):
-            some = moved[start : start + together]
-            write_variable(self._scope, part.moves[layer], np.concatenate(some))
-            feed = {
-                name: np.concatenate([values[name]] * len(some)) if name in part.per_image else values[name]
-                for name in part.needs
-            }
-            outputs = self._network.executor.run(part.program, feed=feed, fetch_list=part.fetches)
-            write_variable(self._scope, part.moves[layer], np.zeros((1,) * some[0].ndim, np.float32))
-            pieces = [np.split(output, len(some)) for output in outputs]
-            results += [list(one) for one in zip(*pieces)]
-        return results
+        with paddle.no_grad():
+            moved = [self._form(layer, exact, *form) for form in FORMS.values()]
+            if not self._together:
+                return [self._behind(layer, exact, one, 1) for one in moved]
+            found = self._behind(layer, exact, paddle.concat(moved), len(moved))
+            parts = [np.split(output, len(moved)) for output in found]
+            return [list(one) for one in zip(*parts)]
+
+    def _form(self, layer: Layer, exact: Mapping[str, Any], activations: bool, weights: bool) -> Any:
+        name = layer.operator.activation
+        value = self._round(name, exact[name]) if activations else exact[name]
+        network = self._rounded[layer.name] if weights else self._network
+        (result,) = network({name: value}, (layer.output,))
+        return self._round(layer.output, result) if activations else result
+
+    def _round(self, name: str, value: Any) -> Any:
+        return Rounding(self._ranges[name])(value) if name in self._ranges else value
+
+    def _behind(self, layer: Layer, exact: Mapping[str, Any], moved: Any, times: int) -> list[np.ndarray]:
+        """The outputs where a layer's result is `moved`, `times` the images; an output before it is exact."""
+        feed = {name: self._repeated(name, exact[name], times) for name in self._needs[layer.name]}
+        feed[layer.output] = moved
+        return [as_array(one) for one in self._network(feed, self._outputs)]
+
+    def _repeated(self, name: str, value: Any, times: int) -> Any:
+        return paddle.concat([value] * times) if name in self._per_image and times > 1 else value
 
 
-class _Part:
-    """The network from the first of some layers on.
-
-    Attributes:
-        program: that part of the network.
-        moves: by layer, name of the variable that is added to its result.
-        needs: names of the tensors that it starts from.
-        per_image: those of them that have the batch first.
-        fetches: names of the outputs.
-    """
-
-    def __init__(self, network: Network, layers: Sequence[Layer]) -> None:
-        self.program = strip_feed_fetch(network.model.program.clone(for_test=True))
-        block, scope = self.program.global_block(), paddle.static.global_scope()
-        _, cut = _find(block, layers[0].operator.output)
-        for _ in range(cut):
-            block._remove_op(0, sync=False)
-        self.moves, renamed = {}, {}
-        for layer in layers:
-            _, index = _find(block, layer.output)
-            inserter, like = Inserter(block, index + 1), block.var(layer.output)
-            name = f"{layer.name}@move"
-            zero = (1,) * len(like.shape)
-            variable = inserter.variable(name, like, persistable=True, shape=list(zero))
-            write_variable(scope, name, np.zeros(zero, np.float32))
-            result = inserter.variable(f"{layer.output}@moved", like)
-            inputs = {"X": like, "Y": variable}
-            inserter.operator("elementwise_add", inputs, {"Out": result}, {"axis": -1})
-            for op in block.ops[inserter.index :]:
-                op._rename_input(layer.output, result.name)
-            self.moves[layer.name], renamed[layer.output] = name, result.name
-        use_onednn(self.program)
-        self.program._sync_with_cpp()
-        self.fetches = [renamed.get(v.name, v.name) for v in network.model.fetches]
-        made = {name for op in block.ops for name in op.output_arg_names}
-        used = [name for op in block.ops for name in op.input_arg_names] + self.fetches
-        needs = [n for n in dict.fromkeys(used) if n not in made and not block.var(n).persistable]
-        self.needs = tuple(needs)
-        self.per_image = {name for name in needs if (block.var(name).shape or (0,))[0] == -1}
+def _float_network(graph: Graph, values: Mapping[str, np.ndarray], network: Network) -> FakeQuantNetwork:
+    return FakeQuantNetwork(graph, values, (), {}, convolutions=network.convolutions)
 
 
-def _find(block: Any, name: str) -> tuple[Any, int]:
-    """The operator that computes a tensor, and its index."""
-    return next((op, i) for i, op in enumerate(block.ops) if name in output_names(op) and op.type != "fetch")
+def _with_own_weight(graph: Graph, network: Network, layer: Layer) -> FakeQuantNetwork:
+    """A layer with its weight in INT8."""
+    chain = tuple(graph.producer(name) for name in layer.chain)
+    part = replace(graph, operators=chain, inputs=(layer.operator.activation,), outputs=(layer.output,))
+    values = {**network.model.values, layer.operator.weight: network.rounded[layer.name]}
+    return _float_network(part, values, network)
 
 
-def _alias(inserter: Inserter, block: Any, layer: Layer) -> str:
-    """Insert a copy of a layer's input before the layer; its name is returned."""
-    source = block.var(layer.operator.activation)
-    alias = inserter.variable(f"{layer.name}@input", source)
-    inserter.operator("assign", {"X": source}, {"Out": alias}, {})
-    return alias.name
-
-
-def _duplicate(
-    inserter: Inserter, block: Any, layer: Layer, form: str, activation: str | None, weight: str | None
-) -> str:
-    """Insert a layer's operators again, with another input and weight; the name of their result is returned."""
-    names: dict[str, str] = {}
-    if activation is not None:
-        names[layer.operator.activation] = activation
-    if weight is not None:
-        names[layer.operator.weight] = weight
-    for made in layer.chain:
-        op, _ = _find(block, made)
-        for name in output_names(op):
-            names[name] = inserter.variable(f"{name}@{form}", block.var(name)).name
-        inputs, outputs = (
-            {slot: [block.var(names.get(name, name)) for name in of(slot)] for slot in slots if of(slot)}
-            for slots, of in ((op.input_names, op.input), (op.output_names, op.output))
-        )
-        inserter.operator(op.type, inputs, outputs, op.all_attrs())
-    return names[layer.output]
+def _boundary(graph: Graph, start: str, outputs: Sequence[str]) -> tuple[str, ...]:
+    """The tensors beside `start` from which everything behind it is computed, and the outputs before it."""
+    behind, needed = {start}, list(outputs)
+    for op in graph.operators:
+        if any(name in behind for _, name in op.inputs):
+            behind.update(name for _, name in op.outputs)
+            needed += [name for _, name in op.inputs if not graph.tensor(name).stored]
+    return tuple(dict.fromkeys(name for name in needed if name not in behind))

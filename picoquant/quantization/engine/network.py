@@ -81,7 +81,7 @@ class FakeQuantNetwork(nn.Layer):
         self._quantised = {operator.output: operator for operator in operators}
         self._quantisers, self._weight_bits, self._held = quantisers, weight_bits, held or {}
         self._convolutions = convolutions or Convolutions(onednn=True)
-        self._plans: dict[tuple[str, ...], list[_Step]] = {}
+        self._plans: dict[tuple[tuple[str, ...], frozenset[str]], list[_Step]] = {}
         fixed = {*constants, *_running_statistics(graph)}
         read = {name for op in graph.operators for _, name in op.inputs}
         self.stored = {
@@ -104,17 +104,14 @@ class FakeQuantNetwork(nn.Layer):
 
     def computable(self, names: Sequence[str]) -> tuple[str, ...]:
         """Those of some tensors that need no operator which is not among `OPERATORS`."""
-        beyond: set[str] = set()
-        for op in self.graph.operators:
-            if op.op_type not in OPERATORS or any(name in beyond for _, name in op.inputs):
-                beyond.update(name for _, name in op.outputs)
-        return tuple(name for name in names if name not in beyond)
+        return computable(self.graph, names)
 
     def forward(self, feed: Mapping[str, Any], outputs: Sequence[str], following: bool = False) -> list[Any]:
         """Compute tensors of the network.
 
         Args:
-            feed: tensors by input name, the batch first.
+            feed: tensors by input name, the batch first. Others of the network may be among them, which are then not
+                computed and not rounded.
             outputs: names of the tensors.
             following: whether ranges and batch-norm statistics follow the batch.
 
@@ -143,7 +140,10 @@ class FakeQuantNetwork(nn.Layer):
         }
         wanted = set(outputs)
         yield from ((name, value) for name, value in tensors.items() if name in wanted)
-        for step in self._plan(outputs):
+        given = frozenset(name for name in feed if self.graph.producer(name) is not None)
+        tensors.update((name, feed[name]) for name in given)
+        yield from ((name, feed[name]) for name in given & wanted)
+        for step in self._plan(outputs, given):
             results = {
                 name: self._round(name, value, following)
                 for name, value in zip(step.result, self._compute(step, tensors, following))
@@ -188,25 +188,38 @@ class FakeQuantNetwork(nn.Layer):
             tensors[rounded] = self._quantisers[name](tensors[name], following)
         return tensors[rounded]
 
-    def _plan(self, outputs: tuple[str, ...]) -> list[_Step]:
-        if outputs not in self._plans:
-            self._plans[outputs] = _steps(self.graph, outputs, {*self._quantisers, *self._held})
-        return self._plans[outputs]
+    def _plan(self, outputs: tuple[str, ...], given: frozenset[str]) -> list[_Step]:
+        key = outputs, given
+        if key not in self._plans:
+            self._plans[key] = _steps(self.graph, outputs, {*self._quantisers, *self._held}, given)
+        return self._plans[key]
 
 
-def _steps(graph: Graph, outputs: Sequence[str], rounded: Collection[str]) -> list[_Step]:
+def computable(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of some tensors that need no operator which is not among `OPERATORS`."""
+    beyond: set[str] = set()
+    for op in graph.operators:
+        if op.op_type not in OPERATORS or any(name in beyond for _, name in op.inputs):
+            beyond.update(name for _, name in op.outputs)
+    return tuple(name for name in names if name not in beyond)
+
+
+def _steps(
+    graph: Graph, outputs: Sequence[str], rounded: Collection[str], given: Collection[str]
+) -> list[_Step]:
     """What computes some tensors, in order.
 
     Args:
         graph: the network.
         outputs: names of the tensors.
         rounded: names of tensors that are read rounded; like outputs, they must exist.
+        given: names of tensors that are there already.
     """
-    needed, used = set(outputs), []
+    needed, used = set(outputs) - set(given), []
     for op in reversed(graph.operators):
         if any(name in needed for _, name in op.outputs):
             used.append(op)
-            needed.update(name for _, name in op.inputs)
+            needed.update(name for _, name in op.inputs if name not in given)
     used.reverse()
     unknown = next((op for op in used if op.op_type not in OPERATORS), None)
     if unknown is not None:

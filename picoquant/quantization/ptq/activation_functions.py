@@ -5,13 +5,12 @@ Below -3 a hard-swish gives 0, whatever its input: that part of the input needs 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from picoquant.int8.functions import Function, function_of
 from picoquant.paddle_program.graph import Graph, Operator
-from picoquant.paddle_program.static.programs import read_variable
 
 
 def function_behind(graph: Graph, name: str) -> Function | None:
@@ -25,14 +24,14 @@ def function_behind(graph: Graph, name: str) -> Function | None:
     return function_of(users[0].op_type, users[0].attributes) if len(users) == 1 else None
 
 
-def effective_minimum(graph: Graph, scope: Any, name: str) -> np.ndarray | None:
+def effective_minimum(graph: Graph, values: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
     """The low end of a tensor's effective range in an equalised hard-swish, which has a factor for each channel.
 
     In `x * relu6(s * x + 3)` (`ptq/equalisation`) values below -3/s give 0, whatever they are.
 
     Args:
         graph: of the float network.
-        scope: holds its stored variables.
+        values: its stored tensors.
         name: of `x`.
 
     Returns: `[C]` float32; None for any other tensor.
@@ -41,7 +40,7 @@ def effective_minimum(graph: Graph, scope: Any, name: str) -> np.ndarray | None:
     if sorted(op.op_type for op in users) != ["depthwise_conv2d", "elementwise_mul"]:
         return None
     conv, product = sorted(users, key=lambda op: op.op_type)
-    weight = read_variable(scope, conv.input("Filter0"))
+    weight = values[conv.input("Filter0")]
     add = _only_user(graph, conv.results[0], "elementwise_add")
     gate = _only_user(graph, add.results[0], "relu6") if add is not None else None
     if gate is None or not graph.tensor(add.input("Y0")).stored:
@@ -50,7 +49,7 @@ def effective_minimum(graph: Graph, scope: Any, name: str) -> np.ndarray | None:
         return None
     if weight.shape[1:] != (1, 1, 1) or (weight <= 0).any():
         return None
-    return -read_variable(scope, add.input("Y0")).reshape(-1) / weight.reshape(-1)
+    return -values[add.input("Y0")].reshape(-1) / weight.reshape(-1)
 
 
 def _only_user(graph: Graph, name: str, op_type: str) -> Operator | None:

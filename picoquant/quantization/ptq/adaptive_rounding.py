@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.passes.weights import quantise_weight
 from picoquant.int8.quant_params import QuantParams
+from picoquant.paddle_program.graph import Graph, Operator
 from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.paddings import explicit_paddings
 
@@ -47,20 +47,20 @@ class Window:
     groups: int
 
     @classmethod
-    def of(cls, conv: Any, height: int, width: int, size: tuple[int, int]) -> Window:
+    def of(cls, conv: Operator, height: int, width: int, size: tuple[int, int]) -> Window:
         """The window of an operator.
 
         Args:
-            conv: the operator of the program.
+            conv: the operator.
             height, width: of its input, pixels.
             size: (height, width) of its weight.
         """
-        attributes = conv.all_attrs()
+        attributes = conv.attributes
         strides, dilations = tuple(attributes["strides"]), tuple(attributes["dilations"])
         if attributes.get("padding_algorithm") == "SAME":
             dilations = (1, 1)
         pads = explicit_paddings(attributes, size, (height, width))
-        return cls(size, strides, dilations, pads, conv.attr("groups"))
+        return cls(size, strides, dilations, pads, attributes["groups"])
 
     def patches(self, value: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
         """The inputs of some values of the result.
@@ -100,7 +100,7 @@ class Hessian:
     """The Hessian of each convolution's squared error, summed over batches.
 
     Args:
-        program: the float network, batch-norm folded.
+        graph: of the float network, batch-norm folded.
         operators: what becomes INT8; those that are no convolution are left out.
 
     Attributes:
@@ -108,17 +108,15 @@ class Hessian:
             an output channel.
     """
 
-    def __init__(self, program: Any, operators: Iterable[QuantizableOperator]) -> None:
-        block = program.global_block()
+    def __init__(self, graph: Graph, operators: Iterable[QuantizableOperator]) -> None:
         self._generator = np.random.default_rng(0)
-        self._users: dict[str, list[tuple[Any, QuantizableOperator, tuple[int, ...]]]] = {}
+        self._users: dict[str, list[tuple[Operator, QuantizableOperator, tuple[int, ...]]]] = {}
         self.by_weight: dict[str, np.ndarray] = {}
         for operator in operators:
-            conv = next(op for op in block.ops if operator.output in op.output_arg_names)
-            shape = tuple(block.var(operator.weight).shape)
-            if operator.op_type not in CONVOLUTIONS or conv.attr("data_format") == "NHWC":
+            conv, shape = graph.producer(operator.output), graph.tensor(operator.weight).shape
+            if operator.op_type not in CONVOLUTIONS or conv.attributes.get("data_format") == "NHWC":
                 continue
-            if conv.attr("groups") * int(np.prod(shape[1:])) ** 2 <= _HESSIAN_VALUES:
+            if conv.attributes["groups"] * int(np.prod(shape[1:])) ** 2 <= _HESSIAN_VALUES:
                 self._users.setdefault(operator.activation, []).append((conv, operator, shape))
 
     @property

@@ -8,20 +8,17 @@ Padding is not taken into account.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.passes.weights import rounded_weight
-from picoquant.paddle_program.graph import Graph
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.layers import CONVOLUTIONS, fused_layer
-from picoquant.paddle_program.static.programs import read_variable, write_variable
 
 
 def correct_biases(
-    graph: Graph,
-    scope: Any,
+    model: ProgramModel,
     operators: Iterable[QuantizableOperator],
     means: Mapping[str, np.ndarray],
     bits: int = 8,
@@ -30,16 +27,15 @@ def correct_biases(
     """Correct the bias behind each convolution whose weight is rounded.
 
     Args:
-        graph: of the float network, batch-norm folded.
-        scope: holds its stored variables; the biases are changed.
+        model: the float network, batch-norm folded; its biases are changed.
         operators: whose weights are rounded.
         means: of each operator's input, `[in channels]`, by name.
         bits: of a weight.
-        exact: the float network's weights by name, where `scope` holds others.
+        exact: the float network's weights by name, where `model` holds others.
 
     Returns: the biases that were corrected, `[out channels]` float32, by name, as they were before.
     """
-    before: dict[str, np.ndarray] = {}
+    graph, before = model.graph(), {}
     for operator in operators:
         if operator.op_type not in CONVOLUTIONS or operator.activation not in means:
             continue
@@ -47,12 +43,12 @@ def correct_biases(
         if layer.bias is None or len(graph.users(layer.bias)) > 1:
             continue
         bias = layer.bias
-        weight = read_variable(scope, operator.weight)
+        weight = model.values[operator.weight]
         error = rounded_weight(weight, operator.axis, bits) - (exact or {}).get(operator.weight, weight)
         error = error.sum(axis=(2, 3))
         groups = layer.conv.attributes["groups"]
         inputs = means[operator.activation].reshape(groups, error.shape[1])
         shift = (error * np.repeat(inputs, len(error) // groups, axis=0)).sum(1)
-        before[bias] = read_variable(scope, bias)
-        write_variable(scope, bias, (before[bias] - shift).astype(np.float32))
+        before[bias] = model.values[bias]
+        model.write(bias, (before[bias] - shift).astype(np.float32))
     return before

@@ -1,7 +1,7 @@
 """What an error inside a network costs its detections, as sums of squares that have gradients.
 
-Of scores the change of their squares counts, so that what is far below any threshold counts next to nothing; of boxes
-the shift of each side in parts of the box, times the location's best score.
+Of scores the change of their squares counts, so that what is far below any threshold counts next to nothing, or their
+own change; of boxes the shift of each side in parts of the box, times the location's best score.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from picoquant.quantization.final_nodes import final_nodes
 
 _BOX = 3.0  # what the shift of a whole box counts beside a score of 1
 _SMALLEST = 0.5  # a box's side, in cells: of less a shift is not taken relative
+_FLAT = 1e-4  # added to squares before their root is taken, whose gradient at 0 has no end
 
 # A tensor of the network, and the factors of its changes (they have no gradient).
 Weighted = tuple[Any, Any]
@@ -32,6 +33,8 @@ class DetectionError:
     Args:
         network: the float network.
         config: of its model folder.
+        of_scores: whether scores' own changes count, not those of their squares: low ones count, too, which mAP takes
+            into account. Ranges are better chosen by squares, training ends better with scores (docs/accuracy.md).
 
     Attributes:
         names: the tensors of the network that `weighted` takes. They are its outputs where these are scores and boxes,
@@ -39,10 +42,10 @@ class DetectionError:
             whose changes count in parts of an image's standard deviation.
     """
 
-    def __init__(self, network: FakeQuantNetwork, config: InferConfig) -> None:
+    def __init__(self, network: FakeQuantNetwork, config: InferConfig, of_scores: bool = False) -> None:
         graph = network.graph
         suppressed, decoder = _suppressed(network), _decoder(network, config)
-        self._levels = len(config.strides)
+        self._levels, self._of_scores = len(config.strides), of_scores
         self._kind = "boxes" if suppressed else decoder.kind if decoder else None
         self._logits = decoder is not None and decoder.raw_outputs == "logits"
         self.names = suppressed or (tuple(graph.outputs) if decoder else tuple(final_nodes(graph)))
@@ -57,7 +60,7 @@ class DetectionError:
             left_top, right_bottom = boxes.detach().chunk(2, axis=-1)
             sides = (right_bottom - left_top).clip(min=1.0)
             return [
-                (scores**2, paddle.ones([])),
+                (self._counted(scores**2), paddle.ones([])),
                 (boxes, _BOX * best / paddle.concat([sides, sides], axis=-1)),
             ]
         found: list[Weighted] = []
@@ -79,9 +82,13 @@ class DetectionError:
         )  # left, top, right, bottom, in cells
         lengths = sides.detach()[..., :2] + sides.detach()[..., 2:] + _SMALLEST
         return [
-            (squares, paddle.ones([])),
+            (self._counted(squares), paddle.ones([])),
             (sides, _BOX * best / paddle.concat([lengths, lengths], axis=-1)),
         ]
+
+    def _counted(self, squares: Any) -> Any:
+        """What counts of scores, of their squares."""
+        return paddle.sqrt(squares + _FLAT) if self._of_scores else squares
 
     def between(self, reference: Sequence[Any], tensors: Sequence[Any]) -> Any:
         """The error of some tensors, mean over images; a scalar.

@@ -10,8 +10,6 @@ import numpy as np
 import paddle
 
 from picoquant.paddle_program.graph import Graph
-from picoquant.paddle_program.static.programs import read_variable
-from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.calibration_images import Feed, maker_of, watch
 from picoquant.quantization.engine.arrays import as_array
 from picoquant.quantization.engine.feeds import images_at_once, parts
@@ -40,15 +38,15 @@ def calibration_values(state: PtqState, names: Sequence[str], title: str) -> Ite
 
     shown = state.context.progress(title)
     cut = partial(parts, network.graph, most=images_at_once(network.graph))
-    with dynamic_mode(), paddle.no_grad():
-        yield from watch(state.context.images, run, names, maker_of(state.model.program), shown, cut)
+    with paddle.no_grad():
+        yield from watch(state.context.images, run, names, maker_of(state.model.graph()), shown, cut)
 
 
 @contextlib.contextmanager
 def differentiable(
     state: PtqState, title: str, at_once: int
 ) -> Iterator[tuple[FakeQuantNetwork, DetectionError, Iterator[Feed]]]:
-    """Leave static mode, with the network as it is now, the error of its outputs, and images.
+    """The network as it is now, the error of its outputs, and images.
 
     Args:
         state: its network is read.
@@ -56,17 +54,13 @@ def differentiable(
         at_once: images of a batch, at most; all its tensors are held, and their gradients.
     """
     network = _network(state)
-    with dynamic_mode():
-        feeds = _some(network.graph, state, title, min(at_once, images_at_once(network.graph)))
-        yield network, DetectionError(network, state.context.config), feeds
+    feeds = _some(network.graph, state, title, min(at_once, images_at_once(network.graph)))
+    yield network, DetectionError(network, state.context.config), feeds
 
 
 def _network(state: PtqState) -> FakeQuantNetwork:
-    graph = state.model.graph()
-    stored = {name for op in graph.operators for _, name in op.inputs if graph.tensor(name).stored}
-    values = {name: read_variable(state.scope, name) for name in stored}
-    with dynamic_mode():
-        return FakeQuantNetwork(graph, values, (), {}, convolutions=state.context.convolutions)
+    graph, values = state.model.graph(), state.model.values
+    return FakeQuantNetwork(graph, values, (), {}, convolutions=state.context.convolutions)
 
 
 def _some(graph: Graph, state: PtqState, title: str, at_once: int) -> Iterator[Feed]:

@@ -8,7 +8,6 @@ import numpy as np
 import paddle
 
 from picoquant.errors import DataError
-from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.engine.feeds import parts
 from picoquant.quantization.engine.kernels import absmax_of
 from picoquant.quantization.engine.network import FakeQuantNetwork
@@ -54,6 +53,6 @@ def observe_ranges(
 
 
 def _absmax(network: FakeQuantNetwork, names: Sequence[str], feed: dict[str, np.ndarray]) -> np.ndarray:
-    with dynamic_mode(), paddle.no_grad():
+    with paddle.no_grad():
         tensors = {name: paddle.to_tensor(value) for name, value in feed.items()}
         return np.float32([absmax_of(one) for one in network.each(tensors, names)])

@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import paddle
-
 from picoquant.errors import UserError
 from picoquant.quantization.accuracy_control.control import control_accuracy
 from picoquant.quantization.ptq.passes.avoid_ties import avoid_ties
@@ -70,10 +68,9 @@ def preparation(settings: QuantizationSettings, calibrated: bool) -> tuple[Pass,
 
 
 def run_passes(passes: Sequence[Pass], state: PtqState) -> PtqState:
-    """Apply passes, one after the other, with the network's scope as the current one."""
-    with paddle.static.scope_guard(state.scope):
-        for one in passes:
-            state = one(state)
+    """Apply passes, one after the other."""
+    for one in passes:
+        state = one(state)
     return state
 
 
@@ -103,13 +100,11 @@ def run_ptq(state: PtqState, began: float) -> dict[str, Any]:
     if context.metric:
         metrics["mAP"] = context.metric.of_int8(source, context.paths.candidate).mAP
         LOG.info("quantize: INT8 mAP %.4f", metrics["mAP"])
-    changed, source = control_accuracy(
-        context, source, state.executor, metrics.get("mAP"), state.float_params
-    )
+    changed, source = control_accuracy(context, source, metrics.get("mAP"), state.float_params)
     metrics.update(changed)
     if context.metric:
         metrics["every_tensor_mAP"] = context.metric.of_every_tensor(
-            source, state.executor, context.paths.full_integer, metrics["mAP"]
+            source, context.paths.full_integer, metrics["mAP"]
         )
     metrics["seconds"] = round(time.monotonic() - began, 1)
     return metrics

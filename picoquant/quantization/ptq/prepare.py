@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paddle
 
 from picoquant.int8.ignored_layers import exclude_ignored_layers
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
-from picoquant.paddle_program.static.programs import load_model, save_program
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.ptq.equalisation.scales import FILE as SCALES
 from picoquant.quantization.ptq.equalisation.scales import write_scales
@@ -78,23 +77,17 @@ def share_student(context: QuantizationContext) -> None:
 def _run_passes(context: QuantizationContext) -> PtqState:
     """Change the student's files as the settings ask; its final state is returned."""
     state = _load(context, context.settings.quant)
-    quantizable_operators(
-        state.model.program, state.quant
-    )  # refuses what cannot be quantised before any work
+    quantizable_operators(state.model, state.quant)  # refuses what cannot be quantised before any work
     passes = preparation(context.settings.quantization, calibrated=bool(context.settings.calibration_batches))
     state = run_passes(passes, state)
-    with paddle.static.scope_guard(state.scope):
-        save_program(state.model.program, state.executor, context.paths.student)
+    state.model.save(context.paths.student)
     write_scales(context.paths.student, state.weight_scales)
     return state
 
 
 def _load(context: QuantizationContext, quant: QuantAwareSettings) -> PtqState:
-    """The network in the student's folder, loaded into a scope of its own."""
-    executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
-    with paddle.static.scope_guard(scope):
-        model = load_model(context.paths.student, executor)
-    return PtqState(context, model, executor, scope, quant)
+    """The network in the student's folder."""
+    return PtqState(context, ProgramModel.load(context.paths.student), quant)
 
 
 def _keep(facts: dict[str, Any], folder: Path, kept: Path, fingerprint: str) -> None:

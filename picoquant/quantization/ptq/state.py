@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from picoquant.int8.passes.activations import TargetTensors
 from picoquant.int8.passes.tie_avoidance import Product, Table
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.paddle_program.static.programs import InferenceModel
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.ptq.gradient_histogram import GradientHistogram
 from picoquant.quantization.ptq.histograms import Histogram
@@ -41,14 +40,11 @@ class Statistics:
 class PtqState:
     """A network on its way to INT8.
 
-    A pass returns a new state. The program of `model` and the stored variables in `scope` are Paddle's own
-    objects: a pass that changes weights or operators changes them in place.
+    A pass returns a new state; one that changes weights or operators changes `model` in place.
 
     Attributes:
         context: of the quantisation.
         model: the float network.
-        executor: of Paddle.
-        scope: holds the network's stored variables.
         quant: section `QuantAware`, to which the ignored layers are added.
         folded: number of batch-norms that were folded.
         settled: number of input channels whose weights were taken out because they never change.
@@ -67,9 +63,7 @@ class PtqState:
     """
 
     context: QuantizationContext
-    model: InferenceModel
-    executor: Any
-    scope: Any
+    model: ProgramModel
     quant: QuantAwareSettings
     folded: int = 0
     settled: int = 0

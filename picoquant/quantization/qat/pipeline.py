@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from picoquant.errors import PicoquantError, UserError
-from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.accuracy_control.control import control_accuracy
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.engine.feeds import images_that_fit
@@ -146,8 +145,7 @@ def _by_levels(network: PtqState, student: Student) -> tuple[Objective, Learning
     )
     steps = settings.train.steps(settings.steps_per_epoch)
     ranges = context.processes.broadcast(json.dumps(dict(network.ranges)).encode())
-    with dynamic_mode():
-        error = DetectionError(student.network, context.config)
+    error = DetectionError(student.network, context.config, of_scores=True)
     quant = network.quant
     levels = levels_of(student, json.loads(ranges), (quant.weight_bits, quant.activation_bits))
     schedule = warm_cosine(settings.quantization.level_rate, steps)
@@ -278,10 +276,10 @@ def _write(
     context = network.context
     state = run_passes((*SCALES, write), _trained(network, ranges, weights))
     best = progress.best.mAP if progress.evaluations else None
-    metrics, source = control_accuracy(context, state.int8_source(), state.executor, best, state.float_params)
+    metrics, source = control_accuracy(context, state.int8_source(), best, state.float_params)
     if context.metric:
         metrics["every_tensor_mAP"] = context.metric.of_every_tensor(
-            source, state.executor, context.paths.full_integer, metrics.get("mAP", best)
+            source, context.paths.full_integer, metrics.get("mAP", best)
         )
     return metrics
 

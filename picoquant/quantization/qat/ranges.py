@@ -11,7 +11,6 @@ import numpy as np
 from picoquant.errors import PicoquantError, UserError
 from picoquant.int8.operators import QuantizableOperator, scale_name
 from picoquant.int8.passes.activations import TargetTensors
-from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.ptq.observers import observe_ranges
 from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
@@ -43,8 +42,7 @@ def initialise_ranges(student: Student, ranges: Mapping[str, float]) -> None:
                     readers[name].op_type,
                     readers[name].output,
                 )
-        with dynamic_mode():
-            found.initialise(absmax)
+        found.initialise(absmax)
 
 
 def trained_ranges(

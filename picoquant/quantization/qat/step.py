@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import paddle
 
-from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.engine.feeds import cuts, images_at_once
 from picoquant.quantization.engine.traced import TracedForward, traceable
 from picoquant.quantization.processes import Processes
@@ -57,7 +56,7 @@ class TrainingStep:
         self._make_optimisers()
 
     def _make_optimisers(self) -> None:
-        with dynamic_mode(), paddle.utils.unique_name.guard():
+        with paddle.utils.unique_name.guard():
             self._own = self._strategy.optimizer(self._ranges) if self._ranges else None
             learned = [] if self._own is not None else self._ranges
             self._optimizer = self._make_optimizer([*self._weights, *learned])
@@ -77,12 +76,11 @@ class TrainingStep:
         """
         inputs = {name: feed[name] for name in self.student.graph.inputs}
         expected = self._teacher(inputs)
-        with dynamic_mode():
-            loss = self._backward(inputs, expected, frozen)
-            found = list(flags)
-            if self._processes.world > 1:
-                loss, found = self._share(loss, flags, following=not frozen)
-            self._update(frozen)
+        loss = self._backward(inputs, expected, frozen)
+        found = list(flags)
+        if self._processes.world > 1:
+            loss, found = self._share(loss, flags, following=not frozen)
+        self._update(frozen)
         self.rate.step()
         return loss, found
 
@@ -156,27 +154,23 @@ class TrainingStep:
 
     def state(self) -> State:
         """Everything that the next step depends on, but for the learning rate."""
-        with dynamic_mode():
-            found = self.student.state()
-            found.update(_state_of(self._optimizer))
-            if self._own is not None:
-                found.update({_OWN + name: value for name, value in _state_of(self._own).items()})
-            return found
+        found = self.student.state()
+        found.update(_state_of(self._optimizer))
+        if self._own is not None:
+            found.update({_OWN + name: value for name, value in _state_of(self._own).items()})
+        return found
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from what `state` returned."""
-        with dynamic_mode():
-            self.student.restore(state)
-            self._make_optimisers()
-            known = self.student.tensors()
-            rest = {name: value for name, value in state.items() if name not in known}
-            own = {name[len(_OWN) :]: value for name, value in rest.items() if name.startswith(_OWN)}
-            weights = {name: value for name, value in rest.items() if not name.startswith(_OWN)}
-            for optimizer, values in ((self._optimizer, weights), (self._own, own)):
-                if optimizer is not None and values:
-                    optimizer.set_state_dict(
-                        {name: paddle.to_tensor(value) for name, value in values.items()}
-                    )
+        self.student.restore(state)
+        self._make_optimisers()
+        known = self.student.tensors()
+        rest = {name: value for name, value in state.items() if name not in known}
+        own = {name[len(_OWN) :]: value for name, value in rest.items() if name.startswith(_OWN)}
+        weights = {name: value for name, value in rest.items() if not name.startswith(_OWN)}
+        for optimizer, values in ((self._optimizer, weights), (self._own, own)):
+            if optimizer is not None and values:
+                optimizer.set_state_dict({name: paddle.to_tensor(value) for name, value in values.items()})
 
 
 def _forward_of(student: Student, strategy: RangeStrategy) -> Callable[..., list[Any]]:

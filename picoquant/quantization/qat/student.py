@@ -18,7 +18,6 @@ from picoquant.paddle_program.graph import Graph, read_graph
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
-from picoquant.paddle_program.static.session import dynamic_mode
 from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.ptq.equalisation.scales import read_scales
@@ -102,24 +101,21 @@ def open_student(
     graph, values = _read(folder)
     scales = read_scales(folder)
     held = activation_quantisers(graph, operators) if all_held else ()
-    with dynamic_mode():
-        ranges = {
-            name: strategy.range_of(
-                name, settings, _non_negative(graph, name), graph.tensor(name).shape or ()
-            )
-            for name in dict.fromkeys([*(operator.activation for operator in operators), *held])
-        }
-        network = FakeQuantNetwork(
-            graph,
-            values,
-            operators,
-            ranges,
-            settings.weight_bits,
-            constants={name for name, scale in scales.items() if not scale.any()},
-            convolutions=convolutions,
-            held={name: ranges[name] for name in held},
-        )
-        return Student(network, tuple(operators), ranges, gradient_factors(network, scales))
+    ranges = {
+        name: strategy.range_of(name, settings, _non_negative(graph, name), graph.tensor(name).shape or ())
+        for name in dict.fromkeys([*(operator.activation for operator in operators), *held])
+    }
+    network = FakeQuantNetwork(
+        graph,
+        values,
+        operators,
+        ranges,
+        settings.weight_bits,
+        constants={name for name, scale in scales.items() if not scale.any()},
+        convolutions=convolutions,
+        held={name: ranges[name] for name in held},
+    )
+    return Student(network, tuple(operators), ranges, gradient_factors(network, scales))
 
 
 def _read(folder: Path) -> tuple[Graph, dict[str, np.ndarray]]:

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import paddle
 
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError, WeightsError
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.static.programs import load_model, save_program, with_outputs
 
 
 class Teacher:
-    """Computes the tensors that the student is compared with. Made within a static session.
+    """Computes the tensors that the student is compared with.
 
     Args:
         source: folder of the FP32 model.
@@ -28,14 +27,11 @@ class Teacher:
     """
 
     def __init__(self, source: Path, names: Sequence[str], folder: Path, config: InferConfig) -> None:
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        with paddle.static.scope_guard(paddle.static.Scope()):
-            model = load_model(source, executor)
-            block = model.program.global_block()
-            missing = [name for name in names if not block.has_var(name)]
-            if missing:
-                raise ConfigError(f"Distillation.node: the teacher has no variable {missing[0]}")
-            save_program(with_outputs(model.program, model.feeds, names), executor, folder)
+        model = ProgramModel.load(source)
+        missing = [name for name in names if not model.has(name)]
+        if missing:
+            raise ConfigError(f"Distillation.node: the teacher has no variable {missing[0]}")
+        model.with_outputs(names).save(folder)
         self._names = tuple(names)
         self._predictor = open_predictor(ModelFolder.open(folder, config=config))
 

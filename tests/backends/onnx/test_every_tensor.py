@@ -17,7 +17,6 @@ from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.passes.activations import target_tensors, unified_ranges
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import InferConfig
-from picoquant.paddle_program.static.session import static_session
 from tests.networks.ranges import measured_ranges
 from tests.networks.small_net import loaded_and_folded
 
@@ -41,13 +40,12 @@ def test_what_is_moved_keeps_its_levels_and_what_is_computed_is_rounded(tmp_path
     random, settings = np.random.RandomState(0), QuantAwareSettings()
     batch = {"image": random.rand(1, 3, SIZE, SIZE).astype(np.float32)}
     config = InferConfig((SIZE, SIZE), ("ball",))
-    with static_session():
-        model, executor = loaded_and_folded(lambda: Resized(mode), tmp_path, (3, SIZE, SIZE))
-        groups = target_tensors(model.graph()).groups
-        ranges = unified_ranges(measured_ranges(model, executor, batch), groups)
-        operators = quantizable_operators(model.program, settings)
-        network = build_network(Int8Source(tmp_path, {}, ranges, operators, settings))
-        simulated = save_full_integer_simulation(network, model, executor, tmp_path / "simulated", config)
+    model = loaded_and_folded(lambda: Resized(mode), tmp_path, (3, SIZE, SIZE))
+    groups = target_tensors(model.graph()).groups
+    ranges = unified_ranges(measured_ranges(model, batch), groups)
+    operators = quantizable_operators(model, settings)
+    network = build_network(Int8Source(tmp_path, {}, ranges, operators, settings))
+    simulated = save_full_integer_simulation(network, model, tmp_path / "simulated", config)
     single = folded(network).for_one_image((SIZE, SIZE), "the network")
     made = make_onnx(single, exact=True)
     whole = with_every_tensor(made, single)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from picoquant.backends.paddle_lite.export import make_nb
-from picoquant.backends.paddle_lite.integer_form import integer_form
+from picoquant.backends.paddle_lite.integer_form import integer_form, saturates_at
 from picoquant.backends.paddle_lite.report import read_partitioned
 from picoquant.backends.placement import CPU, NPU
 from picoquant.int8.paddle.form import files_without_rounding
@@ -39,10 +41,8 @@ def bccd(shared, tmp_path_factory):
 
 def folded(model):
     from picoquant.paddle_program.batch_norm_folding import fold_folder
-    from picoquant.paddle_program.static.session import static_session
 
-    with static_session():
-        fold_folder(model.path)
+    fold_folder(model.path)
     return model
 
 
@@ -94,7 +94,11 @@ def test_same_network_with_the_biases_inside(bccd, opt, tmp_path):
         if bias is not None:
             known.pop("Output0_scale")
         attributes.pop("out_threshold", None)
-        assert (op.op_type, inputs, attributes) == (other.op_type, dict(other.inputs), known)
+        kind = other.op_type
+        if kind == "relu6":  # its range ends at 6 or below, where INT8 saturates
+            assert known.pop("threshold") == 6.0 and known["Out0_scale"][0] * 127 < 6.0 * (1 + 1 / 254)
+            kind = "relu"
+        assert (op.op_type, inputs, attributes) == (kind, dict(other.inputs), known)
         weight = inputs.get("Filter0")
         if weight is not None:
             assert made[weight].dtype == values[weight].dtype == "int8"
@@ -111,6 +115,17 @@ def test_what_else_takes_a_bias_or_a_result_keeps_it(bccd):
     left = [op for op in made.blocks[0].ops if op.type == "elementwise_add"]
     assert [_x(op) for op in left[:3]] == [_x(op) for op in adds[:3]]
     assert len(left) == 3 + 1  # and the one of two computed tensors
+
+
+def test_a_limit_below_the_range_stays(bccd):
+    """A ReLU6 is one of its own only where its tensor shares a scale that reaches beyond 6."""
+    program, values, network = apart(bccd)
+    name = next(op.name for op in network.graph.operators if op.op_type == "relu6")
+    tensors = dict(network.tensors)
+    tensors[name] = replace(tensors[name], params=replace(tensors[name].params, scale=6.2 / 127))
+    made, _ = integer_form(program, values, replace(network, tensors=tensors))
+    assert [op.type for op in made.blocks[0].ops].count("relu6") == 1
+    assert saturates_at(replace(tensors[name].params, scale=6.02 / 127), 6.0)
 
 
 def test_left_to_opt_where_batch_norms_are(taken_apart):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from picoquant.backends import interpreters
 from picoquant.backends.paddle_lite import install
 from picoquant.backends.paddle_lite import toolchain as lite
 from picoquant.backends.paddle_lite.opt_tool import OptTool
@@ -113,7 +114,7 @@ def test_real_opt_has_a_version(opt: OptTool):
 
 
 def test_install_without_a_python_names_what_to_install(nothing_installed, monkeypatch):
-    monkeypatch.setattr(install, "_pythons", lambda: iter([]))
+    monkeypatch.setattr(interpreters, "_pythons", lambda versions: iter([]))
     with pytest.raises(ToolError, match=r"Python 3\.10 or 3\.8.*--python PATH"):
         install.install_lite()
     assert not (nothing_installed / "home").exists()

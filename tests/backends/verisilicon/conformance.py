@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from picoquant.backends.verisilicon.emulator import Description, Form
+from picoquant.backends.verisilicon.description import Description, Form
 from picoquant.int8.functions import function_of
 from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation import operators
@@ -45,6 +45,9 @@ class Convolution:
         spread = np.linspace(1, 3, len(self.weight)) if form.per_channel else np.ones(len(self.weight))
         return f32(self.scales[1] * spread)
 
+    def inputs(self) -> dict[str, np.ndarray]:
+        return {self.name: self.image}
+
     def shape(self) -> tuple[int, int, int]:
         kernel = self.weight.shape[2]
         height, width = (
@@ -55,26 +58,30 @@ class Convolution:
     def describe(self, network: Description) -> None:
         kernel = self.weight.shape[2]
         scales = self.weight_scales(network.form)
-        source = network.input(self.image, self.scales[0])
+        source = network.input(self.name, self.image.shape, self.scales[0])
         weight = network.weight(self.weight, scales, self.depthwise)
         bias = network.bias(self.bias, scales * f32(self.scales[0]))
         window = [kernel, kernel, self.stride, self.stride, *[self.padding] * 4, 1, 1, len(self.weight)]
         kind = "depthwise" if self.depthwise else "conv"
         if self.relu:
-            inner = network.between(self.scales[2], self.shape())
-            network.node(kind, window, [source, weight, bias], [inner])
-            network.node("relu", [], [inner], [network.output(self.name, self.scales[2], self.shape())])
+            inner = network.between(self.shape(), self.scales[2])
+            network.node(kind, window, [source, weight, bias], [inner], self.name)
+            result = network.output(self.name, self.shape(), self.scales[2])
+            network.node("relu", [], [inner], [result], self.name)
             return
-        result = network.output(self.name, self.scales[2], self.shape())
-        network.node(kind, window, [source, weight, bias], [result])
+        result = network.output(self.name, self.shape(), self.scales[2])
+        network.node(kind, window, [source, weight, bias], [result], self.name)
 
     def simulate(self, form: Form, rules: Rules) -> np.ndarray:
         groups = len(self.weight) if self.depthwise else 1
         geometry = Geometry((self.stride,) * 2, (self.padding,) * 4, (1, 1), groups)
         sums = convolve(self.image, self.weight.astype(np.float64), geometry).astype(np.int64)
-        factors = np.float64(f32(self.scales[0])) * self.weight_scales(form) / np.float64(f32(self.scales[2]))
-        own = rules.of_values if form.per_channel else rules  # as `npu/simulation/steps.py`
-        requantise = Requantiser.of(factors, own, 0 if self.relu else -128, 127)
+        source, result = (float(f32(self.scales[index])) for index in (0, 2))
+        weights, limits = self.weight_scales(form).astype(np.float64), (0 if self.relu else -128, 127)
+        if form.per_channel:  # as `npu/simulation/steps.py`
+            requantise = Requantiser.of_channels(weights, source, result, rules, *limits)
+        else:
+            requantise = Requantiser.of(source * weights / result, rules, *limits)
         return requantise(sums + self.bias[:, None, None])
 
 
@@ -89,10 +96,17 @@ class Values:
     scale: float
     compute: Callable
 
+    def inputs(self) -> dict[str, np.ndarray]:
+        return {f"{self.name} {number}": values for number, (values, _) in enumerate(self.sources)}
+
     def describe(self, network: Description) -> None:
-        inputs = [network.input(values, scale) for values, scale in self.sources]
+        inputs = [
+            network.input(name, values.shape, scale)
+            for name, (values, scale) in zip(self.inputs(), self.sources)
+        ]
         shape = self.simulate(network.form, None).shape
-        network.node(self.node, self.parameters, inputs, [network.output(self.name, self.scale, shape)])
+        result = network.output(self.name, shape, self.scale)
+        network.node(self.node, self.parameters, inputs, [result], self.name)
 
     def simulate(self, form: Form, rules: Rules | None) -> np.ndarray:
         arrays = [values.astype(np.int16) for values, _ in self.sources]
@@ -132,7 +146,8 @@ def _concat(arrays, params, result, rules):
 def _function(kind, **attributes):
     def compute(arrays, params, result, rules):
         function = function_of(kind, attributes)
-        return operators.look_up(arrays[0], table(function, params[0], result, "half_to_even"), params[0])
+        entries = table(function, params[0], result, "half_to_even", rules.arithmetic.table_points)
+        return operators.look_up(arrays[0], entries, params[0])
 
     return compute
 
@@ -222,3 +237,8 @@ def network_of(form: Form) -> Description:
     for case in CASES:
         case.describe(network)
     return network
+
+
+def inputs_of() -> dict[str, np.ndarray]:
+    """The inputs of that network, by name."""
+    return {name: values for case in CASES for name, values in case.inputs().items()}

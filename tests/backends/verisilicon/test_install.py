@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from picoquant.backends.base import Machine
 from picoquant.backends.homes import tool_homes
 from picoquant.backends.verisilicon import install, toolchain
 from picoquant.errors import ToolError
+from picoquant.targets.profiles import VeriSilicon, load_target
 from picoquant.utils.subprocesses import Outcome
 
 
@@ -77,13 +79,53 @@ def test_what_was_installed_is_found(home):
     home.mkdir(parents=True)
     (home / install.COMPLETE).write_text(json.dumps({"package": install.REQUIREMENT}))
     found = toolchain.find(Machine())
-    assert (found.version, found.path, found.program) == ("6.57.1", home, home / "network_runner")
+    assert (found.version, found.path) == ("6.57.1", home)
     assert "is installed" in install.install_emulator(False, home)
 
 
-def test_chips():
-    assert toolchain.chip_of("imx8mp") == "VIP8000NANOSI_PLUS_PID0X9F"
+@pytest.fixture
+def emulator(tmp_path):
+    """An installation with a library that names two NPUs."""
+    found = toolchain.Emulator("6.57.1", tmp_path)
+    (found.sdk / "lib").mkdir(parents=True)
+    (found.sdk / "lib" / "libEmulator.so").write_bytes(
+        b"\0VIPNANOQI_PID0X88\0VIPPICO_V3_PID0X99\0GC8000_PID0X34\0"
+    )
+    return found
+
+
+def of_chip(chip, confirmed=True):
+    """The A311D's profile with another chip."""
+    return replace(load_target("a311d"), name="board", verisilicon=VeriSilicon(chip, confirmed))
+
+
+def test_the_chip_is_what_the_profile_names(emulator):
+    assert toolchain.known_chips(emulator) == ["VIPNANOQI_PID0X88", "VIPPICO_V3_PID0X99"]
+    assert toolchain.chip_of(load_target("a311d"), emulator) == "VIPNANOQI_PID0X88"
+    assert toolchain.chip_of(of_chip("VIPPICO_V3_PID0X99"), emulator) == "VIPPICO_V3_PID0X99"
+
+
+def test_no_chip_and_an_unknown_one_say_what_is_known_and_simulated_instead(emulator):
     with pytest.raises(
-        ToolError, match=r"no NPU of rv1126: it has those of a311d, s905d3, imx8mp, c308x, rk1808"
+        ToolError,
+        match=r"no NPU of rv1126: it has those of a311d, c308x, imx8mp, rk1808, s905d3; "
+        "`picoquant eval --target rv1126` without --emulator simulates the profile's rules instead",
     ):
-        toolchain.chip_of("rv1126")
+        toolchain.chip_of(load_target("rv1126"), emulator)
+    with pytest.raises(
+        ToolError,
+        match=r"knows no chip VIPNANOQI_PID0X89, which the profile of board names: it knows 2, the nearest "
+        r"VIPNANOQI_PID0X88, VIPPICO_V3_PID0X99; those of shipped targets are a311d VIPNANOQI_PID0X88, .*simulates",
+    ):
+        toolchain.chip_of(of_chip("VIPNANOQI_PID0X89"), emulator)
+
+
+def test_an_unconfirmed_chip_is_said(emulator, caplog):
+    toolchain.chip_of(of_chip("VIPNANOQI_PID0X88", confirmed=False), emulator)
+    assert "board: that its NPU is VIPNANOQI_PID0X88 is not confirmed" in caplog.text
+
+
+def test_a_damaged_installation(emulator):
+    (emulator.sdk / "lib" / "libEmulator.so").unlink()
+    with pytest.raises(ToolError, match=r"cannot be read .*install verisilicon --accept-licence` again"):
+        toolchain.known_chips(emulator)

@@ -200,7 +200,7 @@ def test_names_from_files_stay_in_their_comments_and_values(tmp_path):
     settings = DatasetSettings(
         "voc", "cells\udcff\U0001f9ab", anno_path="x\n.txt", classes=("\U0001f9ab", "b\x85c")
     )
-    schedule = choose_schedule(205, 320, Machine(2, None))
+    schedule = choose_schedule(205, 320, Machine(2, None), 5e8)
     sets = {"TrainDataset": (settings, "1 image"), "EvalDataset": (settings, "1\nepoch: 8")}
     facts = Facts("a\nepoch: 9", "b", "c", "2 CPUs", sets, names, ["rv1126"], Choice(320, "why"), schedule)
     (tmp_path / "cells.yaml").write_text(recipe_text(facts), encoding="utf-8")

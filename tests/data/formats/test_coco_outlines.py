@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from picoquant.data.formats.coco import read_annotations
+from picoquant.data.formats.coco_file import read_annotations
 from picoquant.errors import DataError
 
 BOX = {"id": 1, "image_id": 1, "bbox": [1, 2, 3, 4]}

@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from picoquant.data.formats.coco import load_coco
+from picoquant.data.formats.coco_file import peek_categories
 from picoquant.data.formats.folder import LOOKED_FOR, recognise, settings_for
-from picoquant.data.formats.peek import peek_categories
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 from tests.data.coco_sets import coco_content, write_images

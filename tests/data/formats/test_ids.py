@@ -7,8 +7,8 @@ import json
 import pytest
 
 from picoquant.data.formats.coco import load_coco
+from picoquant.data.formats.coco_file import peek_categories
 from picoquant.data.formats.ids import AmbiguousIdError, IdTable, is_id
-from picoquant.data.formats.peek import peek_categories
 from picoquant.errors import DataError
 from tests.data.coco_sets import annotation, coco_content, write_set
 

@@ -86,6 +86,13 @@ def test_what_shares_a_group_is_one_object(tmp_path, caplog):
     assert dataset.records[0].boxes.tolist() == [[6, 8, 18, 24]] * 2
     assert dataset.records[0].classes.tolist() == [0, 1]
     assert "1 shapes share label and group_id with another and are one object with it" in caplog.text
+    assert caplog.records[-2].levelname == "WARNING"  # rectangles are seldom parts of one object
+
+
+def test_rectangles_that_are_nearly_all_in_one_group_are_asked_about(tmp_path):
+    three = [{**RECTANGLE, "group_id": 1}] * 3
+    with pytest.raises(DataError, match="2 shapes share .* most are rectangles: take group_id away"):
+        load(write(tmp_path, *three))
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,9 @@ SOUND = """<annotation>
         ("\n<xmax>20</xmax>", "\n<xmax>2o</xmax>", "line 9: <xmax> of <bndbox> is '2o', no number"),
         ("\n<xmax>20</xmax>", "\n<xmax>nan</xmax>", "line 9: <xmax> of <bndbox> is 'nan', no number"),
         ("<annotation>", "<annotation", "not well-formed"),
+        ("</height></size>", "</height></size><size><width>6</width></size>", "<annotation> has several <size>"),
+        ("\n<xmax>20</xmax>", "\n<xmax>20</xmax><xmax>9</xmax>", "line 9: <bndbox> has several <xmax>"),
+        ("</annotation>", "<bndbox/></annotation>", "line 10: <bndbox> must be an <object> of <annotation> or its"),
     ],
 )  # fmt: skip
 def test_an_xml_file_is_refused_by_line_and_element(tmp_path, old, new, said):
@@ -144,6 +147,25 @@ def test_an_xml_file_is_refused_by_line_and_element(tmp_path, old, new, said):
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'Annotations/0.xml'} is no VOC annotation (") and said in message
     assert message.endswith("); correct it or take it off the list") and "NoneType" not in message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("object>", "Object>"),
+        lambda text: text.replace("<object>", "<objects><object>", 1).replace("</ann", "</objects></ann"),
+        lambda text: text.replace("object>", "item>"),
+    ],
+)
+def test_objects_that_stand_where_none_is_looked_for_are_not_passed_over(tmp_path, change):
+    with pytest.raises(DataError, match="must be an <object> of <annotation> or its <bndbox>, written so"):
+        load_voc(write_voc(tmp_path, [change(SOUND), SOUND]), training=True)
+
+
+def test_parts_of_objects_are_no_objects(tmp_path):
+    part = "<part><name>hub</name><bndbox><xmin>3</xmin></bndbox></part></object>"
+    dataset = load_voc(write_voc(tmp_path, [SOUND.replace("</object>", part, 1)]), training=True)
+    assert len(dataset.records[0].boxes) == 2 and dataset.class_names == ("axle", "wheel")
 
 
 @pytest.mark.parametrize("layout", ["name", "flag", "paths"])
@@ -214,3 +236,17 @@ def test_an_option_that_names_no_images_is_named_itself(tmp_path):
     (tmp_path / "photos/sub").mkdir(parents=True)
     with pytest.raises(DataError, match="in .*photos or below it; --fidelity must name a folder with some$"):
         load_folder(asked)
+
+
+@pytest.mark.parametrize("layout", ["voc", "paths"])
+def test_a_filename_of_another_image_is_said(tmp_path, caplog, layout):
+    """PaddleDetection does not look at it; the file's own name counts, and a list's pairs."""
+    texts = [
+        xml(("a", 5, 5, 20, 20, 0)).replace("<size>", f"<filename>{said}</filename><size>")
+        for said in ("1.png", "C:\\0.JPG", "gone.jpg", "3")
+    ]
+    dataset = load_voc(write_voc(tmp_path, texts, layout), training=True)
+    assert [record.path for record in dataset.records] == [f"{tmp_path}/JPEGImages/{n}.png" for n in range(4)]
+    (line,) = [text for text in caplog.messages if "<filename>" in text]
+    assert "2 of 4 XML files have the <filename> of another image, such as " in line
+    assert f"Annotations/0.xml, which says 1.png and is taken for {tmp_path}/JPEGImages/0.png" in line

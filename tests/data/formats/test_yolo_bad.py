@@ -302,3 +302,37 @@ def test_boxes_without_area_are_dropped(tmp_path, caplog):
     assert len(load_yolo(DatasetSettings("yolo", str(root)), True).records[0].boxes) == 1
     assert f"1 boxes without area, dropped; the first is {root}/labels/0.txt:2" in caplog.text
     assert yolo_line(1, 6, 8, 12, 16, 60, 40) == BOX
+
+
+@pytest.mark.parametrize(("sixth", "said"), [("45", True), ("-0.1", True), ("0.93", False), ("1", False)])
+def test_a_sixth_number_that_is_no_confidence_is_said(tmp_path, caplog, sixth, said):
+    root = small(tmp_path, f"0 0.5 0.5 0.2 0.2\n1 0.4 0.4 0.1 0.1 {sixth}\n")
+    assert len(load(root).records[0].boxes) == 2
+    line = "1 of 2 lines have a sixth number that is no confidence from 0 to 1, such as"
+    assert (line in caplog.text) == said and ("labels/0.txt:2 (an angle?" in caplog.text) == said
+
+
+@pytest.mark.parametrize(("count", "first", "said"), [(20, 1, True), (20, 0, False), (5, 1, False)])
+def test_classes_that_seem_to_count_from_1_are_said(tmp_path, caplog, count, first, said):
+    lines = [f"1 0.{n + 10} 0.5 0.1 0.1" for n in range(count - 1)]
+    root = small(tmp_path, "\n".join([f"{first} 0.3 0.3 0.1 0.1", *lines]))
+    assert len(load(root).records[0].boxes) == count
+    assert (f"none of {count} boxes is of class 0, " in caplog.text) == said
+
+
+@pytest.mark.parametrize(
+    "place", ["classes.txt", "labels/classes.txt", "labels/train/classes.txt", "obj.names"]
+)
+def test_another_list_of_classes_beside_the_one_that_counts_is_said(tmp_path, caplog, place):
+    """LabelImg leaves one beside the labels it writes."""
+    root = small(tmp_path, "0 0.5 0.5 0.2 0.2\n")
+    names = yolo_class_names(DatasetSettings("yolo", str(root)))
+    (root / place).parent.mkdir(exist_ok=True)
+    (root / place).write_text("\n".join(names))
+    assert load(root).class_names == names and "names the classes" not in caplog.text
+    (root / place).write_text("\n".join(reversed(names)))
+    assert load(root).class_names == names
+    assert (
+        f"{root / place} names the classes {', '.join(reversed(names))}, but {root / 'data.yaml'} "
+        in caplog.text
+    )

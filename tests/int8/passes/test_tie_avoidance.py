@@ -31,9 +31,8 @@ from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser
 from picoquant.paddle_program.batch_norm_folding import fold_folder
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.static.programs import load_model
-from picoquant.paddle_program.static.session import static_session
 from picoquant.targets.integer_rules import Arithmetic, MultiplierRule, Rules
 from tests.networks.quick_int8 import exported
 from tests.networks.ranges import measured_ranges
@@ -116,8 +115,7 @@ def test_products_and_means_of_a_program(tmp_path):
     with paddle.utils.unique_name.guard():
         spec = [paddle.static.InputSpec([None, 3, 6, 12], "float32", "image")]
         paddle.jit.save(Network(), str(tmp_path / "model"), input_spec=spec)
-    with static_session():
-        found = products_of(load_model(tmp_path, paddle.static.Executor(paddle.CPUPlace())).graph())
+    found = products_of(ProgramModel.load(tmp_path).graph())
     mean, sigmoid, gated, pooled = found
     assert (mean.factors, mean.count, gated.count, pooled.count) == (("image",), 72, 1, 4)
     assert sigmoid.source == mean.result and sigmoid.function(np.float32([0.0])) == 0.5
@@ -153,22 +151,20 @@ def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path, name):
     random = np.random.RandomState(1)
     batch = {"image": random.rand(1, 3, 64, 64).astype(np.float32)}
     settings = QuantAwareSettings()
-    with static_session():
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        fold_folder(model.path)
-        loaded = load_model(model.path, executor)
-        groups = target_tensors(loaded.graph()).groups
-        ranges = unified_ranges(measured_ranges(loaded, executor, batch), groups)
-        # Less than the largest values, so that every tensor is limited somewhere.
-        ranges = {name: 0.8 * top for name, top in ranges.items()}
-        ranges = tie_free_ranges(ranges, products_of(loaded.graph()), groups)
-        operators = quantizable_operators(loaded.program, settings)
-        source = Int8Source(model.path, {}, ranges, operators, settings)
-        write_lite_model(build_network(source), tmp_path / "int8")
-        loaded = load_source(source, executor)
-        simulated = save_full_integer_simulation(
-            build_network(source), loaded, executor, tmp_path / "simulated", model.config
-        )
+    fold_folder(model.path)
+    loaded = ProgramModel.load(model.path)
+    groups = target_tensors(loaded.graph()).groups
+    ranges = unified_ranges(measured_ranges(loaded, batch), groups)
+    # Less than the largest values, so that every tensor is limited somewhere.
+    ranges = {name: 0.8 * top for name, top in ranges.items()}
+    ranges = tie_free_ranges(ranges, products_of(loaded.graph()), groups)
+    operators = quantizable_operators(loaded, settings)
+    source = Int8Source(model.path, {}, ranges, operators, settings)
+    write_lite_model(build_network(source), tmp_path / "int8")
+    loaded = load_source(source)
+    simulated = save_full_integer_simulation(
+        build_network(source), loaded, tmp_path / "simulated", model.config
+    )
     folder = ModelFolder.open(tmp_path / "int8", config=model.config)
     made = make_onnx(Source(folder).network, exact=True)
     write_onnx(made, tmp_path / "int8.onnx")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import paddle
 import pytest
 
 from picoquant.backends.onnx.export import write_onnx_form
@@ -18,9 +17,8 @@ from picoquant.int8.passes.activations import activation_quantisers
 from picoquant.int8.passes.weights import quantise_weight
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.batch_norm_folding import fold_folder
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.static.programs import load_model
-from picoquant.paddle_program.static.session import static_session
 from tests.networks.ranges import measured_ranges
 from tests.networks.small_net import CONFIG, batches, export_small
 
@@ -29,14 +27,12 @@ from tests.networks.small_net import CONFIG, batches, export_small
 def source(tmp_path):
     """The small network folded, in a static session: what an INT8 network is made from."""
     export_small(tmp_path / "fp32")
-    with static_session():
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        fold_folder(tmp_path / "fp32")
-        model = load_model(tmp_path / "fp32", executor)
-        ranges = measured_ranges(model, executor, next(batches(1)))
-        settings = QuantAwareSettings()
-        operators = quantizable_operators(model.program, settings)
-        yield Int8Source(tmp_path / "fp32", {}, ranges, operators, settings)
+    fold_folder(tmp_path / "fp32")
+    model = ProgramModel.load(tmp_path / "fp32")
+    ranges = measured_ranges(model, next(batches(1)))
+    settings = QuantAwareSettings()
+    operators = quantizable_operators(model, settings)
+    yield Int8Source(tmp_path / "fp32", {}, ranges, operators, settings)
 
 
 def test_ranges_that_are_given_are_used():

@@ -17,7 +17,6 @@ from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
-from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.score import Score
 from picoquant.quantization.settings import QuantizationSettings
@@ -157,8 +156,7 @@ def test_a_named_layers_weight_is_the_float_one(small_model, tmp_path, method):
         assert not np.array_equal(expected[names[0]], files_of(small_model)[names[0]])  # it was trained
     else:
         shutil.copytree(small_model, tmp_path / "folded")
-        with static_session():
-            fold_folder(tmp_path / "folded")
+        fold_folder(tmp_path / "folded")
         expected = files_of(tmp_path / "folded")
         names = ["conv2d_1.w_0", *(name for name in expected if name.startswith("batch_norm_1."))]
         assert len(names) == 2

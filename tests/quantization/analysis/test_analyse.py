@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import paddle
 import pytest
 
 from picoquant.errors import WeightsError
@@ -15,21 +14,15 @@ from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.static.programs import (
-    load_model,
-    read_variable,
-    save_program,
-    with_outputs,
-    write_variable,
-)
-from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.analysis.accuracy import outputs_alone, with_accuracy
 from picoquant.quantization.analysis.analyse import FORMS, analyse, with_min_max_ranges
-from picoquant.quantization.analysis.network import load_float, load_int8
+from picoquant.quantization.analysis.network import comparable, load_float, load_int8
 from picoquant.quantization.analysis.noise import Noise
 from picoquant.quantization.analysis.report import as_dict, text_table, write_picture, write_report
+from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.score import Score
 from tests.networks.small_net import CONFIG, batches
 
@@ -41,16 +34,13 @@ def feeds(count=2):
     return [{"image": next(source)["image"]} for _ in range(count)]
 
 
-@pytest.fixture
-def session():
-    with static_session():
-        yield paddle.static.Executor(paddle.CPUPlace())
+CONVOLUTIONS = Convolutions(onednn=True)
 
 
 @pytest.fixture
-def network(small_model, tmp_path, session):
+def network(small_model, tmp_path):
     folder = ModelFolder.open(small_model, config=CONFIG)
-    loaded = load_float(folder, tmp_path / "scratch", session, QUANT)
+    loaded = load_float(folder, tmp_path / "scratch", CONVOLUTIONS, QUANT)
     return with_min_max_ranges(loaded, feeds())
 
 
@@ -70,12 +60,12 @@ def test_every_layer_alone_is_what_the_whole_network_gives(network):
     """Two ways: from the layer on with a moved result, and a network of its own for the layer."""
     images = feeds()
     found = analyse(network, images)
-    names = [variable.name for variable in network.model.fetches]
-    exact = with_outputs(network.model.program, network.model.feeds, names)
+    names = network.model.outputs
+    exact = network.simulation({})
     for cost in found.layers:
         noise = {name: Noise() for name in names}
         for feed in images:
-            should = network.executor.run(exact, feed=feed, fetch_list=names)
+            should = exact(feed)
             for name, right, value in zip(names, should, outputs_alone(network, cost.layer, feed)):
                 noise[name].add(right, value)
         for name in names:
@@ -85,13 +75,12 @@ def test_every_layer_alone_is_what_the_whole_network_gives(network):
                 assert cost.alone["both"][name] > 100
 
 
-def test_the_layer_with_a_useless_range_is_the_worst(small_model, tmp_path, session):
-    plain = load_float(ModelFolder.open(small_model, config=CONFIG), tmp_path / "a", session, QUANT)
-    scope = paddle.static.global_scope()
+def test_the_layer_with_a_useless_range_is_the_worst(small_model, tmp_path):
+    plain = load_float(ModelFolder.open(small_model, config=CONFIG), tmp_path / "a", CONVOLUTIONS, QUANT)
     # A head's bias far from its values: with a range of 500 a level is worth more than they are.
     head = plain.layers[3]
     bias = plain.model.graph().producer(head.chain[1]).input("Y0")
-    write_variable(scope, bias, read_variable(scope, bias) + np.array([0, 500], np.float32))
+    plain.model.write(bias, plain.model.values[bias] + np.array([0, 500]))
     network = with_min_max_ranges(plain, feeds())
     found = analyse(network, feeds())
     assert found.worst_first()[0].layer.name == head.name
@@ -117,19 +106,18 @@ def test_a_narrow_range_saturates(network):
     assert tensor.rounding < 1
 
 
-def test_an_int8_model_is_analysed_with_its_own_ranges(network, small_model, tmp_path, session):
+def test_an_int8_model_is_analysed_with_its_own_ranges(network, small_model, tmp_path):
     folder = tmp_path / "folded"
     folder.mkdir()
-    save_program(network.model.program, session, folder)
+    network.model.save(folder)
     ranges = {name: params.absmax for name, params in network.ranges.items()}
     ranges[network.layers[0].output] /= 4
-    operators = quantizable_operators(network.model.program, QUANT)
-    weights = {o.weight: read_variable(paddle.static.global_scope(), o.weight) for o in operators}
+    operators = quantizable_operators(network.model, QUANT)
+    weights = {o.weight: network.model.values[o.weight] for o in operators}
     write_lite_model(build_network(Int8Source(folder, weights, ranges, operators, QUANT)), tmp_path / "int8")
     model = ModelFolder.open(tmp_path / "int8", config=CONFIG)
-    with static_session():
-        int8 = load_int8(model, tmp_path / "s", paddle.static.Executor(paddle.CPUPlace()))
-        found = analyse(int8, feeds())
+    int8 = load_int8(model, CONVOLUTIONS)
+    found = analyse(int8, feeds())
     assert (found.kind, found.reference) == ("int8", "own weights")
     clipped = next(t for t in found.tensors if t.name == network.layers[0].output)
     assert clipped.limits.absmax == pytest.approx(ranges[clipped.name], rel=1e-5)
@@ -149,9 +137,9 @@ def decibels(exact, found):
     return noise.decibels
 
 
-def test_a_float_model_is_no_int8_model(small_model, tmp_path, session):
+def test_a_float_model_is_no_int8_model(small_model, tmp_path):
     with pytest.raises(WeightsError, match="float model"):
-        load_int8(ModelFolder.open(small_model, config=CONFIG), tmp_path / "s", session)
+        load_int8(ModelFolder.open(small_model, config=CONFIG), CONVOLUTIONS)
 
 
 def test_accuracy_is_asked_for_the_worst_layers_only(network):
@@ -189,17 +177,29 @@ def test_the_files_hold_every_layer_and_tensor(network, tmp_path):
     assert len(lines) == 4 and content["layers"][0]["layer"] in lines[1]
 
 
-def test_a_programs_model_with_suppression_ends_before_it(tmp_path, session):
+def test_a_programs_model_with_suppression_ends_before_it(tmp_path):
     from picoquant import build_detector
     from picoquant.export.paddle_export import export_model
     from picoquant.paddle_program.infer_config import InferConfig
 
     config = InferConfig((64, 64), ("ball", "box"))
-    paddle.disable_static()
     export_model(build_detector("picodet_s_416_coco_npu", 2), tmp_path / "m", "detections", (64, 64), config)
-    paddle.enable_static()
     write_infer_config(config, tmp_path / "m")
-    loaded = load_float(ModelFolder.open(tmp_path / "m"), tmp_path / "s", session, QUANT)
-    kinds = {op.type for op in loaded.model.program.global_block().ops}
-    assert "multiclass_nms3" not in kinds and len(loaded.model.fetches) == 2
-    assert load_model(tmp_path / "s", session).feeds == ("image", "scale_factor")
+    loaded = load_float(ModelFolder.open(tmp_path / "m"), tmp_path / "s", CONVOLUTIONS, QUANT)
+    kinds = {op.type for op in loaded.model.operators}
+    assert "multiclass_nms3" not in kinds and len(loaded.model.outputs) == 2
+    assert ProgramModel.load(tmp_path / "s").inputs == ("image", "scale_factor")
+
+
+def test_a_model_with_an_unknown_operator_ends_before_it(small_model):
+    model = ProgramModel.load(small_model)
+    first, last = model.outputs
+    op = model.producer(last)
+    model.add_tensor("unknown", op.inputs[0])
+    model.insert(model.index(op), "cumsum", {"X": [op.inputs[0]]}, {"Out": ["unknown"]}, {"axis": 1})
+    assert comparable(model) is model  # nothing needs it
+    op.rename_input(op.inputs[0], "unknown")
+    cut = comparable(model)
+    assert [model.producer(name).type for name in cut.outputs] == ["conv2d"] * 2
+    assert "cumsum" not in {op.type for op in cut.operators} and cut.inputs == ("image",)
+    assert len(model.outputs) == 2 and first in model.outputs

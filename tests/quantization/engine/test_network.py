@@ -59,6 +59,20 @@ def test_any_tensor_can_be_asked_for_in_any_order(small):
     np.testing.assert_allclose(alone, at_once[0], rtol=1e-4, atol=1e-5)
 
 
+def test_what_is_given_is_not_computed(small):
+    graph, values = small
+    network = FakeQuantNetwork(graph, values, (), {}, convolutions=Convolutions(False))
+    middle = next(op for op in graph.operators if op.op_type == "relu6").name
+    names = [middle, *graph.outputs]
+    whole = run(network, names)
+    with paddle.no_grad():
+        behind = [one.numpy() for one in network({middle: paddle.to_tensor(whole[0])}, names)]
+        moved = [one.numpy() for one in network({middle: paddle.to_tensor(0 * whole[0])}, names)]
+    for one, other in zip(behind, whole):
+        np.testing.assert_array_equal(one, other)
+    assert not moved[0].any() and np.abs(moved[2] - whole[2]).max() > 0.01
+
+
 def test_a_quantised_operator_reads_rounded_values(small):
     """Of a convolution with two bits, whose results follow from its rounded image and weight alone."""
     graph, values = small

@@ -6,11 +6,10 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.paddle_program.graph import graph_of
-from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.engine.operators import OPERATORS
+from tests.networks.paddle_static import graph_of, static_session
 
 _RANDOM = np.random.RandomState(5)
 

@@ -11,9 +11,8 @@ import pytest
 
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.graph import Operator
-from picoquant.paddle_program.static.programs import load_model
-from picoquant.paddle_program.static.session import dynamic_mode, static_session
 from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.engine.traced import TracedForward, traceable
 from picoquant.quantization.qat.learned_ranges.fixed import Fixed
@@ -29,15 +28,13 @@ STRATEGIES = {"averages": MovingAverage(), "fixed": Fixed(), "zero points": Fixe
 
 def student_of(folder, kind, quant=_QUANT):
     """A student whose ranges cut off a part of every activation but the image."""
-    with static_session():
-        program = load_model(folder, paddle.static.Executor(paddle.CPUPlace())).program
-        operators = quantizable_operators(program, quant)
-        student = open_student(
-            folder, operators, quant, STRATEGIES[kind], Convolutions(True), all_held=kind != "averages"
-        )
-        with dynamic_mode():
-            for name, found in student.ranges.items():
-                found.initialise(1.0 if name == "image" else 0.4)
+    program = ProgramModel.load(folder)
+    operators = quantizable_operators(program, quant)
+    student = open_student(
+        folder, operators, quant, STRATEGIES[kind], Convolutions(True), all_held=kind != "averages"
+    )
+    for name, found in student.ranges.items():
+        found.initialise(1.0 if name == "image" else 0.4)
     return student
 
 
@@ -84,9 +81,8 @@ def test_results_gradients_and_state_are_those_of_single_operators(small_model, 
 def test_a_value_that_is_cut_off_has_no_gradient(small_model):
     """With every range far below all values nothing reaches the weights in front of the last rounding."""
     student = student_of(small_model, "fixed")
-    with dynamic_mode():
-        for found in student.ranges.values():
-            found.initialise(1e-6)
+    for found in student.ranges.values():
+        found.initialise(1e-6)
     forward = TracedForward(student.network, [one.stored for one in student.ranges.values()])
     _, gradients, _ = passes(student, forward, following=False, count=1)
     first, *_, last = (op.input("Filter0") for op in student.graph.operators if op.op_type == "conv2d")

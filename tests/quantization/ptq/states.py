@@ -8,9 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import paddle
-
-from picoquant.paddle_program.static.programs import load_model
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.engine.convolution import Convolutions
@@ -59,8 +57,5 @@ def context_of(
 
 
 def load_state(context: QuantizationContext) -> PtqState:
-    """The network of a context before the first pass; within a static session."""
-    executor, scope = paddle.static.Executor(paddle.CPUPlace()), paddle.static.Scope()
-    with paddle.static.scope_guard(scope):
-        model = load_model(context.paths.student, executor)
-    return PtqState(context, model, executor, scope, context.settings.quant)
+    """The network of a context before the first pass."""
+    return PtqState(context, ProgramModel.load(context.paths.student), context.settings.quant)

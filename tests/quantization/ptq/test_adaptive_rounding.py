@@ -9,15 +9,13 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.passes.weights import quantise_weight, rounded_weight
 from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
-from picoquant.paddle_program.static.programs import read_variable
-from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.engine.simulation import Simulation
 from picoquant.quantization.ptq.adaptive_rounding import Hessian, best_quantised_values, round_adaptively
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.score import Score
@@ -92,28 +90,27 @@ CONVS = {
 
 @pytest.fixture
 def opened(tmp_path):
-    """Gives a function: layers -> loaded and folded model, executor, its operators."""
+    """Gives a function: layers -> loaded and folded model, its operators."""
 
     def open_layers(*layers, shape=(4, 9, 10)):
         def network():
             return paddle.nn.Sequential(*[layer() for layer in layers])
 
-        model, executor = loaded_and_folded(network, tmp_path, shape)
-        return model, executor, quantizable_operators(model.program, QuantAwareSettings())
+        model = loaded_and_folded(network, tmp_path, shape)
+        return model, quantizable_operators(model, QuantAwareSettings())
 
-    with static_session():
-        yield open_layers
+    yield open_layers
 
 
 @pytest.mark.parametrize("kind", CONVS)
 def test_moments_give_the_results_sum_of_squares(opened, kind):
     """`w H w` of each output channel is the sum of squares that Paddle's own convolution computes."""
-    model, executor, (operator,) = opened(lambda: paddle.nn.Conv2D(**CONVS[kind], bias_attr=False))
+    model, (operator,) = opened(lambda: paddle.nn.Conv2D(**CONVS[kind], bias_attr=False))
     image = np.random.RandomState(0).randint(-127, 128, (2, 4, 9, 10)).astype("float32")
-    hessian = Hessian(model.program, [operator])
+    hessian = Hessian(model.graph(), [operator])
     hessian.add(hessian.inputs[0], image, QuantParams.symmetric(127.0))
-    result = Simulation(model, executor, {})({"image": image})[0]
-    weight = read_variable(paddle.static.global_scope(), operator.weight)
+    result = Simulation(model, {})({"image": image})[0]
+    weight = model.values[operator.weight]
     sums = hessian.by_weight[operator.weight]
     rows = weight.reshape(len(sums), len(weight) // len(sums), -1)
     found = np.einsum("gri,gij,grj->gr", rows, sums, rows).reshape(-1)
@@ -127,18 +124,16 @@ def test_error_of_each_convolution_falls_and_ranges_stay(opened, axis):
         CONVS["stride and padding"],
         {**CONVS["depthwise"], "in_channels": 6, "out_channels": 6, "groups": 6},
     )
-    model, executor, _ = opened(*[lambda conv=conv: paddle.nn.Conv2D(**conv) for conv in layers])
+    model, _ = opened(*[lambda conv=conv: paddle.nn.Conv2D(**conv) for conv in layers])
     quant = QuantAwareSettings(weight_quantize_type=axis, weight_bits=4)
-    operators = quantizable_operators(model.program, quant)
+    operators = quantizable_operators(model, quant)
     ramp = np.linspace(0, 1, 10) + np.linspace(0, 2, 9)[:, None]
     image = (ramp + 0.1 * np.random.RandomState(0).rand(3, 4, 9, 10)).astype("float32")
-    hessian, scope = Hessian(model.program, operators), paddle.static.global_scope()
-    values = dict(
-        zip(hessian.inputs, Simulation(model, executor, {}, outputs=hessian.inputs)({"image": image}))
-    )
+    hessian = Hessian(model.graph(), operators)
+    values = dict(zip(hessian.inputs, Simulation(model, {}, outputs=hessian.inputs)({"image": image})))
     for name, value in values.items():
         hessian.add(name, value, QuantParams.symmetric(np.abs(value).max()))
-    before = {operator.weight: read_variable(scope, operator.weight) for operator in operators}
+    before = {operator.weight: model.values[operator.weight] for operator in operators}
     after = round_adaptively(operators, before, hessian.by_weight, 4)
     assert set(after) == set(before)
     for operator in operators:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from picoquant.errors import ConfigError
-from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.calibration_images import CalibrationImages
 from picoquant.quantization.ptq.equalisation.scales import read_scales
 from picoquant.quantization.ptq.prepare import FILES, prepare
@@ -23,9 +22,8 @@ def no_images():
 @pytest.fixture
 def first(small_model, tmp_path):
     """The context of a preparation, and the state that it ended in."""
-    with static_session():
-        context = context_of(small_model, tmp_path / "first", rounding="reconstructed")
-        yield context, prepare(context)
+    context = context_of(small_model, tmp_path / "first", rounding="reconstructed")
+    yield context, prepare(context)
 
 
 def again(context, small_model, folder, **changes):
@@ -79,5 +77,5 @@ def test_what_is_damaged_or_of_another_run_is_made_again(first, small_model, tmp
 
 
 def test_ignored_layers_are_checked_before_images_are_read(small_model, tmp_path):
-    with static_session(), pytest.raises(ConfigError, match="no layer is called conv2d_9"):
+    with pytest.raises(ConfigError, match="no layer is called conv2d_9"):
         prepare(context_of(small_model, tmp_path, no_images, keep_float=("conv2d_9",)))

@@ -116,6 +116,27 @@ def test_a_probe_measures_the_change_of_scores_and_boxes(kind, tmp_path):
     assert np.mean(found) == pytest.approx(expected, rel=0.3)  # of 250 draws: a standard error of 9 % at most
 
 
+@pytest.mark.parametrize("kind", MAPS)
+def test_training_makes_changes_of_scores_themselves_small(kind, tmp_path):
+    """Of two outputs, one with less of everything: worked out in NumPy, roots flattened by 1e-4."""
+    network, _ = opened(lambda: Head(kind), tmp_path, config_of(kind))
+    error = DetectionError(network, config_of(kind), of_scores=True)
+    with paddle.no_grad():
+        both = [
+            network({"image": paddle.to_tensor(one)}, error.names) for one in (IMAGE, np.float32(0.7) * IMAGE)
+        ]
+        (squares, sides, factor), (changed, moved, _) = (
+            what_counts(kind, [tensor.numpy() for tensor in one]) for one in both
+        )
+        of_scores = (np.sqrt(changed + 1e-4) - np.sqrt(squares + 1e-4)) ** 2
+        expected = of_scores.sum() + ((factor * (moved - sides)) ** 2).sum()
+        assert error.between(*both).item() == pytest.approx(expected, rel=1e-4)
+        by_squares = expected - of_scores.sum() + ((changed - squares) ** 2).sum()
+        plain = DetectionError(network, config_of(kind))
+        assert plain.between(*both).item() == pytest.approx(by_squares, rel=1e-4)
+        assert abs(expected - by_squares) > 1e-3 * expected
+
+
 class Known(nn.Layer):
     """A convolution with a hard-swish, and one with a single result."""
 

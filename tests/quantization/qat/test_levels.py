@@ -15,9 +15,8 @@ from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.passes.activations import activation_quantisers
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.batch_norm_folding import fold_folder
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.paddle_program.static.programs import load_model
-from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.engine.parameters import named_parameter
 from picoquant.quantization.qat.learned_ranges.fixed import Fixed
@@ -99,14 +98,11 @@ def test_the_rate_rises_and_falls():
 def student(tmp_path):
     """A student whose every held tensor is rounded; all ranges are 1."""
     export_small(tmp_path)
-    with static_session():
-        fold_folder(tmp_path)
-        program = load_model(tmp_path, paddle.static.Executor(paddle.CPUPlace())).program
-        operators = quantizable_operators(program, settings().quant)
-        found = open_student(
-            tmp_path, operators, settings().quant, Fixed(), Convolutions(True), all_held=True
-        )
-        initialise_ranges(found, dict.fromkeys(found.ranges, 1.0))
+    fold_folder(tmp_path)
+    program = ProgramModel.load(tmp_path)
+    operators = quantizable_operators(program, settings().quant)
+    found = open_student(tmp_path, operators, settings().quant, Fixed(), Convolutions(True), all_held=True)
+    initialise_ranges(found, dict.fromkeys(found.ranges, 1.0))
     return found
 
 

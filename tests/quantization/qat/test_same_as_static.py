@@ -12,13 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import paddle
 import pytest
 
 from picoquant.int8.operators import quantizable_operators
 from picoquant.paddle_program.batch_norm_folding import fold_folder
-from picoquant.paddle_program.static.programs import load_model
-from picoquant.paddle_program.static.session import static_session
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.processes import Processes
 from picoquant.quantization.qat.learned_ranges.choose import range_strategy
@@ -54,24 +52,22 @@ def trained(folder, kind, folded, onednn=False):
         export_small(folder / name, seed=seed)
     quant, distillation, own = KINDS[kind]
     wanted = settings(STEPS, quant, distillation, learning_rate=2e-3)
-    with static_session():
-        executor = paddle.static.Executor(paddle.CPUPlace())
-        if folded:
-            fold_folder(folder / "student")
-            fold_folder(folder / "teacher")
-        program = load_model(folder / "student", executor).program
-        operators = quantizable_operators(program, wanted.quant)
-        strategy = range_strategy(replace(QuantizationSettings(), **own), wanted.quant)
-        student = open_student(folder / "student", operators, wanted.quant, strategy, Convolutions(onednn))
-        objective = ConfiguredObjective(student, wanted.distillation)
-        teacher = Teacher(folder / "teacher", objective.teacher_names, folder / "distilled", CONFIG)
-        step = TrainingStep(
-            student, teacher, objective, partial(make_optimizer, wanted.train), strategy,
-            LearningRate(make_schedule(wanted.train)), Processes(),
-        )  # fmt: skip
-        initialise_ranges(student, RANGES)
-        feeds = batches(0)
-        return [step(next(feeds), False, ())[0] for _ in range(STEPS)], step
+    if folded:
+        fold_folder(folder / "student")
+        fold_folder(folder / "teacher")
+    program = ProgramModel.load(folder / "student")
+    operators = quantizable_operators(program, wanted.quant)
+    strategy = range_strategy(replace(QuantizationSettings(), **own), wanted.quant)
+    student = open_student(folder / "student", operators, wanted.quant, strategy, Convolutions(onednn))
+    objective = ConfiguredObjective(student, wanted.distillation)
+    teacher = Teacher(folder / "teacher", objective.teacher_names, folder / "distilled", CONFIG)
+    step = TrainingStep(
+        student, teacher, objective, partial(make_optimizer, wanted.train), strategy,
+        LearningRate(make_schedule(wanted.train)), Processes(),
+    )  # fmt: skip
+    initialise_ranges(student, RANGES)
+    feeds = batches(0)
+    return [step(next(feeds), False, ())[0] for _ in range(STEPS)], step
 
 
 # The recording is of a CPU without AVX-512: with it the sixth step rounds one value to the next level (2e-4 of a loss).

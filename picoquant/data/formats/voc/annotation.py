@@ -89,6 +89,7 @@ def _no_annotation(path: Path, why: str) -> DataError:
 
 def _annotation(root: ElementTree.Element) -> Annotation:
     size, objects = _child(root, "size"), root.findall("object")
+    _require_seen(root, objects)
     width, height = (_number(size, side) for side in ("width", "height"))
     if (width, height) != (0, 0) and not (0 < width < 1e9 and 0 < height < 1e9):
         raise _WrongElementError(
@@ -114,11 +115,24 @@ def _annotation(root: ElementTree.Element) -> Annotation:
     )
 
 
+def _require_seen(root: ElementTree.Element, objects: list[ElementTree.Element]) -> None:
+    """Raises: `_WrongElementError` for an object that stands where none is looked for; parts of objects may."""
+    seen = {id(inner) for found in objects for inner in found.iter()}
+    for element in root.iter():
+        if str(element.tag).lower() in ("object", "bndbox") and id(element) not in seen:
+            raise _WrongElementError(
+                element,
+                f"<{element.tag}> must be an <object> of <{root.tag}> or its <bndbox>, written so",
+            )
+
+
 def _child(parent: ElementTree.Element, tag: str) -> ElementTree.Element:
-    found = parent.find(tag)
-    if found is None:
+    found = parent.findall(tag)
+    if not found:
         raise _WrongElementError(parent, f"<{parent.tag}> has no <{tag}>")
-    return found
+    if len(found) > 1:
+        raise _WrongElementError(found[1], f"<{parent.tag}> has several <{tag}>")
+    return found[0]
 
 
 def _text(parent: ElementTree.Element, tag: str) -> str:

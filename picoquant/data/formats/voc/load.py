@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def load_voc(settings: DatasetSettings, training: bool, problems: list[DataError
     tell_renamed(found, [entry.xml for entry in entries], settings.section, "XML files")
     annotations = [read_annotation(Path(xml)) for xml in found.paths]
     images = find_images(settings, _images_of(settings, entries, annotations), training, problems)
+    _tell_other_names(settings.section, found.paths, annotations, images)
     if path.is_dir():
         require_own_images(images, found.paths)
         folder = _image_folder(settings)
@@ -73,6 +75,29 @@ def load_voc(settings: DatasetSettings, training: bool, problems: list[DataError
     tell_crowds(settings.section, objects.crowd, objects.name, "marked difficult", untrained=False)
     annotated = np.array([(each.width, each.height) for each in annotations], np.float64).reshape(-1, 2)
     return assemble(settings, images, annotated, objects, names, training, path, problems)
+
+
+def _tell_other_names(
+    section: str, files: Sequence[str], annotations: Sequence[Annotation], images: FoundFiles
+) -> None:
+    """Say how many XML files call their image by the name of another image of the data set."""
+    stems = {_stem(os.path.basename(path)).casefold() for path in images.paths}
+    other = []
+    for place, (path, annotation) in enumerate(zip(images.paths, annotations)):
+        said = _stem(annotation.image.replace("\\", "/").rsplit("/", 1)[-1]).casefold()
+        if said in stems and said != _stem(os.path.basename(path)).casefold():
+            other.append(place)
+    if other:
+        LOG.warning(
+            "%s: %d of %d XML files have the <filename> of another image, such as %s, which says %s and is taken for "
+            "%s: the files' own names count, or the list's pairs; correct the others if these are right",
+            section,
+            len(other),
+            len(files),
+            files[other[0]],
+            annotations[other[0]].image,
+            images.paths[other[0]],
+        )
 
 
 def label_files(settings: DatasetSettings) -> list[Path]:

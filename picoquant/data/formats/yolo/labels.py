@@ -13,6 +13,7 @@ from picoquant.data.formats.sizes import in_threads
 from picoquant.errors import DataError, reason_of
 
 _LEAST_POLYGON = 7  # columns: a class and three points
+_WITH_CONFIDENCE = 5  # numbers behind the class
 _MOST_CLASSES = 1e6
 _SHOWN = 60  # characters of a line in a message
 
@@ -41,6 +42,7 @@ class Labels:
         polygon: [M] bool: numbers are x1 y1 x2 y2 around a polygon.
         repeated: how many lines are left out because the same stands above them.
         lines: how many lines there are.
+        unsure: places among M of lines with a sixth number that is no confidence.
     """
 
     owner: np.ndarray
@@ -50,6 +52,7 @@ class Labels:
     polygon: np.ndarray
     repeated: int
     lines: int
+    unsure: tuple[int, ...]
 
 
 def read_labels(files: Sequence[str | None], keypoints: int) -> Labels:
@@ -95,6 +98,11 @@ def read_labels(files: Sequence[str | None], keypoints: int) -> Labels:
         np.array([row.polygon for row in rows], bool),
         repeated,
         total,
+        tuple(
+            place
+            for place, row in enumerate(rows)
+            if len(row.numbers) == _WITH_CONFIDENCE and not keypoints and not 0 <= row.numbers[-1] <= 1
+        ),
     )
 
 

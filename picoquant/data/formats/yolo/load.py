@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from picoquant.data.dataset import Dataset
 from picoquant.data.formats.assemble import Objects, assemble
-from picoquant.data.formats.files import read_label_list
+from picoquant.data.formats.files import read_label_list, read_lines
 from picoquant.data.formats.repair import require_images
 from picoquant.data.formats.yolo.description import NAME_FILES, Description, describe
 from picoquant.data.formats.yolo.labels import Labels, read_labels
@@ -22,6 +22,7 @@ LOG = logging.getLogger("picoquant")
 
 _USUAL = "cxcywh_normalised"
 _NAMED = 10  # so many class names in one message
+_ENOUGH = 20  # boxes of which none is of the first class are hardly a chance
 
 
 def load_yolo(settings: DatasetSettings, training: bool, problems: list[DataError] | None = None) -> Dataset:
@@ -53,6 +54,9 @@ def load_yolo(settings: DatasetSettings, training: bool, problems: list[DataErro
     if labels.repeated:
         LOG.warning("%s: %d lines of labels are there twice: taken once", section, labels.repeated)
     paths, owner, lines = found.labels, labels.owner, labels.line
+    _tell_doubts(labels, lambda place: f"{paths[owner[place]]}:{lines[place]}", names, section)
+    if description and names == description.names:
+        _tell_other_names(root, description, paths, section)
     objects = Objects(
         owner,
         _as_written(labels, settings.box_format or _USUAL),
@@ -197,6 +201,54 @@ def _require_classes(
             f"{len(names) - 1}, as {said_in} has {len(names)} classes ({known}); {strange.sum()} of {len(strange)} "
             f"boxes are so: correct either{' (classes count from 0)' if from_one else ''}"
         )
+
+
+def _tell_doubts(labels: Labels, name: Callable[[int], str], names: tuple[str, ...], section: str) -> None:
+    """Say what may mean something else than it is taken for: classes counted from 1, angles for confidences."""
+    if labels.unsure:
+        LOG.warning(
+            "%s: %d of %d lines have a sixth number that is no confidence from 0 to 1, such as %s (an angle? an "
+            "object's number?): passed by, boxes are read as not turned",
+            section,
+            len(labels.unsure),
+            len(labels.owner),
+            name(labels.unsure[0]),
+        )
+    if len(names) > 1 and len(labels.classes) >= _ENOUGH and labels.classes.min() > 0:
+        LOG.warning(
+            "%s: none of %d boxes is of class 0, %s, and the first is of class %d (%s): classes count from 0, not "
+            "from 1",
+            section,
+            len(labels.classes),
+            names[0],
+            labels.classes[0],
+            name(0),
+        )
+
+
+def _tell_other_names(
+    root: Path, description: Description, labels: Sequence[str | None], section: str
+) -> None:
+    """Say which list of class names, as tools leave it beside labels, has others than those that count."""
+    beside = [Path(path).parent for path in labels if path]
+    folders = dict.fromkeys([root, root / "labels", *sorted((root / "labels").glob("*/")), *beside])
+    for path in (folder / name for folder in folders for name in ("classes.txt", "obj.names")):
+        if path != description.file and path.is_file():
+            try:
+                listed = tuple(read_lines(path, section))
+            except DataError:
+                continue  # nothing depends on it
+            if listed != description.names:
+                LOG.warning(
+                    "%s: %s names the classes %s, but %s %s, which count: where labels were written by the other "
+                    "list, put that in its place",
+                    section,
+                    path,
+                    ", ".join(listed[:_NAMED]),
+                    description.file,
+                    ", ".join(description.names[:_NAMED]),
+                )
+                return
 
 
 def _as_written(labels: Labels, how: str) -> np.ndarray:

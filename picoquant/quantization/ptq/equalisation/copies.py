@@ -12,19 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from picoquant.paddle_program.editing.operator import EditableOperator
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.layers import CONVOLUTIONS
-from picoquant.paddle_program.static.programs import InferenceModel, read_variable, write_variable
 from picoquant.quantization.ptq.equalisation.cost import QUANT_MAX, rounding_costs
 from picoquant.quantization.ptq.equalisation.path import (
     own_bias,
-    producer_of,
     rename_tensor,
     use_count,
-    users_of,
 )
 from picoquant.quantization.ptq.equalisation.sites import GATE, HARD_SWISH, Site, sites_of
 from picoquant.quantization.ptq.sensitivity import Sensitivity
@@ -56,12 +54,11 @@ class _Chain:
     """
 
     sites: tuple[Site, ...]
-    ends: tuple[Any, ...]
+    ends: tuple[EditableOperator, ...]
 
 
 def copy_channels(
-    model: InferenceModel,
-    scope: Any,
+    model: ProgramModel,
     groups: Sequence[Sequence[str]],
     ranges: Mapping[str, np.ndarray],
     sensitivity: Sensitivity,
@@ -71,22 +68,20 @@ def copy_channels(
     """Copy the channels of a folded network that cost more than a small part of all.
 
     Args:
-        model: its program is changed in place.
-        scope: holds its stored variables; they are changed.
+        model: changed in place.
         groups, ranges, sensitivity: see `equalise.equalise`.
         most: copies of a channel.
         kept: names of tensors that stay as they are.
 
     Returns: what was copied, in the network's order; `ranges` and `sensitivity` of the network as it is now.
     """
-    block = model.program.global_block()
     held = {name for group in groups for name in group}
-    sites = sites_of(block, OTHERS)
+    sites = sites_of(model, OTHERS)
     costs = {site: _costs(site, held, ranges, sensitivity) for site in sites}
     limit = _PART * sum(cost.sum() for cost in costs.values())
     ranges, done, used = dict(ranges), [], set()
     for site in sites:
-        chain = None if site in used else _chain(block, site, sites)
+        chain = None if site in used else _chain(model, site, sites)
         if chain is None or limit <= 0 or any(_named(one) & set(kept) for one in chain.sites):
             continue
         own = sum(costs[one] for one in chain.sites)
@@ -95,9 +90,8 @@ def copy_channels(
             continue
         used.update(chain.sites)
         level = _reach(site, ranges)[site.name if site.name in held else site.result] / QUANT_MAX
-        sensitivity = _apply(block, scope, chain, copies, level, ranges, sensitivity)
+        sensitivity = _apply(model, chain, copies, level, ranges, sensitivity)
         done.append(Copied(site.name, {int(c): int(copies[c]) for c in np.flatnonzero(copies > 1)}))
-    model.program._sync_with_cpp()
     return done, ranges, sensitivity
 
 
@@ -126,25 +120,27 @@ def _costs(
     return found
 
 
-def _chain(block: Any, first: Site, sites: Sequence[Site]) -> _Chain | None:
+def _chain(model: ProgramModel, first: Site, sites: Sequence[Site]) -> _Chain | None:
     """The chain that begins with a site; None where anything else than a convolution uses its channels."""
     by_raw = {site.raw: site for site in sites}
-    if producer_of(block, first.raw).attr("groups") != 1:
+    if model.producer(first.raw).attributes.get("groups", 1) != 1:
         return None
     found, ends = [first], []
     for site in found:  # grows
-        if use_count(block, producer_of(block, site.raw).input("Filter")[0]) > 1:
+        if use_count(model, model.producer(site.raw).input("Filter")[0]) > 1:
             return None
-        for op in users_of(block, site.result):
+        if site.result in model.outputs:
+            return None
+        for op in model.users(site.result):
             if op.type not in CONVOLUTIONS or op.input("Input")[0] != site.result:
                 return None
-            weight = block.var(op.input("Filter")[0])
-            if use_count(block, weight.name) > 1 or not weight.persistable:
+            weight, groups = op.input("Filter")[0], op.attributes.get("groups", 1)
+            if use_count(model, weight) > 1 or not model.is_stored(weight):
                 return None
-            raw, channels = op.output("Output")[0], block.var(site.result).shape[1]
-            if op.attr("groups") == 1 and channels > 1:
+            raw, channels = op.output("Output")[0], model.shape(site.result)[1]
+            if groups == 1 and channels > 1:
                 ends.append(op)
-            elif op.attr("groups") == channels == weight.shape[0] and raw in by_raw:
+            elif groups == channels == model.shape(weight)[0] and raw in by_raw:
                 found.append(by_raw[raw])
             else:
                 return None
@@ -152,8 +148,7 @@ def _chain(block: Any, first: Site, sites: Sequence[Site]) -> _Chain | None:
 
 
 def _apply(
-    block: Any,
-    scope: Any,
+    model: ProgramModel,
     chain: _Chain,
     copies: np.ndarray,
     level: np.ndarray,
@@ -174,34 +169,28 @@ def _apply(
     weights = dict(sensitivity.weights)
     for site in chain.sites:
         first = site is chain.sites[0]
-        op, bias = producer_of(block, site.raw), own_bias(block, scope, site.name)
+        op, bias = model.producer(site.raw), own_bias(model, site.name)
         weight = op.input("Filter")[0]
-        _store(block, scope, weight, read_variable(scope, weight)[source])
-        _store(block, scope, bias, read_variable(scope, bias)[source] + (offset if first else np.float32(0)))
+        model.write(weight, model.values[weight][source])
+        model.write(bias, model.values[bias][source] + (offset if first else np.float32(0)))
         if weight in weights:
             weights[weight] = weights[weight][source] / (shared**2)[:, None]
         if not first:
-            op._set_attr("groups", len(source))
+            op.set_attribute("groups", len(source))
         for name in dict.fromkeys((site.raw, site.name, site.result)):
-            shape = list(block.var(name).shape)
-            block.var(name).desc.set_shape([shape[0], len(source), *shape[2:]])
+            shape = model.shape(name)
+            model.set_shape(name, [shape[0], len(source), *shape[2:]])
         if site.raw in tensors:
             tensors[site.raw] = tensors[site.raw][source] / shared**2
         for name in dict.fromkeys((site.name, site.result)):
-            other = rename_tensor(block, name)
+            other = rename_tensor(model, name)
             ranges[other] = ranges.pop(name)[source]
             for known in (tensors, gates):
                 if name in known:
                     known[other] = known.pop(name)[source] / shared**2
     for op in chain.ends:
         weight = op.input("Filter")[0]
-        parts = read_variable(scope, weight)[:, source] / shared[:, None, None]
-        _store(block, scope, weight, parts.astype(np.float32))
+        model.write(weight, model.values[weight][:, source] / shared[:, None, None])
         if weight in weights:
             weights[weight] = weights[weight][:, source]
     return replace(sensitivity, tensors=tensors, gates=gates, weights=weights)
-
-
-def _store(block: Any, scope: Any, name: str, value: np.ndarray) -> None:
-    block.var(name).desc.set_shape(list(value.shape))
-    write_variable(scope, name, value)

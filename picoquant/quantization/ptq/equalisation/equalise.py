@@ -24,12 +24,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from picoquant.paddle_program.editing.operator import EditableOperator
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.layers import CONVOLUTIONS
-from picoquant.paddle_program.static.programs import InferenceModel, read_variable
 from picoquant.quantization.ptq.equalisation.cost import (
     Descent,
     OneScale,
@@ -41,7 +41,6 @@ from picoquant.quantization.ptq.equalisation.cost import (
 from picoquant.quantization.ptq.equalisation.path import (
     FactorPath,
     Obstacle,
-    producer_of,
     rename_tensor,
     use_count,
 )
@@ -87,22 +86,23 @@ class _Gain:
     after: float
 
 
-def needed_ranges(block: Any, groups: Sequence[Sequence[str]], more: Sequence[str] = ()) -> list[str]:
+def needed_ranges(
+    model: ProgramModel, groups: Sequence[Sequence[str]], more: Sequence[str] = ()
+) -> list[str]:
     """The tensors `[N, C, H, W]` whose channels' ranges `equalise` takes.
 
     Args:
-        block: of the network.
+        model: the network.
         groups: see `equalise`.
         more: activations whose tensors are wanted, too, see `sites_of`.
     """
     held = [name for group in groups for name in group]
-    between = [name for site in sites_of(block, more) for name in (site.name, site.result)]
-    return [name for name in dict.fromkeys([*held, *between]) if len(block.var(name).shape) == 4]
+    between = [name for site in sites_of(model, more) for name in (site.name, site.result)]
+    return [name for name in dict.fromkeys([*held, *between]) if len(model.shape(name)) == 4]
 
 
 def equalise(
-    model: InferenceModel,
-    scope: Any,
+    model: ProgramModel,
     groups: Sequence[Sequence[str]],
     ranges: Mapping[str, np.ndarray],
     sensitivity: Sensitivity,
@@ -111,8 +111,7 @@ def equalise(
     """Equalise a folded network; its FP32 outputs change by float rounding only.
 
     Args:
-        model: its program is changed in place.
-        scope: holds its stored variables; they are changed.
+        model: changed in place.
         groups: names of the tensors that are held in INT8; those of a group share a scale.
         ranges: absmax of each channel that has an effect, `[C]`, of the tensors `needed_ranges`, by name.
         sensitivity: of the network.
@@ -120,8 +119,7 @@ def equalise(
 
     Returns: the tensors that were equalised, in the network's order.
     """
-    block = model.program.global_block()
-    return _Equalisation(block, scope, groups, ranges, sensitivity, per_channel).run(model.program)
+    return _Equalisation(model, groups, ranges, sensitivity, per_channel).run()
 
 
 class _Equalisation:
@@ -129,26 +127,25 @@ class _Equalisation:
 
     def __init__(
         self,
-        block: Any,
-        scope: Any,
+        model: ProgramModel,
         groups: Sequence[Sequence[str]],
         ranges: Mapping[str, np.ndarray],
         sensitivity: Sensitivity,
         per_channel: bool,
     ) -> None:
-        self._block, self._scope, self._per_channel = block, scope, per_channel
+        self._model, self._per_channel = model, per_channel
         self._groups = [list(group) for group in groups]
         self._ranges = dict(ranges)
         self._costs = dict(sensitivity.tensors)
         self._gates = sensitivity.gates
         self._weights = dict(sensitivity.weights)
-        convolutions = [op for op in block.ops if op.type in CONVOLUTIONS]
-        self._results = sum(_values(block, op.output("Output")[0]) for op in convolutions)
+        convolutions = [op for op in model.operators if op.type in CONVOLUTIONS]
+        self._results = sum(_values(model, op.output("Output")[0]) for op in convolutions)
         self._moved: dict[str, np.ndarray] = {}  # `[O, I]`, what each weight is taken to be multiplied by
 
-    def run(self, program: Any) -> list[Equalised]:
+    def run(self) -> list[Equalised]:
         """Equalise every tensor for which it is worth it."""
-        paths = {site: path for site in sites_of(self._block) if (path := self._path(site)) is not None}
+        paths = {site: path for site in sites_of(self._model) if (path := self._path(site)) is not None}
         factors = {site: np.ones(len(self._ranges[site.result])) for site in paths}
         for descent in _SWEEPS:
             self._sweep(paths, factors, descent)
@@ -158,9 +155,7 @@ class _Equalisation:
         for site in [site for site in paths if site not in kept]:
             self._pretend(site, paths[site], 1 / factors[site])
         self._sweep(kept, factors, _LAST_SWEEP)
-        done = [self._apply(site, self._path(site), factors[site], gains[site]) for site in kept]
-        program._sync_with_cpp()
-        return done
+        return [self._apply(site, self._path(site), factors[site], gains[site]) for site in kept]
 
     def _sweep(
         self, paths: Mapping[Site, FactorPath], factors: dict[Site, np.ndarray], descent: Descent
@@ -182,7 +177,7 @@ class _Equalisation:
     def _is_worth_it(self, site: Site, gain: _Gain, total: float) -> bool:
         if site.activation != HARD_SWISH:
             return gain.before > _GAIN * gain.after
-        part = max(_NOTICEABLE, _values(self._block, site.result) / self._results)
+        part = max(_NOTICEABLE, _values(self._model, site.result) / self._results)
         return gain.before - gain.after > part * total
 
     def _total(self, done: Iterable[Site]) -> float:
@@ -198,13 +193,13 @@ class _Equalisation:
 
     def _path(self, site: Site) -> FactorPath | None:
         """The way of a site's factors; None where they cannot pass."""
-        block = self._block
+        model = self._model
         try:
-            if use_count(block, producer_of(block, site.raw).input("Filter")[0]) > 1:
+            if use_count(model, model.producer(site.raw).input("Filter")[0]) > 1:
                 raise Obstacle("its weight is shared")
-            if site.activation == HARD_SWISH and _numbers(producer_of(block, site.result)) != (6.0, 6.0, 3.0):
+            if site.activation == HARD_SWISH and _numbers(model.producer(site.result)) != (6.0, 6.0, 3.0):
                 raise Obstacle("its hard_swish is not the usual one")
-            return FactorPath(block, self._scope, site.result)
+            return FactorPath(model, site.result)
         except Obstacle as obstacle:
             LOG.debug("%s is not equalised: %s", site.name, obstacle)
             return None
@@ -233,7 +228,7 @@ class _Equalisation:
 
     def _weight_of(self, site: Site) -> str:
         """Name of the weight that computes a site."""
-        return producer_of(self._block, site.raw).input("Filter")[0]
+        return self._model.producer(site.raw).input("Filter")[0]
 
     def _rounded(self, site: Site, path: FactorPath) -> tuple[list[OneScale], list[Weights]]:
         """All that is rounded and depends on a site's factors."""
@@ -256,7 +251,7 @@ class _Equalisation:
     def _rows_before(self, site: Site) -> OneScale:
         """The weight that computes a site, whose rows are divided by its factors."""
         name = self._weight_of(site)
-        reach, cost = self._known_of(name, np.abs(read_variable(self._scope, name)).max(axis=(2, 3)))
+        reach, cost = self._known_of(name, np.abs(self._model.values[name]).max(axis=(2, 3)))
         rows = np.repeat(np.arange(1, len(reach) + 1), reach.shape[1])
         return OneScale(rows, np.maximum(reach, 1e-9 * reach.max()).reshape(-1), cost.reshape(-1))
 
@@ -286,16 +281,16 @@ class _Equalisation:
 
     def _apply(self, site: Site, path: FactorPath, factor: np.ndarray, gain: _Gain) -> Equalised:
         """Divide the site's result by the factors, and multiply them back behind."""
-        block, scope = self._block, self._scope
+        model = self._model
         times = GATE if site.activation == HARD_SWISH else 1.0
         of_input = factor * times
-        activation = producer_of(block, site.result) if site.name != site.result else None
-        scales = divide_producer(block, scope, site.raw, site.name, of_input)
+        activation = model.producer(site.result) if site.name != site.result else None
+        scales = divide_producer(model, site.raw, site.name, of_input)
         scales.update(path.apply(factor))
         if site.name != site.result:
-            rename_tensor(block, site.name)
+            rename_tensor(model, site.name)
         if site.activation == HARD_SWISH:
-            scales.update(write_out_hard_swish(block, scope, activation, of_input))
+            scales.update(write_out_hard_swish(model, activation, of_input))
         return Equalised(site.name, site.activation, float(gain.before / max(gain.after, 1e-30)), scales)
 
     def _divide(self, name: str, factor: np.ndarray) -> None:
@@ -305,9 +300,9 @@ class _Equalisation:
             self._costs[name] = self._costs[name] * factor**2
 
 
-def _values(block: Any, name: str) -> int:
+def _values(model: ProgramModel, name: str) -> int:
     """Values of a tensor, of one image."""
-    return int(np.prod([max(size, 1) for size in block.var(name).shape[1:]]))
+    return int(np.prod([max(size, 1) for size in model.shape(name)[1:]]))
 
 
 def weight_scales(done: Sequence[Equalised]) -> dict[str, np.ndarray]:
@@ -319,5 +314,6 @@ def weight_scales(done: Sequence[Equalised]) -> dict[str, np.ndarray]:
     return total
 
 
-def _numbers(op: Any) -> tuple[float, ...]:
-    return tuple(float(op.attr(name)) for name in ("threshold", "scale", "offset"))
+def _numbers(op: EditableOperator) -> tuple[float, ...]:
+    defaults = {"threshold": 6.0, "scale": 6.0, "offset": 3.0}
+    return tuple(float(op.attributes.get(name, default)) for name, default in defaults.items())

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from picoquant.paddle_program.editing.operator import EditableOperator
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.layers import CONVOLUTIONS, adds_bias
-from picoquant.paddle_program.static.programs import Inserter, read_variable, write_variable
 
 PASSING_ACTIVATIONS = ("relu", "leaky_relu")
 _SAME_CHANNELS = ("pool2d", "nearest_interp_v2", "bilinear_interp_v2")
 SUFFIX = ".equalised"  # of new names
+_DEFAULT_AXIS = {"concat": 0, "split": 0, "elementwise_mul": -1, "elementwise_add": -1}
 
 
 class Obstacle(Exception):  # noqa: N818  not an error: this tensor stays as it is
@@ -30,16 +30,18 @@ class FactorPath:
     Raises: `Obstacle` where a factor cannot pass.
     """
 
-    def __init__(self, block: Any, scope: Any, name: str) -> None:
-        self._block, self._scope = block, scope
+    def __init__(self, model: ProgramModel, name: str) -> None:
+        self._model = model
         self.renamed: dict[str, str] = {}
-        shape = _shape(block, name)
+        shape = _shape(model, name)
         channels = np.arange(1, shape[0] + 1, dtype=np.int32)
         self._sources = {name: np.broadcast_to(_column(channels), shape)}
-        self._convs: list[tuple[Any, np.ndarray]] = []
-        for op in block.ops:
-            if any(n in self._sources for n in op.input_arg_names):
+        self._convs: list[tuple[EditableOperator, np.ndarray]] = []
+        for op in model.operators:
+            if any(n in self._sources for n in op.inputs):
                 self._sources.update(self._through(op))
+        if any(name in self._sources for name in model.outputs):
+            raise Obstacle("it reaches an output")
 
     @property
     def names(self) -> set[str]:
@@ -62,40 +64,40 @@ class FactorPath:
         found = []
         for op, column in self._convs:
             name = op.input("Filter")[0]
-            weight = np.abs(read_variable(self._scope, name)).max(axis=(2, 3))
+            weight = np.abs(self._model.values[name]).max(axis=(2, 3))
             found.append((name, _rows(op, weight, column), weight))
         return found
 
-    def _through(self, op: Any) -> dict[str, np.ndarray]:
-        block, sources = self._block, self._sources
+    def _through(self, op: EditableOperator) -> dict[str, np.ndarray]:
+        model, sources, attributes = self._model, self._sources, op.attributes
         if op.type in CONVOLUTIONS:
             weight = op.input("Filter")[0]
-            if use_count(block, weight) > 1 or not block.var(weight).persistable:
+            if use_count(model, weight) > 1 or not model.is_stored(weight):
                 raise Obstacle(f"weight {weight} is shared")
             self._convs.append((op, _channels(sources[op.input("Input")[0]])))
             return {}
-        outputs = op.output("Out") if "Out" in op.output_names else []
-        shapes = [_shape(block, output) for output in outputs]
-        inputs = [sources.get(n) for n in op.input("X")] if "X" in op.input_names else []
+        outputs = op.output("Out")
+        shapes = [_shape(model, output) for output in outputs]
+        inputs = [sources.get(n) for n in op.input("X")]
         if op.type in _SAME_CHANNELS:
             return {outputs[0]: np.broadcast_to(_column(_channels(inputs[0])), shapes[0])}
         if op.type in PASSING_ACTIVATIONS:
             return {outputs[0]: inputs[0]}
-        if op.type == "concat" and op.attr("axis") >= 1:
+        axis = attributes.get("axis", _DEFAULT_AXIS.get(op.type))
+        if op.type == "concat" and axis >= 1:
             parts = [
-                np.zeros(_shape(block, n), np.int32) if part is None else part
+                np.zeros(_shape(model, n), np.int32) if part is None else part
                 for n, part in zip(op.input("X"), inputs)
             ]
-            return {outputs[0]: np.concatenate(parts, op.attr("axis") - 1)}
-        if op.type == "split" and op.attr("axis") >= 1:
-            axis = op.attr("axis") - 1
-            cuts = np.cumsum([shape[axis] for shape in shapes])[:-1]
-            return dict(zip(outputs, np.split(inputs[0], cuts, axis)))
+            return {outputs[0]: np.concatenate(parts, axis - 1)}
+        if op.type == "split" and axis >= 1:
+            cuts = np.cumsum([shape[axis - 1] for shape in shapes])[:-1]
+            return dict(zip(outputs, np.split(inputs[0], cuts, axis - 1)))
         if op.type == "reshape2" and inputs[0].size == np.prod(shapes[0]):  # else values move between images
             return {outputs[0]: inputs[0].reshape(shapes[0])}
-        if op.type == "transpose2" and op.attr("axis")[0] == 0:
-            return {outputs[0]: inputs[0].transpose([axis - 1 for axis in op.attr("axis")[1:]])}
-        if op.type == "elementwise_mul" and op.attr("axis") == -1:
+        if op.type == "transpose2" and axis[0] == 0:
+            return {outputs[0]: inputs[0].transpose([one - 1 for one in axis[1:]])}
+        if op.type == "elementwise_mul" and axis == -1:
             other = sources.get(op.input("Y")[0])
             if (inputs[0] is None) == (other is None):
                 raise Obstacle("a tensor is multiplied by itself")
@@ -115,32 +117,28 @@ class FactorPath:
         scales = {}
         for op, column in self._convs:
             name = op.input("Filter")[0]
-            weight = read_variable(self._scope, name)
+            weight = self._model.values[name]
             scales[name] = table[_rows(op, weight, column)][:, :, None, None]
-            write_variable(self._scope, name, (weight * scales[name]).astype(np.float32))
-        self.renamed = {name: rename_tensor(self._block, name) for name in self._sources}
+            self._model.write(name, weight * scales[name])
+        self.renamed = {name: rename_tensor(self._model, name) for name in self._sources}
         return scales
 
 
-def _rows(op: Any, weight: np.ndarray, column: np.ndarray) -> np.ndarray:
+def _rows(op: EditableOperator, weight: np.ndarray, column: np.ndarray) -> np.ndarray:
     """A value for each input channel, `column` `[in]`, arranged like the weight: `[out, in / groups]`."""
-    groups = op.attr("groups")
+    groups = op.attributes.get("groups", 1)
     return np.repeat(column.reshape(groups, weight.shape[1]), weight.shape[0] // groups, axis=0)
 
 
-def rename_tensor(block: Any, name: str) -> str:
+def rename_tensor(model: ProgramModel, name: str) -> str:
     """Rename a tensor that now has other values, so that nothing refers to it by the old name; returns the new one."""
-    other = Inserter(block, 0).variable(f"{name}{SUFFIX}", block.var(name)).name
-    for op in block.ops:
-        if name in op.input_arg_names:
-            op._rename_input(name, other)
-        if name in op.output_arg_names:
-            op._rename_output(name, other)
+    other = f"{name}{SUFFIX}"
+    model.rename(name, other)
     return other
 
 
-def _shape(block: Any, name: str) -> tuple[int, ...]:
-    shape = tuple(block.var(name).shape[1:])
+def _shape(model: ProgramModel, name: str) -> tuple[int, ...]:
+    shape = model.shape(name)[1:]
     if not shape or any(size < 1 for size in shape):
         raise Obstacle(f"the shape of {name} is not known")
     return shape
@@ -161,38 +159,25 @@ def _channels(values: np.ndarray) -> np.ndarray:
     return column
 
 
-def producer_of(block: Any, name: str) -> Any | None:
-    """The operator that computes a tensor; None for an input or a stored variable."""
-    return next((op for op in block.ops if name in op.output_arg_names), None)
-
-
-def stored_bias(block: Any, op: Any) -> str | None:
+def stored_bias(model: ProgramModel, op: EditableOperator) -> str | None:
     """Name of the stored bias `[C]` that an `elementwise_add` adds at axis 1; None for other operators."""
     if op.type != "elementwise_add":
         return None
-    variable = block._find_var_recursive(op.input("Y")[0])
-    if variable is None or not adds_bias(op.type, op.attr("axis"), variable.persistable, len(variable.shape)):
-        return None
-    return variable.name
+    name, axis = op.input("Y")[0], op.attributes.get("axis", _DEFAULT_AXIS[op.type])
+    return name if adds_bias(op.type, axis, model.is_stored(name), len(model.shape(name))) else None
 
 
-def own_bias(block: Any, scope: Any, name: str) -> str:
+def own_bias(model: ProgramModel, name: str) -> str:
     """Name of the stored bias whose addition gives a tensor; where others use it, too, it gets a copy."""
-    add = producer_of(block, name)
+    add = model.producer(name)
     bias = add.input("Y")[0]
-    if use_count(block, bias) == 1:
+    if use_count(model, bias) == 1:
         return bias
-    own = Inserter(block, 0).variable(f"{name}.bias{SUFFIX}", block.var(bias), persistable=True).name
-    write_variable(scope, own, read_variable(scope, bias))
-    add._rename_input(bias, own)
+    own = model.store(f"{name}.bias{SUFFIX}", model.values[bias])
+    add.rename_input(bias, own)
     return own
 
 
-def users_of(block: Any, name: str) -> list[Any]:
-    """The operators that use a tensor, in the program's order."""
-    return [op for op in block.ops if name in op.input_arg_names]
-
-
-def use_count(block: Any, name: str) -> int:
-    """How many operators use a tensor."""
-    return len(users_of(block, name))
+def use_count(model: ProgramModel, name: str) -> int:
+    """How many operators use a tensor; being an output is a use, too."""
+    return len(model.users(name)) + (name in model.outputs)

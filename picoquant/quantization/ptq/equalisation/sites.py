@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.quantization.ptq.equalisation.path import (
     PASSING_ACTIVATIONS,
-    producer_of,
     stored_bias,
-    users_of,
+    use_count,
 )
 
 HARD_SWISH = "hard_swish"
@@ -35,23 +34,26 @@ class Site:
     activation: str
 
 
-def sites_of(block: Any, more: Sequence[str] = ()) -> list[Site]:
+def sites_of(model: ProgramModel, more: Sequence[str] = ()) -> list[Site]:
     """The sites of a network whose batch-norms are folded, in its order.
 
     Args:
-        block: of the network.
+        model: the network.
         more: activations beside hard-swish and those that a factor passes; results with any other are left out.
     """
     activations = (*PASSING_ACTIVATIONS, HARD_SWISH, *more)
     sites = []
-    for add in [op for op in block.ops if stored_bias(block, op)]:
-        conv = producer_of(block, add.input("X")[0])
-        if conv is None or conv.type not in CONVOLUTIONS or len(users_of(block, add.input("X")[0])) != 1:
+    for add in [op for op in model.operators if stored_bias(model, op)]:
+        raw = add.input("X")[0]
+        conv = model.producer(raw)
+        if conv is None or conv.type not in CONVOLUTIONS or use_count(model, raw) != 1:
             continue
         name = add.output("Out")[0]
-        users = users_of(block, name)
+        users = model.users(name)
+        if name in model.outputs:
+            continue
         if len(users) == 1 and users[0].type in activations:
-            sites.append(Site(add.input("X")[0], name, users[0].output("Out")[0], users[0].type))
-        elif all(user.type not in ("relu6", "fetch") for user in users):
-            sites.append(Site(add.input("X")[0], name, name, ""))
+            sites.append(Site(raw, name, users[0].output("Out")[0], users[0].type))
+        elif all(user.type != "relu6" for user in users):
+            sites.append(Site(raw, name, name, ""))
     return sites

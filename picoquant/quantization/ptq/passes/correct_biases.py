@@ -11,8 +11,7 @@ from picoquant.quantization.ptq.state import PtqState
 def correct_biases(state: PtqState) -> PtqState:
     """Correct the bias behind each convolution whose weight is rounded; see `bias_correction`."""
     before = correct(
-        state.model.graph(),
-        state.scope,
+        state.model,
         state.operators,
         state.statistics.channel_means,
         state.quant.weight_bits,

@@ -31,18 +31,18 @@ def equalise(state: PtqState) -> PtqState:
     groups = target_tensors(state.model.graph()).groups
     with differentiable(state, "quantize: what errors cost", at_once=1) as (network, error, feeds):
         sensitivity = measure_sensitivity(network, error, feeds)
-    ranges = _channel_absmax(state, needed_ranges(state.model.program.global_block(), groups, COPIED))
+    ranges = _channel_absmax(state, needed_ranges(state.model, groups, COPIED))
     settings = state.context.settings
     most = settings.quantization.channel_copies
     if most > 1:
         copied, ranges, sensitivity = copy_channels(
-            state.model, state.scope, groups, ranges, sensitivity, most, settings.distillation.names
+            state.model, groups, ranges, sensitivity, most, settings.distillation.names
         )
         for one in copied:
             LOG.info("quantize: %s: %s", one.name, _said(one.copies))
         groups = target_tensors(state.model.graph()).groups
     per_channel = state.quant.weight_quantize_type == "channel_wise_abs_max"
-    done = equalise_network(state.model, state.scope, groups, ranges, sensitivity, per_channel)
+    done = equalise_network(state.model, groups, ranges, sensitivity, per_channel)
     LOG.info(
         "quantize: channels of %d tensors made even; %d hard_swish written out for it",
         len(done),

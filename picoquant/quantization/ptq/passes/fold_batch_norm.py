@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 
 from picoquant.paddle_program.batch_norm_folding import fold_folder
-from picoquant.paddle_program.static.programs import load_model
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.quantization.ptq.state import PtqState
 
 LOG = logging.getLogger("picoquant")
@@ -23,4 +23,4 @@ def fold_batch_norm(state: PtqState) -> PtqState:
     if report.kept:
         name, reason = next(iter(report.kept.items()))
         LOG.warning("quantize: %d batch_norm stay, %s first: %s", len(report.kept), name, reason)
-    return replace(state, model=load_model(folder, state.executor), folded=len(report.folded))
+    return replace(state, model=ProgramModel.load(folder), folded=len(report.folded))

@@ -13,5 +13,5 @@ def ignore_layers(state: PtqState) -> PtqState:
 
     Raises: `ConfigError` for a name or pattern that matches no layer, or when no layer is left for INT8.
     """
-    mark_ignored_layers(state.model.program, state.context.settings.quantization.keep_float, state.quant)
+    mark_ignored_layers(state.model, state.context.settings.quantization.keep_float, state.quant)
     return replace(state, quant=exclude_ignored_layers(state.quant))

@@ -23,7 +23,7 @@ def observe(state: PtqState) -> PtqState:
     histograms = {name: Histogram() for name in state.tensors.names}
     fused_absmax = dict.fromkeys(state.tensors.fused, 0.0)
     means = ChannelMeans({operator.activation for operator in state.operators})
-    minima = {name: effective_minimum(graph, state.scope, name) for name in state.tensors.names}
+    minima = {name: effective_minimum(graph, state.model.values, name) for name in state.tensors.names}
 
     def add(name: str, value: np.ndarray) -> None:
         if name in fused_absmax:

@@ -18,7 +18,7 @@ def place_quantisers(state: PtqState) -> PtqState:
     graph = state.model.graph()
     return replace(
         state,
-        operators=quantizable_operators(state.model.program, state.quant),
+        operators=quantizable_operators(state.model, state.quant),
         tensors=target_tensors(graph),
         products=products_of(graph),
     )

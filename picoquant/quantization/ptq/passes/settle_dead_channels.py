@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator, quantizable_operators
+from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.graph import Graph, Operator
 from picoquant.paddle_program.layers import CONVOLUTIONS, fused_layer
-from picoquant.paddle_program.static.programs import read_variable, write_variable
 from picoquant.quantization.ptq.float_network import calibration_values
 from picoquant.quantization.ptq.state import PtqState
 
@@ -88,11 +88,11 @@ def settle_dead_channels(state: PtqState) -> PtqState:
     Raises: `DataError` for a tensor that is not finite; `WeightsError` naming an operator that cannot be run.
     """
     graph = state.model.graph()
-    operators = quantizable_operators(state.model.program, state.quant)
-    found = [one for operator in operators if (one := _candidate(graph, state.scope, operator)) is not None]
+    operators = quantizable_operators(state.model, state.quant)
+    found = [one for operator in operators if (one := _candidate(graph, state.model, operator)) is not None]
     dead = _dead(state, found) if found else []
     for one, large, value in dead:
-        _settle(state.scope, one, large, value)
+        _settle(state.model, one, large, value)
     channels = sum(int(large.sum()) for _, large, _ in dead)
     if channels:
         LOG.info(
@@ -103,7 +103,7 @@ def settle_dead_channels(state: PtqState) -> PtqState:
     return replace(state, settled=channels)
 
 
-def _candidate(graph: Graph, scope: Any, operator: QuantizableOperator) -> _Candidate | None:
+def _candidate(graph: Graph, model: ProgramModel, operator: QuantizableOperator) -> _Candidate | None:
     """A convolution whose range may be set by the weights of a constant input; None for every other."""
     if operator.op_type not in CONVOLUTIONS or operator.activation in graph.inputs:
         return None
@@ -111,7 +111,7 @@ def _candidate(graph: Graph, scope: Any, operator: QuantizableOperator) -> _Cand
     if activation.op_type not in _FLAT or len(graph.users(operator.weight)) > 1:
         return None
     conv = graph.producer(operator.output)
-    weight = read_variable(scope, operator.weight)
+    weight = model.values[operator.weight]
     groups = conv.attributes.get("groups") or 1
     reach = _reach(weight, groups)
     if reach is None or reach.max() <= _TIMES * reach.min():
@@ -161,16 +161,16 @@ def _large(one: _Candidate, seen: Mapping[str, _Seen]) -> np.ndarray:
     return constant & (one.reach > _TIMES * one.reach[~constant].max())
 
 
-def _settle(scope: Any, one: _Candidate, large: np.ndarray, value: np.ndarray) -> None:
+def _settle(model: ProgramModel, one: _Candidate, large: np.ndarray, value: np.ndarray) -> None:
     """Take the weights of input channels out; what they add to the results goes into the bias.
 
     Args:
-        scope: holds the weight and the bias.
+        model: holds the weight and the bias.
         one: the convolution.
         large: whether each input channel is taken out, `[I]`.
         value: what the channels hold, `[I]`.
     """
-    weight = read_variable(scope, one.operator.weight).copy()
+    weight = model.values[one.operator.weight].copy()
     taken = np.zeros(weight.shape, np.float64)
     if one.groups == 1:
         taken[:, large] = weight[:, large]
@@ -181,7 +181,6 @@ def _settle(scope: Any, one: _Candidate, large: np.ndarray, value: np.ndarray) -
         taken[rows] = weight[rows]
         added = taken.sum(axis=(1, 2, 3)) * np.repeat(value, len(weight) // one.groups)
         weight[rows] = 0
-    write_variable(scope, one.operator.weight, weight)
+    model.write(one.operator.weight, weight)
     if added.any():
-        bias = read_variable(scope, one.bias)
-        write_variable(scope, one.bias, (bias + added).astype(bias.dtype))
+        model.write(one.bias, model.values[one.bias] + added)

@@ -9,5 +9,5 @@ from picoquant.quantization.save import write_model
 def write(state: PtqState) -> PtqState:
     """Write every form of the INT8 model, and `quantization.json`; see `save.write_model`."""
     context = state.context
-    write_model(state.int8_source(), state.executor, context.paths.out, context.config)
+    write_model(state.int8_source(), context.paths.out, context.config)
     return state

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import paddle
 import pytest
 from paddle import nn
 
 from picoquant.errors import ConfigError
-from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.passes.activations import target_tensors
-from picoquant.paddle_program.static.programs import read_variable
-from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.engine.simulation import Simulation
 from picoquant.quantization.ptq.equalisation.copies import OTHERS
 from picoquant.quantization.ptq.equalisation.equalise import equalise
 from picoquant.quantization.settings import QuantizationSettings
@@ -50,22 +47,20 @@ class Dear(nn.Layer):
 
 @pytest.fixture
 def opened(tmp_path):
-    """Gives a function: arguments of the network -> loaded and folded model, executor, feed, its outputs."""
+    """Gives a function: arguments of the network -> loaded and folded model, feed, its outputs."""
 
     def open_network(*arguments, **changes):
-        model, executor = loaded_and_folded(lambda: Dear(*arguments, **changes), tmp_path, (3, 16, 16))
+        model = loaded_and_folded(lambda: Dear(*arguments, **changes), tmp_path, (3, 16, 16))
         feed = {"image": np.random.RandomState(1).rand(4, 3, 16, 16).astype("float32")}
-        return model, executor, feed, Simulation(model, executor, {})(feed)[0]
+        return model, feed, Simulation(model, {})(feed)[0]
 
-    with static_session():
-        yield open_network
+    yield open_network
 
 
-def noise_of(model, executor, feed, outputs):
+def noise_of(model, feed, outputs):
     """What rounding the tensors between image and outputs changes these by."""
-    block = model.program.global_block()
-    ends = {name for name in target_tensors(model.graph()).names if block.var(name).shape[1] in (2, 3)}
-    return (full_integer(model, executor, feed, ends) - outputs).std()
+    ends = {name for name in target_tensors(model.graph()).names if model.shape(name)[1] in (2, 3)}
+    return (full_integer(model, feed, ends) - outputs).std()
 
 
 @pytest.mark.parametrize(
@@ -80,25 +75,24 @@ def noise_of(model, executor, feed, outputs):
     ],
 )
 def test_outputs_stay_and_noise_falls(opened, activation, depthwise, left):
-    model, executor, feed, before = opened(activation, depthwise=depthwise)
-    equalised(model, executor, feed)
-    noise = noise_of(model, executor, feed, before)
-    model, executor, feed, before = opened(activation, depthwise=depthwise)
-    (done,), *known = copied(model, executor, feed, 4)
+    model, feed, before = opened(activation, depthwise=depthwise)
+    equalised(model, feed)
+    noise = noise_of(model, feed, before)
+    model, feed, before = opened(activation, depthwise=depthwise)
+    (done,), *known = copied(model, feed, 4)
     assert done.copies == {DEAR: 4}
-    after = Simulation(model, executor, {})(feed)[0]
+    after = Simulation(model, {})(feed)[0]
     # What 8 bits cannot tell anyway: the copies differ by parts of a level, whose mean is 0.
     assert np.abs(after - before).max() < noise / 3
-    scope = paddle.static.global_scope()
-    convs = [op for op in model.program.global_block().ops if "conv2d" in op.type]
-    widths = [read_variable(scope, op.input("Filter")[0]).shape[0] for op in convs]
+    convs = [op for op in model.operators if "conv2d" in op.type]
+    widths = [model.values[op.input("Filter")[0]].shape[0] for op in convs]
     assert widths == ([7, 7, 2] if depthwise else [7, 2])
-    assert [op.attr("groups") for op in convs][:-1] == ([1, 7] if depthwise else [1])
-    last = read_variable(scope, convs[-1].input("Filter")[0])
+    assert [op.attributes["groups"] for op in convs][:-1] == ([1, 7] if depthwise else [1])
+    last = model.values[convs[-1].input("Filter")[0]]
     np.testing.assert_array_equal(last[:, 4:], last[:, [DEAR] * 3])
-    same_as_measured(known, *measured(model, executor, feed, OTHERS)[1:])
-    equalise(model, scope, target_tensors(model.graph()).groups, *known)
-    assert noise_of(model, executor, feed, after) < left * noise
+    same_as_measured(known, *measured(model, feed, OTHERS)[1:])
+    equalise(model, target_tensors(model.graph()).groups, *known)
+    assert noise_of(model, feed, after) < left * noise
 
 
 def same_as_measured(known, ranges, sensitivity):
@@ -113,21 +107,21 @@ def same_as_measured(known, ranges, sensitivity):
 
 @pytest.mark.parametrize("behind", ["add", "twice"])
 def test_what_anything_else_uses_is_left_alone(opened, behind):
-    model, executor, feed, before = opened(nn.functional.relu, behind)
-    assert copied(model, executor, feed, 4)[0] == []
-    np.testing.assert_array_equal(Simulation(model, executor, {})(feed)[0], before)
+    model, feed, before = opened(nn.functional.relu, behind)
+    assert copied(model, feed, 4)[0] == []
+    np.testing.assert_array_equal(Simulation(model, {})(feed)[0], before)
 
 
 def test_what_is_named_stays_as_it_is(opened):
-    model, executor, feed, before = opened(nn.functional.relu)
-    relu = next(op for op in model.program.global_block().ops if op.type == "relu").output("Out")[0]
-    assert copied(model, executor, feed, 4, {relu})[0] == []
-    np.testing.assert_array_equal(Simulation(model, executor, {})(feed)[0], before)
+    model, feed, before = opened(nn.functional.relu)
+    relu = next(op for op in model.operators if op.type == "relu").output("Out")[0]
+    assert copied(model, feed, 4, {relu})[0] == []
+    np.testing.assert_array_equal(Simulation(model, {})(feed)[0], before)
 
 
 def test_no_more_copies_than_allowed(opened):
-    model, executor, feed, _ = opened(nn.functional.relu)
-    (done,), *_ = copied(model, executor, feed, 2)
+    model, feed, _ = opened(nn.functional.relu)
+    (done,), *_ = copied(model, feed, 2)
     assert done.copies == {DEAR: 2}
 
 

@@ -9,13 +9,11 @@ import paddle
 import pytest
 from paddle import nn
 
-from picoquant.int8.fake_quant_run import Simulation
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.passes.weights import rounded_weight
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.layers import CONVOLUTIONS
-from picoquant.paddle_program.static.programs import read_variable
-from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.engine.simulation import Simulation
 from picoquant.quantization.ptq.activation_functions import effective_minimum
 from picoquant.quantization.ptq.bias_correction import correct_biases
 from picoquant.quantization.ptq.equalisation.equalise import equalise
@@ -54,20 +52,19 @@ class Uneven(nn.Layer):
             y = paddle.reshape(y, [-1, 4, 8, 8])
         if self.between == "add":
             y = y + image[:, :1]
-        return self.last(y)
+        return (self.last(y), y) if self.between == "output" else self.last(y)
 
 
 @pytest.fixture
 def opened(tmp_path):
-    """Gives a function: arguments of the network -> loaded and folded model, executor, feed, its outputs."""
+    """Gives a function: arguments of the network -> loaded and folded model, feed, its outputs."""
 
     def open_network(*arguments, **changes):
-        model, executor = loaded_and_folded(lambda: Uneven(*arguments, **changes), tmp_path, (3, 8, 8))
+        model = loaded_and_folded(lambda: Uneven(*arguments, **changes), tmp_path, (3, 8, 8))
         feed = {"image": np.random.RandomState(1).rand(2, 3, 8, 8).astype("float32")}
-        return model, executor, feed, Simulation(model, executor, {})(feed)[0]
+        return model, feed, Simulation(model, {})(feed)[0]
 
-    with static_session():
-        yield open_network
+    yield open_network
 
 
 @pytest.mark.parametrize(
@@ -82,14 +79,14 @@ def opened(tmp_path):
     ],
 )
 def test_outputs_stay_and_noise_falls(opened, activation, between, kind):
-    model, executor, feed, before = opened(activation, between)
-    noisy = np.abs(full_integer(model, executor, feed) - before).std()
-    done = equalised(model, executor, feed)
+    model, feed, before = opened(activation, between)
+    noisy = np.abs(full_integer(model, feed) - before).std()
+    done = equalised(model, feed)
     assert [item.activation for item in done] == [kind]
-    after = Simulation(model, executor, {})(feed)[0]
+    after = Simulation(model, {})(feed)[0]
     np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
-    assert np.abs(full_integer(model, executor, feed) - before).std() < noisy / 4
-    kinds = [op.type for op in model.program.global_block().ops]
+    assert np.abs(full_integer(model, feed) - before).std() < noisy / 4
+    kinds = [op.type for op in model.operators]
     assert ("hard_swish" in kinds) is False
 
 
@@ -124,103 +121,93 @@ class Chain(nn.Layer):
 
 def test_what_is_worth_it_goes_by_what_is_left(tmp_path):
     feed = {"image": np.random.RandomState(1).rand(2, 3, 8, 8).astype("float32")}
-    with static_session():
-        model, executor = loaded_and_folded(Chain, tmp_path, (3, 8, 8))
-        before = Simulation(model, executor, {})(feed)[0]
-        assert [item.activation for item in equalised(model, executor, feed)] == ["hard_swish"] * 3
-        after = Simulation(model, executor, {})(feed)[0]
-        np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
-        assert np.abs(full_integer(model, executor, feed) - before).std() < 0.1 * before.std()
+    model = loaded_and_folded(Chain, tmp_path, (3, 8, 8))
+    before = Simulation(model, {})(feed)[0]
+    assert [item.activation for item in equalised(model, feed)] == ["hard_swish"] * 3
+    after = Simulation(model, {})(feed)[0]
+    np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
+    assert np.abs(full_integer(model, feed) - before).std() < 0.1 * before.std()
 
 
 def test_before_a_depthwise_convolution_channels_become_nearly_equal(opened):
-    model, executor, feed, _ = opened(nn.functional.relu, "", depthwise=True)
-    relu = next(op for op in model.program.global_block().ops if op.type == "relu").output("Out")[0]
-    before = ranges_of(model, executor, feed)([relu])[relu]
-    name = equalised(model, executor, feed)[0].name
-    block = model.program.global_block()
-    result = next(op for op in block.ops if f"{name}.equalised" in op.input_arg_names).output("Out")[0]
-    after = ranges_of(model, executor, feed)([result])[result]
+    model, feed, _ = opened(nn.functional.relu, "", depthwise=True)
+    relu = next(op for op in model.operators if op.type == "relu").output("Out")[0]
+    before = ranges_of(model, feed)([relu])[relu]
+    name = equalised(model, feed)[0].name
+    result = next(op for op in model.operators if f"{name}.equalised" in op.inputs).output("Out")[0]
+    after = ranges_of(model, feed)([result])[result]
     assert before.max() / before.min() > 100 and after.max() / after.min() < 5
     assert after.max() == pytest.approx(before.max(), rel=1e-4)  # the tensor keeps its largest value
 
 
-@pytest.mark.parametrize(("activation", "between"), [(nn.functional.relu6, ""), (None, "add")])
+@pytest.mark.parametrize(
+    ("activation", "between"),
+    [(nn.functional.relu6, ""), (None, "add"), (None, "output"), (nn.functional.relu, "output")],
+)
 def test_where_a_factor_cannot_pass_nothing_is_done(opened, activation, between):
-    model, executor, feed, before = opened(activation, between)
-    assert equalised(model, executor, feed) == []
-    np.testing.assert_array_equal(Simulation(model, executor, {})(feed)[0], before)
+    model, feed, before = opened(activation, between)
+    assert equalised(model, feed) == []
+    np.testing.assert_array_equal(Simulation(model, {})(feed)[0], before)
 
 
 def test_bias_correction_takes_back_the_mean_shift(opened):
-    model, executor, feed, before = opened(nn.functional.relu, "")
-    scope = paddle.static.global_scope()
-    operators = quantizable_operators(model.program, QuantAwareSettings(weight_bits=2))
+    model, feed, before = opened(nn.functional.relu, "")
+    operators = quantizable_operators(model, QuantAwareSettings(weight_bits=2))
     last = operators[-1]
-    weights = {last.weight: rounded_weight(read_variable(scope, last.weight), last.axis, 2)}
+    weights = {last.weight: rounded_weight(model.values[last.weight], last.axis, 2)}
 
     def shift():
-        found = Simulation(model, executor, {}, weights)(feed)[0] - before
+        found = Simulation(model, {}, weights)(feed)[0] - before
         return np.abs(found.mean(axis=(0, 2, 3)))
 
     uncorrected = shift()
-    value = Simulation(model, executor, {}, outputs=[last.activation])(feed)[0]
-    assert (
-        len(
-            correct_biases(
-                model.graph(), scope, [last], {last.activation: value.mean(axis=(0, 2, 3))}, bits=2
-            )
-        )
-        == 1
-    )
+    value = Simulation(model, {}, outputs=[last.activation])(feed)[0]
+    assert len(correct_biases(model, [last], {last.activation: value.mean(axis=(0, 2, 3))}, bits=2)) == 1
     assert (shift() < 1e-3 * uncorrected.max() + 1e-4 * np.abs(before).max()).all()
     assert uncorrected.max() > 0.01 * np.abs(before).max()
 
 
 def test_what_an_equalised_hard_swish_drops_takes_no_levels(opened):
-    model, executor, feed, _ = opened(nn.functional.hardswish, "")
-    scope = paddle.static.global_scope()
-    name = equalised(model, executor, feed)[0].name + ".equalised"
-    minimum = effective_minimum(model.graph(), scope, name)
-    value = Simulation(model, executor, {}, outputs=[name])(feed)[0]
+    model, feed, _ = opened(nn.functional.hardswish, "")
+    name = equalised(model, feed)[0].name + ".equalised"
+    minimum = effective_minimum(model.graph(), model.values, name)
+    value = Simulation(model, {}, outputs=[name])(feed)[0]
     below = np.minimum(value, minimum[:, None, None])
     # The product is 0 from the minimum down, and not above it.
-    block = model.program.global_block()
-    conv = next(op for op in block.ops if name in op.input_arg_names and op.type == "depthwise_conv2d")
-    factor = read_variable(scope, conv.input("Filter")[0]).reshape(1, -1, 1, 1)
+    conv = next(op for op in model.operators if name in op.inputs and op.type == "depthwise_conv2d")
+    factor = model.values[conv.input("Filter")[0]].reshape(1, -1, 1, 1)
     np.testing.assert_allclose(below * np.clip(factor * below + 3, 0, 6), 0, atol=1e-3 * np.abs(value).max())
     assert (factor[0, :, 0, 0] * minimum == pytest.approx(-3)) and effective_minimum(
-        model.graph(), scope, "image"
+        model.graph(), model.values, "image"
     ) is None
 
 
 def test_an_equalised_tensor_fits_what_it_shares_a_range_with(opened):
     # The other part of the concat is a sigmoid, at most 1: of the large one's scale it would have one level.
-    model, executor, feed, _ = opened(nn.functional.hardswish, "concat")
-    before = max(np.abs(v).max() for v in tensors_of(model, executor, feed, "concat"))
-    equalised(model, executor, feed)
-    after = max(np.abs(v).max() for v in tensors_of(model, executor, feed, "concat"))
+    model, feed, _ = opened(nn.functional.hardswish, "concat")
+    before = max(np.abs(v).max() for v in tensors_of(model, feed, "concat"))
+    equalised(model, feed)
+    after = max(np.abs(v).max() for v in tensors_of(model, feed, "concat"))
     assert before > 10_000 and 1 <= after < 100
 
 
-def tensors_of(model, executor, feed, kind):
+def tensors_of(model, feed, kind):
     """The results of all operators of a type."""
-    names = [op.output("Out")[0] for op in model.program.global_block().ops if op.type == kind]
-    return Simulation(model, executor, {}, outputs=names)(feed)
+    names = [op.output("Out")[0] for op in model.operators if op.type == kind]
+    return Simulation(model, {}, outputs=names)(feed)
 
 
-def error_with_one_scale_a_weight(model, executor, feed):
+def error_with_one_scale_a_weight(model, feed):
     """Squared error of the output with every convolution's weight on one scale, relative to its variance."""
-    exact = Simulation(model, executor, {})(feed)[0]
-    scope = paddle.static.global_scope()
+    exact = Simulation(model, {})(feed)[0]
     weights = {}
-    for op in model.program.global_block().ops:
+    for op in model.operators:
         if op.type in CONVOLUTIONS:
             name = op.input("Filter")[0]
-            value = read_variable(scope, name)
+            value = model.values[name]
             scale = np.abs(value).max() / 127
             weights[name] = np.rint(value / scale) * scale
-    rounded = Simulation(model, executor, {}, weights)(feed)[0]
+    rounded = Simulation(model, {}, weights)(feed)[0]
     return float(((rounded - exact) ** 2).mean() / exact.var())
 
 
@@ -228,12 +215,12 @@ def test_weights_with_one_scale_are_made_even_too(opened):
     """Where only errors of weights cost: with a scale a channel the rows that compute a tensor cost nothing."""
     found, plain = {}, {}
     for per_channel in (True, False):
-        model, executor, feed, before = opened(nn.functional.relu, "")
-        plain = error_with_one_scale_a_weight(model, executor, feed)
-        groups, ranges, sensitivity = measured(model, executor, feed)
+        model, feed, before = opened(nn.functional.relu, "")
+        plain = error_with_one_scale_a_weight(model, feed)
+        groups, ranges, sensitivity = measured(model, feed)
         of_weights = replace(sensitivity, tensors={}, gates={})
-        equalise(model, paddle.static.global_scope(), groups, ranges, of_weights, per_channel)
-        after = Simulation(model, executor, {})(feed)[0]
+        equalise(model, groups, ranges, of_weights, per_channel)
+        after = Simulation(model, {})(feed)[0]
         np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-4 * np.abs(before).max())
-        found[per_channel] = error_with_one_scale_a_weight(model, executor, feed)
+        found[per_channel] = error_with_one_scale_a_weight(model, feed)
     assert found[False] < 0.05 * plain and found[False] < found[True]

@@ -6,8 +6,7 @@ import numpy as np
 import paddle
 import pytest
 
-from picoquant.int8.fake_quant_run import Simulation
-from picoquant.paddle_program.static.session import static_session
+from picoquant.quantization.engine.simulation import Simulation
 from tests.quantization.ptq.equalisation.test_equalise import Uneven
 from tests.quantization.ptq.states import context_of, load_state
 
@@ -15,8 +14,7 @@ from tests.quantization.ptq.states import context_of, load_state
 @pytest.fixture
 def small_state(small_model, tmp_path):
     """`small_state(**settings)`: the small network (three batch-norms, five convolutions) before the first pass."""
-    with static_session():
-        yield lambda quant=None, **own: load_state(context_of(small_model, tmp_path, quant=quant, **own))
+    yield lambda quant=None, **own: load_state(context_of(small_model, tmp_path, quant=quant, **own))
 
 
 UNEVEN_FEED = {"image": np.random.RandomState(1).rand(2, 3, 8, 8).astype("float32")}
@@ -26,20 +24,17 @@ UNEVEN_FEED = {"image": np.random.RandomState(1).rand(2, 3, 8, 8).astype("float3
 def uneven_state(tmp_path):
     """`uneven_state(activation, between, **settings)`: a network whose channels are thousands apart."""
     model = tmp_path / "exported"
-    with static_session():
 
-        def make(activation, between, quant=None, **own):
-            paddle.disable_static()
-            with paddle.utils.unique_name.guard():
-                network = Uneven(activation, between)
-                network.eval()
-                spec = [paddle.static.InputSpec([-1, 3, 8, 8], "float32", "image")]
-                paddle.jit.save(network, str(model / "model"), input_spec=spec)
-            paddle.enable_static()
-            context = context_of(model, tmp_path, lambda: iter([UNEVEN_FEED]), quant, **own)
-            return load_state(context)
+    def make(activation, between, quant=None, **own):
+        with paddle.utils.unique_name.guard():
+            network = Uneven(activation, between)
+            network.eval()
+            spec = [paddle.static.InputSpec([-1, 3, 8, 8], "float32", "image")]
+            paddle.jit.save(network, str(model / "model"), input_spec=spec)
+        context = context_of(model, tmp_path, lambda: iter([UNEVEN_FEED]), quant, **own)
+        return load_state(context)
 
-        yield make
+    yield make
 
 
 @pytest.fixture
@@ -47,8 +42,7 @@ def values_of():
     """`values_of(state, names, feed)`: tensors of the float network by name; its outputs for no names."""
 
     def run(state, names, feed):
-        with paddle.static.scope_guard(state.scope):
-            found = Simulation(state.model, state.executor, {}, outputs=names or None)(feed)
+        found = Simulation(state.model, {}, None, names or None, state.context.convolutions)(feed)
         return dict(zip(names, found)) if names else found
 
     return run

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from picoquant.int8.passes.weights import rounded_weight
-from picoquant.paddle_program.static.programs import read_variable, write_variable
 from picoquant.quantization.ptq.passes.correct_biases import correct_biases
 from picoquant.quantization.ptq.passes.fold_batch_norm import fold_batch_norm
 from picoquant.quantization.ptq.passes.observe import observe
@@ -26,23 +25,23 @@ def test_the_heads_means_are_taken_back(small_state, values_of):
     def mean():
         return np.concatenate([values_of(state, [], feed)[1] for feed in feeds]).mean((0, 2, 3))
 
-    exact, weight = mean(), read_variable(state.scope, head.weight)
+    exact, weight = mean(), state.model.values[head.weight]
     corrected = run_passes((correct_biases,), state)
     biases = corrected.float_params
     assert len(biases) == len(state.operators)
-    assert all(not np.array_equal(read_variable(state.scope, name), value) for name, value in biases.items())
+    assert all(not np.array_equal(state.model.values[name], value) for name, value in biases.items())
     # The other layers as they were; of the last one the bias is corrected and the weight rounded.
-    own = next(name for name in biases if read_variable(state.scope, name).shape == (4,))
+    own = next(name for name in biases if state.model.values[name].shape == (4,))
     for name in set(biases) - {own}:
-        write_variable(state.scope, name, biases[name])
-    write_variable(state.scope, head.weight, rounded_weight(weight, head.axis, 3))
+        state.model.write(name, biases[name])
+    state.model.write(head.weight, rounded_weight(weight, head.axis, 3))
     shift = np.abs(mean() - exact)
-    write_variable(state.scope, own, biases[own])
+    state.model.write(own, biases[own])
     assert shift.max() < 1e-3 * np.abs(mean() - exact).max()
 
 
 def test_what_was_changed_before_is_kept(small_state):
     state = run_passes((fold_batch_norm, place_quantisers, observe), small_state())
-    known = {"conv2d_0.w_0": read_variable(state.scope, "conv2d_0.w_0")}
+    known = {"conv2d_0.w_0": state.model.values["conv2d_0.w_0"]}
     after = run_passes((correct_biases,), replace(state, float_params=known))
     assert set(known) < set(after.float_params) and len(after.float_params) == 1 + len(state.operators)

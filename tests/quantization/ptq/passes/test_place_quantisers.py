@@ -28,7 +28,7 @@ def test_every_convolution_and_every_tensor_outside_a_fused_one(small_state):
 def test_a_concat_shares_one_scale(uneven_state):
     state = run_passes((fold_batch_norm, place_quantisers), uneven_state(hardswish, "concat"))
     (group,) = [group for group in state.tensors.groups if len(group) > 2]
-    types = {name: op.type for op in state.model.program.global_block().ops for name in op.output_arg_names}
+    types = {name: op.type for op in state.model.operators for name in op.outputs}
     assert {"hard_swish", "concat"} <= {types[name] for name in group}
 
 

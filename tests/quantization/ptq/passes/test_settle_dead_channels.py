@@ -7,8 +7,6 @@ import paddle
 import pytest
 from paddle import nn
 
-from picoquant.paddle_program.static.programs import read_variable
-from picoquant.paddle_program.static.session import static_session
 from picoquant.quantization.ptq.passes.fold_batch_norm import fold_batch_norm
 from picoquant.quantization.ptq.passes.settle_dead_channels import settle_dead_channels
 from picoquant.quantization.ptq.pipeline import run_passes
@@ -41,27 +39,24 @@ class Channels(nn.Layer):
 def settled(tmp_path, values_of):
     """`settled(*Channels' arguments)`: the state, its second weight before and after, outputs before and after."""
     model = tmp_path / "exported"
-    with static_session():
 
-        def run(*arguments, **own):
-            paddle.disable_static()
-            with paddle.utils.unique_name.guard():
-                network = Channels(*arguments, **own)
-                network.eval()
-                spec = [paddle.static.InputSpec([-1, 1, 8, 8], "float32", "image")]
-                paddle.jit.save(network, str(model / "model"), input_spec=spec)
-            paddle.enable_static()
-            state = load_state(context_of(model, tmp_path, lambda: iter(FEEDS[:2])))
-            state = run_passes((fold_batch_norm,), state)
-            convs = [op for op in state.model.graph().operators if "conv2d" in op.op_type]
-            name = convs[-1].input("Filter0")
-            before = read_variable(state.scope, name).copy()
-            outputs = [values_of(state, [], feed)[0] for feed in FEEDS]
-            state = run_passes((settle_dead_channels,), state)
-            after = [values_of(state, [], feed)[0] for feed in FEEDS]
-            return state, before, read_variable(state.scope, name), outputs, after
+    def run(*arguments, **own):
+        with paddle.utils.unique_name.guard():
+            network = Channels(*arguments, **own)
+            network.eval()
+            spec = [paddle.static.InputSpec([-1, 1, 8, 8], "float32", "image")]
+            paddle.jit.save(network, str(model / "model"), input_spec=spec)
+        state = load_state(context_of(model, tmp_path, lambda: iter(FEEDS[:2])))
+        state = run_passes((fold_batch_norm,), state)
+        convs = [op for op in state.model.graph().operators if "conv2d" in op.op_type]
+        name = convs[-1].input("Filter0")
+        before = state.model.values[name].copy()
+        outputs = [values_of(state, [], feed)[0] for feed in FEEDS]
+        state = run_passes((settle_dead_channels,), state)
+        after = [values_of(state, [], feed)[0] for feed in FEEDS]
+        return state, before, state.model.values[name], outputs, after
 
-        yield run
+    yield run
 
 
 relu, relu6, hard_swish = nn.functional.relu, nn.functional.relu6, nn.functional.hardswish

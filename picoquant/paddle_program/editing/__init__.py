@@ -1,0 +1,1 @@
+"""Programs that are changed as messages, with their stored values as arrays; no Paddle runs."""

@@ -1,1 +1,0 @@
-"""Paddle's static programs: loading, editing, running and saving them."""

@@ -15,6 +15,8 @@ BACKENDS: Mapping[str, str] = {
     "ethos-u": "picoquant.backends.ethos_u",
     "openvino": "picoquant.backends.openvino",
     "rknn": "picoquant.backends.rknn",
+    "ncnn": "picoquant.backends.ncnn",
+    "mnn": "picoquant.backends.mnn",
 }
 
 COMPILERS = ("ethos-u",)  # make files for boards and run nothing here: they have no `runtime.py`

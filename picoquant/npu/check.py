@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.backends.paddle_lite.report import plain_name, report
@@ -22,7 +22,6 @@ from picoquant.backends.source import Source
 from picoquant.errors import UserError, WeightsError
 from picoquant.int8.paddle.form import without_rounding
 from picoquant.npu.cost import Latency, activation_bytes, elements, estimate, macs
-from picoquant.npu.emulated.cycles import Cycles
 from picoquant.npu.lint import (
     Finding,
     granularity,
@@ -35,6 +34,9 @@ from picoquant.npu.partition import float_text, partition_text
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.program import KEPT_FLOAT
 from picoquant.targets.profiles import Target
+
+if TYPE_CHECKING:
+    from picoquant.npu.emulated.cycles import Cycles
 
 LOG = logging.getLogger("picoquant")
 

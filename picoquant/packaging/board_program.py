@@ -38,6 +38,8 @@ PROGRAMS = {
     "openvino": Program(
         "openvino numpy opencv-python", "-DUSE_OPENVINO=ON -DOpenVINO_DIR=/path/to/openvino/cmake"
     ),
+    "ncnn": Program("ncnn numpy opencv-python", "-DUSE_NCNN=ON -Dncnn_DIR=/path/to/lib/cmake/ncnn"),
+    "mnn": Program("MNN numpy opencv-python", ""),
     "tflite": Program("ai-edge-litert numpy opencv-python", ""),
     "rknn": Program("rknn-toolkit-lite2 numpy opencv-python", "-DRKNN_DIR=/path/to/librknn_api"),
 }

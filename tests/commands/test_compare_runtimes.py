@@ -8,9 +8,11 @@ import json
 import numpy as np
 import pytest
 
+from picoquant.backends.base import Machine, load_backend
 from picoquant.commands.analyze import model_to_analyse
 from picoquant.commands.compare_runtimes import models_of, open_context
 from picoquant.evaluation.coco_metrics import coco_metrics
+from picoquant.runtimes.backends import absence
 from tests.command_line import picoquant, refusal
 
 
@@ -18,10 +20,11 @@ def test_all_runtimes_in_one_table_json_and_csv(run_dir, opt):
     done = picoquant("eval", "--backend", "all", "--save-dir", run_dir, "--json", "--opt", opt.path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
+    installed = [name for name in ("ncnn", "mnn") if not absence(load_backend(name), Machine())]
     names = [
         f"{backend}_{kind}"
         for kind in ("fp32", "int8")
-        for backend in ("paddle", "paddle_no_onednn", "onnx", "openvino")
+        for backend in ("paddle", "paddle_no_onednn", "onnx", "openvino", *installed)
     ]
     lite = ["lite_fp32", "lite_int8"] if opt.python else []
     assert sorted(found["backends"]) == sorted([*names, *lite])

@@ -116,7 +116,17 @@ def test_what_is_no_model(tmp_path, small):  # noqa: F811
 
 
 def test_names_of_backends():
-    others = ["dygraph", "paddle", "paddle-no-onednn", "lite", "tflite", "tflite-no-xnnpack", "openvino"]
+    others = [
+        "dygraph",
+        "paddle",
+        "paddle-no-onednn",
+        "lite",
+        "tflite",
+        "tflite-no-xnnpack",
+        "openvino",
+        "ncnn",
+        "mnn",
+    ]
     assert check_backends(["onnx", "all"]) == ["onnx", *others]
     with pytest.raises(UserError, match="unknown backend 'tensorrt'; known: dygraph, paddle"):
         check_backends(["tensorrt"])

@@ -12,6 +12,7 @@ from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.qdq import make_onnx
 from picoquant.backends.openvino.errors import reason
+from picoquant.backends.openvino.hard_swish import make_whole_onnx
 from picoquant.backends.openvino.quiet import import_openvino
 from picoquant.backends.source import Source
 from picoquant.errors import ToolError
@@ -22,7 +23,7 @@ def export(source: Source, out: Path, tool: Found, target: Target | None = None)
     """Write `.xml` and `.bin`, see `base.Export`; they are the same for every target.
 
     The INT8 model is made of the ONNX with Paddle's integers, without what only ONNX Runtime is faster with: OpenVINO
-    runs it exactly, and plain QDQ not (docs/openvino.md).
+    runs it exactly, and plain QDQ not; hard-swishes stay whole (docs/openvino.md).
 
     Raises: `ToolError` with OpenVINO's word when it does not take the model.
     """
@@ -31,7 +32,9 @@ def export(source: Source, out: Path, tool: Found, target: Target | None = None)
     with tempfile.TemporaryDirectory(prefix="picoquant-openvino-") as scratch:
         form = Path(scratch) / "model.onnx"
         if source.quantised:
-            write_onnx(make_onnx(source.network, kernels=False), form)
+            whole = any(op.op_type == "hard_swish" for op in source.network.graph.operators)
+            made = make_whole_onnx(source.network) if whole else make_onnx(source.network, kernels=False)
+            write_onnx(made, form)
         else:
             write_onnx_form(source, form)
         try:

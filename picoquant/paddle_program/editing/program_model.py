@@ -36,8 +36,7 @@ class ProgramModel:
 
     def __init__(self, program: Any, values: Mapping[str, np.ndarray], where: str = "the model") -> None:
         block = program.blocks[0]
-        inner = len(program.blocks) > 1
-        if inner:
+        if len(program.blocks) > 1:
             holder = next((op.type for op in block.ops if _holds_block(op)), "unknown")
             raise WeightsError(
                 f"{where} has control flow ({holder}: a block inside of another), which quantisation does not follow: "
@@ -269,8 +268,8 @@ class Inserter:
         attributes: Mapping[str, Any],
     ) -> EditableOperator:
         """Insert an operator with one tensor a slot; see `ProgramModel.insert`."""
-        slots = ({slot: [name] for slot, name in one.items()} for one in (inputs, outputs))
-        op = self._model.insert(self.index, op_type, *slots, attributes)
+        reads, gives = ({slot: [name] for slot, name in one.items()} for one in (inputs, outputs))
+        op = self._model.insert(self.index, op_type, reads, gives, attributes)
         self.index += 1
         return op
 

@@ -130,6 +130,27 @@ def _official(results: Results) -> list[Sequence[str]]:
     ]
 
 
+_ZERO_POINTS = (
+    "coco465_xs_ptq_symmetric",
+    "coco465_xs_ptq_zero_points",
+    "coco465_xs_ptq_per_tensor",
+    "coco465_xs_ptq_per_tensor_zero_points",
+)
+
+
+def _zero_points(results: Results) -> list[Sequence[str]]:
+    return [
+        [
+            one.scheme.removeprefix("PTQ, "),
+            _map(one.fp32),
+            _map(one.int8),
+            _interval(one.difference, "+.4f"),
+            _interval(one.fidelity, ".3f"),
+        ]
+        for one in (results[name] for name in _ZERO_POINTS)
+    ]
+
+
 _TRAINED = ("coco465_xs_qat", "coco465_xs_qat_per_tensor", "coco465_s_qat", "bccd_s_npu_qat_levels")
 
 
@@ -311,6 +332,11 @@ TABLES = {
         ("docs/accuracy.md",),
         ("network", "weights", "FP32", "INT8", "difference, 95 % interval", "fidelity, 95 % interval"),
         _official, _OFFICIAL,
+    ),
+    "zero_points": Table(
+        ("docs/accuracy.md",),
+        ("weights, activations", "FP32", "INT8", "difference, 95 % interval", "fidelity, 95 % interval"),
+        _zero_points, _ZERO_POINTS,
     ),
     "trained": Table(
         ("docs/accuracy.md",),

@@ -44,8 +44,16 @@ class Scheme:
             if tensor.params.bits not in self.activation_bits:
                 return _bits("tensor", name, tensor.params.bits, self.activation_bits)
             if not tensor.params.is_symmetric and not self.zero_points:
-                return f"tensor {name} is not symmetric about 0, which is needed: quantise for a symmetric target"
+                return not_symmetric(name)
         return ""
+
+
+def not_symmetric(name: str) -> str:
+    """What to say of a tensor with a zero point, where files have none."""
+    return (
+        f"tensor {name} is not symmetric about 0, which files of ONNX, OpenVINO and TFLite can hold: package for a "
+        "target with these, or quantise with QuantAware.symmetric_activations=true"
+    )
 
 
 def _bits(what: str, name: str, bits: int, possible: tuple[int, ...]) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Callable
 
 from picoquant.backends.paddle.smoke_test import require_tried
-from picoquant.config.target_rules import rules_are_symmetric
 from picoquant.errors import UserError
 from picoquant.evaluation.fidelity import agreement, detections_as_objects
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -145,7 +144,7 @@ def _analyse(
         network = load_int8(folder, convolutions, context.plan.common.seed)
     else:
         network = load_float(folder, scratch / "fp32", convolutions, quant)
-        network = with_min_max_ranges(network, feeds, rules_are_symmetric(context.plan.targets))
+        network = with_min_max_ranges(network, feeds, quant.symmetric_activations)
     reference = _reference(float_folder, scratch / "reference", network, quant) if float_folder else None
     names = network.model.outputs
     shapes = [network.model.shape(name) for name in names]

@@ -31,10 +31,14 @@ def target_of_run(name: str, save_dir: str) -> Target:
     return load_target(name)
 
 
-def rules_of_targets(targets: Sequence[Target]) -> dict[str, Any]:
+def rules_of_targets(targets: Sequence[Target], learnt: bool = False) -> dict[str, Any]:
     """Keys of section `QuantAware` that every one of these targets takes.
 
-    Of several targets the strictest rule holds: one scale a weight, and the fewest bits.
+    Of several targets the strictest rule holds: one scale a weight, the fewest bits, no zero points.
+
+    Args:
+        targets: of the recipe.
+        learnt: whether training learns the activations' ranges, which are symmetric then.
     """
     rules = [target.quantization for target in targets]
     if not rules:
@@ -44,22 +48,22 @@ def rules_of_targets(targets: Sequence[Target]) -> dict[str, Any]:
         "weight_quantize_type": _WEIGHT_TYPES["per_tensor" if per_tensor else "per_channel"],
         "weight_bits": min(rule.weight_bits for rule in rules),
         "activation_bits": min(rule.activation_bits for rule in rules),
+        "symmetric_activations": learnt or any(rule.symmetric for rule in rules),
     }
 
 
 def quant_aware_for_targets(
-    given: QuantAwareSettings, section: Mapping[str, Any], targets: Sequence[Target]
+    given: QuantAwareSettings, section: Mapping[str, Any], targets: Sequence[Target], learnt: bool = False
 ) -> QuantAwareSettings:
     """Section `QuantAware` with the targets' values for the keys that it does not have.
 
     Args:
         given: the section as settings.
         section: the section as it is written.
-        targets: of the recipe.
+        targets, learnt: see `rules_of_targets`.
     """
-    return replace(
-        given, **{key: value for key, value in rules_of_targets(targets).items() if key not in section}
-    )
+    rules = rules_of_targets(targets, learnt)
+    return replace(given, **{key: value for key, value in rules.items() if key not in section})
 
 
 def require_int8_where_needed(own: QuantizationSettings, targets: Sequence[Target], evaluated: bool) -> None:
@@ -83,21 +87,19 @@ def require_int8_where_needed(own: QuantizationSettings, targets: Sequence[Targe
         )
 
 
-def rules_are_symmetric(targets: Sequence[Target]) -> bool:
-    """Whether one of the targets takes symmetric activations only (without targets: yes, as INT8 NPUs do)."""
-    return any(target.quantization.symmetric for target in targets) or not targets
-
-
-def say_origin(section: Mapping[str, Any], targets: Sequence[Target], names: Sequence[str]) -> None:
+def say_origin(
+    section: Mapping[str, Any], targets: Sequence[Target], names: Sequence[str], learnt: bool = False
+) -> None:
     """Log which settings came from the targets, and which the recipe sets otherwise.
 
     Args:
         section: section `QuantAware` as it is written.
         targets: of the recipe.
         names: of the targets, as the recipe has them.
+        learnt: see `rules_of_targets`.
     """
     named = ", ".join(names)
-    for key, value in rules_of_targets(targets).items():
+    for key, value in rules_of_targets(targets, learnt).items():
         if key not in section:
             LOG.info("quantize: %s is %s, as %s takes it", key, value, named)
         elif section[key] != value:

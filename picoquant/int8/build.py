@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +30,11 @@ class Int8Source:
     Attributes:
         folder: the FP32 model's.
         weights: trained values, by variable.
-        ranges: largest absolute value of each activation.
+        ranges: of each activation, the value of 127 steps: the largest absolute value where it is symmetric.
         operators: what runs in INT8.
         settings: numbers of bits.
         ignored: results of operators that are marked as left in float on purpose.
+        zero_points: of the activations that are not symmetric, signed.
     """
 
     folder: Path
@@ -42,6 +43,12 @@ class Int8Source:
     operators: tuple[QuantizableOperator, ...]
     settings: QuantAwareSettings
     ignored: frozenset[str] = frozenset()
+    zero_points: Mapping[str, int] = field(default_factory=dict)
+
+    def params(self, name: str) -> QuantParams:
+        """The quantisation of an activation that has a range."""
+        bits = self.settings.activation_bits
+        return QuantParams.of_range(self.ranges[name], bits, self.zero_points.get(name))
 
 
 def build_network(source: Int8Source) -> Int8Network:
@@ -55,7 +62,7 @@ def build_network(source: Int8Source) -> Int8Network:
     graph = read_graph(program)
     bits = source.settings.weight_bits, source.settings.activation_bits
     weights = {
-        operator.output: quantise_operator(graph, values, operator, source.ranges, bits)
+        operator.output: quantise_operator(graph, values, operator, source.ranges, bits, source.zero_points)
         for operator in source.operators
     }
     # As float32, which files hold, so that the network is the one that is read from them.
@@ -73,7 +80,7 @@ def build_network(source: Int8Source) -> Int8Network:
         values[operator.weight] = operator.value
         if operator.bias is not None:
             values[operator.bias] = weights[operator.output].bias_value
-    tensors = quantised_tensors(graph, values, operators, ranges, bits[1])
+    tensors = quantised_tensors(graph, values, operators, ranges, bits[1], source.zero_points)
     return Int8Network(program, tensors, operators, values, source.ignored, before)
 
 
@@ -82,7 +89,7 @@ def folded(network: Int8Network) -> Int8Network:
     if not any(op.op_type == BATCH_NORM for op in network.graph.operators):
         return network
     program, values, operators = fold(network.program, network.values, network.by_output)
-    return assemble(program, values, operators, network.absmax, network.ignored)
+    return assemble(program, values, operators, network.ranges, network.ignored, network.zero_points)
 
 
 def assemble(
@@ -91,16 +98,18 @@ def assemble(
     operators: Mapping[str, QuantizedOperator],
     ranges: Mapping[str, float],
     ignored: frozenset[str],
+    zero_points: Mapping[str, int] | None = None,
 ) -> Int8Network:
     """A network of its parts: tensors are found, biases become integers.
 
     Args:
         program, values, operators: see `fold.fold`.
-        ranges: largest absolute value of each tensor, above 0.
+        ranges: value of 127 steps of each tensor, above 0.
         ignored: see `Int8Network`.
+        zero_points: of tensors that are not symmetric.
     """
     graph = read_graph(program)
-    tensors = quantised_tensors(graph, values, tuple(operators.values()), ranges)
+    tensors = quantised_tensors(graph, values, tuple(operators.values()), ranges, zero_points=zero_points)
     with_biases = _with_biases(graph, values, operators, ranges)
     values = {**values, **{operator.weight: operator.value for operator in with_biases}}
     return Int8Network(program, tensors, with_biases, values, ignored)

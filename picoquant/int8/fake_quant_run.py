@@ -62,26 +62,21 @@ def require_tensors(ranges: Collection[str], there: Collection[str]) -> None:
 
 
 def _round(inserter: Inserter, model: ProgramModel, name: str, params: QuantParams, bits: int) -> str:
-    if params.is_symmetric:
-        scale = model.store(f"{name}@simulated.scale", np.array([params.absmax]))
-        result = model.add_tensor(f"{name}@rounded", name)
-        inserter.operator(
-            "fake_quantize_dequantize_moving_average_abs_max",
-            {"X": name, "InScale": scale},
-            {"Out": result, "OutScale": scale},
-            {"bit_length": bits, "moving_rate": 0.9, "is_test": True},
-        )
-        return result
-
-    def apply(op_type: str, source: str, part: str, **attrs: float | bool) -> str:
-        result = model.add_tensor(f"{name}@{part}", name)
-        inserter.operator(op_type, {"X": source}, {"Out": result}, attrs)
-        return result
-
-    steps = apply("scale", name, "steps", scale=1.0 / params.scale, bias=0.0, bias_after_scale=True)
-    ends = {"min": float(params.low), "max": float(params.high)}
-    steps = apply("clip", apply("round", steps, "whole"), "integers", **ends)
-    return apply("scale", steps, "rounded", scale=params.scale, bias=0.0, bias_after_scale=True)
+    source, top = name, params.absmax
+    if not params.is_symmetric:  # limited to its integers, on the symmetric grid of twice as many
+        source = model.add_tensor(f"{name}@limited", name)
+        ends = {"min": float(params.lowest), "max": float(params.highest)}
+        inserter.operator("clip", {"X": name}, {"Out": source}, ends)
+        top, bits = params.scale * (2**params.bits - 1), params.bits + 1
+    scale = model.store(f"{name}@simulated.scale", np.array([top]))
+    result = model.add_tensor(f"{name}@rounded", name)
+    inserter.operator(
+        "fake_quantize_dequantize_moving_average_abs_max",
+        {"X": source, "InScale": scale},
+        {"Out": result, "OutScale": scale},
+        {"bit_length": bits, "moving_rate": 0.9, "is_test": True},
+    )
+    return result
 
 
 def load_source(source: Int8Source) -> ProgramModel:

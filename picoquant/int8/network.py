@@ -127,12 +127,21 @@ class Int8Network:
         return tuple(map(tuple, groups.values()))
 
     @cached_property
-    def absmax(self) -> dict[str, float]:
-        """The largest value of each tensor that has symmetric ranges, by name."""
+    def ranges(self) -> dict[str, float]:
+        """The value of 127 steps of each tensor that has a range (of 8 bits), by name: the largest if symmetric."""
         return {
-            name: float(tensor.params.absmax)
+            name: float(tensor.params.range)
             for name, tensor in self.tensors.items()
             if tensor.params is not None
+        }
+
+    @cached_property
+    def zero_points(self) -> dict[str, int]:
+        """The signed zero points of the tensors that are not symmetric, by name."""
+        return {
+            name: tensor.params.zero_point
+            for name, tensor in self.tensors.items()
+            if tensor.params is not None and not tensor.params.is_symmetric
         }
 
     @cached_property

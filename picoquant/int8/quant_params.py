@@ -35,6 +35,19 @@ class QuantParams:
         return cls(scale, 0, bits, axis)
 
     @classmethod
+    def of_range(cls, value: float, bits: int = 8, zero_point: int | None = None) -> QuantParams:
+        """A tensor's quantisation from how ranges are kept on the way to it.
+
+        Args:
+            value: of as many steps as the largest signed integer has (127), whatever the zero point.
+            bits: of an integer.
+            zero_point: of signed integers, all of which are used; None: symmetric.
+        """
+        if zero_point is None:
+            return cls.symmetric(value, bits)
+        return cls(float(value) / (2 ** (bits - 1) - 1), int(zero_point), bits, narrow=False)
+
+    @classmethod
     def asymmetric(cls, low: float, high: float, bits: int = 8) -> QuantParams:
         """`2**bits - 1` steps from `low` to `high`, moved so that 0.0 is an integer; 0.0 is always within.
 
@@ -82,9 +95,14 @@ class QuantParams:
         return self.scale * self.high
 
     @property
+    def range(self) -> float | np.ndarray:
+        """The value of as many steps as the largest signed integer has, see `of_range`."""
+        return self.scale * (2 ** (self.bits - 1) - 1)
+
+    @property
     def is_symmetric(self) -> bool:
-        """Whether 0.0 is in the middle."""
-        return self.signed and self.zero_point == 0
+        """Whether as many integers are below the one for 0.0, which is 0, as above."""
+        return self.signed and self.zero_point == 0 and self.narrow
 
     def quantise(self, value: np.ndarray) -> np.ndarray:
         """Values to the nearest integers, halves to even, limited; of `value`'s type."""

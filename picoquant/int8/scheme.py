@@ -28,6 +28,8 @@ class QuantAwareSettings:
         dtype: `int8`.
         window_size: of `range_abs_max`; accepted, not used.
         moving_rate: decay of the activations' moving average.
+        symmetric_activations: whether 0.0 is in the middle of an activation's range; false: each has a zero point, so
+            that all 256 integers are between its lowest and its highest value. picoquant's own key.
         for_tensorrt, is_full_quantize: accepted as false only.
         onnx_format: also write the model with `quantize_linear` and `dequantize_linear`. The model for
             Paddle Lite, from which picoquant makes its INT8 ONNX, is always written.
@@ -43,6 +45,7 @@ class QuantAwareSettings:
     dtype: str = "int8"
     window_size: int = 10000
     moving_rate: float = 0.9
+    symmetric_activations: bool = True
     for_tensorrt: bool = False
     onnx_format: bool = False
     is_full_quantize: bool = False
@@ -65,7 +68,7 @@ class QuantAwareSettings:
         )
         one_of("QuantAware.weight_quantize_type", self.weight_quantize_type, WEIGHT_TYPES)
         one_of("QuantAware.dtype", self.dtype, ("int8",))
-        for name in ("use_pact", "onnx_format", "for_tensorrt", "is_full_quantize"):
+        for name in ("use_pact", "onnx_format", "symmetric_activations", "for_tensorrt", "is_full_quantize"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"QuantAware.{name}: expected true or false, found {getattr(self, name)!r}")
         for name in ("for_tensorrt", "is_full_quantize"):
@@ -76,4 +79,5 @@ class QuantAwareSettings:
 
     def to_paddleslim(self) -> dict[str, Any]:
         """The section as AutoCompression takes it."""
-        return {name: thawed(getattr(self, name)) for name in self.__dataclass_fields__}
+        own = ("symmetric_activations",)
+        return {name: thawed(getattr(self, name)) for name in self.__dataclass_fields__ if name not in own}

@@ -7,11 +7,12 @@ a quantise and a dequantise operator. Variables are named as PaddleSlim names th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator, quantised_name, scale_name
+from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.editing.program_model import Inserter, ProgramModel
 
@@ -19,7 +20,10 @@ _ACTIVATION_QUANTISER = "fake_quantize_dequantize_moving_average_abs_max"
 
 
 def insert_fake_quantisation(
-    model: ProgramModel, settings: QuantAwareSettings, operators: Sequence[QuantizableOperator]
+    model: ProgramModel,
+    settings: QuantAwareSettings,
+    operators: Sequence[QuantizableOperator],
+    params: Mapping[str, QuantParams],
 ) -> None:
     """Make the rounding of activations and weights to INT8 part of a program.
 
@@ -27,6 +31,8 @@ def insert_fake_quantisation(
         model: changed in place; stores the activations' ranges, see `scale_name`.
         settings: how many bits.
         operators: the operators to quantise.
+        params: of the activations; those that are not symmetric are limited to their integers, and rounded on the
+            symmetric grid of twice as many.
     """
     by_output = {operator.output: operator for operator in operators}
     done: dict[str, str] = {}
@@ -43,20 +49,25 @@ def insert_fake_quantisation(
                 if name == operator.weight:
                     done[name] = _quantise_weight(inserter, model, operator, settings)
                 else:
-                    done[name] = _quantise_activation(inserter, model, name, settings)
+                    done[name] = _quantise_activation(inserter, model, name, settings, params[name])
             op.rename_input(name, done[name])
         index = inserter.index + 1
 
 
 def _quantise_activation(
-    inserter: Inserter, model: ProgramModel, name: str, settings: QuantAwareSettings
+    inserter: Inserter, model: ProgramModel, name: str, settings: QuantAwareSettings, params: QuantParams
 ) -> str:
     result, scale = model.add_tensor(quantised_name(name), name), scale_name(name)
+    source, bits = name, settings.activation_bits
+    if not params.is_symmetric:
+        source, bits = model.add_tensor(f"{quantised_name(name)}.limited", name), bits + 1
+        ends = {"min": float(params.lowest), "max": float(params.highest)}
+        inserter.operator("clip", {"X": name}, {"Out": source}, ends)
     inserter.operator(
         _ACTIVATION_QUANTISER,
-        {"X": name, "InScale": scale},
+        {"X": source, "InScale": scale},
         {"Out": result, "OutScale": scale},
-        {"bit_length": settings.activation_bits, "moving_rate": settings.moving_rate, "is_test": True},
+        {"bit_length": bits, "moving_rate": settings.moving_rate, "is_test": True},
     )
     return result
 

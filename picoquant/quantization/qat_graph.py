@@ -15,7 +15,6 @@ from picoquant.int8.build import Int8Source
 from picoquant.int8.fake_quant_run import load_source, round_tensors
 from picoquant.int8.operators import scale_name
 from picoquant.int8.passes.activations import activation_quantisers
-from picoquant.int8.quant_params import QuantParams
 from picoquant.quantization.fake_quant import insert_fake_quantisation
 
 FOLDER = "qat_graph"
@@ -31,8 +30,12 @@ def write_qat_graph(source: Int8Source, folder: Path) -> None:
     model = load_source(source)
     names = activation_quantisers(model.graph(), source.operators)
     for operator in source.operators:
-        model.store(scale_name(operator.activation), np.array([source.ranges[operator.activation]]))
-    insert_fake_quantisation(model, source.settings, source.operators)
-    limits = {name: QuantParams.symmetric(source.ranges[name]) for name in names if name in source.ranges}
+        params, top = source.params(operator.activation), source.ranges[operator.activation]
+        if not params.is_symmetric:
+            top = params.scale * (2**params.bits - 1)
+        model.store(scale_name(operator.activation), np.array([top]))
+    limits = {name: source.params(name) for name in source.ranges}
+    insert_fake_quantisation(model, source.settings, source.operators, limits)
+    limits = {name: limits[name] for name in names if name in limits}
     renamed = round_tensors(model, limits, source.settings.activation_bits)
     model.with_outputs([renamed.get(name, name) for name in model.outputs]).save(folder)

@@ -51,7 +51,7 @@ def write_model(source: Int8Source, out: Path, config: InferConfig) -> None:
 
 
 def description(source: Int8Source) -> dict[str, Any]:
-    """The content of `quantization.json`: what is in INT8, and all ranges (absmax), readable without Paddle."""
+    """The content of `quantization.json`: what is in INT8, and all ranges (of 127 steps), readable without Paddle."""
     quant = source.settings
     return {
         "weight_bits": quant.weight_bits,
@@ -68,6 +68,7 @@ def description(source: Int8Source) -> dict[str, Any]:
             for operator in source.operators
         ],
         "ranges": dict(source.ranges),
+        **({"zero_points": dict(source.zero_points)} if source.zero_points else {}),
     }
 
 

@@ -307,6 +307,11 @@ class QuantizationSettings:
         """Whether there is training, and that by levels."""
         return self.method == "qat" and self.training == "levels"
 
+    @property
+    def learns_ranges(self) -> bool:
+        """Whether training moves the ranges of activations, which are symmetric then."""
+        return self.method == "qat" and self.training == "configured"
+
 
 @dataclass(frozen=True)
 class QuantizationSections:
@@ -357,6 +362,17 @@ def check_together(quant: QuantAwareSettings, quantization: QuantizationSettings
         raise ConfigError(
             "Quantize.training: levels moves the weights that INT8 holds, so batch-norm must be folded into them; set "
             "Quantize.fold_batch_norm to true, or Quantize.training to configured"
+        )
+    if quantization.learns_ranges and not quant.symmetric_activations:
+        raise ConfigError(
+            "QuantAware.symmetric_activations: false is for ranges that calibration has chosen, and "
+            "Quantize.training: configured learns symmetric ones; set Quantize.training to levels, Quantize.method to "
+            "ptq, or QuantAware.symmetric_activations to true"
+        )
+    if quant.onnx_format and not quant.symmetric_activations:
+        raise ConfigError(
+            "QuantAware.onnx_format: true writes operators whose kernels have no zero point; set it to false, "
+            "or QuantAware.symmetric_activations to true"
         )
     if quantization.learned_ranges == "lsq" and quant.use_pact:
         raise ConfigError(

@@ -251,13 +251,18 @@ class Plan:
     def quant_aware(self) -> QuantAwareSettings:
         """Section `QuantAware`; keys that it does not have are the targets'."""
         given = self.recipe.section("QuantAware", QuantAwareSettings)
-        return quant_aware_for_targets(given, self.quant_aware_section, self.targets)
+        learnt = self._own_quantization.learns_ranges
+        return quant_aware_for_targets(given, self.quant_aware_section, self.targets, learnt)
+
+    @cached_property
+    def _own_quantization(self) -> QuantizationSettings:
+        """Section `Quantize`."""
+        return self.recipe.section("Quantize", QuantizationSettings)
 
     @cached_property
     def quantization(self) -> QuantizationPlan:
         """All sections of quantisation, checked together and against the targets."""
-        quant_aware = self.quant_aware
-        own = self.recipe.section("Quantize", QuantizationSettings)
+        quant_aware, own = self.quant_aware, self._own_quantization
         require_int8_where_needed(own, self.targets, self.common.Evaluation)
         check_together(quant_aware, own)
         return QuantizationPlan(

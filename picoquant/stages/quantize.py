@@ -77,8 +77,9 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
 
     use_device(context.device)
     plan, folder = context.plan, fp32_model(context)
-    say_origin(plan.quant_aware_section, plan.targets, plan.recipe.targets)
     calibration, sections = plan.calibration, plan.quantization
+    learnt = sections.own.learns_ranges
+    say_origin(plan.quant_aware_section, plan.targets, plan.recipe.targets, learnt)
     warn_of_unused(sections)
     reader = plan.eval_reader_of(folder.config)
     driving = replace(reader, batch_size=calibration.batch_size or reader.batch_size)

@@ -55,15 +55,13 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class Rules:
-    """All rules that the simulation needs.
+    """All rules that the simulation needs; scales and zero points are the network's.
 
     Attributes:
         arithmetic: see there.
-        symmetric: whether the zero point is in the middle of the integers' range for every tensor.
     """
 
     arithmetic: Arithmetic
-    symmetric: bool = True
 
     @property
     def tflite(self) -> bool:

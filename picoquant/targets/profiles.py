@@ -6,7 +6,6 @@ Shipped profiles are `npu_targets/*.yaml`, each with its sources; a user's own p
 from __future__ import annotations
 
 import difflib
-import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -28,8 +27,6 @@ from picoquant.targets.operator_list import OperatorList, load_operators
 from picoquant.utils.suggest import unknown_key
 from picoquant.yaml_files.load import load_mapping
 from picoquant.yaml_files.locate import shipped, shipped_names
-
-LOG = logging.getLogger("picoquant")
 
 ALL = "all"
 _FOLDER = "npu_targets"
@@ -82,7 +79,8 @@ class QuantizationRules:
     Attributes:
         weights: granularity of the weight scales, `per_channel` or `per_tensor`.
         weight_bits, activation_bits: width of the integers.
-        symmetric: whether 0.0 is always the integer 0.
+        symmetric: whether 0.0 must be in the middle of every activation's range; false: `quantize` gives each a zero
+            point, as `QuantAware.symmetric_activations` says.
         needs_scales: types of the operators that the board only loads if every input and output has a scale;
             `all` for every operator on the NPU.
         mixed_precision: whether single layers may stay in floating point. False for an NPU that runs INT8
@@ -187,7 +185,7 @@ class Target:
     @property
     def integer_rules(self) -> Rules | None:
         """The rules for the simulation; None if the target is not simulated."""
-        return Rules(self.arithmetic, self.quantization.symmetric) if self.arithmetic else None
+        return Rules(self.arithmetic) if self.arithmetic else None
 
 
 def known_targets() -> list[str]:
@@ -282,8 +280,6 @@ def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:
             _one_of(values["rounding"], ROUNDINGS, f"{below}: rounding")
         settings[key] = section(**values)
     rules: QuantizationRules = settings["quantization"]
-    if not rules.symmetric:
-        LOG.info("%s takes asymmetric numbers; picoquant makes symmetric ones, which are among them", name)
     _one_of(rules.weights, WEIGHTS, f"{where}: quantization: weights")
     _one_of(settings["abi"], ABIS, f"{where}: abi")
     for key in ("kernels", "backends"):

@@ -320,7 +320,7 @@ def test_a_network_that_a_format_cannot_hold_is_refused(taken_apart):
     assert f"tensor {first.activation} has 8 bits, 16 or 32 are possible" in (
         Scheme(activation_bits=(16, 32)).lacks(network)
     )
-    params = QuantParams.asymmetric(-1.0, 3.0)
+    params = QuantParams.of_range(2.0, zero_point=-64)
     tensor = replace(network.tensors[first.activation], params=params)
     shifted = replace(network, tensors={**network.tensors, first.activation: tensor})
     assert f"tensor {first.activation} is not symmetric about 0" in Scheme().lacks(shifted)

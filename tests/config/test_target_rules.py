@@ -58,6 +58,37 @@ def test_the_strictest_of_several_targets(recipe_file):
     assert settings(recipe_file, "Package.target=[rv1126, my_board]") == ("abs_max", 7, 8)
 
 
+def test_zero_points_only_where_every_target_holds_them(recipe_file, caplog):
+    board = recipe_file.with_name("my_board.yaml")
+    profile = yaml.safe_load(board.read_text())
+    profile["quantization"]["symmetric"] = False
+    board.write_text(yaml.safe_dump(profile))
+
+    def symmetric(*overrides):
+        return load_plan(str(recipe_file), overrides).quantization.quant_aware.symmetric_activations
+
+    assert not symmetric() and symmetric("Package.target=[rv1126, my_board]")
+    assert symmetric("QuantAware.symmetric_activations=true")  # the recipe wins
+    assert not symmetric("Package.target=rv1126", "QuantAware.symmetric_activations=false")
+    assert symmetric("Quantize.training=configured")  # training learns symmetric ranges
+    assert not symmetric("Quantize.training=configured", "Quantize.method=ptq")
+    caplog.set_level(logging.INFO)
+    log_origin(recipe_file)
+    assert "symmetric_activations is False, as " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("Quantize.training=configured", "Quantize.training: configured learns symmetric ones"),
+        ("QuantAware.onnx_format=true", "QuantAware.onnx_format: true writes operators whose kernels"),
+    ],
+)
+def test_zero_points_that_nothing_could_keep_are_refused(recipe_file, override, message):
+    with pytest.raises(ConfigError, match=message):
+        _ = load_plan(str(recipe_file), ["QuantAware.symmetric_activations=false", override]).quantization
+
+
 def test_a_resolved_recipe_still_finds_the_board(recipe_file, tmp_path):
     document = load_plan(str(recipe_file)).recipe.document
     assert document["Package"]["target"] == str(tmp_path / "my_board.yaml")

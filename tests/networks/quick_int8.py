@@ -63,7 +63,7 @@ def quick_int8(
     from picoquant.int8.paddle.writer import write_lite_model
     from picoquant.int8.scheme import QuantAwareSettings
     from picoquant.paddle_program.editing.program_model import ProgramModel
-    from tests.networks.ranges import measured_ranges
+    from tests.networks.ranges import measured_ranges, with_zero_points
 
     height, width = model.config.input_size
     if images is None:
@@ -72,11 +72,13 @@ def quick_int8(
     settings = QuantAwareSettings(**quant)
     folder.mkdir(parents=True, exist_ok=True)
     loaded = ProgramModel.load(model.path)
-    ranges = measured_ranges(loaded, batch)
+    ranges, zeros = measured_ranges(loaded, batch), {}
+    if not settings.symmetric_activations:
+        ranges, zeros = with_zero_points(loaded, batch)
     operators = quantizable_operators(loaded, settings)
     floats = frozenset(operators[index].output for index in kept)
     operators = tuple(operator for operator in operators if operator.output not in floats)
-    source = Int8Source(model.path, {}, ranges, operators, settings, ignored=floats)
+    source = Int8Source(model.path, {}, ranges, operators, settings, floats, zeros)
     write_lite_model(build_network(source), folder)
     write_infer_config(model.config, folder)
     return ModelFolder.open(folder)

@@ -9,7 +9,7 @@ BACKENDS = (
         "Vela for Ethos-U",
         __name__,
         precisions=("int8",),
-        scheme=Scheme(every_tensor=True),
+        scheme=Scheme(every_tensor=True, zero_points=True),
         suffixes=(".tflite",),
         file="model_int8_vela.tflite",
     ),

@@ -2,8 +2,9 @@
 
 Every tensor that has a range is quantised and scaled back, weights are int8 with a scale for each channel, biases
 int32, and there is nothing else: opset 13, no operator but those of the float network. A tensor's integers are those of
-an NPU's simulation: 127 steps up to the largest value on each side of the zero point, with all of the type's integers
-in use. Compilers know this form as QDQ; ONNX Runtime's own quantiser writes it, too.
+an NPU's simulation: the network's scale and zero point, all of the type's integers in use (where the network is
+symmetric, 127 steps up to the largest value on each side of the zero point). Compilers know this form as QDQ; ONNX
+Runtime's own quantiser writes it, too.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def make_plain_onnx(network: Int8Network, numbers: str = "uint8", limited: bool 
 
     Args:
         network: for one image.
-        numbers: integers of activations, `uint8` with zero point 128 or `int8` with 0.
+        numbers: integers of activations, `uint8` with zero point 128 or `int8` with 0; of tensors that are not
+            symmetric their own, and 128 more in `uint8`.
         limited: never use the type's lowest integer, as Paddle does, by a Clip before the QuantizeLinear of what can
             be negative: the integers are then those of the INT8 Paddle model.
 
@@ -49,15 +51,18 @@ def make_plain_onnx(network: Int8Network, numbers: str = "uint8", limited: bool 
         for user, node, operator in computing_nodes(graph, weight, users):
             _store_weight(graph, user, node, operator, network)
     made = {*graph.inputs, *(name for node in graph.nodes for name in node.output)}
-    held = [name for name in network.held if name in made and name in network.absmax]
+    held = [name for name in network.held if name in made and name in network.ranges]
     _store_constants(graph, held, numbers)
     for name in held:
-        absmax, maker = network.absmax[name], graph.producer(name)
-        from_zero = maker is not None and maker.op_type == _FROM_ZERO and numbers == "uint8"
-        if limited and maker is not None and not network.tensors[name].non_negative:
-            _limit(graph, name, maker, absmax)
-        zero = np.uint8(0 if from_zero else 128) if numbers == "uint8" else np.int8(0)
-        round_tensor(graph, name, absmax / 127, zero)
+        value, maker, tensor = network.ranges[name], graph.producer(name), network.tensors[name]
+        zero = tensor.params.zero_point
+        if tensor.params.is_symmetric:
+            if limited and maker is not None and not tensor.non_negative:
+                _limit(graph, name, maker, value)
+            if maker is not None and maker.op_type == _FROM_ZERO and numbers == "uint8":
+                zero = -128
+        stored = np.uint8(zero + 128) if numbers == "uint8" else np.int8(zero)
+        round_tensor(graph, name, value / 127, stored)
     _lower_opset(graph)
     return checked(graph)
 

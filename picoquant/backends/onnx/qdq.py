@@ -52,8 +52,8 @@ def make_onnx(network: Int8Network, exact: bool = False, kernels: bool = True) -
         split_hard_swish(graph)
     weights = {operator.weight: operator for operator in network.operators}
     factors: dict[str, np.ndarray] = {}
-    units = {} if exact else hard_sigmoids(graph, factors, weights, network.absmax)
-    limits = drop_clips(graph, network.absmax, weights)
+    units = {} if exact else hard_sigmoids(graph, factors, weights, network.ranges)
+    limits = drop_clips(graph, network.ranges, weights)
     params = uint8_params(graph, network, limits, units, weights)
     inserter = _Inserter(graph, factors, params)
     for weight in weights:
@@ -128,7 +128,9 @@ def with_every_tensor(model: Any, network: Int8Network) -> Any:
     copy.CopyFrom(model)
     graph = Graph(copy)
     params = {
-        name: UInt8Params.up_to(network.absmax[name], signed=not network.tensors[name].non_negative)
+        name: UInt8Params.up_to(network.ranges[name], signed=not network.tensors[name].non_negative)
+        if network.tensors[name].params.is_symmetric
+        else UInt8Params.of_network(network.tensors[name].params)
         for name in _in_float(graph, network)
     }
     if not params:
@@ -140,7 +142,7 @@ def with_every_tensor(model: Any, network: Int8Network) -> Any:
 def _in_float(graph: Graph, network: Int8Network) -> list[str]:
     """The tensors that an NPU holds and that an ONNX graph does not round, nor moves from one of the same range."""
     made = {*graph.inputs, *(name for node in graph.nodes for name in node.output)}
-    ranges = network.absmax
+    ranges = network.ranges
     rounded = {name: absmax for name, absmax in ranges.items() if stored_name(name) in made}
     for node in filter(moves, graph.nodes):
         absmax = rounded.get(node.input[0].removesuffix(".back"))

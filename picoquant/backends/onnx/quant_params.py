@@ -4,8 +4,9 @@ The steps are Paddle's: 127 up to the largest value, from zero point 0 for what 
 sides of zero point 128 otherwise; what uint8 holds beyond them, Paddle limits, and so does a Clip of bytes.
 A network as narrow as PicoDet-S-NPU amplifies every other rounding: with 255 steps up to the largest value it
 is a little quicker and as exact as before, but its mAP is another; without the Clips its mAP on bccd fell from
-0.350 to 0.194 (docs/onnx.md). uint8 activations and int8 weights is the pair for which ONNX Runtime has its
-fastest kernels on x86.
+0.350 to 0.194 (docs/onnx.md). A tensor that the network gives a zero point has that one (128 more, as it is
+unsigned), all 256 integers, and no Clip but for an activation's ends. uint8 activations and int8 weights is the pair
+for which ONNX Runtime has its fastest kernels on x86.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from picoquant.backends.onnx.graph import Graph, Node, attribute
 from picoquant.int8.network import Int8Network
+from picoquant.int8.quant_params import QuantParams
 
 # Their result has the levels of their input: ONNX Runtime then moves bytes.
 MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "MaxPool", "Resize")
@@ -33,17 +37,19 @@ class UInt8Params:
         zero_point: the integer that stands for 0.
         clipped: whether the tensor may leave the integers that Paddle has, see `ends`, so that it must be limited.
         unit: of the tensor; the value of a step where it is read is `scale * unit`.
+        limits: the lowest and the highest integer that it may have; None: those that Paddle has.
     """
 
     scale: float
     zero_point: int
     clipped: bool = False
     unit: float = 1.0
+    limits: tuple[int, int] | None = None
 
     @property
     def ends(self) -> tuple[int, int]:
-        """The lowest and the highest integer that Paddle has: 127 on each side of the zero point, none below 0."""
-        return max(self.zero_point - 127, 0), self.zero_point + 127
+        """The lowest and the highest integer: `limits`, else Paddle's 127 on each side of the zero point from 0 on."""
+        return self.limits or (max(self.zero_point - 127, 0), self.zero_point + 127)
 
     @property
     def read_scale(self) -> float:
@@ -54,6 +60,20 @@ class UInt8Params:
     def up_to(cls, absmax: float, signed: bool, clipped: bool = True) -> UInt8Params:
         """127 steps reach from 0 to `absmax`."""
         return cls(absmax / 127, 128 if signed else 0, clipped)
+
+    @classmethod
+    def of_network(cls, params: QuantParams, low: float = -math.inf, high: float = math.inf) -> UInt8Params:
+        """A network's own scale and zero point, for one that is not symmetric.
+
+        Args:
+            params: of the tensor.
+            low, high: the ends of the activation that is left to it.
+        """
+        zero = params.zero_point + 128
+        ends = tuple(
+            zero + int(np.clip(np.rint(end / params.scale), -zero, 255 - zero)) for end in (low, high)
+        )
+        return cls(params.scale, zero, ends != (0, 255), limits=ends)
 
     @classmethod
     def saturating(cls, absmax: float, unit: float = 1.0) -> UInt8Params:
@@ -87,14 +107,17 @@ def uint8_params(
 
     Returns: by tensor.
     """
-    ranges = network.absmax
+    ranges = network.ranges
     inner = _inner(graph, quantised)
     positive = {name for name, tensor in network.tensors.items() if tensor.non_negative}
     positive |= set(limits) | set(units)
     found: dict[str, UInt8Params] = {}
+    own = {name: network.tensors[name].params for name in network.zero_points}
     for name in graph.inputs:
         if name in inner and name in ranges:
             found[name] = UInt8Params.up_to(ranges[name], signed=True, clipped=False)
+            if name in own:
+                found[name] = UInt8Params.of_network(own[name])
     for node in graph.nodes:
         if node.op_type in MOVES and node.input[0] in positive:
             positive.update(node.output)
@@ -103,14 +126,17 @@ def uint8_params(
             continue  # a layer in float has floats as its result
         for name in node.output:
             if name in inner or weighted:
-                params = _of_result(node, name, found, ranges, limits, units, signed=name not in positive)
+                if name in own and not moves(node):
+                    params = _of_own(own[name], name, limits, units)
+                else:
+                    params = _of_result(node, name, found, ranges, limits, units, signed=name not in positive)
                 if params is not None:
                     found[name] = params
     _share_with_concat(graph, found, network.operator_inputs)
     for node in graph.nodes:
         if node.op_type in ("Concat", *_MEANS) and node.output[0] in found:
             params = found[node.output[0]]
-            if all(_within(found.get(name), params) for name in node.input):
+            if params.limits is None and all(_within(found.get(name), params) for name in node.input):
                 found[node.output[0]] = replace(params, clipped=False)
     return found
 
@@ -131,7 +157,26 @@ def _share_with_concat(graph: Graph, found: dict[str, UInt8Params], operator_inp
                 for one in chain
             )
             if private and found[name].zero_point == params.zero_point:
-                found.update({one: replace(params, clipped=found[one].clipped) for one in chain})
+                found.update(
+                    {
+                        one: replace(params, clipped=found[one].clipped, limits=found[one].limits)
+                        for one in chain
+                    }
+                )
+
+
+def _of_own(
+    params: QuantParams, name: str, limits: Mapping[str, float], units: Mapping[str, float]
+) -> UInt8Params:
+    """How a tensor with a zero point is held, with the ends of what was left to it: a ReLU, a hard sigmoid."""
+    if name in units:
+        held = UInt8Params.of_network(params, 0.0, 1.0)
+        return replace(held, scale=held.scale / units[name], unit=units[name])
+    return (
+        UInt8Params.of_network(params, 0.0, limits[name])
+        if name in limits
+        else UInt8Params.of_network(params)
+    )
 
 
 def _within(source: UInt8Params | None, result: UInt8Params) -> bool:

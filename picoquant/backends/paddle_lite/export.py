@@ -10,6 +10,7 @@ from typing import Any
 from picoquant.backends.base import Exported
 from picoquant.backends.paddle_lite.integer_form import integer_form
 from picoquant.backends.paddle_lite.opt_tool import OptTool
+from picoquant.backends.paddle_lite.symmetric import require_symmetric
 from picoquant.backends.paddle_lite.x86_form import write_float_form
 from picoquant.backends.source import Source
 from picoquant.int8.network import Int8Network
@@ -37,8 +38,9 @@ def export(
         source, out, tool, target: see `base.Export`.
         fp16, partition: for a target, see `make_nb`.
 
-    Raises: `ToolError` with opt's own word when it refuses the program.
+    Raises: `ToolError` with opt's own word when it refuses the program, `SchemeError` for one with zero points.
     """
+    require_symmetric(source)
     path = out.with_name(f"{out.name}.nb")
     note = ""
     if target is not None:

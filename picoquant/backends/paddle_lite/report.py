@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.backends.paddle_lite.opt_tool import OptTool
+from picoquant.backends.paddle_lite.symmetric import require_symmetric
 from picoquant.backends.placement import (
     BORDER,
     CONVERSION,
@@ -48,8 +49,9 @@ def report(source: Source, tool: OptTool, target: Target, partition: str = "") -
         source, tool, target: see `base.Report`.
         partition: operators to keep on the CPU, see `npu.partition`.
 
-    Raises: `ToolError` with opt's own word when it refuses the model.
+    Raises: `ToolError` with opt's own word when it refuses the model, `SchemeError` for one with zero points.
     """
+    require_symmetric(source)
     shapes = {
         variable.name: tuple(tensor_of(variable.type).dims)
         for block in source.program.blocks

@@ -9,7 +9,7 @@ from picoquant.backends.scheme import Scheme
 _BOTH: dict[str, Any] = {
     "folder": __name__,
     "precisions": ("int8",),
-    "scheme": Scheme(every_tensor=True),
+    "scheme": Scheme(every_tensor=True, zero_points=True),
     "parity": 12.0,
     "suffixes": (".tflite",),
     "file": "model_int8.tflite",

@@ -15,9 +15,10 @@ import numpy as np
 from picoquant.int8.network import Int8Network
 from picoquant.int8.passes.int32_bias import quantise_bias
 from picoquant.int8.passes.tensors import quantised_tensors
-from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.graph import Operator, read_graph
 from picoquant.paddle_program.layers import FusedLayer
+
+_STEPS = 127  # whose value a tensor's range is
 
 
 def slope_and_offset(op: Operator) -> tuple[float, float]:
@@ -40,23 +41,26 @@ def fold_hard_sigmoids(network: Int8Network) -> Int8Network:
         if op.type == "hard_sigmoid" and _result(op) in results:
             op.type = "relu"
             del op.attrs[:]
-    values, operators, ranges = dict(network.values), [], dict(network.absmax)
+    values, operators, ranges = dict(network.values), [], dict(network.ranges)
     for operator in network.operators:
         hard = found.get(operator.output)
         if hard is not None:
             slope, offset = slope_and_offset(hard)
-            ranges[hard.name] = min(ranges[hard.name], 1.0)
+            high = network.tensors[hard.name].params.high
+            ranges[hard.name] = min(ranges[hard.name], _STEPS / high)
             input_scale = network.tensors[operator.activation].params.scale
             bias = operator.bias_integers * (operator.scales * input_scale) * slope + offset
             params = replace(operator.params, scale=operator.params.scale * slope)
             scaled = replace(operator, params=params, bias_integers=None)
-            result_scale = QuantParams.symmetric(ranges[hard.name]).scale
+            result_scale = ranges[hard.name] / _STEPS
             operator = quantise_bias(scaled, bias, input_scale, result_scale)
             step = np.broadcast_to(operator.scales * input_scale, bias.shape)
             values[operator.bias] = (operator.bias_integers * step).astype(np.float32)
             values[operator.weight] = operator.value
         operators.append(operator)
-    tensors = quantised_tensors(read_graph(program), values, operators, ranges)
+    tensors = quantised_tensors(
+        read_graph(program), values, operators, ranges, zero_points=network.zero_points
+    )
     return Int8Network(program, tensors, tuple(operators), values, network.ignored)
 
 

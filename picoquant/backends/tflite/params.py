@@ -50,8 +50,15 @@ def tensor_params(network: Int8Network, bits: int = 8) -> dict[str, QuantParams]
         producer = network.graph.producer(name)
         taken = None if producer is None else _taken_over(producer, params)
         fixed = None if producer is None else _FIXED.get((producer.op_type, bits))
-        params[name] = fixed or taken or symmetric(network.absmax[name], bits)
+        params[name] = fixed or taken or _own(network.tensors[name].params, bits)
     return params
+
+
+def _own(params: QuantParams, bits: int) -> QuantParams:
+    """A tensor's own quantisation; 16 bits have no zero point, and reach as far as 8 do."""
+    if params.is_symmetric or bits != params.bits:
+        return symmetric(float(max(-params.lowest, params.highest)), bits)
+    return QuantParams(float(np.float32(params.scale)), params.zero_point, bits, narrow=False)
 
 
 def symmetric(absmax: float, bits: int = 8) -> QuantParams:

@@ -1,5 +1,9 @@
 """Paddle Lite's form of an INT8 program: which operators quantise, and a program without them.
 
+Paddle's operators have no zero point. A tensor with one is rounded on the symmetric grid of twice as many steps (9
+bits), behind a `clip` to the 256 integers that there are: the same values. Its quantiser says `ZERO_POINT` and `RANGE`,
+its producer `…_zero_point`. opt must not be given such a program.
+
 An input is rounded by `fake_quantize_moving_average_abs_max`, a result scaled back by
 `fake_channel_wise_dequantize_max_abs` or `fake_dequantize_max_abs`; any other tensor in INT8 is rounded by
 `ROUNDING`, which opt drops. Every operator carries the range of its result as `out_threshold`.
@@ -17,6 +21,8 @@ QUANTISE = ("fake_quantize_moving_average_abs_max", "fake_quantize_range_abs_max
 ROUNDING = "fake_quantize_dequantize_moving_average_abs_max"
 DEQUANTISE = ("fake_channel_wise_dequantize_max_abs", "fake_dequantize_max_abs")
 OUT_THRESHOLD = "out_threshold"
+ZERO_POINT, RANGE = "zero_point", "range"  # of a quantiser whose tensor is not symmetric
+LIMITED = ".limited"  # how the name of what `clip` makes for it ends
 _RESULTS = ("Out", "Output", "Y")  # slots of what an operator is there for
 
 
@@ -28,9 +34,12 @@ def without_rounding(program: Any) -> Any:
     network = type(program)()
     network.CopyFrom(program)
     block = network.blocks[0]
+    limited = limits(block)
     sources = {name_at(op.outputs, "Out"): name_at(op.inputs, "X") for op in block.ops if op.type == ROUNDING}
     kept = [copied(op) for op in block.ops if op.type != ROUNDING]
-    rename(kept, sources, {})
+    rename(kept, {name: limited.get(source, source) for name, source in sources.items()}, {})
+    read = {name for op in kept for slot in op.inputs for name in slot.arguments}
+    kept = [op for op in kept if not is_limit(op) or name_at(op.outputs, "Out") in read]
     del block.ops[:]
     block.ops.extend(kept)
     return network
@@ -57,6 +66,29 @@ def files_without_rounding(program: Any, params: Path, place: Path) -> tuple[Any
     block.vars.extend(kept)
     write_params(network, values, place)
     return network, place
+
+
+def is_limit(op: Any) -> bool:
+    """Whether an operator limits a tensor to the integers that it has, for a quantiser."""
+    return op.type == "clip" and name_at(op.outputs, "Out").endswith(LIMITED)
+
+
+def limits(block: Any) -> dict[str, str]:
+    """The tensors that are limited for quantisers, by the limited ones' names."""
+    return {name_at(op.outputs, "Out"): name_at(op.inputs, "X") for op in block.ops if is_limit(op)}
+
+
+def zero_points(block: Any) -> dict[str, int]:
+    """The zero points that operators carry of their results, by tensor; of those that are not symmetric."""
+    found = {}
+    for op in block.ops:
+        numbers = {attribute.name: attribute.i for attribute in op.attrs}
+        for slot in op.outputs:
+            for position, name in enumerate(slot.arguments):
+                key = f"{slot.parameter}{position}_{ZERO_POINT}"
+                if key in numbers:
+                    found[name] = numbers[key]
+    return found
 
 
 def out_thresholds(block: Any) -> dict[str, float]:

@@ -14,12 +14,17 @@ from picoquant.int8.network import Int8Network, QuantizedOperator
 from picoquant.int8.paddle.form import (
     DEQUANTISE,
     QUANTISE,
+    RANGE,
+    ZERO_POINT,
     copied,
+    is_limit,
+    limits,
     name_at,
     names_at,
     out_thresholds,
     rename,
     without_rounding,
+    zero_points,
 )
 from picoquant.int8.passes.fold import fold
 from picoquant.int8.quant_params import QuantParams
@@ -48,7 +53,13 @@ def read_network(program: Any, values: Mapping[str, np.ndarray], path: Path) -> 
         for name in [name for slot in op.outputs for name in slot.arguments][:1]
     )
     ranges = {**{name: absmax for name, absmax in measured.items() if absmax > 0}, **learnt}
-    return assemble(*fold(network, values, operators), ranges, ignored)
+    zeros = zero_points(program.blocks[0])
+    for op in program.blocks[0].ops:  # the network's inputs have no operator that carries theirs
+        own = _own_zero_point(op)
+        if own is not None:
+            source = name_at(op.inputs, "X")
+            zeros[limits(program.blocks[0]).get(source, source)] = own
+    return assemble(*fold(network, values, operators), ranges, ignored, zeros)
 
 
 def take_apart(
@@ -58,8 +69,8 @@ def take_apart(
 
     Args, Raises: as `read_network`.
 
-    Returns: the program; the operators by result, in the network's order; the largest absolute value of each tensor
-        that they read as integers.
+    Returns: the program; the operators by result, in the network's order; the range (value of 127 steps) of each
+        tensor that they read as integers.
     """
     network = without_rounding(program)
     block = network.blocks[0]
@@ -72,13 +83,14 @@ def take_apart(
     if not kinds & set(QUANTISE):
         raise WeightsError(f"{path} is a float model; a package needs an INT8 one: run `picoquant quantize`")
     found = list(_operators(block, values, path))
-    kept = [op for op in block.ops if op.type not in (*QUANTISE, *DEQUANTISE)]
+    limited = limits(block)
+    kept = [op for op in block.ops if op.type not in (*QUANTISE, *DEQUANTISE) and not is_limit(op)]
     if len(found) == 0 or any("fake_" in op.type for op in kept):
         strange = sorted({op.type for op in kept if "fake_" in op.type})
         raise WeightsError(f"{path} is not a finished INT8 model (it has {strange}): quantise it again")
     rename(kept, {}, {raw: operator.output for raw, operator, _ in found})
     sources = {name_at(op.outputs, "Out"): name_at(op.inputs, "X") for op in block.ops if op.type in QUANTISE}
-    rename(kept, sources, {})
+    rename(kept, {name: limited.get(source, source) for name, source in sources.items()}, {})
     kept = [copied(op) for op in kept]
     del block.ops[:]
     block.ops.extend(kept)
@@ -92,12 +104,15 @@ def _operators(
     block: Any, values: Mapping[str, np.ndarray], path: Path
 ) -> Iterator[tuple[str, QuantizedOperator, float]]:
     """For each operator whose result is scaled back: the result's name before that, the operator, its input's range."""
-    activations, makers = {}, {}
+    activations, makers, limited = {}, {}, limits(block)
     for op in block.ops:
         if op.type in QUANTISE:
-            _check_bits(_attribute(op, "bit_length", _BITS), op, path)
+            bits = _BITS if _own_zero_point(op) is None else _BITS + 1
+            _check_bits(_attribute(op, "bit_length", _BITS), op, path, bits)
             absmax = _value(values, name_at(op.inputs, "InScale"), path)
-            activations[name_at(op.outputs, "Out")] = (name_at(op.inputs, "X"), float(absmax[0]))
+            value = float(absmax[0]) if bits == _BITS else _attribute(op, RANGE, 0.0)
+            source = name_at(op.inputs, "X")
+            activations[name_at(op.outputs, "Out")] = (limited.get(source, source), value, bits)
         elif op.type in DEQUANTISE:
             raw = name_at(op.inputs, "X")
             yield raw, *_operator(makers[raw], op, activations, values, path)
@@ -114,16 +129,17 @@ def _operator(
     output = name_at(back.outputs, "Out")
     if len(quantised) != 1:
         raise WeightsError(f"{path}: {op.type} {output} has no input scale: quantise the model again")
+    activation, range_of_input, input_bits = activations[quantised[0]]
     if back.type == "fake_dequantize_max_abs":
-        scales, axis = np.array([_LARGEST / _attribute(back, "max_range", 0.0)]), -1
+        top = 2 ** (input_bits - 1) - 1
+        scales, axis = np.array([top / _attribute(back, "max_range", 0.0)]), -1
     else:
-        for bits in _attribute(back, "quant_bits", [_BITS]):
-            _check_bits(bits, back, path)
+        for bits, expected in zip(_attribute(back, "quant_bits", [_BITS]), (_BITS, input_bits)):
+            _check_bits(bits, back, path, expected)
         absmax = _value(values, names_at(back.inputs, "Scales")[0], path).reshape(-1)
         scales = absmax.astype(np.float64) / _LARGEST
         axis = _attribute(back, "quant_axis", 0)
     weight = next(name for name in names if name in values and name not in quantised)
-    activation, range_of_input = activations[quantised[0]]
     integers = np.rint(_value(values, weight, path))
     if np.abs(integers).max(initial=0) > _LARGEST:
         raise WeightsError(f"{path}: weight {weight} is not in 8-bit levels: quantise the model again")
@@ -133,8 +149,13 @@ def _operator(
     ), range_of_input
 
 
-def _check_bits(bits: int, op: Any, path: Path) -> None:
-    if bits != _BITS:
+def _own_zero_point(op: Any) -> int | None:
+    """The zero point of the tensor that a quantiser reads; None where it is symmetric."""
+    return next((attribute.i for attribute in op.attrs if attribute.name == ZERO_POINT), None)
+
+
+def _check_bits(bits: int, op: Any, path: Path, expected: int) -> None:
+    if bits != expected:
         raise WeightsError(f"{path}: {op.type} has {bits} bits; NPU packages take {_BITS} (QuantAware)")
 
 

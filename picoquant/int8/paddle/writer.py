@@ -1,9 +1,9 @@
 """An `Int8Network` as Paddle programs, in the two forms that PaddleSlim's `convert` writes.
 
-- For Paddle Lite and Paddle's runtime (`paddle_form.py`): weights are integers (-127 to 127) stored as floats, inputs
-  are quantised before an operator and results dequantised behind it. Every other tensor in INT8 on the way is rounded,
-  too (`ROUNDING`), so that Paddle's runtime computes what integer runtimes compute; opt takes these operators for
-  marks of a range and drops them.
+- For Paddle Lite and Paddle's runtime (`form.py`, which says how tensors with a zero point are held): weights are
+  integers (-127 to 127) stored as floats, inputs are quantised before an operator and results dequantised behind it.
+  Every other tensor in INT8 on the way is rounded, too (`ROUNDING`), so that Paddle's runtime computes what integer
+  runtimes compute; opt takes these operators for marks of a range and drops them.
 - For ONNX (`onnx_format`): `quantize_linear` and `dequantize_linear` before each input, weights int8.
 
 Programs are written as protobuf messages, without Paddle's static graphs.
@@ -21,7 +21,7 @@ from paddle.base.proto import framework_pb2
 
 from picoquant.int8.network import Int8Network, QuantizedOperator
 from picoquant.int8.operators import scale_name
-from picoquant.int8.paddle.form import OUT_THRESHOLD, ROUNDING, copied, rename
+from picoquant.int8.paddle.form import LIMITED, OUT_THRESHOLD, RANGE, ROUNDING, ZERO_POINT, copied, rename
 from picoquant.paddle_program.message import add_attribute, add_operator, add_variable
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.params import write_params
@@ -115,7 +115,14 @@ class _Form(ABC):
 
     def activation_scale(self, name: str) -> str:
         """The stored range of an activation."""
-        return self.stored(scale_name(name), np.array([self.network.absmax[name]], np.float32))
+        return self.stored(scale_name(name), np.array([self.grid(name)[1]], np.float32))
+
+    def grid(self, name: str) -> tuple[int, float]:
+        """The symmetric grid that holds an activation's values: number of bits, and its largest value."""
+        params = self.network.tensors[name].params
+        if params.is_symmetric:
+            return params.bits, self.network.ranges[name]
+        return params.bits + 1, float(params.scale * (2**params.bits - 1))
 
 
 class _LiteForm(_Form):
@@ -130,13 +137,15 @@ class _LiteForm(_Form):
         results = _arguments(op.outputs)
         if results[:1] and results[0] in self.network.ignored:
             add_attribute(op, "op_namescope", f"/{KEPT_FLOAT}/")
-        absmax = self.network.absmax
+        ranges, zeros = self.network.ranges, self.network.zero_points
         for slot in op.outputs:
             for position, name in enumerate(slot.arguments):
-                if name in absmax:
-                    add_attribute(op, OUT_THRESHOLD, absmax[name])
-                    add_attribute(op, f"{slot.parameter}{position}_threshold", absmax[name])
+                if name in ranges:
+                    add_attribute(op, OUT_THRESHOLD, ranges[name])
+                    add_attribute(op, f"{slot.parameter}{position}_threshold", ranges[name])
                     add_attribute(op, "with_quant_attr", True)
+                if name in zeros:
+                    add_attribute(op, f"{slot.parameter}{position}_{ZERO_POINT}", zeros[name])
 
     def before(self, op: Any, operator: QuantizedOperator) -> None:
         name = operator.activation
@@ -164,20 +173,38 @@ class _LiteForm(_Form):
 
     def _moving_average(self, op_type: str, name: str, scale: str, result: str) -> None:
         """Add an operator that rounds a tensor by a stored range."""
-        bits = self.network.tensors[name].params.bits
+        own = {}
+        if name in self.network.zero_points:
+            own = {ZERO_POINT: self.network.zero_points[name], RANGE: self.network.ranges[name]}
         self.add(
             op_type,
-            {"InAccum": [], "InScale": [scale], "InState": [], "X": [name]},
+            {"InAccum": [], "InScale": [scale], "InState": [], "X": [self._limited(name)]},
             {"Out": [result], "OutScale": [scale]},
-            {"round_type": 1, "bit_length": bits, "is_test": True, "moving_rate": _MOVING_RATE},
+            {
+                "round_type": 1,
+                "bit_length": self.grid(name)[0],
+                "is_test": True,
+                "moving_rate": _MOVING_RATE,
+                **own,
+            },
         )
+
+    def _limited(self, name: str) -> str:
+        """A tensor limited to its integers; itself where the grid's ends are theirs."""
+        params, limited = self.network.tensors[name].params, f"{name}{LIMITED}"
+        if params.is_symmetric:
+            return name
+        if limited not in self.new_variables:
+            ends = {"min": float(params.lowest), "max": float(params.highest)}
+            self.add("clip", {"X": [name]}, {"Out": [self.computed(limited, name)]}, ends)
+        return limited
 
     def _round(self, name: str, later: Sequence[Any]) -> None:
         """Round a tensor for those that do not round it themselves."""
         users = [op for op in later if name in _arguments(op.inputs) and not self._quantises(op)]
         if not users:
             return
-        absmax = np.array([self.network.absmax[name]], np.float32)
+        absmax = np.array([self.grid(name)[1]], np.float32)
         scale = self.stored(f"{name}.rounded@scale", absmax)  # opt drops it with the operator
         result = self.computed(f"{name}.rounded", name)
         self._moving_average(ROUNDING, name, scale, result)
@@ -193,7 +220,7 @@ class _LiteForm(_Form):
     def _scale_back(self, operator: QuantizedOperator) -> None:
         weight = self.weights[operator.weight]
         activation = scale_name(operator.activation)
-        raw, bits = f"{operator.output}.quantized", self.network.tensors[operator.activation].params.bits
+        raw, bits = f"{operator.output}.quantized", self.grid(operator.activation)[0]
         largest = weight.params.qmax
         if weight.params.axis < 0:
             top = largest * (2 ** (bits - 1) - 1)

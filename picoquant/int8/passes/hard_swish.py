@@ -119,7 +119,7 @@ def join_hard_swishes(network: Int8Network) -> tuple[Int8Network, dict[str, np.n
     }
     program = _with_hard_swishes(network.program, gates)
     gone = {name for gate in gates.values() for name in gate.absorbed}
-    values, operators, ranges = dict(network.values), [], dict(network.absmax)
+    values, operators, ranges = dict(network.values), [], dict(network.ranges)
     for operator in network.operators:
         if operator.output in gone:
             continue
@@ -137,7 +137,7 @@ def join_hard_swishes(network: Int8Network) -> tuple[Int8Network, dict[str, np.n
         source = op.input("X0") or ""
         if op.op_type == _HARD_SWISH and len(graph.users(source)) == 1 and source not in graph.inputs:
             ranges.pop(source, None)
-    tensors = quantised_tensors(graph, values, operators, ranges)
+    tensors = quantised_tensors(graph, values, operators, ranges, zero_points=network.zero_points)
     joined = Int8Network(program, tensors, tuple(operators), values, network.ignored)
     return joined, {gate.result: gate.behind for gate in gates.values()}
 

@@ -19,6 +19,7 @@ def quantised_tensors(
     operators: Sequence[QuantizedOperator],
     ranges: Mapping[str, float],
     bits: int = 8,
+    zero_points: Mapping[str, int] | None = None,
 ) -> dict[str, QuantizedTensor]:
     """The computed tensors of a network, by name: those that are held in their order, then those inside layers.
 
@@ -26,16 +27,17 @@ def quantised_tensors(
         graph: folded.
         values: its stored tensors.
         operators: those on integers.
-        ranges: largest absolute value of each tensor, above 0; a tensor without one has no `params`.
+        ranges: value of 127 steps of each tensor, above 0; a tensor without one has no `params`.
         bits: of an activation's integers.
+        zero_points: of tensors that are not symmetric.
     """
-    found = target_tensors(graph)
+    found, zeros = target_tensors(graph), zero_points or {}
     owners = {name: group[0] for group in found.groups for name in group}
     positive = non_negative_tensors(graph, values)
     quantised = set(activation_quantisers(graph, operators, found))
     return {
         name: QuantizedTensor(
-            params=QuantParams.symmetric(ranges[name], bits) if name in ranges else None,
+            params=QuantParams.of_range(ranges[name], bits, zeros.get(name)) if name in ranges else None,
             owner=owners.get(name, name),
             fused_into=found.fused.get(name),
             quantised=name in quantised,

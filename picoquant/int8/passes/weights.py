@@ -13,7 +13,8 @@ import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.passes.int32_bias import with_exact_bias, with_room_for_bias
-from picoquant.int8.passes.tie_avoidance import tie_free_scales
+from picoquant.int8.passes.tie_avoidance import largest_middle, tie_free_scales
+from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.graph import Graph
 from picoquant.paddle_program.layers import BATCH_NORM, CONVOLUTIONS, fused_layer
 
@@ -77,6 +78,7 @@ def quantise_operator(
     operator: QuantizableOperator,
     ranges: Mapping[str, float],
     bits: tuple[int, int],
+    zero_points: Mapping[str, int] | None = None,
 ) -> QuantizedWeight:
     """Round an operator's weight, and its bias to whole steps; no result lies near a tie (`tie_avoidance.py`).
 
@@ -84,8 +86,9 @@ def quantise_operator(
         graph: the float network, in which a bias follows its convolution.
         values: its stored tensors, by name.
         operator: what is to run in INT8. A weight that several operators share keeps its range.
-        ranges: largest absolute value of each activation.
+        ranges: of each activation the value of as many steps as the largest integer has.
         bits: of weights and of activations.
+        zero_points: of the activations that are not symmetric.
     """
     weight = values[operator.weight]
     integers, absmax = quantise_weight(weight, operator.axis, bits[0])
@@ -105,7 +108,10 @@ def quantise_operator(
         absmax = (scales * largest[0]).astype(np.float32)
         integers, absmax = quantise_weight(weight, operator.axis, bits[0], absmax)
     if result_scale:  # the integers stay: they are what training, or calibration, has found
-        scales = tie_free_scales(absmax / largest[0], input_scale, result_scale)
+        middle = largest_middle(
+            QuantParams.of_range(ranges[result], bits[1], (zero_points or {}).get(result))
+        )
+        scales = tie_free_scales(absmax / largest[0], input_scale, result_scale, middle)
         absmax = (scales * largest[0]).astype(np.float32)
     if bias is None:
         return QuantizedWeight(integers, absmax)

@@ -92,8 +92,9 @@ def generated_image(simulation: NpuSimulation) -> dict[str, np.ndarray]:
     noise = np.random.RandomState(0).standard_normal(shape[1:]).transpose(1, 2, 0)
     smooth = cv2.GaussianBlur(noise, (0, 0), 3)
     smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min())
-    largest = float(simulation.params[name].absmax)
-    return {name: (smooth * largest).transpose(2, 0, 1)[None].astype(np.float32)}
+    params = simulation.params[name]
+    low = 0.0 if params.zero_point in (0, 128) else float(params.lowest)
+    return {name: (low + smooth * (float(params.highest) - low)).transpose(2, 0, 1)[None].astype(np.float32)}
 
 
 def agreement_table(rows: list[Agreement]) -> str:

@@ -1,7 +1,7 @@
 """Quantised values, and the requantisation of sums of products to them.
 
 A *quantised value* is an integer minus its zero point, so that quantised value times scale is the real value.
-All functions take and return quantised values, int16; the zero point only determines their range
+All functions take and return quantised values, int16, -255 to 255; the zero point only determines their range
 (`QuantParams.low`, `QuantParams.high`).
 """
 
@@ -20,29 +20,16 @@ from picoquant.targets.integer_rules import TFLITE, MultiplierRule, Rules
 INT32 = (-(2**31), 2**31 - 1)
 
 
-def target_params(absmax: float, rules: Rules, non_negative: bool = False) -> QuantParams:
-    """Scale, zero point and integer type with which a target stores a tensor.
+def target_params(value: float, rules: Rules, zero_point: int = 0) -> QuantParams:
+    """Scale, zero point and integer type with which a target stores a tensor, all 256 integers in use.
 
     Args:
-        absmax: the tensor's largest absolute value; its quantised value is 127, or 255 (see `rules`).
-        rules: of the target. If symmetric, the zero point is 128 of uint8 or 0 of int8 for every tensor.
-            Otherwise a non-negative tensor has the quantised values 0 to 255 for 0 to `absmax`.
-        non_negative: whether no value of the tensor is below 0.
+        value: of 127 steps; the tensor's largest absolute value where it is symmetric.
+        rules: of the target: whether integers are signed.
+        zero_point: of signed integers; that of unsigned ones is 128 more.
     """
-    if rules.symmetric or not non_negative:
-        return _integers(absmax / 127, rules, 128)
-    return _integers(absmax / 255, rules, 0)
-
-
-def target_params_from_zero(absmax: float, rules: Rules) -> QuantParams:
-    """The scale of `target_params` with the quantised values 0 to 255 (a sigmoid's result on VeriSilicon)."""
-    return _integers(absmax / 127, rules, 0)
-
-
-def _integers(scale: float, rules: Rules, below: int) -> QuantParams:
-    """8-bit integers, `below` of which are below the zero point."""
     signed = rules.arithmetic.numbers != "uint8"
-    return QuantParams(scale, below - 128 if signed else below, signed=signed, narrow=False)
+    return QuantParams(value / 127, zero_point if signed else zero_point + 128, signed=signed, narrow=False)
 
 
 def clamp_limits(params: QuantParams, low: float, high: float, rounding: str) -> tuple[int, int]:

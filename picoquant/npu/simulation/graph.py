@@ -12,7 +12,7 @@ from picoquant.backends.tflite.params import tensor_params
 from picoquant.errors import ToolError
 from picoquant.int8.network import Int8Network, QuantizedOperator
 from picoquant.int8.quant_params import QuantParams
-from picoquant.npu.simulation.arithmetic import target_params, target_params_from_zero
+from picoquant.npu.simulation.arithmetic import target_params
 from picoquant.paddle_program.graph import Graph, Operator
 from picoquant.paddle_program.layers import BATCH_NORM
 from picoquant.targets.integer_rules import Rules
@@ -77,9 +77,8 @@ def build_graph(network: Int8Network, rules: Rules) -> SimulatedGraph:
             raise ToolError(
                 f"tensor {name} has no range, without which no NPU computes it: quantise the model again"
             )
-        absmax = network.absmax[name]
-        if name in sigmoids and rules.symmetric and rules.arithmetic.numbers == "uint8":
-            params[name] = target_params_from_zero(absmax, rules)
-        else:
-            params[name] = target_params(absmax, rules, tensor.non_negative)
+        zero = tensor.params.zero_point
+        if name in sigmoids and tensor.params.is_symmetric and rules.arithmetic.numbers == "uint8":
+            zero = -128  # as Paddle Lite hands it to the driver
+        params[name] = target_params(network.ranges[name], rules, zero)
     return SimulatedGraph(network, params)

@@ -119,7 +119,11 @@ def average_pool(
     counts = np.broadcast_to(sum(inside), sums.shape)
     factor = source.scale / result.scale
     if np.isclose(factor, 1.0, rtol=1e-6, atol=0):
-        quantised = _divided(sums, counts, rules.arithmetic.rounding)
+        if rules.tflite:  # AveragePool of pooling.h divides sums of integers, zero points and all
+            quantised = _divided(sums + source.zero_point * counts, counts, "half_away")
+            quantised -= source.zero_point
+        else:
+            quantised = _divided(sums, counts, rules.arithmetic.rounding)
         return np.clip(quantised, result.low, result.high).astype(np.int16)
     pooled = np.empty(sums.shape, np.int16)
     for count in np.unique(counts):

@@ -21,7 +21,6 @@ from picoquant.npu.simulation.arithmetic import (
     clamp_limits,
     dequantise,
     quantise,
-    rounded,
     table,
     target_params,
 )
@@ -137,8 +136,7 @@ def sum_scales_and_bias(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scales of an operator's sums of products, and its bias in these scales, int64; both `[O]`.
 
-    The network's own bias integers are used if the target's scale of the input is the network's. It differs
-    only for tensors that a target stores as 0 to 255.
+    The network's own bias integers are used: they are in steps of the input's scale, which no zero point changes.
     """
     if rules.tflite:
         channels = len(operator.integers)
@@ -148,11 +146,7 @@ def sum_scales_and_bias(
     scales = source.scale * operator.scales
     if operator.bias_integers is None:
         return scales, np.zeros(len(operator.integers), np.int64)
-    params = graph.network.tensors[operator.activation].params
-    if np.isclose(params.scale, source.scale, rtol=1e-9, atol=0):
-        return scales, operator.bias_integers
-    value = operator.bias_integers * (operator.scales * params.scale)
-    return scales, np.clip(rounded(value / scales, rules.arithmetic.rounding), *INT32).astype(np.int64)
+    return scales, operator.bias_integers
 
 
 def _float_convolution(
@@ -211,9 +205,7 @@ def _elementwise(
 
     if second in graph.values:  # a constant is stored in INT8 with the scale of its own absmax
         value = graph.values[second]
-        constant = target_params(
-            float(np.abs(value).max()) or 1.0, rules, non_negative=bool((value >= 0).all())
-        )
+        constant = target_params(float(np.abs(value).max()) or 1.0, rules)
         stored = aligned(quantise(value, constant, rules.arithmetic.rounding))
         pair = [sources[0], constant]
         return lambda arrays: [compute(arrays[0], stored, pair, result, rules)]

@@ -13,7 +13,6 @@ from picoquant.int8.ignored_layers import with_same_weight
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.passes.activations import target_tensors
 from picoquant.int8.passes.weights import rounded_weight
-from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.quantization.analysis.analyse import analyse
 from picoquant.quantization.analysis.layers import find_layers
@@ -72,7 +71,7 @@ def _network(source: Int8Source, convolutions: Convolutions) -> Network:
         layer.name: rounded_weight(model.values[layer.operator.weight], layer.operator.axis, bits)
         for layer in layers
     }
-    ranges = {n: QuantParams.symmetric(source.ranges[n]) for n in tensors.names if n in source.ranges}
+    ranges = {n: source.params(n) for n in tensors.names if n in source.ranges}
     return Network("fp32", model, convolutions, tensors, layers, ranges, rounded)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.passes.weights import quantise_weight
+from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.graph import Graph, Operator
 from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.paddings import explicit_paddings
@@ -101,16 +102,14 @@ class Hessian:
     Args:
         graph: of the float network, batch-norm folded.
         operators: what becomes INT8; those that are no convolution are left out.
-        bits: of an activation.
 
     Attributes:
         by_weight: second moments of the inputs, `[groups, n, n]` float32, by name of the weight; `n` the weights of
             an output channel.
     """
 
-    def __init__(self, graph: Graph, operators: Iterable[QuantizableOperator], bits: int = 8) -> None:
+    def __init__(self, graph: Graph, operators: Iterable[QuantizableOperator]) -> None:
         self._generator = np.random.default_rng(0)
-        self._quant_max = 2 ** (bits - 1) - 1
         self._users: dict[str, list[tuple[Operator, QuantizableOperator, tuple[int, ...]]]] = {}
         self.by_weight: dict[str, np.ndarray] = {}
         for operator in operators:
@@ -125,16 +124,16 @@ class Hessian:
         """Names of the tensors that `add` needs."""
         return tuple(self._users)
 
-    def add(self, name: str, value: np.ndarray, absmax: float) -> None:
+    def add(self, name: str, value: np.ndarray, params: QuantParams) -> None:
         """Add a batch.
 
         Args:
             name: of an input.
             value: `[N, C, H, W]`, as the float network computes it.
-            absmax: the range that it is quantised with.
+            params: what it is quantised with.
         """
-        scale = absmax / self._quant_max
-        rounded = np.clip(np.rint(value / scale), -self._quant_max, self._quant_max) * np.float32(scale)
+        scale = params.scale
+        rounded = np.clip(np.rint(value / scale), params.low, params.high) * np.float32(scale)
         for conv, operator, shape in self._users[name]:
             window = Window.of(conv, *value.shape[2:], shape[2:])
             seen = window.patches(rounded.astype(np.float32), _POSITIONS, self._generator).transpose(1, 0, 2)

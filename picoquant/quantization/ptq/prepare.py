@@ -30,7 +30,7 @@ from picoquant.storage.files import whole_file, write_json
 FILES = (MODEL, PARAMS, SCALES)  # of a prepared student
 _FACTS = "student.json"
 _FLOAT_PARAMS = "as_float.npz"
-_KEPT = ("folded", "settled", "equalised", "images", "ranges")  # fields of the state
+_KEPT = ("folded", "settled", "equalised", "images", "ranges", "zero_points")  # fields of the state
 
 
 def prepare(context: QuantizationContext) -> PtqState:

@@ -11,6 +11,7 @@ from picoquant.int8.build import Int8Source
 from picoquant.int8.operators import QuantizableOperator
 from picoquant.int8.passes.activations import TargetTensors
 from picoquant.int8.passes.tie_avoidance import Product, Table
+from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.quantization.context import QuantizationContext
@@ -54,7 +55,8 @@ class PtqState:
         tensors: the activations that are held in INT8, in groups that share a scale.
         products: products, means and functions of activations, whose results may lie on a tie.
         statistics: of the calibration images; None: not measured.
-        ranges: absmax that INT8 represents, by tensor.
+        ranges: by tensor, the value of 127 steps: the absmax that INT8 represents where it is symmetric.
+        zero_points: of the tensors that are not symmetric, signed.
         learned: tensors whose range training has found; a group that has any takes theirs.
         weights: values that replace the stored ones, by variable: those that training has found.
         float_params: weights and biases that were changed for INT8, by variable, as they were before.
@@ -73,11 +75,18 @@ class PtqState:
     products: tuple[Product | Table, ...] = ()
     statistics: Statistics | None = None
     ranges: Mapping[str, float] = field(default_factory=dict)
+    zero_points: Mapping[str, int] = field(default_factory=dict)
     learned: frozenset[str] = frozenset()
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
     float_params: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    def params(self, name: str) -> QuantParams:
+        """The quantisation of a tensor that has a range."""
+        return self.int8_source().params(name)
+
     def int8_source(self) -> Int8Source:
         """What the INT8 model is written from; the float network must have been saved in the student's folder."""
         folder = self.context.paths.student
-        return Int8Source(folder, self.weights, self.ranges, self.operators, self.quant)
+        return Int8Source(
+            folder, self.weights, self.ranges, self.operators, self.quant, zero_points=self.zero_points
+        )

@@ -88,7 +88,8 @@ def _build(network: PtqState) -> TrainingStep:
     context, settings = network.context, network.context.settings
     LOG.info("quantize: reading the model and finding what to distil")
     by_levels = settings.quantization.by_levels
-    strategy = range_strategy(settings.quantization, settings.quant)
+    zeros = context.processes.broadcast(json.dumps(dict(network.zero_points)).encode())
+    strategy = range_strategy(settings.quantization, settings.quant, json.loads(zeros))
     student = open_student(
         context.paths.student,
         network.operators,

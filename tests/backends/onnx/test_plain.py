@@ -70,7 +70,7 @@ def test_form_and_integers(models, config, numbers, tmp_path):
     assert {name for name in network.held if name in here} == set(rounded)
     for name, node in rounded.items():
         scale, zero = (stored[part] for part in node.input[1:])
-        assert scale == np.float32(network.absmax[name] / 127)
+        assert scale == np.float32(network.ranges[name] / 127)
         of_sigmoid = name in nodes and made_by(nodes, name) == "Sigmoid"  # NPUs' uint8 for it begins at 0
         assert zero == (128 if numbers == "uint8" and not of_sigmoid else 0) and zero.dtype == numbers
     integers = [stored[node.input[0]] for node in nodes.values() if node.input and node.input[0] in stored]

@@ -34,7 +34,8 @@ def compared(folder, image):
     content = make_tflite(Source(folder).network)
     simulation = NpuSimulation(folder, RULES)
     held = simulation.run_steps({"image": image}, keep=True)
-    values = every_tensor(content, held["image"].astype(np.int8).transpose(0, 2, 3, 1))
+    integers = held["image"] + simulation.params["image"].zero_point
+    values = every_tensor(content, integers.astype(np.int8).transpose(0, 2, 3, 1))
     different = total = 0
     for index, tensor in enumerate(model_of(content).subgraphs[0].tensors):
         name = tensor.name.decode()

@@ -61,7 +61,7 @@ def test_it_holds_the_networks_integers_and_scales(network, content):
         if name in tensors and name not in gates:
             found, (op,) = tensors[name].quantization, [network.graph.producer(name)]
             if op is None or op.op_type in ("conv2d", "depthwise_conv2d", "elementwise_mul"):
-                assert found.scale[0] == pytest.approx(network.absmax[name] / 127, rel=1e-6)
+                assert found.scale[0] == pytest.approx(network.ranges[name] / 127, rel=1e-6)
                 assert found.zeroPoint[0] == 0
     sigmoids = [op.name for op in network.graph.operators if op.op_type == "sigmoid"]
     for name in sigmoids:  # TFLite fixes it
@@ -129,7 +129,7 @@ def test_16x8_has_the_same_ranges_in_finer_steps(models, tmp_path):
     assert "HARD_SWISH" not in operator_kinds(content)
     _, tensors = by_name(content)
     name = network.graph.inputs[0]
-    assert tensors[name].quantization.scale[0] == pytest.approx(network.absmax[name] / 32767, rel=1e-6)
+    assert tensors[name].quantization.scale[0] == pytest.approx(network.ranges[name] / 32767, rel=1e-6)
 
 
 def refusal(network, bits=8):

@@ -21,11 +21,13 @@ from picoquant.int8.passes.activations import target_tensors, unified_ranges
 from picoquant.int8.passes.tie_avoidance import (
     Product,
     Table,
+    largest_middle,
     products_of,
     tie_free_factor,
     tie_free_ranges,
     tie_free_scales,
 )
+from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser
 from picoquant.paddle_program.batch_norm_folding import fold_folder
@@ -178,3 +180,31 @@ def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path, name):
             for theirs, ours in zip(onnx_runtime(image), got):
                 np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
         assert sum(len(np.unique(one)) for one in got) > 50
+
+
+def test_zero_points_move_levels_not_middles():
+    """A hard sigmoid of 256 levels from -4, into 256 levels from 0; products and means of up to 255 levels a side."""
+    function = function_of("hard_sigmoid", {"slope": 1 / 6, "offset": 0.5})
+    # Steps of 1 / 17 from -4 on; the result's 255 steps are from 0 to 1, so that every second result is on a middle.
+    ranges, zeros = {"x": 127 / 17, "gate": 127 / 255}, {"x": 68 - 128, "gate": -128}
+    free = tie_free_ranges(ranges, [Table("gate", "x", function)], [], 8, zeros)
+    assert free["gate"] != ranges["gate"] and free["gate"] == pytest.approx(ranges["gate"], rel=1 / 1300)
+    places = function(np.arange(-68, 188) / 17) / (free["gate"] / 127)
+    inside = places[(places > 0) & (places < 255)]
+    assert np.abs(inside % 1 - 0.5).min() > 1 / 4096 and len(inside) > 90
+    before = function(np.arange(-68, 188) / 17) * 255
+    assert np.abs(before % 1 - 0.5).min() < 1e-9
+
+    ranges = {"map": 3.0, "gate": 0.5, "scaled": 2.5}
+    free = tie_free_ranges(ranges, [Product("scaled", ("map", "gate"))], [], 8, dict.fromkeys(ranges, -128))
+    factor = Fraction(3 * 0.5 / (127 * free["scaled"])).limit_denominator(100_000)
+    assert factor.denominator % 2 == 1
+    numbers = np.arange(0, 255 * 255 + 1)
+    results = numbers * (3 * 0.5 / (127 * free["scaled"]))
+    assert np.abs(results[results < 255] % 1 - 0.5).min() > 255.5 * 4e-7
+
+
+def test_the_farthest_middle():
+    assert largest_middle(QuantParams.symmetric(3.0)) == 127.5
+    assert largest_middle(QuantParams.of_range(3.0, zero_point=-128)) == 255.5
+    assert largest_middle(QuantParams.of_range(3.0, zero_point=20)) == 148.5

@@ -22,7 +22,8 @@ from tests.networks.small_net import batches
 
 IMAGES = next(batches(7))["image"]
 _QUANT = QuantAwareSettings()
-STRATEGIES = {"averages": MovingAverage(), "fixed": Fixed()}
+ZERO_POINTS = {"image": -128, "relu6_0.tmp_0": -128, "relu6_1.tmp_0": -100, "relu6_2.tmp_0": -128}
+STRATEGIES = {"averages": MovingAverage(), "fixed": Fixed(), "zero points": Fixed(ZERO_POINTS)}
 
 
 def student_of(folder, kind, quant=_QUANT):
@@ -30,7 +31,7 @@ def student_of(folder, kind, quant=_QUANT):
     program = ProgramModel.load(folder)
     operators = quantizable_operators(program, quant)
     student = open_student(
-        folder, operators, quant, STRATEGIES[kind], Convolutions(True), all_held=kind == "fixed"
+        folder, operators, quant, STRATEGIES[kind], Convolutions(True), all_held=kind != "averages"
     )
     for name, found in student.ranges.items():
         found.initialise(1.0 if name == "image" else 0.4)

@@ -11,6 +11,7 @@ import pytest
 
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.passes.weights import quantise_weight, rounded_weight
+from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
@@ -107,7 +108,7 @@ def test_moments_give_the_results_sum_of_squares(opened, kind):
     model, (operator,) = opened(lambda: paddle.nn.Conv2D(**CONVS[kind], bias_attr=False))
     image = np.random.RandomState(0).randint(-127, 128, (2, 4, 9, 10)).astype("float32")
     hessian = Hessian(model.graph(), [operator])
-    hessian.add(hessian.inputs[0], image, 127.0)
+    hessian.add(hessian.inputs[0], image, QuantParams.symmetric(127.0))
     result = Simulation(model, {})({"image": image})[0]
     weight = model.values[operator.weight]
     sums = hessian.by_weight[operator.weight]
@@ -131,7 +132,7 @@ def test_error_of_each_convolution_falls_and_ranges_stay(opened, axis):
     hessian = Hessian(model.graph(), operators)
     values = dict(zip(hessian.inputs, Simulation(model, {}, outputs=hessian.inputs)({"image": image})))
     for name, value in values.items():
-        hessian.add(name, value, np.abs(value).max())
+        hessian.add(name, value, QuantParams.symmetric(np.abs(value).max()))
     before = {operator.weight: model.values[operator.weight] for operator in operators}
     after = round_adaptively(operators, before, hessian.by_weight, 4)
     assert set(after) == set(before)

@@ -40,7 +40,7 @@ def test_the_prepared_network(first):
     weights, biases = 5, 5
     assert len(state.float_params) == weights + biases
     facts = json.loads((context.paths.prepared / "student.json").read_text())
-    assert set(facts) == {"fingerprint", "folded", "settled", "equalised", "images", "ranges"}
+    assert set(facts) == {"fingerprint", "folded", "settled", "equalised", "images", "ranges", "zero_points"}
     for name in FILES:
         kept, used = (folder / name for folder in (context.paths.prepared, context.paths.student))
         assert kept.read_bytes() == used.read_bytes()

@@ -7,7 +7,7 @@ import pytest
 
 from picoquant.quantization.ptq.gradient_histogram import GradientHistogram
 from picoquant.quantization.ptq.histograms import Histogram
-from picoquant.quantization.ptq.range_search import choose_range
+from picoquant.quantization.ptq.range_search import choose_ends, choose_range, choose_ranges, zero_point_of
 
 METHODS = ("detections", "min_max", "percentile", "mse", "kl", "histogram")
 
@@ -171,3 +171,66 @@ def test_gradients_are_summed_by_value_and_image():
     squares[[512, 513, 0, 1023]] = np.array([9, 16 + 1 + 36, 25, 4]) / 2
     np.testing.assert_array_equal(histogram.squares, squares)
     assert histogram.centres[512] == pytest.approx(width / 2) and histogram.images == 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_end_is_where_the_values_end(method):
+    # Nothing is rare; a symmetric range would have 127 of its 254 levels below -0.5.
+    values = np.linspace(-0.5, 2, 100_001)
+    low, high = choose_ends([(seen(values), None, None)], method)
+    assert low == pytest.approx(-0.5, abs=0.03) and high == pytest.approx(2.0, abs=0.08)
+    assert choose_ends([(seen(values + 0.7), None, None)], "min_max")[0] == 0.0  # 0 is always within
+    assert choose_ends([(seen(np.zeros(9)), None, None)], method) == (0.0, 0.0)
+
+
+def test_a_rare_value_is_cut_at_its_own_end():
+    # (1.5 - x)^2 + 500,000 ((1 + x) / 255)^2 / 12 is least at 0.52.
+    low, high = choose_ends([(seen(np.linspace(0, 1, 500_000), [-1.5]), None, None)], "mse")
+    assert low == pytest.approx(-0.52, abs=0.05) and high == pytest.approx(1.0, abs=0.02)
+    values = np.concatenate([np.linspace(0, 1, 99_990), np.full(10, -40.0)])
+    assert choose_ends([(seen(values), None, None)], "percentile", 99.9) == (
+        0.0,
+        pytest.approx(1.0, abs=0.01),
+    )
+    whole = choose_ends([(seen(values), None, None)], "percentile", 99.99)
+    assert whole == (pytest.approx(-40.0, abs=0.01), pytest.approx(1.0, abs=0.01))
+
+
+def test_what_an_activation_does_not_see_needs_no_levels():
+    values = np.linspace(-200, 4, 100_001)
+    low, high = choose_ends([(seen(values), hard_swish, None)], "min_max")
+    assert (low, high) == (pytest.approx(-3.0, abs=0.02), pytest.approx(4.0, rel=1e-5))
+    assert choose_ends([(seen(values), lambda x: np.clip(x, 0, 6), None)], "min_max") == (
+        pytest.approx(0.0, abs=1e-3),
+        pytest.approx(4.0, rel=1e-5),
+    )
+
+
+def test_both_ends_are_found_where_errors_cost_the_detections_least():
+    """Errors below 0 cost nothing, so no level is spent there; the same error of all values above is clipped last."""
+    values = np.random.RandomState(0).uniform(-3, 1, (4, 4000)).astype(np.float32)
+    gradients = np.where(values > 0, np.random.RandomState(1).choice([-1.0, 1.0], values.shape), 0.0)
+    low, high = choose_ends([felt(values, gradients.astype(np.float32))], "detections")
+    assert low > -0.3 and high == pytest.approx(1.0, abs=0.1)
+
+
+def test_ends_as_they_are_kept():
+    """255 steps from -1 to 4: 51 of them below 0, which is moved to a level."""
+    value, zero = zero_point_of(-1.0, 4.0)
+    assert (value, zero) == (pytest.approx(5 / 255 * 127), 51 - 128)
+    assert zero_point_of(0.0, 2.55) == (pytest.approx(1.27), -128)
+    assert zero_point_of(-2.55, 0.0) == (pytest.approx(1.27), 127)
+    value, zero = zero_point_of(-1.0, 4.0, bits=4)
+    assert (value, zero) == (pytest.approx(5 / 15 * 7), 3 - 8)
+
+
+def test_a_group_shares_its_zero_point_and_symmetric_ones_have_none():
+    histograms = {"a": seen(np.linspace(-1, 1, 999)), "b": seen(np.linspace(0, 4, 999)), "c": seen([0.0])}
+    groups, none = (("a", "b"), ("c",)), dict.fromkeys(histograms)
+    ranges, zeros = choose_ranges(groups, histograms, none, {}, "min_max", 99.9, symmetric=False)
+    assert ranges["a"] == ranges["b"] == pytest.approx(5 / 255 * 127) and ranges["c"] == 0.0
+    assert zeros == {"a": 51 - 128, "b": 51 - 128, "c": 0}
+    assert choose_ranges(groups, histograms, none, {}, "min_max", 99.9) == (
+        {"a": 4.0, "b": 4.0, "c": 0.0},
+        {},
+    )

@@ -10,10 +10,13 @@ import paddle
 import pytest
 
 from picoquant.errors import ConfigError
+from picoquant.int8.files import open_network
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.passes.activations import activation_quantisers
+from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.editing.program_model import ProgramModel
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.engine.parameters import named_parameter
 from picoquant.quantization.qat.learned_ranges.fixed import Fixed
@@ -119,6 +122,22 @@ def test_every_tensor_that_int8_holds_is_rounded_and_clipped_values_have_no_grad
     np.testing.assert_array_equal(image.grad.numpy(), 3.0 * (image.numpy() * 3 <= 1))
 
 
+@pytest.mark.parametrize("zero_point", [-128, -77, 0, 127])
+def test_a_range_with_a_zero_point_rounds_to_its_integers(zero_point):
+    """As `QuantParams` says; gradients end with the integers."""
+    params = QuantParams.of_range(0.9, zero_point=zero_point)
+    found = Fixed({"x": zero_point}).range_of("x", settings().quant, False, ())
+    found.initialise(0.9)
+    values = paddle.to_tensor(np.linspace(-3, 3, 4001, dtype="float32"), stop_gradient=False)
+    rounded = found(values, following=False)
+    rounded.sum().backward()
+    exact, inside = values.numpy() / params.scale, params.fake_quantise(values.numpy())
+    clear = np.abs(exact % 1 - 0.5) > 1e-3
+    np.testing.assert_allclose(rounded.numpy()[clear], inside[clear], atol=1e-5)
+    within = (values.numpy() > params.lowest) & (values.numpy() < params.highest)
+    np.testing.assert_array_equal(values.grad.numpy(), within)
+
+
 def test_levels_are_those_that_the_int8_model_has(student):
     ranges = {name: float(number + 1) for number, name in enumerate(student.ranges)}
     found = levels_of(student, ranges)
@@ -195,3 +214,21 @@ def test_the_rate_is_above_nothing():
         QuantizationSettings(level_rate=0)
     with pytest.raises(ConfigError, match=r"Quantize.training: 'level' .*did you mean levels"):
         QuantizationSettings(training="level")
+
+
+def test_training_with_zero_points_starts_and_ends_with_them(small_model, tmp_path):
+    """The ranges and zero points that calibration has chosen are those of the network that is written."""
+    quant = {"symmetric_activations": False}
+    of = {}
+    for method in ("ptq", "qat"):
+        wanted = replace(settings(4), quantization=QuantizationSettings(method=method, training="levels"))
+        wanted = replace(wanted, quant=replace(wanted.quant, **quant))
+        folder = tmp_path / method
+        quantize(small_model, folder / "model", folder / "work", batches, wanted, config=CONFIG)
+        of[method] = open_network(ModelFolder.open(folder / "model"))
+    assert of["qat"].zero_points == of["ptq"].zero_points and set(of["qat"].zero_points) == set(
+        of["qat"].held
+    )
+    assert len(set(of["qat"].zero_points.values())) > 1
+    for name in of["qat"].held:
+        assert of["qat"].ranges[name] == pytest.approx(of["ptq"].ranges[name], rel=1e-5)

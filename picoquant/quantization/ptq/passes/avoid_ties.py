@@ -13,5 +13,6 @@ def avoid_ties(state: PtqState) -> PtqState:
 
     Must come after `unify_scales`: the tensors of a group are moved together.
     """
-    ranges = tie_free_ranges(state.ranges, state.products, state.tensors.groups, state.quant.activation_bits)
+    bits = state.quant.activation_bits
+    ranges = tie_free_ranges(state.ranges, state.products, state.tensors.groups, bits, state.zero_points)
     return replace(state, ranges=ranges)

@@ -22,17 +22,22 @@ def choose_ranges(state: PtqState) -> PtqState:
     settings, statistics = state.context.settings.quantization, state.statistics
     graph = state.model.graph()
     functions = {name: function_behind(graph, name) for name in state.tensors.names}
-    ranges = range_search.choose_ranges(
+    ranges, zeros = range_search.choose_ranges(
         state.tensors.groups,
         statistics.histograms,
         functions,
         statistics.gradients,
         "mse" if settings.ranges == "weights" else settings.ranges,
         settings.percentile,
+        state.quant.symmetric_activations,
+        state.quant.activation_bits,
     )
     if settings.ranges == "weights":
-        ranges.update(_of_weights(state))
-    return replace(state, ranges=without_zeros({**ranges, **statistics.fused_absmax}))
+        given = _of_weights(state)  # symmetric
+        ranges.update(given)
+        zeros = {name: zero for name, zero in zeros.items() if name not in given}
+    ranges = without_zeros({**ranges, **statistics.fused_absmax})
+    return replace(state, ranges=ranges, zero_points=zeros)
 
 
 def _of_weights(state: PtqState) -> dict[str, float]:

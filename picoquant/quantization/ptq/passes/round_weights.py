@@ -18,9 +18,9 @@ def round_weights(state: PtqState) -> PtqState:
     Raises: `DataError` for a tensor that is not finite; `WeightsError` naming an operator that cannot be run.
     """
     quant = state.quant
-    hessian = Hessian(state.model.graph(), state.operators, quant.activation_bits)
+    hessian = Hessian(state.model.graph(), state.operators)
     for name, value in calibration_values(state, hessian.inputs, "quantize: rounding weights"):
-        hessian.add(name, value, state.ranges[name])
+        hessian.add(name, value, state.params(name))
     before = {name: state.model.values[name] for name in hessian.by_weight}
     after = round_adaptively(state.operators, before, hessian.by_weight, quant.weight_bits)
     for name, value in after.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import paddle
@@ -14,14 +14,23 @@ from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange
 
 
 class Fixed:
-    """Nothing is learned, nothing follows the data."""
+    """Nothing is learned, nothing follows the data.
+
+    Args:
+        zero_points: of the activations that are not symmetric.
+    """
 
     traceable = True
+
+    def __init__(self, zero_points: Mapping[str, int] | None = None) -> None:
+        self._zero_points = zero_points or {}
 
     def range_of(
         self, name: str, settings: QuantAwareSettings, non_negative: bool, shape: Sequence[int]
     ) -> ActivationRange:
         """The range of one activation; see `RangeStrategy`."""
+        if name in self._zero_points:
+            return FixedRangeWithZeroPoint(name, settings.activation_bits, self._zero_points[name])
         return FixedRange(name, settings.activation_bits)
 
     def optimizer(self, parameters: Sequence[Any]) -> None:
@@ -47,6 +56,30 @@ class FixedRange:
     def initialise(self, absmax: float) -> None:
         """See `ActivationRange`."""
         self.stored[self._name].set_value(paddle.full([1], absmax))
+
+
+class FixedRangeWithZeroPoint(FixedRange):
+    """One activation's range; its quantised values are not as many above 0 as below.
+
+    They are among those of a symmetric range with twice as many, by which Paddle's kernel rounds what was clipped.
+
+    Args:
+        name: of the activation.
+        bits: of a quantised value.
+        zero_point: the integer, signed, that stands for 0.
+    """
+
+    def __init__(self, name: str, bits: int, zero_point: int) -> None:
+        super().__init__(name, bits)
+        half = 2 ** (bits - 1)
+        self._ends = [(end - zero_point) / (half - 1) for end in (-half, half - 1)]
+        self._top = (2 * half - 1) / (half - 1)
+
+    def __call__(self, value: Any, following: bool) -> Any:
+        """See `ActivationRange`."""
+        stored = self.stored[self._name]
+        low, high = (stored * end for end in self._ends)
+        return fake_quantise(paddle.clip(value, low, high), stored * self._top, self._bits + 1)
 
 
 class _Rounded(PyLayer):

@@ -43,14 +43,11 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory):
     """PicoDet-S-NPU of random weights, one scale a weight."""
-    from  import static_session
-
     from picoquant.paddle_program.batch_norm_folding import fold_folder
 
     folder = tmp_path_factory.mktemp("emulated")
     model = exported("picodet_s_416_coco_npu.yml", folder / "fp32")
-    with static_session():
-        fold_folder(model.path)
+    fold_folder(model.path)
     int8 = quick_int8(model, folder / "int8", weight_quantize_type="abs_max")
     return NpuSimulation(int8, load_target("a311d").integer_rules)
 

@@ -161,7 +161,7 @@ def test_its_report_is_read():
     ("text", "said"),
     [
         ("\x1b[1;31mE\x1b[0m \x1b[1;31mload_onnx: the opset is 4\x1b[0m\nmore", "load_onnx: the opset is 4"),
-        ("E RKNN: [10:47:14.514] Unkown op target: 0\nValueError: bad\n", "ValueError: bad"),
+        ("E RKNN: [10:47:14.514] Unknown op target: 0\nValueError: bad\n", "ValueError: bad"),
         ("nothing telling\nat all", "at all"),
         ("", "no message"),
     ],

@@ -36,7 +36,7 @@ def test_the_first_trial_is_run_and_what_the_run_has_is_taken(trained):
     assert [trial.name for trial in found.trials] == ["001-ptq", "002-qat"]
     assert [trial.status for trial in found.trials] == ["done", "done"]
     assert models(root / "search/002-qat/quantize") == before
-    assert not (root / "search/003-qat-level_rate-0.001").exists()
+    assert not (root / "search/003-qat-level_rate-0.0025").exists()
     for trial in found.trials:
         assert trial.worth == pytest.approx((trial.score.mAP * trial.score.fidelity) ** 0.5)
         assert trial.interval[0] <= trial.score.fidelity <= trial.interval[1]

@@ -45,7 +45,7 @@ def test_where_nothing_gains_each_value_is_tried_once_then_training_with_each_ra
         {}, *({RANGES: ranges} for ranges in ("mse", "percentile", "kl", "histogram", "min_max")), {BIASES: False},
         {COPIES: 8}, {COPIES: 1}, {ROUNDING: "reconstructed"}, {WEIGHTS: "abs_max"},
     ]  # fmt: skip
-    assert qat == [{}, {RATE: 0.001}, {RATE: 0.004}]
+    assert qat == [{}, {RATE: 0.0025}, {RATE: 0.01}]
 
 
 def test_one_key_at_a_time_is_changed_from_the_best_so_far_until_a_round_gains_nothing():
@@ -66,7 +66,7 @@ def test_one_key_at_a_time_is_changed_from_the_best_so_far_until_a_round_gains_n
     best = {RANGES: "min_max", BIASES: False}
     assert best in ptq and {**best, COPIES: 1} in ptq
     trained = [one for one in changed if METHOD not in one]
-    assert trained == [{}, best, {**best, RATE: 0.001}, {**best, RATE: 0.004}]
+    assert trained == [{}, best, {**best, RATE: 0.0025}, {**best, RATE: 0.01}]
     assert len({str(sorted(one.items(), key=str)) for one in changed}) == len(changed)  # nothing twice
 
 

@@ -175,7 +175,7 @@ def test_command(run):
     assert bad.returncode == 1 and "one_piece: sqrt_0.tmp_0: 2 NPU pieces" in bad.stdout
     assert (run / "bad/check/rv1126.partition.txt").read_text().startswith("reshape2::")
     unknown = refusal(picoquant("check", "--target", "rv1162", "--save-dir", run / "good"))
-    assert "unknown target rv1162; known, the nearest first: rv1126" in unknown
+    assert "unknown target rv1162; known, the nearest first: rv1106, rv1126" in unknown
     assert unknown.endswith("or name a YAML file of your own")
     missing = refusal(picoquant("check", "--target", "rv1126", "--save-dir", run / "none"))
     assert "no INT8 model in" in missing and "picoquant quantize" in missing

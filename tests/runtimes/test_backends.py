@@ -124,6 +124,7 @@ def test_names_of_backends():
         "tflite",
         "tflite-no-xnnpack",
         "openvino",
+        "rknn",
         "ncnn",
         "mnn",
     ]

@@ -101,7 +101,8 @@ def test_other_classes_are_an_error_of_eval_and_analyze(run_dir):
 def test_other_classes_are_an_error_of_quantize_package_and_benchmark(run_dir):
     rewrite(run_dir / "val.json", renamed)
     train = [
-        f"TrainDataset.{key}" for key in (f"dataset_dir={run_dir}", "image_dir=images", "anno_path=val.json")
+        f"TrainDataset.{key}"
+        for key in (f"dataset_dir={run_dir}", "image_dir=images", "anno_path=val.json", "box_format=xywh")
     ]
     sets = with_sets([*train, f"Global.model_dir={run_dir / 'export'}"])
     for command in (["quantize", *sets], ["package", "--target", "generic_onnx"], ["benchmark"]):

@@ -63,7 +63,7 @@ def test_the_section_reaches_the_settings():
         ),
         ("OptimizerBuilder.optimizer={type: AdamW, epsilon: 0}", r"optimizer\.epsilon: 0 is not above 0"),
         ("OptimizerBuilder.optimizer={type: AdamW, weight_decay: -1}", r"optimizer\.weight_decay: -1 is not"),
-        ("OptimizerBuilder.optimizer.use_nesterov=1", r"use_nesterov: 1 is not true or false"),
+        ("OptimizerBuilder.optimizer.use_nesterov=1", r"use_nesterov must be true or false, not 1"),
     ],
 )
 def test_a_wrong_value_names_its_key(text, message):

@@ -274,11 +274,11 @@ def _tell_strays(
         f"{path}: {len(strays)} annotations are of images it does not list, the first is {_name(first)} "
         f"({kind_of(first['image_id'])})"
     )
-    theirs = {entry["image_id"] for entry in strays}
+    theirs = {repr(entry["image_id"]) for entry in strays}
     ends = (images.numbers[0], images.numbers[-1])
     in_a_row = ends[1] - ends[0] == len(images.numbers) - 1
     for step, left in ((1, ends[0]), (-1, ends[1])):
-        if in_a_row and theirs == {ends[0] + ends[1] - left + step} and left not in annotated:
+        if in_a_row and theirs == {repr(ends[0] + ends[1] - left + step)} and left not in annotated:
             raise DataError(
                 f"{said}, and image {left} has none: image_id seems to count from {ends[0] + step}, the images from "
                 f"{ends[0]}; correct either, or take these annotations out"

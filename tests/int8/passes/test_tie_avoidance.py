@@ -32,7 +32,9 @@ from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser
 from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.editing.program_model import ProgramModel
+from picoquant.paddle_program.graph import read_graph
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import read_program
 from picoquant.targets.integer_rules import Arithmetic, MultiplierRule, Rules
 from tests.networks.quick_int8 import exported
 from tests.networks.ranges import measured_ranges
@@ -115,7 +117,7 @@ def test_products_and_means_of_a_program(tmp_path):
     with paddle.utils.unique_name.guard():
         spec = [paddle.static.InputSpec([None, 3, 6, 12], "float32", "image")]
         paddle.jit.save(Network(), str(tmp_path / "model"), input_spec=spec)
-    found = products_of(ProgramModel.load(tmp_path).graph())
+    found = products_of(read_graph(read_program(tmp_path / "model.pdmodel")))
     mean, sigmoid, gated, pooled = found
     assert (mean.factors, mean.count, gated.count, pooled.count) == (("image",), 72, 1, 4)
     assert sigmoid.source == mean.result and sigmoid.function(np.float32([0.0])) == 0.5

@@ -341,8 +341,8 @@ TABLES = {
     "trained": Table(
         ("docs/accuracy.md",),
         (
-            "network, images evaluated", "QAT at", "FP32", "mAP at start, half-way, end",
-            "INT8 less FP32, 95 % interval", "fidelity at start, half-way, end", "of INT8, 95 % interval",
+            "network, images evaluated", "QAT at", "FP32", "mAP from start to end",
+            "INT8 less FP32, 95 % interval", "fidelity from start to end", "of INT8, 95 % interval",
         ),
         _trained, _TRAINED,
     ),

@@ -9,6 +9,8 @@ import numpy as np
 
 from picoquant.int8.files import open_network
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.quantization.analysis.network import load_float
+from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import QuantizationSettings
 from tests.networks.small_net import CONFIG, batches, settings
@@ -31,3 +33,17 @@ def test_its_integers_are_those_of_the_pdmodel(small_model, tmp_path):
         np.testing.assert_allclose(one.scales, other.scales, rtol=1e-6)
         scales = [network.tensors[op.activation].params.scale for network, op in zip(networks, (one, other))]
         np.testing.assert_allclose(*scales, rtol=1e-5)
+
+
+def test_it_is_analysed_as_the_pdmodel_is(small_model, tmp_path):
+    found = [
+        load_float(
+            ModelFolder.open(model, config=CONFIG), tmp_path / name, Convolutions(True), settings().quant
+        )
+        for name, model in (("json", PADDLE_3), ("pdmodel", small_model))
+    ]
+    image = {"image": next(batches(1))["image"]}
+    results = [network.simulation({})(image) for network in found]
+    assert [layer.name for layer in found[0].layers] == [layer.name for layer in found[1].layers]
+    for first, second in zip(*results):
+        np.testing.assert_allclose(first, second, atol=1e-5)

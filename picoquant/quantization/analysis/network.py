@@ -7,6 +7,7 @@ they are: in float, but on the levels of INT8.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,13 @@ from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.program import copy_program
 from picoquant.quantization.analysis.layers import Layer, find_layers
 from picoquant.quantization.analysis.statistics import Values, Watch
 from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.engine.network import computable
 from picoquant.quantization.engine.simulation import Simulation
 from picoquant.quantization.final_nodes import final_nodes
-from picoquant.storage.files import whole_file
 
 _NMS = "multiclass_nms3"
 
@@ -207,6 +208,5 @@ def comparable(model: ProgramModel) -> ProgramModel:
 
 def _copy(folder: ModelFolder, scratch: Path) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
-    for source, name in ((folder.model, MODEL), (folder.params, PARAMS)):
-        with whole_file(scratch / name, "wb") as stream:
-            stream.write(source.read_bytes())
+    copy_program(folder.model, scratch / MODEL)
+    shutil.copyfile(folder.params, scratch / PARAMS)

@@ -22,9 +22,8 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
 for _switch in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
     os.environ.setdefault(_switch, "1")
 
-# Paddle 3 writes and traces programs of another form (PIR) unless it is told not to before it is loaded.
-for _switch in ("FLAGS_enable_pir_api", "FLAGS_enable_pir_with_pt_in_dy2st"):
-    os.environ.setdefault(_switch, "0")
+# Paddle 3 writes and traces programs of another form (PIR) unless it is told not to before it is loaded; 2.6 does not.
+os.environ.setdefault("FLAGS_enable_pir_api", "0")
 
 __all__ = ["__version__", "build_detector"]
 

@@ -151,7 +151,10 @@ def _zero_points(results: Results) -> list[Sequence[str]]:
     ]
 
 
-_TRAINED = ("coco465_xs_qat", "coco465_xs_qat_per_tensor", "coco465_s_qat", "bccd_s_npu_qat_levels")
+_TRAINED = (
+    "coco465_xs_qat", "coco465_xs_qat_per_tensor", "coco465_s_qat", "coco465_s_qat_per_tensor", "bccd_s_npu_qat_levels",
+    "bccd_s_npu_qat_levels_per_tensor",
+)  # fmt: skip
 
 
 def _trained(results: Results) -> list[Sequence[str]]:

@@ -113,7 +113,7 @@ def _measured(language: str) -> Callable[[Results], list[Sequence[str]]]:
 _MEASURED = ("bccd_s_npu_qat", "quickstart", "tiny_coco_s_ptq_paddle")
 _SIMULATED = {"tiny_coco_s_ptq_paddle": "tiny_coco_s_ptq_rv1126"}
 
-_OFFICIAL = ("coco465_xs_ptq", "coco465_xs_ptq_per_tensor", "coco465_s_ptq")
+_OFFICIAL = ("coco465_xs_ptq", "coco465_xs_ptq_per_tensor", "coco465_s_ptq", "coco465_s_ptq_per_tensor")
 
 
 def _official(results: Results) -> list[Sequence[str]]:

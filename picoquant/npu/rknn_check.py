@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from picoquant.backends.placement import CPU, NPU, BoardReport
+from picoquant.backends.placement import BoardReport
 from picoquant.backends.rknn import BACKENDS
 from picoquant.backends.rknn.platforms import platform_of
 from picoquant.backends.rknn.report import report
 from picoquant.backends.rknn.toolchain import Toolkit
 from picoquant.backends.source import Source
 from picoquant.errors import SchemeError, WeightsError
+from picoquant.npu.compiled import left_to_cpu, placement_json, placement_text
 from picoquant.npu.lint import Finding
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.targets.profiles import Target
 
-_SHOWN = 8  # the most operators on the CPU that are listed
 _METHOD = "estimated by rknn-toolkit2 for one core, not measured; it gives no time without a board"
 
 
@@ -39,51 +39,27 @@ class RknnCheck:
     @property
     def rules_broken(self) -> tuple[Finding, ...]:
         """A finding for each operator on the CPU."""
-        return tuple(
-            Finding(
-                "on_cpu",
-                name,
-                f"{kind} is left to the CPU by rknn-toolkit2",
-                "another head or activation may do without",
-                True,
-            )
-            for kind, name in self.board.on_cpu
-        )
+        return left_to_cpu(self.board, "rknn-toolkit2", "another head or activation may do without")
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; always the same for the same model and tools."""
-        board = self.board
         return {
             "target": self.target,
             "platform": self.platform,
             "rknn_toolkit2_version": self.version,
-            "operators": {place: board.operators[place] for place in (NPU, CPU)},
-            "cpu_operators": [{"operator": name, "type": kind} for kind, name in board.on_cpu],
-            "cycles": board.cycles,
-            "memory_bytes": dict(board.memory),
             "cycles_method": _METHOD,
-            "rules_broken": [
-                {"rule": one.rule, "operator": one.operator, "message": one.message, "mend": one.mend}
-                for one in self.rules_broken
-            ],
+            **placement_json(self.board, self.rules_broken),
         }
 
     def to_text(self) -> str:
         """A table, then the operators on the CPU."""
-        board = self.board
-        rows = [
+        rows = (
             ("target", f"{self.target}, {self.platform}, rknn-toolkit2 {self.version}"),
-            ("operators", f"{board.operators[NPU]} NPU, {board.operators[CPU]} CPU"),
-            ("cycles", f"{board.cycles / 1e6:.2f} M ({_METHOD})"),
-            ("memory", ", ".join(f"{size / 1024:.0f} KiB {name}" for name, size in board.memory.items())),
-        ]
-        lines = [f"{name:<16}{value}" for name, value in rows]
-        if not board.on_cpu:
-            return "\n".join([*lines, "", f"the whole network runs on the NPU of {self.target}"])
-        shown = [f"  {kind}: {name}" for kind, name in board.on_cpu[:_SHOWN]]
-        more = len(board.on_cpu) - len(shown)
-        rest = [f"  and {more} more, all of them with --json"] if more else []
-        return "\n".join([*lines, "", "on the CPU:", *shown, *rest])
+            ("operators", ""),
+            ("cycles", f"{self.board.cycles / 1e6:.2f} M ({_METHOD})"),
+            ("memory", ""),
+        )
+        return placement_text(self.board, self.target, rows)
 
 
 def check_with_rknn(model: ModelFolder, target: Target, tool: Toolkit) -> RknnCheck:

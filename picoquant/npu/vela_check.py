@@ -7,14 +7,14 @@ from typing import Any
 
 from picoquant.backends.base import Found
 from picoquant.backends.ethos_u.report import report
-from picoquant.backends.placement import CPU, NPU, BoardReport
+from picoquant.backends.placement import BoardReport
 from picoquant.backends.source import Source
 from picoquant.errors import WeightsError
+from picoquant.npu.compiled import left_to_cpu, placement_json, placement_text
 from picoquant.npu.lint import Finding
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.targets.profiles import EthosU, Target
 
-_SHOWN = 8  # the most operators on the CPU that are listed
 _METHOD = "estimated by Vela for this configuration, not measured"
 
 
@@ -36,65 +36,36 @@ class VelaCheck:
 
     @property
     def rules_broken(self) -> tuple[Finding, ...]:
-        """A finding for each operator on the CPU: these targets run INT8 networks whole on the NPU."""
-        return tuple(
-            Finding(
-                "on_cpu",
-                name,
-                f"{kind} is left to the CPU by Vela",
-                "see Vela's --supported-ops-report; another head or activation may do without",
-                True,
-            )
-            for kind, name in self.board.on_cpu
-        )
+        """A finding for each operator on the CPU."""
+        mend = "see Vela's --supported-ops-report; another head or activation may do without"
+        return left_to_cpu(self.board, "Vela", mend)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; always the same for the same model and tools."""
-        board = self.board
         return {
             "target": self.target,
             "vela_version": self.version,
             "accelerator": self.settings.accelerator,
             "system_config": self.settings.system_config,
             "memory_mode": self.settings.memory_mode,
-            "operators": {place: board.operators[place] for place in (NPU, CPU)},
-            "cpu_operators": [{"operator": name, "type": kind} for kind, name in board.on_cpu],
-            "cycles": board.cycles,
-            "clock_hz": board.clock,
-            "memory_bytes": dict(board.memory),
-            "latency_estimate_ms": float(f"{board.milliseconds:.3g}"),
+            "clock_hz": self.board.clock,
+            "latency_estimate_ms": float(f"{self.board.milliseconds:.3g}"),
             "latency_estimate_method": _METHOD,
-            "rules_broken": [
-                {"rule": one.rule, "operator": one.operator, "message": one.message, "mend": one.mend}
-                for one in self.rules_broken
-            ],
+            **placement_json(self.board, self.rules_broken),
         }
 
     def to_text(self) -> str:
         """A table, then the operators on the CPU."""
         board, settings = self.board, self.settings
-        memory = ", ".join(f"{size / 1024:.0f} KiB {name}" for name, size in board.memory.items())
-        rows = [
+        rows = (
             ("target", f"{self.target}, {settings.accelerator}, Vela {self.version}"),
             ("configuration", f"{settings.system_config}, {settings.memory_mode}"),
-            ("operators", f"{board.operators[NPU]} NPU, {board.operators[CPU]} CPU"),
+            ("operators", ""),
             ("cycles", f"{board.cycles / 1e6:.2f} M at {board.clock / 1e6:.0f} MHz"),
-            ("memory", memory),
+            ("memory", ""),
             ("latency", f"{board.milliseconds:.3g} ms ({_METHOD})"),
-        ]
-        lines = [f"{name:<16}{value}" for name, value in rows]
-        if board.on_cpu:
-            shown = [f"  {kind}: {name}" for kind, name in board.on_cpu[:_SHOWN]]
-            more = len(board.on_cpu) - len(shown)
-            lines += [
-                "",
-                "on the CPU:",
-                *shown,
-                *([f"  and {more} more, all of them with --json"] if more else []),
-            ]
-        else:
-            lines += ["", f"the whole network runs on the NPU of {self.target}"]
-        return "\n".join(lines)
+        )
+        return placement_text(board, self.target, rows)
 
 
 def check_with_vela(model: ModelFolder, target: Target, tool: Found) -> VelaCheck:

@@ -17,6 +17,7 @@ from picoquant.paddle_program.params import read_params, write_params
 from picoquant.paddle_program.program import complete, read_program
 from picoquant.paddle_program.validate import require_sound
 from picoquant.storage.files import whole_file
+from picoquant.utils.paddle_version.differences import tensor_of
 
 
 class ProgramModel:
@@ -114,17 +115,17 @@ class ProgramModel:
 
         Raises: `PicoquantError` for one that the program does not have.
         """
-        return tuple(self._variable(name).type.lod_tensor.tensor.dims)
+        return tuple(tensor_of(self._variable(name).type).dims)
 
     def set_shape(self, name: str, shape: Sequence[int]) -> None:
         """Change the shape of a tensor."""
-        self._variable(name).type.lod_tensor.tensor.dims[:] = shape
+        tensor_of(self._variable(name).type).dims[:] = shape
 
     def add_tensor(self, name: str, like: str) -> str:
         """Add a computed tensor of another's shape and type; one that is there already stays. The name is returned."""
         if name not in self._variables:
             variable = add_variable(self._program, name, self.shape(like))
-            variable.type.lod_tensor.tensor.data_type = self._variable(like).type.lod_tensor.tensor.data_type
+            tensor_of(variable.type).data_type = tensor_of(self._variable(like).type).data_type
             self._variables[name] = variable
         return name
 

@@ -28,6 +28,7 @@ from picoquant.evaluation.comparison import (
     as_json,
     as_table,
     int8_fidelities,
+    int8_models_compared,
     int8_pairs,
 )
 from picoquant.evaluation.fidelity import Fidelity
@@ -64,18 +65,24 @@ class Comparison:
         not_run: why the others did not.
         pairs: INT8 against FP32 on the same runtime, by the INT8 row's name; without labels there are none.
         fidelities: how well INT8 finds again what that FP32 detects, by the INT8 row's name.
+        compared: fidelity of a further INT8 model less that of the first in its runtime, by its row's name.
     """
 
     rows: tuple[Row, ...]
     not_run: dict[str, str]
     pairs: dict[str, Paired] = field(default_factory=dict)
     fidelities: dict[str, Fidelity] = field(default_factory=dict)
+    compared: dict[str, tuple[str, Paired]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """`backends.<name>.mAP` and so on, `paired.<name>` and `fidelity.<name>`."""
+        """`backends.<name>.mAP` and so on, `paired.<name>`, `fidelity.<name>`, `fidelity_paired.<name>`."""
         pairs = {name: pair.as_dict() for name, pair in self.pairs.items()}
         found = {name: one.as_dict() for name, one in self.fidelities.items()}
-        return {**as_json(self.rows, self.not_run), "paired": pairs, "fidelity": found}
+        compared = {
+            name: {"beside": other, **pair.as_dict()} for name, (other, pair) in self.compared.items()
+        }
+        more = {"fidelity_paired": compared} if compared else {}
+        return {**as_json(self.rows, self.not_run), "paired": pairs, "fidelity": found, **more}
 
     def to_text(self, per_class: bool = False) -> str:
         """The table, and what the pairs say."""
@@ -89,6 +96,11 @@ class Comparison:
             lost = [image for image in pair.images[:5] if image.change < 0]
             lines += [f"  {image.change:+.3f}  {image.file_name}" for image in lost]
         lines += [f"{name}: {one.to_text()}" for name, one in self.fidelities.items()]
+        lines += [
+            f"{name} - {other}: fidelity {pair.difference:+.4f}, 95 % interval {pair.low:+.4f} to {pair.high:+.4f}"
+            + ("" if pair.told_apart else ": these images do not tell the two apart")
+            for name, (other, pair) in self.compared.items()
+        ]
         return "\n".join(lines)
 
 
@@ -242,7 +254,7 @@ def evaluate_backends(
         )
     pairs = {} if fidelity_on else int8_pairs(rows, dataset)
     found = int8_fidelities(rows, dataset, required=fidelity_on is not None)
-    result = Comparison(tuple(rows), not_run, pairs, found)
+    result = Comparison(tuple(rows), not_run, pairs, found, int8_models_compared(rows, dataset))
     _write(result, dataset, out)
     return result
 

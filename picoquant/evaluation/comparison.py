@@ -12,7 +12,7 @@ from typing import Any
 from picoquant.backends.table import REFERENCE
 from picoquant.errors import DataError
 from picoquant.evaluation.evaluate import Evaluation
-from picoquant.evaluation.fidelity import Fidelity, fidelity
+from picoquant.evaluation.fidelity import Fidelity, detections_as_objects, fidelity
 from picoquant.evaluation.paired import Paired, paired
 from picoquant.utils.tables import columns
 
@@ -184,4 +184,24 @@ def int8_fidelities(rows: Sequence[Row], dataset: Any, required: bool) -> dict[s
             if required:
                 raise
             LOG.info("%s: no fidelity, %s", row.name, error)
+    return found
+
+
+def int8_models_compared(rows: Sequence[Row], dataset: Any) -> dict[str, tuple[str, Paired]]:
+    """The difference of fidelity between INT8 models, each beside the first one in its runtime.
+
+    Returns: by the row's name, that of the first model's row, and the difference; none where there is no FP32 row, or
+        it detects nothing.
+    """
+    reference = reference_of(rows)
+    if reference is None:
+        return {}
+    expected = detections_as_objects(dataset.ground_truth(), reference.evaluation.detections)
+    first: dict[str, Row] = {}
+    found = {}
+    for row in rows if expected["annotations"] else ():
+        other = first.setdefault(row.backend, row) if row.precision == "int8" else row
+        if other is not row:
+            both = (one.evaluation.detections for one in (other, row))
+            found[row.name] = other.name, paired(expected, *both, dataset.image_ids)
     return found

@@ -28,7 +28,9 @@ def row(name, backend, precision, found):
 @pytest.fixture
 def dataset():
     frame = {
-        "images": [{"id": number, "file_name": f"{number}.jpg", "height": 64, "width": 64} for number in IMAGES],
+        "images": [
+            {"id": number, "file_name": f"{number}.jpg", "height": 64, "width": 64} for number in IMAGES
+        ],
         "categories": [{"id": 1, "name": "cell"}],
         "annotations": [],
     }

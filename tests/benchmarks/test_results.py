@@ -108,7 +108,7 @@ def test_another_figure_makes_its_pages_stale(root, results, tmp_path):
     path.write_text((root / "results/quickstart.yaml").read_text().replace(figure, "0.1234"))
     changed = {**results, "quickstart": load_result(path)}
     stale = {page.name: text for page, text in stale_pages(root, changed, TABLES).items()}
-    assert set(stale) == {"README.md", "README_cn.md", "training.md"}
+    assert set(stale) == {"README.md", "README_cn.md"}
     assert all("| 0.1234 |" in text for text in stale.values())
 
 

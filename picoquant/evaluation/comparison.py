@@ -202,6 +202,6 @@ def int8_models_compared(rows: Sequence[Row], dataset: Any) -> dict[str, tuple[s
     for row in rows if expected["annotations"] else ():
         other = first.setdefault(row.backend, row) if row.precision == "int8" else row
         if other is not row:
-            both = (one.evaluation.detections for one in (other, row))
-            found[row.name] = other.name, paired(expected, *both, dataset.image_ids)
+            first_found, found_here = other.evaluation.detections, row.evaluation.detections
+            found[row.name] = other.name, paired(expected, first_found, found_here, dataset.image_ids)
     return found

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from picoquant.data.settings import ReaderSettings, TransformSpec
+from picoquant.data.settings import STEP, ReaderSettings, TransformSpec
 from picoquant.errors import ConfigError
 from picoquant.utils import setting_checks as checks
 
-STEP = 32  # the network halves its input five times before the last level
 LEAST = 64  # the stride of the last level
+_RANDOM = ("BatchRandomResize", "RandomResize")
 
 
 def with_input_size(settings: ReaderSettings, size: tuple[int, int]) -> ReaderSettings:
     """The reader for a network whose input is `size` (height, width).
 
-    `Resize` gets `size`. `BatchRandomResize` keeps the offsets that its sizes have from their middle
-    one, now from `size`, as far as they change the input by no greater part than before: 320 to 512
-    around 416 becomes 256 to 384 around 320, and 128 to 192 around 160. `Mosaic.input_dim` keeps its
-    ratio to the middle size, rounded to a multiple of 32.
+    `Resize`, `LetterBoxResize` and `Pad` get `size`. `BatchRandomResize` and `RandomResize` keep the offsets that their
+    sizes have from the middle one, now from `size`, as far as they change the input by no greater part than before: 320
+    to 512 around 416 becomes 256 to 384 around 320, and 128 to 192 around 160. `Mosaic.input_dim` keeps its ratio to
+    the middle size, rounded to a multiple of 32.
 
     Raises: `ConfigError` when the size is no multiple of 32, or smaller than 64.
     """
@@ -32,9 +32,16 @@ def with_input_size(settings: ReaderSettings, size: tuple[int, int]) -> ReaderSe
     middle = _middle(settings)
 
     def adapt(spec: TransformSpec) -> TransformSpec:
-        if spec.name == "Resize":
+        if spec.name in ("Resize", "LetterBoxResize"):
             return spec.replace(target_size=[height, width])
-        if spec.name == "BatchRandomResize":
+        if spec.name == "Pad":
+            return spec if spec.params.get("size") is None else spec.replace(size=[height, width])
+        if spec.name in _RANDOM:
+            if spec.params.get("random_range"):
+                raise ConfigError(
+                    f"{settings.section}: input_size does not say what RandomResize with random_range draws from: set "
+                    "its target_size"
+                )
             if not spec.params.get("random_size", True):
                 return spec.replace(target_size=[height, width])
             return spec.replace(target_size=_around((height, width), _sizes(spec)))
@@ -58,12 +65,21 @@ def largest_input(settings: ReaderSettings, otherwise: tuple[int, int]) -> tuple
         settings: of the reader.
         otherwise: height and width where no transform of batches names any.
     """
+    specs = (*settings.sample_transforms, *settings.batch_transforms)
     sizes = [
-        size
-        for spec in settings.batch_transforms
-        if spec.name == "BatchRandomResize"
+        (max(size), max(size))
+        if spec.params.get("keep_ratio", True)
+        else size  # one upright, another lying image
+        for spec in specs
+        if spec.name in _RANDOM
         for size in (_sizes(spec) if spec.params.get("random_size", True) else [_one_size(spec)])
     ]
+    padded = [
+        checks.size("size", spec.params["size"])
+        for spec in specs
+        if spec.name == "Pad" and spec.params.get("size")
+    ]
+    sizes = padded or sizes
     return max(sizes, key=lambda size: size[0] * size[1], default=otherwise)
 
 
@@ -78,10 +94,10 @@ def _sizes(spec: TransformSpec) -> list[tuple[int, int]]:
 def _middle(settings: ReaderSettings) -> tuple[int, int] | None:
     """The size that a reader's transforms are made for, or None when none names one."""
     for spec in (*settings.batch_transforms, *settings.sample_transforms):
-        if spec.name == "BatchRandomResize" and spec.params.get("random_size", True):
+        if spec.name in _RANDOM and spec.params.get("random_size", True):
             sizes = _sizes(spec)
             return sizes[(len(sizes) - 1) // 2]
-        if spec.name in ("Resize", "BatchRandomResize"):
+        if spec.name in ("Resize", "LetterBoxResize", *_RANDOM):
             return checks.size("target_size", spec.params["target_size"])
     return None
 

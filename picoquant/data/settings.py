@@ -12,11 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from picoquant.data.preparation import Preparation, preparation_of
 from picoquant.errors import ConfigError
 from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import is_typing_error, suggestion, unknown_key
 
 LOG = logging.getLogger("picoquant")
+
+STEP = 32  # the network halves its input five times before the last level
 
 FORMATS = {  # tag -> format
     "COCODataSet": "coco",
@@ -211,7 +214,14 @@ def _tell_other_scale(spec: TransformSpec, where: str) -> None:
         )
 
 
-_UNCHANGING = ("Decode", "Resize", "NormalizeImage", "Permute", "PadBatch", "PadGT")
+_UNCHANGING = ("Decode", "Resize", "LetterBoxResize", "Pad", "NormalizeImage", "Permute", "PadBatch", "PadGT")
+# What works on colours of 0 to 255, and so before NormalizeImage; Pad may come after it to pad with 0.
+_OF_COLOURS = ("Mosaic", "Mixup", "Cutmix", "RandomExpand", "LetterBoxResize")
+_OF_SEVERAL = {
+    "Mixup": "mixup_epoch",
+    "Cutmix": "cutmix_epoch",
+    "Mosaic": "mosaic_epoch",
+}  # the first that is on works
 
 
 def _require_as_it_is(names: list[str], where: str) -> None:
@@ -222,9 +232,42 @@ def _require_as_it_is(names: list[str], where: str) -> None:
                 f"{where}: {name} changes images at random, and boxes are counted on them as they are; leave it to "
                 "TrainReader"
             )
-    for name in ("Resize", "NormalizeImage"):
-        if names.count(name) > 1:
+    for name in ("Resize", "NormalizeImage", "Pad"):
+        if names.count(name) > 1 or (name == "Resize" and {"Resize", "LetterBoxResize"} <= set(names)):
             raise ConfigError(f"{where}: more than one {name}; an export can have one")
+
+
+def _require_order(specs: tuple[TransformSpec, ...], where: str) -> None:
+    """Raises: `ConfigError` for what mixes colours with normalised values."""
+    names = [spec.name for spec in specs]
+    for name in ("NormalizeImage", "Permute"):
+        behind = specs[names.index(name) + 1 :] if name in names else ()
+        for spec in behind:
+            fill = spec.params.get("fill_value", 127.5)
+            filled = spec.name == "Pad" and (name == "Permute" or any(checks.listed(fill)))
+            if spec.name in _OF_COLOURS or filled:
+                also = ", or give it fill_value: 0" if spec.name == "Pad" and name == "NormalizeImage" else ""
+                raise ConfigError(
+                    f"{where}: {spec.name} works on colours of 0 to 255: put it before {name}{also}"
+                )
+
+
+def _require_one_size(reader: ReaderSettings) -> None:
+    """Raises: `ConfigError` where images of a training batch keep their ratio and nothing makes one size of them."""
+    specs = (*reader.sample_transforms, *reader.batch_transforms)
+    names = [spec.name for spec in specs]
+    last = max((place for place, name in enumerate(names) if name.endswith("Resize")), default=-1)
+    default = names[last] == "RandomResize"  # of keep_ratio
+    if last < 0 or names[last] == "LetterBoxResize" or not specs[last].params.get("keep_ratio", default):
+        return
+    padding = [spec.params for spec in specs[last:] if spec.name in ("Pad", "PadBatch")]
+    sizes = [params["size"] for params in padding if params.get("size") is not None]
+    steps = [params.get("pad_to_stride", params.get("size_divisor", 0)) for params in padding]
+    if not sizes and not any(step and step % STEP == 0 for step in steps):
+        raise ConfigError(
+            f"{reader.section}: {names[last]} with keep_ratio leaves images of different sizes: add "
+            f"PadBatch: {{pad_to_stride: {STEP}}} to batch_transforms, or Pad with the network's size behind it"
+        )
 
 
 @dataclass(frozen=True)
@@ -240,6 +283,8 @@ class ReaderSettings:
         shuffle: another order each epoch; true for training where the file does not say.
         drop_last: leave out a last batch that is not full; true for training where the file does not say.
         mosaic_epoch: `Mosaic` works in epochs before this one; 0: in all; -1: in none.
+        mixup_epoch, cutmix_epoch: the same for `Mixup` and `Cutmix`. As in PaddleDetection one of the three works in
+            an epoch: Mixup before Cutmix before Mosaic.
         section: the name of the section, for messages.
     """
 
@@ -249,6 +294,8 @@ class ReaderSettings:
     shuffle: bool = False
     drop_last: bool = False
     mosaic_epoch: int = -1
+    mixup_epoch: int = -1
+    cutmix_epoch: int = -1
     section: str = "TrainReader"
 
     def __post_init__(self) -> None:
@@ -258,27 +305,52 @@ class ReaderSettings:
         checks.whole(f"{where}.batch_size", self.batch_size, 1)
         checks.flag(f"{where}.shuffle", self.shuffle)
         checks.flag(f"{where}.drop_last", self.drop_last)
-        checks.whole(f"{where}.mosaic_epoch", self.mosaic_epoch, -1)
+        for key in _OF_SEVERAL.values():
+            checks.whole(f"{where}.{key}", getattr(self, key), -1)
         names = [spec.name for spec in self.sample_transforms]
         if not names or names[0] != "Decode" or names.count("Decode") > 1:
             raise ConfigError(f"{where}.sample_transforms must begin with one Decode")
-        if names.count("Mosaic") > 1:
-            raise ConfigError(f"{where}.sample_transforms: more than one Mosaic")
+        for name, key in _OF_SEVERAL.items():
+            if names.count(name) > 1:
+                raise ConfigError(f"{where}.sample_transforms: more than one {name}")
+            if name != "Mosaic" and getattr(self, key) != -1 and name not in names:
+                raise ConfigError(
+                    f"{where}.{key} is {getattr(self, key)}, but sample_transforms has no {name}"
+                )
         self.build()
+        _require_order(self.sample_transforms, f"{where}.sample_transforms")
         if where != "TrainReader":
             _require_as_it_is(names + [spec.name for spec in self.batch_transforms], where)
+            _ = self.preparation
+        else:
+            _require_one_size(self)
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How an evaluation reader makes the network's input; None where it does not resize."""
+        return preparation_of((*self.sample_transforms, *self.batch_transforms), self.section)
+
+    def working(self, epoch: int) -> str | None:
+        """Which of `Mosaic`, `Mixup` and `Cutmix` works in an epoch (from 0): the first that is on."""
+        for name, key in _OF_SEVERAL.items():
+            until = getattr(self, key)
+            if until == 0 or epoch < until:
+                return name
+        return None
 
     def build(self) -> tuple[list[Any], list[Any]]:
         """The transforms of samples and those of batches, ready to be called."""
-        from picoquant.data.transforms import build_transform
+        from picoquant.data.transforms import build_transform, fitted
 
-        return tuple(
+        samples, batches = (
             [build_transform(spec.name, spec.params, f"{self.section}.{kind}", batch) for spec in specs]
             for kind, specs, batch in (
                 ("sample_transforms", self.sample_transforms, False),
                 ("batch_transforms", self.batch_transforms, True),
             )
         )
+        made = self.preparation if self.section != "TrainReader" else None
+        return fitted(samples, batches, made) if made is not None and made.keep_ratio else (samples, batches)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], section: str) -> ReaderSettings:
@@ -292,10 +364,7 @@ class ReaderSettings:
         taken: dict[str, Any] = {"shuffle": training, "drop_last": training}
         known, ignored = [entry.name for entry in fields(cls) if entry.name != "section"], []
         for key, value in values.items():
-            if key in ("mixup_epoch", "cutmix_epoch"):
-                if value != -1:
-                    raise ConfigError(f"{section}.{key}: {key[:-6]} of two images is not supported")
-            elif key in known:
+            if key in known:
                 taken[key] = value
             elif key not in _UNUSED_READER_KEYS:
                 every = [*known, *_UNUSED_READER_KEYS]
@@ -313,4 +382,12 @@ class ReaderSettings:
             taken[key] = tuple(TransformSpec.of(entry, where) for entry in entries)
             for spec in taken[key]:
                 _tell_other_scale(spec, where)
+        for name, epoch in _OF_SEVERAL.items():
+            if epoch not in taken and any(spec.name == name for spec in taken["sample_transforms"]):
+                LOG.warning(
+                    "%s: %s is never done, as in PaddleDetection: %s says before which epoch it is (0: in all)",
+                    section,
+                    name,
+                    epoch,
+                )
         return cls(section=section, **taken)

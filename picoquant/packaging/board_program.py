@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import WeightsError
-from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.infer_config import InferConfig, padding_values
 from picoquant.paddle_program.program import ProgramFacts
 from picoquant.postprocess import Decoder
 from picoquant.postprocess.decode import CELL_OFFSET
@@ -94,6 +94,8 @@ def settings(
         "inputs": [name for name, _ in facts.inputs],
         "size": list(config.input_size),
         "keep_ratio": config.keep_ratio,
+        "padding": config.padding,
+        "fill": list(padding_values(config)),
         "interpolation": config.interp,
         "is_scale": config.is_scale,
         "mean": list(config.mean),

@@ -22,6 +22,8 @@ SETTINGS = {
     "inputs": ["image"],
     "size": [64, 96],
     "keep_ratio": False,
+    "padding": "end",
+    "fill": [0, 0, 0],
     "interpolation": 2,
     "is_scale": True,
     "mean": [0.485, 0.456, 0.406],

@@ -14,11 +14,13 @@ from picoquant.data.images import UnreadableImageError
 from picoquant.data.seeds import BATCH, SAMPLE, generator
 from picoquant.data.settings import ReaderSettings
 from picoquant.data.transforms.decode import Decode, sample_of
+from picoquant.data.transforms.mix import Cutmix, Mixup
 from picoquant.data.transforms.mosaic import Mosaic
 from picoquant.data.transforms.pad import pad_ground_truth
 from picoquant.data.transforms.sample import Sample
 from picoquant.errors import ConfigError, DataError, PicoquantError
 
+_OF_SEVERAL = (Mosaic, Mixup, Cutmix)
 _TRIES = 20  # images drawn in place of an unreadable one before giving up
 
 
@@ -115,7 +117,7 @@ class BatchMaker:
 
     def _sample(self, index: int, position: int, epoch: int, notes: Notes) -> Sample:
         rng = generator(self._seed, SAMPLE, epoch, position)
-        mosaic_on = self._settings.mosaic_epoch == 0 or epoch < self._settings.mosaic_epoch
+        working = self._settings.working(epoch)
         before = []
         sample = self._read(index, rng, notes)
         path = sample.path
@@ -123,14 +125,15 @@ class BatchMaker:
         def another() -> Sample:
             other = self._read(int(rng.integers(len(self._dataset))), rng, notes)
             for transform in before:
-                other = transform(other, rng)
+                if not isinstance(transform, _OF_SEVERAL):
+                    other = transform(other, rng)
             return other
 
         for transform in self._transforms:
             try:
-                if not isinstance(transform, Mosaic):
+                if not isinstance(transform, _OF_SEVERAL):
                     sample = transform(sample, rng)
-                elif mosaic_on:
+                elif type(transform).__name__ == working:
                     sample = transform(sample, rng, another)
             except Exception as error:
                 raise _failed(transform, path, error) from error
@@ -171,7 +174,7 @@ class BatchMaker:
         if len(shapes) > 1:
             raise ConfigError(
                 f"{where}: images of one batch differ in size; add a Resize or BatchRandomResize "
-                "with keep_ratio: false, or PadBatch"
+                "with keep_ratio: false, Pad or PadBatch"
             )
         arrays = {"image": np.stack([sample.image for sample in samples]).astype(np.float32, copy=False)}
         if self._targets:
@@ -179,6 +182,8 @@ class BatchMaker:
         else:
             arrays["scale_factor"] = np.array([s.scale_factor for s in samples], np.float32)
             arrays["im_shape"] = np.array([s.im_shape for s in samples], np.float32)
+            if any(any(sample.pad_offset) for sample in samples):
+                arrays["pad_offset"] = np.array([s.pad_offset for s in samples], np.float32)
         arrays["image_id"] = np.array([sample.image_id for sample in samples], np.int64)
         return arrays
 

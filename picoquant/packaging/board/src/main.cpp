@@ -101,7 +101,7 @@ int run(const Options& options) {
   }
   if (!options.save_outputs.empty()) write_arrays(options.save_outputs, outputs);
   watch.lap();
-  const std::vector<Detection> found = decode(outputs, settings, input.scale_y, input.scale_x);
+  const std::vector<Detection> found = decode(outputs, settings, input.place);
   times.decode = watch.lap();
   std::printf("{\n  \"model\": %s,\n  \"precision\": %s,\n  \"device\": %s,\n  \"runtime\": %s,\n  \"image\": %s,\n  \"size\": [%d, %d],\n"
               "  \"detections\": [",

@@ -216,7 +216,7 @@ def _tell_other_scale(spec: TransformSpec, where: str) -> None:
 
 _UNCHANGING = ("Decode", "Resize", "LetterBoxResize", "Pad", "NormalizeImage", "Permute", "PadBatch", "PadGT")
 # What works on colours of 0 to 255, and so before NormalizeImage; Pad may come after it to pad with 0.
-_OF_COLOURS = ("Mosaic", "Mixup", "Cutmix", "RandomExpand", "LetterBoxResize")
+_OF_COLOURS = ("Mosaic", "Mixup", "Cutmix", "AutoAugment", "RandomExpand", "LetterBoxResize")
 _OF_SEVERAL = {
     "Mixup": "mixup_epoch",
     "Cutmix": "cutmix_epoch",

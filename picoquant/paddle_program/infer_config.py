@@ -199,7 +199,10 @@ def _padding(steps: dict[str, Any], order: list[str], where: str) -> dict[str, A
     if mode not in range(len(PLACES)):
         raise WeightsError(f"{named}: pad_mode is {mode}: 0, 1 or 2 expected")
     # Without one it is PaddleDetection's deployment program that pads, with this grey.
-    colour = _numbers({"fill_value": pad.get("fill_value", [114.0] * 3)}, "fill_value", named)
+    colour = pad.get("fill_value", 114.0)
+    colour = _numbers(
+        {"fill_value": colour if isinstance(colour, list) else [colour] * 3}, "fill_value", named
+    )
     if "NormalizeImage" in order and order.index("Pad") > order.index("NormalizeImage"):
         if any(colour):
             raise WeightsError(f"{named}: it stands behind NormalizeImage, where only fill_value 0 is known")

@@ -9,13 +9,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 from picoquant.backends.table import BACKENDS
 from picoquant.errors import ConfigError, UserError
 from picoquant.packaging.forms import files_in, forms_of
 from picoquant.packaging.package import Models, package
+from picoquant.packaging.sample import SampleImage
 from picoquant.packaging.verify import verify
+from picoquant.paddle_program.infer_config import write_infer_config
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.targets.profiles import load_target
 from tests.networks.small_int8 import write_small
 from tests.packaging.board import blocks, build
@@ -99,15 +104,71 @@ def test_the_script_runs_without_picoquant(made, tmp_path):
     assert done.returncode == 1 and done.stdout.splitlines()[-1].startswith("not found: [")
 
 
-@pytest.mark.slow
-def test_the_program_runs(made, tmp_path):
+@pytest.fixture(scope="module")
+def program(made, tmp_path_factory):
     """Against the headers and libraries of OpenVINO's Python package."""
     openvino = pytest.importorskip("openvino")
     if not (shutil.which("cmake") and shutil.which("c++")):
         pytest.skip("cmake and a C++ compiler are not installed")
     config = Path(openvino.__file__).parent / "cmake"
     options = ("-DUSE_OPENVINO=ON", f"-DOpenVINO_DIR={config}")
-    program = build(made.folder / "board", tmp_path / "build", *options)
+    return build(made.folder / "board", tmp_path_factory.mktemp("build"), *options)
+
+
+@pytest.fixture(scope="module")
+def letterboxed(small, tmp_path_factory):
+    """A package of a network whose images keep their ratio, with an upright sample of 51x32 that becomes 32x20."""
+    pytest.importorskip("openvino")
+    model = shutil.copytree(small.path, tmp_path_factory.mktemp("model") / "model")
+    # 51 * 32 / 51 is 32, 32 * 32 / 51 is 20.08; 12 columns are left over, 6 of them on the left.
+    config = replace(small.config, interp=1, keep_ratio=True, padding="centre", fill=(114.0, 90.0, 3.0))
+    write_infer_config(config, model)
+    levels = np.random.default_rng(2).integers(0, 256, (4, 4, 3))
+    image = np.kron(levels, np.ones((13, 8, 1)))[:51].astype(np.uint8)
+    folder = tmp_path_factory.mktemp("letterboxed")
+    return package(Models(ModelFolder.open(model)), TARGET, folder, sample=SampleImage(image, "upright"))
+
+
+def test_a_letterbox_comes_back_in_the_script(letterboxed):
+    folder = letterboxed.folder
+    expected = json.loads((folder / "sample/expected.json").read_text())["detections"]
+    assert sum(row["score"] >= 0.3 for row in expected) >= 3
+    command = [sys.executable, str(folder / "python/detect.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "as expected"), done.stdout + done.stderr
+    described = yaml.safe_load((folder / "preprocess.yml").read_text())["resize"]["letterbox"]
+    assert described["padding"] == "centre"
+    assert np.allclose(described["value_after_normalization"], [114 / 255, 90 / 255, 3 / 255])
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["keep_ratio"] and settings["padding"] == "centre"
+    assert verify(folder, known={name: BACKENDS[name] for name in ("paddle", "openvino")}).holds
+    # Without the padding taken off, or with it on the wrong side, it is not as expected.
+    (folder / "settings.json").write_text(json.dumps({**settings, "padding": "end"}))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    (folder / "settings.json").write_text(json.dumps(settings))
+    assert done.returncode == 1
+
+
+@pytest.mark.slow
+def test_a_letterbox_comes_back_in_the_program(letterboxed, program, tmp_path):
+    sample = letterboxed.folder / "sample"
+    command = [
+        program,
+        "--package",
+        letterboxed.folder,
+        "--expected",
+        sample / "expected.json",
+        "--runs",
+        "1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and json.loads(done.stdout)["comparison"]["as_expected"], (
+        done.stdout + done.stderr
+    )
+
+
+@pytest.mark.slow
+def test_the_program_runs(made, program, tmp_path):
     environment = {"PROGRAM": str(program), "CACHE": str(tmp_path / "cache"), "PATH": "/usr/bin:/bin"}
     command = ["sh", str(made.folder / "board/run.sh")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)

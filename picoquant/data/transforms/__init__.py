@@ -11,6 +11,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from picoquant.data.preparation import Preparation
+from picoquant.data.transforms.autoaugment import AutoAugment
 from picoquant.data.transforms.canvas import Pad, RandomExpand
 from picoquant.data.transforms.crop import RandomCrop
 from picoquant.data.transforms.decode import Decode
@@ -37,6 +38,7 @@ SAMPLE_TRANSFORMS = {
         Mosaic,
         Mixup,
         Cutmix,
+        AutoAugment,
         AugmentHSV,
         RandomExpand,
         RandomCrop,

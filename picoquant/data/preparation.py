@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from picoquant.errors import ConfigError
 from picoquant.utils import setting_checks as checks
+
+LOG = logging.getLogger("picoquant")
 
 PLACES = ("end", "centre", "start")  # of the padding, by PaddleDetection's `pad_mode`: 0, 1, 2
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of NormalizeImage where it names none
@@ -74,6 +77,38 @@ def preparation_of(specs: Sequence[Any], where: str) -> Preparation | None:
         PLACES[pad.params.get("pad_mode", 0)],
         None if normalised else (fill[0], fill[1], fill[2]),
     )
+
+
+def tell_other_shapes(training: Any, evaluation: Any) -> None:
+    """Say where images are stretched or padded in training otherwise than in evaluation and on a board.
+
+    Args:
+        training, evaluation: `ReaderSettings` of TrainReader and EvalReader.
+    """
+    made, specs = evaluation.preparation, (*training.sample_transforms, *training.batch_transforms)
+    resizes = [spec for spec in specs if spec.name.endswith("Resize")]
+    if made is None or not resizes:
+        return
+    last = resizes[-1]
+    letterbox = last.name == "LetterBoxResize"
+    keeps = letterbox or bool(last.params.get("keep_ratio", last.name == "RandomResize"))
+    if keeps != made.keep_ratio:
+        how = ("stretches images", "keeps the ratio of their sides")
+        LOG.warning(
+            "TrainReader %s and EvalReader %s: the network is trained on other shapes than it is evaluated on and "
+            "exported for",
+            how[keeps],
+            how[made.keep_ratio],
+        )
+    elif (
+        keeps and not letterbox and not any(spec.name == "Pad" and spec.params.get("size") for spec in specs)
+    ):
+        LOG.warning(
+            "TrainReader pads to a multiple of a stride, and EvalReader the whole input of %dx%d: the network has not "
+            "learnt that much padding; Pad: {size: [%d, %d]} behind TrainReader's resize teaches it",
+            *made.size,
+            *made.size,
+        )
 
 
 def _require_fits(

@@ -294,8 +294,8 @@ class ReaderSettings:
     shuffle: bool = False
     drop_last: bool = False
     mosaic_epoch: int = -1
-    mixup_epoch: int = -1
-    cutmix_epoch: int = -1
+    mixup_epoch: int = field(default=-1, repr=False)  # `mixing` is for fingerprints
+    cutmix_epoch: int = field(default=-1, repr=False)
     section: str = "TrainReader"
 
     def __post_init__(self) -> None:
@@ -329,6 +329,12 @@ class ReaderSettings:
     def preparation(self) -> Preparation | None:
         """How an evaluation reader makes the network's input; None where it does not resize."""
         return preparation_of((*self.sample_transforms, *self.batch_transforms), self.section)
+
+    @property
+    def mixing(self) -> dict[str, int]:
+        """`mixup_epoch` and `cutmix_epoch`, where they are on."""
+        both = {"mixup_epoch": self.mixup_epoch, "cutmix_epoch": self.cutmix_epoch}
+        return {key: epoch for key, epoch in both.items() if epoch != -1}
 
     def working(self, epoch: int) -> str | None:
         """Which of `Mosaic`, `Mixup` and `Cutmix` works in an epoch (from 0): the first that is on."""

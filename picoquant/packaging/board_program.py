@@ -83,7 +83,8 @@ def settings(
     if program and config.interp not in INTERPOLATIONS:
         raise WeightsError(
             f"the model's images are resized with interpolation {config.interp}, which the board's program does "
-            "not know: export with interp 0 (nearest), 1 (linear) or 2 (cubic)"
+            "not know: export with interp 0 (nearest), 1 (linear) or 2 (cubic); LetterBoxResize (3) is "
+            "Resize: {keep_ratio: true, interp: 1} and Pad: {pad_mode: 1, fill_value: 128} with both its size"
         )
     decoder = Decoder.of(*zip(*facts.outputs), config)
     return {

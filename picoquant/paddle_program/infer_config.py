@@ -8,7 +8,7 @@ PaddleDetection and Paddle Lite read them. PaddleX, and PaddleDetection from 2.8
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,13 @@ class InferConfig:
                 raise ConfigError(f"{name} is {list(getattr(self, name))}: three numbers expected")
         if any(value == 0 for value in self.std):
             raise ConfigError(f"std is {list(self.std)}: it cannot hold 0")
+
+    def identity(self) -> dict[str, Any]:
+        """All of it, for a fingerprint, without what came later and is not used: a run of before is not made again."""
+        found = asdict(self)
+        if not self.keep_ratio:
+            del found["padding"], found["fill"]
+        return found
 
     def to_mapping(self) -> dict[str, Any]:
         """The content of `infer_cfg.yml`."""

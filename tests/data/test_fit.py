@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
+from picoquant.data.preparation import tell_other_shapes
 from picoquant.data.settings import ReaderSettings
 from picoquant.data.transforms.fit import FillInput, FitResize, LetterBoxResize, fitting, offset
 from picoquant.data.transforms.sample import Sample
@@ -138,3 +141,48 @@ def test_an_image_that_is_there_already_is_left_alone():
     assert sample.image is PHOTO and (sample.scale_factor, sample.pad_offset) == ((1.0, 1.0), (0, 0))
     pixels = np.zeros((3, 40, 60), np.float32)
     assert FillInput((40, 60), (0, 0, 0))(Sample(pixels), RNG).image is pixels
+
+
+STRETCH = {"BatchRandomResize": {"target_size": [64, 96], "keep_ratio": False}}
+BATCH = {"BatchRandomResize": {"target_size": [64, 96], "keep_ratio": True}}
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluation", "said"),
+    [
+        (([], [STRETCH]), [{"Resize": {"target_size": 96, "keep_ratio": False}}], ""),
+        (
+            ([], [STRETCH]),
+            [FIT],
+            "TrainReader stretches images and EvalReader keeps the ratio of their sides",
+        ),
+        (
+            ([FIT, PAD], []),
+            [{"Resize": {"target_size": 96, "keep_ratio": False}}],
+            "TrainReader keeps the ratio",
+        ),
+        (
+            ([], [BATCH, {"PadBatch": {"pad_to_stride": 32}}]),
+            [FIT],
+            "the whole input of 96x96: the network has not",
+        ),
+        (([{"RandomResize": {"target_size": [64, 96]}}, PAD], []), [FIT], ""),
+        (([{"LetterBoxResize": {"target_size": 96}}], []), [FIT], ""),
+    ],
+)
+def test_other_shapes_in_training_are_said(train, evaluation, said, caplog):
+    tell_other_shapes(reader(*train, section="TrainReader"), reader(evaluation))
+    assert said in caplog.text and bool(said) == bool(caplog.text)
+
+
+def test_what_came_later_does_not_make_a_run_of_before_again():
+    settings = reader([FIT, PAD], section="TrainReader")
+    assert "epoch" not in repr(settings).replace("mosaic_epoch", "") and settings.mixing == {}
+    assert replace(settings, section="TrainReader").mixing == {}
+    mixed = ReaderSettings.from_mapping(
+        {"sample_transforms": ["Decode", "Mixup"], "mixup_epoch": 3}, "TrainReader"
+    )
+    assert mixed.mixing == {"mixup_epoch": 3}
+    plain = InferConfig((96, 96), ("a",))
+    assert not {"padding", "fill"} & set(plain.identity())
+    assert {"padding", "fill"} < set(replace(plain, keep_ratio=True).identity())

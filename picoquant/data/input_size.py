@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from picoquant.data.settings import STEP, ReaderSettings, TransformSpec
+from picoquant.data.reader_checks import STEP
+from picoquant.data.settings import ReaderSettings, TransformSpec
 from picoquant.errors import ConfigError
 from picoquant.utils import setting_checks as checks
 
@@ -19,7 +20,8 @@ def with_input_size(settings: ReaderSettings, size: tuple[int, int]) -> ReaderSe
     `Resize`, `LetterBoxResize` and `Pad` get `size`. `BatchRandomResize` and `RandomResize` keep the offsets that their
     sizes have from the middle one, now from `size`, as far as they change the input by no greater part than before: 320
     to 512 around 416 becomes 256 to 384 around 320, and 128 to 192 around 160. `Mosaic.input_dim` keeps its ratio to
-    the middle size, rounded to a multiple of 32.
+    the middle size, rounded to a multiple of 32. Sizes of `RandomResize` in front of a `Pad` with a size stay the
+    same parts of that.
 
     Raises: `ConfigError` when the size is no multiple of 32, or smaller than 64.
     """
@@ -29,7 +31,7 @@ def with_input_size(settings: ReaderSettings, size: tuple[int, int]) -> ReaderSe
             raise ConfigError(
                 f"input_size must be multiples of {STEP} of at least {LEAST}, not {height}x{width}"
             )
-    middle = _middle(settings)
+    middle, padded = _middle(settings), _padded(settings)
 
     def adapt(spec: TransformSpec) -> TransformSpec:
         if spec.name in ("Resize", "LetterBoxResize"):
@@ -44,6 +46,8 @@ def with_input_size(settings: ReaderSettings, size: tuple[int, int]) -> ReaderSe
                 )
             if not spec.params.get("random_size", True):
                 return spec.replace(target_size=[height, width])
+            if spec.name == "RandomResize" and padded is not None:
+                return spec.replace(target_size=_within((height, width), _sizes(spec), padded))
             return spec.replace(target_size=_around((height, width), _sizes(spec)))
         if spec.name == "Mosaic" and middle is not None:
             dims = checks.size("input_dim", spec.params.get("input_dim", 640))
@@ -117,6 +121,20 @@ def _around(size: tuple[int, int], old: list[tuple[int, int]]) -> list[Any]:
         if fits:
             new.append(moved)
     return new
+
+
+def _padded(settings: ReaderSettings) -> tuple[int, int] | None:
+    """The size that images are padded to, or None."""
+    named = (spec.params.get("size") for spec in settings.sample_transforms if spec.name == "Pad")
+    return next((checks.size("size", size) for size in named if size is not None), None)
+
+
+def _within(size: tuple[int, int], old: list[tuple[int, int]], padded: tuple[int, int]) -> list[Any]:
+    """Sizes that are the same parts of `size` as `old` of `padded`, in multiples of 32, each once."""
+    parts = [
+        [max(_multiple(side * new / was), STEP) for side, new, was in zip(each, size, padded)] for each in old
+    ]
+    return [each for place, each in enumerate(parts) if each not in parts[:place]]
 
 
 def _multiple(value: float) -> int:

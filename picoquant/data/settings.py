@@ -13,13 +13,18 @@ from types import MappingProxyType
 from typing import Any
 
 from picoquant.data.preparation import Preparation, preparation_of
+from picoquant.data.reader_checks import require_as_it_is, require_one_size, require_order, require_schedule
 from picoquant.errors import ConfigError
 from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import is_typing_error, suggestion, unknown_key
 
 LOG = logging.getLogger("picoquant")
 
-STEP = 32  # the network halves its input five times before the last level
+_OF_SEVERAL = {
+    "Mixup": "mixup_epoch",
+    "Cutmix": "cutmix_epoch",
+    "Mosaic": "mosaic_epoch",
+}  # the first on works
 
 FORMATS = {  # tag -> format
     "COCODataSet": "coco",
@@ -214,62 +219,6 @@ def _tell_other_scale(spec: TransformSpec, where: str) -> None:
         )
 
 
-_UNCHANGING = ("Decode", "Resize", "LetterBoxResize", "Pad", "NormalizeImage", "Permute", "PadBatch", "PadGT")
-# What works on colours of 0 to 255, and so before NormalizeImage; Pad may come after it to pad with 0.
-_OF_COLOURS = ("Mosaic", "Mixup", "Cutmix", "AutoAugment", "RandomExpand", "LetterBoxResize")
-_OF_SEVERAL = {
-    "Mixup": "mixup_epoch",
-    "Cutmix": "cutmix_epoch",
-    "Mosaic": "mosaic_epoch",
-}  # the first that is on works
-
-
-def _require_as_it_is(names: list[str], where: str) -> None:
-    """Raises: `ConfigError` for what changes images at random, and for what an export cannot have twice."""
-    for name in names:
-        if name not in _UNCHANGING:
-            raise ConfigError(
-                f"{where}: {name} changes images at random, and boxes are counted on them as they are; leave it to "
-                "TrainReader"
-            )
-    for name in ("Resize", "NormalizeImage", "Pad"):
-        if names.count(name) > 1 or (name == "Resize" and {"Resize", "LetterBoxResize"} <= set(names)):
-            raise ConfigError(f"{where}: more than one {name}; an export can have one")
-
-
-def _require_order(specs: tuple[TransformSpec, ...], where: str) -> None:
-    """Raises: `ConfigError` for what mixes colours with normalised values."""
-    names = [spec.name for spec in specs]
-    for name in ("NormalizeImage", "Permute"):
-        behind = specs[names.index(name) + 1 :] if name in names else ()
-        for spec in behind:
-            fill = spec.params.get("fill_value", 127.5)
-            filled = spec.name == "Pad" and (name == "Permute" or any(checks.listed(fill)))
-            if spec.name in _OF_COLOURS or filled:
-                also = ", or give it fill_value: 0" if spec.name == "Pad" and name == "NormalizeImage" else ""
-                raise ConfigError(
-                    f"{where}: {spec.name} works on colours of 0 to 255: put it before {name}{also}"
-                )
-
-
-def _require_one_size(reader: ReaderSettings) -> None:
-    """Raises: `ConfigError` where images of a training batch keep their ratio and nothing makes one size of them."""
-    specs = (*reader.sample_transforms, *reader.batch_transforms)
-    names = [spec.name for spec in specs]
-    last = max((place for place, name in enumerate(names) if name.endswith("Resize")), default=-1)
-    default = names[last] == "RandomResize"  # of keep_ratio
-    if last < 0 or names[last] == "LetterBoxResize" or not specs[last].params.get("keep_ratio", default):
-        return
-    padding = [spec.params for spec in specs[last:] if spec.name in ("Pad", "PadBatch")]
-    sizes = [params["size"] for params in padding if params.get("size") is not None]
-    steps = [params.get("pad_to_stride", params.get("size_divisor", 0)) for params in padding]
-    if not sizes and not any(step and step % STEP == 0 for step in steps):
-        raise ConfigError(
-            f"{reader.section}: {names[last]} with keep_ratio leaves images of different sizes: add "
-            f"PadBatch: {{pad_to_stride: {STEP}}} to batch_transforms, or Pad with the network's size behind it"
-        )
-
-
 @dataclass(frozen=True)
 class ReaderSettings:
     """How images become batches.
@@ -285,6 +234,8 @@ class ReaderSettings:
         mosaic_epoch: `Mosaic` works in epochs before this one; 0: in all; -1: in none.
         mixup_epoch, cutmix_epoch: the same for `Mixup` and `Cutmix`. As in PaddleDetection one of the three works in
             an epoch: Mixup before Cutmix before Mosaic.
+        transform_schedulers: `[{Name: {start_epoch, stop_epoch}}]`: a transform works from the one epoch to before the
+            other.
         section: the name of the section, for messages.
     """
 
@@ -294,8 +245,9 @@ class ReaderSettings:
     shuffle: bool = False
     drop_last: bool = False
     mosaic_epoch: int = -1
-    mixup_epoch: int = field(default=-1, repr=False)  # `mixing` is for fingerprints
+    mixup_epoch: int = field(default=-1, repr=False)  # `by_epoch` is for fingerprints
     cutmix_epoch: int = field(default=-1, repr=False)
+    transform_schedulers: Any = field(default=(), repr=False)
     section: str = "TrainReader"
 
     def __post_init__(self) -> None:
@@ -317,13 +269,14 @@ class ReaderSettings:
                 raise ConfigError(
                     f"{where}.{key} is {getattr(self, key)}, but sample_transforms has no {name}"
                 )
+        _ = self.schedule
         self.build()
-        _require_order(self.sample_transforms, f"{where}.sample_transforms")
+        require_order(self.sample_transforms, f"{where}.sample_transforms")
         if where != "TrainReader":
-            _require_as_it_is(names + [spec.name for spec in self.batch_transforms], where)
+            require_as_it_is(names + [spec.name for spec in self.batch_transforms], where)
             _ = self.preparation
         else:
-            _require_one_size(self)
+            require_one_size(self)
 
     @property
     def preparation(self) -> Preparation | None:
@@ -331,10 +284,17 @@ class ReaderSettings:
         return preparation_of((*self.sample_transforms, *self.batch_transforms), self.section)
 
     @property
-    def mixing(self) -> dict[str, int]:
-        """`mixup_epoch` and `cutmix_epoch`, where they are on."""
+    def schedule(self) -> tuple[tuple[str, int, int | None], ...]:
+        """Of each entry of `transform_schedulers` name, first epoch and the one it ends before (None: it does not)."""
+        names = [spec.name for spec in (*self.sample_transforms, *self.batch_transforms)]
+        return require_schedule(self.transform_schedulers, names, f"{self.section}.transform_schedulers")
+
+    @property
+    def by_epoch(self) -> dict[str, Any]:
+        """What else depends on the epoch, where it does: for fingerprints, as `repr` does not have it."""
         both = {"mixup_epoch": self.mixup_epoch, "cutmix_epoch": self.cutmix_epoch}
-        return {key: epoch for key, epoch in both.items() if epoch != -1}
+        found = {key: epoch for key, epoch in both.items() if epoch != -1}
+        return {**found, **({"schedule": list(self.schedule)} if self.schedule else {})}
 
     def working(self, epoch: int) -> str | None:
         """Which of `Mosaic`, `Mixup` and `Cutmix` works in an epoch (from 0): the first that is on."""

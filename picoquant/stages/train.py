@@ -48,7 +48,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         "images": datasets.identity(context, "TrainDataset"),
         "evaluated on": datasets.identity(context, "EvalDataset"),
         **({"metric": "VOC"} if plan.voc else {}),
-        **plan.train_reader.mixing,
+        **plan.train_reader.by_epoch,
         **_start(plan),
         **_order_of_classes(context),
     }

@@ -159,6 +159,7 @@ KEEP = {"keep_ratio": True, "target_size": [64, 96]}
             {},
             "RandomResize with keep_ratio leaves",
         ),
+        ([{"Resize": KEEP}, {"Pad": {}}], [], {}, "Resize with keep_ratio leaves images of different sizes"),
         ([{"Resize": KEEP}, {"Pad": {"size_divisor": 20}}], [], {}, "add PadBatch: .pad_to_stride: 32."),
         (
             [{"NormalizeBox": {}}],
@@ -187,3 +188,17 @@ def test_a_mixup_that_is_never_done_is_said(caplog):
     caplog.clear()
     reader([{"Mixup": {}}], mixup_epoch=-1)
     assert not caplog.text
+
+
+def test_what_makes_one_size_of_a_batch():
+    resize = {"Resize": {"target_size": 64, "keep_ratio": True}}
+    assert reader([resize], [{"PadBatch": {"pad_to_stride": 32}}])
+    assert reader([resize, {"Pad": {}}], [{"PadBatch": {}}])
+    assert reader([resize, {"Pad": {"size": 64}}])
+    assert reader([resize], [{"Resize": {"target_size": 64, "keep_ratio": False}}])
+    ranged = {"RandomResize": {"target_size": [[32, 64], [48, 64]], "random_range": True}}
+    with pytest.raises(ConfigError, match="of up to 48x65, which do not fit into Pad's 64x64"):
+        reader([ranged, {"Pad": {"size": 64}}])
+    assert reader([ranged, {"Pad": {"size": 96}}])
+    with pytest.raises(ConfigError, match="Pad.size 65x65: the network takes multiples of 32"):
+        reader([ranged, {"Pad": {"size": 65}}])

@@ -73,9 +73,9 @@ def test_letterbox_moves_boxes():
     assert np.allclose(result.boxes, [[9.6, 32, 48, 80]])  # 10 * 1.6 + 16
 
 
-def reader(steps, batch=(), section="EvalReader"):
-    steps = [{"Decode": {}}, *steps]
-    return ReaderSettings.from_mapping({"sample_transforms": steps, "batch_transforms": list(batch)}, section)
+def reader(steps, batch=(), section="EvalReader", **keys):
+    values = {"sample_transforms": [{"Decode": {}}, *steps], "batch_transforms": list(batch), **keys}
+    return ReaderSettings.from_mapping(values, section)
 
 
 FIT = {"Resize": {"target_size": [96, 96], "keep_ratio": True, "interp": 1}}
@@ -177,12 +177,17 @@ def test_other_shapes_in_training_are_said(train, evaluation, said, caplog):
 
 def test_what_came_later_does_not_make_a_run_of_before_again():
     settings = reader([FIT, PAD], section="TrainReader")
-    assert "epoch" not in repr(settings).replace("mosaic_epoch", "") and settings.mixing == {}
-    assert replace(settings, section="TrainReader").mixing == {}
+    assert (
+        not any(key in repr(settings) for key in ("mixup", "cutmix", "schedulers"))
+        and settings.by_epoch == {}
+    )
+    assert replace(settings, section="TrainReader").by_epoch == {}
     mixed = ReaderSettings.from_mapping(
         {"sample_transforms": ["Decode", "Mixup"], "mixup_epoch": 3}, "TrainReader"
     )
-    assert mixed.mixing == {"mixup_epoch": 3}
+    assert mixed.by_epoch == {"mixup_epoch": 3}
+    late = reader([FIT, PAD], section="TrainReader", transform_schedulers=[{"Pad": {"stop_epoch": 2}}])
+    assert late.by_epoch == {"schedule": [("Pad", 0, 2)]}
     plain = InferConfig((96, 96), ("a",))
     assert not {"padding", "fill"} & set(plain.identity())
     assert {"padding", "fill"} < set(replace(plain, keep_ratio=True).identity())

@@ -6,6 +6,7 @@ N is the number of images of a batch.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -78,6 +79,7 @@ class BatchMaker:
     ) -> None:
         self._dataset, self._settings, self._seed = dataset, settings, seed
         self._targets, self._strict, self._rank = targets, strict, rank
+        self._schedule = settings.schedule
         self._cache_bytes = cache_bytes
         self._prepare()
 
@@ -108,12 +110,23 @@ class BatchMaker:
             for index, position in zip(task.indices, task.positions)
         ]
         rng = generator(self._seed, BATCH, task.epoch, task.step, self._rank)
-        for transform in self._batch_transforms:
+        for transform in self._now(self._batch_transforms, task.epoch):
             try:
                 samples = transform(samples, rng)
             except Exception as error:
                 raise _failed(transform, samples[0].path, error) from error
         return Batch(self._collate(samples), notes)
+
+    def _now(self, transforms: list[Any], epoch: int) -> list[Any]:
+        """Those that work in an epoch."""
+        if not self._schedule:
+            return transforms
+        off = {
+            name
+            for name, start, stop in self._schedule
+            if epoch < start or (stop is not None and epoch >= stop)
+        }
+        return [each for each in transforms if _name(each) not in off]
 
     def _sample(self, index: int, position: int, epoch: int, notes: Notes) -> Sample:
         rng = generator(self._seed, SAMPLE, epoch, position)
@@ -129,7 +142,7 @@ class BatchMaker:
                     other = transform(other, rng)
             return other
 
-        for transform in self._transforms:
+        for transform in self._now(self._transforms, epoch):
             try:
                 if not isinstance(transform, _OF_SEVERAL):
                     sample = transform(sample, rng)
@@ -204,9 +217,12 @@ class _ImageCache:
             self._images[index] = image
 
 
+def _name(transform: object) -> str:
+    return type(getattr(transform, "transform", transform)).__name__
+
+
 def _failed(transform: object, path: str, error: Exception) -> PicoquantError:
     """`error` as it is when it is one of ours, else one that names transform and image."""
     if isinstance(error, PicoquantError):
         return error
-    name = type(getattr(transform, "transform", transform)).__name__
-    return DataError(f"{name} failed on image {path}: {type(error).__name__}: {error}")
+    return DataError(f"{_name(transform)} failed on image {path}: {type(error).__name__}: {error}")

@@ -22,6 +22,7 @@ from picoquant.evaluation.coco_metrics import coco_metrics
 from picoquant.evaluation.evaluate import coco_results, evaluate_sliced
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.network_input import feed_of_image
 from picoquant.postprocess import Detections
 from picoquant.postprocess.merge import merged
 from picoquant.prediction.predict import predict
@@ -132,6 +133,10 @@ def test_evaluation(network, images):
     found = evaluate(predictor, decoder, dataset, EvalReader(dataset, settings, 0))
     same(found.detections, expected)
     assert found.metrics["mAP"] == pytest.approx(metrics["mAP"], abs=2e-3)
+    # Calibration and QAT are given the same inputs.
+    batch = next(EvalReader(dataset, settings, 0).endless(seed=0, shuffle=False))
+    feeds = [feed_of_image(pixels[number], folder.config)["image"] for number in batch["image_id"].tolist()]
+    assert np.array_equal(batch["image"], np.concatenate(feeds)) and len(feeds) == 2
     # And what is exported of such a reader prepares images in the same way.
     made = preprocessing(settings, (32, 32))
     assert replace(folder.config, **made) == folder.config

@@ -59,7 +59,7 @@ def require_one_size(reader: Any) -> None:
     together = any(spec.name == "PadBatch" for spec in behind) and any(
         step and step % STEP == 0 for step in steps
     )
-    largest = [_largest(specs[last].params), *map(_sides, sizes)]
+    largest = [_largest(specs[last]), *map(_sides, sizes)]
     if sizes and any(
         min(found) > min(size) or max(found) > max(size) for found in largest[:1] for size in largest[1:]
     ):
@@ -86,11 +86,11 @@ def _sides(size: Any) -> tuple[int, int]:
     return checks.size("size", size)
 
 
-def _largest(params: Mapping[str, Any]) -> tuple[int, int]:
+def _largest(spec: Any) -> tuple[int, int]:
     """The largest of the sizes that are drawn, of a transform that was checked."""
-    several = params.get("random_size", True) and isinstance(params["target_size"], (list, tuple))
-    nested = several and any(isinstance(size, (list, tuple)) for size in params["target_size"])
-    sizes = params["target_size"] if nested or "random_size" in params else [params["target_size"]]
+    params = spec.params
+    drawn = spec.name != "Resize" and (params.get("random_size", True) or params.get("random_range"))
+    sizes = params["target_size"] if drawn else [params["target_size"]]
     height, width = max(map(_sides, sizes), key=lambda size: (max(size), min(size)))
     return (height, width + 1) if params.get("random_range") else (height, width)  # as PaddleDetection draws
 

@@ -37,7 +37,8 @@ def made_sample(config: InferConfig) -> SampleImage:
     """A picture made from a seed, where a run has no image to give; where it is padded, not of the input's shape."""
     height, width = config.input_size
     return SampleImage(
-        sample_image(height, width * 3 // 4 if config.keep_ratio else width), "made from a seed; it shows nothing"
+        sample_image(height, width * 3 // 4 if config.keep_ratio else width),
+        "made from a seed; it shows nothing",
     )
 
 

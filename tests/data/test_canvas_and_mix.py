@@ -200,5 +200,8 @@ def test_what_makes_one_size_of_a_batch():
     with pytest.raises(ConfigError, match="of up to 48x65, which do not fit into Pad's 64x64"):
         reader([ranged, {"Pad": {"size": 64}}])
     assert reader([ranged, {"Pad": {"size": 96}}])
+    assert reader([{"RandomResize": {"target_size": [64, 80, 96]}}, {"Pad": {"size": 96}}])
+    one = {"target_size": [80, 96], "random_size": False}
+    assert reader([{"RandomResize": one}, {"Pad": {"size": [96, 96]}}])
     with pytest.raises(ConfigError, match="Pad.size 65x65: the network takes multiples of 32"):
         reader([ranged, {"Pad": {"size": 65}}])

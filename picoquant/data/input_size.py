@@ -31,7 +31,8 @@ def with_input_size(settings: ReaderSettings, size: tuple[int, int]) -> ReaderSe
             raise ConfigError(
                 f"input_size must be multiples of {STEP} of at least {LEAST}, not {height}x{width}"
             )
-    middle, padded = _middle(settings), _padded(settings)
+    padded = _padded(settings)
+    middle = padded or _middle(settings)
 
     def adapt(spec: TransformSpec) -> TransformSpec:
         if spec.name in ("Resize", "LetterBoxResize"):

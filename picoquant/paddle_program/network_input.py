@@ -68,7 +68,8 @@ def feed_of_image(image: np.ndarray, config: InferConfig) -> dict[str, np.ndarra
 
     sample = Sample(image, im_shape=(float(image.shape[0]), float(image.shape[1])))
     rng = np.random.default_rng(0)  # required by the interface; none of the transforms draws from it
-    size, interp = tuple(config.input_size), config.interp
+    height, width = config.input_size
+    size, interp = (height, width), config.interp
     normalise = NormalizeImage(config.mean, config.std, config.is_scale)
     resize = (
         FitResize(size, interp, config.padding) if config.keep_ratio else Resize(list(size), False, interp)

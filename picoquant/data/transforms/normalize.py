@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,7 @@ class NormalizeImage:
         steps = np.arange(256, dtype=np.float32)
         return np.stack([self._normalize(steps, channel) for channel in range(3)])
 
-    def of_colour(self, colour: tuple[float, float, float]) -> tuple[float, float, float]:
+    def of_colour(self, colour: Sequence[float]) -> tuple[float, float, float]:
         """What a colour (R, G, B, 0 to 255) becomes."""
         red, green, blue = (
             float(self._normalize(np.array([value]), channel)[0]) for channel, value in enumerate(colour)

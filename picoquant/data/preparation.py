@@ -120,6 +120,12 @@ def _require_fits(
             f"{where}: Pad.size is {wanted!r}, but the image is resized to fit {list(size)}: give both the same, the "
             "network's input"
         )
+    divisor = pad.params.get("size_divisor", 32)
+    if not keep_ratio and wanted is None and any(side % divisor for side in size):
+        raise ConfigError(
+            f"{where}: Pad makes more of {list(size)} than Resize names, which is the network's input: name there what "
+            "it is to be"
+        )
     if pad.params.get("pad_mode", 0) == -1:
         raise ConfigError(f"{where}: Pad.pad_mode -1 (offsets) is for training; take 0, 1 or 2")
     if keep_ratio and specs.index(pad) < _place(specs, "Resize"):

@@ -124,6 +124,10 @@ def test_all_ways_to_write_it_give_the_input_of_the_export(steps, batch, expecte
         ),
         ([PAD, FIT, *NORMAL], "Pad stands before Resize"),
         (
+            [{"Resize": {"target_size": 90, "keep_ratio": False}}, {"Pad": {}}, *NORMAL],
+            "Pad makes more of .90, 90. than",
+        ),
+        (
             [FIT, NORMAL[0], PAD, NORMAL[1]],
             "Pad works on colours of 0 to 255: put it before NormalizeImage, or give",
         ),

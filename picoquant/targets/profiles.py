@@ -25,7 +25,7 @@ from picoquant.targets.integer_rules import (
 )
 from picoquant.targets.operator_list import OperatorList, load_operators
 from picoquant.utils.suggest import unknown_key
-from picoquant.yaml_files.load import load_mapping
+from picoquant.yaml_files.load import load_mapping, merge
 from picoquant.yaml_files.locate import shipped, shipped_names
 
 ALL = "all"
@@ -37,7 +37,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 WEIGHTS = ("per_channel", "per_tensor")
 SCHEMES = ("uint8_per_tensor", "int8_per_tensor", "int8_per_channel", "int16_per_tensor")
 UNITS = ("nn", "shader")
-ABIS = ("armhf", "arm64", "any")
+ANDROID_ABIS = ("armeabi-v7a", "arm64-v8a")
+ABIS = ("armhf", "arm64", *ANDROID_ABIS, "any")
+_BASE = "_BASE_"
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class Target:
         vendor, soc, cpu, npu: descriptions.
         int8_tops: published INT8 throughput, tera operations per second; None if none is published.
         int8_tops_source: source of that number.
-        abi: `armhf` or `arm64`; `any` if nothing is compiled for it.
+        abi: `armhf` or `arm64`, under Android `armeabi-v7a` or `arm64-v8a`; `any` if nothing is compiled for it.
         os, kernels: operating system and kernel versions that it was tested with.
         driver, paddle_lite, quantization: see their classes; paddle_lite is None for hardware that Paddle
             Lite does not support.
@@ -183,6 +185,11 @@ class Target:
         return self.paddle_lite is not None and bool(self.paddle_lite.device)
 
     @property
+    def android(self) -> bool:
+        """Whether its programs are Android's."""
+        return self.abi in ANDROID_ABIS
+
+    @property
     def integer_rules(self) -> Rules | None:
         """The rules for the simulation; None if the target is not simulated."""
         return Rules(self.arithmetic) if self.arithmetic else None
@@ -212,14 +219,35 @@ def load_targets(names: Iterable[str]) -> list[Target]:
     return [load_target(name) for name in dict.fromkeys(chosen)]
 
 
-def read_profile(path: Path) -> Mapping[str, Any]:
+def read_profile(path: Path, above: tuple[Path, ...] = ()) -> Mapping[str, Any]:
     """The YAML mapping of a profile, not yet validated.
 
-    Raises: `ConfigError` if it is no YAML mapping, or if its file name is not valid as a target's name.
+    A profile with the key `_BASE_` has all keys of another one, a file beside it or a shipped target, and its own over
+    these.
+
+    Args:
+        path: the profile.
+        above: those that have it as their base.
+
+    Raises: `ConfigError` if it is no YAML mapping, if its file name is not valid as a target's name, or if a base is
+        missing or goes round in a circle.
     """
     if not _NAME.fullmatch(path.stem):
         raise ConfigError(f"{path}: a target's file name is letters, digits, '_', '-' and '.'")
-    return load_mapping(path)
+    values = dict(load_mapping(path))
+    if _BASE not in values:
+        return values
+    base = values.pop(_BASE)
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: {_BASE}: the name of one target or file expected, found {base!r}")
+    if path in above:
+        raise ConfigError(f"{path}: {_BASE} goes round in a circle")
+    beside = path.parent / base
+    try:
+        found = beside if beside.is_file() else profile_path(Path(base).stem if Path(base).parent == Path(".") else base)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {_BASE}: {error}") from error
+    return merge(read_profile(found, (*above, path)), values)
 
 
 def profile_path(name: str | Path) -> Path:

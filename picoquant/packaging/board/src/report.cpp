@@ -1,18 +1,31 @@
 #include "report.h"
 
+#include <cmath>
 #include <cstdio>
 
 #include "json.h"
 
 namespace board {
 
+namespace {
+
+// JSON has no word for numbers that are none.
+std::string number(float value, int digits) {
+  if (!std::isfinite(value)) return "null";
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+}  // namespace
+
 std::string as_json(const Detection& box, const std::vector<std::string>& labels) {
   const size_t label = static_cast<size_t>(box.label);
-  char numbers[256];
-  std::snprintf(numbers, sizeof numbers, ", \"score\": %.6f, \"box\": [%.4f, %.4f, %.4f, %.4f]}", box.score, box.x1,
-                box.y1, box.x2, box.y2);
-  return "{\"class\": " + std::to_string(box.label) +
-         ", \"label\": " + quoted(label < labels.size() ? labels[label] : "") + numbers;
+  std::string text = "{\"class\": " + std::to_string(box.label) +
+                     ", \"label\": " + quoted(label < labels.size() ? labels[label] : "") +
+                     ", \"score\": " + number(box.score, 6) + ", \"box\": [";
+  for (const float side : {box.x1, box.y1, box.x2}) text += number(side, 4) + ", ";
+  return text + number(box.y2, 4) + "]}";
 }
 
 std::string as_json(const std::vector<Detection>& found, const std::vector<std::string>& labels, float least,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
@@ -9,6 +10,8 @@ import click
 from picoquant.backends.table import REFERENCE
 from picoquant.cli.options import RUNNABLE, slice_options, slicing_of
 from picoquant.errors import UserError
+
+LOG = logging.getLogger("picoquant")
 
 
 @click.command()
@@ -25,6 +28,9 @@ from picoquant.errors import UserError
 @click.option("--no-images", is_flag=True, help="No annotated images, JSON only.")
 @click.option("--json-lines", metavar="FILE", help="JSON lines go here (default: detections.jsonl in --out).")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines on stdout, too, as they come.")
+@click.option(
+    "--show/--no-show", default=None, help="A window with the boxes (default: for a camera); q or Esc ends."
+)
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Stop after N frames, for a camera.")
 @slice_options
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads (default: all).")
@@ -39,6 +45,7 @@ def predict(
     no_images: bool,
     json_lines: str | None,
     as_json: bool,
+    show: bool | None,
     frames: int | None,
     parts: list[int] | None,
     overlap: float | None,
@@ -49,16 +56,20 @@ def predict(
     """Detect in images, folders, videos or a camera (its number): annotated images and JSON lines.
 
     One frame at a time, however long the video. What cannot be read is left out with a warning and a line of
-    JSON with `error`, and the exit code is 2. The last line says images a second, all work included.
+    JSON with `error`, and the exit code is 2. The last line says images a second, all work included. A camera is shown in
+    a window where there is a display.
 
     \b
     Examples:  picoquant predict images/ --save-dir output/
+               picoquant predict 0 --no-images --save-dir output/
                picoquant predict aerial/ --slice 320 --overlap 0.25 --save-dir output/
                picoquant predict images/ --model output/export --backend onnx --out predictions/ --json
     """
     import itertools
+    from contextlib import closing, nullcontext
 
     from picoquant.prediction import sources as places
+    from picoquant.prediction.window import Window, no_display
 
     slicing = slicing_of(parts, overlap, merge)
     found = places.find(sources)
@@ -70,6 +81,10 @@ def predict(
     from picoquant.runtimes.backends import running
     from picoquant.storage.files import disk_errors
 
+    wanted = any(kind == "camera" for kind, _ in found) if show is None else show
+    reason = no_display() if wanted else ""
+    if reason:
+        LOG.warning("predict: no window: %s; going on without", reason)
     folder = Path(out or Path(save_dir) / "predictions").expanduser()
     lines = Path(json_lines).expanduser() if json_lines else folder / "detections.jsonl"
     still = all(kind == "image" for kind, _ in found)
@@ -77,7 +92,8 @@ def predict(
         backend = backend or (next(iter(opened.files)) if opened.folder is None else REFERENCE)
         with running(opened, backend, Machine(threads, opt=opt)) as ready, disk_errors(lines):
             lines.parent.mkdir(parents=True, exist_ok=True)
-            with open(lines, "w", encoding="utf-8") as stream:
+            seen = closing(Window()) if wanted and not reason else nullcontext()
+            with open(lines, "w", encoding="utf-8") as stream, seen as window:
 
                 def say(text: str) -> None:
                     stream.write(text + "\n")
@@ -96,6 +112,7 @@ def predict(
                     None if no_images else folder,
                     total,
                     slicing,
+                    window,
                 )
     click.echo(
         f"{done.images} images, {done.detections} detections, {done.images_per_second:.1f} images/s "

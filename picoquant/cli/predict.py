@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import click
@@ -10,8 +9,6 @@ import click
 from picoquant.backends.table import REFERENCE
 from picoquant.cli.options import RUNNABLE, slice_options, slicing_of
 from picoquant.errors import UserError
-
-LOG = logging.getLogger("picoquant")
 
 
 @click.command()
@@ -56,8 +53,8 @@ def predict(
     """Detect in images, folders, videos or a camera (its number): annotated images and JSON lines.
 
     One frame at a time, however long the video. What cannot be read is left out with a warning and a line of
-    JSON with `error`, and the exit code is 2. The last line says images a second, all work included. A camera is shown in
-    a window where there is a display.
+    JSON with `error`, and the exit code is 2. The last line says images a second, all work included. A camera is
+    shown in a window where there is a display.
 
     \b
     Examples:  picoquant predict images/ --save-dir output/
@@ -66,10 +63,9 @@ def predict(
                picoquant predict images/ --model output/export --backend onnx --out predictions/ --json
     """
     import itertools
-    from contextlib import closing, nullcontext
 
     from picoquant.prediction import sources as places
-    from picoquant.prediction.window import Window, no_display
+    from picoquant.prediction.window import window_for
 
     slicing = slicing_of(parts, overlap, merge)
     found = places.find(sources)
@@ -81,10 +77,6 @@ def predict(
     from picoquant.runtimes.backends import running
     from picoquant.storage.files import disk_errors
 
-    wanted = any(kind == "camera" for kind, _ in found) if show is None else show
-    reason = no_display() if wanted else ""
-    if reason:
-        LOG.warning("predict: no window: %s; going on without", reason)
     folder = Path(out or Path(save_dir) / "predictions").expanduser()
     lines = Path(json_lines).expanduser() if json_lines else folder / "detections.jsonl"
     still = all(kind == "image" for kind, _ in found)
@@ -92,8 +84,8 @@ def predict(
         backend = backend or (next(iter(opened.files)) if opened.folder is None else REFERENCE)
         with running(opened, backend, Machine(threads, opt=opt)) as ready, disk_errors(lines):
             lines.parent.mkdir(parents=True, exist_ok=True)
-            seen = closing(Window()) if wanted and not reason else nullcontext()
-            with open(lines, "w", encoding="utf-8") as stream, seen as window:
+            camera = any(kind == "camera" for kind, _ in found)
+            with open(lines, "w", encoding="utf-8") as stream, window_for(camera, show) as window:
 
                 def say(text: str) -> None:
                     stream.write(text + "\n")

@@ -129,7 +129,9 @@ def copy_program(folder: Path, android: bool = False) -> None:
             place = folder / path.name
         else:
             place = folder / relative
-        if android != (relative.parts[0] == _ANDROID) and (relative.parts[0] == _ANDROID or path.suffix == ".cmake"):
+        if android != (relative.parts[0] == _ANDROID) and (
+            relative.parts[0] == _ANDROID or path.suffix == ".cmake"
+        ):
             continue
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)

@@ -96,7 +96,10 @@ def _programs(backend: Backend) -> str:
         "       cd board\n"
         f"       cmake -S . -B build {program.cmake}\n"
         "       cmake --build build\n"
-        "       ./run.sh\n\n"
+        "       ./run.sh                             # the sample\n"
+        "       ./run.sh --source /dev/video0 --draw /dev/fb0\n\n"
+        "`--source` also takes a folder of images or a video (Y4M, AVI of Motion JPEG), `--draw` writes images or a video; "
+        "a line of JSON a frame, the last one with the frame rate.\n\n"
     )
     return (
         f"\n## In {backend.title}\n\n"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
+
+LOG = logging.getLogger("picoquant")
 
 _NAME = "picoquant"
 _STOP_KEYS = (ord("q"), ord("Q"), 27)  # 27: Esc
@@ -20,7 +25,9 @@ def no_display() -> str:
 
     A process of its own tries it first: OpenCV's Qt ends the whole process where the display does not answer.
     """
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
         return "there is no display (DISPLAY and WAYLAND_DISPLAY are not set)"
     try:
         done = subprocess.run(
@@ -32,6 +39,27 @@ def no_display() -> str:
         return ""
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     return f"OpenCV opens none here: {said[-1][:160] if said else 'it says nothing'}"
+
+
+@contextmanager
+def window_for(camera: bool, asked: bool | None) -> Iterator[Window | None]:
+    """A window while it is needed; None where none is wanted, or none can be opened, which one line says.
+
+    Args:
+        camera: whether frames are a camera's, which are shown unless `asked` says no.
+        asked: what the user says; None: nothing.
+    """
+    reason = ""
+    if not (camera if asked is None else asked) or (reason := no_display()):
+        if reason:
+            LOG.warning("predict: no window: %s; going on without", reason)
+        yield None
+        return
+    window = Window()
+    try:
+        yield window
+    finally:
+        window.close()
 
 
 class Window:

@@ -244,7 +244,11 @@ def read_profile(path: Path, above: tuple[Path, ...] = ()) -> Mapping[str, Any]:
         raise ConfigError(f"{path}: {_BASE} goes round in a circle")
     beside = path.parent / base
     try:
-        found = beside if beside.is_file() else profile_path(Path(base).stem if Path(base).parent == Path(".") else base)
+        found = (
+            beside
+            if beside.is_file()
+            else profile_path(Path(base).stem if Path(base).parent == Path(".") else base)
+        )
     except ConfigError as error:
         raise ConfigError(f"{path}: {_BASE}: {error}") from error
     return merge(read_profile(found, (*above, path)), values)

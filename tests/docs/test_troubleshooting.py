@@ -85,7 +85,9 @@ def test_what_counts_as_the_same_message():
 
 
 def test_texts_of_the_board_s_program():
-    cpp = 'throw BadInput(path + " has " + std::to_string(bits) +\n  " bits; " "known are 16");\nsay("other");'
+    cpp = (
+        'throw BadInput(path + " has " + std::to_string(bits) +\n  " bits; " "known are 16");\nsay("other");'
+    )
     assert templates_of_the_board(cpp, True) == [f" has {HOLE} bits; known are 16".strip(), "other"]
     assert templates_of_the_board('stop "no $A here: ${B:-none}"\nsay "x"', False) == [
         f"no {HOLE} here: {HOLE}",

@@ -21,7 +21,19 @@ def build_devices(folder: Path) -> Path:
     """The preloaded library with the camera and the screen."""
     library = folder / "devices.so"
     source = HERE / "device_stub" / "devices.cpp"
-    command = ["c++", "-shared", "-fPIC", "-std=c++11", "-Wall", "-Wextra", "-Werror", "-Wno-maybe-uninitialized", source, "-o", library]
+    command = [
+        "c++",
+        "-shared",
+        "-fPIC",
+        "-std=c++11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-maybe-uninitialized",
+        source,
+        "-o",
+        library,
+    ]
     subprocess.run([str(part) for part in command], check=True)
     return library
 
@@ -45,7 +57,16 @@ class Live(Board):
         faults = "exitcode=99:verify_asan_link_order=0:detect_leaks=0"
         variables = {**os.environ, "ASAN_OPTIONS": faults, "UBSAN_OPTIONS": "exitcode=99", **environment}
         variables["LD_PRELOAD"] = str(self.devices)
-        command = [self.program, "--package", self.folder, "--outputs", self.outputs, "--source", source, *options]
+        command = [
+            self.program,
+            "--package",
+            self.folder,
+            "--outputs",
+            self.outputs,
+            "--source",
+            source,
+            *options,
+        ]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen([str(part) for part in command], env=variables, **pipes)
 

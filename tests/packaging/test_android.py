@@ -49,7 +49,11 @@ class Computer:
     """A package on a computer, with a board on it."""
 
     def __init__(self, folder: Path, target: str) -> None:
-        self.folder, self.package, self.device = folder, folder / "the package", folder / "on the board's disk"
+        self.folder, self.package, self.device = (
+            folder,
+            folder / "the package",
+            folder / "on the board's disk",
+        )
         self.record = folder / "record.txt"
         profile = load_target(target)
         self.package.mkdir()
@@ -100,7 +104,12 @@ def computer(tmp_path):
 def test_profiles_are_their_linux_ones_but_for_the_system():
     for name in ("a311d", "s905d3"):
         target, linux = load_target(f"{name}_android"), load_target(name)
-        assert (target.abi, target.os, target.android, linux.android) == ("armeabi-v7a", "Android 9", True, False)
+        assert (target.abi, target.os, target.android, linux.android) == (
+            "armeabi-v7a",
+            "Android 9",
+            True,
+            False,
+        )
         assert target.driver.version == linux.driver.version == "6.4.4.3"
         assert target.driver.library_folder == "viv_sdk_android_9_armeabi_v7a_6_4_4_3"
         assert (target.environment, target.paddle_lite) == (linux.environment, linux.paddle_lite)
@@ -111,7 +120,9 @@ def test_profiles_are_their_linux_ones_but_for_the_system():
 def test_only_packages_for_android_hold_what_is_android_s(tmp_path):
     for name in ("a311d", "a311d_android"):
         write_board(tmp_path / name, load_target(name), SETTINGS)
-    linux, android = ({one.name for one in (tmp_path / n / "board").iterdir()} for n in ("a311d", "a311d_android"))
+    linux, android = (
+        {one.name for one in (tmp_path / n / "board").iterdir()} for n in ("a311d", "a311d_android")
+    )
     assert linux - android == {"arm64.cmake", "armhf.cmake"}
     assert android - linux == {"android.cmake", "run_android.sh"}
     assert os.access(tmp_path / "a311d_android" / "board" / "run_android.sh", os.X_OK)
@@ -138,7 +149,9 @@ def test_pushes_what_the_board_needs_and_runs_the_sample(computer):
     device = computer.device
     pushed = sorted(str(path.relative_to(device)) for path in device.rglob("*") if path.is_file())
     libraries = sorted(f"board/lib/{name}" for name in computer.libraries)
-    assert {"libc++_shared.so", "libpaddle_light_api_shared.so", "libverisilicon_timvx.so"} <= set(computer.libraries)
+    assert {"libc++_shared.so", "libpaddle_light_api_shared.so", "libverisilicon_timvx.so"} <= set(
+        computer.libraries
+    )
     assert [name for name in pushed if "lib/" in name] == libraries
     assert [name for name in pushed if "lib/" not in name] == [
         "board/build/detect", "board/run.sh", "board/target.sh", "environment.sh", "exit_code", "model.nb",
@@ -190,7 +203,9 @@ def test_what_is_wrong_is_one_line_before_anything_is_pushed(computer):
         assert "push" not in computer.record.read_text()
 
     refused("no command nowhere/adb: install it", ADB="nowhere/adb")
-    refused("adb reaches no board (error: no devices/emulators found)", STATE="error: no devices/emulators found")
+    refused(
+        "adb reaches no board (error: no devices/emulators found)", STATE="error: no devices/emulators found"
+    )
     refused("set ANDROID_SERIAL to one of", STATE="error: more than one device/emulator", STATE_CODE="1")
     refused("allow USB debugging on its screen", STATE="error: device unauthorized.")
     refused(
@@ -200,7 +215,10 @@ def test_what_is_wrong_is_one_line_before_anything_is_pushed(computer):
     refused("the board runs programs of x86, the package", ABIS="", ABI="x86")
     assert computer.run(ABIS="").returncode == 0  # a board that states one ABI alone
     refused("no program", PROGRAM="nowhere/detect")
-    refused("no library folder nowhere: put Paddle Lite's libraries for Android, armeabi-v7a", PADDLE_LITE_LIBS="nowhere")
+    refused(
+        "no library folder nowhere: put Paddle Lite's libraries for Android, armeabi-v7a",
+        PADDLE_LITE_LIBS="nowhere",
+    )
     (computer.board / "lib" / "libc++_shared.so").unlink()
     refused("libc++_shared.so is missing in", STATE="device")
 
@@ -243,13 +261,25 @@ def test_cmake_file_hands_the_ndk_what_it_needs(tmp_path):
     board = tmp_path / "package" / "board"
 
     def configure(name, *options, **variables):
-        command = ["cmake", "-S", board, "-B", tmp_path / name, "-DCMAKE_TOOLCHAIN_FILE=android.cmake", *options]
+        command = [
+            "cmake",
+            "-S",
+            board,
+            "-B",
+            tmp_path / name,
+            "-DCMAKE_TOOLCHAIN_FILE=android.cmake",
+            *options,
+        ]
         environment = {key: text for key, text in os.environ.items() if key != "ANDROID_NDK"} | variables
-        return subprocess.run([str(p) for p in command], capture_output=True, text=True, env=environment, cwd=board)
+        return subprocess.run(
+            [str(p) for p in command], capture_output=True, text=True, env=environment, cwd=board
+        )
 
     done = configure("one", ANDROID_NDK=str(ndk))
     assert done.returncode == 0 and "ABI armeabi-v7a" in done.stdout, done.stderr
     done = configure("two", f"-DANDROID_NDK={ndk}", "-DANDROID_ABI=arm64-v8a")
     assert done.returncode == 0 and "ABI arm64-v8a" in done.stdout, done.stderr
     done = configure("three")
-    assert done.returncode != 0 and "is no NDK: set it to the folder that holds" in " ".join(done.stderr.split())
+    assert done.returncode != 0 and "is no NDK: set it to the folder that holds" in " ".join(
+        done.stderr.split()
+    )

@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from picoquant.backends.table import BACKENDS
@@ -17,7 +19,9 @@ from picoquant.packaging.forms import files_in, forms_of
 from picoquant.packaging.package import Models, package
 from picoquant.packaging.verify import verify
 from picoquant.targets.profiles import load_target
+from tests.command_line import picoquant
 from tests.networks.small_int8 import write_small
+from tests.packaging import videos
 from tests.packaging.board import blocks, build
 
 TARGET = load_target("openvino")
@@ -114,6 +118,7 @@ def test_the_program_runs(made, tmp_path):
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["runtime"].startswith("OpenVINO ") and said["comparison"]["as_expected"]
+    compare_on_a_video(program, made.folder, tmp_path)
     broken = shutil.copytree(made.folder, tmp_path / "broken")
     (broken / "model.xml").write_text("<net")
     done = subprocess.run([program, "--package", broken], capture_output=True, text=True, timeout=120)
@@ -121,6 +126,42 @@ def test_the_program_runs(made, tmp_path):
     (broken / "model.xml").unlink()
     done = subprocess.run([program, "--package", broken], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stderr.strip().endswith("model.xml cannot be read")
+
+
+def compare_on_a_video(program, folder, scratch):
+    """The program's loop on a video finds what `picoquant predict` finds in it; frame by frame, in the same runtime."""
+    image = np.kron(blocks().image[::8, ::8], np.ones((16, 16, 1))).astype(np.uint8)
+    frames = [image, image[::-1], image[:, ::-1], image]
+    clip = videos.y4m(scratch / "clip.y4m", frames)
+    avi = scratch / "clip.avi"
+    avi.write_bytes(videos.avi([videos.jpeg(one, 100) for one in frames], b"MJPG", 64, 64))
+    found = {}
+    for path in (clip, avi):
+        command = [program, "--package", folder, "--source", path, "--draw", scratch / "drawn.y4m"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+        if path == avi and "without a JPEG decoder" in done.stderr:
+            continue
+        assert done.returncode == 0, done.stderr
+        *rows, last = (json.loads(line) for line in done.stdout.splitlines())
+        assert last["summary"]["frames"] == 4 and last["summary"]["milliseconds"]["network"] > 0
+        found[path] = rows
+    options = ("--model", folder, "--backend", "openvino", "--no-images", "--threshold", 0.3, "--json")
+    done = picoquant("predict", avi, *options, "--out", scratch / "out")
+    assert done.returncode == 0, done.stderr
+    expected = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sum(len(row["detections"]) for row in expected) > 8
+    for rows in found.values():
+        for row, wanted in zip(rows, expected, strict=True):
+            assert (row["frame"], row["width"], row["height"]) == (wanted["frame"], 64, 64)
+            key = itemgetter("class", "box")
+            pairs = zip(
+                sorted(row["detections"], key=key), sorted(wanted["detections"], key=key), strict=True
+            )
+            for one, other in pairs:
+                assert one["label"] == other["label"] and one["score"] == pytest.approx(
+                    other["score"], abs=0.06
+                )
+                assert one["box"] == pytest.approx(other["box"], abs=2)
 
 
 def test_a_profile_that_names_no_backend_with_files_is_refused():

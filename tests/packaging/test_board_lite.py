@@ -119,7 +119,16 @@ def test_cross_compiled_for_the_boards(abi, full, tmp_path):
     runs = Live(program, None, tmp_path)
     video = videos.y4m(tmp_path / "video.y4m", videos.pictures(2))
     command = [emulator, "-L", f"/usr/{COMPILERS[abi]}", "-E", f"LD_LIBRARY_PATH={library / 'lib'}", program]
-    options = ["--package", tmp_path, "--outputs", runs.outputs, "--source", video, "--draw", tmp_path / "drawn.y4m"]
+    options = [
+        "--package",
+        tmp_path,
+        "--outputs",
+        runs.outputs,
+        "--source",
+        video,
+        "--draw",
+        tmp_path / "drawn.y4m",
+    ]
     done = subprocess.run([str(part) for part in (*command, *options)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]

@@ -81,7 +81,9 @@ def without_tables(data: bytes) -> bytes:
     return b"".join([*kept, data[place:]])
 
 
-def y4m(path: Path, images: Sequence[np.ndarray], head: str = "F30000:1001 C420jpeg", **colours: bool) -> Path:
+def y4m(
+    path: Path, images: Sequence[np.ndarray], head: str = "F30000:1001 C420jpeg", **colours: bool
+) -> Path:
     """A YUV4MPEG2 file of 4:2:0."""
     height, width = images[0].shape[:2]
     parts = [f"YUV4MPEG2 W{width} H{height} {head}\n".encode()]
@@ -99,7 +101,11 @@ def chunk(name: bytes, data: bytes) -> bytes:
 def avi(frames: Sequence[bytes], codec: bytes, width: int, height: int, sound: bool = False) -> bytes:
     """An AVI; with `sound` a stream of it before the video, and its chunks between the frames."""
     number = 1 if sound else 0
-    streams = chunk(b"LIST", b"strl" + chunk(b"strh", b"auds" + bytes(52)) + chunk(b"strf", bytes(18))) if sound else b""
+    streams = (
+        chunk(b"LIST", b"strl" + chunk(b"strh", b"auds" + bytes(52)) + chunk(b"strf", bytes(18)))
+        if sound
+        else b""
+    )
     head = b"vids" + codec + struct.pack("<5I", 0, 0, 0, 2, 25) + bytes(28)
     form = struct.pack("<IiiHH", 40, width, height, 1, 24) + codec + bytes(20)
     streams += chunk(b"LIST", b"strl" + chunk(b"strh", head) + chunk(b"strf", form))

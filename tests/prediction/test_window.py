@@ -13,35 +13,46 @@ import cv2
 import numpy as np
 import pytest
 
-from picoquant.prediction.window import Window
+from picoquant.prediction.window import Window, no_display, window_for
 from tests.command_line import picoquant
 
 FILL = (200, 40, 90)  # red, green, blue: found again on the screen
 
 
-@pytest.fixture
-def clip(tmp_path):
-    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
-    for level in (40, 120):
-        writer.write(np.full((48, 64, 3), level, np.uint8))
-    writer.release()
-    return tmp_path / "clip.avi"
+LINE = "predict: no window: there is no display (DISPLAY and WAYLAND_DISPLAY are not set); going on without"
 
 
-def test_without_a_display_it_says_so_and_goes_on(run_made, clip, tmp_path):
-    options = ("--save-dir", run_made, "--out", tmp_path / "out", "--no-images")
-    done = picoquant("predict", clip, "--show", *options, DISPLAY="", WAYLAND_DISPLAY="")
-    line = "predict: no window: there is no display (DISPLAY and WAYLAND_DISPLAY are not set); going on without"
-    assert done.returncode == 0 and done.stderr.count(line) == 1 and "2 images" in done.stdout
-    # A display that does not answer: OpenCV's Qt ends its process, not this one.
-    done = picoquant("predict", clip, "--show", *options, DISPLAY=":4097", WAYLAND_DISPLAY="")
-    assert done.returncode == 0 and "predict: no window: OpenCV opens none here: " in done.stderr
-    # Asked for by a camera, not by a file.
-    done = picoquant("predict", 97, *options, DISPLAY="", WAYLAND_DISPLAY="")
-    assert line in done.stderr and "camera 97 gives no image" in done.stderr
-    done = picoquant("predict", 97, "--no-show", *options, DISPLAY="", WAYLAND_DISPLAY="")
-    assert "no window" not in done.stderr
-    assert "no window" not in picoquant("predict", clip, *options, DISPLAY="", WAYLAND_DISPLAY="").stderr
+def test_without_a_display_a_camera_says_so_and_all_else_goes_on(run_made, tmp_path):
+    done = picoquant(
+        "predict", run_made / "images/blocks_1.png", 97, "--save-dir", run_made, "--out", tmp_path / "out",
+        "--no-images", DISPLAY="", WAYLAND_DISPLAY="",
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count(LINE) == 1
+    assert "camera 97 gives no image" in done.stderr and "1 images" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "camera, asked, said",
+    [
+        (True, None, True),
+        (False, None, False),
+        (False, True, True),
+        (True, False, False),
+        (False, False, False),
+    ],
+)
+def test_who_gets_a_window(monkeypatch, caplog, camera, asked, said):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with window_for(camera, asked) as window:
+        assert window is None
+    assert [record.getMessage() for record in caplog.records] == [LINE] * said
+
+
+def test_a_display_that_does_not_answer_ends_no_more_than_the_window(monkeypatch):
+    monkeypatch.setenv("DISPLAY", ":4097")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert no_display().startswith("OpenCV opens none here: ")
 
 
 def screen(folder):

@@ -168,7 +168,10 @@ def test_a_profile_of_one_s_own_is_another_one_and_what_differs(tmp_path):
         ("_BASE_: boards/no.yaml", "mine.yaml: _BASE_: no such target file: boards/no.yaml"),
         ("_BASE_: [rv1126]", "mine.yaml: _BASE_: the name of one target or file expected, found"),
         ("_BASE_: mine.yaml", "mine.yaml: _BASE_ goes round in a circle"),
-        ("_BASE_: rv1126\nabi: x86", "mine.yaml: abi: 'x86' is none of armhf, arm64, armeabi-v7a, arm64-v8a, any"),
+        (
+            "_BASE_: rv1126\nabi: x86",
+            "mine.yaml: abi: 'x86' is none of armhf, arm64, armeabi-v7a, arm64-v8a, any",
+        ),
     ],
 )
 def test_wrong_bases_of_a_profile_are_one_line(tmp_path, text, message):

@@ -74,15 +74,22 @@ Planes planes_of(const Layout& layout) {
   const auto or_tight = [&](size_t tight) { return layout.stride ? layout.stride : tight; };
   switch (layout.format) {
     case Format::kYuyv:
-    case Format::kUyvy: return {or_tight(4 * half), 0, rows, 0, 0};
+    case Format::kUyvy:
+      return {or_tight(4 * half), 0, rows, 0, 0};
     case Format::kRgb24:
-    case Format::kBgr24: return {or_tight(3 * width), 0, rows, 0, 0};
+    case Format::kBgr24:
+      return {or_tight(3 * width), 0, rows, 0, 0};
     case Format::kNv12:
-    case Format::kNv21: return {or_tight(width), or_tight(2 * half), rows, half_rows, 1};
-    case Format::kI420: return {or_tight(width), layout.stride ? layout.stride / 2 : half, rows, half_rows, 2};
-    case Format::kI422: return {or_tight(width), layout.stride ? layout.stride / 2 : half, rows, rows, 2};
-    case Format::kI444: return {or_tight(width), or_tight(width), rows, rows, 2};
-    default: return {or_tight(width), 0, rows, 0, 0};
+    case Format::kNv21:
+      return {or_tight(width), or_tight(2 * half), rows, half_rows, 1};
+    case Format::kI420:
+      return {or_tight(width), layout.stride ? layout.stride / 2 : half, rows, half_rows, 2};
+    case Format::kI422:
+      return {or_tight(width), layout.stride ? layout.stride / 2 : half, rows, rows, 2};
+    case Format::kI444:
+      return {or_tight(width), or_tight(width), rows, rows, 2};
+    default:
+      return {or_tight(width), 0, rows, 0, 0};
   }
 }
 
@@ -91,8 +98,10 @@ Line line_of(const uint8_t* data, const Layout& layout, const Planes& planes, si
   const uint8_t* second = data + planes.rows * planes.first;
   static const uint8_t kNoColour = 128;
   switch (layout.format) {
-    case Format::kYuyv: return {first, first + 1, first + 3, 2, 4, 1};
-    case Format::kUyvy: return {first + 1, first, first + 2, 2, 4, 1};
+    case Format::kYuyv:
+      return {first, first + 1, first + 3, 2, 4, 1};
+    case Format::kUyvy:
+      return {first + 1, first, first + 2, 2, 4, 1};
     case Format::kNv12:
     case Format::kNv21: {
       const uint8_t* pair = second + row / 2 * planes.other;
@@ -105,7 +114,8 @@ Line line_of(const uint8_t* data, const Layout& layout, const Planes& planes, si
       const uint8_t* u = second + (layout.format == Format::kI420 ? row / 2 : row) * planes.other;
       return {first, u, u + planes.other_rows * planes.other, 1, 1, layout.format == Format::kI444 ? 0 : 1};
     }
-    default: return {first, &kNoColour, &kNoColour, 1, 0, 0};
+    default:
+      return {first, &kNoColour, &kNoColour, 1, 0, 0};
   }
 }
 

@@ -76,7 +76,9 @@ bool ends_with(const std::string& path, const std::string& ending) {
                     [](char one, char other) { return one == std::tolower(static_cast<unsigned char>(other)); });
 }
 
-std::unique_ptr<FrameSource> open_images(const std::string& where) {
+std::unique_ptr<FrameSource> open_images(const std::string& given) {
+  std::string where = given;
+  while (where.size() > 1 && where.back() == '/') where.pop_back();
   std::vector<std::string> paths;
   if (DIR* folder = opendir(where.c_str())) {
     while (const dirent* entry = readdir(folder))

@@ -112,7 +112,7 @@ class Camera : public FrameSource {
     throw BadInput(path_ + " " + what + ": " + std::strerror(reason) + hint);
   }
 
-  bool ask(unsigned long request, void* argument) const {
+  bool ask(unsigned request, void* argument) const {  // Android's ioctl takes no long
     int done;
     do done = ioctl(device_, request, argument);
     while (done < 0 && errno == EINTR);

@@ -19,6 +19,7 @@ void catch_stop() {
   action.sa_handler = note;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that leaves is an error of writing
 }
 
 bool stop_asked() { return g_asked != 0; }

@@ -3,7 +3,8 @@
 
 namespace board {
 
-// From now on SIGINT and SIGTERM only make stop_asked() true; a second one ends the program as ever.
+// From now on SIGINT and SIGTERM only make stop_asked() true, a second one ends the program as ever; SIGPIPE does
+// nothing.
 void catch_stop();
 bool stop_asked();
 

@@ -125,14 +125,10 @@ def copy_program(folder: Path, android: bool = False) -> None:
         relative = path.relative_to(source)
         if not path.is_file() or {"build", "__pycache__"} & set(relative.parts):
             continue
-        if relative.parts[0] == _ANDROID:
-            place = folder / path.name
-        else:
-            place = folder / relative
-        if android != (relative.parts[0] == _ANDROID) and (
-            relative.parts[0] == _ANDROID or path.suffix == ".cmake"
-        ):
+        androids = relative.parts[0] == _ANDROID
+        if androids != android and (androids or path.suffix == ".cmake"):
             continue
+        place = folder / path.name if androids else folder / relative
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
         if path.suffix == ".sh":

@@ -98,8 +98,8 @@ def _programs(backend: Backend) -> str:
         "       cmake --build build\n"
         "       ./run.sh                             # the sample\n"
         "       ./run.sh --source /dev/video0 --draw /dev/fb0\n\n"
-        "`--source` also takes a folder of images or a video (Y4M, AVI of Motion JPEG), `--draw` writes images or a video; "
-        "a line of JSON a frame, the last one with the frame rate.\n\n"
+        "`--source` also takes a folder of images or a video (Y4M, AVI of Motion JPEG), `--draw` writes images or a "
+        "video; a line of JSON a frame, the last one with the frame rate.\n\n"
     )
     return (
         f"\n## In {backend.title}\n\n"
@@ -197,10 +197,11 @@ def _on_android(target: Target, forms: Forms) -> str:
     abi = "" if target.abi == "armeabi-v7a" else f" -DANDROID_ABI={target.abi}"
     text = (
         "\n## On the board, from the computer that it hangs on\n\n"
-        f"1. Get Paddle Lite's C++ library, {target.paddle_lite.opt_version} for Android, {target.abi}, clang, c++_shared"
+        f"1. Get Paddle Lite's C++ library, {target.paddle_lite.opt_version} for Android, {target.abi}, clang, "
+        "c++_shared"
         + (", with NNAdapter" if forms.npu_nb else "")
-        + ": it must be of the version of opt in `manifest.json`. Put its libraries, `libc++_shared.so` and those of the "
-        "NPU that the board's system does not have into `board/lib/`.\n"
+        + ": it must be of the version of opt in `manifest.json`. Put its libraries, `libc++_shared.so` and those of "
+        "the NPU that the board's system does not have into `board/lib/`.\n"
         "2. Build the program with Google's NDK:\n\n"
         "       cd board\n"
         "       export ANDROID_NDK=/path/to/ndk\n"
@@ -217,17 +218,17 @@ def _on_android(target: Target, forms: Forms) -> str:
     )
     if target.on_npu:
         text += (
-            f"\nThe NPU's kernel driver must be {target.driver.name} {target.driver.version}. The first run compiles the "
-            "network for the NPU, which may take more than a minute; the result is kept on the board.\n"
+            f"\nThe NPU's kernel driver must be {target.driver.name} {target.driver.version}. The first run compiles "
+            "the network for the NPU, which may take more than a minute; the result is kept on the board.\n"
         )
     return text + (
-        "\n**Not tried**: any Android board, adb itself (a stand-in took its place), and the NDK, which was not at hand: "
-        "the program was compiled by Debian's compilers for the same CPUs.\n"
+        "\n**Not tried**: any Android board, adb itself (a stand-in took its place), and the NDK, which was not at "
+        "hand: the program was compiled by Debian's compilers for the same CPUs.\n"
     )
 
 
 _LIVE = (
-    "\nLive: `board/run.sh --source /dev/video0 --draw /dev/fb0` shows what a camera sees with the boxes on the screen; "
-    "`--source` takes folders of images and videos (Y4M, AVI of Motion JPEG), too, `--draw` writes images and videos. A "
-    "line of JSON a frame, the last one with the frame rate; `board/build/detect --help` has all options.\n"
+    "\nLive: `board/run.sh --source /dev/video0 --draw /dev/fb0` shows what a camera sees with the boxes on the "
+    "screen; `--source` takes folders of images and videos (Y4M, AVI of Motion JPEG), too, `--draw` writes images and "
+    "videos. A line of JSON a frame, the last one with the frame rate; `board/build/detect --help` has all options.\n"
 )

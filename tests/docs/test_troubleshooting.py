@@ -35,7 +35,7 @@ def templates(root):
 
 
 def templates_of_the_board(source: str, cpp: bool) -> list[str]:
-    """The texts of a program in C++, or of a script: literals, with `HOLE` for what stands between those of a statement."""
+    """The literals of a program in C++, or of a script, `HOLE` for what stands between those of one statement."""
     made: list[str] = []
     end = 0
     for literal in re.finditer(r'"((?:[^"\\\n]|\\.)*)"', source):

@@ -151,8 +151,10 @@ def compare_on_a_video(program, folder, scratch):
     expected = [json.loads(line) for line in done.stdout.splitlines()]
     assert sum(len(row["detections"]) for row in expected) > 8
     for rows in found.values():
-        for row, wanted in zip(rows, expected, strict=True):
+        assert len(rows) == len(expected)
+        for row, wanted in zip(rows, expected):
             assert (row["frame"], row["width"], row["height"]) == (wanted["frame"], 64, 64)
+            assert len(row["detections"]) == len(wanted["detections"])
             key = itemgetter("class", "box")
             pairs = zip(
                 sorted(row["detections"], key=key), sorted(wanted["detections"], key=key), strict=True

@@ -164,9 +164,8 @@ def test_folder_of_images_a_damaged_one_among_them(live, jpeg):
     rows, said = live.live(folder, "--draw", live.folder / "drawn", code=2)
     assert [Path(row["source"]).name for row in rows[:-1]] == ["a.JPG", "b.jpg", "b.ppm"]
     assert "error" in rows[1] and "b.jpg: a damaged JPEG: " in said and "detections" not in rows[1]
-    assert rows[-1]["summary"] | {"seconds": 0, "frames_per_second": 0, "first_run": 0, "milliseconds": 0} == {
-        "frames": 2, "detections": 2, "failed": 1, "seconds": 0, "frames_per_second": 0, "first_run": 0, "milliseconds": 0,
-    }  # fmt: skip
+    summary = rows[-1]["summary"]
+    assert (summary["frames"], summary["detections"], summary["failed"]) == (2, 2, 1)
     assert sorted(one.name for one in (live.folder / "drawn").iterdir()) == ["a.jpg", "b_2.jpg"]
     empty = live.folder / "empty"
     empty.mkdir()

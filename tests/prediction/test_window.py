@@ -113,7 +113,7 @@ class Keys:
     def namedWindow(self, *_):  # noqa: N802
         pass
 
-    imshow = setWindowTitle = namedWindow
+    imshow = setWindowTitle = namedWindow  # noqa: N815
 
 
 @pytest.mark.parametrize(

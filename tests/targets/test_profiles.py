@@ -11,7 +11,8 @@ import yaml
 from picoquant.backends.rknn.platforms import PLATFORMS, platform_of
 from picoquant.errors import ConfigError
 from picoquant.targets.integer_rules import MultiplierRule
-from picoquant.targets.profiles import known_targets, load_target, load_targets
+from picoquant.targets.profile_files import known_targets
+from picoquant.targets.profiles import load_target, load_targets
 from picoquant.yaml_files.locate import shipped
 
 SOCS = [name for name in known_targets() if load_target(name).on_npu]

@@ -105,7 +105,7 @@ class Loop {
     }
     const std::vector<Array> outputs = network_->run(input.arrays);
     sums_.network += watch->lap();
-    const std::vector<Detection> found = decode(outputs, settings_, input.scale_y, input.scale_x);
+    const std::vector<Detection> found = decode(outputs, settings_, input.place);
     sums_.decode += watch->lap();
     ++sums_.frames;
     for (const Detection& box : found) sums_.detections += box.score >= options_.min_score;

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from picoquant.errors import ConfigError
+from picoquant.errors import NOT_SUPPORTED, ConfigError
 from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import is_typing_error, suggestion, unknown_key
 
@@ -100,7 +100,9 @@ class DatasetSettings:
         checks.number(f"{where}.empty_ratio", self.empty_ratio)
         checks.whole(f"{where}.sample_num", self.sample_num, -1)
         if checks.flag(f"{where}.load_crowd", self.load_crowd):
-            raise ConfigError(f"{where}.load_crowd: true is not supported; crowds are no targets")
+            raise ConfigError(
+                f"{where}.load_crowd: true is not supported; crowds are no targets; {NOT_SUPPORTED}"
+            )
         if self.box_format is not None:
             checks.choice(f"{where}.box_format", self.box_format, BOX_FORMATS)
         object.__setattr__(self, "data_fields", tuple(self.data_fields))
@@ -294,7 +296,9 @@ class ReaderSettings:
         for key, value in values.items():
             if key in ("mixup_epoch", "cutmix_epoch"):
                 if value != -1:
-                    raise ConfigError(f"{section}.{key}: {key[:-6]} of two images is not supported")
+                    raise ConfigError(
+                        f"{section}.{key}: {key[:-6]} of two images is not supported; {NOT_SUPPORTED}"
+                    )
             elif key in known:
                 taken[key] = value
             elif key not in _UNUSED_READER_KEYS:

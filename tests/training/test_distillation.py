@@ -12,32 +12,10 @@ import pytest
 
 from picoquant.backends.paddle.compiled import compiled_teacher
 from picoquant.detector.weights import read_weights
-from picoquant.training.distillation.settings import (
-    FgdSettings,
-    KdSettings,
-    LdSettings,
-    TeachingSettings,
-)
-from picoquant.training.distillation.student import Student, Taught
+from picoquant.training.distillation.student import Student
 from tests.training import tiny
+from tests.training.taught import EVERYTHING, with_teacher
 from tests.training.test_loop import same_end
-
-EVERYTHING = TeachingSettings(FgdSettings(), LdSettings(), KdSettings())
-
-
-def with_teacher(model, settings=EVERYTHING, teacher=None):
-    """A student of a network of the same kind with other weights; runs as it is, not exported."""
-    paddle.seed(9)
-    teacher = teacher or picoquant.build_detector(tiny.CONFIG, model.num_classes)
-    teacher.eval()
-
-    @paddle.no_grad()
-    def teach(image):
-        maps = teacher.features(image)
-        scores, distances = teacher.head.raw(maps)
-        return Taught(tuple(maps), paddle.concat(scores, 1), paddle.concat(distances, 1))
-
-    return Student(model, teach, teacher.neck.out_channels[0], settings)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

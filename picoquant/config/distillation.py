@@ -186,11 +186,12 @@ def distillation_overrides(
 
 def _fgd(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
     names = values.get("distill_loss_name")
-    if not isinstance(names, list) or not names or not all(_LEVEL.fullmatch(str(name)) for name in names):
+    found = [_LEVEL.fullmatch(str(name)) for name in names] if isinstance(names, list) else []
+    levels = sorted({int(match[1]) for match in found if match})
+    if not levels or None in found:
         raise ConfigError(
             f"{path}: distill_loss_name: expected a list such as ['neck_f_1', 'neck_f_0'], found {names!r}"
         )
-    levels = sorted({int(_LEVEL.fullmatch(str(name))[1]) for name in names})
     own = _mapping(values, _FGD_LOSS, path)
     build(FgdSettings, own, f"{path}: {_FGD_LOSS}")
     return {"FGD": own, "levels": levels}

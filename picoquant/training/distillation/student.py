@@ -55,10 +55,10 @@ class Student(PicoDet):
         self._network, self._teacher = (network,), (teacher,)  # no sublayers: nothing of them is saved twice
         self._settings = settings
         levels = range(len(self.strides)) if settings.levels is None else settings.levels
-        self._levels = tuple(levels) if settings.fgd else ()
-        channels = network.neck.out_channels
+        fgd, channels = settings.fgd, network.neck.out_channels
+        self._levels = tuple(levels) if fgd else ()
         self.adaptation = nn.LayerList(
-            [_focal_global(settings.fgd, channels[level], teacher_channels) for level in self._levels]
+            [_focal_global(fgd, channels[level], teacher_channels) for level in self._levels] if fgd else []
         )
 
     @property
@@ -73,8 +73,8 @@ class Student(PicoDet):
         maps = self.features(image)
         own = self.head.loss_and_points(maps, gt_bbox, gt_class, pad_gt_mask, epoch)
         taught = self._teacher[0](image)
-        terms = dict(own.terms)
-        if self._settings.fgd:
+        terms, what = dict(own.terms), self._settings
+        if what.fgd:
             height, width = image.shape[2:]
             parts = gt_bbox
             if gt_bbox.shape[1]:
@@ -83,30 +83,30 @@ class Student(PicoDet):
                 layer(maps[level].astype("float32"), taught.maps[level], parts, pad_gt_mask.squeeze(-1))
                 for layer, level in zip(self.adaptation, self._levels)
             ]
-            terms["loss_fgd"] = paddle.add_n(levels) * self._settings.fgd.loss_weight
-        if self._settings.ld:
-            terms["loss_ld"] = self._localization(own, taught) * self._settings.ld.loss_weight
-        if self._settings.kd:
-            terms["loss_kd"] = self._scores(own, taught) * self._settings.kd.loss_weight
+            terms["loss_fgd"] = paddle.add_n(levels) * what.fgd.loss_weight
+        if what.ld and taught.distances is not None:
+            terms["loss_ld"] = self._localization(own, taught.distances, what.ld.T) * what.ld.loss_weight
+        if what.kd and taught.scores is not None:
+            terms["loss_kd"] = self._scores(own, taught.scores, what.kd.beta) * what.kd.loss_weight
         return {**terms, "loss": paddle.add_n(list(terms.values()))}
 
-    def _localization(self, own: HeadLoss, taught: Taught) -> Tensor:
+    def _localization(self, own: HeadLoss, distances: Tensor, temperature: float) -> Tensor:
         """The mean over the sides of the student's positive boxes, weighted as its own distribution loss is."""
         positives = own.positives
         if positives is None:
             return own.classes.sum() * 0
         bins = self.reg_max + 1
-        wanted = paddle.gather(taught.distances.reshape([-1, 4 * bins]), positives.index)
+        wanted = paddle.gather(distances.reshape([-1, 4 * bins]), positives.index)
         sides = localization_distillation(
-            positives.logits.reshape([-1, bins]), wanted.reshape([-1, bins]), self._settings.ld.T
+            positives.logits.reshape([-1, bins]), wanted.reshape([-1, bins]), temperature
         )
         return (sides.reshape([-1, 4]).mean(axis=1) * positives.weights).sum() / own.box_total
 
-    def _scores(self, own: HeadLoss, taught: Taught) -> Tensor:
+    def _scores(self, own: HeadLoss, scores: Tensor, beta: float) -> Tensor:
         """The sum over all points and classes, in proportion to what the student's own class loss is divided by."""
-        wanted = taught.scores.reshape([-1, self.num_classes])
+        wanted = scores.reshape([-1, self.num_classes])
         mine = own.classes.reshape([-1, self.num_classes])
-        return quality_focal_loss(mine, wanted, self._settings.kd.beta, own.logits).sum() / own.class_total
+        return quality_focal_loss(mine, wanted, beta, own.logits).sum() / own.class_total
 
 
 def _focal_global(settings: FgdSettings, student: int, teacher: int) -> FocalGlobal:

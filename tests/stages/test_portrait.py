@@ -1,25 +1,50 @@
-"""An input that is not square goes through every form: trained weights, images of 192 x 192 stretched to 160 x 96.
+"""An input that is not square goes through every form: trained weights, images of 384 x 192 made 320 x 160.
 
-Wrong width or height anywhere (anchor points, decoding, resize, a form's input) would leave next to no mAP.
+Wrong width or height anywhere (anchor points, decoding, resize, a form's input) would leave next to no mAP. Nothing is
+stretched: a network that was trained on round things finds oval ones badly.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from tests.command_line import data_sets, picoquant, with_sets
 
-SIZE = [160, 96]  # the levels have 20 x 12, 10 x 6, 5 x 3 and 3 x 2 cells
+SIZE = [320, 160]  # the levels have 40 x 20, 20 x 10, 10 x 5 and 5 x 3 cells
+SQUARE = 192  # side of the generated images, two of which are put one upon the other
 TARGETS = ("rv1126", "imx8mp", "openvino", "generic_onnx")
+
+
+def stack(folder: Path, part: str) -> None:
+    """Make of each two images of a generated data set one, twice as high as wide."""
+    path = folder / f"annotations/instances_{part}.json"
+    content = json.loads(path.read_text())
+    pairs = list(zip(content["images"][::2], content["images"][1::2]))
+    for upper, lower in pairs:
+        files = [folder / part / image["file_name"] for image in (upper, lower)]
+        cv2.imwrite(str(files[0]), np.concatenate([cv2.imread(str(file)) for file in files]))
+        files[1].unlink()
+        upper["height"] = 2 * SQUARE
+        for one in content["annotations"]:
+            if one["image_id"] == lower["id"]:
+                one["image_id"], one["bbox"][1] = upper["id"], one["bbox"][1] + SQUARE
+                one.pop("segmentation", None)
+    content["images"] = [upper for upper, _ in pairs]
+    path.write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="module")
 def run_dir(opt, root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("portrait")
-    write_synthetic(folder / "images", SyntheticSet(train_images=16, val_images=40, image_size=192))
+    write_synthetic(folder / "images", SyntheticSet(train_images=16, val_images=40, image_size=SQUARE))
+    for part in ("train", "val"):
+        stack(folder / "images", part)
     sets = [
         f"Global.input_size={SIZE}", f"Global.weights={root}/weights/quickstart.safetensors", "Quantize.method=ptq",
         "Synthetic=", "EvalReader.batch_size=4", "worker_num=0", f"Package.target=[{', '.join(TARGETS)}]",
@@ -47,7 +72,7 @@ def test_every_form_finds_what_the_network_finds(run_dir):
     done = picoquant("eval", "--save-dir", run_dir, "--target", "rv1126", "--json", *arguments, timeout=1800)
     assert done.returncode == 0, done.stderr
     found = {name: row["mAP"] for name, row in json.loads(done.stdout)["backends"].items()}
-    assert found["paddle_dygraph"] > 0.5
+    assert found["paddle_dygraph"] > 0.6
     assert {name for name, value in found.items() if abs(value - found["paddle_dygraph"]) > 0.03} == set()
     assert any(name.startswith("simulation_rv1126") for name in found) and len(found) > 7
 
@@ -76,10 +101,10 @@ def test_one_piece_on_the_npu(run_dir):
 
 @pytest.mark.slow
 def test_parts_of_an_image_give_boxes_inside_of_it(run_dir, tmp_path):
-    """Parts of 160 x 96 pixels fill the input as they are; objects lie where the whole image has them."""
+    """Parts of 320 x 160 pixels fill the input as they are; objects lie where the whole image has them."""
     image = sorted((run_dir.parent / "images/val").iterdir())[0]
     boxes = {}
-    for name, options in (("whole", ()), ("parts", ("--slice", "160,96", "--overlap", "0.5"))):
+    for name, options in (("whole", ()), ("parts", ("--slice", "320,160", "--overlap", "0.5"))):
         done = picoquant(
             "predict",
             image,
@@ -95,7 +120,7 @@ def test_parts_of_an_image_give_boxes_inside_of_it(run_dir, tmp_path):
         boxes[name] = json.loads(done.stdout.splitlines()[0])["detections"]
     for found in boxes["parts"]:
         x1, y1, x2, y2 = found["box"]
-        assert 0 <= x1 < x2 <= 192 and 0 <= y1 < y2 <= 192
+        assert 0 <= x1 < x2 <= SQUARE and 0 <= y1 < y2 <= 2 * SQUARE
     assert boxes["whole"] and all(
         any(
             other["class"] == one["class"] and _iou(one["box"], other["box"]) > 0.5

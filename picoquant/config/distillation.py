@@ -123,7 +123,9 @@ def _what(value: Any) -> TeachingSettings:
             raise ConfigError(
                 f"{where}: {name!r} is not supported{suggestion(str(name), _KINDS)}; known: {', '.join(_KINDS)}"
             )
-    built = {name.lower(): build(_KINDS[name], keys or {}, f"{where}.{name}") for name, keys in given.items()}
+    built: dict[str, Any] = {
+        name.lower(): build(_KINDS[name], keys or {}, f"{where}.{name}") for name, keys in given.items()
+    }
     return TeachingSettings(**built, levels=_levels(levels, where))
 
 

@@ -72,9 +72,9 @@ def test_every_form_finds_what_the_network_finds(run_dir):
     done = picoquant("eval", "--save-dir", run_dir, "--target", "rv1126", "--json", *arguments, timeout=1800)
     assert done.returncode == 0, done.stderr
     found = {name: row["mAP"] for name, row in json.loads(done.stdout)["backends"].items()}
-    assert found["paddle_dygraph"] > 0.6
-    assert {name for name, value in found.items() if abs(value - found["paddle_dygraph"]) > 0.03} == set()
-    assert any(name.startswith("simulation_rv1126") for name in found) and len(found) > 7
+    truth = found["dygraph_fp32"]
+    assert truth > 0.6 and "simulation_rv1126_int8" in found
+    assert len(found) == 12 and {name for name, mAP in found.items() if abs(mAP - truth) > 0.02} == set()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.paddle.compiled import compiled_teacher
 from picoquant.data.dataset import Dataset
 from picoquant.errors import UserError
 from picoquant.stages.plan import Plan
@@ -173,7 +174,6 @@ def taught(plan: Plan, model: Any, class_names: tuple[str, ...], device: str) ->
         return model
     import paddle
 
-    from picoquant.backends.paddle.compiled import compiled_teacher
     from picoquant.detector.build import build_picodet
     from picoquant.detector.weights import load_weights
     from picoquant.training.distillation.student import Student, Taught

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import struct
 
+# The page with what picoquant does not do; an error for such a thing ends with it.
+NOT_SUPPORTED = "see docs/files_of_others.md#not-supported"
+
 
 class PicoquantError(Exception):
     """A failure of ours (exit code 1): something that should have worked did not."""

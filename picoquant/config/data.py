@@ -14,6 +14,7 @@ from picoquant.data.input_size import with_input_size
 from picoquant.data.preparation import MEAN, PLACES, STD
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import ConfigError
+from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.utils.device import available_cpus
 from picoquant.yaml_files.load import Tagged
 
@@ -160,6 +161,24 @@ def preprocessing(reader: ReaderSettings, input_size: tuple[int, int]) -> dict[s
     for key, default in (("mean", MEAN), ("std", STD)):
         found[key] = tuple(float(value) for value in normalise.params.get(key, default))
     return found
+
+
+def between_normalisations(
+    reader: ReaderSettings, other: ReaderSettings
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and shift of R, G and B: an image of `reader` * scale + shift is that of `other`."""
+    ours, theirs = (_of_whole_pixels(preprocessing(one, (0, 0))) for one in (reader, other))
+    scale = tuple(std / other_std for std, other_std in zip(ours[1], theirs[1]))
+    shift = tuple((mean - other_mean) / other_std for mean, other_mean, other_std in zip(ours[0], *theirs))
+    return scale, shift
+
+
+def _of_whole_pixels(found: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    """Mean and deviation of pixels from 0 to 255."""
+    factor = 255.0 if found["is_scale"] else 1.0
+    defaults = {"mean": InferConfig.mean, "std": InferConfig.std}
+    mean, std = ([value * factor for value in found.get(key, defaults[key])] for key in ("mean", "std"))
+    return mean, std
 
 
 def tell_other_test_reader(recipe: Recipe, reader: ReaderSettings) -> None:

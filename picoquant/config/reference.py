@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from picoquant.config import components, schema, training
+from picoquant.config import components, distillation, schema, training
 from picoquant.config.sections import (
     CalibrationSettings,
     GlobalSettings,
@@ -84,6 +84,9 @@ def _lines() -> Iterator[str]:
         yield from _section(f"## `{name}`", settings)
     own = [field.name for field in fields(TrainSection)]
     yield from _section("## `Train`", TrainSettings, own, "Of training, beside PaddleDetection's keys.")
+    teacher = [name for name in own if name not in TrainSection().given()]
+    yield from _section("### `Train.teacher`", TrainSection, teacher, "A detector that is learned from.")
+    yield from _components("#### What is learned: `Train.distillation`", distillation._KINDS)
     yield _DETECTION
     yield from _section("### `TrainDataset`, `EvalDataset`, `TestDataset`", DatasetSettings)
     yield from _section("### `TrainReader`, `EvalReader`, `TestReader`", ReaderSettings)

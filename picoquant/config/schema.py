@@ -44,7 +44,7 @@ _WITHOUT_EFFECT = {
 INSTEAD = {
     "amp": "Train.amp", "fp16": "Train.amp", "amp_level": "Train.amp", "random_seed": "Global.seed",
     "save_dir": "--save-dir", "weights": "Global.weights", "use_gpu": "--device", "QAT": "--slim_config",
-    "PTQ": "--slim_config",
+    "PTQ": "--slim_config", "distill_loss": "--slim_config",
 }  # fmt: skip
 
 WIDER_FACE = "WiderFace"  # the metric of PaddleX's face detector; COCO's is counted in its place
@@ -63,6 +63,11 @@ EXPORT_KEYS = {"post_process", "nms", "benchmark", "fuse_conv_bn"}
 def without_effect(values: Mapping[str, Any]) -> list[str]:
     """The top-level keys of a PaddleDetection file that ask for what picoquant does not do by them."""
     return [key for key in values if key in _WITHOUT_EFFECT and values[key] not in (None, False)]
+
+
+def is_slim_file(values: Mapping[str, Any]) -> bool:
+    """Whether a file without a detector is one for `--slim_config`."""
+    return isinstance(values.get("slim"), str) and "architecture" not in values
 
 
 def unknown_to_both(values: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from picoquant.data.preparation import Preparation, preparation_of
 from picoquant.data.reader_checks import require_as_it_is, require_one_size, require_order, require_schedule
-from picoquant.errors import ConfigError
+from picoquant.errors import NOT_SUPPORTED, ConfigError
 from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import is_typing_error, suggestion, unknown_key
 
@@ -108,7 +108,9 @@ class DatasetSettings:
         checks.number(f"{where}.empty_ratio", self.empty_ratio)
         checks.whole(f"{where}.sample_num", self.sample_num, -1)
         if checks.flag(f"{where}.load_crowd", self.load_crowd):
-            raise ConfigError(f"{where}.load_crowd: true is not supported; crowds are no targets")
+            raise ConfigError(
+                f"{where}.load_crowd: true is not supported; crowds are no targets; {NOT_SUPPORTED}"
+            )
         if self.box_format is not None:
             checks.choice(f"{where}.box_format", self.box_format, BOX_FORMATS)
         object.__setattr__(self, "data_fields", tuple(self.data_fields))

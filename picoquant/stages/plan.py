@@ -10,6 +10,7 @@ from typing import Any
 
 from picoquant.config import data, training
 from picoquant.config.detector import parse_detector
+from picoquant.config.distillation import TeacherSettings, teacher_settings
 from picoquant.config.recipe import Recipe, load_recipe
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings, SyntheticSettings
 from picoquant.config.target_rules import quant_aware_for_targets, require_int8_where_needed
@@ -29,6 +30,7 @@ from picoquant.quantization.settings import (
     check_together,
 )
 from picoquant.targets.profiles import Target, load_targets
+from picoquant.training.distillation.settings import check_pair
 from picoquant.training.scalar_log import ScalarSettings
 from picoquant.training.settings import TrainSettings
 from picoquant.utils.suggest import suggestion
@@ -207,6 +209,20 @@ class Plan:
                 f"{' or '.join(VOC_METRICS)}"
             )
         return found
+
+    @cached_property
+    def teacher(self) -> TeacherSettings | None:
+        """The larger detector that training learns from, by keys of section `Train`; None for none."""
+        found = teacher_settings(self.recipe, partial(parse_detector, num_classes=1))
+        if found is not None:
+            check_pair(self.detector, found.detector, found.what)
+        return found
+
+    def teachers_images(self, teacher: TeacherSettings) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Scale and shift of R, G and B that make the teacher's input of the student's."""
+        if teacher.reader is None:
+            return (1.0,) * 3, (0.0,) * 3
+        return data.between_normalisations(self.train_reader, teacher.reader)
 
     @cached_property
     def published_rate(self) -> tuple[float, int] | None:

@@ -16,7 +16,15 @@ from picoquant.data.preparation import tell_other_shapes
 from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
-from picoquant.stages.model import load_start, say_classes, start_digest, start_weights
+from picoquant.stages.model import (
+    load_start,
+    say_classes,
+    start_digest,
+    start_weights,
+    taught,
+    teacher_inputs,
+    teacher_weights,
+)
 from picoquant.stages.plan import Plan
 from picoquant.stages.stage import Context, Stage
 from picoquant.training.schedule import hint_at_reference
@@ -50,6 +58,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         **({"metric": "VOC"} if plan.voc else {}),
         **plan.train_reader.by_epoch,
         **_start(plan),
+        **teacher_inputs(plan),
         **_order_of_classes(context),
     }
 
@@ -109,12 +118,14 @@ def _train(context: Context, keep: Path) -> Any:
     same_classes(images, held_out)
     classes = say_classes(plan, images.class_names, str(images.annotation_file))
     weights = start_weights(plan)
+    teacher_weights(plan)  # what is missing is said before a network is built
     seed = plan.common.seed
     paddle.seed(seed)
     detector = plan.detector_for(classes)
     model = build_picodet(detector)
     if weights:
         load_start(model, weights)
+    model = taught(plan, model, images.class_names, context.device)
     decoder = Decoder("boxes", plan.nms)
     target = evaluation_images(held_out, plan.eval_reader, plan.workers, plan.voc)
     tell_other_shapes(plan.train_reader, plan.eval_reader)

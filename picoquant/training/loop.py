@@ -70,7 +70,8 @@ def train(
     to its previous handler.
 
     Args:
-        model: a `PicoDet`; its weights are where training starts.
+        model: a `PicoDet`, its weights are where training starts; or a `distillation.student.Student`, whose
+            network alone is evaluated and written.
         reader: yields batches with `image`, `gt_bbox`, `gt_class`, `pad_gt_mask`, see `PicoDet.loss`.
         settings: how to train.
         work_dir: folder for checkpoints, weights and metrics; if it holds checkpoints of a training with
@@ -107,6 +108,7 @@ class _Training:
     ) -> None:
         self._group = group
         self._model, self._reader, self._settings = model, reader, settings
+        self._network = getattr(model, "student", model)  # without what is there for training alone
         self._work_dir, self._evaluate = work_dir, evaluate
         self._per_epoch = reader.steps_per_epoch
         self._total = settings.epochs * self._per_epoch
@@ -305,17 +307,18 @@ class _Training:
             return
         done = position.step // self._per_epoch
         weights = ema.weights() if ema else arrays_of(self._model)
-        save_weights(weights, self._work_dir / LAST)
+        kept = {name: weights[name] for name in self._network.state_dict()}
+        save_weights(kept, self._work_dir / LAST)
         if self._evaluate:
             with _temporary_weights(self._model, weights):
                 metrics = {
-                    name: float(value) for name, value in self._evaluate(self._model, done - 1).items()
+                    name: float(value) for name, value in self._evaluate(self._network, done - 1).items()
                 }
             self._write(EVALUATIONS, {"step": position.step, "epoch": done, **metrics})
             key = self._settings.save_best
             position.not_better += 1
             if not position.best or metrics[key] > position.best[key]:
-                save_weights(weights, self._work_dir / BEST)
+                save_weights(kept, self._work_dir / BEST)
                 position.best, position.best_epoch, position.not_better = metrics, done, 0
             LOG.info(
                 "train: %s %.4f after epoch %d; best %.4f after epoch %d",

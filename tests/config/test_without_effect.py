@@ -36,7 +36,6 @@ def warnings(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("text", "keys"),
     [
-        (DISTILL, "slim, slim_method, distill_loss, distill_loss_name, FGDFeatureLoss"),
         (
             PRUNE,
             "unstructured_prune, pruning_epochs, tunning_epochs, pruning_steps, ratio, initial_ratio, "
@@ -48,6 +47,13 @@ def warnings(tmp_path, caplog):
 )
 def test_a_file(text, keys, warnings):
     assert warnings(text) == [f"/mine.yml: {keys}: accepted, but without effect here"]
+
+
+def test_a_teacher_in_the_detectors_own_file(warnings):
+    keys = "slim, slim_method, distill_loss, distill_loss_name, FGDFeatureLoss"
+    assert warnings(DISTILL) == [
+        f"/mine.yml: {keys}: accepted, but without effect here; for distill_loss use --slim_config"
+    ]
 
 
 @pytest.mark.parametrize(("text", "kind"), [(QUANT, "QAT"), (PTQ, "PTQ")])

@@ -76,9 +76,13 @@ def run(
     workers: int = 0,
     scalars: ScalarSettings | None = None,
     scored: Callable[[int], dict[str, float]] | None = None,
+    student: Callable[[paddle.nn.Layer], paddle.nn.Layer] = lambda model: model,
     **changes: Any,
 ) -> TrainResult:
-    """Train in `folder`/work on images in `folder`/images; `scored` says what an epoch's evaluation finds."""
+    """Train in `folder`/work on images in `folder`/images; `scored` says what an epoch's evaluation finds.
+
+    `student` gives the network a teacher.
+    """
     shapes = SyntheticSet(train_images=7, val_images=3, image_size=64, empty=0.0)
     images, held_out = write_synthetic(folder / "images", shapes)
     dataset, target = load_dataset(images, True), load_dataset(held_out, False)
@@ -95,7 +99,7 @@ def run(
                 return scored(epoch)
             return evaluate(dygraph_predictor(network), decoder, target, held).metrics
 
-        return train(model, reader, settings(**changes), folder / "work", score, scalars)
+        return train(student(model), reader, settings(**changes), folder / "work", score, scalars)
 
 
 if __name__ == "__main__":

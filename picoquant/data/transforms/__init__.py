@@ -26,7 +26,7 @@ from picoquant.data.transforms.pad import PadBatch, PadGT
 from picoquant.data.transforms.resize import BatchRandomResize, RandomResize, Resize
 from picoquant.data.transforms.sample import EachSample
 from picoquant.data.transforms.unsupported import UNSUPPORTED
-from picoquant.errors import ConfigError
+from picoquant.errors import NOT_SUPPORTED, ConfigError
 from picoquant.utils.suggest import suggestion, unknown_key
 
 __all__ = ["BATCH_TRANSFORMS", "SAMPLE_TRANSFORMS", "build_transform", "fitted"]
@@ -76,7 +76,7 @@ def build_transform(name: str, params: Mapping[str, Any], where: str, batch: boo
         if name in UNSUPPORTED:
             raise ConfigError(
                 f"{where}: {name} of PaddleDetection is not supported ({UNSUPPORTED[name]}): leave it out; "
-                "docs/files_of_others.md lists what is not"
+                f"{NOT_SUPPORTED}"
             )
         hint = suggestion(name, [*SAMPLE_TRANSFORMS, *BATCH_TRANSFORMS])
         listing = "" if hint else f"; known: {', '.join(known)}"

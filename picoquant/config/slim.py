@@ -1,4 +1,4 @@
-"""PaddleDetection's `--slim_config` files: those for QAT and PTQ as `KEY=VALUE` texts, the others refused by name.
+"""PaddleDetection's `--slim_config` files: QAT, PTQ and pruning as `KEY=VALUE` texts, the others refused by name.
 
 Source of names and keys: PaddleDetection, configs/slim and ppdet/slim; PaddleSlim 2.6, dygraph/quant (qat.py, ptq.py).
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.config.named_now import named_now
+from picoquant.config.slim_pruning import KINDS, pruning_keys
 from picoquant.errors import ConfigError
 from picoquant.utils.suggest import suggestion, unknown_key
 from picoquant.yaml_files.load import load_mapping
@@ -22,10 +23,7 @@ LOG = logging.getLogger("picoquant")
 _REFUSED = {
     "Distill": "distillation from a larger detector in FP32",
     "DistillPrune": "distillation and pruning in FP32",
-    "Pruner": "removing filters",
-    "PrunerQAT": "removing filters before QAT",
     "OFA": "search of a smaller network",
-    "UnstructuredPruner": "weights that become 0",
 }
 # Of the training that QAT is in PaddleDetection; here QAT has keys of its own.
 _SCHEDULE = (
@@ -72,12 +70,15 @@ def slim_overrides(file: str, typed: Sequence[str] = ()) -> tuple[str, ...]:
     kind = values.get("slim")
     if kind in _REFUSED:
         raise ConfigError(
-            f"{path}: slim: {kind}: {_REFUSED[kind]} is not supported; --slim_config takes QAT and PTQ, see "
-            "docs/files_of_others.md"
+            f"{path}: slim: {kind}: {_REFUSED[kind]} is not supported; --slim_config takes QAT, PTQ and pruning, "
+            "see docs/files_of_others.md"
         )
+    if kind in KINDS:
+        return _pruning(values, kind, path)
     if kind not in ("QAT", "PTQ"):
         raise ConfigError(
-            f"{path}: slim: expected QAT or PTQ, found {kind!r}{suggestion(str(kind), ('QAT', 'PTQ', *_REFUSED))}"
+            f"{path}: slim: expected QAT, PTQ, {', '.join(KINDS)}, found {kind!r}"
+            f"{suggestion(str(kind), ('QAT', 'PTQ', *KINDS, *_REFUSED))}"
         )
     known = ("slim", kind, "pretrain_weights", "weights", *_SCHEDULE)
     for key in values:
@@ -94,6 +95,21 @@ def slim_overrides(file: str, typed: Sequence[str] = ()) -> tuple[str, ...]:
         _instead(not_read, kind),
     )
     return tuple(f"{key}={_text(value)}" for key, value in keys.items())
+
+
+def ends_with_quantize(file: str) -> bool:
+    """Whether a training with such a file ends with an INT8 model, as QAT is a way to train in PaddleDetection."""
+    return load_mapping(Path(file).expanduser()).get("slim") not in ("UnstructuredPruner", "Pruner")
+
+
+def _pruning(values: Mapping[str, Any], kind: str, path: Path) -> tuple[str, ...]:
+    texts, qat, said = pruning_keys(values, kind, path, _SCHEDULE)
+    if kind == "PrunerQAT":
+        keys, not_read = _qat({key.replace("print_qat", "print"): value for key, value in qat.items()}, path)
+        texts += [f"{key}={_text(value)}" for key, value in keys.items()]
+        said += f"; then stage quantize: {', '.join(keys)}{_instead(not_read, 'QAT')}"
+    LOG.info("%s: %s of PaddleDetection's: %s", path, kind, said)
+    return tuple(texts)
 
 
 def _start(values: Mapping[str, Any], kind: str, typed: Sequence[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from picoquant.data.class_names import same_classes
 from picoquant.data.formats.coco_file import peek_categories
 from picoquant.data.input_size import largest_input
 from picoquant.postprocess.decoder import Decoder
+from picoquant.pruning.in_training import Pruned
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
 from picoquant.stages.model import load_start, say_classes, start_digest, start_weights
@@ -47,6 +48,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         "images": datasets.identity(context, "TrainDataset"),
         "evaluated on": datasets.identity(context, "EvalDataset"),
         **({"metric": "VOC"} if plan.voc else {}),
+        **_pruning(plan),
         **_start(plan),
         **_order_of_classes(context),
     }
@@ -62,6 +64,12 @@ def _schedule(settings: TrainSettings) -> dict[str, Any]:
         for key in ("beta1", "beta2", "epsilon"):
             del found["optimizer"][key]
     return found
+
+
+def _pruning(plan: Plan) -> dict[str, Any]:
+    """How it is pruned, where it is."""
+    sections = {"UnstructuredPruner": plan.unstructured_pruner, "Pruner": plan.pruner}
+    return {name: asdict(settings) for name, settings in sections.items() if settings is not None}
 
 
 def _start(plan: Plan) -> dict[str, Any]:
@@ -83,15 +91,17 @@ def _order_of_classes(context: Context) -> dict[str, Any]:
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     call_helpers(context.device, True)
-    metrics = _train(context, keep).write(out)
+    pruned = Pruned(context.plan.pruner, context.plan.unstructured_pruner)
+    metrics = _train(context, keep, pruned).write(out)
+    metrics |= pruned.write(out)
     return {**metrics, "classes": list(datasets.load(context, "TrainDataset").class_names)}
 
 
 def _help(context: Context) -> None:
-    _train(context, context.run.root)
+    _train(context, context.run.root, Pruned(context.plan.pruner, context.plan.unstructured_pruner))
 
 
-def _train(context: Context, keep: Path) -> Any:
+def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
     """This process's part of the training; its `TrainResult`."""
     import paddle
 
@@ -113,6 +123,7 @@ def _train(context: Context, keep: Path) -> Any:
     model = build_picodet(detector)
     if weights:
         load_start(model, weights)
+    pruned.remove_filters(model, detector, plan.input_size, weights)
     decoder = Decoder("boxes", plan.nms)
     target = evaluation_images(held_out, plan.eval_reader, plan.workers, plan.voc)
     with (
@@ -130,6 +141,8 @@ def _train(context: Context, keep: Path) -> Any:
             return evaluate_model(predict, decoder, target, title).metrics
 
         settings = plan.training
+        updates = -(-reader.steps_per_epoch // settings.accumulate_steps)
+        masks = pruned.masks(model, settings.epochs, updates, weights)
         if settings.reference_batch is None:
             images_a_step = reader.batch_size * rank_and_world()[1]
             hint_at_reference(
@@ -139,7 +152,7 @@ def _train(context: Context, keep: Path) -> Any:
             )
         if context.device == "cpu":
             warn_of_memory(model, largest_input(plan.train_reader, plan.input_size), reader.batch_size)
-        return train(model, reader, settings, keep, score, scalars)
+        return train(model, reader, settings, keep, score, scalars, masks)
 
 
 STAGE = Stage(

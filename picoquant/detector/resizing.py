@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
+from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import WeightsError
 
 _SIDE = 64  # pixels of the black image on which a resized network is tried
@@ -65,19 +66,14 @@ def require_fitting(model: nn.Layer) -> None:
 
     Raises: `WeightsError` when the shapes of its layers do not fit together.
     """
-    training = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
-    model.eval()
     try:
-        with paddle.no_grad():
+        with evaluation_mode(model), paddle.no_grad():
             model(paddle.zeros([1, 3, _SIDE, _SIDE]))
     except (ValueError, RuntimeError, AssertionError) as error:
         said = next(
             (line.strip() for line in str(error).splitlines() if "rror:" in line), type(error).__name__
         )
         raise WeightsError(f"the shapes of its layers do not fit together ({said})") from error
-    finally:
-        for layer, mode in training:
-            layer.training = mode
 
 
 def _set(value: Tensor, array: np.ndarray) -> None:

@@ -41,6 +41,12 @@ def write_record(
     write_json(record_of(weights), content)
 
 
+def copy_record(source: Path, out: Path) -> None:
+    """Copy the record beside a file of weights, where it has one, to beside a copy of them."""
+    if record_of(source).is_file() and record_of(source).resolve() != record_of(out).resolve():
+        write_json(record_of(out), json.loads(record_of(source).read_text("utf-8")))
+
+
 def read_shapes(weights: Path) -> dict[str, tuple[int, ...]] | None:
     """Shapes of parameters by name, of the record beside a file of weights; None where it has none.
 

@@ -44,7 +44,7 @@ def test_sparse_weights_to_int8(tmp_path):
         assert value.shape[2:] == (1, 1)
         assert int(row["zeros"]) == (value == 0).sum() == round(0.75 * value.size) - 1
     assert (weights["backbone.conv1.conv.weight"] == 0).sum() == 0
-    network = open_network(ModelFolder.open(tmp_path / "quantize/model"))
+    network = open_network(ModelFolder.open(tmp_path / "quantize"))
     parts = [
         (one.integers == 0).mean()
         for one in network.operators

@@ -74,7 +74,7 @@ def slim_overrides(file: str, typed: Sequence[str] = ()) -> tuple[str, ...]:
             "see docs/files_of_others.md"
         )
     if kind in KINDS:
-        return _pruning(values, kind, path)
+        return _pruning(values, str(kind), path)
     if kind not in ("QAT", "PTQ"):
         raise ConfigError(
             f"{path}: slim: expected QAT, PTQ, {', '.join(KINDS)}, found {kind!r}"

@@ -117,7 +117,7 @@ class Sparsifier:
         """What `restore` continues from: the masks, and the number of updates."""
         return {
             **{name: mask.numpy().astype(np.uint8) for name, mask in self._masks.items()},
-            "@updates": np.int64([self._updates]),
+            "@updates": np.array([self._updates], np.int64),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:

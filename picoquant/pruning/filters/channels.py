@@ -19,12 +19,12 @@ class Row(NamedTuple):
 
     Attributes:
         name: of the tensor.
-        axis, index: which row of it.
+        axis, position: which row of it.
     """
 
     name: str
     axis: int
-    index: int
+    position: int
 
 
 class Channels:

@@ -17,7 +17,7 @@ from picoquant.pruning.filters.channels import NONE, Channels
 
 _SAME_SHAPE = (
     "relu", "relu6", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "swish", "silu", "mish", "gelu", "tanh",
-    "sqrt", "scale", "cast", "clip", "assign", "dropout", "elu", "softplus", "prelu_", "abs", "exp", "pow", "square",
+    "sqrt", "scale", "cast", "clip", "assign", "dropout", "elu", "softplus", "abs", "exp", "pow", "square",
 )  # fmt: skip
 _BINARY = (
     "elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div", "elementwise_max", "elementwise_min",
@@ -122,12 +122,12 @@ class _Follower:
             self._tensors[name] = np.full(tuple(max(1, size) for size in shape), NONE)
 
     def _convolution(self, operator: Operator) -> None:
-        name = operator.input("Filter0")
+        name = _input(operator, "Filter0")
         shape, groups = self._shapes.get(name), operator.attributes.get("groups") or 1
         layout = operator.attributes.get("data_format", "NCHW")
         if shape is None or layout not in ("NCHW", "AnyLayout") or operator.op_type == "conv2d_transpose":
             raise _StrangeError
-        given = self._along(operator.input("Input0"))
+        given = self._along(_input(operator, "Input0"))
         made = self._filters(name, shape[0])
         if groups == 1:
             self._inputs_of(name, given)
@@ -160,19 +160,19 @@ class _Follower:
             self.channels.add_rows(given, name, 1)
 
     def _batch_norm(self, operator: Operator) -> None:
-        along = self._along(operator.input("X0"))
+        along = self._along(_input(operator, "X0"))
         for slot in ("Scale0", "Bias0", "Mean0", "Variance0"):
-            self._tie(along, self._value(operator.input(slot)))
+            self._tie(along, self._value(_input(operator, slot)))
         self._put_channels(operator, along, "Y0")
 
     def _same(self, operator: Operator) -> None:
-        self._put(operator, self._value(operator.input("X0")))
+        self._put(operator, self._value(_input(operator, "X0")))
 
     def _spatial(self, operator: Operator) -> None:
-        self._put_channels(operator, self._along(operator.input("X0")), "Out0")
+        self._put_channels(operator, self._along(_input(operator, "X0")), "Out0")
 
     def _binary(self, operator: Operator) -> None:
-        first, second = self._value(operator.input("X0")), self._value(operator.input("Y0"))
+        first, second = self._value(_input(operator, "X0")), self._value(_input(operator, "Y0"))
         axis = operator.attributes.get("axis", -1)
         if axis not in (-1, None) and second.ndim < first.ndim:
             second = second.reshape(second.shape + (1,) * (first.ndim - axis - second.ndim))
@@ -193,7 +193,7 @@ class _Follower:
         return shape[1]
 
     def _axis_of_one(self, operator: Operator, slot: str, shape: Sequence[int]) -> bool:
-        value = self._value(operator.input(slot))
+        value = self._value(_input(operator, slot))
         return len(shape) > 1 and shape[1] > 1 and value.ndim == len(shape) and value.shape[1] == 1
 
     def _concat(self, operator: Operator) -> None:
@@ -203,7 +203,7 @@ class _Follower:
         self._put(operator, np.concatenate(values, axis=operator.attributes["axis"]))
 
     def _split(self, operator: Operator) -> None:
-        value, axis = self._value(operator.input("X0")), operator.attributes["axis"]
+        value, axis = self._value(_input(operator, "X0")), operator.attributes["axis"]
         names = [name for slot, name in operator.outputs if slot.startswith("Out")]
         sizes = [self._shape(name)[axis] for name in names]
         if sum(sizes) != value.shape[axis] or len(set(sizes)) > 1:
@@ -215,7 +215,7 @@ class _Follower:
             self._put(operator, part, slot)
 
     def _reshape(self, operator: Operator) -> None:
-        value = self._value(operator.input("X0"))
+        value = self._value(_input(operator, "X0"))
         shape = self._shape(dict(operator.outputs)["Out0"])
         made = value.reshape(shape)
         if value.ndim > 1 and len(shape) > value.ndim and shape[1] != value.shape[1]:
@@ -225,8 +225,15 @@ class _Follower:
         self._put(operator, made)
 
     def _transpose(self, operator: Operator) -> None:
-        value = self._value(operator.input("X0"))
+        value = self._value(_input(operator, "X0"))
         self._put(operator, value.transpose(operator.attributes["axis"]))
+
+
+def _input(operator: Operator, slot: str) -> str:
+    name = operator.input(slot)
+    if name is None:
+        raise _StrangeError
+    return name
 
 
 class _StrangeError(Exception):

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import paddle
@@ -63,7 +62,7 @@ def remove_filters(model: nn.Layer, settings: PrunerSettings) -> list[Removed]:
     dropped: dict[str, dict[int, set[int]]] = {}
     for root in chosen:
         for row in groups.rows[root]:
-            dropped.setdefault(row.name, {}).setdefault(row.axis, set()).add(row.index)
+            dropped.setdefault(row.name, {}).setdefault(row.axis, set()).add(row.position)
     smaller = {}
     for name, axes in dropped.items():
         value = state[name]
@@ -98,7 +97,7 @@ class Groups:
         for number, rows in self.rows.items():
             for row in rows:
                 if row.name == name and row.axis == 0:
-                    found[row.index] = number
+                    found[row.position] = number
         return found
 
 
@@ -172,8 +171,3 @@ def _of_one(
 def shapes_of(model: nn.Layer) -> dict[str, list[int]]:
     """Shapes of a network's parameters and buffers, by name; JSON-able."""
     return {name: [int(size) for size in value.shape] for name, value in model.state_dict().items()}
-
-
-def count(model: nn.Layer) -> dict[str, Any]:
-    """Parameters of a network."""
-    return {"parameters": sum(value.size for value in model.parameters())}

@@ -42,7 +42,7 @@ def compare(whole, pruned, settings, monkeypatch, size):
     state = whole.state_dict()
     values = {name: value.numpy() for name, value in state.items()}
     for row in (row for root in chosen for row in groups.rows[root] if row.axis == 0):
-        values[row.name][row.index] = 0
+        values[row.name][row.position] = 0
     for name, value in state.items():
         value.set_value(values[name])
     image = np.random.default_rng(2).normal(size=(2, 3, *size)).astype(np.float32)
@@ -143,7 +143,7 @@ def test_the_groups_of_layers(groups):
     assert set(groups.rows[first[0]]) == expected
     # Channel 1 of the sum is split off with channel 7, and its half goes on through a convolution.
     rows = {
-        (row.name, row.index) for row in groups.rows[groups.of("left.conv.weight", 12)[1]] if row.axis == 0
+        (row.name, row.position) for row in groups.rows[groups.of("left.conv.weight", 12)[1]] if row.axis == 0
     }
     assert {
         ("left.conv.weight", 1),
@@ -158,7 +158,7 @@ def test_the_groups_of_layers(groups):
     ("names", "error"),
     [
         (["conv2d_900.w_0"], "the network has no conv2d_900.w_0; its last convolution is conv2d_9"),
-        (["left.conv.wieght"], "no weights 'left.conv.wieght' .did you mean left.conv.weight"),
+        (["left.conv.weights"], "no weights 'left.conv.weights' .did you mean left.conv.weight"),
         (["out"], "out.weight cannot lose filters: they make the network's outputs"),
     ],
 )

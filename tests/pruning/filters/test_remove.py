@@ -46,14 +46,16 @@ def compare(whole, pruned, settings, monkeypatch, size):
     for name, value in state.items():
         value.set_value(values[name])
     image = np.random.default_rng(2).normal(size=(2, 3, *size)).astype(np.float32)
+    varying = []
     with paddle.no_grad():
         for first, second in zip(
             whole.logits(paddle.to_tensor(image)), pruned.logits(paddle.to_tensor(image))
         ):
             first, second = first.numpy(), second.numpy()
             assert first.shape == second.shape
-            assert np.ptp(first) > 1e-4
-            assert np.abs(first - second).max() < 0.01 * np.ptp(first)
+            assert np.abs(first - second).max() <= 0.01 * np.ptp(first) + 1e-6 * np.abs(first).max()
+            varying.append(np.ptp(first) > 1e-4)
+    assert sum(varying) > len(varying) / 2  # or there would be nothing to compare
     assert not pruned.training  # as it was
     return removed
 

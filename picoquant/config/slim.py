@@ -13,6 +13,7 @@ from typing import Any
 
 from picoquant.config.distillation import distillation_overrides
 from picoquant.config.named_now import named_now
+from picoquant.config.slim_pruning import KINDS, pruning_keys
 from picoquant.errors import NOT_SUPPORTED, ConfigError
 from picoquant.utils.suggest import suggestion, unknown_key
 from picoquant.yaml_files.load import load_mapping
@@ -22,12 +23,9 @@ LOG = logging.getLogger("picoquant")
 # Kinds that picoquant has no way for -> what is meant.
 _REFUSED = {
     "DistillPrune": "distillation and pruning in FP32",
-    "Pruner": "removing filters",
-    "PrunerQAT": "removing filters before QAT",
     "OFA": "search of a smaller network",
-    "UnstructuredPruner": "weights that become 0",
 }
-_KINDS = ("QAT", "PTQ", "Distill")
+_KINDS = ("QAT", "PTQ", "Distill", *KINDS)
 # Of the training that QAT is in PaddleDetection; here QAT has keys of its own.
 _SCHEDULE = (
     "epoch", "LearningRate", "OptimizerBuilder", "TrainReader", "snapshot_epoch", "worker_num", "use_ema", "ema_decay",
@@ -71,6 +69,8 @@ def slim_overrides(file: str, typed: Sequence[str] = ()) -> tuple[str, ...]:
             f"{path}: slim: {kind}: {_REFUSED[kind]} is not supported; --slim_config takes {', '.join(_KINDS)}; "
             f"{NOT_SUPPORTED}"
         )
+    if kind in KINDS:
+        return _pruning(values, str(kind), path)
     if kind not in _KINDS:
         raise ConfigError(
             f"{path}: slim: expected one of {', '.join(_KINDS)}, found {kind!r}"
@@ -97,7 +97,11 @@ def slim_overrides(file: str, typed: Sequence[str] = ()) -> tuple[str, ...]:
 
 def ends_with_quantize(file: str) -> bool:
     """Whether a training with such a file ends with an INT8 model, as QAT is a way to train in PaddleDetection."""
-    return load_mapping(Path(file).expanduser()).get("slim") != "Distill"
+    return load_mapping(Path(file).expanduser()).get("slim") not in (
+        "Distill",
+        "UnstructuredPruner",
+        "Pruner",
+    )
 
 
 def _distill(values: Mapping[str, Any], path: Path, typed: Sequence[str]) -> tuple[str, ...]:
@@ -109,6 +113,16 @@ def _distill(values: Mapping[str, Any], path: Path, typed: Sequence[str]) -> tup
         f"; not read: {', '.join(not_read)} (the student's file says that)" if not_read else "",
     )
     return tuple(f"{key}={_text(value)}" for key, value in keys.items())
+
+
+def _pruning(values: Mapping[str, Any], kind: str, path: Path) -> tuple[str, ...]:
+    texts, qat, said = pruning_keys(values, kind, path, _SCHEDULE)
+    if kind == "PrunerQAT":
+        keys, not_read = _qat({key.replace("print_qat", "print"): value for key, value in qat.items()}, path)
+        texts += [f"{key}={_text(value)}" for key, value in keys.items()]
+        said += f"; then stage quantize: {', '.join(keys)}{_instead(not_read, 'QAT')}"
+    LOG.info("%s: %s of PaddleDetection's: %s", path, kind, said)
+    return tuple(texts)
 
 
 def _start(values: Mapping[str, Any], kind: str, typed: Sequence[str]) -> dict[str, Any]:

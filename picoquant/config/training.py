@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.config.recipe import Recipe, build
-from picoquant.config.schema import WIDER_FACE
+from picoquant.config.schema import FLAT_PRUNER, WIDER_FACE
 from picoquant.config.sections import TrainSection
 from picoquant.errors import NOT_SUPPORTED, ConfigError
+from picoquant.pruning.settings import PrunerSettings, UnstructuredPrunerSettings
 from picoquant.training.scalar_log import ScalarSettings
 from picoquant.training.scalar_sinks import PACKAGES, require_package
 from picoquant.training.settings import (
@@ -52,6 +53,29 @@ def counts_voc(recipe: Recipe) -> bool:
     if metric not in (None, "COCO", "VOC", WIDER_FACE):
         raise ConfigError(f"metric: expected COCO or VOC, found {metric!r}; {NOT_SUPPORTED}")
     return metric == "VOC"
+
+
+def unstructured_pruner(recipe: Recipe) -> UnstructuredPrunerSettings | None:
+    """Section `UnstructuredPruner`, or the same keys at the top; None where neither is there.
+
+    Earlier releases of PaddleDetection had them there, with `unstructured_prune: true` (legacy_model/pruner).
+
+    Raises: `ConfigError` naming the key.
+    """
+    document = recipe.document
+    section = document.get("UnstructuredPruner")
+    if section is None and document.get("unstructured_prune"):
+        section = {key: document[key] for key in FLAT_PRUNER if key in document}
+    return None if section is None else build(UnstructuredPrunerSettings, section, "UnstructuredPruner")
+
+
+def pruner(recipe: Recipe) -> PrunerSettings | None:
+    """Section `Pruner`; None where it is not there.
+
+    Raises: `ConfigError` naming the key.
+    """
+    section = recipe.document.get("Pruner")
+    return None if section is None else build(PrunerSettings, section, "Pruner")
 
 
 def published_rate(

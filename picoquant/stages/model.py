@@ -9,7 +9,8 @@ from typing import Any
 
 from picoquant.backends.paddle.compiled import compiled_teacher
 from picoquant.data.dataset import Dataset
-from picoquant.errors import UserError
+from picoquant.errors import UserError, WeightsError
+from picoquant.pruning.record import read_shapes, record_of
 from picoquant.stages.plan import Plan
 from picoquant.stages.stage import Context
 from picoquant.storage.download import fetched
@@ -97,6 +98,7 @@ def load_trained(plan: Plan, num_classes: int, weights: Path) -> Any:
     from picoquant.detector.weights import load_weights
 
     model = build_picodet(plan.detector_for(num_classes))
+    take_pruned_shapes(model, weights, plan.pruner is not None)
     report = load_weights(model, weights)
     LOG.info("%s: %d arrays loaded", weights, report.loaded)
     if report.skipped:
@@ -109,6 +111,55 @@ def load_trained(plan: Plan, num_classes: int, weights: Path) -> Any:
         )
     model.eval()
     return model
+
+
+def take_pruned_shapes(model: Any, weights: Path, by_file: bool = False) -> bool:
+    """Make a network as small as the pruned one that a file holds the weights of.
+
+    Args:
+        model: a `PicoDet` as its settings say; changed in place.
+        weights: the file; the record beside it says the shapes.
+        by_file: without a record the shapes of the file itself are those of the network, as in files of PaddleDetection
+            that were trained with section `Pruner`.
+
+    Returns: whether anything was made smaller.
+
+    Raises: `WeightsError` for shapes that do not fit together, or a damaged record.
+    """
+    from picoquant.detector.resizing import require_fitting, take_shapes
+
+    shapes, source = read_shapes(weights), record_of(weights).name
+    if shapes is None and by_file:
+        shapes, source = (
+            {name: value.shape for name, value in read_weights(weights).items()},
+            "the file itself",
+        )
+    if shapes is None:
+        return False
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    class_rows = {f"head.{name}" for name in model.head.class_rows()}
+    wanted = {name: shape for name, shape in shapes.items() if name in own and name not in class_rows}
+    # Layers that score classes have the data set's number of them, and the file's number of inputs.
+    wanted |= {
+        name: (own[name][0], *shapes[name][1:])
+        for name in class_rows & shapes.keys()
+        if len(shapes[name]) == len(own[name])
+    }
+    smaller = [name for name, shape in wanted.items() if shape != own[name]]
+    if not smaller:
+        return False
+    try:
+        if any(len(wanted[name]) != len(own[name]) for name in smaller):
+            raise WeightsError("other numbers of axes")
+        take_shapes(model, wanted)
+        require_fitting(model)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{weights}: weights of another architecture, or not of a pruned network of this one: {error}. Use the "
+            "configuration these weights were trained with"
+        ) from error
+    LOG.info("%s: of a pruned network, %d tensors are smaller (%s)", weights, len(smaller), source)
+    return True
 
 
 def start_weights(plan: Plan) -> Path | None:
@@ -239,6 +290,8 @@ def load_start(model: Any, weights: Path) -> None:
     from picoquant.detector.weights import load_backbone_weights, load_weights
 
     whole = any(".head." in f".{name}" for name in read_weights(weights))
+    if whole:
+        take_pruned_shapes(model, weights)
     report = (load_weights if whole else load_backbone_weights)(model, weights)
     LOG.info("%s: starting from %d arrays", weights, report.loaded)
     if weights.parent == shipped_folder(WEIGHTS):

@@ -23,6 +23,7 @@ from picoquant.evaluation.voc_metrics import VOC_METRICS
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.postprocess.settings import NmsSettings
+from picoquant.pruning.settings import PrunerSettings, UnstructuredPrunerSettings
 from picoquant.quantization.settings import (
     DistillationSettings,
     QatTrainSettings,
@@ -225,6 +226,16 @@ class Plan:
         return data.between_normalisations(self.train_reader, teacher.reader)
 
     @cached_property
+    def unstructured_pruner(self) -> UnstructuredPrunerSettings | None:
+        """Section `UnstructuredPruner`; None where no weights become 0."""
+        return training.unstructured_pruner(self.recipe)
+
+    @cached_property
+    def pruner(self) -> PrunerSettings | None:
+        """Section `Pruner`; None where no filters are removed."""
+        return training.pruner(self.recipe)
+
+    @cached_property
     def published_rate(self) -> tuple[float, int] | None:
         """`base_lr` and batch size of the published configuration of the same name or network, if any."""
         return training.published_rate(self.recipe, partial(parse_detector, num_classes=1))
@@ -290,7 +301,14 @@ class Plan:
 
     def check(self) -> None:
         """Parse what a later stage needs, so that what is wrong is said before the first one."""
-        _ = self.quantization, self.targets, self.calibration, self.package
+        _ = (
+            self.quantization,
+            self.targets,
+            self.calibration,
+            self.package,
+            self.unstructured_pruner,
+            self.pruner,
+        )
 
 
 def load_plan(name: str, overrides: Sequence[str] = ()) -> Plan:

@@ -37,9 +37,8 @@ def warnings(tmp_path, caplog):
     ("text", "keys"),
     [
         (
-            PRUNE,
-            "unstructured_prune, pruning_epochs, tunning_epochs, pruning_steps, ratio, initial_ratio, "
-            "prune_params_type",
+            PRUNE.partition("\n")[2],
+            "pruning_epochs, tunning_epochs, pruning_steps, ratio, initial_ratio, prune_params_type",
         ),
         (SEARCH, "slim, task, expand_ratio, skip_neck, RunConfig"),
         ("fp16: false\nclasswise: true\n", "classwise"),
@@ -60,6 +59,12 @@ def test_a_teacher_in_the_detectors_own_file(warnings):
 def test_what_to_use_instead(text, kind, warnings):
     expected = f"/mine.yml: slim, {kind}: accepted, but without effect here; for {kind} use --slim_config"
     assert warnings(text) == [expected]
+
+
+def test_pruning_has_an_effect(warnings):
+    assert warnings(PRUNE) == []
+    assert warnings("slim: Pruner\nPruner: {pruned_params: [conv2d_1.w_0], pruned_ratios: ['0.2']}\n") == []
+    assert warnings("slim: Pruner\n") == ["/mine.yml: slim: accepted, but without effect here"]
 
 
 def test_an_override(warnings):

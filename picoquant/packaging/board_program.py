@@ -40,7 +40,7 @@ PROGRAMS = {
     ),
     "ncnn": Program("ncnn numpy opencv-python", "-DUSE_NCNN=ON -Dncnn_DIR=/path/to/lib/cmake/ncnn"),
     "mnn": Program("MNN numpy opencv-python", ""),
-    "tflite": Program("ai-edge-litert numpy opencv-python", ""),
+    "tflite": Program("ai-edge-litert numpy opencv-python", "-DTFLITE_DIR=/usr"),
     "rknn": Program("rknn-toolkit-lite2 numpy opencv-python", "-DRKNN_DIR=/path/to/librknn_api"),
 }
 

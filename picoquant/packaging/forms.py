@@ -37,8 +37,12 @@ class Forms:
 
     @property
     def with_programs(self) -> tuple[Backend, ...]:
-        """Those of `backends` that there are programs for."""
-        return tuple(backend for backend in self.backends if backend.name in PROGRAMS)
+        """Those of `backends` that there are programs for; of those with the same programs the first."""
+        first: dict[str, Backend] = {}
+        for backend in self.backends:
+            if backend.name in PROGRAMS:
+                first.setdefault(PROGRAMS[backend.name].network or backend.name, backend)
+        return tuple(first.values())
 
     @property
     def lite(self) -> bool:

@@ -303,7 +303,7 @@ class _Parts:
         if lacking:
             raise SchemeError(f"{backend.name} cannot hold {self.models.int8.path}: {lacking}")
         out = folder / Path(backend.file).stem
-        backend.export.export(self.prepared.int8, out, self.tools[backend.name], self.target)
+        backend.make(self.prepared.int8, out, self.tools[backend.name], self.target)
 
     def _write_onnx(
         self, folder: Path, shipped: ModelFolder

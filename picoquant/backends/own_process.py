@@ -88,9 +88,10 @@ class OwnProcess:
             self._worker.close()
             # What is printed before an abort is its reason; before another signal it is anything.
             said = blame(ended.outcome.text) if ended.outcome.ended == "SIGABRT" else ""
+            said = f" ({said})" if said else ""
             raise ToolError(
-                f"{self._title} {fails} {self._path}, it crashes ({ended.outcome.ended})"
-                + (f": {said}" if said else "")
+                f"{self._title} {fails} {self._path}: it ended with {ended.outcome.ended}, a crash of its own{said}; make "
+                "the file again, or take another runtime"
             ) from ended
         if isinstance(error, Exception):
             raise error

@@ -90,8 +90,8 @@ class OwnProcess:
             said = blame(ended.outcome.text) if ended.outcome.ended == "SIGABRT" else ""
             said = f" ({said})" if said else ""
             raise ToolError(
-                f"{self._title} {fails} {self._path}: it ended with {ended.outcome.ended}, a crash of its own{said}; make "
-                "the file again, or take another runtime"
+                f"{self._title} {fails} {self._path}: it ended with {ended.outcome.ended}, a crash of its own{said}; "
+                "make the file again, or take another runtime"
             ) from ended
         if isinstance(error, Exception):
             raise error

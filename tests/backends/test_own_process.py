@@ -57,8 +57,8 @@ def test_it_computes_and_a_crash_costs_one_call(tmp_path, capfd):
         with pytest.raises(ToolError) as error:
             predict(ends(-1))
         assert str(error.value) == (
-            f"Doubler does not run {tmp_path / 'model'}: it ended with SIGSEGV, a crash of its own; make the file again, "
-            "or take another runtime"
+            f"Doubler does not run {tmp_path / 'model'}: it ended with SIGSEGV, a crash of its own; make the file "
+            "again, or take another runtime"
         )
         np.testing.assert_array_equal(predict(IMAGE)[0], 3 * IMAGE["image"])  # by a new process
         with pytest.raises(ToolError, match="^not this one$"):

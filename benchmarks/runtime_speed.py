@@ -53,14 +53,13 @@ def measured(run: Path, backends: list[str], threads: int, calls: int) -> list[d
     runtime does not tell them (Paddle Lite), ratios where there is no FP32.
     """
     from picoquant.backends.base import Machine, load_backend
-    from picoquant.paddle_program.model_folder import ModelFolder
+    from picoquant.commands.compare_runtimes import models_here
     from picoquant.runtimes.backends import opened
     from picoquant.runtimes.benchmark import noise
-    from picoquant.runtimes.model import model_of_folder
 
     with ExitStack() as stack:
         ready = []
-        models = [model_of_folder(ModelFolder.open(run / folder)) for folder in ("export", "quantize")]
+        models = stack.enter_context(models_here(str(run)))
         for backend in map(load_backend, backends):
             for model in models:
                 if model.precision in backend.precisions:

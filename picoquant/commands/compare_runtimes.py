@@ -161,6 +161,28 @@ def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
         yield opened
 
 
+@contextmanager
+def models_here(save_dir: str, paths: Sequence[str] = ()) -> Iterator[list[Model]]:
+    """The models named, or else those of a run folder, without its data: what `picoquant benchmark` times.
+
+    Raises: `UserError` when there is none.
+    """
+    root = Path(save_dir).expanduser()
+    with ExitStack() as stack:
+        if paths:
+            opened = [stack.enter_context(open_model(path)) for path in paths]
+        elif (root / CONFIG).is_file():
+            opened = stack.enter_context(models_of(open_context(None, (), "cpu", save_dir), ()))
+        else:
+            folders = [root / stage for stage in ("export", "quantize") if (root / stage).is_dir()]
+            opened = [stack.enter_context(open_model(str(folder))) for folder in folders]
+        if not opened:
+            raise UserError(
+                f"{save_dir} holds no exported model; run `picoquant export` first, or give --model PATH"
+            )
+        yield opened
+
+
 def _config(context: Context, path: str) -> Any:
     """Preprocessing for a model that has no `infer_cfg.yml` or `inference.yml`; read only where that is so."""
     place = Path(path).expanduser()

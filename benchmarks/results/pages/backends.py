@@ -5,43 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmarks.results.cells import around, points
-from benchmarks.results.record import Result
+from benchmarks.results.record import FOLDER, Result
 from benchmarks.results.table import Results, Table
 
 _BACKENDS = (
     "paddle", "paddle_no_onednn", "onnx", "openvino", "ncnn", "mnn", "lite", "tflite", "tflite_no_xnnpack",
     "tflite_16x8",
 )  # fmt: skip
-_LEFT_OUT = {("coco465_xs", "paddle_no_onednn"), ("coco465_s", "paddle_no_onednn")}
 _RUNS = {
     "bccd_s_npu": "PicoDet-S-NPU, bccd val, 87 images",
     "coco465_xs": "PicoDet-XS (LCNet), coco465, 465 images",
     "coco465_s": "PicoDet-S (ESNet), coco465, 465 images",
 }
-_NAMES = {
-    (run, backend): f"backends_{run}_{backend}"
-    for run in _RUNS
-    for backend in _BACKENDS
-    if (run, backend) not in _LEFT_OUT
-}
+_PREFIX = "backends_"
 
 
 def _backends(results: Results) -> list[Sequence[str]]:
+    """A row for each backend that was measured, in the order of docs/backends.md."""
     made = []
-    for (run, backend), name in _NAMES.items():
-        one = results[name]
-        first = backend == _BACKENDS[0]
-        made.append(
-            [
-                _RUNS[run] if first else "",
-                f"`{one.runtime[0]}`",
+    for run, title in _RUNS.items():
+        names = [f"{_PREFIX}{run}_{backend}" for backend in _BACKENDS]
+        for one in (results[name] for name in names if name in results):
+            cells = [
                 points(one.fp32),
                 points(one.int8),
                 around(one.difference, "+.4f"),
                 around(one.fidelity, ".3f"),
-                *_times(one),
             ]
-        )
+            made.append([title, f"`{one.runtime[0]}`", *cells, *_times(one)])
+            title = ""
     return made
 
 
@@ -57,6 +49,6 @@ TABLES = {
             "model, images", "`--backend`", "FP32", "INT8", "INT8 less FP32, 95 % interval",
             "fidelity, 95 % interval", "FP32, ms", "INT8, ms",
         ),
-        _backends, tuple(_NAMES.values()),
+        _backends, tuple(path.stem for path in FOLDER.glob(f"{_PREFIX}*.yaml")),
     ),
 }  # fmt: skip

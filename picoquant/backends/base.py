@@ -224,7 +224,7 @@ class Backend:
     takes_threads: bool = True
     variant_of: str = ""
     without: frozenset[str] = frozenset()
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     step: str = ""
     step_says: str = ""
     check: str = ""

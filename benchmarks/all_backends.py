@@ -85,7 +85,7 @@ def record(name: str, run: Path, commit: str) -> None:
             "latency": "unknown",
             "machine": "AMD EPYC with AVX-512 VNNI",
             "versions": "unknown",
-            "command": "picoquant eval --backend all --threads 1",
+            "command": f"picoquant eval --backend paddle --backend {row['backend']} --threads 1",
             "date": datetime.date.today().isoformat(),
             "commit": commit,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from picoquant.errors import PicoquantError, ToolError
 from picoquant.utils.program_log import blame
 from picoquant.utils.subprocesses import own_environment
 from picoquant.utils.worker import Worker, WorkerEnded
+
+LOG = logging.getLogger("picoquant")
 
 _WORKER = Path(__file__).with_name("own_process_worker.py")
 
@@ -96,5 +99,6 @@ class OwnProcess:
         if isinstance(error, Exception):
             raise error
         if error:
-            raise PicoquantError(f"{self._title} {fails} {self._path}:\n{error}")
+            LOG.debug("%s", error)
+            raise PicoquantError(f"{self._title} {fails} {self._path}: {error.strip().splitlines()[-1]}")
         return answer

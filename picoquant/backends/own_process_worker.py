@@ -11,7 +11,7 @@ from typing import Any, Callable
 import numpy as np
 
 from picoquant.backends.base import Tensors
-from picoquant.errors import UserError
+from picoquant.errors import ToolError, UserError
 
 
 class Runner:
@@ -40,6 +40,8 @@ def answerer() -> Callable[[tuple], tuple[Any, Any]]:
             return None, getattr(runner, what)(*arguments)
         except UserError as error:  # the runtime's own word
             return error, None
+        except ImportError as error:  # a package that is there and damaged, or lacks a library
+            return ToolError(f"the package cannot be loaded ({error}): install it again"), None
         except Exception:  # a failure of ours, which the parent raises
             return traceback.format_exc(), None
 

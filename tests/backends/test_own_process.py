@@ -28,6 +28,8 @@ class Doubles:
             sys.stderr.write("INFO: loading\nno such operator\n")
             sys.stderr.flush()
             os.abort()
+        if path.name == "damaged":
+            raise ImportError("libgone.so.1: cannot open shared object file")
         if path.name == "refused":
             raise ToolError(f"it does not take {path}")
 
@@ -63,7 +65,9 @@ def test_it_computes_and_a_crash_costs_one_call(tmp_path, capfd):
         np.testing.assert_array_equal(predict(IMAGE)[0], 3 * IMAGE["image"])  # by a new process
         with pytest.raises(ToolError, match="^not this one$"):
             predict(ends(-3))
-        with pytest.raises(PicoquantError, match="ValueError: of ours") as failure:
+        with pytest.raises(
+            PicoquantError, match=r"^Doubler does not run .*/model: ValueError: of ours$"
+        ) as failure:
             predict(ends(-2))
         assert not isinstance(failure.value, UserError)
         np.testing.assert_array_equal(predict(IMAGE)[0], 3 * IMAGE["image"])
@@ -86,6 +90,8 @@ def test_what_it_does_not_open_is_one_line(tmp_path):
     )
     with pytest.raises(ToolError, match=f"^it does not take {tmp_path / 'refused'}$"):
         OwnProcess("Doubler", Doubles, tmp_path / "refused").__enter__()
+    with pytest.raises(ToolError, match=r"^the package cannot be loaded \(libgone.so.1: cannot open"):
+        OwnProcess("Doubler", Doubles, tmp_path / "damaged").__enter__()
 
 
 @pytest.mark.slow  # a process for each damage

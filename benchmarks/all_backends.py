@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "coco465_s": {"model": "PicoDet-S 320 (ESNet, 2021.10)", "weights": PUBLISHED, "data": COCO},
 }
 NOT_TIMED = ("rknn", "dygraph")
+IDLE = 0.5  # load average of the last minute before
 
 
 def main() -> None:
@@ -97,19 +99,21 @@ def record(name: str, run: Path, commit: str) -> None:
 
 
 def take_times(name: str, run: Path, calls: int) -> None:
-    """Measure on this machine, which is idle, and write into the files that `record` has written."""
+    """Measure on this machine and write into the files that `record` has written, with how busy it was before."""
     files = {
         one.runtime[0]: FOLDER / f"{key}.yaml"
         for key, one in load_results().items()
         if key.startswith(f"backends_{name}_")
     }
+    load = os.getloadavg()[0]
+    state = "idle" if load < IDLE else f"not idle (load {load:.1f})"
     rows = measured(run, [backend for backend in files if backend not in NOT_TIMED], 1, calls)
     for backend, file in files.items():
         times = {row["precision"]: row["milliseconds"] for row in rows if row["backend"] == backend}
         if times:
             values = yaml.safe_load(file.read_text(encoding="utf-8"))
             values["latency"] = {f"{precision}, ms": ms for precision, ms in times.items()}
-            values["machine"] = f"{_processor()}, idle, 1 thread"
+            values["machine"] = f"{_processor()}, {state}, 1 thread"
             _write(file, values)
 
 

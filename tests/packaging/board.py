@@ -11,6 +11,13 @@ import numpy as np
 
 from picoquant.packaging.sample import SampleImage
 
+SOURCE = Path(__file__).parents[2] / "picoquant" / "packaging" / "board"
+# The program ends with a report for every fault in memory or arithmetic.
+SANITIZED = (
+    "-DCMAKE_BUILD_TYPE=None",
+    "-DCMAKE_CXX_FLAGS=-Werror -O0 -fsanitize=address,undefined -fno-sanitize-recover=all",
+)
+
 SETTINGS = {
     "models": [
         {"precision": "int8", "file": "model.nb", "sha256": "0" * 64},

@@ -9,15 +9,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from picoquant.backends.table import BACKENDS
 from picoquant.errors import ConfigError, UserError
+from picoquant.packaging import expectation
 from picoquant.packaging.forms import files_in, forms_of
 from picoquant.packaging.package import Models, package
 from picoquant.packaging.verify import verify
+from picoquant.postprocess import Detections
 from picoquant.targets.profiles import load_target
+from tests.command_line import picoquant
 from tests.networks.small_int8 import write_small
+from tests.packaging import videos
 from tests.packaging.board import blocks, build
 
 TARGET = load_target("openvino")
@@ -114,6 +119,7 @@ def test_the_program_runs(made, tmp_path):
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["runtime"].startswith("OpenVINO ") and said["comparison"]["as_expected"]
+    compare_on_a_video(program, made.folder, tmp_path)
     broken = shutil.copytree(made.folder, tmp_path / "broken")
     (broken / "model.xml").write_text("<net")
     done = subprocess.run([program, "--package", broken], capture_output=True, text=True, timeout=120)
@@ -121,6 +127,47 @@ def test_the_program_runs(made, tmp_path):
     (broken / "model.xml").unlink()
     done = subprocess.run([program, "--package", broken], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stderr.strip().endswith("model.xml cannot be read")
+
+
+def compare_on_a_video(program, folder, scratch):
+    """The program's loop on a video finds what `picoquant predict` finds in it, as near as a package's sample."""
+    image = np.kron(blocks().image[::8, ::8], np.ones((16, 16, 1))).astype(np.uint8)
+    frames = [image, image[::-1], image[:, ::-1], image]
+    clip = videos.y4m(scratch / "clip.y4m", frames)
+    avi = scratch / "clip.avi"
+    avi.write_bytes(videos.avi([videos.jpeg(one, 100) for one in frames], b"MJPG", 64, 64))
+    found = {}
+    for path in (clip, avi):
+        command = [program, "--package", folder, "--source", path, "--draw", scratch / "drawn.y4m"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+        if path == avi and "without a JPEG decoder" in done.stderr:
+            continue
+        assert done.returncode == 0, done.stderr
+        *rows, last = (json.loads(line) for line in done.stdout.splitlines())
+        assert last["summary"]["frames"] == 4 and last["summary"]["milliseconds"]["network"] > 0
+        found[path] = rows
+    options = ("--model", folder, "--backend", "openvino", "--no-images", "--threshold", 0.3, "--json")
+    done = picoquant("predict", avi, *options, "--out", scratch / "out")
+    assert done.returncode == 0, done.stderr
+    expected = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sum(one["score"] >= 0.5 for row in expected for one in row["detections"]) > 8
+    labels = (folder / "labels.txt").read_text().splitlines()
+    for rows in found.values():
+        assert len(rows) == len(expected)
+        for row, wanted in zip(rows, expected):
+            assert (row["frame"], row["width"], row["height"]) == (wanted["frame"], 64, 64)
+            said = expectation.differences(
+                detections(wanted), detections(row), expectation.Tolerance(), labels
+            )
+            assert said == []
+
+
+def detections(row):
+    """A line of JSON as `Detections`."""
+    found = row["detections"]
+    classes, scores = [one["class"] for one in found], [one["score"] for one in found]
+    boxes = np.array([one["box"] for one in found], np.float32).reshape(-1, 4)
+    return Detections(np.array(classes, int), np.array(scores, np.float32), boxes)
 
 
 def test_a_profile_that_names_no_backend_with_files_is_refused():

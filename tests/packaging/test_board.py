@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,18 +14,10 @@ from picoquant.packaging.sample import read_ppm
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.network_input import feed_of_image
 from picoquant.postprocess import Decoder, Detections, NmsSettings, multiclass_nms
-from tests.packaging.board import SETTINGS, Board, build, read_arrays, write_arrays, write_ppm
+from tests.packaging.board import SETTINGS, Board, read_arrays, write_arrays, write_ppm
 
-SOURCE = Path(__file__).parents[2] / "picoquant" / "packaging" / "board"
 SIZE, STRIDES, CELLS = (64, 96), (8, 16), (96, 24)
 CONFIG = InferConfig(SIZE, tuple(SETTINGS["labels"]), strides=STRIDES)
-
-
-@pytest.fixture(scope="session")
-def program(tmp_path_factory):
-    if not (shutil.which("cmake") and shutil.which("c++")):
-        pytest.skip("cmake and a C++ compiler are not installed")
-    return build(SOURCE, tmp_path_factory.mktemp("board"))
 
 
 @pytest.fixture

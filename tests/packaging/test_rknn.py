@@ -20,7 +20,8 @@ from picoquant.packaging.rknn import float_onnx, platform_of, script
 from picoquant.packaging.sample import SampleImage
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.infer_config import normalisation
-from picoquant.targets.profiles import known_targets, load_target
+from picoquant.targets.profile_files import known_targets
+from picoquant.targets.profiles import load_target
 from tests.networks.quick_int8 import exported
 from tests.networks.small_int8 import CONFIG
 

@@ -13,7 +13,8 @@ from picoquant.backends.base import Machine
 from picoquant.backends.homes import tool_homes
 from picoquant.backends.verisilicon.install import COMPLETE, SDK, install_emulator
 from picoquant.errors import ToolError
-from picoquant.targets.profiles import Target, known_targets, load_target
+from picoquant.targets.profile_files import known_targets
+from picoquant.targets.profiles import Target, load_target
 
 LOG = logging.getLogger("picoquant")
 

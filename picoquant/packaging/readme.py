@@ -92,13 +92,15 @@ def _programs(backend: Backend, lite: bool) -> str:
     """How to run the programs for a backend's runtime; `lite`: it is beside Paddle Lite's, which `run.sh` is for."""
     program = PROGRAMS[backend.name]
     alone = f"build/detect --package .. --model {backend.name} --expected ../sample/expected.json"
+    source = f"       {alone.partition(' --expected')[0] if lite else './run.sh'}"
+    sample = f"       {alone}\n" if lite else "       ./run.sh                             # the sample\n"
     in_cpp = (
         "C++:\n\n"
         "       cd board\n"
         f"       cmake -S . -B build {program.cmake}\n"
         "       cmake --build build\n"
-        f"       {alone if lite else './run.sh'}   # the sample\n"
-        f"       {alone.partition(' --expected')[0] if lite else './run.sh'} --source /dev/video0 --draw /dev/fb0\n\n"
+        f"{sample}"
+        f"{source} --source /dev/video0 --draw /dev/fb0\n\n"
         "`--source` also takes a folder of images or a video (Y4M, AVI of Motion JPEG), `--draw` writes images or a "
         "video; a line of JSON a frame, the last one with the frame rate.\n\n"
     )

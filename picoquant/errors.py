@@ -40,6 +40,13 @@ class SchemeError(ToolError):
     """An INT8 network whose numbers a toolchain's files cannot hold."""
 
 
+def in_one_line(error: Exception) -> str:
+    """What to say of an error beside other results: a user's message as it is, of any other its kind, too."""
+    if isinstance(error, UserError):
+        return str(error)
+    return f"failed ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+
+
 def reason_of(error: BaseException) -> str:
     """Why a file cannot be read, ` (…)` for the end of a message; empty where an exception tells programmers alone.
 

@@ -12,6 +12,7 @@ BACKENDS: Mapping[str, str] = {
     "lite": "picoquant.backends.paddle_lite",
     "tflite": "picoquant.backends.tflite",
     "tflite-no-xnnpack": "picoquant.backends.tflite",
+    "tflite-16x8": "picoquant.backends.tflite",
     "ethos-u": "picoquant.backends.ethos_u",
     "openvino": "picoquant.backends.openvino",
     "rknn": "picoquant.backends.rknn",

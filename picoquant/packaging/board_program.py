@@ -28,10 +28,12 @@ class Program:
     Attributes:
         pip: what the Python one needs.
         cmake: options with which the C++ one is configured; empty: there is none.
+        network: NAME, where it is not the backend's: two backends have the same programs.
     """
 
     pip: str
     cmake: str
+    network: str = ""
 
 
 # By the backend's name; a package for another one has files and no programs.
@@ -41,7 +43,8 @@ PROGRAMS = {
     ),
     "ncnn": Program("ncnn numpy opencv-python", "-DUSE_NCNN=ON -Dncnn_DIR=/path/to/lib/cmake/ncnn"),
     "mnn": Program("MNN numpy opencv-python", ""),
-    "tflite": Program("ai-edge-litert numpy opencv-python", ""),
+    "tflite": Program("ai-edge-litert numpy opencv-python", "-DTFLITE_DIR=/usr"),
+    "tflite-16x8": Program("ai-edge-litert numpy opencv-python", "-DTFLITE_DIR=/usr", "tflite"),
     "rknn": Program("rknn-toolkit-lite2 numpy opencv-python", "-DRKNN_DIR=/path/to/librknn_api"),
 }
 
@@ -155,7 +158,8 @@ def write_script(folder: Path, backend: str) -> None:
     """Put the Python program for a backend's runtime into a folder of a package: `detect.py` and `network.py`."""
     source = Path(__file__).parent / "script"
     folder.mkdir()
-    for name, copy in (("detect.py", "detect.py"), (f"network_{backend}.py", "network.py")):
+    network = f"network_{PROGRAMS[backend].network or backend}.py"
+    for name, copy in (("detect.py", "detect.py"), (network, "network.py")):
         shutil.copyfile(source / name, folder / copy)
 
 

@@ -83,21 +83,24 @@ def readme(
     npu = "no NPU" if target.npu == "none" else target.npu
     text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
-    text += "".join(_programs(backend) for backend in forms.with_programs)
+    text += "".join(_programs(backend, forms.lite) for backend in forms.with_programs)
     text += _delegate(target, forms) + _rknpu(target, forms)
     return text + (_on_the_board(target, forms, list(nb)) if forms.lite else "")
 
 
-def _programs(backend: Backend) -> str:
-    """How to run the programs for a backend's runtime."""
+def _programs(backend: Backend, lite: bool) -> str:
+    """How to run the programs for a backend's runtime; `lite`: it is beside Paddle Lite's, which `run.sh` is for."""
     program = PROGRAMS[backend.name]
+    alone = f"build/detect --package .. --model {backend.name} --expected ../sample/expected.json"
+    source = f"       {alone.partition(' --expected')[0] if lite else './run.sh'}"
+    sample = f"       {alone}\n" if lite else "       ./run.sh                             # the sample\n"
     in_cpp = (
         "C++:\n\n"
         "       cd board\n"
         f"       cmake -S . -B build {program.cmake}\n"
         "       cmake --build build\n"
-        "       ./run.sh                             # the sample\n"
-        "       ./run.sh --source /dev/video0 --draw /dev/fb0\n\n"
+        f"{sample}"
+        f"{source} --source /dev/video0 --draw /dev/fb0\n\n"
         "`--source` also takes a folder of images or a video (Y4M, AVI of Motion JPEG), `--draw` writes images or a "
         "video; a line of JSON a frame, the last one with the frame rate.\n\n"
     )
@@ -117,9 +120,12 @@ def _delegate(target: Target, forms: Forms) -> str:
         return ""
     model = files.get("ethos-u", files["tflite"])
     if target.tflite_delegate:
+        name = "ethos-u" if "ethos-u" in files else "tflite"
         return (
             f"\n## On the NPU of {target.name}, by TensorFlow Lite's delegate\n\n"
             f"       TFLITE_MODEL={model} TFLITE_DELEGATE={target.tflite_delegate} python python/detect.py\n"
+            f"       TFLITE_DELEGATE={target.tflite_delegate} board/build/detect --package . --model {name} "
+            "--expected sample/expected.json\n"
             f"       benchmark_model --graph={model} --external_delegate_path={target.tflite_delegate}\n\n"
             "The delegate's library is part of the board's image. **It was not run**: no board was at hand.\n"
         )

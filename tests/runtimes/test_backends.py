@@ -123,6 +123,7 @@ def test_names_of_backends():
         "lite",
         "tflite",
         "tflite-no-xnnpack",
+        "tflite-16x8",
         "openvino",
         "rknn",
         "ncnn",

@@ -14,7 +14,7 @@ from picoquant.int8.passes.fold import fold
 from picoquant.int8.passes.int32_bias import quantise_bias
 from picoquant.int8.passes.tensors import quantised_tensors
 from picoquant.int8.passes.weights import QuantizedWeight, quantise_operator
-from picoquant.int8.quant_params import QuantParams
+from picoquant.int8.quant_params import SMALLEST_RANGE, QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.graph import Graph, read_graph
 from picoquant.paddle_program.layers import BATCH_NORM, fused_layers
@@ -56,6 +56,8 @@ def build_network(source: Int8Source) -> Int8Network:
 
     Raises: `WeightsError` when the files of the FP32 model cannot be read.
     """
+    above_zero = {name: max(value, SMALLEST_RANGE) for name, value in source.ranges.items()}
+    source = replace(source, ranges=above_zero)
     program = read_program(source.folder / MODEL)
     values = read_params(program, source.folder / PARAMS)
     values.update({name: value for name, value in source.weights.items() if name in values})

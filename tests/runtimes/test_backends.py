@@ -125,6 +125,8 @@ def test_names_of_backends():
         "tflite-no-xnnpack",
         "openvino",
         "rknn",
+        "tpu-mlir",
+        "esp-ppq",
         "ncnn",
         "mnn",
     ]

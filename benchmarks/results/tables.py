@@ -243,6 +243,30 @@ def _onnx(results: Results) -> list[Sequence[str]]:
     ]
 
 
+_VENDORS = {
+    "bccd_s_npu_ptq_onnx": "`onnx`",
+    "bccd_s_npu_ptq_rknn": "`rknn`, rk3588",
+    "bccd_s_npu_ptq_tpu_mlir": "`tpu-mlir`, cv181x",
+    "bccd_s_npu_ptq_esp_ppq": "`esp-ppq`, esp32p4",
+}
+
+
+def _vendors(results: Results) -> list[Sequence[str]]:
+    ours = results["bccd_s_npu_ptq_onnx"].int8["mAP"]
+    return [
+        [
+            title,
+            _map(one.fp32),
+            _map(one.int8),
+            f"{one.int8['mAP'] - ours:+.4f}" if one.int8["mAP"] != ours else "0",
+            _interval(one.difference, "+.4f"),
+            _interval(one.fidelity, ".3f"),
+            one.size["file"],
+        ]
+        for title, one in ((title, results[name]) for name, title in _VENDORS.items())
+    ]
+
+
 _OUTPUTS = {f"bccd_s_npu_outputs_{name}": name for name in ("logits", "product", "score")}
 
 
@@ -365,6 +389,14 @@ TABLES = {
     ),
     "simulation": Table(
         ("docs/simulation.md",), ("row", "PTQ, 64 images", "QAT, 60 steps"), _simulation, _SIMULATION
+    ),
+    "vendors": Table(
+        ("docs/backends.md",),
+        (
+            "backend", "FP32", "INT8", "- `onnx`", "INT8 less FP32, 95 % interval", "fidelity, 95 % interval",
+            "file, MB",
+        ),
+        _vendors, tuple(_VENDORS),
     ),
     "outputs": Table(("docs/npu.md",), ("output", "FP32", "outputs rounded to INT8"), _outputs, tuple(_OUTPUTS)),
     "inside": Table(

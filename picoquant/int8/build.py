@@ -14,13 +14,16 @@ from picoquant.int8.passes.fold import fold
 from picoquant.int8.passes.int32_bias import quantise_bias
 from picoquant.int8.passes.tensors import quantised_tensors
 from picoquant.int8.passes.weights import QuantizedWeight, quantise_operator
-from picoquant.int8.quant_params import SMALLEST_RANGE, QuantParams
+from picoquant.int8.quant_params import QuantParams
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.graph import Graph, read_graph
 from picoquant.paddle_program.layers import BATCH_NORM, fused_layers
 from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
+
+# Range of a tensor that is 0 throughout, which is 0 in INT8 whatever its range: one that all runtimes take.
+_OF_ZEROS = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def build_network(source: Int8Source) -> Int8Network:
 
     Raises: `WeightsError` when the files of the FP32 model cannot be read.
     """
-    above_zero = {name: max(value, SMALLEST_RANGE) for name, value in source.ranges.items()}
+    above_zero = {name: value if value > 0 else _OF_ZEROS for name, value in source.ranges.items()}
     source = replace(source, ranges=above_zero)
     program = read_program(source.folder / MODEL)
     values = read_params(program, source.folder / PARAMS)

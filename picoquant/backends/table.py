@@ -16,6 +16,8 @@ BACKENDS: Mapping[str, str] = {
     "ethos-u": "picoquant.backends.ethos_u",
     "openvino": "picoquant.backends.openvino",
     "rknn": "picoquant.backends.rknn",
+    "tpu-mlir": "picoquant.backends.tpu_mlir",
+    "esp-ppq": "picoquant.backends.esp_ppq",
     "ncnn": "picoquant.backends.ncnn",
     "mnn": "picoquant.backends.mnn",
 }

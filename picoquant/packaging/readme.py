@@ -84,7 +84,7 @@ def readme(
     text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
     text += "".join(_programs(backend, forms.lite) for backend in forms.with_programs)
-    text += _delegate(target, forms) + _rknpu(target, forms)
+    text += _delegate(target, forms) + _rknpu(target, forms) + _without_programs(target, forms)
     return text + (_on_the_board(target, forms, list(nb)) if forms.lite else "")
 
 
@@ -157,6 +157,34 @@ def _rknpu(target: Target, forms: Forms) -> str:
             f"\n{target.soc} has the zero-copy interface alone (librknnmrt): configure the C++ program with "
             "`-DRKNN_ZERO_COPY=ON`. rknn-toolkit-lite2, which the Python script needs, is not made for it.\n"
         )
+    return text
+
+
+# What runs a backend's file on a board, where the package has no program for it.
+_RUNTIMES = {
+    "tpu-mlir": (
+        "Sophgo's cviruntime (`CVI_NN_RegisterModel`), which is part of the board's SDK. It takes the image as float "
+        "`[1, 3, H, W]` and gives the outputs as float, `[1, cells, C, 1]`"
+    ),
+    "esp-ppq": (
+        "Espressif's ESP-DL (`dl::Model`). Its scales are powers of two, not the network's own; `{form}` is what it "
+        "was built from"
+    ),
+}
+
+
+def _without_programs(target: Target, forms: Forms) -> str:
+    """What must be known of the files of a board that the package has no program for; empty where it has."""
+    text = ""
+    for backend in forms.backends:
+        if backend.name in _RUNTIMES:
+            file, *beside = (path.name for path in backend.files_beside(Path(backend.file)))
+            runtime = _RUNTIMES[backend.name].replace("{form}", ", ".join(beside))
+            text += (
+                f"\n## On {target.soc}\n\n`{file}` is for {runtime}. `preprocess.yml` says how inputs are made and "
+                "outputs are read, `sample/` has an image and what is to be found in it. **It was not run on a "
+                "board**, and the package holds no program for it.\n"
+            )
     return text
 
 

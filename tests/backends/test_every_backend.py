@@ -38,7 +38,9 @@ from tests.networks.small_int8 import write_small
 
 # Adding a backend: a folder, and a line in (a copy of) the table.
 KNOWN = {**BACKENDS, "numpy": "tests.backends.example"}
-_OTHERS = ("lite", "tflite", "tflite-no-xnnpack", "tflite-16x8", "ethos-u", "rknn")
+_OTHERS = (
+    "lite", "tflite", "tflite-no-xnnpack", "tflite-16x8", "ethos-u", "rknn", "tpu-mlir", "esp-ppq",
+)  # fmt: skip
 WITHOUT_LITE = {name: folder for name, folder in KNOWN.items() if name not in _OTHERS}
 FACES = {
     "toolchain": base.Toolchain.find,

@@ -126,6 +126,8 @@ def test_names_of_backends():
         "tflite-16x8",
         "openvino",
         "rknn",
+        "tpu-mlir",
+        "esp-ppq",
         "ncnn",
         "mnn",
     ]

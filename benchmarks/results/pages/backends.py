@@ -42,6 +42,31 @@ def _times(one: Result) -> list[str]:
     return [f"{taken[key]:.1f}" if key in taken else "" for key in ("fp32, ms", "int8, ms")]
 
 
+_VENDORS = {
+    "bccd_s_npu_ptq_onnx": "`onnx`",
+    "bccd_s_npu_ptq_rknn": "`rknn`, rk3588",
+    "bccd_s_npu_ptq_tpu_mlir": "`tpu-mlir`, cv181x",
+    "bccd_s_npu_ptq_esp_ppq": "`esp-ppq`, esp32p4",
+}
+
+
+def _vendors(results: Results) -> list[Sequence[str]]:
+    """A row for each vendor's simulator, beside ONNX Runtime."""
+    ours = results["bccd_s_npu_ptq_onnx"].int8["mAP"]
+    return [
+        [
+            title,
+            points(one.fp32),
+            points(one.int8),
+            f"{one.int8['mAP'] - ours:+.4f}" if one.int8["mAP"] != ours else "0",
+            around(one.difference, "+.4f"),
+            around(one.fidelity, ".3f"),
+            one.size["file"],
+        ]
+        for title, one in ((title, results[name]) for name, title in _VENDORS.items())
+    ]
+
+
 TABLES = {
     "backends": Table(
         ("docs/backends.md",),
@@ -50,5 +75,13 @@ TABLES = {
             "fidelity, 95 % interval", "FP32, ms", "INT8, ms",
         ),
         _backends, tuple(path.stem for path in FOLDER.glob(f"{_PREFIX}*.yaml")),
+    ),
+    "vendors": Table(
+        ("docs/backends.md",),
+        (
+            "backend", "FP32", "INT8", "- `onnx`", "INT8 less FP32, 95 % interval", "fidelity, 95 % interval",
+            "file, MB",
+        ),
+        _vendors, tuple(_VENDORS),
     ),
 }  # fmt: skip

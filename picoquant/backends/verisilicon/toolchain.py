@@ -11,7 +11,8 @@ from pathlib import Path
 
 from picoquant.backends.base import Machine
 from picoquant.backends.homes import tool_homes
-from picoquant.backends.verisilicon.install import COMPLETE, SDK, install_emulator
+from picoquant.backends.own_environment.installing import COMPLETE
+from picoquant.backends.verisilicon.install import SDK, install_emulator
 from picoquant.errors import ToolError
 from picoquant.targets.profile_files import known_targets
 from picoquant.targets.profiles import Target, load_target

@@ -5,6 +5,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "compare.h"
@@ -74,6 +75,9 @@ void print_times(const Times& times) {
 
 int run(const Options& options) {
   Settings settings = read_settings(options.package + "/settings.json");
+#ifdef WITH_OPENVX
+  if (options.model.empty()) choose_model(&settings, "compiled");
+#endif
   if (!options.model.empty()) choose_model(&settings, options.model);
   const std::string path = options.image.empty() ? options.package + "/sample/image.ppm" : options.image;
   Tolerance tolerance{};
@@ -101,6 +105,8 @@ int run(const Options& options) {
   }
   if (!options.save_outputs.empty()) write_arrays(options.save_outputs, outputs);
   watch.lap();
+  if (settings.outputs == "raw")
+    for (Array& output : outputs) output = rows_of_map(std::move(output));
   const std::vector<Detection> found = decode(outputs, settings, input.scale_y, input.scale_x);
   times.decode = watch.lap();
   std::printf("{\n  \"model\": %s,\n  \"precision\": %s,\n  \"device\": %s,\n  \"runtime\": %s,\n  \"image\": %s,\n  \"size\": [%d, %d],\n"

@@ -205,7 +205,7 @@ def _on_the_board(target: Target, forms: Forms, precisions: list[str]) -> str:
             f"\nThe NPU's kernel driver must be {target.driver.name} {target.driver.version}. The first run "
             "compiles the network for the NPU, which may take more than a minute; the result is kept in "
             "`board/cache/`. The `.nb`'s outputs are maps `[1, C, H, W]` where the Paddle model's are `[1, H * W, C]`, "
-            "unless a partition file is there; the program takes both.\n"
+            "but with a partition file, or batch-norms in the model; the program takes both.\n"
         )
     if len(precisions) > 1:
         others = " or ".join(f"`--model {precision}`" for precision in precisions[1:])

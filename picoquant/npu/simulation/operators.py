@@ -11,7 +11,7 @@ import numpy as np
 
 from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation import tflite
-from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser, rounded, shifted
+from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser, rounded, shifted, sixteen_bits
 from picoquant.npu.simulation.convolution import Geometry, padded, windows_of
 from picoquant.targets.integer_rules import Rules
 
@@ -91,6 +91,11 @@ def rescale(quantised: np.ndarray, source: QuantParams, result: QuantParams, rul
         if source.low >= result.low and source.high <= result.high:
             return quantised
         return np.clip(quantised, result.low, result.high)
+    if rules.arithmetic.table_points is not None:
+        # The units that have such tables: 16 bits for the factor, the product, and the stored integer before it is rounded.
+        product = sixteen_bits(quantised * sixteen_bits(source.scale / result.scale))
+        stored = rounded(sixteen_bits(product - result.low), rules.arithmetic.rounding)
+        return np.clip(stored + result.low, result.low, result.high).astype(np.int16)
     return Requantiser.of(source.scale / result.scale, rules.of_values, result.low, result.high)(quantised)
 
 

@@ -92,7 +92,7 @@ def rescale(quantised: np.ndarray, source: QuantParams, result: QuantParams, rul
             return quantised
         return np.clip(quantised, result.low, result.high)
     if rules.arithmetic.table_points is not None:
-        # The units that have such tables: 16 bits for the factor, the product, and the stored integer before it is rounded.
+        # The units that have such tables: 16 bits for factor, product, and the stored integer before it is rounded.
         product = sixteen_bits(quantised * sixteen_bits(source.scale / result.scale))
         stored = rounded(sixteen_bits(product - result.low), rules.arithmetic.rounding)
         return np.clip(stored + result.low, result.low, result.high).astype(np.int16)

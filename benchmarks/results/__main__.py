@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmarks.results.pages import stale_pages
 from benchmarks.results.record import load_results
-from benchmarks.results.tables import TABLES, stale_pages
+from benchmarks.results.tables import TABLES
 from picoquant.errors import ConfigError
 from picoquant.storage.files import write_text
 

@@ -12,6 +12,7 @@ from picoquant.backends.paddle.compiled import compiled_predictor
 from picoquant.data.class_names import same_classes
 from picoquant.data.formats.coco_file import peek_categories
 from picoquant.data.input_size import largest_input
+from picoquant.data.preparation import tell_other_shapes
 from picoquant.postprocess.decoder import Decoder
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
@@ -47,6 +48,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         "images": datasets.identity(context, "TrainDataset"),
         "evaluated on": datasets.identity(context, "EvalDataset"),
         **({"metric": "VOC"} if plan.voc else {}),
+        **plan.train_reader.by_epoch,
         **_start(plan),
         **_order_of_classes(context),
     }
@@ -115,6 +117,7 @@ def _train(context: Context, keep: Path) -> Any:
         load_start(model, weights)
     decoder = Decoder("boxes", plan.nms)
     target = evaluation_images(held_out, plan.eval_reader, plan.workers, plan.voc)
+    tell_other_shapes(plan.train_reader, plan.eval_reader)
     with (
         TrainReader(images, plan.train_reader, seed, plan.workers, shard=rank_and_world()) as reader,
         ChildPredictor(detector, plan.input_size) as child,

@@ -18,7 +18,8 @@ from picoquant.backends.verisilicon.install import (
     installed_version,
 )
 from picoquant.errors import ToolError
-from picoquant.targets.profiles import Target, known_targets, load_target
+from picoquant.targets.profile_files import known_targets
+from picoquant.targets.profiles import Target, load_target
 
 LOG = logging.getLogger("picoquant")
 

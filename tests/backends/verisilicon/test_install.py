@@ -127,7 +127,7 @@ def test_the_chip_is_what_the_profile_names(emulator):
 def test_no_chip_and_an_unknown_one_say_what_is_known_and_simulated_instead(emulator):
     with pytest.raises(
         ToolError,
-        match=r"no NPU of rv1126: it has those of a311d, c308x, imx8mp, rk1808, s905d3; "
+        match=r"no NPU of rv1126: it has those of a311d, a311d_android, c308x, imx8mp, rk1808, s905d3, s905d3_android; "
         "`picoquant eval --target rv1126` without --emulator simulates the profile's rules instead",
     ):
         toolchain.chip_of(load_target("rv1126"), emulator)

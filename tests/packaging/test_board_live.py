@@ -89,7 +89,7 @@ def test_a_video_prints_a_line_a_frame_and_the_frame_rate(live):
     assert (rows[0]["source"], rows[0]["width"], rows[0]["height"]) == (str(path), 64, 48)
     summary = rows[-1]["summary"]
     assert (summary["frames"], summary["detections"], summary["failed"]) == (5, 5, 0)
-    assert abs(summary["frames_per_second"] - 5 / summary["seconds"]) < 0.02 * summary["frames_per_second"]
+    assert abs(5 / summary["frames_per_second"] - summary["seconds"]) < 0.0011  # seconds have three digits
     assert summary["first_run"] >= 0  # an NPU's driver compiles in it, so it is not in the frame rate
     parts = summary["milliseconds"]
     assert list(parts) == ["read", "preprocess", "network", "decode", "draw"] and min(parts.values()) >= 0
@@ -351,7 +351,7 @@ def test_camera_goes_on_with_the_newest_frame_until_it_is_unplugged(live):
     assert "/dev/video0 gives no more frames: No such device" in said
     assert rows[-1]["summary"]["frames"] == 3
     names = sorted((live.folder / "drawn").iterdir())
-    shades = [cv2.imread(str(path))[5, 60].mean() for path in names]
+    shades = [cv2.imread(str(path))[44, 60].mean() for path in names]  # below the rate and the box
     assert shades == pytest.approx([60, 120, 180], abs=3)  # of two that wait the newer one
     assert names[0].stem == "video0_000000"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,13 @@ def file_of(target: str, form: str) -> Path:
 
 
 def emulated_targets() -> list[str]:
-    """The shipped targets whose NPU the emulator has."""
-    return [name for name in known_targets() if load_target(name).verisilicon]
+    """The shipped targets whose NPU the emulator has, one of those with the same chip and rules (a board's Android)."""
+    found: dict[Any, str] = {}
+    for name in known_targets():
+        target = load_target(name)
+        if target.verisilicon:
+            found.setdefault((target.verisilicon, target.arithmetic), name)
+    return list(found.values())
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ def test_ranges_of_dygraph_qat_are_the_calibrated_start(tool, tmp_path):
     assert len(given) >= 60
     first = own.backbone.conv1.conv.weight.name
     (scale,) = [
-        float(value) for name, value in trained.state_dict().items()
+        value.item() for name, value in trained.state_dict().items()
         if name.startswith("backbone.conv1.")
         and name.endswith(("_fake_quant_input._scale", "activation_quanter._scale"))
     ]  # fmt: skip

@@ -23,7 +23,7 @@ from picoquant.errors import ToolError
 from picoquant.utils.device import available_cpus
 from picoquant.utils.subprocesses import run_program
 
-OLDEST_PYTHON, NEWEST_PYTHON = (3, 9), (3, 12)
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 9), (3, 13)
 _FREE_GB = 2.0  # a run on a small data set takes about 0.5 GB: checkpoints, exports, packages
 _STANDS_IN = {  # distributions that bring the same module
     "paddlepaddle": ("paddlepaddle-gpu",),

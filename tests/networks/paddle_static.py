@@ -25,6 +25,7 @@ def static_session() -> Iterator[Any]:
             stack.enter_context(paddle.static.scope_guard(scope))
             programs = paddle.static.Program(), paddle.static.Program()
             stack.enter_context(paddle.static.program_guard(*programs))
+            stack.enter_context(older_programs())
             stack.enter_context(paddle.utils.unique_name.guard())
             yield scope
     finally:

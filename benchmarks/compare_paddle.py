@@ -2,9 +2,9 @@
 
     python -m benchmarks.compare_paddle .venv/bin/python .venv-paddle3/bin/python      (make compare-paddle)
 
-Both train PicoDet-S-NPU from the same weights on the same made-up images, export the same network in all three forms, and
-quantise the export of the first by PTQ. Printed are the greatest differences; 1 is returned where training differs by
-more than 1e-5 (of the loss), an export's outputs by more than 1e-5 (of the largest value), or any integer of the INT8 network.
+Both train PicoDet-S-NPU from the same weights on the same made-up images, export the same network in all three forms,
+and quantise the export of the first by PTQ. Printed are the greatest differences, relative to the largest value of a
+tensor; 1 is returned where losses or outputs of exports differ by more than 1e-5, or any integer of the INT8 network.
 """
 
 from __future__ import annotations
@@ -58,10 +58,9 @@ def record(out: Path, model: Path, size: int, steps: int) -> None:
         size: input height and width.
         steps: of training.
     """
-    import picoquant  # noqa: F401  zlib before paddle
-
     import paddle
 
+    import picoquant  # noqa: F401  zlib before paddle
     from picoquant.export.paddle_export import export_model
     from picoquant.paddle_program.infer_config import InferConfig
 
@@ -192,14 +191,18 @@ def compare(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> int:
                 difference = float(np.abs(one - other).max(initial=0))
                 count += int((one != other).sum())
             else:
-                difference = float(np.abs(one - other).max(initial=0) / max(np.abs(one).max(initial=0), 1e-30))
+                difference = float(
+                    np.abs(one - other).max(initial=0) / max(np.abs(one).max(initial=0), 1e-30)
+                )
             if difference > worst:
                 worst, at = difference, name
         limit = 0 if group == "int8" else TOLERANCE
         wrong = worst > limit and group not in ("training/weights", "scale")
         bad |= wrong
         told = f"{count} integers differ, by at most {worst:g}" if group == "int8" else f"at most {worst:.3g}"
-        print(f"{group:18} {len(parts):4} tensors: {told}{f' ({at})' if at else ''}{'  TOO MUCH' if wrong else ''}")
+        print(
+            f"{group:18} {len(parts):4} tensors: {told}{f' ({at})' if at else ''}{'  TOO MUCH' if wrong else ''}"
+        )
     return int(bad)
 
 

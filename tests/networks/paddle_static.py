@@ -13,6 +13,7 @@ from paddle.base.proto import framework_pb2
 
 from picoquant.paddle_program.graph import Graph, read_graph
 from picoquant.paddle_program.model_folder import MODEL
+from picoquant.utils.paddle_version.tracing import older_programs
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ class Branches(nn.Layer):
         generator = np.random.RandomState(4)
         for value in self.parameters():
             spread = 1.0 / np.sqrt(np.prod(value.shape[1:]) if value.ndim > 1 else 4)
-            value.set_value(3 * spread * generator.randn(*value.shape).astype("float32"))
+            value.set_value((3 * spread * generator.randn(*value.shape)).astype("float32"))
 
     def forward(self, image):
         stem = self.stem(image)

@@ -1,4 +1,4 @@
-"""PaddleSlim's side of `compression.py`, a process of its own: it turns Paddle to static graphs, and writes where it is.
+"""PaddleSlim's side of `compression.py`, a process of its own: it turns Paddle to static mode, and writes where it is.
 
 It asks its parent on its stdout and reads the answers on its stdin, both pickled: `("batch",)` for a feed,
 `("metric", folder)` for the mAP of a model, `("step", loss)` and `("done",)` for nothing.
@@ -33,9 +33,9 @@ def main() -> None:
     """Compress what the first answer says: model, folder for the result, sections, steps of an epoch, device."""
     parent = _Parent()
     model, out, sections, steps, device, evaluates = parent.ask("task")
-    import picoquant  # noqa: F401  zlib before paddle
-
     import paddle
+
+    import picoquant  # noqa: F401  zlib before paddle
 
     paddle.set_device(device)
     from paddleslim.auto_compression import AutoCompression

@@ -30,8 +30,8 @@ def require_paddleslim() -> None:
         )
     if "paddleslim" not in installed:
         raise ToolError(
-            "Quantize.engine: paddleslim needs PaddleSlim, which is not installed: pip install 'picoquant[paddleslim]', "
-            "or set Quantize.engine to picoquant"
+            "Quantize.engine: paddleslim needs PaddleSlim, which is not installed: pip install "
+            "'picoquant[paddleslim]', or set Quantize.engine to picoquant"
         )
 
 

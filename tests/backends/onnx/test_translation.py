@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -17,7 +18,6 @@ from picoquant.errors import ToolError
 from picoquant.export import InferConfig
 from picoquant.export.paddle_export import export_model
 from picoquant.int8.files import open_network
-from picoquant.paddle_program.graph import Graph
 from picoquant.quantization.engine.operators import OPERATORS
 from tests.convert.test_from_onnx import varied
 from tests.networks.every_operator import quantised_with_zero_points
@@ -46,7 +46,11 @@ def test_operators_compute_what_paddles_kernels_do(opset):
         if op_type in LEFT_OUT:
             continue
         expected, graph, feed = of_paddle(op_type, inputs, attributes)
-        whole = Graph(graph.operators, graph.tensors, graph.inputs, graph.outputs)
+        typed = {  # Paddle infers no type for some of the older operators
+            name: replace(graph.tensor(name), dtype=str(value.dtype))
+            for name, value in zip(graph.outputs, expected)
+        }
+        whole = replace(graph, tensors={**graph.tensors, **typed})
         try:
             found = run(convert(whole, {}, opset, "a program"), feed)
         except ToolError as error:
@@ -87,7 +91,6 @@ def test_an_int8_model_computes_the_same_integers_as_by_paddle2onnx(tmp_path, mo
     models = [make_onnx(one)]
     monkeypatch.setattr(paddle2onnx, "_package", lambda: "")
     models.append(make_onnx(one))
-    assert models[0].SerializeToString() != b"" and len(models[0].graph.node) == len(models[1].graph.node)
     for first, second in zip(*(run(model, feed) for model in models)):
         np.testing.assert_array_equal(first, second)
 

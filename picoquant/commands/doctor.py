@@ -159,7 +159,9 @@ def _tool(toolchain: Toolchain, machine: Machine) -> Check:
 def _paddleslim() -> Check:
     """What is needed for a reference only; whether it goes with the installed Paddle, `mixtures` says."""
     version = _version("paddleslim")
-    return Check("paddleslim", True, f"{version or 'none, and none is needed but'} for Quantize.engine: paddleslim")
+    return Check(
+        "paddleslim", True, f"{version or 'none, and none is needed but'} for Quantize.engine: paddleslim"
+    )
 
 
 def _emulator() -> Check:

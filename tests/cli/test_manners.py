@@ -19,6 +19,7 @@ from picoquant.targets.profiles import known_targets
 from picoquant.yaml_files.locate import shipped_names
 from tests.command_line import picoquant
 
+
 def test_other_libraries_are_not_louder_with_paddle():
     """Paddle 3 sets the root logger to INFO, unless there is one who has set it up."""
     code = (

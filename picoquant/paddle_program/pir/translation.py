@@ -14,6 +14,7 @@ _FIELDS = {"bool": "bool_values", "int32": "int32_values", "int64": "int64_value
 _LISTS = {"bool": "ints", "int32": "ints", "int64": "longs", "float32": "floats"}
 
 
+_STEMS = {"hard_swish": "hardswish", "hard_sigmoid": "hardsigmoid", "transpose2": "transpose"}
 _SUFFIXES = {"batch_norm": "tmp_2"}  # behind the two that only training reads
 
 
@@ -144,6 +145,7 @@ class Translation:
         """
         if kind.dtype not in DTYPES:
             raise PirError(f"it computes in {kind.dtype}: export it in float32")
+        stem = _STEMS.get(stem, stem)
         while True:
             count = self._counts[stem] = self._counts.get(stem, -1) + 1
             if (name := f"{stem}_{count}.{_SUFFIXES.get(stem, 'tmp_0')}") not in self.types:

@@ -71,13 +71,17 @@ def convert(graph: Graph, values: Mapping[str, np.ndarray], opset: int, where: s
     stored = [numpy_helper.from_array(value, name) for name, value in writer.constants.items()]
     made = helper.make_graph(writer.nodes, "picodet", *ends, initializer=stored)
     version = helper.make_opsetid("", opset)
-    found = helper.make_model(made, opset_imports=[version], ir_version=_IR.get(opset, 8), producer_name="picoquant")
+    found = helper.make_model(
+        made, opset_imports=[version], ir_version=_IR.get(opset, 8), producer_name="picoquant"
+    )
     onnx.checker.check_model(found)
     return found
 
 
 def _value(tensor: Tensor) -> Any:
-    sizes: Sequence[Any] = [size if size > 0 else "N" if place == 0 else None for place, size in _sized(tensor)]
+    sizes: Sequence[Any] = [
+        size if size > 0 else "N" if place == 0 else None for place, size in _sized(tensor)
+    ]
     return helper.make_tensor_value_info(tensor.name, _TYPES[tensor.dtype or "float32"], sizes)
 
 

@@ -61,7 +61,9 @@ def _flatten(writer: Writer, op: Operator) -> None:
     first, last = (axis % rank for axis in (op.attributes["start_axis"], op.attributes["stop_axis"]))
     behind = list(writer.shape(x)[last + 1 :])
     if any(size < 1 for size in behind):
-        raise ToolError(f"flatten ({op.name}) before axes of unknown size is not converted without paddle2onnx")
+        raise ToolError(
+            f"flatten ({op.name}) before axes of unknown size is not converted without paddle2onnx"
+        )
     writer.add("Reshape", [x, writer.whole(*[0] * first, -1, *behind)], op.results[0])
 
 
@@ -82,7 +84,9 @@ def _gather(writer: Writer, op: Operator) -> None:
 
 
 def _tile(writer: Writer, op: Operator) -> None:
-    times = writer.numbers(op, "RepeatTimes", "repeat_times_tensor") or writer.whole(*op.attributes["repeat_times"])
+    times = writer.numbers(op, "RepeatTimes", "repeat_times_tensor") or writer.whole(
+        *op.attributes["repeat_times"]
+    )
     writer.add("Tile", [*inputs_of(op, "X"), times], op.results[0])
 
 
@@ -112,7 +116,9 @@ def _shuffle(writer: Writer, op: Operator) -> None:
     mixed = writer.add("Transpose", [apart], perm=[0, 2, 1, 3])
     sides = [0, channels, height, width] if height > 0 and width > 0 else None
     if sides is None:
-        raise ToolError(f"{op.op_type} ({op.name}) of images of any size is not converted without paddle2onnx")
+        raise ToolError(
+            f"{op.op_type} ({op.name}) of images of any size is not converted without paddle2onnx"
+        )
     writer.add("Reshape", [mixed, writer.whole(*sides)], op.results[0])
 
 

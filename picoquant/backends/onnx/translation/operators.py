@@ -198,14 +198,19 @@ def _stored(writer: Writer, op: Operator) -> None:
 def _filled(writer: Writer, op: Operator) -> None:
     a = op.attributes
     if any(slot.startswith(("ShapeTensor", "ValueTensor")) for slot, _ in op.inputs):
-        raise ToolError(f"fill_constant ({op.name}) with a computed shape is not converted without paddle2onnx")
+        raise ToolError(
+            f"fill_constant ({op.name}) with a computed shape is not converted without paddle2onnx"
+        )
     value = float(a["str_value"]) if a.get("str_value") else a["value"]
     writer.constants[op.results[0]] = np.full(a["shape"], value, np.dtype(_DTYPES[a["dtype"]]))
 
 
 def _dropout(writer: Writer, op: Operator) -> None:
     kept = 1.0 - op.attributes["dropout_prob"]
-    if op.attributes.get("dropout_implementation", "downgrade_in_infer") != "downgrade_in_infer" or kept == 1.0:
+    if (
+        op.attributes.get("dropout_implementation", "downgrade_in_infer") != "downgrade_in_infer"
+        or kept == 1.0
+    ):
         writer.add("Identity", inputs_of(op, "X"), outputs_first(op))
     else:
         writer.add("Mul", [*inputs_of(op, "X"), writer.constant(kept)], outputs_first(op))

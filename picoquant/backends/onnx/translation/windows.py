@@ -27,7 +27,9 @@ def _convolution(writer: Writer, op: Operator) -> None:
     }
     if op.op_type == "conv2d_transpose":
         if a.get("output_size"):
-            raise ToolError(f"conv2d_transpose ({op.name}) to a given size is not converted without paddle2onnx")
+            raise ToolError(
+                f"conv2d_transpose ({op.name}) to a given size is not converted without paddle2onnx"
+            )
         attributes["output_padding"] = list(a.get("output_padding") or (0, 0))
     pads = _pads(writer, op, writer.shape(weight)[2:], image)
     kind = "ConvTranspose" if op.op_type == "conv2d_transpose" else "Conv"
@@ -83,7 +85,7 @@ def _resize(mode: str) -> Callable[[Writer, Operator], None]:
 
 
 WINDOWS: Mapping[str, Callable[[Writer, Operator], None]] = {
-    **{name: _convolution for name in ("conv2d", "depthwise_conv2d", "conv2d_transpose")},
+    **dict.fromkeys(("conv2d", "depthwise_conv2d", "conv2d_transpose"), _convolution),
     "pool2d": _pool,
     "nearest_interp": _resize("nearest"),
     "nearest_interp_v2": _resize("nearest"),

@@ -66,7 +66,10 @@ class Writer:
         for slot in slots:
             names = inputs_of(op, slot)
             if names:
-                parts = [self.add("Cast", [name], to=helper.np_dtype_to_tensor_dtype(np.dtype("int64"))) for name in names]
+                parts = [
+                    self.add("Cast", [name], to=helper.np_dtype_to_tensor_dtype(np.dtype("int64")))
+                    for name in names
+                ]
                 flat = [self.add("Reshape", [part, self.whole(-1)]) for part in parts]
                 return flat[0] if len(flat) == 1 else self.add("Concat", flat, axis=0)
         return None

@@ -77,7 +77,9 @@ class FixedRangeWithZeroPoint(FixedRange):
         half = 2 ** (bits - 1)
         self._ends = [(end - zero_point) / (half - 1) for end in (-half, half - 1)]
         if clip_passes_gradients_at_its_bounds():  # rounded, values next to the ends are the ends
-            self._ends = [end * (1 - _NEXT) if end else inside * _NEXT for end, inside in zip(self._ends, (1, -1))]
+            self._ends = [
+                end * (1 - _NEXT) if end else inside * _NEXT for end, inside in zip(self._ends, (1, -1))
+            ]
         self._top = (2 * half - 1) / (half - 1)
 
     def __call__(self, value: Any, following: bool) -> Any:

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from picoquant.backends.onnx.translation.model import translate
 from picoquant.errors import ToolError
 from picoquant.utils.program_log import blame
 from picoquant.utils.subprocesses import run_program
@@ -52,6 +51,8 @@ def paddle_to_onnx(model: Path, params: Path, opset: int | None = None) -> Any:
         without it.
     """
     import onnx
+
+    from picoquant.backends.onnx.translation.model import translate
 
     package = _package()
     if not package:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import picoquant  # noqa: F401  zlib before paddle
+
 NAMES = {"model_filename": "model.pdmodel", "params_filename": "model.pdiparams"}
 
 
@@ -34,8 +36,6 @@ def main() -> None:
     parent = _Parent()
     model, out, sections, steps, device, evaluates = parent.ask("task")
     import paddle
-
-    import picoquant  # noqa: F401  zlib before paddle
 
     paddle.set_device(device)
     from paddleslim.auto_compression import AutoCompression

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -108,7 +107,7 @@ class Contender:
 
 def answer(options: argparse.Namespace) -> None:
     """Be a contender: a pass for each line of stdin, its figures as a line of stdout."""
-    import picoquant  # noqa: F401  zlib before paddle
+    from picoquant.utils.device import cpu_seconds
 
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
@@ -122,12 +121,6 @@ def answer(options: argparse.Namespace) -> None:
             accuracy = run()
             taken = {"wall": time.perf_counter() - began, "cpu": cpu_seconds() - used}
             print(json.dumps({**taken, "mAP": accuracy}), file=said)
-
-
-def cpu_seconds() -> float:
-    """CPU seconds of this process and of its children that have ended: those that read images do."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def classes(options: argparse.Namespace) -> int:

@@ -89,10 +89,11 @@ def set_up(quiet: bool, verbose: bool, debug: bool) -> None:
 
 
 def log_to_file(path: Path) -> None:
-    """Also append every line, with its time, to a file."""
+    """Also append every line, with its time, to a file; with --quiet, too."""
     handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     LOG.addHandler(handler)
+    LOG.setLevel(min(LOG.level, logging.INFO))  # what stderr shows is its own handler's
 
 
 class _LogFile(logging.FileHandler):

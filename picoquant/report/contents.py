@@ -22,6 +22,7 @@ class StageRow:
         started: ISO 8601 time of its start; empty if it was not run.
         seconds: its duration; None if it was not run.
         share: its part of the time of all stages, 0 to 1.
+        idle: the part of the processors' time in which it did not compute, 0 to 1; None where it was not recorded.
         command: the command that ran it.
         note: why it was skipped or failed; empty otherwise.
     """
@@ -31,6 +32,7 @@ class StageRow:
     started: str
     seconds: float | None
     share: float
+    idle: float | None
     command: str
     note: str
 

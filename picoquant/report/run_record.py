@@ -31,11 +31,24 @@ def stage_rows(records: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -
                 started=str(record.get("started", "")),
                 seconds=seconds,
                 share=(seconds or 0.0) / total,
+                idle=idle_share(record),
                 command=str(record.get("command", "")),
                 note=str(record.get("reason") or record.get("error") or ""),
             )
         )
     return rows
+
+
+def idle_share(record: Mapping[str, Any]) -> float | None:
+    """The part of the processors' time in which a stage did not compute, 0 to 1; None where nothing was recorded.
+
+    Processes that the stage started and that have not ended count as idle.
+
+    Args:
+        record: the stage in run.json.
+    """
+    available = record.get("seconds", 0.0) * record.get("cpus", 0)
+    return max(0.0, 1 - record["cpu_seconds"] / available) if available and "cpu_seconds" in record else None
 
 
 def finished(record: Mapping[str, Any]) -> float | None:

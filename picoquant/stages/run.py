@@ -17,6 +17,7 @@ from picoquant.errors import ConfigError
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import disk_errors
 from picoquant.storage.run_folder import RunFolder, fingerprint
+from picoquant.utils.device import available_cpus, cpu_seconds
 from picoquant.utils.progress import duration
 from picoquant.utils.versions import OF_A_RUN, versions
 from picoquant.yaml_files.load import dump_yaml
@@ -128,7 +129,7 @@ def _run_one(context: Context, stage: Stage, force: bool, check: Callable[[], No
     }
     if old.get("status") != "done":
         run.set_record(stage.name, {**record, "status": "running"})
-    began = time.monotonic()
+    began, used = time.monotonic(), cpu_seconds()
     try:
         if check is not None:
             check()
@@ -141,7 +142,8 @@ def _run_one(context: Context, stage: Stage, force: bool, check: Callable[[], No
             )
         raise
     seconds = round(time.monotonic() - began, 2)
-    run.finish(stage.name, out, {**record, "seconds": seconds, "metrics": metrics})
+    taken = {"seconds": seconds, "cpu_seconds": round(cpu_seconds() - used, 2), "cpus": available_cpus()}
+    run.finish(stage.name, out, {**record, **taken, "metrics": metrics})
     LOG.info("%s: done in %s -> %s", stage.name, duration(seconds), run.folder(stage.name))
     return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import threading
 from pathlib import Path
@@ -99,6 +100,12 @@ def free_memory(memory: Path = _MEMORY, group: Path = _GROUP) -> int | None:
         return max(0, min(free, limit - taken))
     except (OSError, ValueError):
         return free
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended, of all their threads, since their start."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def available_cpus() -> int:

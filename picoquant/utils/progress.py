@@ -33,6 +33,12 @@ def _value(value: float) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _lines_are_shown() -> bool:
+    """Whether stderr shows more than warnings; a file beside it may have every line all the same."""
+    shown = [handler.level for handler in LOG.handlers if not isinstance(handler, logging.FileHandler)]
+    return LOG.isEnabledFor(logging.INFO) and min(shown, default=logging.INFO) <= logging.INFO
+
+
 class Progress:
     """Shows the progress of one task.
 
@@ -48,7 +54,7 @@ class Progress:
         self._began = time.monotonic()
         self._done: deque[tuple[float, int]] = deque([(self._began, start)])
         self._shown = 0.0
-        self._on_terminal = sys.stderr.isatty() and LOG.isEnabledFor(logging.INFO)
+        self._on_terminal = sys.stderr.isatty() and _lines_are_shown()
         self._open_line = False
 
     def update(self, step: int, **values: float) -> None:

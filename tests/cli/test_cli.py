@@ -57,6 +57,7 @@ def test_a_save_dir_that_cannot_be_written_is_named(tmp_path):
 def test_quiet_is_taken_before_and_after_the_command(words, tmp_path):
     done = picoquant(*words, "-c", "quickstart", "--save-dir", tmp_path)
     assert "generate" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert "generate" in (tmp_path / "run.log").read_text()
     refusal(done)
 
 

@@ -154,7 +154,7 @@ def test_missed_objects_leave_room_for_confusions_of_classes():
 def test_rows_of_the_manifest():
     records = {
         "export": {
-            "status": "done", "seconds": 1.0, "started": "2026-01-01T00:00:00+0000",
+            "status": "done", "seconds": 1.0, "cpu_seconds": 1.5, "cpus": 2, "started": "2026-01-01T00:00:00+0000",
             "files": {"model.pdmodel": {"bytes": 10}, "model.pdiparams": {"bytes": 90, "sha256": "new"}},
         },
         "quantize": {"status": "failed", "error": "no", "seconds": 3.0},
@@ -162,8 +162,8 @@ def test_rows_of_the_manifest():
         "package": {"files": {"t/model.nb": {"bytes": 5}, "t/labels.txt": {"bytes": 1}, "t.tar.gz": {"bytes": 7}}},
     }  # fmt: skip
     rows = stage_rows(records, ["train", "export", "quantize"])
-    assert [(row.status, row.share, row.note) for row in rows] == [
-        ("not run", 0.0, ""), ("done", 0.25, ""), ("failed", 0.75, "no"),
+    assert [(row.status, row.share, row.idle, row.note) for row in rows] == [
+        ("not run", 0.0, None, ""), ("done", 0.25, 0.25, ""), ("failed", 0.75, None, "no"),
     ]  # fmt: skip
     assert [(row.name, row.bytes) for row in size_rows(records)] == [
         ("export/", 100), ("package/t/model.nb", 5), ("package/t.tar.gz", 7),

@@ -17,6 +17,7 @@ from picoquant.stages.plan import Plan
 from picoquant.stages.run import run_stages, select
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.run_folder import RunFolder, fingerprint
+from picoquant.utils.device import available_cpus
 
 
 def copying_stage(name, value, needed=True):
@@ -71,6 +72,7 @@ def test_the_manifest_says_status_seconds_metrics_and_hashes(tmp_path):
     manifest = json.loads((tmp_path / "out/run.json").read_text())
     train = manifest["stages"]["train"]
     assert train["status"] == "done" and train["metrics"] == {"v": 1} and train["seconds"] >= 0
+    assert train["cpus"] == available_cpus() and train["cpu_seconds"] >= 0
     # sha256 of the one byte "1", from `printf 1 | sha256sum`
     assert train["files"]["value.txt"] == {
         "bytes": 1,

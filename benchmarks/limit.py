@@ -1,0 +1,200 @@
+"""How far from what this machine can do at most: a lower bound for each workload, and the fraction of it reached.
+
+    python benchmarks/limit.py                                          the machine, and bounds of all workloads
+    python benchmarks/limit.py --measure                                training and QAT steps measured beside them
+    python benchmarks/limit.py --measure --run output/bccd              models and evaluations of that run, too
+
+The machine's rates are measured (benchmarks/machine.py): convolutions in oneDNN, copying within each level of memory,
+decoding of JPEGs. A layer takes at least the larger of its multiply-accumulates over the rate of its precision, and
+the bytes that it reads and writes over the bandwidth of the memory that they fit into; a network at least the sum over
+its convolutions. Activations, normalisation and all else count as nothing, and so does what Python does: no program
+reaches 100 %, and depthwise convolutions, which no library here computes at the rate of others, stay far below it.
+A training step is three passes over each layer (forward, gradients of inputs, gradients of weights), a QAT step these
+and a forward pass of the teacher. An evaluation is decoding and the network, on all threads together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from machine import BYTES, Machine, measured_machine  # noqa: E402  a script's neighbour
+
+TRAINING_PASSES = 3
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution for one image: values read, written and of its weights; multiply-accumulates."""
+
+    inputs: int
+    outputs: int
+    weights: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A workload: its lower bound in seconds, what was measured, and how many images both are for."""
+
+    name: str
+    bound: float
+    images: int
+    seconds: float | None = None
+
+    def text(self) -> str:
+        """A row of a table."""
+        bound = f"{1e3 * self.bound:9.2f} ms, {self.images / self.bound:8.1f} images/s"
+        if self.seconds is None:
+            return f"{self.name:34} bound {bound}"
+        reached = f"{1e3 * self.seconds:9.2f} ms, {self.images / self.seconds:8.1f} images/s"
+        return f"{self.name:34} bound {bound}   measured {reached}   {self.bound / self.seconds:5.1%} of the bound"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--config", default="picodet_s_416_coco_npu.yml", help="a shipped configuration")
+    parser.add_argument("--size", type=int, default=416, help="input height and width")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--training-batch", type=int, default=16)
+    parser.add_argument("--qat-batch", type=int, default=8)
+    parser.add_argument("--measure", action="store_true", help="measure the workloads, too")
+    parser.add_argument("--run", type=Path, help="folder of a finished run of this configuration and size")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    machine = measured_machine(options.threads)
+    layers = layers_of(options.config, options.size)
+    if not options.json:
+        print("\n".join(about(machine, layers)), flush=True)
+    rows = []
+    for row in workloads(options, machine, layers):
+        rows.append(row)
+        if not options.json:
+            print(row.text(), flush=True)
+    if options.json:
+        found = [
+            {"name": row.name, "bound": row.bound, "images": row.images, "seconds": row.seconds}
+            for row in rows
+        ]
+        print(json.dumps({"machine": machine.as_dict(), "workloads": found}))
+
+
+def about(machine: Machine, layers: list[Layer]) -> Iterable[str]:
+    """The machine and the network, a line each."""
+    yield f"{machine.threads} threads"
+    for precision, rate in machine.macs.items():
+        yield f"convolutions, {precision:6} {rate / 1e9:8.1f} GMAC/s"
+    for size, rate in machine.copied:
+        yield f"copying {size / 2**20:8.2f} MB {rate / 1e9:8.1f} GB/s read and written"
+    yield f"JPEG {machine.jpegs / 1e6:22.1f} Mpixel/s"
+    yield f"network: {len(layers)} convolutions, {sum(layer.macs for layer in layers) / 1e6:.0f} M multiply-accumulates"
+
+
+def layers_of(config: str, size: int, classes: int = 80) -> list[Layer]:
+    """The convolutions that run for one image of a shipped configuration."""
+    import paddle
+
+    from picoquant import build_detector
+    from picoquant.summary.counting import recording
+
+    model = build_detector(config, num_classes=classes)
+    with recording(model, {}) as record:
+        model(paddle.zeros([1, 3, size, size]))
+    return [Layer(use.inputs, use.outputs, use.weights, use.macs) for use in record.uses]
+
+
+def forward_bound(machine: Machine, layers: Iterable[Layer], precision: str, images: int) -> float:
+    """Least seconds of a forward pass."""
+    rate, width = machine.macs[precision], BYTES[precision]
+    total = 0.0
+    for layer in layers:
+        size = width * (images * (layer.inputs + layer.outputs) + layer.weights)
+        total += max(images * layer.macs / rate, size / machine.bandwidth(size))
+    return total
+
+
+def workloads(options: argparse.Namespace, machine: Machine, layers: list[Layer]) -> Iterable[Row]:
+    """Rows: the steps, then the models of a run."""
+    batch = options.training_batch
+    once = {name: forward_bound(machine, layers, name, batch) for name in machine.macs}
+    taken = training_step(options) if options.measure else None
+    yield Row(f"training step, FP32, batch {batch}", TRAINING_PASSES * once["fp32"], batch, taken)
+    if "bf16" in once:
+        yield Row(f"training step, BF16, batch {batch}", TRAINING_PASSES * once["bf16"], batch)
+    batch = options.qat_batch
+    bound = (TRAINING_PASSES + 1) * forward_bound(machine, layers, "fp32", batch)
+    yield Row(f"QAT step, batch {batch}", bound, batch, qat_step(options) if options.measure else None)
+    measured = models_of_run(options) if options.measure and options.run else {}
+    for precision in machine.macs:
+        bound = forward_bound(machine, layers, precision, 1)
+        yield Row(f"one image, {precision}", bound, 1)
+        for name, seconds in measured.items():
+            if name.endswith(f", {precision}"):
+                yield Row(f"one image, {name}", bound, 1, seconds)
+    if not (options.run and options.measure):
+        return
+    for precision, stage in (("fp32", "export"), ("int8", "quantize")):
+        images, pixels, seconds = evaluation(options.run, stage)
+        if precision in machine.macs:
+            bound = pixels / machine.jpegs + images * forward_bound(machine, layers, precision, 1)
+            yield Row(f"evaluation, {precision}", bound, images, seconds)
+
+
+def training_step(options: argparse.Namespace) -> float:
+    """Seconds of picoquant's training step."""
+    sizes = ("--size", options.size, "--batch", options.training_batch, "--config", options.config)
+    return _apart("train_speed.py", "picoquant", *sizes)["wall"]
+
+
+def qat_step(options: argparse.Namespace) -> float:
+    """Seconds of picoquant's QAT step."""
+    sizes = ("--size", options.size, "--batch", options.qat_batch, "--config", Path(options.config).stem)
+    return _apart("quantize_setup.py", "picoquant", *sizes)["step"]
+
+
+def models_of_run(options: argparse.Namespace) -> dict[str, float]:
+    """Seconds of an image for each of ONNX Runtime's and OpenVINO's models: `runtime, precision` -> seconds."""
+    from runtime_speed import measured
+
+    found = measured(options.run, ["onnx", "openvino"], options.threads, 200)
+    titles = [f"{backend}, {precision}" for backend in ("onnx", "openvino") for precision in ("fp32", "int8")]
+    return {title: row["milliseconds"] / 1e3 for title, row in zip(titles, found)}
+
+
+def _apart(script: str, only: str, *arguments: object) -> dict[str, Any]:
+    """The figures of one contender of a benchmark, in a process of its own."""
+    import subprocess
+
+    command = [sys.executable, str(ROOT / "benchmarks" / script), "--only", only, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{script} failed: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def evaluation(run: Path, stage: str) -> tuple[int, int, float]:
+    """Images, their pixels, and seconds of reading, network and NMS of them all; of two evaluations the second."""
+    from picoquant.paddle_program.model_folder import ModelFolder
+    from picoquant.stages import datasets
+    from picoquant.stages.evaluate import evaluate_folder
+    from picoquant.stages.plan import load_plan
+    from picoquant.stages.stage import Context
+    from picoquant.storage.run_folder import RunFolder
+
+    context = Context(load_plan(str(run / "config.yml"), ()), RunFolder(run), "cpu")
+    dataset = datasets.load(context, "EvalDataset")
+    folder = ModelFolder.open(run / stage)
+    seconds = [evaluate_folder(context, folder, dataset, stage, quick=True).seconds for _ in range(2)][-1]
+    return len(dataset), sum(record.width * record.height for record in dataset.records), seconds
+
+
+if __name__ == "__main__":
+    main()

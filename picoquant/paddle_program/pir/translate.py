@@ -117,8 +117,8 @@ def _apply(rule: Rule, state: Translation, op: Operation) -> None:
         outputs.update(MeanOut=inputs["Mean"], VarianceOut=inputs["Variance"])
     if rule.shape_output:
         first = state.type_of(op, 0)
-        kind = Type(first.dtype, (0, *first.shape))
-        outputs[rule.shape_output] = (state.new(f"{rule.type}.{rule.shape_output}", kind),)
+        noted = Type(first.dtype, (0, *first.shape))
+        outputs[rule.shape_output] = (state.new(f"{rule.type}.{rule.shape_output}", noted),)
     state.emit(rule.type, inputs, outputs, attributes, rule.version)
 
 

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import picoquant  # noqa: F401  zlib before paddle
-
 NAMES = {"model_filename": "model.pdmodel", "params_filename": "model.pdiparams"}
 
 

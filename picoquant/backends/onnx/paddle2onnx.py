@@ -1,6 +1,6 @@
 """Paddle program -> ONNX by paddle2onnx, which aborts on models it dislikes and so runs apart.
 
-Where it is not installed (Python 3.13 has no wheel of it) `translation/` converts a float network without NMS.
+Where it is not installed (Python 3.13 has no wheel of it) `translation/` converts the network.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from picoquant.errors import ToolError
 from picoquant.export import InferConfig
 from picoquant.export.paddle_export import export_model
 from picoquant.int8.files import open_network
+from picoquant.postprocess import NmsSettings
 from picoquant.quantization.engine.operators import OPERATORS
 from tests.convert.test_from_onnx import varied
 from tests.networks.every_operator import quantised_with_zero_points
@@ -95,8 +96,16 @@ def test_an_int8_model_computes_the_same_integers_as_by_paddle2onnx(tmp_path, mo
         np.testing.assert_array_equal(first, second)
 
 
-def test_a_network_with_nms_inside_is_refused_in_one_line(tmp_path):
+def test_nms_inside_gives_paddles_detections(tmp_path):
     detector = varied("picodet_s_416_coco_npu.yml", 3, num_classes=3)
-    folder = export_model(detector, tmp_path, "detections", SIZE, InferConfig(SIZE, ("a", "b", "c")))
-    with pytest.raises(ToolError, match=r"multiclass_nms3 \(.*\) is not converted without paddle2onnx"):
-        translate(folder.model, folder.params, 13)
+    nms = NmsSettings(0.3, 0.5, 1000, 20)
+    folder = export_model(detector, tmp_path, "detections", SIZE, InferConfig(SIZE, ("a", "b", "c"), nms=nms))
+    for seed in range(3):
+        image = np.random.RandomState(seed).rand(1, 3, *SIZE).astype("float32")
+        feed = {"image": image, "scale_factor": np.array([[0.5, 2.0]], "float32")}
+        rows, count = run(translate(folder.model, folder.params, 13), feed)
+        wanted, of_images = open_predictor(folder, threads=1)(feed)
+        assert len(rows) > 3 and count.tolist() == of_images.tolist() == [len(rows)]
+        assert (np.diff(rows[:, 1]) <= 0).all()
+        by_class = rows[np.argsort(rows[:, 0], kind="stable")]
+        np.testing.assert_allclose(by_class, wanted, rtol=1e-3, atol=1e-2)

@@ -13,6 +13,7 @@ import numpy as np
 from onnx import helper
 
 from picoquant.backends.onnx.translation.moving import MOVING
+from picoquant.backends.onnx.translation.suppression import multiclass_nms
 from picoquant.backends.onnx.translation.windows import WINDOWS
 from picoquant.backends.onnx.translation.writer import Writer, inputs_of
 from picoquant.errors import ToolError
@@ -250,4 +251,5 @@ RULES: Mapping[str, Rule] = {
     "assign_value": _stored,
     "fill_constant": _filled,
     "dropout": _dropout,
+    "multiclass_nms3": multiclass_nms,
 }

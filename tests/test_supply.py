@@ -61,13 +61,13 @@ sys.addaudithook(hook)
 import picoquant
 import paddle, onnx, onnxruntime, pycocotools.coco, cv2
 from picoquant.quantization.engine.session import quiet
+from importlib import import_module
 with quiet():
-    import paddleslim
-import paddle2onnx
-try:
-    import visualdl
-except ImportError:
-    pass
+    for name in ("paddleslim", "paddle2onnx", "visualdl"):
+        try:
+            import_module(name)
+        except ImportError:
+            pass
 from picoquant.cli.main import cli
 for command in (["info", "-c", "picodet_s_416_coco_npu.yml", "--input-size", "64"], ["doctor"], ["targets"]):
     try:

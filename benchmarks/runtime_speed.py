@@ -1,4 +1,4 @@
-"""INT8 against FP32 of one run in OpenVINO, beside ONNX Runtime: in one process, taking turns.
+"""INT8 against FP32 of one run on several runtimes: taking turns.
 
     python benchmarks/runtime_speed.py --run output/bccd --backend onnx --backend openvino --threads 1
 
@@ -36,53 +36,74 @@ def main() -> None:
         return
     for row in rows:
         print(
-            f"{row['name']:16} {row['milliseconds']:7.2f} ms  {row['cpu_milliseconds']:7.2f} ms of CPU  "
-            f"{row['times_fp32']:5.2f} times FP32 by the clock, {row['times_fp32_by_cpu']:5.2f} by CPU  "
+            f"{row['name']:22} {_said(row['milliseconds'])} ms  {_said(row['cpu_milliseconds'])} ms of CPU  "
+            f"{_said(row['times_fp32'])} times FP32 by the clock, {_said(row['times_fp32_by_cpu'])} by CPU  "
             f"{row['bytes']:>9} bytes"
         )
 
 
+def _said(value: float | None) -> str:
+    return "      -" if value is None else f"{value:7.2f}"
+
+
 def measured(run: Path, backends: list[str], threads: int, calls: int) -> list[dict[str, Any]]:
-    """A row for each backend and precision, FP32 first."""
+    """A row for each backend and precision that it takes, FP32 first.
+
+    Of a runtime in a process of its own the time is that of the network alone. CPU milliseconds are None where the
+    runtime does not tell them (Paddle Lite), ratios where there is no FP32.
+    """
     from picoquant.backends.base import Machine, load_backend
-    from picoquant.paddle_program.model_folder import ModelFolder
+    from picoquant.commands.compare_runtimes import models_here
     from picoquant.runtimes.backends import opened
     from picoquant.runtimes.benchmark import noise
-    from picoquant.runtimes.model import model_of_folder
 
     with ExitStack() as stack:
         ready = []
-        for name in backends:
-            for folder in ("export", "quantize"):
-                model = model_of_folder(ModelFolder.open(run / folder))
-                ready.append(stack.enter_context(opened(model, load_backend(name), Machine(threads))))
-        feed = noise(ready[0].predict.input_names, model.config.input_size, 1)
-        wall: list[list[float]] = [[] for _ in ready]
-        cpu: list[list[float]] = [[] for _ in ready]
-        while len(wall[0]) < calls:
+        models = stack.enter_context(models_here(str(run)))
+        for backend in map(load_backend, backends):
+            for model in models:
+                if model.precision in backend.precisions:
+                    ready.append(stack.enter_context(opened(model, backend, Machine(threads))))
+        feed = noise(ready[0].predict.input_names, models[0].config.input_size, 1)
+        taken: list[list[tuple[float, float | None]]] = [[] for _ in ready]
+        while len(taken[0]) < calls:
             for index, one in enumerate(ready):
                 for turn in range(_BLOCK):
-                    began, used = time.perf_counter(), time.process_time()
-                    one.predict(feed)
+                    times = call_times(one.predict, feed)
                     if turn >= _NOT_COUNTED:
-                        cpu[index].append(time.process_time() - used)
-                        wall[index].append(time.perf_counter() - began)
+                        taken[index].append(times)
             time.sleep(0.01)
-        rows = []
-        for index, one in enumerate(ready):
-            clock, seconds = statistics.median(wall[index]), statistics.median(cpu[index])
-            fp32 = index - index % 2
-            rows.append(
-                {
-                    "name": one.name,
-                    "milliseconds": round(1e3 * clock, 3),
-                    "cpu_milliseconds": round(1e3 * seconds, 3),
-                    "times_fp32": round(statistics.median(wall[fp32]) / clock, 3),
-                    "times_fp32_by_cpu": round(statistics.median(cpu[fp32]) / seconds, 3),
-                    "bytes": one.bytes,
-                }
-            )
-        return rows
+        rows = [
+            {
+                "name": one.name,
+                "backend": one.backend,
+                "precision": one.precision,
+                "milliseconds": round(1e3 * statistics.median(clock for clock, _ in times), 3),
+                "cpu_milliseconds": None
+                if times[0][1] is None
+                else round(1e3 * statistics.median(cpu for _, cpu in times), 3),
+                "bytes": one.bytes,
+            }
+            for one, times in zip(ready, taken)
+        ]
+    for row in rows:
+        fp32 = next(
+            (one for one in rows if (one["backend"], one["precision"]) == (row["backend"], "fp32")), None
+        )
+        for key, ratio in (("milliseconds", "times_fp32"), ("cpu_milliseconds", "times_fp32_by_cpu")):
+            known = fp32 is not None and row[key] is not None
+            row[ratio] = round(fp32[key] / row[key], 3) if known else None
+    return rows
+
+
+def call_times(predict: Any, feed: Any) -> tuple[float, float | None]:
+    """Seconds of one call by the clock and of the CPU, of the network alone where it is in another process."""
+    began, used = time.perf_counter(), time.process_time()
+    predict(feed)
+    clock, cpu = time.perf_counter() - began, time.process_time() - used
+    if hasattr(predict, "network_seconds"):
+        return predict.network_seconds, getattr(predict, "network_cpu_seconds", None)
+    return clock, cpu
 
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import struct
 
+# The page with what picoquant does not do; an error for such a thing ends with it.
+NOT_SUPPORTED = "see docs/files_of_others.md#not-supported"
+
 
 class PicoquantError(Exception):
     """A failure of ours (exit code 1): something that should have worked did not."""
@@ -35,6 +38,13 @@ class ToolError(UserError):
 
 class SchemeError(ToolError):
     """An INT8 network whose numbers a toolchain's files cannot hold."""
+
+
+def in_one_line(error: Exception) -> str:
+    """What to say of an error beside other results: a user's message as it is, of any other its kind, too."""
+    if isinstance(error, UserError):
+        return str(error)
+    return f"failed ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
 
 
 def reason_of(error: BaseException) -> str:

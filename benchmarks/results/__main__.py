@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.results.record import load_results
-from benchmarks.results.tables import TABLES, stale_pages
+from benchmarks.results.table import stale_pages
+from benchmarks.results.tables import TABLES
 from picoquant.errors import ConfigError
 from picoquant.storage.files import write_text
 

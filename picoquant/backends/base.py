@@ -19,7 +19,7 @@ import importlib
 import importlib.util
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -206,6 +206,7 @@ class Backend:
         takes_threads: whether it takes a number of CPU threads.
         variant_of: name of the backend that it is a variant of, with the same files; empty: it is none.
         without: libraries that a variant must not use, see `Machine`.
+        settings: keywords of its `export`, for files of another kind than the toolchain's usual ones.
         step, step_says: name and description of its step in the parity ladder, `{made}` stands for where the file comes
             from; empty: it has none.
         check: name of its check in the verification of a package; empty: it has none.
@@ -223,6 +224,7 @@ class Backend:
     takes_threads: bool = True
     variant_of: str = ""
     without: frozenset[str] = frozenset()
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     step: str = ""
     step_says: str = ""
     check: str = ""
@@ -246,6 +248,14 @@ class Backend:
     def report(self) -> Report | None:
         """Its `report.py`; None for one whose tool says nothing of boards."""
         return self._face("report")
+
+    def make(self, source: Source, out: Path, tool: Found, target: Target | None = None) -> Exported:
+        """Make its files of a model, see `Export.export`.
+
+        Raises: as that.
+        """
+        assert self.export is not None  # asked of those that have one
+        return self.export.export(source, out, tool, target, **self.settings)
 
     @property
     def family(self) -> str:

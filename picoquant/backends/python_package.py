@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from picoquant.backends.base import Machine
 from picoquant.errors import ToolError
 
 
@@ -19,6 +21,26 @@ class PythonPackage:
     version: str
     path: Path
     origin: str = "the current environment"
+
+
+class Find(Protocol):
+    """`find` of a `toolchain.py`."""
+
+    def __call__(self, machine: Machine, to_run: bool = False) -> PythonPackage:
+        """See `base.Toolchain`."""
+
+
+def finder(module: str, distributions: Sequence[str], versions: str = "") -> Find:
+    """`find` of a toolchain that is a package and nothing else; arguments are those of `find_package`."""
+
+    def find(machine: Machine, to_run: bool = False) -> PythonPackage:
+        """The package, see `base.Toolchain`.
+
+        Raises: `ToolError` with pip's command when it is absent or of another version.
+        """
+        return find_package(module, distributions, versions)
+
+    return find
 
 
 def find_package(module: str, distributions: Sequence[str], versions: str = "") -> PythonPackage:

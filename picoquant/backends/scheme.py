@@ -51,8 +51,8 @@ class Scheme:
 def not_symmetric(name: str) -> str:
     """What to say of a tensor with a zero point, where files have none."""
     return (
-        f"tensor {name} is not symmetric about 0, which files of ONNX, OpenVINO and TFLite can hold: package for a "
-        "target with these, or quantise with QuantAware.symmetric_activations=true"
+        f"tensor {name} is not symmetric about 0, which files of ONNX, OpenVINO, TFLite and rknn can hold: package "
+        "for a target with these, or quantise with QuantAware.symmetric_activations=true"
     )
 
 

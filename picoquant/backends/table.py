@@ -12,9 +12,12 @@ BACKENDS: Mapping[str, str] = {
     "lite": "picoquant.backends.paddle_lite",
     "tflite": "picoquant.backends.tflite",
     "tflite-no-xnnpack": "picoquant.backends.tflite",
+    "tflite-16x8": "picoquant.backends.tflite",
     "ethos-u": "picoquant.backends.ethos_u",
     "openvino": "picoquant.backends.openvino",
     "rknn": "picoquant.backends.rknn",
+    "tpu-mlir": "picoquant.backends.tpu_mlir",
+    "esp-ppq": "picoquant.backends.esp_ppq",
     "ncnn": "picoquant.backends.ncnn",
     "mnn": "picoquant.backends.mnn",
 }

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from picoquant.cli.options import RUNNABLE
-from picoquant.errors import UserError
 
 
 @click.command()
@@ -50,20 +48,13 @@ def benchmark(
     Examples:  picoquant benchmark --save-dir output/
                picoquant benchmark --backend onnx --threads 1 --threads 2 --batch 1 --batch 8 --save-dir output/
     """
-    from picoquant.commands.compare_runtimes import compare_classes
-    from picoquant.packaging.open_model import open_model
+    from picoquant.commands.compare_runtimes import compare_classes, models_here
     from picoquant.runtimes import benchmark as library
     from picoquant.storage.files import write_json, write_text
 
     root = Path(save_dir).expanduser()
-    paths = models or [root / stage for stage in ("export", "quantize") if (root / stage).is_dir()]
-    if not paths:
-        raise UserError(
-            f"{save_dir} holds no exported model; run `picoquant export` first, or give --model PATH"
-        )
     chosen = RUNNABLE if "all" in backends else tuple(dict.fromkeys(backends))
-    with ExitStack() as stack:
-        opened = [stack.enter_context(open_model(path)) for path in paths]
+    with models_here(save_dir, models) as opened:
         compare_classes(opened, save_dir)
         cases, not_run = library.benchmark(
             opened, chosen, threads, batch, repeats, warm_up, "all" not in backends, opt

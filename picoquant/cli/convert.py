@@ -44,12 +44,15 @@ def convert_weights(
             raise click.UsageError("an export needs --config: the configuration it was exported from")
         click.echo(_from_onnx(source, out, config, input_size, overrides, more_overrides))
         return
+    from picoquant.pruning.record import copy_record, read_shapes
     from picoquant.weight_files.files import halved, read_weights, write_weights
 
     state = read_weights(source)
     if Path(out).resolve() == Path(source).resolve():
         raise UserError(f"{out}: IN and OUT are the same file")
+    read_shapes(Path(source))  # refuses a damaged one
     write_weights(halved(state, source) if half else state, out)
+    copy_record(Path(source), Path(out))
     click.echo(f"{out}: {len(state)} arrays")
 
 

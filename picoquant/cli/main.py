@@ -132,11 +132,17 @@ def _targets(names: tuple[str, ...]) -> str | list[str] | None:
     return names[0] if len(names) == 1 else list(names) or None
 
 
+def _trains_int8(slim: str) -> bool:
+    from picoquant.config.slim import ends_with_quantize
+
+    return ends_with_quantize(slim)
+
+
 def _stage_command(name: str, text: str, example: str) -> None:
     def command(config, save_dir, overrides, more_overrides, input_size, device, force, opt, data, slim):
         typed = (*data_overrides(data), *overrides)
         texts = gather_overrides(typed, more_overrides, slim, input_size=input_size)
-        last = "quantize" if slim and name == "train" else name  # there, QAT is a way to train
+        last = "quantize" if slim and name == "train" and _trains_int8(slim) else name
         _run(name, last, config, save_dir, texts, device, force, opt, data)
 
     command.__doc__ = f"{text}\n\n\b\nExample:  {example}\n"

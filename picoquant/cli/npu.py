@@ -24,7 +24,8 @@ def targets(ctx: click.Context, as_json: bool) -> None:
 
     from dataclasses import asdict
 
-    from picoquant.targets.profiles import known_targets, load_target
+    from picoquant.targets.profile_files import known_targets
+    from picoquant.targets.profiles import load_target
     from picoquant.targets.table import listing
 
     loaded = [load_target(name) for name in known_targets()]
@@ -64,7 +65,7 @@ def refresh(names: tuple[str, ...], opt: str | None) -> None:
     """
     from picoquant.backends.paddle_lite.supported_operators import refresh_operators
     from picoquant.backends.paddle_lite.toolchain import find_opt
-    from picoquant.targets.profiles import known_targets
+    from picoquant.targets.profile_files import known_targets
 
     for line in refresh_operators(names or tuple(known_targets()), find_opt(opt)):
         click.echo(line)

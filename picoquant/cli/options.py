@@ -88,13 +88,13 @@ def common_options(command: Callable) -> Callable:
 
 
 def slim_option(command: Callable) -> Callable:
-    """`--slim_config FILE`: PaddleDetection's file for QAT or PTQ."""
+    """`--slim_config FILE`: PaddleDetection's file for QAT, PTQ, pruning or distillation."""
     return click.option(
         "--slim_config",
         "--slim-config",
         "slim",
         metavar="FILE",
-        help="PaddleDetection's file for QAT or PTQ, beside --config.",
+        help="PaddleDetection's file for QAT, PTQ, pruning or distillation, beside --config.",
     )(command)
 
 

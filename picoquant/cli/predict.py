@@ -25,6 +25,9 @@ from picoquant.errors import UserError
 @click.option("--no-images", is_flag=True, help="No annotated images, JSON only.")
 @click.option("--json-lines", metavar="FILE", help="JSON lines go here (default: detections.jsonl in --out).")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines on stdout, too, as they come.")
+@click.option(
+    "--show/--no-show", default=None, help="A window with the boxes (default: for a camera); q or Esc ends."
+)
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Stop after N frames, for a camera.")
 @slice_options
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads (default: all).")
@@ -39,6 +42,7 @@ def predict(
     no_images: bool,
     json_lines: str | None,
     as_json: bool,
+    show: bool | None,
     frames: int | None,
     parts: list[int] | None,
     overlap: float | None,
@@ -49,16 +53,19 @@ def predict(
     """Detect in images, folders, videos or a camera (its number): annotated images and JSON lines.
 
     One frame at a time, however long the video. What cannot be read is left out with a warning and a line of
-    JSON with `error`, and the exit code is 2. The last line says images a second, all work included.
+    JSON with `error`, and the exit code is 2. The last line says images a second, all work included. A camera is
+    shown in a window where there is a display.
 
     \b
     Examples:  picoquant predict images/ --save-dir output/
+               picoquant predict 0 --no-images --save-dir output/
                picoquant predict aerial/ --slice 320 --overlap 0.25 --save-dir output/
                picoquant predict images/ --model output/export --backend onnx --out predictions/ --json
     """
     import itertools
 
     from picoquant.prediction import sources as places
+    from picoquant.prediction.window import window_for
 
     slicing = slicing_of(parts, overlap, merge)
     found = places.find(sources)
@@ -77,7 +84,8 @@ def predict(
         backend = backend or (next(iter(opened.files)) if opened.folder is None else REFERENCE)
         with running(opened, backend, Machine(threads, opt=opt)) as ready, disk_errors(lines):
             lines.parent.mkdir(parents=True, exist_ok=True)
-            with open(lines, "w", encoding="utf-8") as stream:
+            camera = any(kind == "camera" for kind, _ in found)
+            with open(lines, "w", encoding="utf-8") as stream, window_for(camera, show) as window:
 
                 def say(text: str) -> None:
                     stream.write(text + "\n")
@@ -96,6 +104,7 @@ def predict(
                     None if no_images else folder,
                     total,
                     slicing,
+                    window,
                 )
     click.echo(
         f"{done.images} images, {done.detections} detections, {done.images_per_second:.1f} images/s "

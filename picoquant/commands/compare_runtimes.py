@@ -21,7 +21,7 @@ from picoquant.commands.on_runtimes import (
     simulated_on,
 )
 from picoquant.data.dataset import Dataset
-from picoquant.errors import ToolError, UserError, WeightsError
+from picoquant.errors import UserError, in_one_line
 from picoquant.evaluation.comparison import (
     Row,
     as_csv,
@@ -54,6 +54,7 @@ LOG = logging.getLogger("picoquant")
 
 OUT = "backends"  # folder of the results, in the run folder
 _LATENCY_IMAGES = 16
+_FEW = 3  # pairs of which the images that lost most are listed
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,14 @@ class Comparison:
 
     def to_text(self, per_class: bool = False) -> str:
         """The table, and what the pairs say."""
-        lines = [as_table(self.rows, self.not_run, per_class)]
+        lines = [as_table(self.rows, self.not_run, per_class, self.fidelities)]
         for name, pair in self.pairs.items():
             verdict = "" if pair.told_apart else ": these images do not tell the two apart"
             lines.append(
                 f"{name} - FP32 on the same runtime: mAP {pair.difference:+.4f}, 95 % interval "
                 f"{pair.low:+.4f} to {pair.high:+.4f} over {len(pair.images)} images{verdict}"
             )
-            lost = [image for image in pair.images[:5] if image.change < 0]
+            lost = [image for image in pair.images[:5] if image.change < 0] if len(self.pairs) <= _FEW else []
             lines += [f"  {image.change:+.3f}  {image.file_name}" for image in lost]
         lines += [f"{name}: {one.to_text()}" for name, one in self.fidelities.items()]
         lines += [
@@ -157,6 +158,28 @@ def models_of(context: Context, paths: Sequence[str]) -> Iterator[list[Model]]:
         opened = [stack.enter_context(open_model(path, _config(context, path), *files)) for path in named]
         if not (paths or context.plan.names_model):
             opened += _of_run(context)
+        yield opened
+
+
+@contextmanager
+def models_here(save_dir: str, paths: Sequence[str] = ()) -> Iterator[list[Model]]:
+    """The models named, or else those of a run folder, without its data: what `picoquant benchmark` times.
+
+    Raises: `UserError` when there is none.
+    """
+    root = Path(save_dir).expanduser()
+    with ExitStack() as stack:
+        if paths:
+            opened = [stack.enter_context(open_model(path)) for path in paths]
+        elif (root / CONFIG).is_file():
+            opened = stack.enter_context(models_of(open_context(None, (), "cpu", save_dir), ()))
+        else:
+            folders = [root / stage for stage in ("export", "quantize") if (root / stage).is_dir()]
+            opened = [stack.enter_context(open_model(str(folder))) for folder in folders]
+        if not opened:
+            raise UserError(
+                f"{save_dir} holds no exported model; run `picoquant export` first, or give --model PATH"
+            )
         yield opened
 
 
@@ -243,11 +266,12 @@ def evaluate_backends(
                     rows.append(_row(context, ready, model, dataset, rows, slicing))
                     if emulate and every_tensor and hasattr(ready.predict, "differences"):
                         write_differences(ready.predict.differences, out / f"tensors_{rows[-1].name}.csv")
-            except (ToolError, WeightsError, UserError) as error:
-                if "all" not in backends and name not in passed_over:
+            except Exception as error:  # with `all` a runtime, whatever it raises, costs its own row alone
+                if not ("all" in backends or (name in passed_over and isinstance(error, UserError))):
                     raise
-                not_run[name] = str(error)
-                LOG.info("%s: not run, %s", name, error)
+                not_run[name] = in_one_line(error)
+                LOG.info("%s: not run, %s", name, not_run[name])
+                LOG.debug("%s", name, exc_info=True)
     if not rows:
         raise UserError(
             "; ".join(f"{name}: {reason}" for name, reason in not_run.items()) or "nothing to run"
@@ -362,5 +386,5 @@ def _write(result: Comparison, dataset: Any, out: Path) -> None:
     for row in result.rows:
         row.evaluation.write_detections(out / f"detections_{row.name}.json", dataset)
     write_json(out / "results.json", result.to_json())
-    write_text(out / "results.csv", as_csv(result.rows))
+    write_text(out / "results.csv", as_csv(result.rows, result.fidelities))
     LOG.info("written: %s", out)

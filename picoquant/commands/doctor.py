@@ -149,8 +149,7 @@ def _tool(toolchain: Toolchain, machine: Machine) -> Check:
     try:
         tool = toolchain.find(machine)
     except ToolError as error:
-        extra = toolchain.DISTRIBUTIONS and all(_version(name) is None for name in toolchain.DISTRIBUTIONS)
-        if extra or getattr(toolchain, "OPTIONAL", False):  # a runtime that a user may add
+        if toolchain.DISTRIBUTIONS or getattr(toolchain, "OPTIONAL", False):  # a runtime that a user may add
             return Check(toolchain.TITLE, True, f"none, and none is needed but for its own backend: {error}")
         return Check(toolchain.TITLE, False, "none that works", str(error))
     return Check(toolchain.TITLE, True, f"{tool.version} {tool.path} (from {tool.origin})")

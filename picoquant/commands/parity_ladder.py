@@ -14,7 +14,7 @@ from picoquant.backends.table import BACKENDS, DYGRAPH, REFERENCE
 from picoquant.commands.compare_runtimes import open_context
 from picoquant.commands.evaluate_running import evaluate_running
 from picoquant.commands.on_runtimes import dygraph_on, ready_on, simulated_on
-from picoquant.errors import SchemeError, ToolError, UserError, WeightsError
+from picoquant.errors import SchemeError, UserError, WeightsError, in_one_line
 from picoquant.evaluation.evaluate import Evaluation
 from picoquant.evaluation.paired import paired
 from picoquant.evaluation.parity import Ladder, ParityStep
@@ -118,9 +118,10 @@ def _run_step(step: _Step, context: Context, dataset: Any, done: dict[str, Evalu
     except SchemeError as error:
         LOG.info("%s: not run, %s", step.name, error)
         return ParityStep(step.name, step.what, after, absent=str(error))
-    except (ToolError, WeightsError) as error:
-        LOG.info("%s: failed, %s", step.name, error)
-        return ParityStep(step.name, step.what, after, failure=str(error))
+    except Exception as error:  # whatever a runtime raises, it is its own step that fails
+        LOG.info("%s: failed, %s", step.name, in_one_line(error))
+        LOG.debug("%s", step.name, exc_info=True)
+        return ParityStep(step.name, step.what, after, failure=in_one_line(error))
     change = None
     if after:
         truth, ids = dataset.ground_truth(), dataset.image_ids

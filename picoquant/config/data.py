@@ -11,8 +11,10 @@ from picoquant.config.recipe import Recipe
 from picoquant.config.sections import network_size
 from picoquant.data.formats.folder import DataFolder, settings_for
 from picoquant.data.input_size import with_input_size
+from picoquant.data.preparation import MEAN, PLACES, STD
 from picoquant.data.settings import DatasetSettings, ReaderSettings, TransformSpec
 from picoquant.errors import ConfigError
+from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.utils.device import available_cpus
 from picoquant.yaml_files.load import Tagged
 
@@ -90,12 +92,8 @@ def resized_to(reader: ReaderSettings) -> tuple[int, int]:
 
 
 def _resize_of(reader: ReaderSettings) -> tuple[int, int] | None:
-    resize = _transform(reader, "Resize")
-    if resize is None:
-        return None
-    target: Any = resize.params.get("target_size")
-    height, width = [target, target] if isinstance(target, int) else target
-    return int(height), int(width)
+    made = reader.preparation
+    return None if made is None else made.size
 
 
 _IMAGE_SHAPE = "TestReader.inputs_def.image_shape"
@@ -149,20 +147,38 @@ def preprocessing(reader: ReaderSettings, input_size: tuple[int, int]) -> dict[s
         input_size: height and width of the network's input, pixels.
     """
     found: dict[str, Any] = {"input_size": input_size}
-    resize = _transform(reader, "Resize")
-    if resize is not None:
-        found["interp"] = int(resize.params.get("interp", 1))
-        found["keep_ratio"] = bool(resize.params.get("keep_ratio", True))
+    made = reader.preparation
+    if made is not None:
+        found |= {"interp": made.interp, "keep_ratio": made.keep_ratio}
+        if made.keep_ratio:
+            found |= {"padding": made.padding, "fill": made.fill}
     normalise = _transform(reader, "NormalizeImage")
     if normalise is None:  # pixels stay as they are
         return {**found, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "is_scale": False}
     found["is_scale"] = bool(normalise.params.get("is_scale", True))
     if normalise.params.get("norm_type") == "none":
         return {**found, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    for key in ("mean", "std"):
-        if key in normalise.params:
-            found[key] = tuple(float(value) for value in normalise.params[key])
+    for key, default in (("mean", MEAN), ("std", STD)):
+        found[key] = tuple(float(value) for value in normalise.params.get(key, default))
     return found
+
+
+def between_normalisations(
+    reader: ReaderSettings, other: ReaderSettings
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and shift of R, G and B: an image of `reader` * scale + shift is that of `other`."""
+    ours, theirs = (_of_whole_pixels(preprocessing(one, (0, 0))) for one in (reader, other))
+    scale = tuple(std / other_std for std, other_std in zip(ours[1], theirs[1]))
+    shift = tuple((mean - other_mean) / other_std for mean, other_mean, other_std in zip(ours[0], *theirs))
+    return scale, shift
+
+
+def _of_whole_pixels(found: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    """Mean and deviation of pixels from 0 to 255."""
+    factor = 255.0 if found["is_scale"] else 1.0
+    defaults = {"mean": InferConfig.mean, "std": InferConfig.std}
+    mean, std = ([value * factor for value in found.get(key, defaults[key])] for key in ("mean", "std"))
+    return mean, std
 
 
 def tell_other_test_reader(recipe: Recipe, reader: ReaderSettings) -> None:
@@ -184,11 +200,12 @@ def tell_other_test_reader(recipe: Recipe, reader: ReaderSettings) -> None:
     if not values.get("sample_transforms"):
         return
     test = ReaderSettings.from_mapping(_without_targets(values), "TestReader")
-    for name in ("Resize", "NormalizeImage"):
+    for name in ("Resize", "LetterBoxResize", "Pad", "NormalizeImage"):
         steps = _transform(test, name), _transform(reader, name)
         params = [{} if step is None else _plain(step.params) for step in steps]
-        if name == "Resize":  # `export_size` says which size it is
-            params = [{key: value for key, value in each.items() if key != "target_size"} for each in params]
+        for each in params:  # `export_size` says which size it is
+            each.pop("target_size", None)
+            each.pop("size", None)
         differ = [
             key for key in dict.fromkeys([*params[0], *params[1]]) if params[0].get(key) != params[1].get(key)
         ]
@@ -209,23 +226,19 @@ def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_model_preprocessing(reader: ReaderSettings, config: Any) -> ReaderSettings:
     """The evaluation reader that makes what an exported model's `infer_cfg.yml` asks for."""
-    transforms = (
-        TransformSpec("Decode"),
-        TransformSpec(
-            "Resize",
-            {
-                "target_size": list(config.input_size),
-                "interp": config.interp,
-                "keep_ratio": config.keep_ratio,
-            },
-        ),
-        TransformSpec(
-            "NormalizeImage",
-            {"mean": list(config.mean), "std": list(config.std), "is_scale": config.is_scale},
-        ),
-        TransformSpec("Permute"),
-    )
-    return replace(reader, sample_transforms=transforms)
+    size = list(config.input_size)
+    resize = {"target_size": size, "interp": config.interp, "keep_ratio": config.keep_ratio}
+    normalise = {"mean": list(config.mean), "std": list(config.std), "is_scale": config.is_scale}
+    pad = {
+        "size": size,
+        "pad_mode": PLACES.index(config.padding),
+        "fill_value": list(config.fill or (0, 0, 0)),
+    }
+    steps = [("Decode", {}), ("Resize", resize), ("NormalizeImage", normalise), ("Permute", {})]
+    if config.keep_ratio:  # the colour 0 behind NormalizeImage is 0 there
+        steps.insert(3 if config.fill is None else 2, ("Pad", pad))
+    transforms = tuple(TransformSpec(name, params) for name, params in steps)
+    return replace(reader, sample_transforms=transforms, batch_transforms=())
 
 
 def workers(recipe: Recipe) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Union
 from picoquant.config.components import BACKBONES, HEADS, NECKS, PARTS, Components
 from picoquant.detector import settings as s
 from picoquant.detector.settings import backbones
-from picoquant.errors import ConfigError
+from picoquant.errors import NOT_SUPPORTED, ConfigError
 from picoquant.postprocess.settings import NmsSettings
 from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import suggestion, unknown_key
@@ -78,7 +78,7 @@ def parse_detector(mapping: Mapping[str, Any], num_classes: int | None = None) -
     """
     architecture = mapping.get("architecture", "PicoDet")
     if architecture not in _ARCHITECTURES:
-        raise ConfigError(f"architecture: {architecture}: picoquant builds PicoDet only")
+        raise ConfigError(f"architecture: {architecture}: picoquant builds PicoDet only; {NOT_SUPPORTED}")
     parts = mapping.get(architecture)
     if not isinstance(parts, Mapping):
         raise ConfigError(
@@ -150,7 +150,9 @@ def _component(mapping: Mapping[str, Any], where: str, value: Any, known: Compon
     name = inline.pop("name", None) or getattr(value, "tag", None) or value
     if not isinstance(name, str) or name not in known:
         found = "nothing" if name is None else name
-        raise ConfigError(f"{where}: found {found}{suggestion(str(name), known)}; known: {', '.join(known)}")
+        raise ConfigError(
+            f"{where}: found {found}{suggestion(str(name), known)}; known: {', '.join(known)}; {NOT_SUPPORTED}"
+        )
     section = mapping.get(name) or {}
     if not isinstance(section, Mapping):
         raise ConfigError(f"{name}: expected keys and values, found {section!r}")
@@ -168,7 +170,9 @@ def _settings(mapping: Mapping[str, Any], name: str, values: Mapping[str, Any], 
             continue
         if key in only:
             if value != only[key]:
-                raise ConfigError(f"{name}.{key}: {value!r} is not supported, only {only[key]!r}")
+                raise ConfigError(
+                    f"{name}.{key}: {value!r} is not supported, only {only[key]!r}; {NOT_SUPPORTED}"
+                )
         elif key not in known:
             raise unknown_key(name, str(key), [*known, *ignored, *only])
         elif key in parts:

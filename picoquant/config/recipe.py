@@ -21,9 +21,16 @@ from picoquant.config.paddleslim import (
     with_todays_names,
 )
 from picoquant.config.paddlex import in_our_keys, is_paddlex
-from picoquant.config.schema import ACCEPTED, INSTEAD, WIDER_FACE, schema, unknown_to_both, without_effect
+from picoquant.config.schema import (
+    ACCEPTED,
+    INSTEAD,
+    WIDER_FACE,
+    is_slim_file,
+    schema,
+    unknown_to_both,
+    without_effect,
+)
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
-from picoquant.config.slim import is_slim_file
 from picoquant.errors import ConfigError
 from picoquant.targets.profiles import ALL
 from picoquant.utils import setting_checks as checks

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from picoquant.config import components, schema, training
+from picoquant.config import components, distillation, schema, training
 from picoquant.config.sections import (
     CalibrationSettings,
     GlobalSettings,
@@ -22,6 +22,7 @@ from picoquant.config.sections import (
 )
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.pruning.settings import PrunerSettings, UnstructuredPrunerSettings
 from picoquant.quantization import settings as quantization
 from picoquant.training.settings import EmaSettings, OptimizerSettings, TrainSettings
 
@@ -69,7 +70,8 @@ file, a shipped one's name (`quickstart.safetensors`), or an `https://` address 
 and reading. `norm_type: sync_bn` or `sync_bn: true`: batch norm over the images of all GPUs. `use_vdl`, `vdl_log_dir`:
 VisualDL's log; `use_tensorboard`, `tensorboard_log_dir`, `use_wandb` and `use_mlflow` likewise. `export`:
 `post_process: false` or `benchmark: true` exports logits, `nms: false` boxes and scores before NMS; `fuse_conv_bn` is
-accepted. `GFLHead`, `FCOSFeat` and `FPN` may stand in a base; they are not built.
+accepted. `GFLHead`, `FCOSFeat` and `FPN` may stand in a base; they are not built. With
+`unstructured_prune: true` the keys of `UnstructuredPruner` may stand at the top, as in earlier releases.
 """
 
 
@@ -84,6 +86,11 @@ def _lines() -> Iterator[str]:
         yield from _section(f"## `{name}`", settings)
     own = [field.name for field in fields(TrainSection)]
     yield from _section("## `Train`", TrainSettings, own, "Of training, beside PaddleDetection's keys.")
+    teacher = [name for name in own if name not in TrainSection().given()]
+    yield from _section("### `Train.teacher`", TrainSection, teacher, "A detector that is learned from.")
+    yield from _components("#### What is learned: `Train.distillation`", distillation._KINDS)
+    yield from _section("## `UnstructuredPruner`", UnstructuredPrunerSettings)
+    yield from _section("## `Pruner`", PrunerSettings)
     yield _DETECTION
     yield from _section("### `TrainDataset`, `EvalDataset`, `TestDataset`", DatasetSettings)
     yield from _section("### `TrainReader`, `EvalReader`, `TestReader`", ReaderSettings)

@@ -9,6 +9,7 @@ from typing import Any
 from picoquant.config.components import BACKBONES, HEADS, NECKS, components_of_heads
 from picoquant.config.sections import GlobalSettings, PackageSettings, SyntheticSettings, TrainSection
 from picoquant.int8.scheme import QuantAwareSettings
+from picoquant.pruning.settings import PrunerSettings, UnstructuredPrunerSettings
 from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizationSettings
 from picoquant.utils.suggest import is_typing_error
 
@@ -18,8 +19,13 @@ _READ = {
     "TrainReader", "EvalReader", "TestReader", "worker_num", "epoch", "snapshot_epoch", "log_iter",
     "LearningRate", "OptimizerBuilder", "use_ema", "ema_decay", "ema_decay_type", "ema_black_list",
     "ema_filter_no_grad", "cycle_epoch", "pretrain_weights", "export", "use_vdl", "vdl_log_dir", "norm_type",
-    "sync_bn", "use_tensorboard", "tensorboard_log_dir", "use_wandb", "use_mlflow",
+    "sync_bn", "use_tensorboard", "tensorboard_log_dir", "use_wandb", "use_mlflow", "UnstructuredPruner", "Pruner",
 }  # fmt: skip
+
+# Keys of `UnstructuredPruner` that earlier releases of PaddleDetection had at the top, beside `unstructured_prune`.
+FLAT_PRUNER = (
+    "stable_epochs", "pruning_epochs", "tunning_epochs", "pruning_steps", "ratio", "initial_ratio", "prune_params_type",
+)  # fmt: skip
 
 # Keys that stand in most PaddleDetection files and change no result, or that picoquant has an option for
 # (--device, --save-dir, Global.weights); accepted in a file without a word.
@@ -37,14 +43,13 @@ _WITHOUT_EFFECT = {
     "save_prediction_only", "output_eval", "ssld_path", "bias", "IouType", "hidden_dim",
     "slim", "slim_method", "distill_loss", "distill_loss_name", "FGDFeatureLoss", "CWDFeatureLoss",
     "MGDFeatureLoss", "PKDFeatureLoss", "LDGFLHead", "DistillPPYOLOELoss", "teacher_model",
-    "unstructured_prune", "stable_epochs", "pruning_epochs", "tunning_epochs", "pruning_steps", "ratio",
-    "initial_ratio", "prune_params_type", "UnstructuredPruner", "Pruner", "PrunerQAT", "QAT", "PTQ", "OFA",
+    "unstructured_prune", *FLAT_PRUNER, "PrunerQAT", "QAT", "PTQ", "OFA",
     "task", "expand_ratio", "skip_neck", "skip_head", "RunConfig",
 }  # fmt: skip
 INSTEAD = {
     "amp": "Train.amp", "fp16": "Train.amp", "amp_level": "Train.amp", "random_seed": "Global.seed",
     "save_dir": "--save-dir", "weights": "Global.weights", "use_gpu": "--device", "QAT": "--slim_config",
-    "PTQ": "--slim_config",
+    "PTQ": "--slim_config", "distill_loss": "--slim_config", "PrunerQAT": "--slim_config",
 }  # fmt: skip
 
 WIDER_FACE = "WiderFace"  # the metric of PaddleX's face detector; COCO's is counted in its place
@@ -62,7 +67,19 @@ EXPORT_KEYS = {"post_process", "nms", "benchmark", "fuse_conv_bn"}
 
 def without_effect(values: Mapping[str, Any]) -> list[str]:
     """The top-level keys of a PaddleDetection file that ask for what picoquant does not do by them."""
-    return [key for key in values if key in _WITHOUT_EFFECT and values[key] not in (None, False)]
+    read = {"unstructured_prune", *FLAT_PRUNER} if values.get("unstructured_prune") else set()
+    if values.get("slim") in ("UnstructuredPruner", "Pruner") and values.get(values["slim"]):
+        read.add("slim")
+    return [
+        key
+        for key in values
+        if key in _WITHOUT_EFFECT and key not in read and values[key] not in (None, False)
+    ]
+
+
+def is_slim_file(values: Mapping[str, Any]) -> bool:
+    """Whether a file without a detector is one for `--slim_config`."""
+    return isinstance(values.get("slim"), str) and "architecture" not in values
 
 
 def unknown_to_both(values: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
@@ -87,6 +104,8 @@ def schema() -> dict[str, Any]:
     known["TrainConfig"] = keys(QatTrainSettings)
     known["Quantize"] = keys(QuantizationSettings)
     known["Train"] = keys(TrainSection)
+    known["UnstructuredPruner"] = keys(UnstructuredPrunerSettings)
+    known["Pruner"] = keys(PrunerSettings)
     known["Package"] = keys(PackageSettings)
     known["Synthetic"] = keys(SyntheticSettings)
     known["Calibration"] = None

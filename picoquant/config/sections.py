@@ -166,7 +166,15 @@ def network_size(value: Any, key: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class TrainSection:
-    """Section `Train`; `TrainSettings` has the meaning of each key and checks its value."""
+    """Section `Train`; `TrainSettings` has the meaning of each key and checks its value.
+
+    Attributes:
+        teacher: a larger detector that is learned from: a run folder, or a configuration (a path, a shipped name) with
+            `teacher_weights`; None: none.
+        teacher_weights: the file of a `teacher` that is a configuration.
+        distillation: what is learned: one of `LD` (distributions of box distances), `KD` (class scores), `FGD` (feature
+            maps), a list of them, or a mapping with their own keys; None: `[LD, KD]`.
+    """
 
     reference_batch: Any = None
     accumulate_steps: Any = 1
@@ -175,7 +183,13 @@ class TrainSection:
     amp: Any = False
     early_stop: Any = None
     save_best: Any = "mAP"
+    teacher: Any = None
+    teacher_weights: Any = None
+    distillation: Any = None
 
     def given(self) -> dict[str, Any]:
-        """Key -> value."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """Key -> value of what `TrainSettings` has."""
+        of_teacher = ("teacher", "teacher_weights", "distillation")
+        return {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in of_teacher
+        }

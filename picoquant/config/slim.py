@@ -1,4 +1,4 @@
-"""PaddleDetection's `--slim_config` files: those for QAT and PTQ as `KEY=VALUE` texts, the others refused by name.
+"""PaddleDetection's `--slim_config` files as `KEY=VALUE` texts; kinds without a way here are refused by name.
 
 Source of names and keys: PaddleDetection, configs/slim and ppdet/slim; PaddleSlim 2.6, dygraph/quant (qat.py, ptq.py).
 """
@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from picoquant.config.distillation import distillation_overrides
 from picoquant.config.named_now import named_now
-from picoquant.errors import ConfigError
+from picoquant.config.slim_pruning import KINDS, pruning_keys
+from picoquant.errors import NOT_SUPPORTED, ConfigError
 from picoquant.utils.suggest import suggestion, unknown_key
 from picoquant.yaml_files.load import load_mapping
 
@@ -20,13 +22,10 @@ LOG = logging.getLogger("picoquant")
 
 # Kinds that picoquant has no way for -> what is meant.
 _REFUSED = {
-    "Distill": "distillation from a larger detector in FP32",
     "DistillPrune": "distillation and pruning in FP32",
-    "Pruner": "removing filters",
-    "PrunerQAT": "removing filters before QAT",
     "OFA": "search of a smaller network",
-    "UnstructuredPruner": "weights that become 0",
 }
+_KINDS = ("QAT", "PTQ", "Distill", *KINDS)
 # Of the training that QAT is in PaddleDetection; here QAT has keys of its own.
 _SCHEDULE = (
     "epoch", "LearningRate", "OptimizerBuilder", "TrainReader", "snapshot_epoch", "worker_num", "use_ema", "ema_decay",
@@ -51,11 +50,6 @@ _WEIGHTS = {"AbsmaxQuantizer": "abs_max", "PerChannelAbsmaxQuantizer": "channel_
 _HIST_PERCENT = 0.99999  # of HistQuantizer, where a file does not say
 
 
-def is_slim_file(values: Mapping[str, Any]) -> bool:
-    """Whether a file without a detector is one for `--slim_config`."""
-    return isinstance(values.get("slim"), str) and "architecture" not in values
-
-
 def slim_overrides(file: str, typed: Sequence[str] = ()) -> tuple[str, ...]:
     """What a file for `--slim_config` means, as `KEY=VALUE` texts; one line says it.
 
@@ -72,13 +66,18 @@ def slim_overrides(file: str, typed: Sequence[str] = ()) -> tuple[str, ...]:
     kind = values.get("slim")
     if kind in _REFUSED:
         raise ConfigError(
-            f"{path}: slim: {kind}: {_REFUSED[kind]} is not supported; --slim_config takes QAT and PTQ, see "
-            "docs/files_of_others.md"
+            f"{path}: slim: {kind}: {_REFUSED[kind]} is not supported; --slim_config takes {', '.join(_KINDS)}; "
+            f"{NOT_SUPPORTED}"
         )
-    if kind not in ("QAT", "PTQ"):
+    if kind in KINDS:
+        return _pruning(values, str(kind), path)
+    if kind not in _KINDS:
         raise ConfigError(
-            f"{path}: slim: expected QAT or PTQ, found {kind!r}{suggestion(str(kind), ('QAT', 'PTQ', *_REFUSED))}"
+            f"{path}: slim: expected one of {', '.join(_KINDS)}, found {kind!r}"
+            f"{suggestion(str(kind), (*_KINDS, *_REFUSED))}"
         )
+    if kind == "Distill":
+        return _distill(values, path, typed)
     known = ("slim", kind, "pretrain_weights", "weights", *_SCHEDULE)
     for key in values:
         if key not in known:
@@ -96,6 +95,36 @@ def slim_overrides(file: str, typed: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(f"{key}={_text(value)}" for key, value in keys.items())
 
 
+def ends_with_quantize(file: str) -> bool:
+    """Whether a training with such a file ends with an INT8 model, as QAT is a way to train in PaddleDetection."""
+    return load_mapping(Path(file).expanduser()).get("slim") not in (
+        "Distill",
+        "UnstructuredPruner",
+        "Pruner",
+    )
+
+
+def _distill(values: Mapping[str, Any], path: Path, typed: Sequence[str]) -> tuple[str, ...]:
+    keys, not_read = distillation_overrides(values, path, named_now(typed), _SCHEDULE)
+    LOG.info(
+        "%s: Distill of PaddleDetection's is section Train here: %s%s",
+        path,
+        ", ".join(f"{key}={_text(value)}" for key, value in keys.items()),
+        f"; not read: {', '.join(not_read)} (the student's file says that)" if not_read else "",
+    )
+    return tuple(f"{key}={_text(value)}" for key, value in keys.items())
+
+
+def _pruning(values: Mapping[str, Any], kind: str, path: Path) -> tuple[str, ...]:
+    texts, qat, said = pruning_keys(values, kind, path, _SCHEDULE)
+    if kind == "PrunerQAT":
+        keys, not_read = _qat({key.replace("print_qat", "print"): value for key, value in qat.items()}, path)
+        texts += [f"{key}={_text(value)}" for key, value in keys.items()]
+        said += f"; then stage quantize: {', '.join(keys)}{_instead(not_read, 'QAT')}"
+    LOG.info("%s: %s of PaddleDetection's: %s", path, kind, said)
+    return tuple(texts)
+
+
 def _start(values: Mapping[str, Any], kind: str, typed: Sequence[str]) -> dict[str, Any]:
     """The trained weights that are quantised, by the key under which each kind names them."""
     now, key = named_now(typed), "pretrain_weights" if kind == "QAT" else "weights"
@@ -111,12 +140,14 @@ def _qat(section: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], list[s
     _check(config, (*_QAT_KEYS, *_QAT_NOT_READ), where)
     act = config.get("activation_preprocess_type")
     if act not in (None, "PACT"):
-        raise ConfigError(f"{where}.activation_preprocess_type: expected PACT or null, found {act!r}")
+        raise ConfigError(
+            f"{where}.activation_preprocess_type: expected PACT or null, found {act!r}; {NOT_SUPPORTED}"
+        )
     layers = config.get("quantizable_layer_type", ["Conv2D", "Linear"])
     for layer in layers if isinstance(layers, list) else [layers]:
         if layer not in _LAYERS:
             raise ConfigError(
-                f"{where}.quantizable_layer_type: {layer!r} is not known, only {', '.join(_LAYERS)}"
+                f"{where}.quantizable_layer_type: {layer!r} is not known, only {', '.join(_LAYERS)}; {NOT_SUPPORTED}"
             )
     operators = [name for layer in layers for name in _LAYERS[layer]]
     keys = {"Quantize.method": "qat", "QuantAware.use_pact": act == "PACT"}
@@ -138,7 +169,9 @@ def _ptq(section: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], list[s
     ):
         name = config.get(key, default)
         if name not in known:
-            raise ConfigError(f"{where}.{key}: expected one of {', '.join(known)}, found {name!r}")
+            raise ConfigError(
+                f"{where}.{key}: expected one of {', '.join(known)}, found {name!r}; {NOT_SUPPORTED}"
+            )
         chosen[key] = known[name]
     keys: dict[str, Any] = {"Quantize.method": "ptq", "Quantize.ranges": chosen["activation_quantizer"]}
     if keys["Quantize.ranges"] == "percentile":

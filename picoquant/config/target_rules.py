@@ -13,7 +13,8 @@ from picoquant.errors import ConfigError
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.quantization.settings import NO_EVALUATION, QuantizationSettings
 from picoquant.storage.run_folder import CONFIG
-from picoquant.targets.profiles import Target, known_targets, load_target
+from picoquant.targets.profile_files import known_targets
+from picoquant.targets.profiles import Target, load_target
 
 LOG = logging.getLogger("picoquant")
 

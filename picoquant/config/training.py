@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.config.recipe import Recipe, build
-from picoquant.config.schema import WIDER_FACE
+from picoquant.config.schema import FLAT_PRUNER, WIDER_FACE
 from picoquant.config.sections import TrainSection
-from picoquant.errors import ConfigError
+from picoquant.errors import NOT_SUPPORTED, ConfigError
+from picoquant.pruning.settings import PrunerSettings, UnstructuredPrunerSettings
 from picoquant.training.scalar_log import ScalarSettings
 from picoquant.training.scalar_sinks import PACKAGES, require_package
 from picoquant.training.settings import (
@@ -50,8 +51,31 @@ def counts_voc(recipe: Recipe) -> bool:
     """
     metric = recipe.document.get("metric")
     if metric not in (None, "COCO", "VOC", WIDER_FACE):
-        raise ConfigError(f"metric: expected COCO or VOC, found {metric!r}")
+        raise ConfigError(f"metric: expected COCO or VOC, found {metric!r}; {NOT_SUPPORTED}")
     return metric == "VOC"
+
+
+def unstructured_pruner(recipe: Recipe) -> UnstructuredPrunerSettings | None:
+    """Section `UnstructuredPruner`, or the same keys at the top; None where neither is there.
+
+    Earlier releases of PaddleDetection had them there, with `unstructured_prune: true` (legacy_model/pruner).
+
+    Raises: `ConfigError` naming the key.
+    """
+    document = recipe.document
+    section = document.get("UnstructuredPruner")
+    if section is None and document.get("unstructured_prune"):
+        section = {key: document[key] for key in FLAT_PRUNER if key in document}
+    return None if section is None else build(UnstructuredPrunerSettings, section, "UnstructuredPruner")
+
+
+def pruner(recipe: Recipe) -> PrunerSettings | None:
+    """Section `Pruner`; None where it is not there.
+
+    Raises: `ConfigError` naming the key.
+    """
+    section = recipe.document.get("Pruner")
+    return None if section is None else build(PrunerSettings, section, "Pruner")
 
 
 def published_rate(
@@ -180,7 +204,7 @@ def _scheduler(entry: Any) -> Any:
     if name not in _SCHEDULERS:
         raise ConfigError(
             f"LearningRate.schedulers: unknown {name}{suggestion(str(name), _SCHEDULERS)}; "
-            f"known: {', '.join(_SCHEDULERS)}"
+            f"known: {', '.join(_SCHEDULERS)}; {NOT_SUPPORTED}"
         )
     kind = _SCHEDULERS[name]
     values = {
@@ -209,7 +233,7 @@ def _optimizer(values: Mapping[str, Any]) -> OptimizerSettings:
     if name not in OPTIMIZERS:
         raise ConfigError(
             f"OptimizerBuilder.optimizer.type: {name!r} is not one of {', '.join(OPTIMIZERS)}"
-            f"{suggestion(str(name), OPTIMIZERS)}"
+            f"{suggestion(str(name), OPTIMIZERS)}; {NOT_SUPPORTED}"
         )
     if name == "AdamW":  # has a decay of its own, and PaddleDetection does not read the regulariser
         given["weight_decay"] = optimizer.pop("weight_decay", _ADAMW_DECAY)
@@ -230,7 +254,9 @@ def _regularizer(values: Mapping[str, Any]) -> Any:
     if not isinstance(found, Mapping):
         return 0.0
     if found.get("type", "L2") != "L2":
-        raise ConfigError(f"OptimizerBuilder.regularizer.type: {found['type']} is not known, only L2")
+        raise ConfigError(
+            f"OptimizerBuilder.regularizer.type: {found['type']} is not known, only L2; {NOT_SUPPORTED}"
+        )
     return found.get("factor", 0.0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -111,11 +111,27 @@ def same_names(first: Sequence[str], second: Sequence[str]) -> bool:
     return len(first) == len(second) == len(set(places)) and None not in places
 
 
-def in_training_order(dataset: Dataset, names: Sequence[str]) -> Dataset:
+def in_training_order(dataset: Dataset, names: Sequence[str], wanted: int | None = None) -> Dataset:
     """A data set with its classes in the order of `TrainDataset`'s `names`, in which weights are trained.
+
+    Args:
+        dataset: of the evaluation.
+        names: what is trained.
+        wanted: `num_classes` of the configuration. Where that is the number of `names`, and the data set has these and
+            others, it is for these alone: a detector of persons is evaluated on COCO's images.
 
     Returns: the data set itself where its classes are others.
     """
+    if wanted == len(names) < dataset.num_classes and None not in _places(names, dataset.class_names):
+        LOG.warning(
+            "%s has %d classes that TrainDataset (%s) and num_classes %d have not (%s): their objects are not counted",
+            dataset.section,
+            dataset.num_classes - wanted,
+            some_names(names),
+            wanted,
+            some_names(_others(dataset.class_names, names)),
+        )
+        return only_classes(dataset, names)
     if tuple(names) == dataset.class_names or not same_names(names, dataset.class_names):
         return dataset
     LOG.warning(
@@ -126,6 +142,40 @@ def in_training_order(dataset: Dataset, names: Sequence[str]) -> Dataset:
         some_names(names),
     )
     return in_order(dataset, names)
+
+
+def _others(theirs: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Those of `theirs` that are none of `names`."""
+    places = _places(names, theirs)
+    return [name for place, name in enumerate(theirs) if place not in places]
+
+
+def only_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """A data set with the classes `names`, which it has, and their objects alone; its images stay, all of them."""
+    ordered = in_order(dataset, names)
+    count = len(names)
+    records = tuple(
+        replace(
+            record,
+            boxes=record.boxes[kept],
+            classes=record.classes[kept],
+            is_crowd=record.is_crowd[kept],
+        )
+        for record in ordered.records
+        for kept in (record.classes < count,)
+    )
+    annotations = ordered.annotations
+    if annotations is not None:
+        kept = annotations.classes < count
+        parts = {field.name: getattr(annotations, field.name)[kept] for field in fields(annotations)}
+        annotations = replace(annotations, **parts)
+    return replace(
+        ordered,
+        records=records,
+        annotations=annotations,
+        class_names=ordered.class_names[:count],
+        category_ids=ordered.category_ids[:count],
+    )
 
 
 def same_classes(first: Dataset, second: Dataset) -> None:

@@ -12,11 +12,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from picoquant.errors import ConfigError
+from picoquant.data.preparation import Preparation, preparation_of
+from picoquant.data.reader_checks import require_as_it_is, require_one_size, require_order, require_schedule
+from picoquant.errors import NOT_SUPPORTED, ConfigError
 from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import is_typing_error, suggestion, unknown_key
 
 LOG = logging.getLogger("picoquant")
+
+_OF_SEVERAL = {
+    "Mixup": "mixup_epoch",
+    "Cutmix": "cutmix_epoch",
+    "Mosaic": "mosaic_epoch",
+}  # the first on works
 
 FORMATS = {  # tag -> format
     "COCODataSet": "coco",
@@ -100,7 +108,9 @@ class DatasetSettings:
         checks.number(f"{where}.empty_ratio", self.empty_ratio)
         checks.whole(f"{where}.sample_num", self.sample_num, -1)
         if checks.flag(f"{where}.load_crowd", self.load_crowd):
-            raise ConfigError(f"{where}.load_crowd: true is not supported; crowds are no targets")
+            raise ConfigError(
+                f"{where}.load_crowd: true is not supported; crowds are no targets; {NOT_SUPPORTED}"
+            )
         if self.box_format is not None:
             checks.choice(f"{where}.box_format", self.box_format, BOX_FORMATS)
         object.__setattr__(self, "data_fields", tuple(self.data_fields))
@@ -211,22 +221,6 @@ def _tell_other_scale(spec: TransformSpec, where: str) -> None:
         )
 
 
-_UNCHANGING = ("Decode", "Resize", "NormalizeImage", "Permute", "PadBatch", "PadGT")
-
-
-def _require_as_it_is(names: list[str], where: str) -> None:
-    """Raises: `ConfigError` for what changes images at random, and for what an export cannot have twice."""
-    for name in names:
-        if name not in _UNCHANGING:
-            raise ConfigError(
-                f"{where}: {name} changes images at random, and boxes are counted on them as they are; leave it to "
-                "TrainReader"
-            )
-    for name in ("Resize", "NormalizeImage"):
-        if names.count(name) > 1:
-            raise ConfigError(f"{where}: more than one {name}; an export can have one")
-
-
 @dataclass(frozen=True)
 class ReaderSettings:
     """How images become batches.
@@ -240,6 +234,10 @@ class ReaderSettings:
         shuffle: another order each epoch; true for training where the file does not say.
         drop_last: leave out a last batch that is not full; true for training where the file does not say.
         mosaic_epoch: `Mosaic` works in epochs before this one; 0: in all; -1: in none.
+        mixup_epoch, cutmix_epoch: the same for `Mixup` and `Cutmix`. As in PaddleDetection one of the three works in
+            an epoch: Mixup before Cutmix before Mosaic.
+        transform_schedulers: `[{Name: {start_epoch, stop_epoch}}]`: a transform works from the one epoch to before the
+            other.
         section: the name of the section, for messages.
     """
 
@@ -249,6 +247,9 @@ class ReaderSettings:
     shuffle: bool = False
     drop_last: bool = False
     mosaic_epoch: int = -1
+    mixup_epoch: int = field(default=-1, repr=False)  # `by_epoch` is for fingerprints
+    cutmix_epoch: int = field(default=-1, repr=False)
+    transform_schedulers: Any = field(default=(), repr=False)
     section: str = "TrainReader"
 
     def __post_init__(self) -> None:
@@ -258,27 +259,66 @@ class ReaderSettings:
         checks.whole(f"{where}.batch_size", self.batch_size, 1)
         checks.flag(f"{where}.shuffle", self.shuffle)
         checks.flag(f"{where}.drop_last", self.drop_last)
-        checks.whole(f"{where}.mosaic_epoch", self.mosaic_epoch, -1)
+        for key in _OF_SEVERAL.values():
+            checks.whole(f"{where}.{key}", getattr(self, key), -1)
         names = [spec.name for spec in self.sample_transforms]
         if not names or names[0] != "Decode" or names.count("Decode") > 1:
             raise ConfigError(f"{where}.sample_transforms must begin with one Decode")
-        if names.count("Mosaic") > 1:
-            raise ConfigError(f"{where}.sample_transforms: more than one Mosaic")
+        for name, key in _OF_SEVERAL.items():
+            if names.count(name) > 1:
+                raise ConfigError(f"{where}.sample_transforms: more than one {name}")
+            if name != "Mosaic" and getattr(self, key) != -1 and name not in names:
+                raise ConfigError(
+                    f"{where}.{key} is {getattr(self, key)}, but sample_transforms has no {name}"
+                )
+        _ = self.schedule
         self.build()
+        require_order(self.sample_transforms, f"{where}.sample_transforms")
         if where != "TrainReader":
-            _require_as_it_is(names + [spec.name for spec in self.batch_transforms], where)
+            require_as_it_is(names + [spec.name for spec in self.batch_transforms], where)
+            _ = self.preparation
+        else:
+            require_one_size(self)
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How an evaluation reader makes the network's input; None where it does not resize."""
+        return preparation_of((*self.sample_transforms, *self.batch_transforms), self.section)
+
+    @property
+    def schedule(self) -> tuple[tuple[str, int, int | None], ...]:
+        """Of each entry of `transform_schedulers` name, first epoch and the one it ends before (None: it does not)."""
+        names = [spec.name for spec in (*self.sample_transforms, *self.batch_transforms)]
+        return require_schedule(self.transform_schedulers, names, f"{self.section}.transform_schedulers")
+
+    @property
+    def by_epoch(self) -> dict[str, Any]:
+        """What else depends on the epoch, where it does: for fingerprints, as `repr` does not have it."""
+        both = {"mixup_epoch": self.mixup_epoch, "cutmix_epoch": self.cutmix_epoch}
+        found = {key: epoch for key, epoch in both.items() if epoch != -1}
+        return {**found, **({"schedule": list(self.schedule)} if self.schedule else {})}
+
+    def working(self, epoch: int) -> str | None:
+        """Which of `Mosaic`, `Mixup` and `Cutmix` works in an epoch (from 0): the first that is on."""
+        for name, key in _OF_SEVERAL.items():
+            until = getattr(self, key)
+            if until == 0 or epoch < until:
+                return name
+        return None
 
     def build(self) -> tuple[list[Any], list[Any]]:
         """The transforms of samples and those of batches, ready to be called."""
-        from picoquant.data.transforms import build_transform
+        from picoquant.data.transforms import build_transform, fitted
 
-        return tuple(
+        samples, batches = (
             [build_transform(spec.name, spec.params, f"{self.section}.{kind}", batch) for spec in specs]
             for kind, specs, batch in (
                 ("sample_transforms", self.sample_transforms, False),
                 ("batch_transforms", self.batch_transforms, True),
             )
         )
+        made = self.preparation if self.section != "TrainReader" else None
+        return fitted(samples, batches, made) if made is not None and made.keep_ratio else (samples, batches)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], section: str) -> ReaderSettings:
@@ -292,10 +332,7 @@ class ReaderSettings:
         taken: dict[str, Any] = {"shuffle": training, "drop_last": training}
         known, ignored = [entry.name for entry in fields(cls) if entry.name != "section"], []
         for key, value in values.items():
-            if key in ("mixup_epoch", "cutmix_epoch"):
-                if value != -1:
-                    raise ConfigError(f"{section}.{key}: {key[:-6]} of two images is not supported")
-            elif key in known:
+            if key in known:
                 taken[key] = value
             elif key not in _UNUSED_READER_KEYS:
                 every = [*known, *_UNUSED_READER_KEYS]
@@ -313,4 +350,12 @@ class ReaderSettings:
             taken[key] = tuple(TransformSpec.of(entry, where) for entry in entries)
             for spec in taken[key]:
                 _tell_other_scale(spec, where)
+        for name, epoch in _OF_SEVERAL.items():
+            if epoch not in taken and any(spec.name == name for spec in taken["sample_transforms"]):
+                LOG.warning(
+                    "%s: %s is never done, as in PaddleDetection: %s says before which epoch it is (0: in all)",
+                    section,
+                    name,
+                    epoch,
+                )
         return cls(section=section, **taken)

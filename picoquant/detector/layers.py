@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 import paddle.nn.functional as F
-from paddle import ParamAttr, Tensor, concat, nn
+from paddle import ParamAttr, Tensor, concat, nn, shape
 from paddle.nn.initializer import Initializer, KaimingNormal, KaimingUniform, Normal
 from paddle.regularizer import L2Decay
 
@@ -38,7 +38,9 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
 
     Source: ShuffleNet, https://arxiv.org/abs/1707.01083.
     """
-    _, channels, height, width = x.shape
+    channels = x.shape[1]
+    # In a graph for images of any size these are numbers that are only known when it runs.
+    height, width = (size if size > 0 else shape(x)[axis] for axis, size in enumerate(x.shape[2:], 2))
     x = x.reshape([-1, groups, channels // groups, height, width])
     return x.transpose([0, 2, 1, 3, 4]).reshape([-1, channels, height, width])
 

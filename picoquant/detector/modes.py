@@ -9,11 +9,11 @@ from typing import Any
 
 @contextmanager
 def evaluation_mode(model: Any) -> Iterator[None]:
-    """Within the block the network is in evaluation mode; its previous mode is restored afterwards."""
-    training = model.training
+    """Within the block the network is in evaluation mode; the mode of each layer is restored afterwards."""
+    modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
     model.eval()
     try:
         yield
     finally:
-        if training:
-            model.train()
+        for layer, training in modes:
+            layer.training = training

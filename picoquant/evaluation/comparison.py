@@ -97,8 +97,8 @@ def _numbers(row: Row, reference: Row | None) -> dict[str, Any]:
     }
 
 
-def as_csv(rows: Sequence[Row]) -> str:
-    """The same metrics as CSV text, one line per row, with a column `AP <class>` for each class."""
+def as_csv(rows: Sequence[Row], fidelities: Mapping[str, Fidelity]) -> str:
+    """The same metrics as CSV text, one line per row, with fidelity, and a column `AP <class>` for each class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     reference = reference_of(rows)
@@ -106,17 +106,24 @@ def as_csv(rows: Sequence[Row]) -> str:
         values = _numbers(row, reference)
         classes = values.pop("per_class")
         if number == 0:
-            writer.writerow(["name", *values, *(f"AP {name}" for name in classes)])
-        cells = [*values.values(), *classes.values()]
+            writer.writerow(["name", *values, "fidelity", *(f"AP {name}" for name in classes)])
+        found = fidelities.get(row.name)
+        cells = [*values.values(), found and found.value, *classes.values()]
         writer.writerow([row.name, *("" if value is None else value for value in cells)])
     return text.getvalue()
 
 
-def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = False) -> str:
-    """The comparison as text: a line per row, AP by class if `per_class`, notes, and what was not run."""
+def as_table(
+    rows: Sequence[Row],
+    not_run: Mapping[str, str],
+    per_class: bool = False,
+    fidelities: Mapping[str, Fidelity] | None = None,
+) -> str:
+    """The comparison as text: a line per row, what was not run too, AP by class if `per_class`, notes."""
+    fidelities = fidelities or {}
     reference = reference_of(rows)
     shown = [*_COLUMNS, *(one for one in _VOC_COLUMNS if rows and one[0] in rows[0].evaluation.metrics)]
-    head = ["", *(title for _, title in shown), "- FP32", "ms", "p90", "MB"]
+    head = ["", *(title for _, title in shown), "- FP32", "fidelity", "ms", "p90", "MB"]
     lines = [head]
     for row in rows:
         metrics = row.evaluation.metrics
@@ -128,10 +135,12 @@ def as_table(rows: Sequence[Row], not_run: Mapping[str, str], per_class: bool = 
                 row.name,
                 *(_score(metrics[key]) for key, _ in shown),
                 change if row is not reference else "",
+                f"{fidelities[row.name].value:.4f}" if row.name in fidelities else "",
                 *("-" if time is None else f"{time:.1f}" for time in (row.latency_ms, row.latency_p90_ms)),
                 f"{row.bytes / 1e6:.2f}",
             ]
         )
+    lines += [[name, *"-" * (len(head) - 1)] for name in not_run]
     parts = [columns(lines)]
     if per_class and rows:
         names = list(rows[0].evaluation.per_class)

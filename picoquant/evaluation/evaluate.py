@@ -84,7 +84,8 @@ def evaluate(
         predict: `predict(feed)` -> outputs; the feed holds the inputs `predict.input_names`.
         decoder: turns the outputs into detections.
         dataset: `picoquant.data.dataset.Dataset`: annotations, category ids, image ids.
-        reader: batches `image [N, 3, H, W]`, `scale_factor [N, 2]`, `im_shape [N, 2]`, `image_id [N]`.
+        reader: batches `image [N, 3, H, W]`, `scale_factor [N, 2]`, `im_shape [N, 2]`, `image_id [N]`,
+            where there is padding `pad_offset [N, 2]`.
         title: title of the progress line.
         voc: VOC's metrics, too, see `voc_metrics`.
 
@@ -125,7 +126,9 @@ def _found(
 ) -> Iterator[tuple[int, Detections]]:
     for batch in reader:
         outputs = predict(select_inputs(batch, predict.input_names))
-        yield from zip(batch["image_id"], decoder.decode(outputs, batch["scale_factor"]))
+        yield from zip(
+            batch["image_id"], decoder.decode(outputs, batch["scale_factor"], batch.get("pad_offset"))
+        )
 
 
 def evaluate_sliced(

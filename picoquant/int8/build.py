@@ -22,6 +22,9 @@ from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 
+# Range of a tensor that is 0 throughout, which is 0 in INT8 whatever its range: one that all runtimes take.
+_OF_ZEROS = 1.0
+
 
 @dataclass(frozen=True)
 class Int8Source:
@@ -56,6 +59,8 @@ def build_network(source: Int8Source) -> Int8Network:
 
     Raises: `WeightsError` when the files of the FP32 model cannot be read.
     """
+    above_zero = {name: value if value > 0 else _OF_ZEROS for name, value in source.ranges.items()}
+    source = replace(source, ranges=above_zero)
     program = read_program(source.folder / MODEL)
     values = read_params(program, source.folder / PARAMS)
     values.update({name: value for name, value in source.weights.items() if name in values})

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SMALLEST_RANGE = 1e-6  # of a tensor that is 0 throughout: a range of 0 would be divided by
+
 
 @dataclass(frozen=True, eq=False)
 class QuantParams:

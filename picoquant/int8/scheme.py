@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from picoquant.errors import ConfigError
+from picoquant.errors import NOT_SUPPORTED, ConfigError
 from picoquant.utils.setting_checks import listed, one_of, thawed
 
 WEIGHT_TYPES = ("channel_wise_abs_max", "abs_max")
@@ -73,7 +73,9 @@ class QuantAwareSettings:
                 raise ConfigError(f"QuantAware.{name}: expected true or false, found {getattr(self, name)!r}")
         for name in ("for_tensorrt", "is_full_quantize"):
             if getattr(self, name):
-                raise ConfigError(f"QuantAware.{name}: true is not supported; name quantize_op_types")
+                raise ConfigError(
+                    f"QuantAware.{name}: true is not supported; name quantize_op_types; {NOT_SUPPORTED}"
+                )
         if not isinstance(self.moving_rate, float) or not 0 < self.moving_rate < 1:
             raise ConfigError(f"QuantAware.moving_rate: expected between 0 and 1, found {self.moving_rate!r}")
 

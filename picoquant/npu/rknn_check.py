@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from picoquant.backends.own_environment.package import OwnTool
 from picoquant.backends.placement import BoardReport
 from picoquant.backends.rknn import BACKENDS
 from picoquant.backends.rknn.platforms import platform_of
 from picoquant.backends.rknn.report import report
-from picoquant.backends.rknn.toolchain import Toolkit
 from picoquant.backends.source import Source
 from picoquant.errors import SchemeError, WeightsError
 from picoquant.npu.compiled import left_to_cpu, placement_json, placement_text
@@ -62,7 +62,7 @@ class RknnCheck:
         return placement_text(self.board, self.target, rows)
 
 
-def check_with_rknn(model: ModelFolder, target: Target, tool: Toolkit) -> RknnCheck:
+def check_with_rknn(model: ModelFolder, target: Target, tool: OwnTool) -> RknnCheck:
     """Build a model with rknn-toolkit2 and read its report.
 
     Args:

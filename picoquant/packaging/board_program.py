@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import WeightsError
-from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.infer_config import InferConfig, padding_values
 from picoquant.paddle_program.program import ProgramFacts
 from picoquant.postprocess import Decoder
 from picoquant.postprocess.decode import CELL_OFFSET
@@ -17,6 +17,7 @@ from picoquant.storage.files import write_json, write_text
 from picoquant.targets.profiles import Target
 
 SETTINGS, SCRIPT = "settings.json", "python"
+_ANDROID = "android"  # folder in board/ of what only packages for Android have
 INTERPOLATIONS = (0, 1, 2)  # nearest, linear, cubic: OpenCV's numbers of those that the program knows
 
 
@@ -27,10 +28,12 @@ class Program:
     Attributes:
         pip: what the Python one needs.
         cmake: options with which the C++ one is configured; empty: there is none.
+        network: NAME, where it is not the backend's: two backends have the same programs.
     """
 
     pip: str
     cmake: str
+    network: str = ""
 
 
 # By the backend's name; a package for another one has files and no programs.
@@ -40,7 +43,8 @@ PROGRAMS = {
     ),
     "ncnn": Program("ncnn numpy opencv-python", "-DUSE_NCNN=ON -Dncnn_DIR=/path/to/lib/cmake/ncnn"),
     "mnn": Program("MNN numpy opencv-python", ""),
-    "tflite": Program("ai-edge-litert numpy opencv-python", ""),
+    "tflite": Program("ai-edge-litert numpy opencv-python", "-DTFLITE_DIR=/usr"),
+    "tflite-16x8": Program("ai-edge-litert numpy opencv-python", "-DTFLITE_DIR=/usr", "tflite"),
     "rknn": Program("rknn-toolkit-lite2 numpy opencv-python", "-DRKNN_DIR=/path/to/librknn_api"),
 }
 
@@ -83,7 +87,8 @@ def settings(
     if program and config.interp not in INTERPOLATIONS:
         raise WeightsError(
             f"the model's images are resized with interpolation {config.interp}, which the board's program does "
-            "not know: export with interp 0 (nearest), 1 (linear) or 2 (cubic)"
+            "not know: export with interp 0 (nearest), 1 (linear) or 2 (cubic); LetterBoxResize (3) is "
+            "Resize: {keep_ratio: true, interp: 1} and Pad: {pad_mode: 1, fill_value: 128} with both its size"
         )
     decoder = Decoder.of(*zip(*facts.outputs), config)
     return {
@@ -94,6 +99,8 @@ def settings(
         "inputs": [name for name, _ in facts.inputs],
         "size": list(config.input_size),
         "keep_ratio": config.keep_ratio,
+        "padding": config.padding,
+        "fill": list(padding_values(config)),
         "interpolation": config.interp,
         "is_scale": config.is_scale,
         "mean": list(config.mean),
@@ -112,15 +119,26 @@ def settings(
     }
 
 
-def copy_program(folder: Path) -> None:
-    """Put the program's source, its CMake files and `run.sh` into a folder `board/` of a package."""
+def copy_program(folder: Path, android: bool = False) -> None:
+    """Put the program's source, its CMake files and `run.sh` into a folder `board/` of a package.
+
+    Args:
+        folder: where to.
+        android: with `run_android.sh`, and the NDK's CMake file in place of those of Debian's compilers.
+    """
     source = Path(__file__).parent / "board"
     for path in sorted(source.rglob("*")):
-        place = folder / path.relative_to(source)
-        if path.is_file() and not {"build", "__pycache__"} & set(path.relative_to(source).parts):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
-    (folder / "run.sh").chmod(0o755)
+        relative = path.relative_to(source)
+        if not path.is_file() or {"build", "__pycache__"} & set(relative.parts):
+            continue
+        androids = relative.parts[0] == _ANDROID
+        if androids != android and (androids or path.suffix == ".cmake"):
+            continue
+        place = folder / path.name if androids else folder / relative
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+        if path.suffix == ".sh":
+            place.chmod(0o755)
 
 
 def write_board(folder: Path, target: Target, values: dict[str, Any]) -> None:
@@ -131,7 +149,7 @@ def write_board(folder: Path, target: Target, values: dict[str, Any]) -> None:
         target: what `run.sh` checks for.
         values: see `settings`.
     """
-    copy_program(folder / "board")
+    copy_program(folder / "board", target.android)
     write_json(folder / SETTINGS, values)
     write_text(folder / "board" / "target.sh", _target_shell(target))
 
@@ -140,7 +158,8 @@ def write_script(folder: Path, backend: str) -> None:
     """Put the Python program for a backend's runtime into a folder of a package: `detect.py` and `network.py`."""
     source = Path(__file__).parent / "script"
     folder.mkdir()
-    for name, copy in (("detect.py", "detect.py"), (f"network_{backend}.py", "network.py")):
+    network = f"network_{PROGRAMS[backend].network or backend}.py"
+    for name, copy in (("detect.py", "detect.py"), (network, "network.py")):
         shutil.copyfile(source / name, folder / copy)
 
 
@@ -154,11 +173,14 @@ def _target_shell(target: Target) -> str:
         "TARGET_LIBRARIES_FROM": "",
     }
     if target.paddle_lite is not None:
-        libraries = ("libpaddle_light_api_shared.so", *_NPU_LIBRARIES.get(target.paddle_lite.device, ()))
+        cpp = ("libc++_shared.so",) if target.android else ()
+        npu = _NPU_LIBRARIES.get(target.paddle_lite.device, ())
+        libraries = ("libpaddle_light_api_shared.so", *cpp, *npu)
         place = f", folder {target.driver.library_folder}" if target.driver.library_folder else ""
+        system = "Android, " if target.android else ""
         values["TARGET_LIBRARIES"] = " ".join(libraries)
         values["TARGET_LIBRARIES_FROM"] = (
-            f"Paddle Lite {target.paddle_lite.opt_version} for {target.abi}{place}"
+            f"Paddle Lite {target.paddle_lite.opt_version} for {system}{target.abi}{place}"
         )
     lines = "".join(f"{key}={quoted(text)}\n" for key, text in values.items())
     return f"# What run.sh checks on the board, from the profile of {target.name}.\n{lines}"

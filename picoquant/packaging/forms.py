@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from picoquant.backends.base import MACHINE, Backend, Found, load_backend, load_
 from picoquant.backends.table import BACKENDS
 from picoquant.errors import ConfigError, ToolError
 from picoquant.packaging.board_program import PROGRAMS
+from picoquant.storage.files import sha256
 from picoquant.targets.profiles import Target
 
 INT8_NB, FP32_NB, FP16_NB = "model.nb", "model_fp32.nb", "model_fp16.nb"
@@ -36,8 +37,12 @@ class Forms:
 
     @property
     def with_programs(self) -> tuple[Backend, ...]:
-        """Those of `backends` that there are programs for."""
-        return tuple(backend for backend in self.backends if backend.name in PROGRAMS)
+        """Those of `backends` that there are programs for; of those with the same programs the first."""
+        first: dict[str, Backend] = {}
+        for backend in self.backends:
+            if backend.name in PROGRAMS:
+                first.setdefault(PROGRAMS[backend.name].network or backend.name, backend)
+        return tuple(first.values())
 
     @property
     def lite(self) -> bool:
@@ -57,6 +62,24 @@ def files_in(package: Path, known: Mapping[str, str] = BACKENDS) -> dict[str, Pa
     """
     named = {backend.family: backend.file for backend in load_backends(known) if backend.file}
     return {backend: package / name for backend, name in named.items() if (package / name).is_file()}
+
+
+def models_in(
+    package: Path, forms: Forms, nb: Sequence[tuple[str, str, str]] = ()
+) -> list[tuple[str, str, str]]:
+    """The models that the programs of a package run, as `board_program.settings` takes them, the usual one first.
+
+    The usual one is called by its precision, those for other runtimes by their backend, as in `--model tflite`.
+
+    Args:
+        package: the folder, which holds the files already.
+        forms: what it is for.
+        nb: those of Paddle Lite.
+    """
+    models = list(nb)
+    for backend in forms.backends:
+        models.append((backend.name if models else "int8", backend.file, sha256(package / backend.file)))
+    return models
 
 
 def forms_of(target: Target, known: Mapping[str, str] = BACKENDS) -> Forms:

@@ -38,6 +38,7 @@ from picoquant.packaging.forms import (
     PRECISIONS,
     Forms,
     forms_of,
+    models_in,
     tools_of,
 )
 from picoquant.packaging.manifest import NAME, ONNX_BATCH, files_of
@@ -243,35 +244,25 @@ class _Parts:
             made = [(precision, name, folder / name) for precision, name in PRECISIONS.items()]
             nbs = [(precision, name, sha256(path)) for precision, name, path in made if path.is_file()]
             nb = manifest["model"]["nb"] = {precision: name for precision, name, _ in nbs}
-            values = settings(model.config, facts, nbs, self.target, partition)
+            models = models_in(folder, self.forms, nbs)
+            values = settings(model.config, facts, models, self.target, partition)
             write_board(folder, self.target, values)
         for backend in self.forms.with_programs:
             program = bool(PROGRAMS[backend.name].cmake)
             if not self.forms.lite:
-                models = [("int8", backend.file, sha256(folder / backend.file))]
-                facts = program_facts(shipped.model)
+                facts, models = program_facts(shipped.model), models_in(folder, self.forms)
                 values = settings(model.config, facts, models, self.target, program=program)
                 write_json(folder / SETTINGS, values)
-            if program:
-                write_board(folder, self.target, values)
+                if program:
+                    write_board(folder, self.target, values)
             write_script(folder / SCRIPT, backend.name)
         platform = rknn.platform_of(self.target)
         if platform:
             manifest["rknn"] = self._write_rknn(folder / rknn.FOLDER, platform)
         has_rknn, int8 = (folder / rknn.FOLDER).is_dir(), self.models.int8 is not None
-        write_text(
-            folder / "README.md",
-            readme(
-                self.target,
-                self.forms,
-                int8,
-                partition,
-                has_rknn,
-                nb,
-                self.batch,
-                self.qdq if PLAIN_ONNX in onnx else "",
-            ),
-        )
+        qdq = self.qdq if PLAIN_ONNX in onnx else ""
+        text = readme(self.target, self.forms, int8, partition, has_rknn, nb, self.batch, qdq)
+        write_text(folder / "README.md", text)
         return manifest
 
     def _about(self, shipped: ModelFolder) -> dict[str, Any]:
@@ -312,7 +303,7 @@ class _Parts:
         if lacking:
             raise SchemeError(f"{backend.name} cannot hold {self.models.int8.path}: {lacking}")
         out = folder / Path(backend.file).stem
-        backend.export.export(self.prepared.int8, out, self.tools[backend.name], self.target)
+        backend.make(self.prepared.int8, out, self.tools[backend.name], self.target)
 
     def _write_onnx(
         self, folder: Path, shipped: ModelFolder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from picoquant.paddle_program.infer_config import InferConfig, normalisation
+from picoquant.paddle_program.infer_config import InferConfig, normalisation, padding_values
 from picoquant.postprocess import Decoder
 from picoquant.postprocess.decode import CELL_OFFSET
 
@@ -52,6 +52,7 @@ def description(
             "interpolation": _INTERPOLATIONS.get(config.interp, str(config.interp)),
             "opencv_interpolation": config.interp,
             "pad_to_multiple_of": config.pad_stride,
+            **({"letterbox": _letterbox(config)} if config.keep_ratio else {}),
         },
         "normalize": {**normalisation(config), "formula": "(pixel - mean) / std, for each of R, G, B"},
         "output": {
@@ -69,4 +70,17 @@ def description(
             "nms_top_k": config.nms.nms_top_k,
             "keep_top_k": config.nms.keep_top_k,
         },
+    }
+
+
+def _letterbox(config: InferConfig) -> dict[str, Any]:
+    """How an image is fitted into the network's input, and its boxes found again."""
+    before = {"end": "0", "centre": "half of what is left over, rounded down", "start": "what is left over"}
+    return {
+        "scale": "min(height / image height, width / image width); the image is resized to its sides times this, "
+        "rounded half up, at least 1",
+        "padding": config.padding,
+        "padding_above_and_left": before[config.padding],
+        "value_after_normalization": list(padding_values(config)),
+        "box_in_image": "(box in input - padding left or above) / (resized side / image side)",
     }

@@ -83,20 +83,26 @@ def readme(
     npu = "no NPU" if target.npu == "none" else target.npu
     text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
-    text += "".join(_programs(backend) for backend in forms.with_programs)
-    text += _delegate(target, forms) + _rknpu(target, forms)
+    text += "".join(_programs(backend, forms.lite) for backend in forms.with_programs)
+    text += _delegate(target, forms) + _rknpu(target, forms) + _without_programs(target, forms)
     return text + (_on_the_board(target, forms, list(nb)) if forms.lite else "")
 
 
-def _programs(backend: Backend) -> str:
-    """How to run the programs for a backend's runtime."""
+def _programs(backend: Backend, lite: bool) -> str:
+    """How to run the programs for a backend's runtime; `lite`: it is beside Paddle Lite's, which `run.sh` is for."""
     program = PROGRAMS[backend.name]
+    alone = f"build/detect --package .. --model {backend.name} --expected ../sample/expected.json"
+    source = f"       {alone.partition(' --expected')[0] if lite else './run.sh'}"
+    sample = f"       {alone}\n" if lite else "       ./run.sh                             # the sample\n"
     in_cpp = (
         "C++:\n\n"
         "       cd board\n"
         f"       cmake -S . -B build {program.cmake}\n"
         "       cmake --build build\n"
-        "       ./run.sh\n\n"
+        f"{sample}"
+        f"{source} --source /dev/video0 --draw /dev/fb0\n\n"
+        "`--source` also takes a folder of images or a video (Y4M, AVI of Motion JPEG), `--draw` writes images or a "
+        "video; a line of JSON a frame, the last one with the frame rate.\n\n"
     )
     return (
         f"\n## In {backend.title}\n\n"
@@ -114,9 +120,12 @@ def _delegate(target: Target, forms: Forms) -> str:
         return ""
     model = files.get("ethos-u", files["tflite"])
     if target.tflite_delegate:
+        name = "ethos-u" if "ethos-u" in files else "tflite"
         return (
             f"\n## On the NPU of {target.name}, by TensorFlow Lite's delegate\n\n"
             f"       TFLITE_MODEL={model} TFLITE_DELEGATE={target.tflite_delegate} python python/detect.py\n"
+            f"       TFLITE_DELEGATE={target.tflite_delegate} board/build/detect --package . --model {name} "
+            "--expected sample/expected.json\n"
             f"       benchmark_model --graph={model} --external_delegate_path={target.tflite_delegate}\n\n"
             "The delegate's library is part of the board's image. **It was not run**: no board was at hand.\n"
         )
@@ -151,6 +160,34 @@ def _rknpu(target: Target, forms: Forms) -> str:
     return text
 
 
+# What runs a backend's file on a board, where the package has no program for it.
+_RUNTIMES = {
+    "tpu-mlir": (
+        "Sophgo's cviruntime (`CVI_NN_RegisterModel`), which is part of the board's SDK. It takes the image as float "
+        "`[1, 3, H, W]` and gives the outputs as float, `[1, cells, C, 1]`"
+    ),
+    "esp-ppq": (
+        "Espressif's ESP-DL (`dl::Model`). Its scales are powers of two, not the network's own; `{form}` is what it "
+        "was built from"
+    ),
+}
+
+
+def _without_programs(target: Target, forms: Forms) -> str:
+    """What must be known of the files of a board that the package has no program for; empty where it has."""
+    text = ""
+    for backend in forms.backends:
+        if backend.name in _RUNTIMES:
+            file, *beside = (path.name for path in backend.files_beside(Path(backend.file)))
+            runtime = _RUNTIMES[backend.name].replace("{form}", ", ".join(beside))
+            text += (
+                f"\n## On {target.soc}\n\n`{file}` is for {runtime}. `preprocess.yml` says how inputs are made and "
+                "outputs are read, `sample/` has an image and what is to be found in it. **It was not run on a "
+                "board**, and the package holds no program for it.\n"
+            )
+    return text
+
+
 def _images(batch: Batch) -> str:
     if batch == 1:
         return ""
@@ -158,6 +195,8 @@ def _images(batch: Batch) -> str:
 
 
 def _on_the_board(target: Target, forms: Forms, precisions: list[str]) -> str:
+    if target.android:
+        return _on_android(target, forms)
     toolchain = _TOOLCHAINS.get(target.abi)
     checked = "CPU, libraries and driver" if forms.npu_nb else "CPU and libraries"
     crossed = f" -DCMAKE_TOOLCHAIN_FILE={toolchain}" if toolchain else ""
@@ -184,4 +223,46 @@ def _on_the_board(target: Target, forms: Forms, precisions: list[str]) -> str:
     if len(precisions) > 1:
         others = " or ".join(f"`--model {precision}`" for precision in precisions[1:])
         text += f"\n`board/run.sh` runs the {precisions[0].upper()} model, with {others} another one.\n"
-    return text + "\nNone of this was tried on a board: see docs/package.md of picoquant.\n"
+    return text + _LIVE + "\nNone of this was tried on a board: see docs/package.md of picoquant.\n"
+
+
+def _on_android(target: Target, forms: Forms) -> str:
+    """How to build the program for Android, and to run it by adb."""
+    abi = "" if target.abi == "armeabi-v7a" else f" -DANDROID_ABI={target.abi}"
+    text = (
+        "\n## On the board, from the computer that it hangs on\n\n"
+        f"1. Get Paddle Lite's C++ library, {target.paddle_lite.opt_version} for Android, {target.abi}, clang, "
+        "c++_shared"
+        + (", with NNAdapter" if forms.npu_nb else "")
+        + ": it must be of the version of opt in `manifest.json`. Put its libraries, `libc++_shared.so` and those of "
+        "the NPU that the board's system does not have into `board/lib/`.\n"
+        "2. Build the program with Google's NDK:\n\n"
+        "       cd board\n"
+        "       export ANDROID_NDK=/path/to/ndk\n"
+        "       cmake -S . -B build -DPADDLE_LITE_DIR=/path/to/cxx -DCMAKE_TOOLCHAIN_FILE=android.cmake"
+        f"{abi}\n"
+        "       cmake --build build\n\n"
+        "3. `board/run_android.sh` pushes what is needed by adb to `/data/local/tmp/picoquant/"
+        f"{target.name}`, checks CPU, libraries and driver there, runs the sample with the variables of "
+        "`environment.sh`, prints detections and times as JSON, and ends with exit code 0 when the detections are as "
+        "expected, 1 when not, 2 when something is missing. Options of the program may follow: files named by "
+        "`--image` and `--source` are pushed, too, what `--draw` names comes back:\n\n"
+        "       board/run_android.sh --source clip.y4m --draw drawn.y4m\n\n"
+        "`ANDROID_SERIAL` chooses the board where several hang on the computer.\n"
+    )
+    if target.on_npu:
+        text += (
+            f"\nThe NPU's kernel driver must be {target.driver.name} {target.driver.version}. The first run compiles "
+            "the network for the NPU, which may take more than a minute; the result is kept on the board.\n"
+        )
+    return text + (
+        "\n**Not tried**: any Android board, adb itself (a stand-in took its place), and the NDK, which was not at "
+        "hand: the program was compiled by Debian's compilers for the same CPUs.\n"
+    )
+
+
+_LIVE = (
+    "\nLive: `board/run.sh --source /dev/video0 --draw /dev/fb0` shows what a camera sees with the boxes on the "
+    "screen; `--source` takes folders of images and videos (Y4M, AVI of Motion JPEG), too, `--draw` writes images and "
+    "videos. A line of JSON a frame, the last one with the frame rate; `board/build/detect --help` has all options.\n"
+)

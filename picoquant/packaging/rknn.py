@@ -104,18 +104,27 @@ def write_rknn(
 def _write_images(folder: Path, images: Sequence[SampleImage], config: InferConfig) -> list[str]:
     import cv2
 
+    from picoquant.data.transforms.fit import FitResize
     from picoquant.data.transforms.resize import Resize
     from picoquant.data.transforms.sample import Sample
 
     (folder / "images").mkdir()
     names = []
-    resize, rng = Resize(list(config.input_size), config.keep_ratio, config.interp), np.random.default_rng(0)
+    wanted, interp = tuple(config.input_size), config.interp
+    resize = (
+        FitResize(wanted, interp, config.padding)
+        if config.keep_ratio
+        else Resize(list(wanted), False, interp)
+    )
+    # Of padding the toolkit is given the nearest colour: without one the mean's, which becomes 0.
+    colour = normalisation(config)["pixels_0_255"]["mean"] if config.fill is None else config.fill
     for number, image in enumerate(images):
         size = (float(image.image.shape[0]), float(image.image.shape[1]))
-        small = resize(Sample(image.image, im_shape=size), rng).image
-        pixels = np.zeros((*config.input_size, 3), np.uint8)
-        small = np.clip(np.rint(small), 0, 255)[: pixels.shape[0], : pixels.shape[1]]
-        pixels[: small.shape[0], : small.shape[1]] = small
+        sample = resize(Sample(image.image, im_shape=size), np.random.default_rng(0))
+        pixels = np.empty((*wanted, 3), np.uint8)
+        pixels[:] = np.clip(np.rint(colour), 0, 255).astype(np.uint8)
+        (high, wide), (top, left) = sample.image.shape[:2], sample.pad_offset
+        pixels[top : top + high, left : left + wide] = np.clip(np.rint(sample.image), 0, 255)
         bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
         if not done:

@@ -34,8 +34,12 @@ class SampleImage:
 
 
 def made_sample(config: InferConfig) -> SampleImage:
-    """A picture made from a seed, where a run has no image to give."""
-    return SampleImage(sample_image(*config.input_size), "made from a seed; it shows nothing")
+    """A picture made from a seed, where a run has no image to give; where it is padded, not of the input's shape."""
+    height, width = config.input_size
+    return SampleImage(
+        sample_image(height, width * 3 // 4 if config.keep_ratio else width),
+        "made from a seed; it shows nothing",
+    )
 
 
 def sample_of(image: np.ndarray, source: str) -> SampleImage:

@@ -153,7 +153,7 @@ class _Sample:
         feed = {key: np.repeat(value, count, axis=0) for key, value in self.feed.items()}
         try:
             outputs = predict(select_inputs(feed, predict.input_names))
-            places = self.decoder.decode(outputs, feed["scale_factor"])
+            places = self.decoder.decode(outputs, feed["scale_factor"], feed.get("pad_offset"))
         except UserError as error:
             return Check(name, False, (str(error),))
         labels = self.model.config.labels

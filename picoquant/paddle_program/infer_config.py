@@ -8,10 +8,11 @@ PaddleDetection and Paddle Lite read them. PaddleX, and PaddleDetection from 2.8
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from picoquant.data.preparation import PLACES
 from picoquant.errors import ConfigError, WeightsError
 from picoquant.postprocess.settings import NmsSettings
 from picoquant.storage.files import write_text
@@ -35,7 +36,10 @@ class InferConfig:
         mean, std: normalisation of R, G and B, after the division by 255 if `is_scale`.
         is_scale: whether pixels are divided by 255.
         interp: OpenCV's number of the interpolation (1 linear, 2 cubic).
-        keep_ratio: whether the resize keeps the image's aspect ratio.
+        keep_ratio: whether the resize keeps the image's aspect ratio: it is made as large as fits, the rest of the
+            input is padding.
+        padding: where that is: `end` (right and below), `centre` (on all sides) or `start` (left and above).
+        fill: its colour (R, G, B, 0 to 255, before normalisation); None: 0 after that.
         pad_stride: the input is padded to a multiple of this; 0 for no padding.
         strides: pixels per cell for each feature map of the head.
         nms: settings for post-processing outside the model.
@@ -57,6 +61,8 @@ class InferConfig:
     is_scale: bool = True
     interp: int = 2
     keep_ratio: bool = False
+    padding: str = "end"
+    fill: tuple[float, ...] | None = None
     pad_stride: int = 0
     strides: tuple[int, ...] = (8, 16, 32, 64)
     nms: NmsSettings = field(default_factory=NmsSettings)
@@ -70,6 +76,10 @@ class InferConfig:
         _check_positive("fpn_stride", self.strides, None)
         if self.raw_outputs not in RAW_OUTPUTS:
             raise ConfigError(f"raw_outputs is {self.raw_outputs!r}: {' or '.join(RAW_OUTPUTS)} is expected")
+        if self.padding not in PLACES:
+            raise ConfigError(f"padding is {self.padding!r}: one of {', '.join(PLACES)} is expected")
+        if self.fill is not None and len(self.fill) != 3:
+            raise ConfigError(f"fill_value is {list(self.fill)}: three numbers expected")
         if not self.labels:
             raise ConfigError("label_list is empty: name every class")
         for name in ("mean", "std"):
@@ -77,6 +87,13 @@ class InferConfig:
                 raise ConfigError(f"{name} is {list(getattr(self, name))}: three numbers expected")
         if any(value == 0 for value in self.std):
             raise ConfigError(f"std is {list(self.std)}: it cannot hold 0")
+
+    def identity(self) -> dict[str, Any]:
+        """All of it, for a fingerprint, without what came later and is not used: a run of before is not made again."""
+        found = asdict(self)
+        if not self.keep_ratio:
+            del found["padding"], found["fill"]
+        return found
 
     def to_mapping(self) -> dict[str, Any]:
         """The content of `infer_cfg.yml`."""
@@ -94,6 +111,12 @@ class InferConfig:
             "norm_type": "mean_std",
         }
         steps: list[dict[str, Any]] = [resize, normalise, {"type": "Permute"}]
+        if self.keep_ratio:
+            fill = [0.0, 0.0, 0.0] if self.fill is None else list(self.fill)
+            pad: dict[str, Any] = {"type": "Pad", "size": list(self.input_size), "fill_value": fill}
+            if self.padding != "end":
+                pad["pad_mode"] = PLACES.index(self.padding)
+            steps.insert(2 if self.fill is None else 1, pad)
         if self.pad_stride:
             steps.append({"type": "PadStride", "stride": self.pad_stride})
         return {
@@ -136,12 +159,13 @@ class InferConfig:
             raise WeightsError(
                 f"{where}: Preprocess has {twice} twice: leave the one out that the model does not need"
             )
-        unknown = set(steps) - {"Resize", "NormalizeImage", "Permute", "PadStride"}
+        unknown = set(steps) - {"Resize", "LetterBoxResize", "Pad", "NormalizeImage", "Permute", "PadStride"}
         if unknown:
             raise WeightsError(f"{where}: Preprocess has steps unknown here: {sorted(unknown)}")
-        if "Resize" not in steps:
+        if "Resize" not in steps and "LetterBoxResize" not in steps:
             raise WeightsError(f"{where}: Preprocess has no Resize, so the input size is unknown")
-        resize, normalise = steps["Resize"], steps.get("NormalizeImage", {})
+        resize = steps.get("Resize") or {**steps["LetterBoxResize"], "keep_ratio": True, "interp": 3}
+        normalise = steps.get("NormalizeImage", {})
         mean, std = _normalisation(steps, where)
         optional = _optional_fields(values, where)
         try:
@@ -153,11 +177,44 @@ class InferConfig:
                 is_scale=_flag(normalise, "is_scale", "NormalizeImage" in steps, where),
                 interp=_whole(resize, "interp", 1, f"{where}: Preprocess Resize"),
                 keep_ratio=_flag(resize, "keep_ratio", False, where),
+                **_padding(steps, [step["type"] for step in listed], where),
                 pad_stride=_whole(steps.get("PadStride", {}), "stride", 0, f"{where}: Preprocess PadStride"),
                 **optional,
             )
         except ConfigError as error:
             raise WeightsError(f"{where}: {error}") from error
+
+
+def _padding(steps: dict[str, Any], order: list[str], where: str) -> dict[str, Any]:
+    """Where the padding is and its colour, of `Pad` or `LetterBoxResize`."""
+    if "LetterBoxResize" in steps:
+        if {"Resize", "Pad"} & set(steps):
+            raise WeightsError(
+                f"{where}: Preprocess has LetterBoxResize beside Resize or Pad: leave the one out that the model does "
+                "not need"
+            )
+        return {"padding": "centre", "fill": (128.0, 128.0, 128.0)}  # 127.5, on uint8
+    if "Pad" not in steps:
+        return {}
+    pad, named = steps["Pad"], f"{where}: Preprocess Pad"
+    size, target = pad.get("size"), steps["Resize"].get("target_size")
+    if size is not None and (size if isinstance(size, list) else [size, size]) != target:
+        raise WeightsError(
+            f"{named}: size is {size!r}, target_size of Resize {target!r}: both are the network's input"
+        )
+    mode = _whole(pad, "pad_mode", 0, named)
+    if mode not in range(len(PLACES)):
+        raise WeightsError(f"{named}: pad_mode is {mode}: 0, 1 or 2 expected")
+    # Without one it is PaddleDetection's deployment program that pads, with this grey.
+    colour = pad.get("fill_value", 114.0)
+    colour = _numbers(
+        {"fill_value": colour if isinstance(colour, list) else [colour] * 3}, "fill_value", named
+    )
+    if "NormalizeImage" in order and order.index("Pad") > order.index("NormalizeImage"):
+        if any(colour):
+            raise WeightsError(f"{named}: it stands behind NormalizeImage, where only fill_value 0 is known")
+        return {"padding": PLACES[mode]}
+    return {"padding": PLACES[mode], "fill": colour}
 
 
 def _optional_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
@@ -282,3 +339,11 @@ def normalisation(config: InferConfig) -> dict[str, dict[str, list[float]]]:
         "pixels_0_255": {"mean": large[0], "std": large[1]},
         "pixels_0_1": {"mean": small[0], "std": small[1]},
     }
+
+
+def padding_values(config: InferConfig) -> tuple[float, ...]:
+    """What the padding of R, G and B is in the network's input: its colour, normalised as pixels are."""
+    if config.fill is None:
+        return (0.0, 0.0, 0.0)
+    mean, std = normalisation(config)["pixels_0_255"].values()
+    return tuple((value - m) / s for value, m, s in zip(config.fill, mean, std))

@@ -58,24 +58,34 @@ def feed_of_image(image: np.ndarray, config: InferConfig) -> dict[str, np.ndarra
         image: `[H, W, 3]` uint8 RGB.
         config: the model's preprocessing.
 
-    Returns: `image [1, 3, H, W]`, `scale_factor [1, 2]` (y, x) and `im_shape [1, 2]`, float32.
+    Returns: `image [1, 3, H, W]`, `scale_factor [1, 2]` (y, x), `im_shape [1, 2]`, float32, and where there is
+        padding above or left of the image `pad_offset [1, 2]` (rows, columns).
     """
+    from picoquant.data.transforms.fit import FillInput, FitResize
     from picoquant.data.transforms.normalize import NormalizeImage
     from picoquant.data.transforms.resize import Resize
     from picoquant.data.transforms.sample import Sample
 
     sample = Sample(image, im_shape=(float(image.shape[0]), float(image.shape[1])))
-    rng = np.random.default_rng(0)  # required by the interface; neither transform draws from it
-    sample = Resize(list(config.input_size), config.keep_ratio, config.interp)(sample, rng)
-    sample = NormalizeImage(config.mean, config.std, config.is_scale)(sample, rng)
-    pixels = np.zeros((1, 3, *config.input_size), np.float32)
-    resized = sample.image.transpose(2, 0, 1)[:, : config.input_size[0], : config.input_size[1]]
-    pixels[0, :, : resized.shape[1], : resized.shape[2]] = resized
-    return {
-        "image": pixels,
+    rng = np.random.default_rng(0)  # required by the interface; none of the transforms draws from it
+    height, width = config.input_size
+    size, interp = (height, width), config.interp
+    normalise = NormalizeImage(config.mean, config.std, config.is_scale)
+    resize = (
+        FitResize(size, interp, config.padding) if config.keep_ratio else Resize(list(size), False, interp)
+    )
+    sample = normalise(resize(sample, rng), rng)
+    sample.image = sample.image.transpose(2, 0, 1)
+    fill = (0.0, 0.0, 0.0) if config.fill is None else normalise.of_colour(config.fill)
+    sample = FillInput(size, fill)(sample, rng)
+    feed = {
+        "image": np.ascontiguousarray(sample.image)[None],
         "scale_factor": np.array([sample.scale_factor], np.float32),
         "im_shape": np.array([sample.im_shape], np.float32),
     }
+    if any(sample.pad_offset):
+        feed["pad_offset"] = np.array([sample.pad_offset], np.float32)
+    return feed
 
 
 _SEED = 0

@@ -91,17 +91,30 @@ class Decoder:
         raw_outputs = "logits" if aligned else config.raw_outputs
         return cls(kind, nms or config.nms, config.input_size, config.strides, raw_outputs, names, model)
 
-    def decode(self, outputs: Sequence[np.ndarray], scale_factor: np.ndarray) -> list[Detections]:
+    def decode(
+        self, outputs: Sequence[np.ndarray], scale_factor: np.ndarray, pad_offset: np.ndarray | None = None
+    ) -> list[Detections]:
         """Detections of a batch.
 
         Args:
             outputs: the model's outputs, in the model's order.
             scale_factor: `[N, 2]` float32, input size / image size, y then x.
+            pad_offset: `[N, 2]` float32, rows of padding above the images and columns left of them; None: none.
 
         Returns: `N` `Detections`, in image pixels.
 
         Raises: `WeightsError` for an output with NaN or infinity, which would silently yield no detections.
         """
+        found = self._decode(outputs, scale_factor)
+        if pad_offset is None:
+            return found
+        # NMS does not see where the image lies in the input, so that its padding can be taken off at the end.
+        before = (np.asarray(pad_offset, np.float32) / np.asarray(scale_factor, np.float32))[:, [1, 0, 1, 0]]
+        return [
+            Detections(each.classes, each.scores, each.boxes - corner) for each, corner in zip(found, before)
+        ]
+
+    def _decode(self, outputs: Sequence[np.ndarray], scale_factor: np.ndarray) -> list[Detections]:
         self._require_finite(outputs)
         if self.kind == "detections":
             return _split_images(outputs[0], outputs[1])

@@ -17,6 +17,7 @@ from picoquant.paddle_program.network_input import feed_of_image
 from picoquant.postprocess import Detections
 from picoquant.prediction.draw import Painter
 from picoquant.prediction.sources import Frame, Unreadable
+from picoquant.prediction.window import Window
 from picoquant.runtimes.backends import Running
 from picoquant.runtimes.detect import detect
 from picoquant.runtimes.sliced import Slicing, detect_sliced
@@ -59,6 +60,7 @@ def predict(
     folder: Path | None = None,
     total: int = 0,
     slicing: Slicing | None = None,
+    window: Window | None = None,
 ) -> Outcome:
     """Detect objects in each frame of a stream; only the current frame is in memory.
 
@@ -73,11 +75,12 @@ def predict(
         folder: folder for annotated images (JPEG, `<name>.jpg`); None to write none.
         total: number of frames for the progress line; 0 if it is unknown.
         slicing: how frames are taken apart; None: they are not.
+        window: shows annotated frames, and may end the stream; None: there is none.
 
     Raises: every error that the model and `stream` raise.
     """
     progress = Progress("predict", total, "image")
-    painter = Painter(config.labels) if folder else None
+    painter = Painter(config.labels) if folder or window else None
     began, images, count, failed = time.perf_counter(), 0, 0, []
     try:
         for frame in stream:
@@ -92,9 +95,10 @@ def predict(
                 found = detect_sliced(ready.predict, ready.decoder, frame.image, config, slicing)
             found = above(found, threshold)
             row = as_json(frame, found, config.labels)
-            if folder is not None and painter is not None:
+            drawn = frame.image if painter is None else painter.draw(frame.image, found)
+            if folder is not None:
                 path = folder / f"{frame.name}.jpg"
-                reason = _write(painter.draw(frame.image, found), path)
+                reason = _write(drawn, path)
                 row |= {"error": reason} if reason else {"annotated": str(path)}
                 if reason:
                     failed.append(f"{frame.source}: {reason}")
@@ -102,6 +106,8 @@ def predict(
             emit(json.dumps(row))
             images, count = images + 1, count + len(found)
             progress.update(images)
+            if window is not None and not window.show(drawn, frame.source, frame.number is None):
+                break
     finally:
         progress.close()
     return Outcome(images, count, tuple(failed), time.perf_counter() - began)

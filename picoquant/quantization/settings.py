@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
-from picoquant.errors import ConfigError
+from picoquant.errors import NOT_SUPPORTED, ConfigError
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.quantization.paddle_classes import require_class
 from picoquant.utils.setting_checks import between, frozen, listed, one_of, positive, thawed, whole_or_none
@@ -136,7 +136,9 @@ class QatTrainSettings:
                 raise ConfigError(f"TrainConfig.{name}: expected a mAP from 0 to 1, found {value!r}")
         for name in ("amp_config", "recompute_config", "sharding_config", "sparse_model"):
             if getattr(self, name):
-                raise ConfigError(f"TrainConfig.{name} is not supported in quantisation: remove it")
+                raise ConfigError(
+                    f"TrainConfig.{name} is not supported in quantisation: remove it; {NOT_SUPPORTED}"
+                )
 
     def _check_learning_rate(self) -> None:
         rate = self.learning_rate

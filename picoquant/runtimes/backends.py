@@ -138,7 +138,7 @@ def _files(model: Model, backend: Backend, tool: Found, stack: ExitStack) -> Exp
     if lacking:
         raise SchemeError(f"{backend.name} cannot hold {model.name}: {lacking}")
     scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"picoquant-{backend.name}-"))
-    return backend.export.export(source, Path(scratch) / model.precision, tool)
+    return backend.make(source, Path(scratch) / model.precision, tool)
 
 
 def _folder(model: Model, backend: str) -> ModelFolder:

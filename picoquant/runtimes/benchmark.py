@@ -13,7 +13,7 @@ import numpy as np
 
 from picoquant.backends.base import Machine, load_backend
 from picoquant.backends.table import BACKENDS
-from picoquant.errors import ToolError, UserError, WeightsError
+from picoquant.errors import UserError, in_one_line
 from picoquant.paddle_program.network_input import select_inputs
 from picoquant.runtimes.backends import result_name, running
 from picoquant.runtimes.model import Model
@@ -77,11 +77,16 @@ def benchmark(
                     feed = noise(ready.predict.input_names, model.config.input_size, batch)
                     latency = measure(ready.predict, [feed], repeats, warm_up)
                     cases.append(Case(name, model.name, count, latency, ready.bytes, ready.note))
-        except (ToolError, WeightsError, UserError) as error:
+        except (
+            Exception
+        ) as error:  # whatever a runtime raises, it costs its own case alone, unless it was asked for
             fits = model.precision in load_backend(backend, known).precisions
-            if strict and (fits or len({other.precision for other in models}) == 1):
+            if strict and (
+                fits or len({other.precision for other in models}) == 1 or not isinstance(error, UserError)
+            ):
                 raise
-            not_run[name] = str(error)
+            not_run[name] = in_one_line(error)
+            LOG.debug("%s", name, exc_info=True)
         progress.update(done)
     progress.close()
     return cases, not_run

@@ -19,4 +19,4 @@ def detect(predict: Any, decoder: Any, feed: dict[str, np.ndarray]) -> Detection
         feed: see `feed_of_image`.
     """
     outputs = predict(select_inputs(feed, predict.input_names))
-    return decoder.decode(outputs, feed["scale_factor"])[0]
+    return decoder.decode(outputs, feed["scale_factor"], feed.get("pad_offset"))[0]

@@ -100,7 +100,7 @@ def _in_order_of_training(context: Context, dataset: Dataset) -> Dataset:
         names = None if _folder_gone(context) else class_names(settings_of(context, "TrainDataset"))
     else:
         names = None
-    return dataset if names is None else in_training_order(dataset, names)
+    return dataset if names is None else in_training_order(dataset, names, context.plan.num_classes)
 
 
 def _folder_gone(context: Context) -> bool:

@@ -49,7 +49,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         name: {
             "model": sha256(folder.model),
             "params": sha256(folder.params),
-            "preprocessing": asdict(folder.config),
+            "preprocessing": folder.config.identity(),
         }
         for name, folder in _models(context, compare=False).items()
     }

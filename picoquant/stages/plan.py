@@ -10,6 +10,7 @@ from typing import Any
 
 from picoquant.config import data, training
 from picoquant.config.detector import parse_detector
+from picoquant.config.distillation import TeacherSettings, teacher_settings
 from picoquant.config.recipe import Recipe, load_recipe
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings, SyntheticSettings
 from picoquant.config.target_rules import quant_aware_for_targets, require_int8_where_needed
@@ -22,6 +23,7 @@ from picoquant.evaluation.voc_metrics import VOC_METRICS
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.postprocess.settings import NmsSettings
+from picoquant.pruning.settings import PrunerSettings, UnstructuredPrunerSettings
 from picoquant.quantization.paddleslim.require import require_paddleslim, require_settings
 from picoquant.quantization.settings import (
     DistillationSettings,
@@ -30,6 +32,7 @@ from picoquant.quantization.settings import (
     check_together,
 )
 from picoquant.targets.profiles import Target, load_targets
+from picoquant.training.distillation.settings import check_pair
 from picoquant.training.scalar_log import ScalarSettings
 from picoquant.training.settings import TrainSettings
 from picoquant.utils.suggest import suggestion
@@ -210,6 +213,30 @@ class Plan:
         return found
 
     @cached_property
+    def teacher(self) -> TeacherSettings | None:
+        """The larger detector that training learns from, by keys of section `Train`; None for none."""
+        found = teacher_settings(self.recipe, partial(parse_detector, num_classes=1))
+        if found is not None:
+            check_pair(self.detector, found.detector, found.what)
+        return found
+
+    def teachers_images(self, teacher: TeacherSettings) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Scale and shift of R, G and B that make the teacher's input of the student's."""
+        if teacher.reader is None:
+            return (1.0,) * 3, (0.0,) * 3
+        return data.between_normalisations(self.train_reader, teacher.reader)
+
+    @cached_property
+    def unstructured_pruner(self) -> UnstructuredPrunerSettings | None:
+        """Section `UnstructuredPruner`; None where no weights become 0."""
+        return training.unstructured_pruner(self.recipe)
+
+    @cached_property
+    def pruner(self) -> PrunerSettings | None:
+        """Section `Pruner`; None where no filters are removed."""
+        return training.pruner(self.recipe)
+
+    @cached_property
     def published_rate(self) -> tuple[float, int] | None:
         """`base_lr` and batch size of the published configuration of the same name or network, if any."""
         return training.published_rate(self.recipe, partial(parse_detector, num_classes=1))
@@ -279,7 +306,14 @@ class Plan:
         """Parse what a later stage needs, so that what is wrong is said before the first one."""
         if self.quantization.own.engine == "paddleslim":
             require_paddleslim()
-        _ = self.quantization, self.targets, self.calibration, self.package
+        _ = (
+            self.quantization,
+            self.targets,
+            self.calibration,
+            self.package,
+            self.unstructured_pruner,
+            self.pruner,
+        )
 
 
 def load_plan(name: str, overrides: Sequence[str] = ()) -> Plan:

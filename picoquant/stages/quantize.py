@@ -49,7 +49,7 @@ def _inputs(context: Context) -> dict[str, Any]:
         **({"ranges of the weights": sha256(ranges)} if ranges.is_file() else {}),
         "model": sha256(folder.model),
         "params": sha256(folder.params),
-        "preprocessing": asdict(folder.config),
+        "preprocessing": folder.config.identity(),
         "distillation": asdict(sections.distillation),
         "quant_aware": asdict(sections.quant_aware),
         "training": asdict(sections.train),

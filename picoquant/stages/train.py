@@ -12,10 +12,20 @@ from picoquant.backends.paddle.compiled import compiled_predictor
 from picoquant.data.class_names import same_classes
 from picoquant.data.formats.coco_file import peek_categories
 from picoquant.data.input_size import largest_input
+from picoquant.data.preparation import tell_other_shapes
 from picoquant.postprocess.decoder import Decoder
+from picoquant.pruning.in_training import Pruned
 from picoquant.stages import datasets
 from picoquant.stages.evaluating import evaluate_model, evaluation_images
-from picoquant.stages.model import load_start, say_classes, start_digest, start_weights
+from picoquant.stages.model import (
+    load_start,
+    say_classes,
+    start_digest,
+    start_weights,
+    taught,
+    teacher_inputs,
+    teacher_weights,
+)
 from picoquant.stages.plan import Plan
 from picoquant.stages.stage import Context, Stage
 from picoquant.training.schedule import hint_at_reference
@@ -47,7 +57,10 @@ def _inputs(context: Context) -> dict[str, Any]:
         "images": datasets.identity(context, "TrainDataset"),
         "evaluated on": datasets.identity(context, "EvalDataset"),
         **({"metric": "VOC"} if plan.voc else {}),
+        **plan.train_reader.by_epoch,
+        **_pruning(plan),
         **_start(plan),
+        **teacher_inputs(plan),
         **_order_of_classes(context),
     }
 
@@ -62,6 +75,12 @@ def _schedule(settings: TrainSettings) -> dict[str, Any]:
         for key in ("beta1", "beta2", "epsilon"):
             del found["optimizer"][key]
     return found
+
+
+def _pruning(plan: Plan) -> dict[str, Any]:
+    """How it is pruned, where it is."""
+    sections = {"UnstructuredPruner": plan.unstructured_pruner, "Pruner": plan.pruner}
+    return {name: asdict(settings) for name, settings in sections.items() if settings is not None}
 
 
 def _start(plan: Plan) -> dict[str, Any]:
@@ -83,15 +102,17 @@ def _order_of_classes(context: Context) -> dict[str, Any]:
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     call_helpers(context.device, True)
-    metrics = _train(context, keep).write(out)
+    pruned = Pruned(context.plan.pruner, context.plan.unstructured_pruner)
+    metrics = _train(context, keep, pruned).write(out)
+    metrics |= pruned.write(out)
     return {**metrics, "classes": list(datasets.load(context, "TrainDataset").class_names)}
 
 
 def _help(context: Context) -> None:
-    _train(context, context.run.root)
+    _train(context, context.run.root, Pruned(context.plan.pruner, context.plan.unstructured_pruner))
 
 
-def _train(context: Context, keep: Path) -> Any:
+def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
     """This process's part of the training; its `TrainResult`."""
     import paddle
 
@@ -107,14 +128,18 @@ def _train(context: Context, keep: Path) -> Any:
     same_classes(images, held_out)
     classes = say_classes(plan, images.class_names, str(images.annotation_file))
     weights = start_weights(plan)
+    teacher_weights(plan)  # what is missing is said before a network is built
     seed = plan.common.seed
     paddle.seed(seed)
     detector = plan.detector_for(classes)
     model = build_picodet(detector)
     if weights:
         load_start(model, weights)
+    pruned.remove_filters(model, detector, plan.input_size, weights)
+    network, model = model, taught(plan, model, images.class_names, context.device)
     decoder = Decoder("boxes", plan.nms)
     target = evaluation_images(held_out, plan.eval_reader, plan.workers, plan.voc)
+    tell_other_shapes(plan.train_reader, plan.eval_reader)
     with (
         TrainReader(images, plan.train_reader, seed, plan.workers, shard=rank_and_world()) as reader,
         ChildPredictor(detector, plan.input_size) as child,
@@ -130,6 +155,8 @@ def _train(context: Context, keep: Path) -> Any:
             return evaluate_model(predict, decoder, target, title).metrics
 
         settings = plan.training
+        updates = -(-reader.steps_per_epoch // settings.accumulate_steps)
+        masks = pruned.masks(network, settings.epochs, updates, weights)
         if settings.reference_batch is None:
             images_a_step = reader.batch_size * rank_and_world()[1]
             hint_at_reference(
@@ -139,7 +166,7 @@ def _train(context: Context, keep: Path) -> Any:
             )
         if context.device == "cpu":
             warn_of_memory(model, largest_input(plan.train_reader, plan.input_size), reader.batch_size)
-        return train(model, reader, settings, keep, score, scalars)
+        return train(model, reader, settings, keep, score, scalars, masks)
 
 
 STAGE = Stage(

@@ -5,7 +5,6 @@ Shipped profiles are `npu_targets/*.yaml`, each with its sources; a user's own p
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -24,20 +23,17 @@ from picoquant.targets.integer_rules import (
     Rules,
 )
 from picoquant.targets.operator_list import OperatorList, load_operators
+from picoquant.targets.profile_files import known_targets, profile_path, read_profile
 from picoquant.utils.suggest import unknown_key
-from picoquant.yaml_files.load import load_mapping
-from picoquant.yaml_files.locate import shipped, shipped_names
 
 ALL = "all"
-_FOLDER = "npu_targets"
-_SUFFIXES = (".yaml", ".yml")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # a target's name is used as the name of a folder
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 WEIGHTS = ("per_channel", "per_tensor")
 SCHEMES = ("uint8_per_tensor", "int8_per_tensor", "int8_per_channel", "int16_per_tensor")
 UNITS = ("nn", "shader")
-ABIS = ("armhf", "arm64", "any")
+ANDROID_ABIS = ("armeabi-v7a", "arm64-v8a")
+ABIS = ("armhf", "arm64", *ANDROID_ABIS, "any")
 
 
 @dataclass(frozen=True)
@@ -141,7 +137,7 @@ class Target:
         vendor, soc, cpu, npu: descriptions.
         int8_tops: published INT8 throughput, tera operations per second; None if none is published.
         int8_tops_source: source of that number.
-        abi: `armhf` or `arm64`; `any` if nothing is compiled for it.
+        abi: `armhf` or `arm64`, under Android `armeabi-v7a` or `arm64-v8a`; `any` if nothing is compiled for it.
         os, kernels: operating system and kernel versions that it was tested with.
         driver, paddle_lite, quantization: see their classes; paddle_lite is None for hardware that Paddle
             Lite does not support.
@@ -183,14 +179,14 @@ class Target:
         return self.paddle_lite is not None and bool(self.paddle_lite.device)
 
     @property
+    def android(self) -> bool:
+        """Whether its programs are Android's."""
+        return self.abi in ANDROID_ABIS
+
+    @property
     def integer_rules(self) -> Rules | None:
         """The rules for the simulation; None if the target is not simulated."""
         return Rules(self.arithmetic) if self.arithmetic else None
-
-
-def known_targets() -> list[str]:
-    """Names of the shipped profiles, sorted."""
-    return shipped_names(_FOLDER)
 
 
 def load_target(name: str | Path) -> Target:
@@ -210,43 +206,6 @@ def load_targets(names: Iterable[str]) -> list[Target]:
     """
     chosen = [known for name in names for known in (known_targets() if name == ALL else [name])]
     return [load_target(name) for name in dict.fromkeys(chosen)]
-
-
-def read_profile(path: Path) -> Mapping[str, Any]:
-    """The YAML mapping of a profile, not yet validated.
-
-    Raises: `ConfigError` if it is no YAML mapping, or if its file name is not valid as a target's name.
-    """
-    if not _NAME.fullmatch(path.stem):
-        raise ConfigError(f"{path}: a target's file name is letters, digits, '_', '-' and '.'")
-    return load_mapping(path)
-
-
-def profile_path(name: str | Path) -> Path:
-    """The path of a target's profile, shipped or a user's own.
-
-    Raises: `ConfigError` for an unknown target.
-    """
-    name = str(name)
-    if name in known_targets():
-        return shipped(_FOLDER, name)
-    path = Path(name).expanduser()
-    if path.suffix in _SUFFIXES or path.parent != Path("."):
-        if path.is_file():
-            return path
-        raise ConfigError(f"no such target file: {name}; shipped targets: {_listing(path.stem)}")
-    raise ConfigError(
-        f"unknown target {name}; known, the nearest first: {_listing(name)}; or name a YAML file of your own"
-    )
-
-
-def _listing(name: str) -> str:
-    """Names of the shipped targets, the most similar to `name` first, separated by commas."""
-
-    def distance(known: str) -> tuple[float, str]:
-        return -difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio(), known
-
-    return ", ".join(sorted(known_targets(), key=distance))
 
 
 def _target(name: str, values: Mapping[str, Any], path: Path) -> Target:

@@ -26,7 +26,7 @@ from picoquant.training.result import BEST, EVALUATIONS, LAST, METRICS, TrainRes
 from picoquant.training.scalar_log import ScalarLog, ScalarSettings
 from picoquant.training.schedule import by_linear_rule, learning_rate
 from picoquant.training.settings import TrainSettings, check_precision
-from picoquant.training.state import Position, TrainState, arrays_of, assign
+from picoquant.training.state import Masks, Position, TrainState, arrays_of, assign
 from picoquant.utils.process_group import Group, synchronised
 from picoquant.utils.progress import Progress
 from picoquant.utils.signals import DeferredSignals
@@ -59,6 +59,7 @@ def train(
     work_dir: Path,
     evaluate: Evaluate | None = None,
     scalars: ScalarSettings | None = None,
+    masks: Masks | None = None,
 ) -> TrainResult:
     """Train a detector, or continue a training that was interrupted.
 
@@ -70,7 +71,8 @@ def train(
     to its previous handler.
 
     Args:
-        model: a `PicoDet`; its weights are where training starts.
+        model: a `PicoDet`, its weights are where training starts; or a `distillation.student.Student`, whose
+            network alone is evaluated and written.
         reader: yields batches with `image`, `gt_bbox`, `gt_class`, `pad_gt_mask`, see `PicoDet.loss`.
         settings: how to train.
         work_dir: folder for checkpoints, weights and metrics; if it holds checkpoints of a training with
@@ -78,6 +80,7 @@ def train(
         evaluate: `(network, epoch from 0) -> metrics`, among them `settings.save_best`; the network has the averaged
             weights and is in evaluation mode. None: the last weights count as the best.
         scalars: logs of the metrics beside the CSV files; None: none.
+        masks: weights that are held at 0; None: none.
 
     Raises: `ConfigError` for mixed precision on CPU, or for `scalars` without its package;
         `DivergedError` when the loss is not finite; what `reader` and `evaluate` raise; `UserError` when
@@ -91,7 +94,7 @@ def train(
         model = synchronised(model)
     freeze(model, settings)
     settings = by_linear_rule(settings, reader.batch_size, group.world)
-    return _Training(model, reader, settings, Path(work_dir), evaluate, scalars, group).run()
+    return _Training(model, reader, settings, Path(work_dir), evaluate, scalars, masks, group).run()
 
 
 class _Training:
@@ -103,14 +106,16 @@ class _Training:
         work_dir: Path,
         evaluate: Evaluate | None,
         scalars: ScalarSettings | None,
+        masks: Masks | None,
         group: Group,
     ) -> None:
         self._group = group
         self._model, self._reader, self._settings = model, reader, settings
+        self._network = getattr(model, "student", model)  # without what is there for training alone
         self._work_dir, self._evaluate = work_dir, evaluate
         self._per_epoch = reader.steps_per_epoch
         self._total = settings.epochs * self._per_epoch
-        self._state = TrainState(model, settings, self._per_epoch)
+        self._state = TrainState(model, settings, self._per_epoch, masks)
         self._checkpoints = Checkpoints(work_dir / "checkpoints", settings.keep_checkpoints)
         self._logs: dict[str, CsvLog] = {}
         self._scalar_settings = scalars
@@ -233,6 +238,8 @@ class _Training:
         if updates:
             self._group.average_gradients(self._state.trained)
             optimizer_step(self._state.optimizer, rate, precision)
+            if self._state.masks:
+                self._state.masks.after_update()
             if self._state.ema and self._group.is_rank_0:
                 self._state.ema.update()
         return values, rate, stopping > 0
@@ -299,23 +306,31 @@ class _Training:
 
     def _snapshot(self) -> None:
         """Write the current weights and evaluate them; write them again as the best if they are."""
-        position, ema = self._state.position, self._state.ema
+        position, ema, masks = self._state.position, self._state.ema, self._state.masks
         if not self._group.is_rank_0:
             position.evaluated = position.step
             return
         done = position.step // self._per_epoch
         weights = ema.weights() if ema else arrays_of(self._model)
-        save_weights(weights, self._work_dir / LAST)
+        if masks:
+            weights = masks.masked(weights)
+            masks.say(weights)
+        kept = {name: weights[name] for name in self._network.state_dict()}
+        save_weights(kept, self._work_dir / LAST)
         if self._evaluate:
             with _temporary_weights(self._model, weights):
                 metrics = {
-                    name: float(value) for name, value in self._evaluate(self._model, done - 1).items()
+                    name: float(value) for name, value in self._evaluate(self._network, done - 1).items()
                 }
             self._write(EVALUATIONS, {"step": position.step, "epoch": done, **metrics})
             key = self._settings.save_best
+            if masks and not masks.settled:
+                LOG.info("train: %s %.4f after epoch %d, before all zeros are there", key, metrics[key], done)
+                position.evaluated = position.step
+                return
             position.not_better += 1
             if not position.best or metrics[key] > position.best[key]:
-                save_weights(weights, self._work_dir / BEST)
+                save_weights(kept, self._work_dir / BEST)
                 position.best, position.best_epoch, position.not_better = metrics, done, 0
             LOG.info(
                 "train: %s %.4f after epoch %d; best %.4f after epoch %d",

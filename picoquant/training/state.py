@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import paddle
@@ -17,6 +17,39 @@ from picoquant.training.ema import Ema
 from picoquant.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
 from picoquant.training.precision import Precision
 from picoquant.training.settings import TrainSettings
+
+
+class Masks(Protocol):
+    """What holds weights at 0 in a training; `picoquant.pruning.sparsifier.Sparsifier` is one.
+
+    Attributes:
+        identity: what a training must have the same to be continued.
+        settled: whether the part of zeros is the one in the end. Until then no evaluation counts as the best, for the
+            network of an earlier one is another.
+    """
+
+    @property
+    def identity(self) -> str:
+        """See above."""
+
+    @property
+    def settled(self) -> bool:
+        """See above."""
+
+    def after_update(self) -> None:
+        """Choose and apply masks, after each update of the weights."""
+
+    def masked(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Weights by name with zeros where the network has them."""
+
+    def say(self, weights: Mapping[str, np.ndarray]) -> None:
+        """One line about the zeros of some weights."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What to continue from."""
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from what `state` returned."""
 
 
 @dataclass
@@ -41,22 +74,26 @@ class Position:
 
 
 class TrainState:
-    """Network, optimiser, precision, average and position.
+    """Network, optimiser, precision, average, masks and position.
 
     Args:
         model: the network.
         settings: how it is trained.
         steps_per_epoch: of the reader.
+        masks: weights that are held at 0; None: none.
     """
 
-    def __init__(self, model: nn.Layer, settings: TrainSettings, steps_per_epoch: int) -> None:
-        self.model, self.position = model, Position()
+    def __init__(
+        self, model: nn.Layer, settings: TrainSettings, steps_per_epoch: int, masks: Masks | None = None
+    ) -> None:
+        self.model, self.position, self.masks = model, Position(), masks
         self.optimizer = make_optimizer(model, settings.optimizer, settings.learning_rate.base_lr)
         self.precision = Precision(settings.amp)
         self.trained = [value for value in model.parameters() if value.trainable]
         self.ema = Ema(model, settings.ema) if settings.ema else None
         shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-        trained = json.dumps([repr(settings), steps_per_epoch, shapes])
+        masked = [masks.identity] if masks else []
+        trained = json.dumps([repr(settings), steps_per_epoch, shapes, *masked])
         self._identity = hashlib.sha256(trained.encode()).hexdigest()
 
     def checkpoint(self) -> Checkpoint:
@@ -70,6 +107,8 @@ class TrainState:
         if self.ema:
             average, progress["ema"] = self.ema.state()
             arrays["ema"] = {"average": average}
+        if self.masks:
+            arrays["masks"] = self.masks.state()
         return Checkpoint(arrays, progress)
 
     def restore(self, checkpoint: Checkpoint) -> bool:
@@ -85,6 +124,8 @@ class TrainState:
         self.precision.restore(checkpoint.progress["precision"])
         if self.ema:
             self.ema.restore(checkpoint.arrays["ema"]["average"], checkpoint.progress["ema"])
+        if self.masks:
+            self.masks.restore(checkpoint.arrays["masks"])
         self.position = Position(**checkpoint.progress["position"])
         return True
 

@@ -16,7 +16,7 @@ from typing import Any, Callable, Union
 
 import numpy as np
 
-from picoquant.errors import UserError, WeightsError, reason_of
+from picoquant.errors import NOT_SUPPORTED, UserError, WeightsError, reason_of
 from picoquant.storage.files import whole_file
 from picoquant.weight_files.mmdet import from_mmdet, to_mmdet
 from picoquant.weight_files.pickles import RefusedError, restricted_load
@@ -167,7 +167,8 @@ def _format(path: Union[str, Path], data: bytes) -> tuple[str, Callable[[bytes],
     """The format indicated by the first bytes, and the function that reads it."""
     if data.startswith(BEFORE_ZIP):
         raise WeightsError(
-            f"{path}: saved by torch in its form of before 1.6; load and save it once more with a torch of today"
+            f"{path}: saved by torch in its form of before 1.6; load and save it once more with a torch of today; "
+            f"{NOT_SUPPORTED}"
         )
     if is_torch_zip(data):
         return ".pth", read_torch_zip

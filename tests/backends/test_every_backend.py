@@ -38,7 +38,9 @@ from tests.networks.small_int8 import write_small
 
 # Adding a backend: a folder, and a line in (a copy of) the table.
 KNOWN = {**BACKENDS, "numpy": "tests.backends.example"}
-_OTHERS = ("lite", "tflite", "tflite-no-xnnpack", "ethos-u", "rknn")
+_OTHERS = (
+    "lite", "tflite", "tflite-no-xnnpack", "tflite-16x8", "ethos-u", "rknn", "tpu-mlir", "esp-ppq",
+)  # fmt: skip
 WITHOUT_LITE = {name: folder for name, folder in KNOWN.items() if name not in _OTHERS}
 FACES = {
     "toolchain": base.Toolchain.find,
@@ -210,7 +212,7 @@ def test_damaged_files_of_its_own_are_refused_in_one_line(backend, model_for, im
         return
     tool = backend.toolchain.find(Machine(), to_run=True)
     precision = "int8" if "int8" in backend.precisions else "fp32"
-    made = backend.export.export(Source(model_for(backend, precision).folder), tmp_path / "model", tool)
+    made = backend.make(Source(model_for(backend, precision).folder), tmp_path / "model", tool)
     assert made.bytes > 1000
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in made.files)
     assert tuple(path.suffix for path in made.files) == backend.suffixes

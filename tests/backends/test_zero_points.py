@@ -136,7 +136,7 @@ def test_the_sums_of_any_runtime_fit_int32(model):
 
 def test_paddle_lite_refuses_zero_points_and_says_what_holds_them(model):
     source = Source(model)
-    said = "is not symmetric about 0, which files of ONNX, OpenVINO and TFLite can hold"
+    said = "is not symmetric about 0, which files of ONNX, OpenVINO, TFLite and rknn can hold"
     rv1126 = load_target("rv1126")
     for refuse in (
         require_symmetric,

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from benchmarks.results.record import load_result, load_results
-from benchmarks.results.tables import TABLES, refreshed, stale_pages
+from benchmarks.results.table import refreshed, stale_pages
+from benchmarks.results.tables import TABLES
 from picoquant.errors import ConfigError
 
 GOOD = """

@@ -15,7 +15,7 @@ import pytest
 from picoquant.cli.main import cli
 from picoquant.cli.options import BACKENDS
 from picoquant.cli.tree import commands
-from picoquant.targets.profiles import known_targets
+from picoquant.targets.profile_files import known_targets
 from picoquant.yaml_files.locate import shipped_names
 from tests.command_line import picoquant
 

@@ -10,9 +10,13 @@ import pytest
 
 from picoquant.backends.base import Machine, load_backend
 from picoquant.commands.analyze import model_to_analyse
-from picoquant.commands.compare_runtimes import models_of, open_context
+from picoquant.commands.compare_runtimes import evaluate_backends, models_of, open_context
+from picoquant.commands.parity_ladder import evaluate_ladder
 from picoquant.evaluation.coco_metrics import coco_metrics
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.runtimes.backends import absence
+from picoquant.runtimes.benchmark import benchmark
+from picoquant.runtimes.model import model_of_folder
 from tests.command_line import picoquant, refusal
 
 
@@ -30,6 +34,7 @@ def test_all_runtimes_in_one_table_json_and_csv(run_dir, opt):
     assert sorted(found["backends"]) == sorted([*names, *lite])
     assert "no trained weights" in found["not_run"]["dygraph_fp32"]
     assert "tensor_5 has no range" in found["not_run"]["tflite_int8"]
+    assert "tensor_5 has no range" in found["not_run"]["tflite_16x8_int8"]
     rows = found["backends"]
     truth = json.loads((run_dir / "val.json").read_text())
     for name, row in rows.items():
@@ -47,10 +52,41 @@ def test_all_runtimes_in_one_table_json_and_csv(run_dir, opt):
     with open(run_dir / "backends/results.csv", newline="") as stream:
         table = {row["name"]: row for row in csv.DictReader(stream)}
     assert set(table) == set(rows)
+    assert float(table["onnx_int8"]["fidelity"]) == found["fidelity"]["onnx_int8"]["value"]
+    assert table["onnx_fp32"]["fidelity"] == ""
     assert float(table["onnx_int8"]["AP50"]) == rows["onnx_int8"]["AP50"]
     for label, value in rows["onnx_int8"]["per_class"].items():
         assert table["onnx_int8"][f"AP {label}"] == ("" if value is None else str(value))
     assert json.loads((run_dir / "backends/results.json").read_text()) == found
+
+
+KNOWN = {"paddle": "picoquant.backends.paddle", "numpy": "tests.backends.example"}
+
+
+def test_a_runtime_costs_its_own_row_whatever_it_raises(run_dir, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("its own\n  word")
+
+    monkeypatch.setattr(load_backend("numpy", KNOWN).runtime, "open_files", fails)
+    found = evaluate_backends(None, (), str(run_dir), ("all",), limit=2, known=KNOWN)
+    assert [row.name for row in found.rows] == ["paddle_fp32", "paddle_int8"]
+    assert found.not_run["numpy_int8"] == "failed (RuntimeError: its own word)"
+    head, *rows = found.to_text().splitlines()[:6]
+    assert head.split()[-4:] == ["fidelity", "ms", "p90", "MB"]
+    cells = {row.split()[0]: row.split()[1:] for row in rows}
+    assert cells["numpy_int8"] == ["-"] * 11
+    fidelity = found.fidelities["paddle_int8"].value
+    assert cells["paddle_int8"][7] == f"{fidelity:.4f}" and 0 < fidelity <= 1
+    assert "numpy_int8: not run, failed (RuntimeError: its own word)" in found.to_text()
+    with pytest.raises(RuntimeError):  # asked for by name
+        evaluate_backends(None, (), str(run_dir), ("numpy",), limit=2, known=KNOWN)
+
+    steps = {step.name: step for step in evaluate_ladder(None, (), str(run_dir), limit=2, known=KNOWN).steps}
+    assert steps["numpy"].failure == "failed (RuntimeError: its own word)" and steps["int8"].evaluation
+    models = [model_of_folder(ModelFolder.open(run_dir / "quantize"))]
+    cases, not_run = benchmark(models, ["paddle", "numpy"], (1,), (1,), 1, 0, strict=False, known=KNOWN)
+    assert [case.name for case in cases] == ["paddle_int8"]
+    assert not_run == {"numpy_int8": "failed (RuntimeError: its own word)"}
 
 
 def test_models_by_path_and_a_table_for_a_person(run_dir):

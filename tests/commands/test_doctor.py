@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import configparser
 import subprocess
 import sys
 
 import pytest
 from packaging.requirements import Requirement
 
+from picoquant.backends.base import load_backends
+from picoquant.backends.python_package import finder
 from picoquant.commands import doctor
 
 
@@ -44,6 +47,30 @@ def test_a_paddle_that_is_not_known(version, monkeypatch):
 def test_opt_that_is_not_there_is_advised(tmp_path):
     check = by_name(doctor.checks(tmp_path, str(tmp_path / "none")))["Paddle Lite opt"]
     assert not check.ok and "picoquant toolchain install" in check.advice
+
+
+def test_every_runtime_that_pip_brings_is_an_extra_and_a_line(root, tmp_path):
+    parser = configparser.ConfigParser()
+    parser.read(root / "setup.cfg", encoding="utf-8")
+    extras = {name: text.splitlines() for name, text in parser["options.extras_require"].items()}
+    needed = {requirement.name for requirement in doctor.requirements()}
+    lines = by_name(doctor.checks(tmp_path))
+    for backend in load_backends():
+        tool = backend.toolchain
+        assert backend.runtime is None or tool.TITLE in lines or needed & set(tool.DISTRIBUTIONS)
+        if tool.DISTRIBUTIONS and not needed & set(tool.DISTRIBUTIONS):
+            wanted = f"{tool.DISTRIBUTIONS[0]}{tool.VERSIONS}"
+            name = backend.family.replace("-", "_").removesuffix("_16x8")
+            assert any(line.startswith(wanted) for line in extras[name]), backend.name
+            assert any(line.startswith(wanted) for line in extras["dev"]), backend.name
+
+
+def test_a_runtime_of_another_version_stops_nothing_but_its_own_backend(tmp_path, monkeypatch):
+    (tool,) = (one.toolchain for one in load_backends() if one.name == "openvino")
+    monkeypatch.setattr(tool, "find", finder("click", ("click",), ">=99"))
+    check = by_name(doctor.checks(tmp_path))["OpenVINO"]
+    assert check.ok and "none is needed but for its own backend: click " in check.found
+    assert "is installed, picoquant takes >=99" in check.found
 
 
 def test_save_dir_that_is_a_file(tmp_path):

@@ -36,11 +36,9 @@ def warnings(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("text", "keys"),
     [
-        (DISTILL, "slim, slim_method, distill_loss, distill_loss_name, FGDFeatureLoss"),
         (
-            PRUNE,
-            "unstructured_prune, pruning_epochs, tunning_epochs, pruning_steps, ratio, initial_ratio, "
-            "prune_params_type",
+            PRUNE.partition("\n")[2],
+            "pruning_epochs, tunning_epochs, pruning_steps, ratio, initial_ratio, prune_params_type",
         ),
         (SEARCH, "slim, task, expand_ratio, skip_neck, RunConfig"),
         ("fp16: false\nclasswise: true\n", "classwise"),
@@ -50,10 +48,23 @@ def test_a_file(text, keys, warnings):
     assert warnings(text) == [f"/mine.yml: {keys}: accepted, but without effect here"]
 
 
+def test_a_teacher_in_the_detectors_own_file(warnings):
+    keys = "slim, slim_method, distill_loss, distill_loss_name, FGDFeatureLoss"
+    assert warnings(DISTILL) == [
+        f"/mine.yml: {keys}: accepted, but without effect here; for distill_loss use --slim_config"
+    ]
+
+
 @pytest.mark.parametrize(("text", "kind"), [(QUANT, "QAT"), (PTQ, "PTQ")])
 def test_what_to_use_instead(text, kind, warnings):
     expected = f"/mine.yml: slim, {kind}: accepted, but without effect here; for {kind} use --slim_config"
     assert warnings(text) == [expected]
+
+
+def test_pruning_has_an_effect(warnings):
+    assert warnings(PRUNE) == []
+    assert warnings("slim: Pruner\nPruner: {pruned_params: [conv2d_1.w_0], pruned_ratios: ['0.2']}\n") == []
+    assert warnings("slim: Pruner\n") == ["/mine.yml: slim: accepted, but without effect here"]
 
 
 def test_an_override(warnings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from picoquant.data.class_names import compare, in_order, match, same_names
+from picoquant.data.class_names import compare, in_order, in_training_order, match, same_names
 from picoquant.data.formats.coco import load_coco
 from picoquant.errors import DataError
 from picoquant.evaluation.coco_metrics import coco_results
@@ -54,6 +54,20 @@ def test_some_names_in_common(tmp_path):
     assert sorted(entry["id"] for entry in truth["categories"]) == [2, 5, 9]
     assert "share 2 classes, matched by name; 2 only in the model, not counted (x, y)" in said
     assert "1 only in the data set, never found (a)" in said
+
+
+def test_only_what_is_trained_is_counted_where_the_configuration_says_how_many(tmp_path, caplog):
+    """PaddleDetection's pedestrian detectors: one class to train on, COCO's 80 to evaluate on."""
+    dataset = three_classes(tmp_path)
+    found = in_training_order(dataset, ["A", "c"], 2)
+    assert found.class_names == ("A", "c") and found.category_ids == (5, 2)
+    assert [record.classes.tolist() for record in found.records] == [[1, 0], []]  # no image is left out
+    assert [record.boxes.shape for record in found.records] == [(2, 4), (0, 4)]
+    truth = found.ground_truth()
+    assert [entry["category_id"] for entry in truth["annotations"]] == [2, 5] and len(truth["images"]) == 2
+    assert "has 1 classes that TrainDataset (A, c) and num_classes 2 have not (b): " in caplog.text
+    for names, wanted in ((["a", "c"], 80), (["a", "c"], None), (["a", "x"], 2), (["a", "b", "c"], 3)):
+        assert in_training_order(dataset, names, wanted) is dataset
 
 
 def test_the_same_order_and_other_spelling_are_not_worth_a_line(tmp_path):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from picoquant.data.input_size import with_input_size
+from picoquant.data.input_size import largest_input, with_input_size
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.errors import ConfigError
 
@@ -162,6 +162,44 @@ def test_smaller_input_keeps_offsets_that_fit():
 
 def test_input_that_is_no_square():
     assert sizes(with_input_size(reader(), (160, 320))) == [(128, 288), (160, 320), (192, 352)]
+
+
+def test_input_size_reaches_what_is_padded():
+    steps = [
+        {"Decode": {}},
+        {"RandomResize": {"target_size": [160, 240, [320, 320]]}},
+        {"Pad": {"size": 320, "fill_value": 114}},
+    ]
+    made = with_input_size(
+        ReaderSettings.from_mapping({"sample_transforms": steps}, "TrainReader"), (192, 192)
+    )
+    assert made.sample_transforms[1].params["target_size"] == [
+        [96, 96],
+        [128, 128],
+        [192, 192],
+    ]  # 240: 144, to even
+    assert made.sample_transforms[2].params == {"size": [192, 192], "fill_value": 114}
+    assert largest_input(made, (1, 1)) == (192, 192)
+    box = ReaderSettings.from_mapping(
+        {"sample_transforms": ["Decode", {"LetterBoxResize": {"target_size": 320}}]}, "A"
+    )
+    assert with_input_size(box, (64, 96)).preparation.size == (64, 96)
+    drawn = {"RandomResize": {"target_size": [[64, 95], [80, 95]], "random_range": True}}
+    ranged = [{"Decode": {}}, drawn, {"Pad": {"size": 96}}]
+    with pytest.raises(
+        ConfigError, match="input_size does not say what RandomResize with random_range draws from"
+    ):
+        with_input_size(ReaderSettings.from_mapping({"sample_transforms": ranged}, "TrainReader"), (96, 96))
+
+
+def test_the_largest_batch_of_images_that_keep_their_ratio():
+    batch = [{"BatchRandomResize": {"target_size": [[64, 96], [96, 128]], "keep_ratio": True}}]
+    values = {
+        "sample_transforms": ["Decode"],
+        "batch_transforms": [*batch, {"PadBatch": {"pad_to_stride": 32}}],
+    }
+    # Of an upright and a lying image in one batch.
+    assert largest_input(ReaderSettings.from_mapping(values, "TrainReader"), (1, 1)) == (128, 128)
 
 
 def test_input_size_reaches_resize_wherever_it_is():

@@ -28,7 +28,24 @@ def templates(root):
             text = template(node)
             if text and len(text) >= LEAST:
                 found.add(" ".join(text.split()))
+    for path in sorted((root / "picoquant/packaging/board").rglob("*")):
+        if path.suffix in (".cpp", ".sh", ".cmake"):
+            found |= set(templates_of_the_board(path.read_text(encoding="utf-8"), path.suffix == ".cpp"))
     return found
+
+
+def templates_of_the_board(source: str, cpp: bool) -> list[str]:
+    """The literals of a program in C++, or of a script, `HOLE` for what stands between those of one statement."""
+    made: list[str] = []
+    end = 0
+    for literal in re.finditer(r'"((?:[^"\\\n]|\\.)*)"', source):
+        between = source[end : literal.start()]
+        if made and not re.search(r"[;{}]" if cpp else r"\n", between):
+            made[-1] += (HOLE if between.strip() else "") + literal[1]
+        else:
+            made.append(literal[1])
+        end = literal.end()
+    return [re.sub(r"\$\{?\w+(:-[^}]*)?\}?", HOLE, " ".join(text.split())) for text in made]
 
 
 def occurs(quotation: str, text: str) -> bool:
@@ -65,3 +82,14 @@ def test_what_counts_as_the_same_message():
     assert occurs(
         "going on without … missing", template(ast.parse('"%s: going on without %d missing"').body[0].value)
     )
+
+
+def test_texts_of_the_board_s_program():
+    cpp = (
+        'throw BadInput(path + " has " + std::to_string(bits) +\n  " bits; " "known are 16");\nsay("other");'
+    )
+    assert templates_of_the_board(cpp, True) == [f" has {HOLE} bits; known are 16".strip(), "other"]
+    assert templates_of_the_board('stop "no $A here: ${B:-none}"\nsay "x"', False) == [
+        f"no {HOLE} here: {HOLE}",
+        "x",
+    ]

@@ -137,6 +137,20 @@ def test_for_one_image(tmp_path):
     assert network.graph.tensor("image").shape[0] == -1
 
 
+@pytest.mark.filterwarnings("error")
+def test_tensors_that_are_zero_throughout_have_a_range(tmp_path):
+    source = source_of(tmp_path / "fp32", True)
+    silent = {
+        name: 0.0 if name == source.operators[1].activation else value
+        for name, value in source.ranges.items()
+    }
+    network = build_network(replace(source, ranges=silent))
+    assert network.ranges[source.operators[1].activation] == 1.0
+    for operator in network.operators:
+        assert (operator.scales > 0).all() and np.isfinite(operator.scales).all()
+        assert operator.bias_integers is None or np.abs(operator.bias_integers).max() < 2**31
+
+
 def test_a_float_model_is_no_int8_network(tmp_path):
     export_small(tmp_path / "fp32")
     with pytest.raises(WeightsError, match="is a float model; a package needs an INT8 one"):

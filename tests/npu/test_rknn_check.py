@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from picoquant.backends.own_environment.package import OwnTool
 from picoquant.backends.placement import CPU, NPU, BoardReport
-from picoquant.backends.rknn.toolchain import Toolkit
 from picoquant.commands.check import check_target
 from picoquant.errors import SchemeError, ToolError, UserError, WeightsError
 from picoquant.npu.rknn_check import RknnCheck, check_with_rknn
@@ -36,7 +36,7 @@ def test_operators_on_the_cpu_break_a_rule():
 
 
 def test_models_that_it_cannot_hold_are_refused_before_the_tool_is_asked(small, tmp_path):
-    nothing = Toolkit("2.5.0", tmp_path / "python", "test")
+    nothing = OwnTool("rknn-toolkit2", "2.5.0", tmp_path / "python", "test")
     with pytest.raises(SchemeError, match=r"rknn cannot hold .*: tensor .* has no range"):
         check_with_rknn(small, TARGET, nothing)
     fp32 = write_small(tmp_path / "fp32", quantised=False)

@@ -11,6 +11,13 @@ import numpy as np
 
 from picoquant.packaging.sample import SampleImage
 
+SOURCE = Path(__file__).parents[2] / "picoquant" / "packaging" / "board"
+# The program ends with a report for every fault in memory or arithmetic.
+SANITIZED = (
+    "-DCMAKE_BUILD_TYPE=None",
+    "-DCMAKE_CXX_FLAGS=-Werror -O0 -fsanitize=address,undefined -fno-sanitize-recover=all",
+)
+
 SETTINGS = {
     "models": [
         {"precision": "int8", "file": "model.nb", "sha256": "0" * 64},
@@ -22,6 +29,8 @@ SETTINGS = {
     "inputs": ["image"],
     "size": [64, 96],
     "keep_ratio": False,
+    "padding": "end",
+    "fill": [0, 0, 0],
     "interpolation": 2,
     "is_scale": True,
     "mean": [0.485, 0.456, 0.406],

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,21 +11,13 @@ import pytest
 
 from picoquant.packaging import expectation
 from picoquant.packaging.sample import read_ppm
-from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.infer_config import InferConfig, padding_values
 from picoquant.paddle_program.network_input import feed_of_image
 from picoquant.postprocess import Decoder, Detections, NmsSettings, multiclass_nms
-from tests.packaging.board import SETTINGS, Board, build, read_arrays, write_arrays, write_ppm
+from tests.packaging.board import SETTINGS, Board, read_arrays, write_arrays, write_ppm
 
-SOURCE = Path(__file__).parents[2] / "picoquant" / "packaging" / "board"
 SIZE, STRIDES, CELLS = (64, 96), (8, 16), (96, 24)
 CONFIG = InferConfig(SIZE, tuple(SETTINGS["labels"]), strides=STRIDES)
-
-
-@pytest.fixture(scope="session")
-def program(tmp_path_factory):
-    if not (shutil.which("cmake") and shutil.which("c++")):
-        pytest.skip("cmake and a C++ compiler are not installed")
-    return build(SOURCE, tmp_path_factory.mktemp("board"))
 
 
 @pytest.fixture
@@ -73,7 +63,7 @@ def test_resize_is_opencv_s_to_one_level(board, photo, interpolation, size):
 
 @pytest.mark.parametrize("is_scale", [True, False])
 @pytest.mark.parametrize("keep_ratio", [True, False])
-def test_input_is_the_evaluation_s(board, photo, is_scale, keep_ratio):
+def test_input_is_the_evaluation_s(board, photo, is_scale, keep_ratio):  # 257x331, into 128x160
     mean, std = SETTINGS["mean"], SETTINGS["std"]
     if not is_scale:
         mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -93,6 +83,46 @@ def test_input_is_the_evaluation_s(board, photo, is_scale, keep_ratio):
     assert np.allclose(found["im_shape"], expected["im_shape"], atol=0.5)
     if keep_ratio:  # 257x331 fits into 128x160 at 0.4834: 124 rows, then nothing
         assert found["image"][0, :, 124:].max() == 0 and found["image"][0, :, 123].min() != 0
+
+
+@pytest.mark.parametrize("upright", [True, False])
+@pytest.mark.parametrize("padding", ["end", "centre", "start"])
+def test_padding_and_the_way_back(board, photo, padding, upright):
+    """Input and boxes equal those of Python, for a colour of padding and for images of both orientations."""
+    image = photo[:, :140].copy() if upright else photo[:100].copy()
+    config = replace(
+        CONFIG, input_size=(128, 160), mean=(0.5,) * 3, std=(0.25,) * 3, interp=1, keep_ratio=True, padding=padding,
+        fill=(114.0, 0.0, 255.0),
+    )  # fmt: skip
+    feed = feed_of_image(image, config)
+    random = np.random.default_rng(4)
+    corners = random.uniform(0, 100, (1, 40, 4)).astype(np.float32)
+    boxes = np.concatenate([corners[..., :2], corners[..., :2] + corners[..., 2:]], axis=-1)
+    two = [boxes, random.uniform(0, 0.6, (1, 3, 40)).astype(np.float32)]
+    rows = [np.array([[2, 0.9, 1, 2, 3, 4], [0, 0.4, 50, 60, 70, 80]], np.float32), np.array([2])]
+    path, out = write_ppm(board.folder / "image.ppm", image), board.folder / "input.bin"
+    for kind, outputs in {"boxes": two, "detections": rows}.items():
+        board.settings(
+            outputs=kind, size=[128, 160], keep_ratio=True, padding=padding, fill=list(padding_values(config)),
+            mean=[0.5] * 3, std=[0.25] * 3, interpolation=1,
+        )  # fmt: skip
+        recorded = write_arrays(board.folder / "out.bin", outputs)
+        result = board.run("--image", path, "--outputs", recorded, "--min-score", "0", "--save-input", out)
+        difference = np.abs(read_arrays(out)[0] - feed["image"])
+        assert difference.max() < 1.001 / (255 * 0.25) and (difference > 1e-6).mean() < 0.15
+        decoder = Decoder(kind, NmsSettings(), config.input_size, STRIDES)
+        expected = decoder.decode(outputs, feed["scale_factor"], feed.get("pad_offset"))[0]
+        assert_same(result["detections"], expected)
+    high, wide = (128, 70) if upright else (48, 160)  # 257x140 by 0.498, 100x331 by 0.4834
+    top, left = {
+        "end": (0, 0),
+        "centre": ((128 - high) // 2, (160 - wide) // 2),
+        "start": (128 - high, 160 - wide),
+    }[padding]
+    assert feed["im_shape"].tolist() == [[high, wide]]
+    box = next(row["box"] for row in result["detections"] if row["class"] == 0)  # 50 60 70 80 at a scale
+    at = 50 - left * image.shape[1] / wide, 60 - top * image.shape[0] / high
+    assert np.allclose(box[:2], at, atol=1e-3)
 
 
 def raw_outputs(seed, alignment):

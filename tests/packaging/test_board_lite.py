@@ -5,6 +5,7 @@ The interface is a stub (`lite_stub/`): this shows that the program compiles, li
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,7 +15,9 @@ import pytest
 
 from picoquant.packaging.board_program import copy_program, write_board
 from picoquant.targets.profiles import load_target
+from tests.packaging import videos
 from tests.packaging.board import SETTINGS, build
+from tests.packaging.live import Live
 
 HERE = Path(__file__).parent
 BOARD = HERE.parents[1] / "picoquant" / "packaging" / "board"
@@ -68,6 +71,31 @@ def test_light_api_starts_and_says_what_is_wrong(with_stub, tmp_path):
     assert "--model: the package has no fp32 model; it has int8, fp16" in said
 
 
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ((), "threads 2, power 0"),  # LITE_POWER_HIGH, as Paddle-Lite-Demo's picodet_detection
+        (("--threads", "1", "--power", "none"), "threads 1, power 3"),
+        (("--power", "low"), "threads 2, power 1"),
+        (("--power", "full"), "threads 2, power 2"),
+    ],
+)
+def test_two_threads_and_high_power_by_default(with_stub, tmp_path, monkeypatch, options, said):
+    import numpy as np
+
+    from tests.packaging.board import Board, write_ppm
+
+    board = Board(with_stub, tmp_path)
+    board.settings()
+    (tmp_path / "model.nb").write_bytes(b"")
+    image = write_ppm(tmp_path / "image.ppm", np.zeros((64, 96, 3), np.uint8))
+    monkeypatch.setenv("LITE_STUB_SAYS", "1")
+    for source in ("--image", "--source"):
+        command = [with_stub, "--package", tmp_path, source, image, *options]
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        assert done.returncode == 2 and ", ".join(done.stderr.splitlines()[:2]) == said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("abi", COMPILERS)
 @pytest.mark.parametrize("full", [False, True])
@@ -84,6 +112,34 @@ def test_cross_compiled_for_the_boards(abi, full, tmp_path):
     head = program.read_bytes()[:20]
     machine = int.from_bytes(head[18:20], "little")  # of ELF: 40 ARM, 183 AArch64
     assert (head[4], machine) == {"armhf": (1, 40), "arm64": (2, 183)}[abi]
+    # The program itself on an emulated CPU: a video's frames, drawn.
+    emulator = {"armhf": "qemu-arm", "arm64": "qemu-aarch64"}[abi]
+    if not shutil.which(emulator):
+        pytest.skip(f"compiled, not run: {emulator} is not installed: apt-get install qemu-user")
+    runs = Live(program, None, tmp_path)
+    video = videos.y4m(tmp_path / "video.y4m", videos.pictures(2))
+    command = [emulator, "-L", f"/usr/{COMPILERS[abi]}", "-E", f"LD_LIBRARY_PATH={library / 'lib'}", program]
+    options = [
+        "--package",
+        tmp_path,
+        "--outputs",
+        runs.outputs,
+        "--source",
+        video,
+        "--draw",
+        tmp_path / "drawn.y4m",
+    ]
+    done = subprocess.run([str(part) for part in (*command, *options)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows[0]["detections"][0]["box"] == [10.0, 20.0, 40.0, 40.0] and rows[-1]["summary"]["frames"] == 2
+    # To the byte what this machine's program draws, but for the frame rate in the second frame.
+    if not full:
+        here = build(BOARD, tmp_path / "here", "-DUSE_OPENCV=OFF")
+        again = [here, *options[:-1], tmp_path / "here.y4m"]
+        subprocess.run([str(part) for part in again], check=True, capture_output=True)
+        frame = len("FRAME\n") + 64 * 48 * 3 // 2
+        assert (tmp_path / "drawn.y4m").read_bytes()[:-frame] == (tmp_path / "here.y4m").read_bytes()[:-frame]
 
 
 class Shell:

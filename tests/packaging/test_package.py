@@ -57,7 +57,11 @@ def replace(old, new):
 os.replace = replace
 package(Models(ModelFolder.open(model)), load_target("rv1126"), out, OptTool(opt))
 """
-SOURCES = {f"board/{path.relative_to(BOARD).as_posix()}" for path in BOARD.rglob("*") if path.is_file()}
+SOURCES = {
+    f"board/{path.relative_to(BOARD).as_posix()}"
+    for path in BOARD.rglob("*")
+    if path.is_file() and path.parent.name != "android"
+}
 
 
 def content(folder):

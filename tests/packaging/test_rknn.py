@@ -20,7 +20,8 @@ from picoquant.packaging.rknn import float_onnx, platform_of, script
 from picoquant.packaging.sample import SampleImage
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.infer_config import normalisation
-from picoquant.targets.profiles import known_targets, load_target
+from picoquant.targets.profile_files import known_targets
+from picoquant.targets.profiles import load_target
 from tests.networks.quick_int8 import exported
 from tests.networks.small_int8 import CONFIG
 
@@ -157,3 +158,18 @@ def test_proportions_are_kept_where_the_network_keeps_them(tmp_path):
     pixels = cv2.imread(str(tmp_path / "images/00.jpg"))
     assert pixels.shape == (32, 32, 3)
     assert pixels[:16].mean() > 60 and pixels[24:].max() < 20  # 48x80 becomes 19x32, the rest is black
+
+
+@pytest.mark.parametrize(
+    ("fill", "place", "colour"),
+    [((10.0, 200.0, 90.4), "centre", (10, 200, 90)), (None, "start", (124, 116, 104))],  # the mean's, rounded
+)
+def test_padding_has_its_colour_and_place(tmp_path, fill, place, colour):
+    from picoquant.packaging.rknn import _write_images
+
+    config = replace(CONFIG, mean=(0.485, 0.456, 0.406), keep_ratio=True, padding=place, fill=fill)
+    _write_images(tmp_path, IMAGES[:1], config)
+    pixels = cv2.cvtColor(cv2.imread(str(tmp_path / "images/00.jpg")), cv2.COLOR_BGR2RGB)
+    # 48x80 becomes 19x32: 13 rows are left over, 6 or all of them above; JPEG blurs what is near the image.
+    above = pixels[: 3 if place == "centre" else 7]
+    assert np.abs(above.astype(int).mean(axis=(0, 1)) - colour).max() < 8

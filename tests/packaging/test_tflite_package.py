@@ -34,17 +34,19 @@ def made(models, tmp_path_factory):
 def test_it_holds_both_models_and_what_vela_says(made):
     both = {"model_int8.tflite", "model_int8_vela.tflite"}
     assert both | {"settings.json", "python/detect.py", "python/network.py"} < set(made.files)
-    assert not any(name.startswith("board/") for name in made.files)
+    assert "board/src/network_tflite.cpp" in made.files
     assert both < set(made.bytes)
     manifest = json.loads((made.folder / "manifest.json").read_text())
     assert manifest["check"]["operators"]["cpu"] == 0 and manifest["warnings"] == []
     assert manifest["versions"]["ethos-u"] and manifest["versions"]["tflite"]
     settings = json.loads((made.folder / "settings.json").read_text())
     assert settings["size"] == [64, 64] and settings["device"] == ""
-    assert settings["models"][0]["file"] == "model_int8.tflite"
+    models = [(one["precision"], one["file"]) for one in settings["models"]]
+    assert models == [("int8", "model_int8.tflite"), ("ethos-u", "model_int8_vela.tflite")]
     readme = (made.folder / "README.md").read_text()
     assert "TFLITE_MODEL=model_int8_vela.tflite TFLITE_DELEGATE=/usr/lib/libethosu_delegate.so" in readme
-    assert "**It was not run**: no board was at hand." in readme and "C++" not in readme
+    assert "**It was not run**: no board was at hand." in readme and "-DTFLITE_DIR=/usr" in readme
+    assert "board/build/detect --package . --model ethos-u --expected sample/expected.json" in readme
     checks = {check.name: check for check in verify(made.folder).checks}
     assert checks["tflite"].holds and "ethos-u" not in checks
 
@@ -91,6 +93,9 @@ def test_readmes_say_how_the_npu_is_reached():
     target = load_target("imx8mp")
     text = readme(target, forms_of(target), True)
     assert "TFLITE_MODEL=model_int8.tflite TFLITE_DELEGATE=/usr/lib/libvx_delegate.so" in text
+    assert (
+        "build/detect --package .. --model tflite --expected" in text
+    )  # run.sh is for Paddle Lite's program
     assert "--graph=model_int8.tflite --external_delegate_path=/usr/lib/libvx_delegate.so" in text
     assert "**It was not run**: no board was at hand." in text
     micro = load_target("ethos_u55_128")

@@ -120,6 +120,62 @@ def test_writes_what_it_reads(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("fill", [None, (114.0, 0.5, 255.0)])
+@pytest.mark.parametrize("padding", ["end", "centre", "start"])
+def test_writes_what_it_reads_of_a_letterbox(tmp_path, padding, fill):
+    config = InferConfig((320, 256), ("a",), interp=1, keep_ratio=True, padding=padding, fill=fill)
+    steps = yaml.safe_load(write_infer_config(config, tmp_path).read_text())["Preprocess"]
+    assert read_infer_config(tmp_path) == config
+    # PaddleDetection's deployment programs do the steps in their order; they know no pad_mode, and so refuse it.
+    order = ["Resize", "NormalizeImage", "Pad"] if fill is None else ["Resize", "Pad", "NormalizeImage"]
+    assert [step["type"] for step in steps] == [*order, "Permute"]
+    pad = next(step for step in steps if step["type"] == "Pad")
+    assert pad["size"] == [320, 256] and pad["fill_value"] == list(fill or (0, 0, 0))
+    assert pad.get("pad_mode") == {"end": None, "centre": 1, "start": 2}[padding]
+
+
+PAD = "- {{type: Pad, {}}}\n- is_scale"
+
+
+def test_reads_the_padding_of_others():
+    def padding(step):
+        config = InferConfig.from_mapping(yaml.safe_load(PADDLEDETECTION.replace("- is_scale", step)))
+        return config.padding, config.fill
+
+    assert padding(PAD.format("size: [320, 416]")) == ("end", (114, 114, 114))
+    assert padding(PAD.format("fill_value: 7")) == ("end", (7, 7, 7))
+    assert padding(PAD.format("size: [320, 416], fill_value: [1, 2, 3]")) == ("end", (1, 2, 3))
+    box = "Preprocess: [{type: LetterBoxResize, target_size: [320, 416]}, {type: Permute}]\nlabel_list: [a]"
+    config = InferConfig.from_mapping(yaml.safe_load(box))
+    assert (config.input_size, config.interp, config.keep_ratio) == ((320, 416), 3, True)
+    assert (config.padding, config.fill) == ("centre", (128, 128, 128))
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        (
+            PAD.format("size: [416, 416]"),
+            r"Preprocess Pad: size is \[416, 416\], target_size of Resize \[320, 416\]",
+        ),
+        (PAD.format("size: 320"), "Preprocess Pad: size is 320, target_size"),
+        (PAD.format("pad_mode: -1"), "Preprocess Pad: pad_mode is -1: 0, 1 or 2 expected"),
+        (PAD.format("fill_value: grey"), "Preprocess Pad: fill_value is .*: numbers expected"),
+        (PAD.format("fill_value: [1, 2]"), r"fill_value is \[1.0, 2.0\]: three numbers expected"),
+        (
+            "- {type: LetterBoxResize, target_size: 3}\n- is_scale",
+            "LetterBoxResize beside Resize or Pad: leave",
+        ),
+    ],
+)
+def test_padding_that_is_not_known(new, said):
+    with pytest.raises(WeightsError, match=said):
+        InferConfig.from_mapping(yaml.safe_load(PADDLEDETECTION.replace("- is_scale", new)))
+    late = PADDLEDETECTION.replace("- type: Permute", "- {type: Pad, fill_value: [1, 1, 1]}\n- type: Permute")
+    with pytest.raises(WeightsError, match="stands behind NormalizeImage, where only fill_value 0 is known"):
+        InferConfig.from_mapping(yaml.safe_load(late))
+
+
 def test_norm_type_none_leaves_mean_and_std_unused():
     values = yaml.safe_load(PADDLEDETECTION)
     values["Preprocess"][1] = {"type": "NormalizeImage", "norm_type": "none", "is_scale": True}

@@ -123,8 +123,11 @@ def test_names_of_backends():
         "lite",
         "tflite",
         "tflite-no-xnnpack",
+        "tflite-16x8",
         "openvino",
         "rknn",
+        "tpu-mlir",
+        "esp-ppq",
         "ncnn",
         "mnn",
     ]

@@ -70,7 +70,7 @@ class Bright:
         self.calls += 1
         return [feed["image"]]
 
-    def decode(self, outputs, scale_factor):
+    def decode(self, outputs, scale_factor, pad_offset=None):
         rows, columns = np.nonzero(outputs[0][0, 0] > 0.5)
         if not len(rows):
             return [Detections(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, 4), np.float32))]

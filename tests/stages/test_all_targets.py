@@ -12,7 +12,8 @@ import pytest
 from picoquant.backends.base import load_backend
 from picoquant.errors import ToolError
 from picoquant.packaging.forms import forms_of, tools_of
-from picoquant.targets.profiles import known_targets, load_target
+from picoquant.targets.profile_files import known_targets
+from picoquant.targets.profiles import load_target
 from tests.command_line import picoquant, with_sets
 
 

@@ -11,7 +11,8 @@ import yaml
 from picoquant.backends.rknn.platforms import PLATFORMS, platform_of
 from picoquant.errors import ConfigError
 from picoquant.targets.integer_rules import MultiplierRule
-from picoquant.targets.profiles import known_targets, load_target, load_targets
+from picoquant.targets.profile_files import known_targets
+from picoquant.targets.profiles import load_target, load_targets
 from picoquant.yaml_files.locate import shipped
 
 SOCS = [name for name in known_targets() if load_target(name).on_npu]
@@ -99,7 +100,7 @@ def test_own_file_is_as_good_as_a_shipped_one(tmp_path):
             {"arithmetic__multiplier": {"bits": 16, "rounding": "up"}},
             r"multiplier: rounding: 'up' is none of nearest, truncate",
         ),
-        ({"abi": "mips"}, r"abi: 'mips' is none of armhf, arm64, any"),
+        ({"abi": "mips"}, r"abi: 'mips' is none of armhf, arm64, armeabi-v7a, arm64-v8a, any"),
         ({"kernels": "4.19"}, r"kernels: a list of texts expected"),
         ({"backends": "openvino"}, r"backends: a list of texts expected, found 'openvino'"),
         ({"tried": 1}, r"tried: text expected, found 1"),
@@ -141,10 +142,50 @@ def test_the_multiplier_of_each_chip():
     found = {name: load_target(name).arithmetic for name in known_targets()}
     multipliers = {name: one.multiplier for name, one in found.items() if one is not None}
     assert multipliers == {
-        **dict.fromkeys(("a311d", "s905d3", "c308x", "rk1808"), truncated),
+        **dict.fromkeys(("a311d", "a311d_android", "s905d3", "s905d3_android", "c308x", "rk1808"), truncated),
         "imx8mp": MultiplierRule(31, "nearest", of_values=False),
         **dict.fromkeys(("rv1109", "rv1126"), MultiplierRule(31, "nearest")),
         **dict.fromkeys(("imx93", "ethos_u55_128", "ethos_u85_256"), MultiplierRule(31, "nearest")),
         **dict.fromkeys(("generic_onnx", "openvino")),
         **dict.fromkeys(PLATFORMS),
     }
+
+
+def test_a_profile_of_one_s_own_is_another_one_and_what_differs(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("_BASE_: arm_cpu\nabi: armhf\ndriver: {version: '7'}\n")
+    mine, shipped_one = load_target(path), load_target("arm_cpu")
+    assert (mine.name, mine.abi, mine.driver.version, mine.driver.name) == ("mine", "armhf", "7", "")
+    assert mine.paddle_lite == shipped_one.paddle_lite and mine.cpu == shipped_one.cpu
+    below = tmp_path / "below.yaml"
+    below.write_text("_BASE_: mine.yaml\nsoc: X1\n")
+    assert (load_target(below).abi, load_target(below).soc) == ("armhf", "X1")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("_BASE_: rv1127", "mine.yaml: _BASE_: unknown target rv1127; known, the nearest first: rv1126"),
+        ("_BASE_: boards/no.yaml", "mine.yaml: _BASE_: no such target file: boards/no.yaml"),
+        ("_BASE_: [rv1126]", "mine.yaml: _BASE_: the name of one target or file expected, found"),
+        ("_BASE_: mine.yaml", "mine.yaml: _BASE_ goes round in a circle"),
+        (
+            "_BASE_: rv1126\nabi: x86",
+            "mine.yaml: abi: 'x86' is none of armhf, arm64, armeabi-v7a, arm64-v8a, any",
+        ),
+    ],
+)
+def test_wrong_bases_of_a_profile_are_one_line(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(ConfigError) as raised:
+        load_target(path)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_both_names_of_the_batch_norm_variable_where_tim_vx_runs():
+    """Paddle Lite 2.12 reads the first, 2.13 the second."""
+    name = "TIMVX_BATCHNORM_FUSION_MAX_ALLOWED_QUANT_SCALE_DEVIATION"
+    for target in map(load_target, SOCS):
+        assert target.paddle_lite.device == "verisilicon_timvx"
+        assert target.environment[name] == target.environment[f"VERISILICON_{name}"] == "30000", target.name

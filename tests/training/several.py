@@ -1,6 +1,6 @@
 """A training that any number of processes can share; as a script, `several.py FOLDER {"key": value}`.
 
-Keys: `batch_size` of each process, `norm` (`frozen`, `own`), and those of `TrainSettings`.
+Keys: `batch_size` of each process, `norm` (`frozen`, `own`), `teacher`, and those of `TrainSettings`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from picoquant.data.settings import ReaderSettings
 from picoquant.training.loop import train
 from picoquant.utils.device import rank_and_world
 from tests.training import tiny
+from tests.training.taught import with_teacher
 
 IMAGES, EPOCHS = 24, 4
 READER = {**tiny.EVAL_READER, "shuffle": True, "drop_last": True}
@@ -44,7 +45,7 @@ def settle(model: paddle.nn.Layer, image: paddle.Tensor) -> None:
         layer._variance.set_value(2 * layer._variance.clip(min=mean))
 
 
-def run(folder: Path, batch_size: int, norm: str = "frozen", **changes: Any) -> None:
+def run(folder: Path, batch_size: int, norm: str = "frozen", teacher: bool = False, **changes: Any) -> None:
     """Train in `folder`/work (of the leading process) on images in `folder`/../images, which must be there."""
     rank, world = rank_and_world()
     images = write_images(folder.parent)
@@ -55,6 +56,10 @@ def run(folder: Path, batch_size: int, norm: str = "frozen", **changes: Any) -> 
         dataset, ReaderSettings.from_mapping({**READER, "batch_size": 8}, "TrainReader"), 5, 0
     )
     settle(model, paddle.to_tensor(next(whole.epoch(0))["image"]))
+    if teacher:
+        model = with_teacher(model)
+        mask = model.adaptation[0].student_mask.weight
+        mask.set_value(mask + rank)  # as the network's own, above
     changes.setdefault("base_lr", 0.01)
     values = {"epochs": EPOCHS, "freeze_batch_norm": norm == "frozen", "ema": None, **changes}
     reader = ReaderSettings.from_mapping({**READER, "batch_size": batch_size}, "TrainReader")

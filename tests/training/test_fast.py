@@ -7,7 +7,8 @@ import paddle
 import pytest
 from paddle import nn
 
-from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
+from picoquant.detector.layers import channel_shuffle
+from picoquant.training.fast import FastLayers, fast_convolutions_available, traced, tuned_cpu
 from tests.training import tiny
 from tests.training.test_loop import detector, same_end
 
@@ -109,3 +110,21 @@ def test_training_is_reproducible_and_near_dygraph(tmp_path):
         for folder in folders
     ]
     assert losses[0] == pytest.approx(losses[2], rel=0.02)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (3, 5)])
+def test_a_shuffle_of_channels_in_a_graph_for_any_size(size):
+    """ESNet's and ShuffleNet's: the sides of an image are not known when the graph is traced."""
+
+    class Shuffled(nn.Layer):
+        def forward(self, x):
+            return channel_shuffle(x * 2, 2)
+
+    layer = Shuffled()
+    values = np.random.RandomState(0).randn(2, 6, *size).astype("float32")
+    first = paddle.to_tensor(values, stop_gradient=False)
+    run = traced(layer.forward, (first,), [[None, 6, None, None]])
+    found = run(first)
+    np.testing.assert_array_equal(found.numpy(), 2 * values[:, [0, 3, 1, 4, 2, 5]])
+    (found * paddle.arange(6, dtype="float32").reshape([1, 6, 1, 1])).sum().backward()
+    np.testing.assert_array_equal(first.grad.numpy()[0, :, 0, 0], [0, 4, 8, 2, 6, 10])

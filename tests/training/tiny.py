@@ -32,6 +32,7 @@ from picoquant.training.settings import (
     LinearWarmup,
     TrainSettings,
 )
+from picoquant.training.state import Masks
 
 CONFIG = "picodet_s_416_coco_npu.yml"
 STEPS_PER_EPOCH = 3
@@ -76,9 +77,15 @@ def run(
     workers: int = 0,
     scalars: ScalarSettings | None = None,
     scored: Callable[[int], dict[str, float]] | None = None,
+    student: Callable[[paddle.nn.Layer], paddle.nn.Layer] = lambda model: model,
+    masks: Callable[[paddle.nn.Layer], Masks] | None = None,
     **changes: Any,
 ) -> TrainResult:
-    """Train in `folder`/work on images in `folder`/images; `scored` says what an epoch's evaluation finds."""
+    """Train in `folder`/work on images in `folder`/images; `scored` says what an epoch's evaluation finds.
+
+    `student` gives the network a teacher.
+    `masks` makes what holds weights at 0 in the network.
+    """
     shapes = SyntheticSet(train_images=7, val_images=3, image_size=64, empty=0.0)
     images, held_out = write_synthetic(folder / "images", shapes)
     dataset, target = load_dataset(images, True), load_dataset(held_out, False)
@@ -95,7 +102,8 @@ def run(
                 return scored(epoch)
             return evaluate(dygraph_predictor(network), decoder, target, held).metrics
 
-        return train(model, reader, settings(**changes), folder / "work", score, scalars)
+        held_at_0 = masks(model) if masks else None
+        return train(student(model), reader, settings(**changes), folder / "work", score, scalars, held_at_0)
 
 
 if __name__ == "__main__":

@@ -99,6 +99,24 @@ def test_a_continued_training_ends_the_same(two):
     assert (two / "end_0.json").read_text() == (two / "end_1.json").read_text() == weights
 
 
+@pytest.mark.slow
+def test_two_processes_learn_from_a_teacher_as_one_does(tmp_path):
+    """The layers of its losses, too, are the same in both: the start is broadcast, gradients are averaged."""
+    options = {"batch_size": 2, "teacher": True, "epochs": 2}
+    (tmp_path / "one").mkdir()
+    several.run(tmp_path / "one", **{**options, "batch_size": 4})
+    done = launch(Path(several.__file__), str(tmp_path / "two"), json.dumps(options), folder=tmp_path / "two")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    alone, shared = curve(tmp_path / "one"), curve(tmp_path / "two")
+    assert len(alone) == len(shared) == 12 and alone[0]["loss_fgd"] > 0
+    for left, right in zip(alone, shared):
+        assert left.keys() == right.keys()
+        for name, value in left.items():
+            assert right[name] == pytest.approx(value, rel=1e-3), (left["step"], name)
+    ends = [json.loads((tmp_path / f"two/end_{rank}.json").read_text()) for rank in (0, 1)]
+    assert ends[0] == ends[1] and any(name.startswith("adaptation.") for name in ends[0])
+
+
 COMMAND = [
     "train", "--config", "quickstart.yaml", "--input-size", "64",
     "--set", "Synthetic.train_images=24", "--set", "Synthetic.val_images=4", "--set", "Synthetic.image_size=64",

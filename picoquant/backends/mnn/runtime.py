@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from picoquant.backends.base import Exported, Found, Machine, Tensors
+from picoquant.backends.own_process import OwnProcess
 from picoquant.errors import ToolError
 from picoquant.utils.batching import in_batches
 from picoquant.utils.device import available_cpus
 
 
 @contextmanager
-def open_files(made: Exported, tool: Found, machine: Machine) -> Iterator[MnnPredictor]:
-    """A `.mnn` in MNN, see `base.Runtime`."""
-    yield MnnPredictor(made.files[0], machine.threads)
+def open_files(made: Exported, tool: Found, machine: Machine) -> Iterator[OwnProcess]:
+    """A `.mnn` in MNN, in a process of its own, see `base.Runtime`."""
+    with OwnProcess("MNN", MnnPredictor, made.files[0], machine.threads) as predict:
+        yield predict
 
 
 class MnnPredictor:
@@ -38,17 +38,16 @@ class MnnPredictor:
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        with _quiet():
-            import MNN
+        import MNN
+
         self._mnn, self._path = MNN, path
         settings = {"backend": "CPU", "precision": "high", "numThread": threads or available_cpus()}
         try:
             path.open("rb").close()
-            with _quiet():
-                self._net = MNN.Interpreter(str(path))
-                self._session = self._net.createSession(settings)
-                self._given = self._net.getSessionInputAll(self._session)
-                self._found = self._net.getSessionOutputAll(self._session)
+            self._net = MNN.Interpreter(str(path))
+            self._session = self._net.createSession(settings)
+            self._given = self._net.getSessionInputAll(self._session)
+            self._found = self._net.getSessionOutputAll(self._session)
         except OSError as error:
             raise ToolError(f"cannot read {path}: {error.strerror or error}") from error
         except Exception as error:  # MNN's are ValueErrors, RuntimeErrors and others
@@ -59,15 +58,7 @@ class MnnPredictor:
         self.input_names = tuple(name for name, _ in self.inputs)
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Run a batch, image by image.
-
-        Raises: `ToolError` for images of another size than the model's.
-        """
-        for name, shape in self.inputs:
-            if feed[name].shape[1:] != shape[1:]:
-                raise ToolError(
-                    f"{self._path.name} takes {name} of {list(shape[1:])}, not {list(feed[name].shape[1:])}"
-                )
+        """Run a batch, image by image; images are of the model's size."""
         return in_batches(self._run, feed, 1)
 
     def _run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -94,17 +85,3 @@ class MnnPredictor:
 def _described(tensors: Mapping[str, Any]) -> Tensors:
     """Names and shapes; outputs are numbered by their names."""
     return tuple((name, (-1, *tensors[name].getShape()[1:])) for name in sorted(tensors))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what MNN prints to this process's stdout while it loads, which may be somebody's JSON."""
-    sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)

@@ -10,6 +10,7 @@ import numpy as np
 
 from picoquant.backends.base import Exported, Found, Machine
 from picoquant.backends.ncnn.param import read_files
+from picoquant.backends.own_process import OwnProcess
 from picoquant.errors import ToolError
 from picoquant.utils.batching import in_batches
 from picoquant.utils.device import available_cpus
@@ -19,10 +20,10 @@ LESS_PRECISE = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "u
 
 
 @contextmanager
-def open_files(made: Exported, tool: Found, machine: Machine) -> Iterator[NcnnPredictor]:
-    """A `.param` with its `.bin` in ncnn, see `base.Runtime`."""
-    param, data = made.files
-    yield NcnnPredictor(param, data, machine.threads)
+def open_files(made: Exported, tool: Found, machine: Machine) -> Iterator[OwnProcess]:
+    """A `.param` with its `.bin` in ncnn, in a process of its own, see `base.Runtime`."""
+    with OwnProcess("ncnn", NcnnPredictor, *made.files, machine.threads) as predict:
+        yield predict
 
 
 class NcnnPredictor:
@@ -56,15 +57,10 @@ class NcnnPredictor:
                 raise ToolError(f"ncnn does not take {path}: make it again with this version of picoquant")
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Run a batch, image by image.
+        """Run a batch, image by image; images are of the model's size.
 
-        Raises: `ToolError` for images of another size than the model's.
+        Raises: `ToolError` when ncnn does not run it.
         """
-        for name, shape in self.inputs:
-            if feed[name].shape[1:] != shape[1:]:
-                raise ToolError(
-                    f"{self._name} takes {name} of {list(shape[1:])}, not {list(feed[name].shape[1:])}"
-                )
         return in_batches(self._run, feed, 1)
 
     def _run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from picoquant.backends.paddle.runtime import PaddlePredictor, open_predictor
 from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 
 
 def compiled_predictor(
@@ -37,3 +38,34 @@ def compiled_predictor(
     with tempfile.TemporaryDirectory(prefix="picoquant-") as name:
         folder = export_model(detector, Path(name), "boxes", input_size, config)
         return open_predictor(folder, device, threads)
+
+
+def compiled_teacher(
+    detector: Any,
+    maps: bool,
+    outputs: bool,
+    scale: Sequence[float] = (1.0, 1.0, 1.0),
+    shift: Sequence[float] = (0.0, 0.0, 0.0),
+    device: str = "cpu",
+    threads: int = 0,
+) -> PaddlePredictor:
+    """Export what a student learns from and load it into Paddle's inference runtime, for images of any size.
+
+    Nothing of a teacher is trained, so all of it may run there: feature maps, too.
+
+    Args:
+        detector: a `PicoDet` with its trained weights.
+        maps, outputs, scale, shift: as in `TeacherForm`.
+        device, threads: as in `open_predictor`.
+
+    Returns: a predictor with the outputs of `TeacherForm`.
+    """
+    from picoquant.export.teacher_form import TeacherForm, write_teacher
+
+    labels = tuple(str(label) for label in range(detector.num_classes))
+    config = InferConfig((64, 64), labels=labels, strides=detector.strides)
+    with tempfile.TemporaryDirectory(prefix="picoquant-") as name:
+        folder = Path(name)
+        write_teacher(TeacherForm(detector, maps, outputs, scale, shift), folder)
+        files = ModelFolder(folder, folder / MODEL, folder / PARAMS, config)
+        return open_predictor(files, device, threads)

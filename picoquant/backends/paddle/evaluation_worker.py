@@ -11,6 +11,7 @@ import numpy as np
 from picoquant.backends.paddle.compiled import compiled_predictor
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.detector.build import build_picodet
+from picoquant.detector.resizing import take_shapes
 from picoquant.detector.settings import DetectorSettings
 from picoquant.paddle_program.model_folder import ModelFolder
 
@@ -24,7 +25,8 @@ class Evaluator:
         self._network.eval()
 
     def weights(self, values: Mapping[str, np.ndarray]) -> None:
-        """Compile the network with these weights."""
+        """Compile the network with these weights; they may have fewer filters than its settings say."""
+        take_shapes(self._network, {name: value.shape for name, value in values.items()})
         self._network.set_state_dict(values)
         self._predict = compiled_predictor(self._network, self._size)
 

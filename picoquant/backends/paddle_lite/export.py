@@ -14,7 +14,7 @@ from picoquant.backends.paddle_lite.symmetric import require_symmetric
 from picoquant.backends.paddle_lite.x86_form import write_float_form
 from picoquant.backends.source import Source
 from picoquant.int8.network import Int8Network
-from picoquant.int8.paddle.form import files_without_rounding
+from picoquant.int8.paddle.form import files_without_rounding, name_at
 from picoquant.paddle_program.edit import smaller_for_opt, write_program
 from picoquant.paddle_program.params import read_params, write_params
 from picoquant.targets.profiles import Target
@@ -22,6 +22,7 @@ from picoquant.targets.profiles import Target
 LOG = logging.getLogger("picoquant")
 
 _X86 = "x86"
+SPARSE = 0.6  # part of zeros from which a convolution is a sparse one: opt's own default
 
 
 def export(
@@ -104,7 +105,34 @@ def make_nb(
         if target.on_npu:
             program = smaller_for_opt(program)
         write_program(program, model)
-        opt.run(model, params, out, target.paddle_lite.valid_targets, partition=partition, fp16=fp16)
+        sparse = None if target.on_npu or fp16 else _sparse_part(program, params)
+        targets = target.paddle_lite.valid_targets
+        opt.run(model, params, out, targets, partition=partition, fp16=fp16, sparse=sparse)
+
+
+def _sparse_part(program: Any, params: Path) -> float | None:
+    """The threshold for opt where a 1x1 convolution has so many zeros; None where none has.
+
+    Paddle Lite computes such convolutions sparse on ARM CPUs, in FP32 and INT8; FP16 is dense (PaddleDetection,
+    configs/picodet/legacy_model/pruner).
+    """
+    values = read_params(program, params)
+    weights = {name_at(op.inputs, "Filter") for op in program.blocks[0].ops if op.type == "conv2d"}
+    parts = [
+        float((values[name] == 0).mean())
+        for name in sorted(weights & values.keys())
+        if values[name].ndim == 4 and values[name].shape[2:] == (1, 1)
+    ]
+    many = sum(part >= SPARSE for part in parts)
+    if not many:
+        return None
+    LOG.info(
+        "opt: %d of %d 1x1 convolutions become sparse ones: %g or more of their weights are 0",
+        many,
+        len(parts),
+        SPARSE,
+    )
+    return SPARSE
 
 
 def _integers(program: Any, params: Path, network: Int8Network, place: Path) -> tuple[Any, Path]:

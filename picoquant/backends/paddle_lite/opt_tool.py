@@ -83,6 +83,7 @@ class OptTool:
         out_type: str = "naive_buffer",
         partition: str = "",
         fp16: bool = False,
+        sparse: float | None = None,
     ) -> str:
         """Optimise a model.
 
@@ -93,6 +94,8 @@ class OptTool:
             out_type: `naive_buffer` (`.nb`) or `protobuf`.
             partition: operators to keep on the CPU, a line each, see `npu.partition`.
             fp16: compute a float model in half precision where the CPU can.
+            sparse: 1x1 convolutions on an ARM CPU whose weights have at least this part of zeros become sparse ones;
+                None: none do.
 
         Returns: what opt said.
 
@@ -108,6 +111,7 @@ class OptTool:
                 f"--optimize_out_type={out_type}",
                 "--optimize_out=made",
                 *(["--enable_fp16=true"] if fp16 else []),
+                *([] if sparse is None else ["--sparse_model=true", f"--sparse_threshold={sparse:g}"]),
             ]
             environment = _environment()
             if partition:

@@ -9,7 +9,7 @@ from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import ConfigError, ToolError
 from picoquant.storage.files import disk_errors, write_text
 from picoquant.targets.operator_list import FOLDER, load_operators, operators_text
-from picoquant.targets.profiles import profile_path, read_profile
+from picoquant.targets.profile_files import profile_path, read_profile
 from picoquant.yaml_files.locate import shipped_folder
 
 

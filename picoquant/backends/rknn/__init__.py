@@ -9,7 +9,7 @@ BACKENDS = (
         "rknn-toolkit2's simulator",
         __name__,
         precisions=("int8",),
-        scheme=Scheme(every_tensor=True),
+        scheme=Scheme(zero_points=True, every_tensor=True),
         # Every tensor is rounded, and its multipliers are not the reference's: docs/rknn.md.
         parity=12.0,
         suffixes=(".rknn", ".onnx"),

@@ -10,16 +10,16 @@ import onnx
 
 from picoquant.backends.base import Exported
 from picoquant.backends.onnx.files import write_onnx
+from picoquant.backends.own_environment.package import OwnTool
 from picoquant.backends.rknn.form import SHA256, make_form
 from picoquant.backends.rknn.platforms import platform_of
-from picoquant.backends.rknn.toolchain import Toolkit
 from picoquant.backends.rknn.toolkit import Session
 from picoquant.backends.source import Source
 from picoquant.storage.files import disk_errors, sha256
 from picoquant.targets.profiles import Target
 
 
-def export(source: Source, out: Path, tool: Toolkit, target: Target | None = None) -> Exported:
+def export(source: Source, out: Path, tool: OwnTool, target: Target | None = None) -> Exported:
     """Build an `.rknn` for a target, see `base.Export`; for `platforms.DEFAULT` without one.
 
     The toolkit gives no two files the same bytes.
@@ -30,9 +30,9 @@ def export(source: Source, out: Path, tool: Toolkit, target: Target | None = Non
     model = make_form(source.network, platform)
     paths = (out.with_name(f"{out.name}.rknn"), out.with_name(f"{out.name}.onnx"))
     with disk_errors(out), tempfile.TemporaryDirectory(prefix=".rknn-", dir=out.parent) as scratch:
-        made = [Path(scratch) / path.name for path in paths]
+        made = [Path(scratch).absolute() / path.name for path in paths]
         write_onnx(model, made[1])
-        with Session(tool) as session:
+        with Session(tool, source.network.tensors) as session:
             session.build(made[1], platform, made[0])
         onnx.helper.set_model_props(
             model, {**{item.key: item.value for item in model.metadata_props}, SHA256: sha256(made[0])}

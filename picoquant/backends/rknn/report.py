@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 
 from picoquant.backends.onnx.files import write_onnx
+from picoquant.backends.own_environment.package import OwnTool
 from picoquant.backends.placement import CPU, NPU, BoardReport
 from picoquant.backends.rknn.form import make_form
 from picoquant.backends.rknn.platforms import platform_of
-from picoquant.backends.rknn.toolchain import Toolkit
 from picoquant.backends.rknn.toolkit import Session
 from picoquant.backends.source import Source
 from picoquant.errors import ToolError
@@ -26,7 +26,7 @@ _MEMORY = re.compile(r"Total (Internal|Weight) Memory Size: ([\d.]+)KB")
 _BORDER = ("InputOperator", "OutputOperator")  # the buffers
 
 
-def report(source: Source, tool: Toolkit, target: Target) -> BoardReport:
+def report(source: Source, tool: OwnTool, target: Target) -> BoardReport:
     """The toolkit's report, see `base.Report`; its cycles are estimates of its own, and it gives no time.
 
     Raises: `ToolError` for a chip that it does not build for, or with its own word when it refuses the model.

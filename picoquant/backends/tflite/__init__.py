@@ -1,4 +1,4 @@
-"""TensorFlow Lite: full-integer `.tflite` files, and LiteRT with and without XNNPACK."""
+"""TensorFlow Lite: full-integer `.tflite` files of 8 or 16 bits, and LiteRT with and without XNNPACK."""
 
 from typing import Any
 
@@ -29,6 +29,21 @@ BACKENDS = (
         "LiteRT's own kernels",
         variant_of="tflite",
         without=frozenset({"xnnpack"}),
+        step="tflite-no-xnnpack",
+        step_says="the .tflite ({made}) in LiteRT's own kernels",
         **_BOTH,
+    ),
+    Backend(
+        "tflite-16x8",
+        "LiteRT, 16x8",
+        step="tflite-16x8",
+        step_says="the .tflite with activations of 16 bits ({made}) in LiteRT",
+        check="tflite-16x8",
+        **{
+            **_BOTH,
+            "integers": False,  # activations are finer than the reference's
+            "file": "model_16x8.tflite",
+            "settings": {"activation_bits": 16},
+        },
     ),
 )

@@ -10,6 +10,8 @@ from picoquant.backends.tflite.writer import make_tflite
 from picoquant.storage.files import whole_file
 from picoquant.targets.profiles import Target
 
+NOTE = "activations of 16 bits, weights of 8"
+
 
 def export(
     source: Source, out: Path, tool: Found, target: Target | None = None, activation_bits: int = 8
@@ -26,4 +28,4 @@ def export(
     path = out.with_name(f"{out.name}.tflite")
     with whole_file(path, "wb") as stream:
         stream.write(content)
-    return Exported((path,), source=source)
+    return Exported((path,), source=source, note="" if activation_bits == 8 else NOTE)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.backends.base import Exported, Found, Machine
+from picoquant.backends.own_process import OwnProcess
 from picoquant.backends.tflite.layout import Layout
 from picoquant.errors import ToolError
 from picoquant.utils.batching import in_batches
@@ -17,9 +18,11 @@ from picoquant.utils.device import available_cpus
 
 
 @contextmanager
-def open_files(made: Exported, tool: Found, machine: Machine) -> Iterator[TflitePredictor]:
-    """A `.tflite` in LiteRT, see `base.Runtime`; without XNNPACK where the machine says so."""
-    yield TflitePredictor(made.files[0], machine.threads, "xnnpack" not in machine.without)
+def open_files(made: Exported, tool: Found, machine: Machine) -> Iterator[OwnProcess]:
+    """A `.tflite` in LiteRT, in a process of its own, see `base.Runtime`; without XNNPACK where the machine says so."""
+    xnnpack = "xnnpack" not in machine.without
+    with OwnProcess("LiteRT", TflitePredictor, made.files[0], machine.threads, xnnpack) as predict:
+        yield predict
 
 
 class TflitePredictor:

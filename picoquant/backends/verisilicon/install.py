@@ -8,31 +8,38 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import platform
 import shutil
 import sys
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 
 from picoquant.backends.homes import tool_homes
+from picoquant.backends.own_environment.installing import COMPLETE, Terms, fetched_wheel, installing
 from picoquant.errors import ToolError
-from picoquant.storage.files import disk_errors, write_json
+from picoquant.storage.files import write_json
 from picoquant.utils.subprocesses import run_program
 
 LOG = logging.getLogger("picoquant")
 
 REQUIREMENT = "acuitylite==6.57.1"
 SHA256 = "bc687bc67aa475e97f174dfa7bbbab05c1872ed116f5954810da858ce72c99b8"  # of the wheel
-LICENCE = (
+TERMS = Terms(
+    "VeriSilicon's emulator",
     f"{REQUIREMENT} is VeriSilicon's; its metadata gives its licence as UNKNOWN, there is no licence file, and some of "
     "its headers call themselves confidential. It is fetched from your package index for you alone, and nothing of it "
-    "goes into a package or a repository"
+    "goes into a package or a repository",
+    "nothing else needs it",
 )
-COMPLETE = "picoquant.json"  # written last: a folder without it is half made
 RUNNER = "network_runner"
 SDK = Path("vsi_sdk") / "prebuilt-sdk" / "x86_64_linux"
+_COMMAND = "picoquant toolchain install verisilicon"
+_OF_THE_WHEEL = (
+    "--implementation=cp",
+    "--python-version=3.10",
+    "--abi=cp310",
+    "--platform=manylinux2010_x86_64",
+)
 _ARCHIVE = "acuitylib/vsi_sdk.tar.gz"
 _SOURCE = Path(__file__).with_name("network_runner.c")
 _LIBRARIES = ("ovxlib", "OpenVX", "OpenVXU", "GAL")
@@ -54,27 +61,12 @@ def install_emulator(accepted: bool, folder: Path | None = None) -> str:
     ready = f"VeriSilicon's emulator of {REQUIREMENT} is installed: {home}"
     if (home / COMPLETE).is_file():
         return ready
-    if not accepted:
-        raise ToolError(f"{LICENCE}: if you accept that, add --accept-licence")
-    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        raise ToolError(
-            f"VeriSilicon's emulator is for Linux on 64-bit x86, this is {platform.system()} {platform.machine()}: "
-            "nothing else needs it"
-        )
-    _compiler()
-    if home.exists() and _others(home):
-        raise ToolError(f"{home} holds something else; name an empty folder")
-    LOG.info("%s", LICENCE)
-    with disk_errors(home):
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
-        try:
-            _unpack(home)
-            ready_program(home)
-            write_json(home / COMPLETE, {"package": REQUIREMENT, "sha256": SHA256, "licence": LICENCE})
-        except BaseException:
-            shutil.rmtree(home, ignore_errors=True)
-            raise
+    with installing(home, TERMS, accepted, lambda folder: not _others(folder)):
+        _compiler()
+        home.mkdir()
+        _unpack(home)
+        ready_program(home)
+        write_json(home / COMPLETE, {"package": REQUIREMENT, "sha256": SHA256, "licence": TERMS.licence})
     return ready
 
 
@@ -85,36 +77,16 @@ def _others(home: Path) -> list[Path]:
 
 def _unpack(home: Path) -> None:
     """Fetch the wheel and take the libraries out of it."""
-    with tempfile.TemporaryDirectory(dir=home.parent, prefix="acuitylite-") as scratch:
-        LOG.info("fetching %s (250 MB, of which 150 stay)", REQUIREMENT)
-        command = [sys.executable, "-m", "pip", "download", "--no-input", "--disable-pip-version-check"]
-        command += ["--progress-bar=off", "--no-deps", "--only-binary=:all:", "--dest", scratch]
-        command += ["--implementation=cp", "--python-version=3.10", "--abi=cp310"]
-        command += ["--platform=manylinux2010_x86_64", REQUIREMENT]
-        outcome = run_program(command, timeout=1800, title="pip")
-        wheels = list(Path(scratch).glob("*.whl"))
-        if outcome.code or len(wheels) != 1:
-            lines = [line for line in outcome.text.splitlines() if line.startswith("ERROR")]
-            raise ToolError(
-                f"pip could not fetch {REQUIREMENT}: {(lines or ['no message'])[-1]}; check the network or pip's "
-                "index, then run `picoquant toolchain install verisilicon` again"
-            )
-        if _sha256(wheels[0]) != SHA256:
-            raise ToolError(f"{wheels[0].name} is not the file that picoquant knows: its SHA-256 is another")
-        with (
-            zipfile.ZipFile(wheels[0]) as wheel,
-            wheel.open(_ARCHIVE) as inner,
-            tarfile.open(fileobj=inner, mode="r:gz") as archive,
-        ):
-            archive.extractall(home, filter="data")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while part := stream.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+    LOG.info("fetching %s (250 MB, of which 150 stay)", REQUIREMENT)
+    with (
+        fetched_wheel(
+            Path(sys.executable), REQUIREMENT, SHA256, _COMMAND, home.parent, _OF_THE_WHEEL
+        ) as path,
+        zipfile.ZipFile(path) as wheel,
+        wheel.open(_ARCHIVE) as inner,
+        tarfile.open(fileobj=inner, mode="r:gz") as archive,
+    ):
+        archive.extractall(home, filter="data")
 
 
 def ready_program(home: Path) -> Path:

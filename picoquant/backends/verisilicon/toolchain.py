@@ -11,9 +11,11 @@ from pathlib import Path
 
 from picoquant.backends.base import Machine
 from picoquant.backends.homes import tool_homes
-from picoquant.backends.verisilicon.install import COMPLETE, SDK, install_emulator
+from picoquant.backends.own_environment.installing import COMPLETE
+from picoquant.backends.verisilicon.install import SDK, install_emulator
 from picoquant.errors import ToolError
-from picoquant.targets.profiles import Target, known_targets, load_target
+from picoquant.targets.profile_files import known_targets
+from picoquant.targets.profiles import Target, load_target
 
 LOG = logging.getLogger("picoquant")
 

@@ -32,7 +32,8 @@ def init(data: str, target: tuple[str, ...], val: float | None, output: str | No
     """
     from pathlib import Path
 
-    from picoquant.targets.profiles import known_targets, load_targets
+    from picoquant.targets.profile_files import known_targets
+    from picoquant.targets.profiles import load_targets
 
     if not target:
         raise click.UsageError(f"--target is needed: {', '.join(known_targets())}, or all of them by all")

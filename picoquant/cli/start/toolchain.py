@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
 
@@ -15,11 +17,13 @@ def toolchain() -> None:
 
 
 @toolchain.command()
-@click.argument("name", type=click.Choice(["lite", "verisilicon", "rknn"]), default="lite")
+@click.argument(
+    "name", type=click.Choice(["lite", "verisilicon", "rknn", "tpu_mlir", "esp_ppq"]), default="lite"
+)
 @click.option(
     "--python",
     metavar="PATH",
-    help="For lite (3.10, 3.8) and rknn (3.10 to 3.12): this Python instead of one that is found.",
+    help="This Python instead of one that is found: lite 3.10, 3.8; rknn, esp_ppq 3.10 to 3.12; tpu_mlir 3.10.",
 )
 @click.option(
     "--accept-licence",
@@ -27,7 +31,14 @@ def toolchain() -> None:
     help="For verisilicon and rknn: accept the licence, which is shown without it.",
 )
 def install(name: str, python: str | None, accept_licence: bool) -> None:
-    """Install Paddle Lite's opt (lite), VeriSilicon's emulator of its NPUs (verisilicon), or rknn-toolkit2 (rknn).
+    """Install a vendor's tool.
+
+    \b
+    lite         Paddle Lite's opt
+    verisilicon  VeriSilicon's emulator of its NPUs
+    rknn         Rockchip's rknn-toolkit2
+    tpu_mlir     Sophgo's TPU-MLIR
+    esp_ppq      Espressif's esp-ppq
 
     \b
     Example:  picoquant toolchain install
@@ -36,12 +47,9 @@ def install(name: str, python: str | None, accept_licence: bool) -> None:
         from picoquant.backends.verisilicon import toolchain as verisilicon
 
         click.echo(verisilicon.install(accept_licence))
-        return
-    if name == "rknn":
-        from picoquant.backends.rknn import toolchain as rknn
+    elif name == "lite":
+        from picoquant.backends.paddle_lite import toolchain as paddle_lite
 
-        click.echo(rknn.install(accept_licence, python))
-        return
-    from picoquant.backends.paddle_lite import toolchain as paddle_lite
-
-    click.echo(paddle_lite.install(python))
+        click.echo(paddle_lite.install(python))
+    else:
+        click.echo(import_module(f"picoquant.backends.{name}.toolchain").install(accept_licence, python))

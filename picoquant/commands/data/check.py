@@ -113,7 +113,9 @@ def check_data(sources: Sources, decode: bool = False) -> CheckResult:
     for section, settings in sources.settings.items():
         with collected() as lines:
             try:
-                datasets[section] = _read(settings, datasets.get("TrainDataset"), problems, decode)
+                datasets[section] = _read(
+                    settings, datasets.get("TrainDataset"), sources.num_classes, problems, decode
+                )
             except DataError as error:
                 problems.append(error)
         notes[section] = tuple(lines)
@@ -134,13 +136,17 @@ def refuse_errors(result: CheckResult) -> None:
 
 
 def _read(
-    settings: DatasetSettings, train: Dataset | None, problems: list[DataError], decode: bool
+    settings: DatasetSettings,
+    train: Dataset | None,
+    num_classes: int | None,
+    problems: list[DataError],
+    decode: bool,
 ) -> Dataset:
     mine: list[DataError] = []
     dataset = load_dataset(settings, settings.section == "TrainDataset", mine)
     problems += mine
     if train is not None:
-        dataset = in_training_order(dataset, train.class_names)
+        dataset = in_training_order(dataset, train.class_names, num_classes)
     if decode:
         dataset = replace(dataset, repairs=replace(dataset.repairs, unreadable=decoding_faults(dataset)))
     return dataset

@@ -27,12 +27,14 @@ class Sources:
 
     named_by_config: whether a configuration was named; without one the network is that of the default.
     at_path: whether a path was named, whose data sets stand in place of the configuration's.
+    num_classes: what a configuration says, where one was named.
     """
 
     settings: dict[str, DatasetSettings]
     network: NetworkInput
     named_by_config: bool
     at_path: bool
+    num_classes: int | None = None
 
     def only(self, doing: str) -> DatasetSettings:
         """The one data set at a path, or a configuration's TrainDataset.
@@ -71,7 +73,7 @@ def find_sources(path: str | None, config: str | None, overrides: Sequence[str],
         settings = {section: settings_of(context, section) for section in SECTIONS if _has(plan, section)}
         if not settings:
             raise ConfigError(f"{config} has neither TrainDataset nor EvalDataset; name a folder or a file")
-        return Sources(settings, network_input(plan), True, False)
+        return Sources(settings, network_input(plan), True, False, plan.num_classes)
     found = data_sets_at(Path(path).expanduser())
     texts = [f"{settings.section}={_as_yaml(settings)}" for settings in found]
     plan = load_plan(config or DEFAULT_DETECTOR, [*texts, *overrides])

@@ -86,7 +86,7 @@ class Scores:
             folder = model(context)
             return {
                 **_identity(folder),
-                "preprocessing": asdict(folder.config),
+                "preprocessing": folder.config.identity(),
                 "compared with": reference,
                 "nms": asdict(context.plan.nms),
                 "images": datasets.identity(context, "EvalDataset"),

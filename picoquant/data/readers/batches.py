@@ -6,6 +6,7 @@ N is the number of images of a batch.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +15,13 @@ from picoquant.data.images import UnreadableImageError
 from picoquant.data.seeds import BATCH, SAMPLE, generator
 from picoquant.data.settings import ReaderSettings
 from picoquant.data.transforms.decode import Decode, sample_of
+from picoquant.data.transforms.mix import Cutmix, Mixup
 from picoquant.data.transforms.mosaic import Mosaic
 from picoquant.data.transforms.pad import pad_ground_truth
 from picoquant.data.transforms.sample import Sample
 from picoquant.errors import ConfigError, DataError, PicoquantError
 
+_OF_SEVERAL = (Mosaic, Mixup, Cutmix)
 _TRIES = 20  # images drawn in place of an unreadable one before giving up
 
 
@@ -76,6 +79,7 @@ class BatchMaker:
     ) -> None:
         self._dataset, self._settings, self._seed = dataset, settings, seed
         self._targets, self._strict, self._rank = targets, strict, rank
+        self._schedule = settings.schedule
         self._cache_bytes = cache_bytes
         self._prepare()
 
@@ -106,16 +110,27 @@ class BatchMaker:
             for index, position in zip(task.indices, task.positions)
         ]
         rng = generator(self._seed, BATCH, task.epoch, task.step, self._rank)
-        for transform in self._batch_transforms:
+        for transform in self._now(self._batch_transforms, task.epoch):
             try:
                 samples = transform(samples, rng)
             except Exception as error:
                 raise _failed(transform, samples[0].path, error) from error
         return Batch(self._collate(samples), notes)
 
+    def _now(self, transforms: list[Any], epoch: int) -> list[Any]:
+        """Those that work in an epoch."""
+        if not self._schedule:
+            return transforms
+        off = {
+            name
+            for name, start, stop in self._schedule
+            if epoch < start or (stop is not None and epoch >= stop)
+        }
+        return [each for each in transforms if _name(each) not in off]
+
     def _sample(self, index: int, position: int, epoch: int, notes: Notes) -> Sample:
         rng = generator(self._seed, SAMPLE, epoch, position)
-        mosaic_on = self._settings.mosaic_epoch == 0 or epoch < self._settings.mosaic_epoch
+        working = self._settings.working(epoch)
         before = []
         sample = self._read(index, rng, notes)
         path = sample.path
@@ -123,14 +138,15 @@ class BatchMaker:
         def another() -> Sample:
             other = self._read(int(rng.integers(len(self._dataset))), rng, notes)
             for transform in before:
-                other = transform(other, rng)
+                if not isinstance(transform, _OF_SEVERAL):
+                    other = transform(other, rng)
             return other
 
-        for transform in self._transforms:
+        for transform in self._now(self._transforms, epoch):
             try:
-                if not isinstance(transform, Mosaic):
+                if not isinstance(transform, _OF_SEVERAL):
                     sample = transform(sample, rng)
-                elif mosaic_on:
+                elif type(transform).__name__ == working:
                     sample = transform(sample, rng, another)
             except Exception as error:
                 raise _failed(transform, path, error) from error
@@ -171,7 +187,7 @@ class BatchMaker:
         if len(shapes) > 1:
             raise ConfigError(
                 f"{where}: images of one batch differ in size; add a Resize or BatchRandomResize "
-                "with keep_ratio: false, or PadBatch"
+                "with keep_ratio: false, Pad or PadBatch"
             )
         arrays = {"image": np.stack([sample.image for sample in samples]).astype(np.float32, copy=False)}
         if self._targets:
@@ -179,6 +195,8 @@ class BatchMaker:
         else:
             arrays["scale_factor"] = np.array([s.scale_factor for s in samples], np.float32)
             arrays["im_shape"] = np.array([s.im_shape for s in samples], np.float32)
+            if any(any(sample.pad_offset) for sample in samples):
+                arrays["pad_offset"] = np.array([s.pad_offset for s in samples], np.float32)
         arrays["image_id"] = np.array([sample.image_id for sample in samples], np.int64)
         return arrays
 
@@ -199,9 +217,12 @@ class _ImageCache:
             self._images[index] = image
 
 
+def _name(transform: object) -> str:
+    return type(getattr(transform, "transform", transform)).__name__
+
+
 def _failed(transform: object, path: str, error: Exception) -> PicoquantError:
     """`error` as it is when it is one of ours, else one that names transform and image."""
     if isinstance(error, PicoquantError):
         return error
-    name = type(getattr(transform, "transform", transform)).__name__
-    return DataError(f"{name} failed on image {path}: {type(error).__name__}: {error}")
+    return DataError(f"{_name(transform)} failed on image {path}: {type(error).__name__}: {error}")

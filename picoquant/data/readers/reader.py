@@ -191,7 +191,8 @@ class EvalReader(_Reader):
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         """Yields: image [N, 3, H, W] float32, scale_factor [N, 2] float32 (y, x), im_shape [N, 2]
-        float32 (height, width), image_id [N] int64."""
+        float32 (height, width), image_id [N] int64; pad_offset [N, 2] float32 (rows above, columns left of the
+        images) where there is padding."""
         size, total = self.settings.batch_size, len(self.dataset)
         return self._batches(
             _task(0, step, range(step * size, min((step + 1) * size, total))) for step in range(len(self))

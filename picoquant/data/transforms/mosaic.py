@@ -15,7 +15,7 @@ import numpy as np
 
 from picoquant.data.transforms.flip import mirror
 from picoquant.data.transforms.sample import Sample
-from picoquant.errors import ConfigError
+from picoquant.errors import NOT_SUPPORTED, ConfigError
 from picoquant.utils import setting_checks as checks
 
 GREY = 114  # YOLOX fills with it
@@ -76,7 +76,7 @@ class Mosaic:
         if self.scale[0] <= 0 or self.mixup_scale[0] <= 0:
             raise ConfigError("scale and mixup_scale must be greater than 0")
         if checks.flag("remove_outside_box", self.remove_outside_box):
-            raise ConfigError("remove_outside_box: true is for tracking and not supported")
+            raise ConfigError(f"remove_outside_box: true is for tracking and not supported; {NOT_SUPPORTED}")
 
     def __call__(self, sample: Sample, rng: np.random.Generator, another: Callable[[], Sample]) -> Sample:
         """Make a mosaic of `sample` and of four samples that `another` draws, or leave it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 
+from picoquant.data.preparation import MEAN, STD
 from picoquant.data.transforms.sample import Sample
 from picoquant.errors import ConfigError
 from picoquant.utils import setting_checks as checks
@@ -22,8 +24,8 @@ class NormalizeImage:
     [3, H, W]: the `Permute` behind it costs nothing.
     """
 
-    mean: Any = (0.485, 0.456, 0.406)
-    std: Any = (0.229, 0.224, 0.225)
+    mean: Any = MEAN
+    std: Any = STD
     is_scale: bool = True
     norm_type: str = "mean_std"
 
@@ -52,6 +54,13 @@ class NormalizeImage:
         """[3, 256] float32: what each of the 256 levels of a channel becomes."""
         steps = np.arange(256, dtype=np.float32)
         return np.stack([self._normalize(steps, channel) for channel in range(3)])
+
+    def of_colour(self, colour: Sequence[float]) -> tuple[float, float, float]:
+        """What a colour (R, G, B, 0 to 255) becomes."""
+        red, green, blue = (
+            float(self._normalize(np.array([value]), channel)[0]) for channel, value in enumerate(colour)
+        )
+        return red, green, blue
 
     def _normalize(self, values: np.ndarray, channel: int) -> np.ndarray:
         """The original works in float32, but subtracts and divides with double mean and std."""

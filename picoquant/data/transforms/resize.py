@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from picoquant.data.transforms.fit import resize_to
 from picoquant.data.transforms.sample import Sample
 from picoquant.errors import ConfigError
 from picoquant.utils import setting_checks as checks
@@ -25,8 +26,8 @@ INTERPOLATIONS = (
 class Resize:
     """Resize to target_size (height, width).
 
-    Source: PaddleDetection, ppdet/data/transform/operators.py, `Resize`. With keep_ratio the image is
-    made as large as fits: its short side at most the smaller target side, its long side at most the
+    Source: PaddleDetection, ppdet/data/transform/operators.py, `Resize` (2.6 and later). With keep_ratio the image is
+    made as large as fits, in whole pixels: its short side at most the smaller target side, its long side at most the
     larger. Boxes are scaled and clipped. The image keeps its number type.
     """
 
@@ -40,28 +41,17 @@ class Resize:
         checks.choice("interp", self.interp, INTERPOLATIONS)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        height, width = sample.image.shape[:2]
+        size = self.target_size
         if self.keep_ratio:
-            ratio = min(
-                min(self.target_size) / min(height, width),
-                max(self.target_size) / max(height, width),
-            )
-            scale_y = scale_x = ratio
-            sample.im_shape = (ratio * height, ratio * width)
-        else:
-            scale_y, scale_x = self.target_size[0] / height, self.target_size[1] / width
-            sample.im_shape = (float(self.target_size[0]), float(self.target_size[1]))
-        if (scale_y, scale_x) != (1.0, 1.0):
-            sample.image = cv2.resize(sample.image, None, fx=scale_x, fy=scale_y, interpolation=self.interp)
-        sample.scale_factor = (
-            sample.scale_factor[0] * scale_y,
-            sample.scale_factor[1] * scale_x,
-        )
+            sides = sample.image.shape[:2]
+            scale = min(min(size) / min(sides), max(size) / max(sides))
+            size = tuple(max(int(side * scale + 0.5), 1) for side in sides)
+        scale_y, scale_x = resize_to(sample, size, self.interp)
         if len(sample.boxes):
             high, wide = sample.im_shape
-            scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
+            scales = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
             limit = np.array([wide, high, wide, high], np.float32)
-            sample.boxes = np.clip(sample.boxes * scale, 0, limit)
+            sample.boxes = np.clip(sample.boxes * scales, 0, limit)
         return sample
 
 
@@ -102,3 +92,46 @@ class BatchRandomResize:
             interp = INTERPOLATIONS[int(rng.integers(len(INTERPOLATIONS)))]
         resize = Resize(size, self.keep_ratio, interp)
         return [resize(sample, rng) for sample in samples]
+
+
+@dataclass(frozen=True)
+class RandomResize:
+    """Resize each image to a size of its own, drawn from target_size.
+
+    Source: PaddleDetection, operators.py, `RandomResize`. With random_range target_size is two of [short side, long
+    side]: the short side is drawn between theirs, the long one is the second's and one pixel more where that is
+    larger. Images of a batch then differ in size: Pad or PadBatch comes behind it.
+    """
+
+    target_size: Any
+    keep_ratio: bool = True
+    interp: int = cv2.INTER_LINEAR
+    random_range: bool = False
+    random_size: bool = True
+    random_interp: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("keep_ratio", "random_range", "random_size", "random_interp"):
+            checks.flag(name, getattr(self, name))
+        checks.choice("interp", self.interp, INTERPOLATIONS)
+        several = self.random_range or self.random_size
+        if several and (not isinstance(self.target_size, (list, tuple)) or not self.target_size):
+            raise ConfigError(f"target_size must be a list of sizes, not {self.target_size!r}")
+        sizes = tuple(
+            checks.size("target_size", size) for size in (self.target_size if several else [self.target_size])
+        )
+        if self.random_range and (len(sizes) != 2 or sizes[0][0] > sizes[1][0]):
+            raise ConfigError(
+                f"target_size must be [[smallest short side, long side], [largest short side, long side]] with "
+                f"random_range, not {self.target_size!r}"
+            )
+        object.__setattr__(self, "target_size", sizes)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if self.random_range:
+            (low, long), (high, other) = self.target_size
+            size = int(rng.integers(low, high + 1)), max(long, other + 1)
+        else:
+            size = self.target_size[int(rng.integers(len(self.target_size)))]
+        interp = INTERPOLATIONS[int(rng.integers(len(INTERPOLATIONS)))] if self.random_interp else self.interp
+        return Resize(size, self.keep_ratio, interp)(sample, rng)

@@ -26,7 +26,8 @@ class Sample:
     image: uint8 as decoded, or float32 after a transform that leaves 0..255; never written to in place,
     as it may be shared with a cache.
     boxes: [G, 4] float32, x1, y1, x2, y2 in pixels of `image`; classes: [G] int32.
-    im_shape: (height, width) after resizing, not rounded; scale_factor: (y, x), that size by the file's.
+    im_shape: (height, width) after resizing; scale_factor: (y, x), that size by the file's; pad_offset: rows and
+    columns of padding above and left of the image.
     """
 
     image: np.ndarray
@@ -36,6 +37,7 @@ class Sample:
     classes: np.ndarray = field(default_factory=_no_classes)
     im_shape: tuple[float, float] = (0.0, 0.0)
     scale_factor: tuple[float, float] = (1.0, 1.0)
+    pad_offset: tuple[int, int] = (0, 0)
 
     def keep(self, chosen: np.ndarray) -> None:
         """Keep the objects that `chosen` ([G] bool or indices) selects."""

@@ -211,6 +211,25 @@ def positives_of(
     )
 
 
+class HeadLoss(NamedTuple):
+    """The loss of a head, and what a teacher's losses need of it.
+
+    Attributes:
+        terms: the weighted terms, each a scalar.
+        classes: (N, L, C) float32, logits or scores as `logits` says, with their gradient.
+        logits: whether `classes` are logits.
+        positives: None without positive points.
+        class_total, box_total: divisors of the class loss and of the losses of boxes, scalars.
+    """
+
+    terms: dict[str, Tensor]
+    classes: Tensor
+    logits: bool
+    positives: Positives | None
+    class_total: Tensor
+    box_total: Tensor
+
+
 def level_means(values: Tensor, strides: Tensor) -> Tensor:
     """(P,): for each point, the mean of `values` (P,) over the points of the same level."""
     level = paddle.unique(strides, return_inverse=True)[1]

@@ -18,6 +18,7 @@ from picoquant.detector.anchors import Grid
 from picoquant.detector.assigners.matching import HardAssignment
 from picoquant.detector.heads.outputs import (
     BoxLoss,
+    HeadLoss,
     Integral,
     Logits,
     add_unused_scales,
@@ -138,6 +139,17 @@ class PicoHead(nn.Layer):
         epoch: int,
     ) -> dict[str, Tensor]:
         """The weighted terms of the loss; arguments as in `PicoDet.loss`. `epoch` is not used."""
+        return self.loss_and_points(maps, gt_bbox, gt_class, pad_gt_mask, epoch).terms
+
+    def loss_and_points(
+        self,
+        maps: Sequence[Tensor],
+        gt_bbox: Tensor,
+        gt_class: Tensor,
+        pad_gt_mask: Tensor,
+        epoch: int,
+    ) -> HeadLoss:
+        """The loss with the points that it was counted at; arguments as in `loss`."""
         grid = grid_of(maps, self.strides, self.cell_offset)
         class_levels, logit_levels = ([rows(x) for x in parts] for parts in self.levels(maps))
         classes = paddle.concat(class_levels, axis=1).astype("float32")
@@ -162,8 +174,9 @@ class PicoHead(nn.Layer):
         class_loss = self._class_loss(classes.reshape([-1, self.num_classes]), target).sum()
         count, total = normaliser(paddle.to_tensor(assigned.positives)), normaliser(total)
         class_weight, box_weight, distribution_weight = self._weights
-        return {
+        terms = {
             self._class_loss_name: class_loss * class_weight / count,
             "loss_bbox": box_loss * box_weight / total,
             "loss_dfl": distribution_loss * distribution_weight / total,
         }
+        return HeadLoss(terms, classes, True, positives, count, total)

@@ -16,6 +16,7 @@ from paddle import Tensor, nn
 from picoquant.detector.assigners.matching import Assignment
 from picoquant.detector.heads.outputs import (
     BoxLoss,
+    HeadLoss,
     Integral,
     Logits,
     add_unused_scales,
@@ -151,6 +152,17 @@ class PicoHeadV2(nn.Layer):
         epoch: int,
     ) -> dict[str, Tensor]:
         """The weighted terms of the loss; arguments as in `PicoDet.loss`."""
+        return self.loss_and_points(maps, gt_bbox, gt_class, pad_gt_mask, epoch).terms
+
+    def loss_and_points(
+        self,
+        maps: Sequence[Tensor],
+        gt_bbox: Tensor,
+        gt_class: Tensor,
+        pad_gt_mask: Tensor,
+        epoch: int,
+    ) -> HeadLoss:
+        """The loss with the points that it was counted at; arguments as in `loss`."""
         grid = grid_of(maps, self.strides, self.cell_offset)
         score_levels, logit_levels = self.raw(maps)
         scores = paddle.concat(score_levels, axis=1).astype("float32")
@@ -176,8 +188,9 @@ class PicoHeadV2(nn.Layer):
         ).sum()
         total = normaliser(assigned.scores.sum())
         class_weight, box_weight, distribution_weight = self._weights
-        return {
+        terms = {
             "loss_vfl": class_loss * class_weight / total,
             "loss_bbox": box_loss * box_weight / total,
             "loss_dfl": distribution_loss * distribution_weight / total,
         }
+        return HeadLoss(terms, scores, False, positives, total, total)

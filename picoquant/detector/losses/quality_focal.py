@@ -11,15 +11,18 @@ from paddle import Tensor
 from picoquant.detector.losses.power import power
 
 
-def quality_focal_loss(logits: Tensor, target: Tensor, beta: float = 2.0) -> Tensor:
+def quality_focal_loss(
+    prediction: Tensor, target: Tensor, beta: float = 2.0, use_sigmoid: bool = True
+) -> Tensor:
     """The loss of each element.
 
     Args:
-        logits: (M, C).
-        target: (M, C), the IoU in the column of a positive's class, 0 elsewhere.
+        prediction: (M, C); logits where `use_sigmoid`, else probabilities.
+        target: (M, C), the IoU in the column of a positive's class, 0 elsewhere; or a teacher's scores.
         beta: focusing exponent.
 
     Returns: (M, C).
     """
-    distance = (F.sigmoid(logits) - target).abs()
-    return F.binary_cross_entropy_with_logits(logits, target, reduction="none") * power(distance, beta)
+    probability = F.sigmoid(prediction) if use_sigmoid else prediction
+    entropy = F.binary_cross_entropy_with_logits if use_sigmoid else F.binary_cross_entropy
+    return entropy(prediction, target, reduction="none") * power((probability - target).abs(), beta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from picoquant.int8.paddle.form import (
     zero_points,
 )
 from picoquant.int8.passes.fold import fold
-from picoquant.int8.quant_params import QuantParams
+from picoquant.int8.quant_params import SMALLEST_RANGE, QuantParams
 from picoquant.paddle_program.program import KEPT_FLOAT
 
 _BITS = 8
@@ -112,6 +113,11 @@ def _operators(
             absmax = _value(values, name_at(op.inputs, "InScale"), path)
             value = float(absmax[0]) if bits == _BITS else _attribute(op, RANGE, 0.0)
             source = name_at(op.inputs, "X")
+            if not 0 <= value < math.inf:
+                raise WeightsError(
+                    f"{path}: tensor {source} has the range {value:g}: quantise the model again"
+                )
+            value = max(value, SMALLEST_RANGE)  # Paddle's operators make 0 of all values where it is 0
             activations[name_at(op.outputs, "Out")] = (limited.get(source, source), value, bits)
         elif op.type in DEQUANTISE:
             raw = name_at(op.inputs, "X")

@@ -10,7 +10,9 @@
 set -u
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
 package=$(dirname "$here")
+# shellcheck source=/dev/null
 . "$here/target.sh"
+# shellcheck source=/dev/null
 . "$package/environment.sh"
 
 PADDLE_LITE_LIBS=${PADDLE_LITE_LIBS:-$here/lib}
@@ -25,6 +27,7 @@ check_cpu() {
   machine=$(uname -m)
   case "$TARGET_ABI:$machine" in
     arm64:aarch64 | arm64:arm64 | armhf:armv7* | armhf:armv8l | armhf:aarch64 | any:*) ;;
+    arm64-v8a:aarch64 | armeabi-v7a:armv7* | armeabi-v7a:armv8l | armeabi-v7a:aarch64) ;;
     *) bad "this machine is $machine, the package is for $TARGET_NAME ($TARGET_ABI): run it on that board" ;;
   esac
 }
@@ -40,7 +43,8 @@ bits_of() {
 
 # A library in the folder or, for those that a board's own system may hold, in the usual folders.
 find_library() {
-  for folder in "$PADDLE_LITE_LIBS" /usr/lib /usr/lib64 /lib /vendor/lib /vendor/lib64 /usr/lib/*-linux-gnu*; do
+  for folder in "$PADDLE_LITE_LIBS" /usr/lib /usr/lib64 /lib /vendor/lib /vendor/lib64 /system/lib /system/lib64 \
+    /usr/lib/*-linux-gnu*; do
     if [ -e "$folder/$1" ]; then
       echo "$folder/$1"
       return 0
@@ -55,7 +59,7 @@ check_libraries() {
     bad "no library folder $PADDLE_LITE_LIBS: put Paddle Lite's libraries for $TARGET_ABI there, or set PADDLE_LITE_LIBS"
     return
   fi
-  case "$TARGET_ABI" in armhf) wanted=32 ;; arm64) wanted=64 ;; *) wanted=any ;; esac
+  case "$TARGET_ABI" in armhf | armeabi-v7a) wanted=32 ;; arm64 | arm64-v8a) wanted=64 ;; *) wanted=any ;; esac
   for library in $TARGET_LIBRARIES; do
     if ! found=$(find_library "$library"); then
       bad "$library is missing in $PADDLE_LITE_LIBS: it comes with ${TARGET_LIBRARIES_FROM:-Paddle Lite}"

@@ -15,17 +15,22 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def prepare(image, settings):
-    """RGB image -> input [1, 3, H, W], and the factors (y, x) that it was resized by."""
-    (height, width), (rows, columns) = settings["size"], image.shape[:2]
-    y, x = height / rows, width / columns
+    """RGB image -> input [1, 3, H, W], the factors (y, x) of its size, and the padding above and left of it."""
+    size, sides = settings["size"], image.shape[:2]
+    inner = size
     if settings["keep_ratio"]:
-        y = x = min(min(height, width) / min(rows, columns), max(height, width) / max(rows, columns))
+        scale = min(size[0] / sides[0], size[1] / sides[1])
+        inner = [max(int(side * scale + 0.5), 1) for side in sides]
+    y, x = inner[0] / sides[0], inner[1] / sides[1]
     image = cv2.resize(image, None, fx=x, fy=y, interpolation=settings["interpolation"])
     image = image.astype(np.float32) / (255 if settings["is_scale"] else 1)
     image = (image - np.float32(settings["mean"])) / np.float32(settings["std"])
-    canvas = np.zeros((1, 3, height, width), np.float32)
-    canvas[0, :, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
-    return canvas, np.float32([y, x])
+    part = {"end": 0, "centre": 1, "start": 2}[settings["padding"]]
+    top, left = ((whole - side) * part // 2 for whole, side in zip(size, inner))
+    canvas = np.empty((1, 3, *size), np.float32)
+    canvas[:] = np.float32(settings["fill"])[:, None, None]
+    canvas[0, :, top : top + inner[0], left : left + inner[1]] = image.transpose(2, 0, 1)
+    return canvas, np.float32([y, x]), np.float32([top, left])
 
 
 def decode(outputs, settings):
@@ -90,12 +95,13 @@ def main():
     image = cv2.imread(str(path))
     if image is None:
         sys.exit(f"detect.py: {path} is no image")
-    pixels, factors = prepare(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), settings)
+    pixels, factors, before = prepare(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), settings)
     feed = {"image": pixels, "scale_factor": factors[None], "im_shape": np.float32([pixels.shape[2:]])}
     network = Network(PACKAGE / settings["models"][0]["file"])
     outputs = network({name: feed[name] for name in settings["inputs"]})
     if settings["outputs"] == "detections":
-        found = [(int(row[0]), float(row[1]), row[2:]) for row in outputs[0] if row[0] >= 0]
+        corner = np.tile((before / factors)[::-1], 2)
+        found = [(int(row[0]), float(row[1]), row[2:] - corner) for row in outputs[0] if row[0] >= 0]
     else:
         raw = settings["outputs"] == "raw"
         boxes, scores = (
@@ -103,7 +109,9 @@ def main():
             if raw
             else sorted((x[0] for x in outputs), key=lambda x: x.shape[1] != 4)
         )
-        found = suppress(boxes / np.tile(factors[::-1], 2), scores, settings["nms"])
+        found = suppress(
+            (boxes - np.tile(before[::-1], 2)) / np.tile(factors[::-1], 2), scores, settings["nms"]
+        )
     for label, score, box in found:
         if score >= 0.3:
             print(settings["labels"][label], f"{score:.3f}", [round(float(side), 1) for side in box])

@@ -17,7 +17,8 @@ class Network:
     """Called with a dictionary of inputs [1, 3, H, W], returns the outputs in their order, float32."""
 
     def __init__(self, path):
-        path = path.with_name(os.environ.get("TFLITE_MODEL", "model_int8.tflite"))
+        usual = path.name if path.suffix == ".tflite" else "model_int8.tflite"
+        path = path.with_name(os.environ.get("TFLITE_MODEL", usual))
         library = os.environ.get("TFLITE_DELEGATE")
         delegates = [load_delegate(library)] if library else None
         self._network = Interpreter(model_path=str(path), experimental_delegates=delegates)

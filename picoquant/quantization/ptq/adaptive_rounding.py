@@ -21,6 +21,7 @@ from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.graph import Graph, Operator
 from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.paddle_program.paddings import explicit_paddings
+from picoquant.quantization.ptq.zeros import kept_zeros
 
 _SWEEPS = 20
 _DAMPING = 0.01
@@ -204,7 +205,8 @@ def round_adaptively(
         hessian: `[groups, n, n]` by weight, see `Hessian.by_weight`; weights that it lacks stay.
         bits: of a weight.
 
-    Returns: the weights that were moved, float32, by name. Their ranges are the same, bit by bit.
+    Returns: the weights that were moved, float32, by name. Their ranges are the same, bit by bit, and the zeros of a
+        pruned weight stay.
     """
     quant_max = 2 ** (bits - 1) - 1
     found: dict[str, np.ndarray] = {}
@@ -219,6 +221,9 @@ def round_adaptively(
         exact = weight / scale
         # What sets the range must stay.
         fixed = np.abs(exact) > quant_max - 0.5
+        zeros = kept_zeros(weight)
+        if zeros is not None:
+            fixed |= zeros
         shape = (groups, len(weight) // groups, -1)
         values = best_quantised_values(exact.reshape(shape), hessian[name], fixed.reshape(shape), quant_max)
         values = values.reshape(weight.shape)

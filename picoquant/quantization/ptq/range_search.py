@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from picoquant.int8.quant_params import SMALLEST_RANGE
 from picoquant.quantization.ptq.activation_functions import Function
 from picoquant.quantization.ptq.gradient_histogram import GradientHistogram
 from picoquant.quantization.ptq.histograms import Histogram
@@ -26,8 +27,6 @@ _Histogram = TypeVar("_Histogram", Histogram, GradientHistogram)
 QUANT_MAX = 127
 _STEPS = 255  # of a range with a zero point
 _SMALLEST_SCALE = 1e-30
-# For a tensor that is 0 throughout: a range of 0 would be divided by.
-SMALLEST_RANGE = 1e-6
 # Candidates: from the absmax down, this many to each halving, over so many halvings.
 _PER_HALVING = 12
 _HALVINGS = 10

@@ -11,9 +11,9 @@ import numpy as np
 from picoquant.errors import PicoquantError, UserError
 from picoquant.int8.operators import QuantizableOperator, scale_name
 from picoquant.int8.passes.activations import TargetTensors
+from picoquant.int8.quant_params import SMALLEST_RANGE
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.ptq.observers import observe_ranges
-from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
 from picoquant.quantization.qat.student import Student
 from picoquant.storage.files import write_json
 

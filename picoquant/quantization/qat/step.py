@@ -7,6 +7,7 @@ of any process, as one process would; within a step each process still rounds wi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,11 +17,14 @@ import paddle
 from picoquant.quantization.engine.feeds import cuts, images_at_once
 from picoquant.quantization.engine.traced import TracedForward, traceable
 from picoquant.quantization.processes import Processes
+from picoquant.quantization.ptq.zeros import kept_zeros
 from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
 from picoquant.quantization.qat.learning_rate import LearningRate
 from picoquant.quantization.qat.objective import Objective
 from picoquant.quantization.qat.student import State, Student
 from picoquant.quantization.qat.teacher import Teacher
+
+LOG = logging.getLogger("picoquant")
 
 _OWN = "ranges@"  # before the names of the state of the ranges' own optimiser
 
@@ -52,6 +56,7 @@ class TrainingStep:
         self._teacher, self._objective, self._make_optimizer = teacher, objective, make_optimizer
         self._strategy, self._processes = strategy, processes
         self._weights, self._ranges = student.network.trained(), student.learned_ranges
+        self._masks = _masks(student)
         self._forward = _forward_of(student, strategy)
         self._make_optimisers()
 
@@ -123,7 +128,13 @@ class TrainingStep:
             if self._own is not None and not frozen:
                 self._own.set_lr(self._own_rate * self.rate.lowered)
                 self._own.step()
+        self._keep_zeros()
         _drop_gradients([*self._weights, *self._ranges])
+
+    @paddle.no_grad()
+    def _keep_zeros(self) -> None:
+        for weight, mask in self._masks:
+            weight.set_value(weight * mask)
 
     def _share(self, loss: float, flags: Sequence[bool], following: bool) -> tuple[float, list[bool]]:
         """Replace gradients and statistics by their means over processes; the mean loss and flags are returned."""
@@ -178,6 +189,20 @@ def _forward_of(student: Student, strategy: RangeStrategy) -> Callable[..., list
     if student.network.onednn and strategy.traceable and traceable(student.graph):
         return TracedForward(student.network, [found.stored for found in student.ranges.values()])
     return student.network
+
+
+def _masks(student: Student) -> list[tuple[Any, Any]]:
+    """Weights that were pruned before training, each with its mask: 0 where it stays 0."""
+    found = []
+    for weight in {
+        operator.weight: student.network.stored[operator.weight] for operator in student.operators
+    }.values():
+        zeros = None if weight.stop_gradient else kept_zeros(weight.numpy())
+        if zeros is not None:
+            found.append((weight, paddle.to_tensor((~zeros).astype(np.float32))))
+    if found:
+        LOG.info("quantize: the zeros of %d pruned weights stay", len(found))
+    return found
 
 
 def _drop_gradients(parameters: Sequence[Any]) -> None:

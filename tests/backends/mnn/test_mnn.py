@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from picoquant.backends.base import Exported, Machine, load_backend
+from picoquant.backends.base import Machine, load_backend
 from picoquant.backends.mnn.compression import in_integers
 from picoquant.backends.mnn.converter import convert
 from picoquant.backends.source import Source
 from picoquant.errors import ToolError
+from tests.backends.float_files import check_float_and_half
 from tests.networks.quick_int8 import exported
 
 MNN = load_backend("mnn")
@@ -22,22 +23,8 @@ def tool():
 
 
 def test_float_is_equal_and_half_is_half_the_size(tool, tmp_path):
-    folder = exported("picodet_xs_320_coco_lcnet.yml", tmp_path / "fp32")
-    feed = {"image": np.random.default_rng(0).random((2, 3, 64, 64), np.float32)}
-    reference = load_backend("paddle").runtime
-    with reference.open_files(
-        Exported((folder.model, folder.params), source=Source(folder)), None, Machine(1)
-    ) as one:
-        expected = one(feed)
-    sizes = []
-    for half, near in ((False, 1e-4), (True, 2e-2)):
-        made = MNN.export.export(Source(folder), tmp_path / f"m{half}", tool, half=half)
-        sizes.append(made.bytes)
-        with MNN.runtime.open_files(made, tool, Machine(1)) as predict:
-            assert [name for name, _ in predict.outputs][:2] == ["output_00", "output_01"]
-            for value, right in zip(predict(feed), expected):
-                np.testing.assert_allclose(value, right, rtol=0, atol=near * np.abs(right).max())
-    assert sizes[1] < 0.6 * sizes[0]
+    names = ("output_00", "output_01")
+    check_float_and_half(MNN, tool, "picodet_xs_320_coco_lcnet.yml", tmp_path, names)
 
 
 def test_the_int8_file_holds_the_integers(models, tool, tmp_path):

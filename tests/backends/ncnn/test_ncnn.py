@@ -16,6 +16,7 @@ from picoquant.errors import ToolError
 from picoquant.int8.network import QuantizedOperator
 from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.graph import Graph, Operator, Tensor
+from tests.backends.float_files import check_float_and_half
 from tests.networks.quick_int8 import exported
 
 NCNN = load_backend("ncnn")
@@ -94,23 +95,8 @@ def test_one_convolution_computes_its_integers(tmp_path):
     ["picodet_s_416_coco_npu.yml", "picodet_xs_320_coco_lcnet.yml", "legacy_model/picodet_s_320_coco.yml"],
 )
 def test_networks_in_float(config, tmp_path):
-    """Against Paddle; with half of the bits for weights to three digits."""
-    tool = pytest.importorskip("ncnn") and NCNN.toolchain.find(Machine())
-    folder = exported(config, tmp_path / "fp32")
-    feed = {"image": np.random.default_rng(0).random((1, 3, 64, 64), np.float32)}
-    reference = load_backend("paddle").runtime
-    with reference.open_files(
-        Exported((folder.model, folder.params), source=Source(folder)), None, Machine(1)
-    ) as one:
-        expected = one(feed)
-    sizes = []
-    for half, near in ((False, 1e-4), (True, 2e-2)):
-        made = NCNN.export.export(Source(folder), tmp_path / f"m{half}", tool, half=half)
-        sizes.append(made.bytes)
-        with NCNN.runtime.open_files(made, tool, Machine(1)) as predict:
-            for value, right in zip(predict(feed), expected):
-                np.testing.assert_allclose(value, right, rtol=0, atol=near * np.abs(right).max())
-    assert sizes[1] < 0.6 * sizes[0]
+    pytest.importorskip("ncnn")
+    check_float_and_half(NCNN, NCNN.toolchain.find(Machine()), config, tmp_path)
 
 
 def test_depthwise_convolutions_are_in_float_unless_asked(models):

@@ -9,7 +9,8 @@ import yaml
 
 from picoquant.backends.paddle_lite.supported_operators import ask_opt, refresh_operators
 from picoquant.errors import ConfigError
-from picoquant.targets.profiles import known_targets, load_target
+from picoquant.targets.profile_files import known_targets
+from picoquant.targets.profiles import load_target
 from picoquant.targets.table import described, listing
 from picoquant.yaml_files.locate import shipped
 

@@ -12,9 +12,11 @@ from onnx import numpy_helper
 from picoquant.backends.onnx.plain import make_plain_onnx
 from picoquant.backends.rknn.form import OUTPUTS, PLATFORM, SHA256, as_paddle_has_them, make_form, properties
 from picoquant.backends.rknn.platforms import DEFAULT, PLATFORMS, platform_of
+from picoquant.backends.source import Source
 from picoquant.errors import ToolError, WeightsError
 from picoquant.int8.files import open_network
 from picoquant.targets.profiles import load_target
+from tests.networks.every_operator import quantised_with_zero_points
 from tests.networks.quick_int8 import exported, quick_int8
 
 
@@ -155,3 +157,16 @@ def test_platforms_are_those_of_the_profiles():
         ToolError, match=r"builds nothing for RV1126: `soc` in the profile of rv1126 must be one of rk35"
     ):
         platform_of(load_target("rv1126"))
+
+
+def test_zero_points_of_tensors_stay_with_their_scales(tmp_path):
+    """What the toolkit takes as it is (docs/rknn.md): nothing is shrunk, nothing is shifted but weights."""
+    network = Source(quantised_with_zero_points(tmp_path)).network
+    form, plain = constants(make_form(network, DEFAULT)), constants(make_plain_onnx(network, "int8"))
+    own = [
+        name for name in network.zero_points if f"{name}.zero" in form
+    ]  # not those behind the last convolutions
+    assert len(own) > 10
+    for name in own:
+        assert form[f"{name}.zero"] == plain[f"{name}.zero"] == network.zero_points[name] != 0
+        assert form[f"{name}.scale"] == plain[f"{name}.scale"]

@@ -1,68 +1,27 @@
-"""rknn-toolkit2 found and asked; what it refuses, and how it crashes. Rockchip's own is not needed here."""
+"""rknn-toolkit2 asked; what it refuses, and how it crashes. Rockchip's own is not needed here."""
 
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
 from picoquant.backends.base import Exported, Machine
-from picoquant.backends.homes import tool_homes
+from picoquant.backends.own_environment.package import OwnTool
 from picoquant.backends.placement import CPU, NPU
-from picoquant.backends.rknn import install, runtime, toolchain
+from picoquant.backends.rknn import runtime
 from picoquant.backends.rknn.form import OUTPUTS, PLATFORM, SHA256
 from picoquant.backends.rknn.report import read_report
-from picoquant.backends.rknn.toolkit import Session, reason
+from picoquant.backends.rknn.toolkit import Session
 from picoquant.errors import ToolError, WeightsError
 from picoquant.storage.files import sha256
-from picoquant.utils.subprocesses import Outcome
 from tests.backends.rknn.toolkits import python_with
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.delenv(toolchain.VARIABLE, raising=False)
-    monkeypatch.setenv("PICOQUANT_HOME", str(tmp_path / "own"))
-    home = tool_homes("rknn")[0]
-    monkeypatch.setattr(toolchain, "tool_homes", lambda name: [home])
-    return home
-
-
-def test_absent_it_says_what_to_install(home):
-    with pytest.raises(ToolError) as error:
-        toolchain.find(Machine())
-    said = str(error.value)
-    assert said.startswith(
-        "rknn-toolkit2 is not installed: run `picoquant toolchain install rknn --accept-licence`"
-    )
-    assert "PICOQUANT_RKNN_PYTHON" in said and "\n" not in said
-
-
-def test_a_python_without_it_is_refused(home, monkeypatch):
-    monkeypatch.setenv(toolchain.VARIABLE, sys.executable)
-    with pytest.raises(
-        ToolError, match=r"\(from PICOQUANT_RKNN_PYTHON\) has no rknn-toolkit2: .*NotFoundError"
-    ):
-        toolchain.find(Machine())
-    monkeypatch.setenv(toolchain.VARIABLE, "/nowhere/python")
-    with pytest.raises(ToolError, match=r"cannot run /nowhere/python: No such file"):
-        toolchain.find(Machine())
-
-
-def test_another_version_is_used_with_a_warning(home, monkeypatch, tmp_path, caplog):
-    program = python_with(tmp_path, version="2.6.1")
-    monkeypatch.setenv(toolchain.VARIABLE, str(program))
-    found = toolchain.find(Machine())
-    assert (found.version, found.path, found.origin) == ("2.6.1", program, "PICOQUANT_RKNN_PYTHON")
-    assert caplog.messages == [f"rknn-toolkit2 2.6.1 is used, picoquant was tried with 2.5.0: {program}"]
-
-
 def tool(folder, fault=""):
-    return toolchain.Toolkit("2.5.0", python_with(folder, fault), "test")
+    return OwnTool("rknn-toolkit2", "2.5.0", python_with(folder, fault), "test")
 
 
 @pytest.mark.parametrize(
@@ -155,69 +114,3 @@ def test_its_report_is_read():
         ToolError, match=r"the report of rknn-toolkit2 3\.0 has another form than that of 2\.5\.0"
     ):
         read_report("Total Internal Memory Size: 2700KB", "3.0")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("\x1b[1;31mE\x1b[0m \x1b[1;31mload_onnx: the opset is 4\x1b[0m\nmore", "load_onnx: the opset is 4"),
-        ("E RKNN: [10:47:14.514] Unknown op target: 0\nValueError: bad\n", "ValueError: bad"),
-        ("nothing telling\nat all", "at all"),
-        ("", "no message"),
-    ],
-)
-def test_the_telling_line(text, said):
-    assert reason(text) == said
-
-
-def test_the_licence_must_be_accepted(home):
-    with pytest.raises(
-        ToolError, match=r"under the RKNN SDK License.*if you accept that, add --accept-licence"
-    ):
-        install.install_toolkit(False, folder=home)
-    assert not home.exists()
-
-
-def test_only_linux_on_x86(home, monkeypatch):
-    monkeypatch.setattr(install.platform, "machine", lambda: "aarch64")
-    with pytest.raises(ToolError, match=r"for Linux on 64-bit x86, this is Linux aarch64"):
-        install.install_toolkit(True, folder=home)
-
-
-def test_a_folder_with_something_else_is_left(home):
-    home.mkdir(parents=True)
-    (home / "mine.txt").write_text("x")
-    with pytest.raises(ToolError, match=r"holds something else; name an empty folder"):
-        install.install_toolkit(True, folder=home)
-    assert (home / "mine.txt").read_text() == "x"
-
-
-@pytest.mark.parametrize(
-    ("fetched", "said"),
-    [
-        (False, r"could not fetch rknn-toolkit2==2\.5\.0: ERROR: no matching"),
-        (True, r"its SHA-256 is another"),
-    ],
-)
-def test_another_file_or_none_leaves_nothing(home, monkeypatch, fetched, said):
-    def pip(command, **own):
-        if fetched:
-            folder = command[command.index("--dest") + 1]
-            (Path(folder) / "rknn_toolkit2.whl").write_bytes(b"something else")
-        return Outcome(0 if fetched else 1, "looking\nERROR: no matching distribution\n")
-
-    monkeypatch.setattr(install, "run_program", pip)
-    monkeypatch.setattr(install, "find_python", lambda *_: (Path(sys.executable), "3.11.7"))
-    monkeypatch.setattr(install, "make_environment", lambda folder, *_: folder.mkdir())
-    with pytest.raises(ToolError, match=said):
-        install.install_toolkit(True, folder=home)
-    assert not home.exists() and not list(home.parent.iterdir())
-
-
-def test_what_was_installed_is_found(home, tmp_path):
-    (home / "bin").mkdir(parents=True)
-    python_with(tmp_path).rename(home / "bin" / "python")
-    (home / install.COMPLETE).write_text("{}")
-    found = toolchain.find(Machine())
-    assert (found.version, found.python) == ("2.5.0", home / "bin" / "python")
-    assert "is installed" in install.install_toolkit(False, folder=home)

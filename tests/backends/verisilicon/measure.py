@@ -14,7 +14,8 @@ from picoquant.backends.base import Machine
 from picoquant.backends.verisilicon import toolchain
 from picoquant.backends.verisilicon.description import FORMS
 from picoquant.backends.verisilicon.emulator import run
-from picoquant.targets.profiles import known_targets, load_target
+from picoquant.targets.profile_files import known_targets
+from picoquant.targets.profiles import load_target
 from tests.backends.verisilicon import functions
 from tests.backends.verisilicon.conformance import inputs_of, network_of
 

@@ -10,6 +10,7 @@ import pytest
 
 from picoquant.backends.base import Machine
 from picoquant.backends.homes import tool_homes
+from picoquant.backends.own_environment import installing
 from picoquant.backends.verisilicon import install, toolchain
 from picoquant.errors import ToolError
 from picoquant.targets.profiles import VeriSilicon, load_target
@@ -37,7 +38,7 @@ def test_absent_it_says_what_to_install(home):
 
 
 def test_only_linux_on_x86(home, monkeypatch):
-    monkeypatch.setattr(install.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(installing.platform, "machine", lambda: "aarch64")
     with pytest.raises(ToolError, match=r"for Linux on 64-bit x86, this is Linux aarch64"):
         install.install_emulator(True, home)
 
@@ -59,11 +60,11 @@ def test_another_file_or_none_leaves_nothing(home, monkeypatch, fetched, said):
             (Path(folder) / "acuitylite-6.57.1.whl").write_bytes(b"something else")
         return Outcome(0 if fetched else 1, "looking\nERROR: no matching distribution\n")
 
-    monkeypatch.setattr(install, "run_program", pip)
+    monkeypatch.setattr(installing, "run_program", pip)
     monkeypatch.setattr(install.shutil, "which", lambda name: "/usr/bin/cc")
     with pytest.raises(ToolError, match=said):
         install.install_emulator(True, home)
-    assert not home.exists() and not list(home.parent.glob("acuitylite-*"))
+    assert not home.exists() and not list(home.parent.glob("wheel-*"))
 
 
 def test_a_folder_with_something_else_is_left(home, monkeypatch):
@@ -108,7 +109,7 @@ def test_the_chip_is_what_the_profile_names(emulator):
 def test_no_chip_and_an_unknown_one_say_what_is_known_and_simulated_instead(emulator):
     with pytest.raises(
         ToolError,
-        match=r"no NPU of rv1126: it has those of a311d, c308x, imx8mp, rk1808, s905d3; "
+        match=r"no NPU of rv1126: it has those of a311d, a311d_android, c308x, imx8mp, rk1808, s905d3, s905d3_android; "
         "`picoquant eval --target rv1126` without --emulator simulates the profile's rules instead",
     ):
         toolchain.chip_of(load_target("rv1126"), emulator)

@@ -19,7 +19,7 @@ from picoquant.data.formats.load import load_dataset
 from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.data.settings import DatasetSettings
 from picoquant.stages.plan import load_plan
-from picoquant.targets.profiles import known_targets
+from picoquant.targets.profile_files import known_targets
 from tests.data.formats import converted
 from tests.data.formats.converted import Source
 

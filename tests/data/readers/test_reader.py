@@ -290,3 +290,45 @@ def test_what_workers_get_can_be_pickled_and_is_the_same(dataset, expected):
     reader = TrainReader(dataset, train_settings(), seed=3, workers=0)
     reader._maker = pickle.loads(pickle.dumps(reader._maker))
     assert same(next(reader.epoch(0)), expected[0][0])
+
+
+def test_what_works_depends_on_the_epoch(dataset):
+    """Mixup in epoch 0 gives more objects, an expansion until epoch 2 smaller ones; both then end."""
+    steps = [{"Decode": {}}, {"Mixup": {}}, {"RandomExpand": {"ratio": 4, "prob": 0.0}}]
+    batch = [{"BatchRandomResize": {"target_size": [64], "keep_ratio": False}}, *NORMALIZE]
+    settings = train_settings(
+        sample_transforms=steps, batch_transforms=batch, mosaic_epoch=-1, mixup_epoch=1, shuffle=False,
+        transform_schedulers=[{"RandomExpand": {"start_epoch": 1, "stop_epoch": 2}}],
+    )  # fmt: skip
+    reader = TrainReader(dataset, settings, seed=3, workers=0)
+    objects, areas = [], []
+    for epoch in range(3):
+        batches = list(reader.epoch(epoch))
+        boxes = [batch["gt_bbox"][batch["pad_gt_mask"][..., 0] > 0] for batch in batches]
+        objects.append(sum(map(len, boxes)))
+        areas.append(np.concatenate([np.prod(part[:, 2:] - part[:, :2], axis=1) for part in boxes]).mean())
+    assert objects[0] > 1.5 * objects[1] and objects[1] == objects[2]
+    assert areas[1] < 0.7 * areas[2]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (
+            [{"Pad": {"stop_epoch": 3}}],
+            "transform_schedulers: Pad is none of the reader's transforms: Decode, Mosaic",
+        ),
+        (
+            [{"Mosaic": {"end_epoch": 3}}],
+            "every entry is .Name: .start_epoch: 0, stop_epoch: 10.., not .'Mosaic'",
+        ),
+        ({"Mosaic": {"stop_epoch": 3}}, None),
+        ([{"Mosaic": {"stop_epoch": -3}}], "Mosaic.stop_epoch must be a whole number of at least 0"),
+    ],
+)
+def test_a_schedule_that_is_not_understood(schedule, said):
+    if said is None:  # one entry alone is a list of one
+        assert train_settings(transform_schedulers=schedule).schedule == (("Mosaic", 0, 3),)
+        return
+    with pytest.raises(ConfigError, match=said):
+        train_settings(transform_schedulers=schedule)

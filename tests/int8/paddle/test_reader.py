@@ -7,6 +7,7 @@ import pytest
 
 from picoquant.errors import WeightsError
 from picoquant.int8.paddle.reader import read_network, take_apart
+from picoquant.int8.quant_params import SMALLEST_RANGE
 from picoquant.paddle_program.edit import batch_of_one
 from picoquant.paddle_program.params import read_params
 from tests.networks.small_int8 import write_small
@@ -94,6 +95,27 @@ def test_missing_scale_is_named(taken_apart, small):
     less = {name: value for name, value in params.items() if name != "image@scale"}
     with pytest.raises(WeightsError, match="image@scale is missing"):
         read_network(program, less, small.model)
+
+
+def test_a_range_of_zero_is_the_smallest_one(taken_apart, small):
+    """Paddle's operators make 0 of every value there; nothing is divided by 0 here."""
+    program, params, _ = taken_apart
+    silent = read_network(program, {**params, "image@scale": np.zeros(1, np.float32)}, small.model)
+    assert silent.ranges["image"] == SMALLEST_RANGE
+    stem = silent.operators[0]
+    assert np.isfinite(stem.scales).all() and np.isfinite(silent.values[stem.weight]).all()
+    held = stem.bias_integers * stem.scales * silent.tensors["image"].params.scale
+    np.testing.assert_allclose(held, silent.values[stem.bias].reshape(-1), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
+def test_a_range_that_is_none_is_refused(taken_apart, small, value):
+    program, params, _ = taken_apart
+    scales = {**params, "image@scale": np.array([value], np.float32)}
+    with pytest.raises(
+        WeightsError, match=rf"tensor image has the range {value:g}: quantise the model again"
+    ):
+        read_network(program, scales, small.model)
 
 
 def test_onnx_format_is_refused(taken_apart, small):

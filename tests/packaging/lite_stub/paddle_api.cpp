@@ -1,8 +1,20 @@
-// Something to link with: a library that opens no model and knows no device but "verisilicon_timvx".
+// Something to link with: a library that opens no model and knows no device but "verisilicon_timvx". With LITE_STUB_SAYS
+// set it says on stderr what it is told.
+#include <cstdio>
+#include <cstdlib>
+
 #include "paddle_api.h"
 
 namespace paddle {
 namespace lite_api {
+
+namespace {
+
+void say(const char* what, int value) {
+  if (std::getenv("LITE_STUB_SAYS")) std::fprintf(stderr, "%s %d\n", what, value);
+}
+
+}  // namespace
 
 Place::Place(TargetType, PrecisionType, DataLayoutType, int16_t) {}
 void Tensor::Resize(const shape_t&) {}
@@ -16,8 +28,8 @@ template <>
 const int64_t* Tensor::data<int64_t>() const { return nullptr; }
 template <>
 float* Tensor::mutable_data<float>(TargetType) const { return nullptr; }
-void ConfigBase::set_threads(int) {}
-void ConfigBase::set_power_mode(PowerMode) {}
+void ConfigBase::set_threads(int threads) { say("threads", threads); }
+void ConfigBase::set_power_mode(PowerMode mode) { say("power", mode); }
 bool ConfigBase::check_nnadapter_device_name(const std::string& name) { return name == "verisilicon_timvx"; }
 void ConfigBase::set_nnadapter_device_names(const std::vector<std::string>&) {}
 void ConfigBase::set_nnadapter_context_properties(const std::string&) {}

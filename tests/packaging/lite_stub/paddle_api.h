@@ -14,7 +14,7 @@ namespace lite_api {
 enum class TargetType : int { kUnk = 0, kHost = 1, kARM = 4, kNNAdapter = 18 };
 enum class PrecisionType : int { kUnk = 0, kFloat = 1, kInt8 = 2, kInt32 = 3, kInt64 = 7 };
 enum class DataLayoutType : int { kUnk = 0, kNCHW = 1 };
-typedef enum { LITE_POWER_HIGH = 0, LITE_POWER_NO_BIND = 3 } PowerMode;
+typedef enum { LITE_POWER_HIGH = 0, LITE_POWER_LOW = 1, LITE_POWER_FULL = 2, LITE_POWER_NO_BIND = 3 } PowerMode;
 
 #define TARGET(name) paddle::lite_api::TargetType::name
 #define PRECISION(name) paddle::lite_api::PrecisionType::name

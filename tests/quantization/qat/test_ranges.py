@@ -7,8 +7,8 @@ import pytest
 
 from picoquant.errors import UserError
 from picoquant.int8.operators import QuantizableOperator
+from picoquant.int8.quant_params import SMALLEST_RANGE
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
 from picoquant.quantization.qat.learned_ranges.lsq import Lsq
 from picoquant.quantization.qat.learned_ranges.moving_average import MovingAverage
 from picoquant.quantization.qat.learned_ranges.pact import Pact

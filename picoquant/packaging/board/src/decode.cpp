@@ -164,16 +164,27 @@ std::vector<Detection> rows(const std::vector<Array>& outputs, const Settings& s
 
 }  // namespace
 
-std::vector<Detection> decode(const std::vector<Array>& outputs, const Settings& settings, float scale_y,
-                              float scale_x) {
-  if (settings.outputs == "detections") return rows(outputs, settings);
-  std::vector<Detection> candidates = settings.outputs == "boxes"
-                                          ? box_candidates(outputs, settings, scale_y, scale_x)
-                                          : raw_candidates(outputs, settings, scale_y, scale_x);
-  // Stable: within a class the candidates stay in the order of their points.
-  std::stable_sort(candidates.begin(), candidates.end(),
-                   [](const Detection& a, const Detection& b) { return a.label < b.label; });
-  return suppress(std::move(candidates), settings.nms);
+std::vector<Detection> decode(const std::vector<Array>& outputs, const Settings& settings, const Place& place) {
+  const float scale_y = place.scale_y, scale_x = place.scale_x;
+  std::vector<Detection> found;
+  if (settings.outputs == "detections") {
+    found = rows(outputs, settings);
+  } else {
+    found = settings.outputs == "boxes" ? box_candidates(outputs, settings, scale_y, scale_x)
+                                        : raw_candidates(outputs, settings, scale_y, scale_x);
+    // Stable: within a class the candidates stay in the order of their points.
+    std::stable_sort(found.begin(), found.end(),
+                     [](const Detection& a, const Detection& b) { return a.label < b.label; });
+    found = suppress(std::move(found), settings.nms);
+  }
+  const float top = static_cast<float>(place.top) / scale_y, left = static_cast<float>(place.left) / scale_x;
+  for (Detection& box : found) {
+    box.x1 -= left;
+    box.y1 -= top;
+    box.x2 -= left;
+    box.y2 -= top;
+  }
+  return found;
 }
 
 }  // namespace board

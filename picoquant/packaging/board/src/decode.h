@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "network.h"
+#include "preprocess.h"
 #include "settings.h"
 
 namespace board {
@@ -14,9 +15,9 @@ struct Detection {
   float x1, y1, x2, y2;  // image pixels, not clipped to the image
 };
 
-// Detections by class, then best first. scale_y, scale_x: input size / image size.
+// Detections by class, then best first, in pixels of the image that lies at `place` in the input.
 // Throws BadInput when the outputs are not those that the settings describe.
-std::vector<Detection> decode(const std::vector<Array>& outputs, const Settings& settings, float scale_y, float scale_x);
+std::vector<Detection> decode(const std::vector<Array>& outputs, const Settings& settings, const Place& place);
 
 // Suppresses boxes of a class that overlap a better one, and keeps the best, as Paddle's multiclass_nms3 does.
 // Candidates come in the order of their classes, then of their points.

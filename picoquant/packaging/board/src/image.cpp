@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "errors.h"
+#include "jpeg.h"
 
 #ifdef WITH_OPENCV
 #include <opencv2/imgcodecs.hpp>
@@ -34,25 +35,39 @@ long head_number(std::istream& stream, const std::string& path) {
   return value;  // the one blank behind the number is taken, too
 }
 
-Image read_ppm(const std::string& path) {
+Image read_file(const std::string& path) {
   std::ifstream stream(path, std::ios::binary);
   if (!stream) throw BadInput(path + " cannot be read");
   char magic[2] = {0, 0};
   stream.read(magic, 2);
+  if (magic[0] == '\xFF' && magic[1] == '\xD8' && knows_jpeg()) {
+    stream.seekg(0);
+    const std::string data{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+    try {
+      return decode_jpeg(reinterpret_cast<const uint8_t*>(data.data()), data.size(), true);
+    } catch (const BadInput& error) {
+      throw BadInput(path + ": " + error.what());
+    }
+  }
   if (magic[0] != 'P' || magic[1] != '6') {
 #ifdef WITH_OPENCV
     throw BadInput(path + " is no image that OpenCV or this program reads");
 #else
-    throw BadInput(path + " is no binary PPM image (P6); built with OpenCV this program reads other formats, too");
+    throw BadInput(path + " is no binary PPM image (P6)" + (knows_jpeg() ? " and no JPEG" : "") +
+                   "; built with OpenCV this program reads other formats, too");
 #endif
   }
   Image image;
   image.width = static_cast<int>(head_number(stream, path));
   image.height = static_cast<int>(head_number(stream, path));
   if (head_number(stream, path) != 255) throw BadInput(path + ": only PPM images of 8 bits a colour are read");
-  image.rgb.resize(static_cast<size_t>(image.height) * image.width * 3);
-  stream.read(reinterpret_cast<char*>(image.rgb.data()), static_cast<std::streamsize>(image.rgb.size()));
-  if (stream.gcount() != static_cast<std::streamsize>(image.rgb.size())) throw BadInput(path + " is truncated");
+  // A line at a time, so that memory is taken as the data comes, whatever the head says.
+  const size_t line = static_cast<size_t>(image.width) * 3;
+  for (int row = 0; row < image.height; ++row) {
+    image.rgb.resize(line * (static_cast<size_t>(row) + 1));
+    stream.read(reinterpret_cast<char*>(&image.rgb[line * static_cast<size_t>(row)]), static_cast<std::streamsize>(line));
+    if (stream.gcount() != static_cast<std::streamsize>(line)) throw BadInput(path + " is truncated");
+  }
   return image;
 }
 
@@ -72,7 +87,7 @@ Image read_image(const std::string& path) {
     return image;
   }
 #endif
-  return read_ppm(path);
+  return read_file(path);
 }
 
 }  // namespace board

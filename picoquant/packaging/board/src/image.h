@@ -12,7 +12,7 @@ struct Image {
   std::vector<uint8_t> rgb;  // height * width * 3
 };
 
-// Reads a binary PPM (P6); with OpenCV every format it knows. Throws BadInput.
+// Reads a binary PPM (P6), with libjpeg JPEG, too; with OpenCV every format it knows. Throws BadInput.
 Image read_image(const std::string& path);
 
 // Resizes by the factors given, as cv2.resize(image, None, fx=…, fy=…) does, to one level of 255.

@@ -1,6 +1,5 @@
-// Runs the package's model on one image and prints detections and times as JSON.
+// Runs the package's model on one image and prints detections and times as JSON; or on every frame of a source (loop.h).
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <memory>
@@ -11,46 +10,25 @@
 #include "decode.h"
 #include "errors.h"
 #include "json.h"
+#include "live/draw.h"
+#include "live/loop.h"
+#include "live/sink.h"
+#include "live/source.h"
 #include "network.h"
 #include "options.h"
 #include "preprocess.h"
+#include "report.h"
 #include "settings.h"
+#include "watch.h"
 
 namespace board {
 
 namespace {
 
-class Watch {
- public:
-  // Milliseconds since the last call, or since it was made.
-  double lap() {
-    const Clock::time_point now = Clock::now();
-    const double passed = std::chrono::duration<double, std::milli>(now - from_).count();
-    from_ = now;
-    return passed;
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  Clock::time_point from_ = Clock::now();
-};
-
 struct Times {
   double load = 0, preprocess = 0, first_run = 0, decode = 0;
   std::vector<double> runs;
 };
-
-void print_detections(const std::vector<Detection>& found, const std::vector<std::string>& labels, float least) {
-  bool first = true;
-  for (const Detection& box : found) {
-    if (box.score < least) continue;
-    const size_t label = static_cast<size_t>(box.label);
-    std::printf("%s\n    {\"class\": %d, \"label\": %s, \"score\": %.6f, \"box\": [%.4f, %.4f, %.4f, %.4f]}",
-                first ? "" : ",", box.label, quoted(label < labels.size() ? labels[label] : "").c_str(), box.score,
-                box.x1, box.y1, box.x2, box.y2);
-    first = false;
-  }
-}
 
 void print_comparison(const Comparison& comparison, const Tolerance& tolerance) {
   std::printf(",\n  \"comparison\": {\"as_expected\": %s, \"expected\": %d, \"min_score\": %g, \"score_tolerance\": %g, "
@@ -80,6 +58,7 @@ int run(const Options& options) {
   std::vector<Detection> expected;
   if (!options.expected.empty()) expected = read_expected(options.expected, &tolerance);
   const Image image = read_image(path);
+  const std::unique_ptr<FrameSink> sink = options.draw.empty() ? nullptr : open_sink(options.draw, 0);
   Times times;
   Watch watch;
   const Input input = preprocess(image, settings);
@@ -88,7 +67,7 @@ int run(const Options& options) {
   watch.lap();
   const std::unique_ptr<Network> network =
       options.outputs.empty()
-          ? open_network(settings, NetworkOptions{options.package, options.cache, options.threads})
+          ? open_network(settings, network_options(options))
           : recorded_network(options.outputs);
   times.load = watch.lap();
   std::vector<Array> outputs = network->run(input.arrays);
@@ -101,15 +80,14 @@ int run(const Options& options) {
   }
   if (!options.save_outputs.empty()) write_arrays(options.save_outputs, outputs);
   watch.lap();
-  const std::vector<Detection> found = decode(outputs, settings, input.scale_y, input.scale_x);
+  const std::vector<Detection> found = decode(outputs, settings, input.place);
   times.decode = watch.lap();
   std::printf("{\n  \"model\": %s,\n  \"precision\": %s,\n  \"device\": %s,\n  \"runtime\": %s,\n  \"image\": %s,\n  \"size\": [%d, %d],\n"
               "  \"detections\": [",
               quoted(settings.model.file).c_str(), quoted(settings.model.precision).c_str(),
               quoted(settings.device.empty() ? "cpu" : settings.device).c_str(),
               quoted(network->runtime()).c_str(), quoted(path).c_str(), image.height, image.width);
-  print_detections(found, settings.labels, options.min_score);
-  std::printf("]");
+  std::printf("%s]", as_json(found, settings.labels, options.min_score, "\n    ").c_str());
   print_times(times);
   bool good = true;
   if (!options.expected.empty()) {
@@ -118,6 +96,12 @@ int run(const Options& options) {
     good = comparison.wrong.empty();
   }
   std::printf("\n}\n");
+  if (sink) {
+    Image drawn = image;
+    draw(found, settings.labels, options.min_score, "", &drawn);
+    sink->write(drawn, stem_of(path));
+    sink->close();
+  }
   return good ? 0 : 1;
 }
 
@@ -133,7 +117,7 @@ int main(int count, char** texts) {
       std::fputs(board::kHelp, stdout);
       return 0;
     }
-    return board::run(options);
+    return options.source.empty() ? board::run(options) : board::run_loop(options);
   } catch (const board::BadInput& error) {
     std::fprintf(stderr, "detect: %s\n", error.what());
     return 2;

@@ -28,6 +28,7 @@ struct NetworkOptions {
   std::string package;  // folder
   std::string cache;    // folder for what the NPU's driver has compiled; empty: none
   int threads;          // of the operators on the CPU
+  std::string power;    // which cores they take, in Paddle Lite: high, low, full or none (the system's choice)
 };
 
 // Opens the package's model in the runtime that this program was built with. Throws BadInput when it cannot be

@@ -33,10 +33,17 @@ std::string cache_folder(const Settings& settings, const std::string& cache) {
   return folder;
 }
 
+lite::PowerMode power_mode(const std::string& name) {
+  if (name == "high") return lite::LITE_POWER_HIGH;
+  if (name == "low") return lite::LITE_POWER_LOW;
+  if (name == "full") return lite::LITE_POWER_FULL;
+  return lite::LITE_POWER_NO_BIND;
+}
+
 template <typename Config>
 void set_common(const Settings& settings, const NetworkOptions& options, Config* config) {
   config->set_threads(options.threads);
-  config->set_power_mode(lite::LITE_POWER_NO_BIND);
+  config->set_power_mode(power_mode(options.power));
   if (settings.device.empty()) return;
   if (!config->check_nnadapter_device_name(settings.device))
     throw BadInput("NNAdapter does not reach the device " + settings.device + ": lib" + settings.device +

@@ -54,6 +54,11 @@ Settings read_settings(const std::string& path) {
   result.height = size[0].whole();
   result.width = size[1].whole();
   result.keep_ratio = json.at("keep_ratio").truth();
+  result.padding = json.at("padding").text();
+  check(result.padding == "end" || result.padding == "centre" || result.padding == "start", path,
+        "padding: end, centre or start expected");
+  result.fill = json.at("fill").numbers();
+  check(result.fill.size() == 3, path, "fill: three numbers expected");
   result.interpolation = json.at("interpolation").whole();
   result.is_scale = json.at("is_scale").truth();
   result.mean = json.at("mean").numbers();

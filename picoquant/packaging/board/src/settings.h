@@ -29,6 +29,8 @@ struct Settings {
   std::vector<std::string> inputs;  // names: image, scale_factor, im_shape
   int height, width;                // of the network's input, pixels
   bool keep_ratio;
+  std::string padding;       // with keep_ratio: end (right and below), centre or start
+  std::vector<double> fill;  // of R, G and B, as normalised values
   int interpolation;  // OpenCV's number
   bool is_scale;      // pixels are divided by 255 first
   std::vector<double> mean, std;

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from picoquant.int8.quant_params import SMALLEST_RANGE
 from picoquant.quantization.ptq.histograms import Histogram
 from picoquant.quantization.ptq.passes.choose_ranges import choose_ranges
 from picoquant.quantization.ptq.passes.fold_batch_norm import fold_batch_norm
 from picoquant.quantization.ptq.passes.place_quantisers import place_quantisers
 from picoquant.quantization.ptq.pipeline import run_passes
-from picoquant.quantization.ptq.range_search import SMALLEST_RANGE
 from picoquant.quantization.ptq.state import Statistics
 
 

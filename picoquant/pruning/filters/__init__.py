@@ -1,0 +1,1 @@
+"""Filters removed from convolutions, with every channel that depends on them."""

@@ -1,0 +1,1 @@
+"""Training in FP32 beside a larger detector, the teacher."""

@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.verisilicon.report import UNITS
 from picoquant.errors import ConfigError
 from picoquant.yaml_files.load import load_mapping
 
@@ -42,6 +43,7 @@ class Result:
         fidelity: of INT8 to what FP32 detects.
         course: of a training, from start to end: mAP and fidelity of each state.
         size: bytes of files, or a text, by what they hold.
+        cycles: of one image on a chip by unit (`NN`, `TP`, `SH`), as VeriSilicon's emulator says them.
         latency: values by what was measured, in words; with the conditions under `machine`.
         machine, versions, command, date, commit: where, with what, how and when; `unknown` where nobody wrote it down.
             The commit is the one that brought the figures into the documentation, the date is its.
@@ -68,6 +70,7 @@ class Result:
     date: str
     commit: str
     every_tensor: float | None = None
+    cycles: Mapping[str, int] = field(default_factory=dict)
     course: tuple[Mapping[str, float], ...] = ()
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -125,6 +128,9 @@ def _result(name: str, values: Mapping[str, Any]) -> Result:
             )
     if values.get("every_tensor") is not None:
         _part("every_tensor", values["every_tensor"])
+    cycles = values.get("cycles")
+    if cycles is not None and not _are_cycles(cycles):
+        raise _WrongError(f"cycles: expected whole numbers by {', '.join(UNITS)}, found {cycles!r}")
     notes = values.get("notes", {})
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
         raise _WrongError(f"notes: expected texts by name, found {notes!r}")
@@ -132,6 +138,14 @@ def _result(name: str, values: Mapping[str, Any]) -> Result:
         _metrics(f"course.{n}", state) for n, state in enumerate(values.get("course", ()))
     )
     return Result(name, **taken)
+
+
+def _are_cycles(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == set(UNITS)
+        and all(type(count) is int and count >= 0 for count in value.values())
+    )
 
 
 def _text(key: str, value: Any) -> str:

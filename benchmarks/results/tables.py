@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.results.pages import (
     accuracy,
     backends,
+    cycles,
     evaluation,
     npu,
     onnx,
@@ -14,5 +15,5 @@ from benchmarks.results.pages import (
     training,
 )
 
-PAGES = (readme, accuracy, evaluation, backends, simulation, npu, training, quantization, onnx)
+PAGES = (readme, accuracy, evaluation, backends, simulation, npu, cycles, training, quantization, onnx)
 TABLES = {name: table for page in PAGES for name, table in page.TABLES.items()}

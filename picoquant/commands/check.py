@@ -27,7 +27,7 @@ from picoquant.npu.rknn_check import RknnCheck, check_with_rknn
 from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.npu.vela_check import VelaCheck, check_with_vela
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.storage.files import disk_errors, write_json, write_text
+from picoquant.storage.files import disk_errors, sha256, write_json, write_text
 from picoquant.targets.profiles import Target
 
 FOLDER = "check"
@@ -133,8 +133,9 @@ def on_emulator(model: ModelFolder, target: Target) -> tuple[list[Agreement], Cy
     chip = verisilicon.chip_of(target, tool)
     simulation = NpuSimulation(model, target.integer_rules)
     image = generated_image(simulation)
-    cycles = measure_cycles(simulation, image, tool, chip)
-    return compare_with_emulator(simulation, image, tool, chip), cycles
+    cycles = replace(measure_cycles(simulation, image, tool, chip), model=sha256(model.params))
+    apart = NpuSimulation(model, target.integer_rules.kept)  # in which every tensor is looked at
+    return compare_with_emulator(apart, image, tool, chip), cycles
 
 
 def write_files(result: CheckResult, save_dir: str, picture: str | None = None) -> list[Path]:

@@ -167,7 +167,9 @@ def _emulator() -> Check:
     """VeriSilicon's emulator, which nothing needs: it shows what its NPUs compute."""
     try:
         tool = verisilicon.find(Machine())
-    except ToolError:
+    except ToolError as error:
+        if "is not installed" not in str(error):
+            return Check(verisilicon.TITLE, True, f"damaged, and not needed: {error}")
         said = "not installed, and not needed; `picoquant toolchain install verisilicon` has it"
         return Check(verisilicon.TITLE, True, said)
     return Check(verisilicon.TITLE, True, f"{tool.version} {tool.path} (from {tool.origin})")

@@ -6,19 +6,22 @@ import json
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.commands.analyze import FOLDER as ANALYZE
+from picoquant.commands.check import FOLDER as CHECK
 from picoquant.commands.compare_runtimes import OUT as BACKENDS
 from picoquant.errors import DataError, PicoquantError, ToolError, UserError, reason_of
 from picoquant.evaluation.confusion import confusion, match_images
 from picoquant.evaluation.paired import paired
 from picoquant.evaluation.precision_recall import precision_recall
 from picoquant.npu.check import check_model
+from picoquant.npu.emulated.cycles import Cycles
 from picoquant.npu.picture import draw
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.report.choice import typical_images, worst_images
 from picoquant.report.contents import Board, Detections, Layers, Report, Training
 from picoquant.report.pictures import pair_of, shown_classes
@@ -28,7 +31,7 @@ from picoquant.stages.plan import load_plan
 from picoquant.stages.run_models import int8_model
 from picoquant.stages.stage import Context
 from picoquant.storage.csv_log import read_rows
-from picoquant.storage.files import write_text
+from picoquant.storage.files import sha256, write_text
 from picoquant.storage.run_folder import CONFIG, MANIFEST, RunFolder
 from picoquant.targets.profiles import load_target
 
@@ -142,7 +145,7 @@ def _gather(context: Context, options: ReportOptions, where: str) -> Report:
         training=_training(run, absent, where),
         qat=_qat(run, absent, where),
         layers=_layers(run, absent, warnings, where),
-        boards=_boards(context, absent, where),
+        boards=_boards(context, absent, where, warnings),
         sizes=size_rows(records),
         absent=absent,
     )
@@ -282,7 +285,25 @@ def _layers(run: RunFolder, absent: dict[str, str], warnings: list[str], where: 
     return Layers([float(value) for value in ranges if value], analysis)
 
 
-def _boards(context: Context, absent: dict[str, str], where: str) -> list[Board]:
+def _cycles(run: RunFolder, target: str, model: ModelFolder, warnings: list[str]) -> Cycles | None:
+    """What `picoquant check --emulator` measured of this model; None without it. Warns where it was another model."""
+    path = run.root / CHECK / f"{target}.json"
+    if not path.is_file():
+        return None
+    values = _read(path, "target").get("cycles")
+    if values is None:
+        return None
+    try:
+        cycles = Cycles.from_json(values)
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path} is damaged (cycles); remove it and run its command again") from None
+    if cycles.model == sha256(model.params):
+        return cycles
+    warnings.append(f"{CHECK}/{target}.json has cycles of another model: `picoquant check --emulator` again.")
+    return None
+
+
+def _boards(context: Context, absent: dict[str, str], where: str, warnings: list[str]) -> list[Board]:
     run = context.run
     if run.record("quantize").get("status") != "done":
         absent["boards"] = f"No INT8 model in this run: `picoquant quantize {where}` makes it."
@@ -294,14 +315,15 @@ def _boards(context: Context, absent: dict[str, str], where: str) -> list[Board]
     boards = []
     for target in sorted({*packaged, *names}):
         try:
-            result = check_model(
-                int8_model(context), load_target(names.get(target, target)), find_opt(context.opt)
-            )
+            model = int8_model(context)
+            result = check_model(model, load_target(names.get(target, target)), find_opt(context.opt))
+            cycles = _cycles(run, target, model, warnings)
         except (ToolError, UserError) as error:
             said = _read(packaged[target], "target").get("check") if target in packaged else None
             boards.append(Board(target, said, note=str(error)))
         except PicoquantError as error:
             boards.append(Board(target, None, note=str(error)))
         else:
-            boards.append(Board(target, result.to_json(), draw(result.graph, target)))
+            picture = draw(result.graph, target, cycles.of_tensors if cycles is not None else None)
+            boards.append(Board(target, replace(result, cycles=cycles).to_json(), picture))
     return boards

@@ -65,13 +65,18 @@ class PackageSettings:
         target: a shipped NPU profile, a profile's path, or a list of them.
         batch: images a call of the ONNX files, 1 to 256, or `dynamic`: any number; all other forms take one.
         qdq: integers of activations in `model_qdq.onnx`, the form for other compilers: `uint8` or `int8`.
+        compiled: whether a package holds `network_binary.nb`, too, the network compiled for the chip, where the profile
+            names it (`verisilicon`); needs `picoquant toolchain install verisilicon`.
     """
 
     target: Any = "rv1126"
     batch: Any = 1
     qdq: str = "uint8"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.compiled, bool):
+            raise ConfigError(f"Package.compiled: expected true or false, found {self.compiled!r}")
         if self.qdq not in QDQ_NUMBERS:
             raise ConfigError(f"Package.qdq: expected {' or '.join(QDQ_NUMBERS)}, found {self.qdq!r}")
         whole = isinstance(self.batch, int) and not isinstance(self.batch, bool)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,21 @@ from picoquant.utils.batching import DYNAMIC, MAX_BATCH
 
 NAME = "manifest.json"
 ONNX_BATCH = "onnx_batch"  # images a call of each ONNX file, where they are made for more than one
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a manifest says of the run; all JSON-able.
+
+    Attributes:
+        accuracy: mAP (0 to 1) of each model.
+        settings: of the run.
+        board: mAP of the INT8 model as each target's NPU computes it (simulated), by the target's name.
+    """
+
+    accuracy: Mapping[str, float]
+    settings: Mapping[str, Any]
+    board: Mapping[str, float] = field(default_factory=dict)
 
 
 def files_of(folder: Path) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.onnx.parity import compare
 from picoquant.backends.paddle_lite import export as paddle_lite
 from picoquant.backends.paddle_lite.opt_tool import OptTool
+from picoquant.backends.verisilicon.toolchain import Emulator
 from picoquant.errors import SchemeError, UserError
+from picoquant.npu.emulated.compiled import compile_into
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.archive import SUFFIX, write_archive
 from picoquant.packaging.board_program import (
@@ -41,7 +43,7 @@ from picoquant.packaging.forms import (
     models_in,
     tools_of,
 )
-from picoquant.packaging.manifest import NAME, ONNX_BATCH, files_of
+from picoquant.packaging.manifest import NAME, ONNX_BATCH, Facts, files_of
 from picoquant.packaging.npu_check import PARTITION, check_for_package, check_of_vela
 from picoquant.packaging.onnx_files import write_onnx_files
 from picoquant.packaging.prepared import Models, Prepared
@@ -68,21 +70,6 @@ from picoquant.yaml_files.load import dump_yaml
 LOG = logging.getLogger("picoquant")
 
 _WITH_BOXES = "post-processing is inside the model, whose boxes in INT8 are of no use: export as raw"
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a manifest says of the run; all JSON-able.
-
-    Attributes:
-        accuracy: mAP (0 to 1) of each model.
-        settings: of the run.
-        board: mAP of the INT8 model as each target's NPU computes it (simulated), by the target's name.
-    """
-
-    accuracy: Mapping[str, float]
-    settings: Mapping[str, Any]
-    board: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,6 +102,7 @@ def package(
     prepared: Prepared | None = None,
     batch: Batch = 1,
     qdq: str = "uint8",
+    compiler: Emulator | None = None,
 ) -> PackageResult:
     """Package a model for a target; `out_dir/<target>` and `.tar.gz` appear whole or not at all.
 
@@ -131,6 +119,7 @@ def package(
         prepared: of the same models, where they are packaged for several targets.
         batch: images a call of the ONNX files, see `onnx_files`; all other forms take one.
         qdq: integers of the plain ONNX, see `plain.make_plain_onnx`.
+        compiler: VeriSilicon's tool, for a compiled network where its emulator has the target's NPU; None: without.
 
     Raises: `UserError` for a batch without an INT8 model, `WeightsError` for a float model where INT8 is needed,
         `ToolError` when opt, paddle2onnx or ONNX Runtime refuse it.
@@ -151,7 +140,9 @@ def package(
         LOG.warning("package %s: the files for %s are left out: %s", target.name, name, reason)
     LOG.info("package %s: reading %s", target.name, models.first.path)
     shown = sample or made_sample(models.first.config)
-    parts = _Parts(prepared or Prepared(models), target, forms, opt, tools, shown, calibration, batch, qdq)
+    parts = _Parts(
+        prepared or Prepared(models), target, forms, opt, tools, shown, calibration, batch, qdq, compiler
+    )
     made_by = {name: tool.version for name, tool in tools.items()}
     if forms.lite:
         made_by["opt"] = opt.version
@@ -200,10 +191,11 @@ class _Parts:
         calibration: Sequence[SampleImage],
         batch: Batch,
         qdq: str,
+        compiler: Emulator | None,
     ) -> None:
         self.prepared, self.models, self.target, self.forms = prepared, prepared.models, target, forms
         self.opt, self.tools, self.sample = opt, tools, sample
-        self.calibration, self.batch, self.qdq = calibration, batch, qdq
+        self.calibration, self.batch, self.qdq, self.compiler = calibration, batch, qdq, compiler
         self.network = None if prepared.int8 is None else prepared.int8.network
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -224,6 +216,11 @@ class _Parts:
             if partition:
                 write_text(folder / partition, checked.partition)
             self._write_nb(folder, checked.partition)
+        compiled: dict[str, Any] = {}
+        if self.compiler is not None and self.target.verisilicon is not None and self.models.int8:
+            compiled = manifest["compiled"] = compile_into(
+                folder, self.models.int8, self.target, self.compiler
+            )
         onnx: dict[str, dict[str, Any]] = {}
         if self.network is not None:
             onnx, manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
@@ -244,6 +241,8 @@ class _Parts:
             made = [(precision, name, folder / name) for precision, name in PRECISIONS.items()]
             nbs = [(precision, name, sha256(path)) for precision, name, path in made if path.is_file()]
             nb = manifest["model"]["nb"] = {precision: name for precision, name, _ in nbs}
+            if "file" in compiled:
+                nbs.append(("compiled", compiled["file"], sha256(folder / compiled["file"])))
             models = models_in(folder, self.forms, nbs)
             values = settings(model.config, facts, models, self.target, partition)
             write_board(folder, self.target, values)
@@ -261,7 +260,7 @@ class _Parts:
             manifest["rknn"] = self._write_rknn(folder / rknn.FOLDER, platform)
         has_rknn, int8 = (folder / rknn.FOLDER).is_dir(), self.models.int8 is not None
         qdq = self.qdq if PLAIN_ONNX in onnx else ""
-        text = readme(self.target, self.forms, int8, partition, has_rknn, nb, self.batch, qdq)
+        text = readme(self.target, self.forms, int8, partition, has_rknn, nb, self.batch, qdq, compiled)
         write_text(folder / "README.md", text)
         return manifest
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from picoquant.backends.base import Backend
 from picoquant.packaging.board_program import PROGRAMS
@@ -23,6 +24,7 @@ def readme(
     nb: Mapping[str, str] | None = None,
     batch: Batch = 1,
     qdq: str = "",
+    compiled: Mapping[str, Any] | None = None,
 ) -> str:
     """The text for a package.
 
@@ -34,6 +36,7 @@ def readme(
         nb: its `.nb`: precision -> file, the usual one first.
         batch: images a call of its ONNX files without NMS.
         qdq: integers of its plain ONNX; empty: it has none.
+        compiled: what the manifest says of its compiled network; empty: it has none.
     """
     nb = nb or {}
     rows = [
@@ -41,6 +44,8 @@ def readme(
         f"{'NPU' if forms.npu_nb else 'CPU'} |"
         for precision, name in nb.items()
     ]
+    if compiled and "file" in compiled:
+        rows.append(f"| `{compiled['file']}` | INT8, compiled for {compiled['chip']} |")
     if int8:
         rows.append(f"| `{ONNX}` | INT8 ONNX with QuantizeLinear and DequantizeLinear{_images(batch)} |")
         if qdq:
@@ -85,7 +90,8 @@ def readme(
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
     text += "".join(_programs(backend, forms.lite) for backend in forms.with_programs)
     text += _delegate(target, forms) + _rknpu(target, forms) + _without_programs(target, forms)
-    return text + (_on_the_board(target, forms, list(nb)) if forms.lite else "")
+    text += _on_the_board(target, forms, list(nb)) if forms.lite else ""
+    return text + (_compiled(target, compiled) if compiled and "file" in compiled else "")
 
 
 def _programs(backend: Backend, lite: bool) -> str:
@@ -188,6 +194,25 @@ def _without_programs(target: Target, forms: Forms) -> str:
     return text
 
 
+def _compiled(target: Target, compiled: Mapping[str, Any]) -> str:
+    """How the compiled network is run."""
+    toolchain = _TOOLCHAINS.get(target.abi)
+    crossed = f" -DCMAKE_TOOLCHAIN_FILE={toolchain}" if toolchain else ""
+    return (
+        f"\n## The compiled network\n\n"
+        f"`{compiled['file']}` is the network as VeriSilicon's driver of acuitylite {compiled['emulator']} compiles "
+        f"it for {compiled['chip']}: the board's driver runs it as it is, without Paddle Lite and without a first run "
+        "that compiles. The program needs the headers and libOpenVX.so of the board's own driver (its SDK):\n\n"
+        "       cd board\n"
+        f"       cmake -S . -B build -DOPENVX_DIR=/path/to/sdk{crossed}\n"
+        "       cmake --build build\n"
+        "       COMPILED=1 ./run.sh\n\n"
+        f"It was compiled by a newer driver than the boards of {target.name} usually have ({target.driver.name} "
+        f"{target.driver.version}). **Whether an older one opens it was not tried**: no board was at hand. Its outputs "
+        "are maps `[1, C, H, W]`, which the program brings to `[1, H * W, C]`.\n"
+    )
+
+
 def _images(batch: Batch) -> str:
     if batch == 1:
         return ""
@@ -218,7 +243,8 @@ def _on_the_board(target: Target, forms: Forms, precisions: list[str]) -> str:
         text += (
             f"\nThe NPU's kernel driver must be {target.driver.name} {target.driver.version}. The first run "
             "compiles the network for the NPU, which may take more than a minute; the result is kept in "
-            "`board/cache/`.\n"
+            "`board/cache/`. The `.nb`'s outputs are maps `[1, C, H, W]` where the Paddle model's are `[1, H * W, C]`, "
+            "but with a partition file, or batch-norms in the model; the program takes both.\n"
         )
     if len(precisions) > 1:
         others = " or ".join(f"`--model {precision}`" for precision in precisions[1:])

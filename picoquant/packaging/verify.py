@@ -16,7 +16,9 @@ import numpy as np
 from picoquant.backends.base import Backend, Machine, load_backends
 from picoquant.backends.paddle.smoke_test import require_survives
 from picoquant.backends.table import BACKENDS
+from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.errors import ToolError, UserError
+from picoquant.npu.emulated.compiled import CompiledFacts, CompiledNetwork
 from picoquant.packaging import expectation
 from picoquant.packaging.archive import SUFFIX, extract
 from picoquant.packaging.forms import ONNX, PADDLE, files_in
@@ -40,7 +42,7 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        name: `files`, `onnx`, `paddle`, `paddle_lite_x86`.
+        name: `files`, `onnx`, `paddle`, `paddle_lite_x86`, `compiled`.
         holds: None: not tried.
         said: what is wrong, or why it was not tried, or what was found.
     """
@@ -177,7 +179,26 @@ def _on_the_sample(
         crash = str(error)
     backends = [backend for backend in load_backends(known) if backend.check]
     files = files_in(folder, known)
-    return [_on_backend(sample, backend, files, machine, crash) for backend in backends]
+    checks = [_on_backend(sample, backend, files, machine, crash) for backend in backends]
+    return [*checks, *_compiled(sample, manifest.get("compiled", {}), machine)]
+
+
+def _compiled(sample: _Sample, values: Any, machine: Machine) -> list[Check]:
+    """The sample in the package's compiled network, on the emulator of its chip; nothing where it has none."""
+    if not isinstance(values, dict) or "file" not in values:
+        return []
+    name = "compiled"
+    try:
+        facts = CompiledFacts.from_json(values, NAME)
+        tool = verisilicon.find(machine)
+    except ToolError as error:
+        return [Check(name, None, (str(error),))]
+    LOG.info("verify: the sample in %s, on VeriSilicon's emulator of %s", facts.file, facts.chip)
+    try:
+        with CompiledNetwork((sample.folder / facts.file).read_bytes(), facts, tool) as predict:
+            return [sample.check(name, predict)]
+    except ToolError as error:
+        return [Check(name, False, (str(error),))]
 
 
 def _on_backend(

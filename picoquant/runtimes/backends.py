@@ -212,13 +212,19 @@ def emulating(
 
     tool = verisilicon.find(MACHINE)
     chip = verisilicon.chip_of(target, tool)
-    folder, simulation = _simulation(model, target)
+    folder, simulation = _simulation(model, target, kept=every_tensor)
     note = f"VeriSilicon's emulator {tool.version} of {chip}, no board"
     with EmulatedNetwork(simulation, tool, chip, cache, every_tensor) as predict:
         yield _integers(f"{EMULATOR}-{target.name}", model, folder, predict, nms, note, timed=False)
 
 
-def _simulation(model: Model, target: Target) -> tuple[ModelFolder, Any]:
+def _simulation(model: Model, target: Target, kept: bool = False) -> tuple[ModelFolder, Any]:
+    """The folder of a model's Paddle form, and its simulation.
+
+    Args:
+        model, target: see `simulating`.
+        kept: whether every tensor is an output, see `Rules.kept`.
+    """
     from picoquant.npu.simulation.simulation import NpuSimulation
 
     rules = target.integer_rules
@@ -226,7 +232,7 @@ def _simulation(model: Model, target: Target) -> tuple[ModelFolder, Any]:
         raise ToolError(f"{target.name} has no integer rules to simulate (arithmetic: null in its profile)")
     folder = _folder(model, SIMULATION)
     require_tried(folder)
-    return folder, NpuSimulation(folder, rules)
+    return folder, NpuSimulation(folder, rules.kept if kept else rules)
 
 
 def _integers(

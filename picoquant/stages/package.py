@@ -7,7 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.base import Machine
 from picoquant.backends.paddle_lite.toolchain import find_opt
+from picoquant.backends.verisilicon import toolchain as verisilicon
+from picoquant.backends.verisilicon.toolchain import Emulator
 from picoquant.data.images import read_image
 from picoquant.errors import DataError, ToolError, UserError
 from picoquant.packaging.archive import SUFFIX
@@ -93,8 +96,25 @@ def _inputs(context: Context) -> dict[str, Any]:
         "calibration": _calibration_identity(context),
         **({} if batch == 1 else {"batch": batch}),  # without the key as packaged before there was one
         "qdq": qdq,
+        **_compiler_version(context),
         **_tools(context),
     }
+
+
+def _compiler(context: Context) -> Emulator | None:
+    """VeriSilicon's tool where the recipe asks for compiled networks and a target's NPU is known; looked for once.
+
+    Raises: `ToolError` saying how to get it.
+    """
+    asked = context.plan.package.compiled and any(target.verisilicon for target in _targets(context))
+    if "compiler" not in context.loaded:
+        context.loaded["compiler"] = verisilicon.find(Machine()) if asked else None
+    return context.loaded["compiler"]
+
+
+def _compiler_version(context: Context) -> dict[str, Any]:
+    compiler = _compiler(context)
+    return {} if compiler is None else {"compiler": compiler.version}
 
 
 def _tools(context: Context) -> dict[str, Any]:
@@ -178,10 +198,20 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     datasets.compare_classes(context, models.first.config.labels, str(models.first.path))
     sample = _sample(context, models)
     calibration, prepared = _calibration(context), Prepared(models)
-    results, settings = {}, context.plan.package
+    results, settings, compiler = {}, context.plan.package, _compiler(context)
     for target in _targets(context):
         made = package(
-            models, target, out, opt, facts, sample, calibration, prepared, settings.batch, settings.qdq
+            models,
+            target,
+            out,
+            opt,
+            facts,
+            sample,
+            calibration,
+            prepared,
+            settings.batch,
+            settings.qdq,
+            compiler,
         )
         results[target.name] = {"bytes": made.bytes}
     _keep_other_targets(context, out)

@@ -42,15 +42,16 @@ class Arithmetic:
         table_points: points that a table of a function of single values has for each power of two of the quantised
             input; between them a straight line is taken. ReLU6 is such a function, and an operator behind its
             convolution. None: a table has each quantised value, and ReLU6 is the convolution's own limit.
-        int8_sum_weights: where the sum of two INT8 tensors is a convolution, the weight of the one with the larger
-            scale; the other's is rounded to a whole number. None: both scales are exact.
+        sum_weights: where the sum of two tensors is a convolution, the weight of the one with the larger scale; the
+            other's is rounded to a whole number. Tensors are summed so where both are computed in a network with one
+            scale a weight and are none of its outputs (see `Rules.kept`). None: both scales are exact.
     """
 
     numbers: str
     rounding: str
     multiplier: MultiplierRule | None
     table_points: int | None = None
-    int8_sum_weights: int | None = None
+    sum_weights: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,13 @@ class Rules:
     def tflite(self) -> bool:
         """Whether TensorFlow Lite's kernels and scales are computed."""
         return self.arithmetic.rounding == TFLITE
+
+    @property
+    def kept(self) -> Rules:
+        """The rules where every tensor is an output of the network: sums of UINT8 tensors are no convolutions then."""
+        if self.arithmetic.numbers != "uint8":
+            return self
+        return replace(self, arithmetic=replace(self.arithmetic, sum_weights=None))
 
     @property
     def of_values(self) -> Rules:

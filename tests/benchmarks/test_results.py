@@ -87,6 +87,8 @@ def test_a_good_one_is_read(tmp_path):
         ({"difference": {"value": 0.006, "low": 0.001}}, "low and high must be around the value"),
         ({"difference": {"value": 0.016}}, "difference.value is +0.0160, int8.mAP - fp32.mAP is +0.0060"),
         ({"course": [{"mAP": 2}]}, "course.0.mAP: expected a number from 0 to 1"),
+        ({"cycles": {"NN": 1, "TP": 2}}, "cycles: expected whole numbers by NN, TP, SH, found"),
+        ({"cycles": {"NN": 1, "TP": 2, "SH": -3}}, "cycles: expected whole numbers"),
         ({"latency": "5 ms"}, "latency: expected values by what they are of"),
     ],
 )

@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
+from picoquant.backends.verisilicon.report import LayerCost
+from picoquant.commands.report import _cycles
+from picoquant.errors import UserError
+from picoquant.npu.emulated.cycles import Cycles
+from picoquant.storage.files import sha256
+from picoquant.storage.run_folder import RunFolder
 from tests.command_line import picoquant, refusal
 
 
@@ -144,3 +151,24 @@ def test_a_run_ends_with_its_report_or_says_how_to_get_it(evaluated_run, tmp_pat
     assert f"look: the whole run on one page is {run / 'report.html'}" in done.stderr.splitlines()
     assert "picoquant report" not in done.stderr
     assert (run / "report.html").is_file()
+
+
+def test_cycles_are_those_of_the_runs_model(tmp_path):
+    """`check --emulator` leaves them beside the run; those of another model are not shown."""
+    model, run, warnings = tmp_path / "model.pdiparams", RunFolder(tmp_path / "run"), []
+    model.write_bytes(b"weights")
+    folder = SimpleNamespace(params=model)
+    assert _cycles(run, "a311d", folder, warnings) is None
+    path = run.root / "check" / "a311d.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"target": "a311d", "latency_estimate_ms": 1}')
+    assert _cycles(run, "a311d", folder, warnings) is None and not warnings
+    measured = Cycles("VIPX", [LayerCost("a", {"NN": 5}, 1, 2)], {"a": "conv2d"}, False, sha256(model))
+    path.write_text(json.dumps({"target": "a311d", "cycles": measured.to_json()}))
+    assert _cycles(run, "a311d", folder, warnings).of_tensors == {"a": {"NN": 5}} and not warnings
+    model.write_bytes(b"others")
+    assert _cycles(run, "a311d", folder, warnings) is None
+    assert warnings == ["check/a311d.json has cycles of another model: `picoquant check --emulator` again."]
+    path.write_text('{"target": "a311d", "cycles": {"chip": "x"}}')
+    with pytest.raises(UserError, match=r"a311d.json is damaged \(cycles\)"):
+        _cycles(run, "a311d", folder, warnings)

@@ -311,3 +311,19 @@ def test_ppm_with_comments(board, photo, tmp_path):
     board.run("--image", path, "--outputs", nothing(tmp_path), "--save-input", out)
     assert np.array_equal(read_arrays(out)[0][0].transpose(1, 2, 0), photo)
     assert np.array_equal(read_ppm(path), photo)
+
+
+def test_maps_are_rows_in_another_order(board):
+    """What a `.nb` for an NPU and a compiled network end in."""
+    random = np.random.default_rng(6)
+    sides = [(8, 12), (4, 6)]
+    maps = [random.normal(-1, 2, (1, width, *side)).astype(np.float32) for width in (3, 32) for side in sides]
+    rows = [array.reshape(1, array.shape[1], -1).transpose(0, 2, 1) for array in maps]
+    image = write_ppm(board.folder / "image.ppm", np.zeros((64, 96, 3), np.uint8))
+    found = []
+    for number, outputs in enumerate((maps, rows)):
+        recorded = write_arrays(
+            board.folder / f"{number}.bin", [np.ascontiguousarray(one) for one in outputs]
+        )
+        found.append(board.run("--image", image, "--outputs", recorded, "--min-score", "0")["detections"])
+    assert found[0] == found[1] and len(found[0]) > 5

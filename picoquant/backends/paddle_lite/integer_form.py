@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.backends.paddle_lite.output_maps import output_maps
 from picoquant.int8.network import Int8Network
 from picoquant.int8.paddle.form import OUT_THRESHOLD, copied, name_at, without_rounding
 from picoquant.int8.quant_params import QuantParams
+from picoquant.paddle_program.graph import FETCH, read_graph, read_operator
 from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.utils.paddle_version.differences import tensor_of
 
@@ -28,7 +30,7 @@ _GONE = ""  # type of an operator that is to be dropped
 def integer_form(
     program: Any, values: Mapping[str, np.ndarray], network: Int8Network
 ) -> tuple[Any, dict[str, np.ndarray]] | None:
-    """The program and its stored values with integer convolutions, biases inside.
+    """The program and its stored values with integer convolutions, biases inside; it ends in the maps of its outputs.
 
     The `fake_quantize` of activations stay: opt tells by them that the model is INT8, and takes the scales from them.
 
@@ -59,6 +61,7 @@ def integer_form(
         op.attrs.add(name="Filter0_scale", type=_messages().FLOATS, floats=scales.tolist())
     _move_biases(program, convolutions, network, stored)
     _leave_limits_to_saturation(block, network)
+    _end_in_maps(program, network)
     kept = [copied(op) for op in block.ops if op.type != _GONE]
     del block.ops[:]
     block.ops.extend(kept)
@@ -116,6 +119,23 @@ def _leave_limits_to_saturation(block: Any, network: Int8Network) -> None:
         kept = [copied(attribute) for attribute in op.attrs if attribute.name != "threshold"]
         del op.attrs[:]
         op.attrs.extend(kept)
+
+
+def _end_in_maps(program: Any, network: Int8Network) -> None:
+    """Fetch the maps that outputs are made of, see `output_maps`; the program for the board brings them into rows."""
+
+    def params_of(name: str) -> QuantParams | None:
+        tensor = network.tensors.get(name)
+        return tensor.params if tensor is not None else None
+
+    maps = output_maps(read_graph(program), params_of)
+    left_out = {op.name for one in maps.values() for op in one.left_out}
+    for op in program.blocks[0].ops:
+        if op.type == FETCH:
+            slot = _slot(op.inputs, "X")
+            slot.arguments[:] = [maps[name].name if name in maps else name for name in slot.arguments]
+        elif read_operator(op).name in left_out:
+            op.type = _GONE
 
 
 def _only_used_variables(program: Any, values: Mapping[str, np.ndarray]) -> None:

@@ -131,6 +131,15 @@ class Description:
         kernel = (*map(int, parameters[:2]), self._shapes[inputs[0]][2]) if operator in _CONVOLUTIONS else ()
         self.nodes.append(Node(name, operator, elements, kernel))
 
+    def compiled(self, content: bytes) -> None:
+        """A network that the driver has compiled (NBG), in place of operators: it reads all inputs declared before, in
+        order, and computes all outputs declared before."""
+        self._data = bytearray(content)
+        roles = [line[0] for line in self._tensors]
+        sources = [number for number, role in enumerate(roles) if role == "i"]
+        results = [number for number, role in enumerate(roles) if role == "o"]
+        self.node("compiled", (), sources, results, "")
+
     @property
     def text(self) -> str:
         """What `network_runner.c` reads first."""

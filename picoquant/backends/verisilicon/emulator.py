@@ -18,7 +18,7 @@ from picoquant.backends.verisilicon.description import Description
 from picoquant.backends.verisilicon.install import ready_program
 from picoquant.backends.verisilicon.toolchain import Emulator
 from picoquant.errors import ToolError
-from picoquant.utils.subprocesses import Outcome
+from picoquant.utils.subprocesses import Outcome, run_program
 
 # The emulator sets its NPU's memory aside, 4 GB unless it is told how much.
 CHIP_MEMORY_MB = 256
@@ -121,19 +121,13 @@ class Emulation:
 
     def _start(self) -> None:
         read, write = os.pipe()
-        libraries = {
-            "VIVANTE_SDK_DIR": str(self._tool.sdk),
-            "LD_LIBRARY_PATH": str(self._tool.sdk / "lib"),
-            "VSIMULATOR_CONFIG": self._chip,
-            "VSIMULATOR_CONTIGUOUS_SIZE": str(CHIP_MEMORY_MB),
-        }
         command = [str(ready_program(self._tool.path)), "network.txt", "network.bin", str(write)]
         try:
             with (self._folder / "log").open("wb") as log:
                 self._process = subprocess.Popen(
                     command,
                     cwd=self._folder,
-                    env={**os.environ, **libraries, **self._settings},
+                    env={**os.environ, **_settings_of(self._tool, self._chip), **self._settings},
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -171,14 +165,49 @@ class Emulation:
         assert process is not None
         outcome = Outcome(process.wait(), self.said())
         self.close()
-        if outcome.code == _KILLED:
-            return EmulatorEnded(
-                f"VeriSilicon's emulator was ended: it takes up to {PROCESS_MB} MB of memory; end other programs first"
-            )
-        lines = [line for line in outcome.text.splitlines() if line.strip()]
-        return EmulatorEnded(
-            f"VeriSilicon's emulator of {self._chip} ended with {outcome.ended}: {(lines or ['no message'])[-1]}"
+        return _ended(outcome, self._chip)
+
+
+def compile_network(tool: Emulator, chip: str, network: Description, timeout: float = 1800.0) -> bytes:
+    """A network as the driver compiles it for a chip (NBG); for the arguments see `Emulation`.
+
+    Raises: `EmulatorEnded` when the driver refuses it, or ends.
+    """
+    with tempfile.TemporaryDirectory(prefix="picoquant-compiler-") as scratch:
+        folder = Path(scratch)
+        (folder / "network.txt").write_text(network.text, encoding="utf-8")
+        (folder / "network.bin").write_bytes(network.data)
+        command = [str(ready_program(tool.path)), "network.txt", "network.bin", "compile", "compiled"]
+        environment = {**os.environ, **_settings_of(tool, chip)}
+        outcome = run_program(
+            command, environment=environment, cwd=folder, timeout=timeout, title="VeriSilicon's compiler"
         )
+        made = folder / "compiled"
+        if outcome.code or not made.is_file():
+            raise _ended(outcome, chip)
+        return made.read_bytes()
+
+
+def _settings_of(tool: Emulator, chip: str) -> dict[str, str]:
+    """Environment variables of the emulator."""
+    return {
+        "VIVANTE_SDK_DIR": str(tool.sdk),
+        "LD_LIBRARY_PATH": str(tool.sdk / "lib"),
+        "VSIMULATOR_CONFIG": chip,
+        "VSIMULATOR_CONTIGUOUS_SIZE": str(CHIP_MEMORY_MB),
+    }
+
+
+def _ended(outcome: Outcome, chip: str) -> EmulatorEnded:
+    """What became of a process."""
+    if outcome.code == _KILLED:
+        return EmulatorEnded(
+            f"VeriSilicon's emulator was ended: it takes up to {PROCESS_MB} MB of memory; end other programs first"
+        )
+    lines = [line for line in outcome.text.splitlines() if line.strip()]
+    return EmulatorEnded(
+        f"VeriSilicon's emulator of {chip} ended with {outcome.ended}: {(lines or ['no message'])[-1]}"
+    )
 
 
 def run(

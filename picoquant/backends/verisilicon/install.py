@@ -7,6 +7,7 @@ networks on it through its C interface, so only the wheel itself is fetched, and
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import shutil
 import sys
@@ -60,7 +61,13 @@ def install_emulator(accepted: bool, folder: Path | None = None) -> str:
     home = folder or tool_homes("verisilicon")[0]
     ready = f"VeriSilicon's emulator of {REQUIREMENT} is installed: {home}"
     if (home / COMPLETE).is_file():
-        return ready
+        version = installed_version(home)
+        if f"acuitylite=={version}" == REQUIREMENT:
+            return ready
+        return (
+            f"VeriSilicon's emulator of acuitylite=={version} is installed: {home}; delete that folder first for "
+            f"{REQUIREMENT}, which picoquant was tried with"
+        )
     with installing(home, TERMS, accepted, lambda folder: not _others(folder)):
         _compiler()
         home.mkdir()
@@ -68,6 +75,21 @@ def install_emulator(accepted: bool, folder: Path | None = None) -> str:
         ready_program(home)
         write_json(home / COMPLETE, {"package": REQUIREMENT, "sha256": SHA256, "licence": TERMS.licence})
     return ready
+
+
+def installed_version(home: Path) -> str:
+    """The version of the package that an installation comes from.
+
+    Raises: `ToolError` when it does not say it.
+    """
+    try:
+        package = json.loads((home / COMPLETE).read_text(encoding="utf-8"))["package"]
+        return str(package.partition("==")[2])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ToolError(
+            f"{home / COMPLETE} does not say which emulator is installed: delete {home} and run `picoquant toolchain "
+            "install verisilicon --accept-licence` again"
+        ) from error
 
 
 def _others(home: Path) -> list[Path]:

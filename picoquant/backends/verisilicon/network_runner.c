@@ -2,8 +2,9 @@
  * for each line of its input.
  *
  *   network_runner DESCRIPTION DATA ANSWERS
+ *   network_runner DESCRIPTION DATA compile FILE
  *
- * Each line of stdin is `INPUT RESULT`, two paths: the bytes of all inputs in their order are read from one, those of all
+ * The second way writes the network as the driver compiles it for the chip (NBG), and runs nothing. In the first, each line of stdin is `INPUT RESULT`, two paths: the bytes of all inputs in their order are read from one, those of all
  * outputs are written to the other. After each the line `done` goes to the file descriptor ANSWERS, before the first
  * `ready`.
  *
@@ -61,7 +62,8 @@ static uint32_t *kept(const double *p, int count) {
     return values;
 }
 
-static vsi_nn_node_t *add_node(vsi_nn_graph_t *graph, const char *name, const double *p, int count, int ins, int outs) {
+static vsi_nn_node_t *add_node(vsi_nn_graph_t *graph, const char *name, const double *p, int count, int ins, int outs,
+                               const char *data) {
     static const struct { const char *name; vsi_nn_op_t op; } known[] = {
         {"conv", VSI_NN_OP_CONV2D}, {"depthwise", VSI_NN_OP_CONV2D}, {"average", VSI_NN_OP_POOL}, {"max", VSI_NN_OP_POOL},
         {"add", VSI_NN_OP_ADD}, {"multiply", VSI_NN_OP_MULTIPLY}, {"relu", VSI_NN_OP_RELU}, {"relu6", VSI_NN_OP_RELU6},
@@ -69,6 +71,7 @@ static vsi_nn_node_t *add_node(vsi_nn_graph_t *graph, const char *name, const do
         {"concat", VSI_NN_OP_CONCAT}, {"resize", VSI_NN_OP_RESIZE}, {"reshape", VSI_NN_OP_RESHAPE2},
         {"permute", VSI_NN_OP_PERMUTE}, {"split", VSI_NN_OP_SPLIT}, {"slice", VSI_NN_OP_SLICE},
         {"transposed", VSI_NN_OP_DECONVOLUTION}, {"convert", VSI_NN_OP_DATACONVERT},
+        {"compiled", VSI_NN_OP_NBG}, /* DATA is a compiled network */
     };
     vsi_nn_op_t op = VSI_NN_OP_NA;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) if (!strcmp(name, known[i].name)) op = known[i].op;
@@ -130,6 +133,9 @@ static vsi_nn_node_t *add_node(vsi_nn_graph_t *graph, const char *name, const do
         node->nn_param.deconv.pad_type = VSI_NN_PAD_AUTO;
         node->nn_param.deconv.weights = p[8];
         node->nn_param.deconv.group = p[9];
+    } else if (op == VSI_NN_OP_NBG) {
+        node->nn_param.nbg.type = VSI_NN_NBG_POINTER;
+        node->nn_param.nbg.url = data;
     }
     return node;
 }
@@ -164,12 +170,26 @@ static void run(vsi_nn_graph_t *graph, const char *from, const char *to) {
     if (fclose(results) || rename(aside, to)) fail("cannot write a file", 1);
 }
 
+/* The network compiled for the chip, in a file written aside and renamed. The first call says how many bytes there are. */
+static void compile(vsi_nn_graph_t *graph, const char *to) {
+    size_t size = 0;
+    if (vsi_nn_GenerateNBG(graph, NULL, &size) != VSI_SUCCESS || !size) fail("the driver refused to compile the network", 0);
+    char *bytes = malloc(size);
+    if (!bytes || vsi_nn_GenerateNBG(graph, bytes, &size) != VSI_SUCCESS) fail("the driver refused to compile the network", 1);
+    char aside[4200];
+    snprintf(aside, sizeof aside, "%s.part", to);
+    FILE *file = fopen(aside, "wb");
+    if (!file || fwrite(bytes, 1, size, file) != size || fclose(file) || rename(aside, to)) fail("cannot write a file", 2);
+    free(bytes);
+}
+
 static void say(FILE *answers, const char *word) {
     if (answers) fprintf(answers, "%s\n", word), fflush(answers);
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) fail("arguments: DESCRIPTION DATA RESULTS", 0);
+    int compiles = argc == 5 && !strcmp(argv[3], "compile");
+    if (argc != 4 && !compiles) fail("arguments: DESCRIPTION DATA ANSWERS, or DESCRIPTION DATA compile FILE", 0);
     FILE *text = fopen(argv[1], "r");
     if (!text) fail("no description", 0);
     char *data = read_all(argv[2]);
@@ -236,12 +256,16 @@ int main(int argc, char **argv) {
         if (ins > 64) fail("too many inputs of node", n);
         for (int i = 0; i < ins; i++) ids[i] = next_int(text);
         int outs = next_int(text);
-        vsi_nn_node_t *node = add_node(graph, name, p, parameters, ins, outs);
+        vsi_nn_node_t *node = add_node(graph, name, p, parameters, ins, outs, data);
         for (int i = 0; i < ins; i++) node->input.tensors[i] = tensors[ids[i]].id;
         for (int i = 0; i < outs; i++) node->output.tensors[i] = tensors[next_int(text)].id;
     }
     fclose(text);
     if (vsi_nn_SetupGraph(graph, TRUE) != VSI_SUCCESS) fail("the driver refused to set the graph up", 0);
+    if (compiles) {
+        compile(graph, argv[4]);
+        return 0;
+    }
     if (vsi_nn_VerifyGraph(graph) != VSI_SUCCESS) fail("the driver refused the graph", 0);
     FILE *answers = fdopen(atoi(argv[3]), "w");
     say(answers, "ready");

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from picoquant.backends.base import Machine
 from picoquant.backends.homes import tool_homes
 from picoquant.backends.own_environment.installing import COMPLETE
-from picoquant.backends.verisilicon.install import SDK, install_emulator
+from picoquant.backends.verisilicon.install import REQUIREMENT, SDK, install_emulator, installed_version
 from picoquant.errors import ToolError
 from picoquant.targets.profile_files import known_targets
 from picoquant.targets.profiles import Target, load_target
@@ -49,12 +48,21 @@ class Emulator:
 def find(machine: Machine, to_run: bool = False) -> Emulator:
     """The emulator; see `base.Toolchain`.
 
-    Raises: `ToolError` saying what to do when it is not there.
+    Raises: `ToolError` saying what to do when it is not there, or damaged. Warns of a version that is not the one that
+        picoquant was tried with.
     """
     for home in tool_homes("verisilicon"):
         if (home / COMPLETE).is_file():
-            package = json.loads((home / COMPLETE).read_text(encoding="utf-8"))["package"]
-            return Emulator(package.partition("==")[2], home)
+            version, tried = installed_version(home), REQUIREMENT.partition("==")[2]
+            if version != tried:
+                LOG.warning(
+                    "VeriSilicon's emulator in %s is that of acuitylite %s, picoquant was tried with %s: its integers "
+                    "and cycles may be others; delete that folder and install it again for the latter",
+                    home,
+                    version,
+                    tried,
+                )
+            return Emulator(version, home)
     raise ToolError(
         "VeriSilicon's emulator is not installed: run `picoquant toolchain install verisilicon --accept-licence`"
     )

@@ -31,12 +31,29 @@ class Cycles:
         layers: by tensor; see `LayerCost`.
         op_types: type of the operator that computes each of these tensors.
         per_channel: whether weights have a scale for each channel.
+        model: SHA-256 of the model's weights.
     """
 
     chip: str
     layers: Sequence[LayerCost]
     op_types: Mapping[str, str]
     per_channel: bool
+    model: str = ""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Cycles:
+        """What `to_json` wrote.
+
+        Raises: `KeyError`, `TypeError` or `ValueError` when it is something else.
+        """
+        layers = []
+        for one in values["layers"]:
+            units = {unit: int(one[unit]) for unit in UNITS if int(one[unit])}
+            layers.append(LayerCost(str(one["layer"]), units, int(one["read"]), int(one["written"])))
+        kinds = {str(one["layer"]): str(one["type"]) for one in values["layers"]}
+        return cls(
+            str(values["chip"]), layers, kinds, bool(values["per_channel"]), str(values["model_sha256"])
+        )
 
     @property
     def total(self) -> int:
@@ -73,6 +90,8 @@ class Cycles:
             "chip": self.chip,
             "total": self.total,
             "units": totals(self.layers),
+            "per_channel": self.per_channel,
+            "model_sha256": self.model,
             "layers": [
                 {
                     "layer": cost.name,
@@ -80,6 +99,7 @@ class Cycles:
                     **{unit: cost.cycles.get(unit, 0) for unit in UNITS},
                     "read": cost.read,
                     "written": cost.written,
+                    "share": round(cost.total / self.total, 4),
                 }
                 for cost in self.layers
             ],

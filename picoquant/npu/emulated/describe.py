@@ -3,7 +3,7 @@
 NNAdapter unpacks a ReLU or ReLU6 that was fused into a convolution into an operator of its own, both tensors with the
 same scale (`driver/verisilicon_timvx/optimizer/unpack_op_fusion.cc`), and gives all tensors UINT8 with zero point 128
 (`optimizer/convert_quantization_symm_to_asymm.cc`), weights with a scale for each channel excepted. What is handed over
-is picoquant's own integer form, in which a ReLU6 is a ReLU where the tensor's range ends at 6.
+is picoquant's own integer form, in which a ReLU6 is a ReLU where the tensor's range ends at 6, and which ends in maps.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from picoquant.backends.paddle_lite.integer_form import saturates_at
+from picoquant.backends.paddle_lite.output_maps import OutputMap, output_maps
 from picoquant.backends.verisilicon.description import FORMS, Description, Form
 from picoquant.errors import ToolError
 from picoquant.int8.quant_params import QuantParams
@@ -41,36 +42,51 @@ def describe_network(simulation: NpuSimulation, form: Form, every: bool = False)
         simulation: of an INT8 network, with a target's rules.
         form: of its tensors.
         every: every tensor that the simulation holds is a result, which keeps the driver from some fusions; else
-            the network's outputs are.
+            the network's outputs are, or rather what `ends` names.
 
     Raises: `ToolError` naming an operator that is not known there.
     """
     network = Description(form)
     numbers: dict[str, int] = {}
-    outputs = {name for name, _ in simulation.outputs}
 
     def source(name: str) -> int:
         return numbers[name]
 
-    def result(name: str) -> int:
+    def declared(name: str, looked_at: bool) -> int:
         shape, params = _shape(simulation, name), simulation.params[name]
-        make = network.output if every or name in outputs else None
-        if make:
-            numbers[name] = make(name, shape, params.scale, _zero(params, form))
+        if looked_at:
+            numbers[name] = network.output(name, shape, params.scale, _zero(params, form))
         else:
             numbers[name] = network.between(shape, params.scale, _zero(params, form))
         return numbers[name]
 
+    def result(name: str) -> int:
+        return numbers[name] if name in numbers else declared(name, every)
+
     for name in simulation.input_names:
         params = simulation.params[name]
         numbers[name] = network.input(name, _shape(simulation, name), params.scale, _zero(params, form))
+    if not every:  # in the network's order, which a compiled network keeps
+        for name in ends(simulation).values():
+            declared(name, True)
+    left_out = {op.name for one in _maps(simulation).values() for op in one.left_out}
     for op in simulation.graph.operators:
-        if not describe(network, op, simulation, source, result):
+        if op.name not in left_out and not describe(network, op, simulation, source, result):
             raise ToolError(
                 f"{op.op_type} {op.name} has no counterpart here for VeriSilicon's emulator: without --emulator its "
                 "integers are simulated"
             )
     return network
+
+
+def ends(simulation: NpuSimulation) -> dict[str, str]:
+    """What is handed over in place of each output, in order: the map it is made of, or the output itself."""
+    maps = _maps(simulation)
+    return {name: maps[name].name if name in maps else name for name, _ in simulation.outputs}
+
+
+def _maps(simulation: NpuSimulation) -> dict[str, OutputMap]:
+    return output_maps(simulation.graph.graph, simulation.params.get)
 
 
 def describe_apart(simulation: NpuSimulation, form: Form) -> tuple[Description, dict[str, str]]:

@@ -16,11 +16,12 @@ from types import TracebackType
 
 import numpy as np
 
+from picoquant.backends.paddle_lite.output_maps import rows
 from picoquant.backends.verisilicon.description import Description
 from picoquant.backends.verisilicon.emulator import PROCESS_MB, Emulation, EmulatorEnded
 from picoquant.backends.verisilicon.toolchain import Emulator
 from picoquant.errors import ToolError
-from picoquant.npu.emulated.describe import describe_network, form_of
+from picoquant.npu.emulated.describe import describe_network, ends, form_of
 from picoquant.npu.emulated.differences import Difference
 from picoquant.npu.simulation.arithmetic import dequantise, quantise
 from picoquant.npu.simulation.simulation import NpuSimulation
@@ -62,6 +63,7 @@ class EmulatedNetwork:
         self._simulation = simulation
         self.input_names, self.outputs = simulation.input_names, simulation.outputs
         self._network = describe_network(simulation, form_of(simulation), every)
+        self._ends = ends(simulation)
         self.differences = {name: Difference() for name, _, _ in self._network.outputs}
         self.crashed: list[int] = []
         self._images = 0
@@ -115,9 +117,7 @@ class EmulatedNetwork:
                 results.append([self._nothing(output) for output, _ in self.outputs])
                 continue
             self._compare(one, {name: values[None]})
-            results.append(
-                [dequantise(one[output][None], self._simulation.params[output]) for output, _ in self.outputs]
-            )
+            results.append([self._output(name, one[end]) for name, end in self._ends.items()])
         self._images += len(found)
         return [np.concatenate(parts) for parts in zip(*results)]
 
@@ -143,6 +143,11 @@ class EmulatedNetwork:
         simulated = self._simulation.run_steps(feed, keep=True)
         for name, one in self.differences.items():
             one.add(found[name], simulated[name])
+
+    def _output(self, name: str, values: np.ndarray) -> np.ndarray:
+        """An output of one image, of the quantised values where it ends."""
+        ordered = values if self._ends[name] == name else rows(values)
+        return dequantise(ordered[None], self._simulation.params[name])
 
     def _nothing(self, output: str) -> np.ndarray:
         """The lowest value everywhere: no class is likely anywhere."""

@@ -237,13 +237,13 @@ def _interpolated(
     step = np.where(size > 0, np.ldexp(1.0 / points, exponent - 1), 1.0)
     below = np.floor(size / step) * step
     first, second = (
-        _sixteen_bits(function(np.sign(levels) * end * source.scale)) for end in (below, below + step)
+        sixteen_bits(function(np.sign(levels) * end * source.scale)) for end in (below, below + step)
     )
-    values = _sixteen_bits(first + (second - first) * (size - below) / step)
-    return _sixteen_bits(_sixteen_bits(values * _sixteen_bits(1 / result.scale)) - result.low)
+    values = sixteen_bits(first + (second - first) * (size - below) / step)
+    return sixteen_bits(sixteen_bits(values * sixteen_bits(1 / result.scale)) - result.low)
 
 
-def _sixteen_bits(values: np.ndarray | float) -> np.ndarray:
+def sixteen_bits(values: np.ndarray | float) -> np.ndarray:
     """Numbers rounded to 16 bits from the first that is 1, halves to even."""
     mantissa, exponent = np.frexp(values)
     return np.ldexp(np.rint(np.ldexp(mantissa, 16)), exponent - 16)

@@ -11,13 +11,18 @@ import numpy as np
 
 from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation import tflite
-from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser, rounded, shifted
+from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser, rounded, shifted, sixteen_bits
 from picoquant.npu.simulation.convolution import Geometry, padded, windows_of
 from picoquant.targets.integer_rules import Rules
 
 
 def add(
-    first: np.ndarray, second: np.ndarray, sources: Sequence[QuantParams], result: QuantParams, rules: Rules
+    first: np.ndarray,
+    second: np.ndarray,
+    sources: Sequence[QuantParams],
+    result: QuantParams,
+    rules: Rules,
+    on_cores: bool | None = None,
 ) -> np.ndarray:
     """The sum of two tensors: each is multiplied by its factor, then they are added and rounded once.
 
@@ -29,11 +34,15 @@ def add(
         sources: their quantisation parameters.
         result: quantisation parameters of the sum.
         rules: the target's rules.
+        on_cores: whether it is computed as a convolution, see `Arithmetic.sum_weights`; None: as sums of a network's
+            inputs are, which INT8 tensors are and UINT8 tensors are not.
     """
     if rules.tflite:
         return tflite.add(first, second, sources, result, (result.low, result.high))
-    weights = rules.arithmetic.int8_sum_weights
-    if weights is not None and rules.arithmetic.numbers == "int8":
+    weights = rules.arithmetic.sum_weights
+    if on_cores is None:
+        on_cores = rules.arithmetic.numbers == "int8"
+    if weights is not None and on_cores:
         return _weighted_sum(first, second, sources, result, rules, weights)
     factors = np.array([source.scale / result.scale for source in sources])
     rule, rounding = rules.of_values.arithmetic.multiplier, rules.arithmetic.rounding
@@ -56,7 +65,7 @@ def _weighted_sum(
     rules: Rules,
     weights: int,
 ) -> np.ndarray:
-    """A sum on the cores for convolutions, whose weights are whole numbers; see `Arithmetic.int8_sum_weights`."""
+    """A sum on the cores for convolutions, whose weights are whole numbers; see `Arithmetic.sum_weights`."""
     largest = max(source.scale for source in sources)
     whole = [int(np.rint(weights * source.scale / largest)) for source in sources]
     sums = first.astype(np.int32) * whole[0] + second.astype(np.int32) * whole[1]
@@ -82,6 +91,11 @@ def rescale(quantised: np.ndarray, source: QuantParams, result: QuantParams, rul
         if source.low >= result.low and source.high <= result.high:
             return quantised
         return np.clip(quantised, result.low, result.high)
+    if rules.arithmetic.table_points is not None:
+        # The units that have such tables: 16 bits for factor, product, and the stored integer before it is rounded.
+        product = sixteen_bits(quantised * sixteen_bits(source.scale / result.scale))
+        stored = rounded(sixteen_bits(product - result.low), rules.arithmetic.rounding)
+        return np.clip(stored + result.low, result.low, result.high).astype(np.int16)
     return Requantiser.of(source.scale / result.scale, rules.of_values, result.low, result.high)(quantised)
 
 

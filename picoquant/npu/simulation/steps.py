@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from picoquant.paddle_program.paddings import explicit_paddings
 from picoquant.targets.integer_rules import Arithmetic, Rules
 
 Arrays = Sequence[np.ndarray]
+_RESHAPES = ("reshape2", "flatten_contiguous_range", "squeeze2", "unsqueeze2")
 
 
 @dataclass(frozen=True)
@@ -186,11 +188,22 @@ def geometry_of(op: Operator, graph: SimulatedGraph) -> Geometry:
     )
 
 
+def _inside(name: str, graph: SimulatedGraph) -> bool:
+    """Whether a tensor is computed in the network: no input of it, in another shape or not, and no output."""
+    op = graph.graph.producer(name)
+    while op is not None and op.op_type in _RESHAPES:
+        op = graph.graph.producer(op.inputs[0][1])
+    return op is not None and name not in graph.graph.outputs
+
+
 def _elementwise(
     op: Operator, graph: SimulatedGraph, rules: Rules, sources: Sequence[QuantParams], result: QuantParams
 ) -> Callable[[Arrays], Arrays]:
-    compute = operators.add if op.op_type == "elementwise_add" else operators.multiply
     first, second = (dict(op.inputs)[slot] for slot in ("X0", "Y0"))
+    compute = operators.multiply
+    if op.op_type == "elementwise_add":
+        inside = _inside(first, graph) and _inside(second, graph)
+        compute = partial(operators.add, on_cores=not graph.network.per_channel if inside else None)
     rank = len(graph.graph.tensor(op.outputs[0][1]).shape)
     axis = op.attributes.get("axis", -1)
 

@@ -5,6 +5,7 @@
 #
 # Without options, and with --model alone, it runs the sample and compares with the detections expected of that model.
 # PADDLE_LITE_LIBS: folder of Paddle Lite's libraries and the NPU's (default: lib/ beside this script).
+# COMPILED=1: the program was built with OPENVX_DIR and runs network_binary.nb; Paddle Lite's libraries are not needed.
 # PROGRAM: the program (default: build/detect beside this script).
 # CACHE: where the NPU's compiled network is kept (default: cache/ beside this script).
 set -u
@@ -54,7 +55,7 @@ find_library() {
 }
 
 check_libraries() {
-  [ -n "$TARGET_LIBRARIES" ] || return 0
+  [ -n "$TARGET_LIBRARIES" ] && [ "${COMPILED:-0}" = 0 ] || return 0
   if [ ! -d "$PADDLE_LITE_LIBS" ]; then
     bad "no library folder $PADDLE_LITE_LIBS: put Paddle Lite's libraries for $TARGET_ABI there, or set PADDLE_LITE_LIBS"
     return
@@ -106,7 +107,7 @@ if [ "$wrong" = 1 ]; then
   exit 2
 fi
 export LD_LIBRARY_PATH="$PADDLE_LITE_LIBS${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-if [ -n "$TARGET_DRIVER" ] && [ ! -d "$CACHE" ]; then
+if [ -n "$TARGET_DRIVER" ] && [ ! -d "$CACHE" ] && [ "${COMPILED:-0}" = 0 ]; then
   say "the first run compiles the network for the NPU and may take more than a minute; the result is kept in $CACHE"
 fi
 expected=$package/sample/expected.json

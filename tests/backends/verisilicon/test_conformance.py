@@ -30,7 +30,13 @@ EXPECTED = {
     ("a311d", "int8_per_channel"): {},
     ("s905d3", "int8_per_channel"): {},
     ("imx8mp", "int8_per_channel"): {},
-    ("rk1808", "uint8_per_tensor"): {"sigmoid": 8, "hard_sigmoid": 8, "hard_swish": 21, "concat": 11},
+    ("rk1808", "uint8_per_tensor"): {
+        "sigmoid": 8,
+        "hard_sigmoid": 8,
+        "hard_swish": 21,
+        "concat": 11,
+        "concat_close": 16,
+    },
 }
 
 

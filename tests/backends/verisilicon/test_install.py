@@ -84,6 +84,25 @@ def test_what_was_installed_is_found(home):
     assert "is installed" in install.install_emulator(False, home)
 
 
+def test_another_version_is_used_and_said(home, caplog):
+    home.mkdir(parents=True)
+    (home / install.COMPLETE).write_text(json.dumps({"package": "acuitylite==6.54.0"}))
+    assert toolchain.find(Machine()).version == "6.54.0"
+    assert "is that of acuitylite 6.54.0, picoquant was tried with 6.57.1" in caplog.text
+    said = install.install_emulator(True, home)
+    assert said.startswith("VeriSilicon's emulator of acuitylite==6.54.0 is installed") and "delete" in said
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"package": 1}'])
+def test_an_installation_that_does_not_say_what_it_is(home, content):
+    home.mkdir(parents=True)
+    (home / install.COMPLETE).write_text(content)
+    with pytest.raises(
+        ToolError, match=r"does not say which emulator is installed: delete .*verisilicon --accept"
+    ):
+        toolchain.find(Machine())
+
+
 @pytest.fixture
 def emulator(tmp_path):
     """An installation with a library that names two NPUs."""

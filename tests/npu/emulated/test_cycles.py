@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from picoquant.backends.placement import NPU, PartitionedGraph, PlacedOperator
 from picoquant.backends.verisilicon.report import LayerCost
 from picoquant.npu.emulated.cycles import Cycles
@@ -29,8 +31,10 @@ def test_summary_table_and_json():
     values = cycles.to_json()
     assert values["units"] == {"NN": 600, "TP": 200, "SH": 200} and values["total"] == 1000
     assert values["layers"][1] == {
-        "layer": "b", "type": "transpose2", "NN": 0, "TP": 200, "SH": 0, "read": 20, "written": 6
+        "layer": "b", "type": "transpose2", "NN": 0, "TP": 200, "SH": 0, "read": 20, "written": 6, "share": 0.2
     }  # fmt: skip
+    again = Cycles.from_json(json.loads(json.dumps(values)))
+    assert again.to_json() == values and list(again.layers) == list(LAYERS)
 
 
 def test_each_layer_on_shaders_is_named_with_what_keeps_it_off():

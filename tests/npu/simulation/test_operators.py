@@ -290,3 +290,28 @@ def test_truncated_factors_above_one():
     assert requantise(np.array([3, -3, 75, 77, -77, 0])).tolist() == [5, -5, 125, 127, -128, 0]
     # 2.5 = 40960 / 2^14: 1 and 3 are ties, 2 and 8.
     assert Requantiser.of(2.5, TRUNCATED, -128, 127)(np.array([1, 3, -1, -3])).tolist() == [2, 8, -2, -8]
+
+
+def test_a_sum_inside_a_network_is_a_convolution():
+    """Weights 233 and 255 in place of 0.0264 and 0.0289: (233 * -128 + 255 * -4) * 0.0289 / 255 / 0.0341 = -102.51."""
+    rules = Rules(Arithmetic("uint8", "half_to_even", MultiplierRule(16, "truncate", False), 16, 255))
+    first, second = np.array([-128], np.int16), np.array([-4], np.int16)
+    *sources, result = (QuantParams(scale, 128, signed=False) for scale in (0.0264, 0.0289, 0.0341))
+
+    def total(rules, **own):
+        return int(operators.add(first, second, sources, result, rules, **own)[0])
+
+    assert total(rules) == -102  # exactly -102.49: inputs of the network
+    assert total(rules, on_cores=True) == -103
+    assert total(rules.kept, on_cores=True) == -102  # every tensor is an output
+    int8 = Rules(Arithmetic("int8", "half_to_even", None, 16, 255))
+    assert total(int8) == -103 and total(int8, on_cores=False) == -102 and int8.kept == int8
+
+
+def test_chips_with_tables_rescale_in_16_bits():
+    """40 * 0.0482954 / 0.0858512 is 22.50190, of which 128 + 22.50190 keeps 150.50000 in 16 bits: halves go to even."""
+    rules = Rules(Arithmetic("uint8", "half_to_even", None, 16))
+    source, result = (QuantParams(scale, 128, signed=False) for scale in (0.0482954, 0.0858512))
+    values = np.array([8, 40, -128, 127], np.int16)
+    assert operators.rescale(values, source, result, rules).tolist() == [4, 22, -72, 71]
+    assert operators.rescale(values, source, result, FLOAT).tolist() == [5, 23, -72, 71]

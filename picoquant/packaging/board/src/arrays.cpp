@@ -36,6 +36,18 @@ class RecordedNetwork : public Network {
 
 }  // namespace
 
+Array rows_of_map(Array array) {
+  if (array.shape.size() != 4 || array.shape[0] != 1) return array;
+  const int64_t channels = array.shape[1], cells = array.shape[2] * array.shape[3];
+  Array rows;
+  rows.shape = {1, cells, channels};
+  rows.values.resize(array.values.size());
+  for (int64_t channel = 0; channel < channels; ++channel)
+    for (int64_t cell = 0; cell < cells; ++cell)
+      rows.values[cell * channels + channel] = array.values[channel * cells + cell];
+  return rows;
+}
+
 std::vector<Array> read_arrays(const std::string& path) {
   std::ifstream stream(path, std::ios::binary);
   char magic[4] = {0, 0, 0, 0};

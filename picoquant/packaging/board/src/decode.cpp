@@ -104,8 +104,10 @@ class Level {
   const bool logits_;
 };
 
-std::vector<Detection> raw_candidates(const std::vector<Array>& outputs, const Settings& settings, float scale_y,
+std::vector<Detection> raw_candidates(const std::vector<Array>& made, const Settings& settings, float scale_y,
                                       float scale_x) {
+  std::vector<Array> outputs;
+  for (const Array& array : made) outputs.push_back(rows_of_map(array));
   const size_t levels = settings.strides.size();
   const size_t parts = outputs.size() / levels;
   if (outputs.size() % levels != 0 || (parts != 2 && parts != 3)) refuse(outputs, settings);

@@ -52,6 +52,9 @@ void print_times(const Times& times) {
 
 int run(const Options& options) {
   Settings settings = read_settings(options.package + "/settings.json");
+#ifdef WITH_OPENVX
+  if (options.model.empty()) choose_model(&settings, "compiled");
+#endif
   if (!options.model.empty()) choose_model(&settings, options.model);
   const std::string path = options.image.empty() ? options.package + "/sample/image.ppm" : options.image;
   Tolerance tolerance{};

@@ -35,6 +35,9 @@ struct NetworkOptions {
 // opened, or when there is none.
 std::unique_ptr<Network> open_network(const Settings& settings, const NetworkOptions& options);
 
+// A map [1, C, H, W] with a row for each cell, [1, H * W, C]; any other array as it is.
+Array rows_of_map(Array array);
+
 // Arrays in a file: "PQA1", their number, then for each its rank, its shape (int64) and its float32 values; numbers
 // are int32, all little-endian.
 std::vector<Array> read_arrays(const std::string& path);

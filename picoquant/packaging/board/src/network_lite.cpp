@@ -80,6 +80,8 @@ std::shared_ptr<lite::PaddlePredictor> open_model(const Settings& settings, cons
   return lite::CreatePaddlePredictor<lite::CxxConfig>(config);
 #else
   lite::MobileConfig config;
+  if (settings.model.precision == "compiled")
+    throw BadInput("--model: Paddle Lite does not run the compiled network: build this program with OPENVX_DIR");
   const std::string model = options.package + "/" + settings.model.file;
   check_readable(model);
   config.set_model_from_file(model);

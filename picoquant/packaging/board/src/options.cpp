@@ -11,7 +11,8 @@ namespace board {
 const char kHelp[] =
     "detect [options]: detections of one image, and times, as JSON on stdout\n"
     "  --package DIR       the package (default: the working folder)\n"
-    "  --model PRECISION   which model of the package: int8, fp32 or fp16 (default: int8 where there is one)\n"
+    "  --model PRECISION   which model of the package: int8, fp32, fp16 or compiled (default: int8 where there\n"
+    "                      is one; of a program for OpenVX, compiled)\n"
     "  --image FILE        a binary PPM, JPEG with libjpeg; with OpenCV any image (default: the package's sample)\n"
     "  --expected FILE     compare with these detections; exit code 1 when they differ too much\n"
     "  --cache DIR         keep the network as the NPU's driver has compiled it\n"

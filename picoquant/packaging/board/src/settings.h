@@ -14,8 +14,8 @@ struct Nms {
 };
 
 struct Model {
-  std::string precision;  // int8, fp32 or fp16
-  std::string file;       // the .nb or .xml, relative to the package
+  std::string precision;  // int8, fp32, fp16 or compiled
+  std::string file;       // the .nb, .xml …, relative to the package
   std::string sha256;
 };
 

@@ -1,0 +1,1 @@
+#include <VX/vx.h>

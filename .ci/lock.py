@@ -2,9 +2,8 @@
 
     python3.11 .ci/lock.py
 
-requirements.lock is what pip would install for `.[dev]`, requirements-paddle3.lock and requirements-docs.lock
-for requirements-paddle3.txt and docs/requirements.txt; needs
-the network, installs nothing.
+requirements.lock is what pip would install for `.[dev,paddleslim]`, requirements-paddle3.lock for `.[dev]` with
+PaddlePaddle 3, requirements-docs.lock for docs/requirements.txt; needs the network, installs nothing.
 """
 
 from __future__ import annotations
@@ -48,12 +47,8 @@ def main() -> None:
     if sys.version_info[:2] != (3, 11):
         raise SystemExit("the locks are for Python 3.11: run this with it")
     for file, ranges, wanted in (
-        ("requirements.lock", "setup.cfg", [f"{ROOT}[dev]", "pip"]),
-        (
-            "requirements-paddle3.lock",
-            "requirements-paddle3.txt",
-            ["-r", f"{ROOT}/requirements-paddle3.txt", "pip"],
-        ),
+        ("requirements.lock", "setup.cfg", [f"{ROOT}[dev,paddleslim]", "pip"]),
+        ("requirements-paddle3.lock", "setup.cfg", [f"{ROOT}[dev]", "paddlepaddle>=3", "pip"]),
         ("requirements-docs.lock", "docs/requirements.txt", ["-r", f"{ROOT}/docs/requirements.txt", "pip"]),
     ):
         (ROOT / file).write_text(HEAD.format(ranges) + locked(*wanted), encoding="utf-8")

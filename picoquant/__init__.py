@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zlib  # noqa: F401
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ for _switch in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
 
 # Paddle 3 writes and traces programs of another form (PIR) unless it is told not to before it is loaded; 2.6 does not.
 os.environ.setdefault("FLAGS_enable_pir_api", "0")
+# Paddle 3 says so each time it is loaded; nothing is compiled here.
+warnings.filterwarnings("ignore", "No ccache found")
 
 __all__ = ["__version__", "build_detector"]
 

@@ -31,12 +31,12 @@ def asked() -> dict[str, list[str]]:
     """For each lock, the lines that it must fulfil."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
-    tool = config["options"]["install_requires"] + config["options.extras_require"]["dev"]
+    extras = config["options.extras_require"]
+    tool = config["options"]["install_requires"] + extras["dev"]
     site = (ROOT / "docs/requirements.txt").read_text(encoding="utf-8")
-    third = (ROOT / "requirements-paddle3.txt").read_text(encoding="utf-8")
     return {
-        "requirements.lock": tool.splitlines(),
-        "requirements-paddle3.lock": third.splitlines(),
+        "requirements.lock": (tool + extras["paddleslim"]).splitlines(),
+        "requirements-paddle3.lock": [*tool.splitlines(), "paddlepaddle>=3"],
         "requirements-docs.lock": site.splitlines(),
     }
 
@@ -61,13 +61,13 @@ sys.addaudithook(hook)
 import picoquant
 import paddle, onnx, onnxruntime, pycocotools.coco, cv2
 from picoquant.quantization.engine.session import quiet
+from importlib import import_module
 with quiet():
-    import paddleslim
-import paddle2onnx
-try:
-    import visualdl
-except ImportError:
-    pass
+    for name in ("paddleslim", "paddle2onnx", "visualdl"):
+        try:
+            import_module(name)
+        except ImportError:
+            pass
 from picoquant.cli.main import cli
 for command in (["info", "-c", "picodet_s_416_coco_npu.yml", "--input-size", "64"], ["doctor"], ["targets"]):
     try:

@@ -77,6 +77,12 @@ def set_up(quiet: bool, verbose: bool, debug: bool) -> None:
     LOG.handlers = [handler]
     LOG.setLevel(level)
     LOG.propagate = False
+    if (
+        not logging.root.handlers
+    ):  # as without one; Paddle 3 would add its own and log what all libraries say at INFO
+        own = logging.StreamHandler(sys.stderr)
+        own.setLevel(logging.WARNING)
+        logging.root.addHandler(own)
     if not debug:
         os.environ.setdefault("GLOG_minloglevel", "2")
         warnings.simplefilter("ignore")

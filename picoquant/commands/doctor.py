@@ -23,7 +23,7 @@ from picoquant.errors import ToolError
 from picoquant.utils.device import available_cpus
 from picoquant.utils.subprocesses import run_program
 
-OLDEST_PYTHON, NEWEST_PYTHON = (3, 9), (3, 12)
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 9), (3, 13)
 _FREE_GB = 2.0  # a run on a small data set takes about 0.5 GB: checkpoints, exports, packages
 _STANDS_IN = {  # distributions that bring the same module
     "paddlepaddle": ("paddlepaddle-gpu",),
@@ -88,7 +88,7 @@ def checks(
     report = [_python()]
     report += [_package(requirement) for requirement in requirements()]
     report += [Check("mixture", False, found, advice) for found, advice in mixtures()]
-    report += [*_tools(Machine(opt=opt), known), _emulator(), _gpu(), _cores()]
+    report += [_paddleslim(), *_tools(Machine(opt=opt), known), _emulator(), _gpu(), _cores()]
     folder = _nearest_folder(Path(save_dir).expanduser().absolute())
     return [*report, _writable(folder), _disk(folder)]
 
@@ -153,6 +153,14 @@ def _tool(toolchain: Toolchain, machine: Machine) -> Check:
             return Check(toolchain.TITLE, True, f"none, and none is needed but for its own backend: {error}")
         return Check(toolchain.TITLE, False, "none that works", str(error))
     return Check(toolchain.TITLE, True, f"{tool.version} {tool.path} (from {tool.origin})")
+
+
+def _paddleslim() -> Check:
+    """What is needed for a reference only; whether it goes with the installed Paddle, `mixtures` says."""
+    version = _version("paddleslim")
+    return Check(
+        "paddleslim", True, f"{version or 'none, and none is needed but'} for Quantize.engine: paddleslim"
+    )
 
 
 def _emulator() -> Check:

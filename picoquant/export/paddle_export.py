@@ -16,6 +16,7 @@ from paddle.static import InputSpec
 from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import ConfigError
 from picoquant.export.nms_operator import multiclass_nms3
+from picoquant.export.output_copies import copy_outputs
 from picoquant.paddle_program.infer_config import InferConfig, write_infer_config
 from picoquant.paddle_program.model_folder import MODEL, ModelFolder
 from picoquant.paddle_program.program import complete_program, copy_program
@@ -136,6 +137,7 @@ def write_layer(layer: nn.Layer, specs: Sequence[InputSpec], folder: Path) -> No
         written = folder / "model.json"
         copy_program(written, folder / MODEL)
         written.unlink()
+        copy_outputs(folder / MODEL)
     else:
         (folder / "model.pdiparams.info").unlink()  # needed only to continue training
     complete_program(folder / MODEL)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import WeightsError
+from picoquant.paddle_program.message import write_numbers_plainly
 from picoquant.paddle_program.program import KEPT_FLOAT, read_program
 from picoquant.paddle_program.validate import require_sound
 
@@ -76,6 +77,7 @@ def for_one_image(program: Any, input_size: Sequence[int], where: str) -> Any:
                 f"{input_size[0]}x{input_size[1]}: {reason}"
             ) from error
     message = type(program).FromString(native.serialize_to_string())
+    write_numbers_plainly(message)
     for op in (op for block in message.blocks for op in block.ops):
         kept = [a for a in op.attrs if a.name not in _DROPPED or KEPT_FLOAT in a.s]
         del op.attrs[:]

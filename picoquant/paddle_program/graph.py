@@ -144,8 +144,10 @@ def _slots(slots: Any) -> tuple[tuple[str, str], ...]:
 # The field that holds the value for each `AttrType` of framework.proto, from 0; empty for types of variables.
 _FIELDS = (
     "i", "f", "s", "ints", "floats", "strings", "b", "bools", "block_idx", "l", "blocks_idx", "longs",
-    "float64s", "", "", "float64",
+    "float64s", "", "", "float64", "scalar", "scalars",
 )  # fmt: skip
+# The field of a `Scalar`'s value for each of its types, from 1.
+_SCALARS = ("b", "i", "r")
 
 
 def read_attributes(op: Any) -> dict[str, Any]:
@@ -155,8 +157,18 @@ def read_attributes(op: Any) -> dict[str, Any]:
         field = _FIELDS[attribute.type] if attribute.type < len(_FIELDS) else ""
         if field:
             value = getattr(attribute, field)
+            if field == "scalar":
+                value = _number(value)
+            elif field == "scalars":
+                value = map(_number, value)
             values[attribute.name] = value if isinstance(value, (int, float, str)) else tuple(value)
     return values
+
+
+def _number(scalar: Any) -> Any:
+    """The value of a `Scalar` message; NaN for a complex one, which no network computes with."""
+    place = scalar.type - 1
+    return getattr(scalar, _SCALARS[place]) if 0 <= place < len(_SCALARS) else float("nan")
 
 
 _DTYPES = {

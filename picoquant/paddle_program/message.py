@@ -112,6 +112,42 @@ def add_variable(
     return variable
 
 
+# Paddle 2.6's attributes of stored numbers, by `VarType.Type`.
+_NUMBERS = {
+    0: ("bool_values", "ints"),
+    2: ("int32_values", "ints"),
+    3: ("int64_values", "longs"),
+    5: ("fp32_values", "floats"),
+}
+
+
+def write_numbers_plainly(program: Any) -> None:
+    """Give each `assign_value` the attribute for its type of numbers, as Paddle 2.6 writes it and Paddle Lite reads it.
+
+    Paddle 3 has one attribute for all, a list of scalars, and turns the others into it whenever it loads a program.
+
+    Args:
+        program: a `ProgramDesc` message; changed in place.
+    """
+    for op in (op for block in program.blocks for op in block.ops if op.type == "assign_value"):
+        stored = next((one for one in op.attrs if one.name == "values" and len(one.scalars)), None)
+        kind = next((one.i for one in op.attrs if one.name == "dtype"), None)
+        if stored is None or kind not in _NUMBERS:
+            continue
+        own, field = _NUMBERS[kind]
+        numbers = [one.b if one.type == 1 else one.i if one.type == 2 else one.r for one in stored.scalars]
+        for name, kept in _NUMBERS.values():
+            add_attribute(
+                op, name, TypedList(kept, tuple(map(_KINDS[field], numbers)) if name == own else ())
+            )
+        others = [type(one).FromString(one.SerializeToString()) for one in op.attrs if one.name != "values"]
+        del op.attrs[:]
+        op.attrs.extend(others)
+
+
+_KINDS = {"ints": int, "longs": int, "floats": float}
+
+
 def _fill(attribute: Any, name: str, value: Any) -> None:
     from paddle.base.proto import framework_pb2
 

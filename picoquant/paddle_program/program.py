@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import WeightsError
+from picoquant.paddle_program.message import write_numbers_plainly
 from picoquant.paddle_program.pir.document import is_pir
 from picoquant.paddle_program.pir.translate import program_of
 from picoquant.paddle_program.validate import require_sound
@@ -71,6 +72,7 @@ def read_program(path: Path) -> Any:
         raise WeightsError(f"{path} is no Paddle program or is damaged: export the model again") from error
     if not program.blocks or not program.blocks[0].ops:
         raise WeightsError(f"{path} is an empty Paddle program: export the model again")
+    write_numbers_plainly(program)
     return program
 
 

@@ -144,7 +144,7 @@ def quantize(
     if not processes.is_rank_0:
         return QuantizeResult(metrics, ())
     complete_folder(paths, folder, config, trained)
-    metrics.update(check_written(paths.out, settings.quant))
+    metrics.update(check_written(paths.out, settings.quant, settings.quantization.engine == "picoquant"))
     files = (path for path in paths.out.rglob("*") if path.is_file())
     return QuantizeResult(metrics, tuple(sorted(str(path.relative_to(paths.out)) for path in files)))
 

@@ -10,6 +10,7 @@ from picoquant.paddle_program.model_folder import MODEL
 from picoquant.paddle_program.program import read_program
 from picoquant.quantization.accuracy_control.control import keep_float_model
 from picoquant.quantization.context import QuantizationContext
+from picoquant.quantization.paddleslim.compression import run_autocompression
 from picoquant.quantization.ptq.pipeline import run_ptq
 from picoquant.quantization.ptq.prepare import open_student, prepare, share_student
 from picoquant.quantization.qat.distillation import distilled_pairs
@@ -28,6 +29,8 @@ def run(context: QuantizationContext, batches: Callable[[int], Any], began: floa
     """
     is_rank_0 = context.processes.is_rank_0
     _require_nodes(context)
+    if context.settings.quantization.engine == "paddleslim":
+        return run_autocompression(context, batches, began)
     keep_float_model(context)
     network = prepare(context) if is_rank_0 else None
     if context.settings.quantization.method == "ptq":

@@ -19,6 +19,7 @@ from picoquant.utils.setting_checks import between, frozen, listed, one_of, posi
 LOSSES = ("l2", "soft_label", "dkd", "skd")
 METHODS = ("qat", "ptq")
 TRAININGS = ("configured", "levels")
+ENGINES = ("picoquant", "paddleslim")
 ROUNDINGS = ("nearest", "reconstructed")
 RANGES = ("detections", "min_max", "percentile", "mse", "kl", "histogram", "weights")
 NO_EVALUATION = (
@@ -198,6 +199,8 @@ class QuantizationSettings:
     """Section `Quantize`: picoquant's own keys, for which AutoCompression has none.
 
     Attributes:
+        engine: what quantises: `picoquant`, or `paddleslim`: PaddleSlim's own AutoCompression, as a reference; it
+            reads none of the other keys, and needs PaddlePaddle 2.6.
         patience: training ends after this many evaluations in a row that do not beat the best one, the
             calibrated start included; None: never for that reason.
         reference_batch: images of a step, over all devices, that `TrainConfig.learning_rate` is meant for; a
@@ -239,6 +242,7 @@ class QuantizationSettings:
             run on its CPU.
     """
 
+    engine: str = "picoquant"
     patience: int | None = None
     reference_batch: int | None = None
     training: str = "configured"
@@ -263,6 +267,7 @@ class QuantizationSettings:
     allow_float: bool = False
 
     def __post_init__(self) -> None:
+        one_of("Quantize.engine", self.engine, ENGINES)
         whole_or_none("Quantize.patience", self.patience)
         whole_or_none("Quantize.reference_batch", self.reference_batch)
         positive("Quantize.lsq_rate", self.lsq_rate)
@@ -307,12 +312,12 @@ class QuantizationSettings:
     @property
     def by_levels(self) -> bool:
         """Whether there is training, and that by levels."""
-        return self.method == "qat" and self.training == "levels"
+        return self.engine == "picoquant" and self.method == "qat" and self.training == "levels"
 
     @property
     def learns_ranges(self) -> bool:
         """Whether training moves the ranges of activations, which are symmetric then."""
-        return self.method == "qat" and self.training == "configured"
+        return self.method == "qat" and not self.by_levels
 
 
 @dataclass(frozen=True)

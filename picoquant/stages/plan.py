@@ -24,6 +24,7 @@ from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.postprocess.settings import NmsSettings
 from picoquant.pruning.settings import PrunerSettings, UnstructuredPrunerSettings
+from picoquant.quantization.paddleslim.require import require_paddleslim, require_settings
 from picoquant.quantization.settings import (
     DistillationSettings,
     QatTrainSettings,
@@ -292,6 +293,8 @@ class Plan:
         quant_aware, own = self.quant_aware, self._own_quantization
         require_int8_where_needed(own, self.targets, self.common.Evaluation)
         check_together(quant_aware, own)
+        if own.engine == "paddleslim":
+            require_settings(own, quant_aware)
         return QuantizationPlan(
             distillation=self.recipe.section("Distillation", DistillationSettings),
             quant_aware=quant_aware,
@@ -301,6 +304,8 @@ class Plan:
 
     def check(self) -> None:
         """Parse what a later stage needs, so that what is wrong is said before the first one."""
+        if self.quantization.own.engine == "paddleslim":
+            require_paddleslim()
         _ = (
             self.quantization,
             self.targets,

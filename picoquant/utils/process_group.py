@@ -97,7 +97,7 @@ class Group:
         size = paddle.to_tensor([len(content or b"")], "int64")
         dist.broadcast(size, 0)
         array = (
-            np.frombuffer(content, "uint8") if self.is_rank_0 and content else np.zeros(int(size), "uint8")
+            np.frombuffer(content, "uint8") if self.is_rank_0 and content else np.zeros(size.item(), "uint8")
         )
         if not len(array):
             return b""

@@ -19,6 +19,17 @@ from picoquant.targets.profile_files import known_targets
 from picoquant.yaml_files.locate import shipped_names
 from tests.command_line import picoquant
 
+
+def test_other_libraries_are_not_louder_with_paddle():
+    """Paddle 3 sets the root logger to INFO, unless there is one who has set it up."""
+    code = (
+        "import logging, zlib\nfrom picoquant.cli import console\nconsole.set_up(False, False, False)\nimport paddle\n"
+        "other = logging.getLogger('another')\nother.info('loud')\nother.warning('of use')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "of use\n")
+
+
 HEAVY = "{'paddle', 'onnxruntime', 'onnx', 'cv2', 'matplotlib', 'pycocotools', 'paddleslim', 'scipy'}"
 COMMANDS = [" ".join(path) for path, _ in commands(cli)]
 

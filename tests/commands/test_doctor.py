@@ -6,6 +6,7 @@ import configparser
 import subprocess
 import sys
 
+import pytest
 from packaging.requirements import Requirement
 
 from picoquant.backends.base import load_backends
@@ -31,6 +32,16 @@ def test_missing_package_and_wrong_version():
     assert missing.advice.endswith("-m pip install 'no-such-package-anywhere>=2'")
     old = doctor._package(Requirement("click>=1000"))
     assert not old.ok and "(needs >=1000)" in old.found and "click>=1000" in old.advice
+
+
+@pytest.mark.parametrize("version", ["3.4.0.dev20260701", "0.0.0", "2.6.1", "3.4.0"])
+def test_a_paddle_that_is_not_known(version, monkeypatch):
+    (wanted,) = [one for one in doctor.requirements() if one.name == "paddlepaddle"]
+    monkeypatch.setattr(doctor, "_version", {"paddlepaddle": version}.get)
+    check = doctor._package(wanted)
+    assert not check.ok and check.found == f"{version} (needs <3.4,>=2.6.2)" and "pip install" in check.advice
+    monkeypatch.setattr(doctor, "_version", {"paddlepaddle-gpu": "3.3.1"}.get)
+    assert doctor._package(wanted).ok
 
 
 def test_opt_that_is_not_there_is_advised(tmp_path):

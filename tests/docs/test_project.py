@@ -47,7 +47,7 @@ def test_workflows_call_the_makefile_on_the_pythons_of_setup_cfg(root):
     setup = (root / "setup.cfg").read_text(encoding="utf-8")
     pythons = re.findall(r"Python :: (3\.\d+)$", setup, re.MULTILINE)
     assert workflow["jobs"]["tests"]["strategy"]["matrix"]["python"] == pythons
-    assert "python_requires = >=3.9,<3.13" in setup and pythons == ["3.9", "3.10", "3.11", "3.12"]
+    assert "python_requires = >=3.9,<3.14" in setup and pythons == ["3.9", "3.10", "3.11", "3.12", "3.13"]
 
 
 def test_folders_of_strict_types_are_there(root):

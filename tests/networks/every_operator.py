@@ -10,6 +10,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from picoquant.export.paddle_export import write_layer
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.quantization.quantize import quantize
@@ -62,7 +63,7 @@ def quantised_with_zero_points(folder: Path, symmetric: bool = False, **own) -> 
     network.eval()
     spec = [paddle.static.InputSpec([-1, 3, SIZE, SIZE], "float32", "image")]
     with paddle.utils.unique_name.guard():
-        paddle.jit.save(network, str(folder / "fp32" / "model"), input_spec=spec)
+        write_layer(network, spec, folder / "fp32")
     wanted = replace(settings(), quantization=QuantizationSettings(method="ptq", **own))
     wanted = replace(wanted, quant=QuantAwareSettings(symmetric_activations=symmetric))
     quantize(folder / "fp32", folder / "model", folder / "work", batches, wanted, config=CONFIG)

@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from picoquant.export.paddle_export import write_layer
 from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.infer_config import InferConfig, write_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -40,12 +41,11 @@ class Gated(nn.Layer):
 
 def write_gated(folder: Path) -> ModelFolder:
     """The float network as a model folder."""
-    folder.mkdir(parents=True)
     with paddle.utils.unique_name.guard():
         network = Gated()
         network.eval()
         spec = [paddle.static.InputSpec([None, 3, SIZE, SIZE], "float32", "image")]
-        paddle.jit.save(network, str(folder / "model"), input_spec=spec)
+        write_layer(network, spec, folder)
     fold_folder(folder)
     write_infer_config(InferConfig((SIZE, SIZE), ("ball",)), folder)
     return ModelFolder.open(folder)

@@ -13,6 +13,7 @@ from paddle.base.proto import framework_pb2
 
 from picoquant.paddle_program.graph import Graph, read_graph
 from picoquant.paddle_program.model_folder import MODEL
+from picoquant.utils.paddle_version.tracing import older_programs
 
 
 @contextlib.contextmanager
@@ -25,6 +26,7 @@ def static_session() -> Iterator[Any]:
             stack.enter_context(paddle.static.scope_guard(scope))
             programs = paddle.static.Program(), paddle.static.Program()
             stack.enter_context(paddle.static.program_guard(*programs))
+            stack.enter_context(older_programs())
             stack.enter_context(paddle.utils.unique_name.guard())
             yield scope
     finally:

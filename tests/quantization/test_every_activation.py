@@ -16,6 +16,7 @@ from paddle.nn import functional as F
 from picoquant.backends.onnx.parity import run_onnx
 from picoquant.backends.onnx.qdq import make_onnx
 from picoquant.backends.paddle.runtime import open_predictor
+from picoquant.export.paddle_export import write_layer
 from picoquant.int8.functions import FUNCTIONS
 from picoquant.int8.paddle.reader import read_network
 from picoquant.npu.simulation.simulation import NpuSimulation
@@ -55,7 +56,7 @@ class Branches(nn.Layer):
         generator = np.random.RandomState(4)
         for value in self.parameters():
             spread = 1.0 / np.sqrt(np.prod(value.shape[1:]) if value.ndim > 1 else 4)
-            value.set_value(3 * spread * generator.randn(*value.shape).astype("float32"))
+            value.set_value((3 * spread * generator.randn(*value.shape)).astype("float32"))
 
     def forward(self, image):
         stem = self.stem(image)
@@ -70,7 +71,7 @@ def outputs(tmp_path_factory):
     network = Branches()
     network.eval()
     spec = [paddle.static.InputSpec([-1, 3, SIZE, SIZE], "float32", "image")]
-    paddle.jit.save(network, str(folder / "float" / "model"), input_spec=spec)
+    write_layer(network, spec, folder / "float")
     # Not equalised: that would write the hard-swish out.
     own = QuantizationSettings(method="ptq", ranges="mse", cross_layer_equalisation=False)
     wanted = replace(settings(), quantization=own)

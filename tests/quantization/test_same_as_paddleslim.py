@@ -22,6 +22,7 @@ from picoquant.quantization.qat.optimisers import make_optimizer, make_schedule
 from picoquant.quantization.qat.step import TrainingStep
 from picoquant.quantization.qat.student import open_student
 from picoquant.quantization.qat.teacher import Teacher
+from picoquant.utils.paddle_version.differences import paddle_3
 from tests.networks.paddle_static import read_variable, static_session
 from tests.networks.small_net import CONFIG, batches, settings
 
@@ -98,6 +99,7 @@ def stored(program, scope):
 
 # Convolution and batch-norm, three times, and two heads, compared before their bias is added, which PaddleSlim's
 # program leaves out; folded: weights and biases of the three and of the heads, compared behind it.
+@pytest.mark.skipif(paddle_3(), reason="PaddleSlim 2.6.0 is for Paddle 2")
 @pytest.mark.parametrize(("model", "count"), [("small_model", 3 * 5 + 2), ("folded_model", 2 * (3 + 2))])
 @pytest.mark.parametrize(("use_pact", "steps"), [(False, 4), (True, 1)])
 def test_losses_operators_ranges_and_weights(request, tmp_path, monkeypatch, model, count, use_pact, steps):

@@ -24,7 +24,7 @@ from picoquant.quantization.settings import QuantizationSettings
 from picoquant.weight_files.quantised import RANGES_FILE
 from tests.detector.conftest import SMALL
 from tests.networks.small_net import settings
-from tests.weight_files.test_quantised import WRAP
+from tests.weight_files.test_quantised import PADDLESLIM, WRAP
 
 SIDE = 64
 CONFIG = InferConfig((SIDE, SIDE), ("a", "b"))
@@ -64,7 +64,13 @@ def test_a_network_with_nms_inside_is_quantised_up_to_it(tmp_path):
     assert set(DetectionError(whole, CONFIG).names) == {name for _, name in suppression.inputs}
 
 
-@pytest.mark.parametrize("tool", ["paddleslim", pytest.param("paddle.quantization", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        pytest.param("paddleslim", marks=PADDLESLIM),
+        pytest.param("paddle.quantization", marks=pytest.mark.slow),
+    ],
+)
 def test_ranges_of_dygraph_qat_are_the_calibrated_start(tool, tmp_path):
     trained = WRAP[tool](network())
     trained.train()
@@ -78,7 +84,7 @@ def test_ranges_of_dygraph_qat_are_the_calibrated_start(tool, tmp_path):
     assert len(given) >= 60
     first = own.backbone.conv1.conv.weight.name
     (scale,) = [
-        float(value) for name, value in trained.state_dict().items()
+        value.item() for name, value in trained.state_dict().items()
         if name.startswith("backbone.conv1.")
         and name.endswith(("_fake_quant_input._scale", "activation_quanter._scale"))
     ]  # fmt: skip

@@ -85,11 +85,11 @@ def test_an_export_describes_itself_as_the_reader_makes_its_input():
 FINGERPRINTS = {
     "picodet_s_qat_dis": (
         "2d92d45333f52175a6d0dc1e9bf28ee06ee9acd200d6f2b9122373bd5be134f7",
-        "4772e59ed4a2480a0db5cd30d81f1d2c02979fe4c73244bbeba521ee48ee472c",
+        "f7bbb81d98d87ae436a92a61a1cb56698710796e20b20946e53f744288737f56",
     ),
     "quickstart": (
         "4bb5515eed86ee9933c98c7a0c76e9c8b664e559e28b3c97453ba24cf102a7e4",
-        "20aa56dd1ad61fb10b4e4290063d424dd71517b0bc11a271cff7a3473a18a269",
+        "217adb2ac0192077fb5c31a3f226d45f0b2044b178b9ffbfe1ec9fc1f0a71bcf",
     ),
 }
 

@@ -11,6 +11,7 @@ from paddle.quantization.quanters import FakeQuanterWithAbsMaxObserver
 from picoquant.config.detector import load_detector
 from picoquant.detector.weights import load_weights
 from picoquant.stages.model import load_start
+from picoquant.utils.paddle_version.differences import paddle_3
 from picoquant.weight_files.quantised import float_weights
 from tests.detector.conftest import SMALL
 
@@ -33,6 +34,7 @@ def wrapped_by_paddle(model):
     return QAT(QuantConfig(activation=quanter, weight=quanter)).quantize(model)
 
 
+PADDLESLIM = pytest.mark.skipif(paddle_3(), reason="PaddleSlim 2.6.0 is for Paddle 2")
 WRAP = {
     "paddleslim": wrapped_by_paddleslim,
     "paddleslim with PACT": lambda model: wrapped_by_paddleslim(model, "PACT"),
@@ -41,7 +43,11 @@ WRAP = {
 
 
 @pytest.mark.parametrize(
-    ("tool", "load"), [*((tool, load_weights) for tool in WRAP), ("paddleslim", load_start)]
+    ("tool", "load"),
+    [
+        *(pytest.param(tool, load_weights, marks=PADDLESLIM if "slim" in tool else ()) for tool in WRAP),
+        pytest.param("paddleslim", load_start, marks=PADDLESLIM),
+    ],
 )
 def test_the_float_weights_are_loaded_and_a_line_says_so(tool, load, tmp_path, caplog):
     trained, other = network(1), network(2)

@@ -1,4 +1,7 @@
-"""Paddle program -> ONNX by paddle2onnx, which aborts on models it dislikes and so runs apart."""
+"""Paddle program -> ONNX by paddle2onnx, which aborts on models it dislikes and so runs apart.
+
+Where it is not installed (Python 3.13 has no wheel of it) `translation/` converts the network.
+"""
 
 from __future__ import annotations
 
@@ -44,16 +47,22 @@ def paddle_to_onnx(model: Path, params: Path, opset: int | None = None) -> Any:
 
     Returns: an `onnx.ModelProto`, not simplified: paddle2onnx's optimiser loses Paddle's names.
 
-    Raises: `ToolError` with paddle2onnx's own word on the operator it disliked, or when it is not installed.
+    Raises: `ToolError` with paddle2onnx's own word on the operator it disliked, or naming one that is not converted
+        without it.
     """
     import onnx
 
+    from picoquant.backends.onnx.translation.model import translate
+
+    package = _package()
+    if not package:
+        return translate(model, params, opset or OPSET)
     with tempfile.TemporaryDirectory(prefix="picoquant-onnx-") as scratch:
         out = Path(scratch) / "model.onnx"
         files = [str(Path(file).resolve()) for file in (model, params)]
         wanted = [str(opset or OPSET), "exact" if opset else "upgrade"]
         outcome = run_program(
-            [sys.executable, "-I", "-S", "-c", _CODE, _package(), *files, str(out), *wanted],
+            [sys.executable, "-I", "-S", "-c", _CODE, package, *files, str(out), *wanted],
             cwd=Path(scratch),
             title="paddle2onnx",
         )
@@ -65,16 +74,9 @@ def paddle_to_onnx(model: Path, params: Path, opset: int | None = None) -> Any:
 
 
 def _package() -> str:
-    """The folder of paddle2onnx, which is not imported.
-
-    Raises: `ToolError` when there is none.
-    """
+    """The folder of paddle2onnx, which is not imported; empty where there is none."""
     found = find_spec("paddle2onnx")
-    if found is None or not found.submodule_search_locations:
-        raise ToolError(
-            "paddle2onnx is not installed: install picoquant again, or `pip install paddle2onnx==1.3.1`"
-        )
-    return next(iter(found.submodule_search_locations))
+    return next(iter(found.submodule_search_locations or ()), "") if found else ""
 
 
 def _complaint(text: str) -> str:

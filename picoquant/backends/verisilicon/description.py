@@ -108,7 +108,7 @@ class Description:
         shape = (width, height, results, 1) if depthwise else (width, height, sources, results)
         if self.form.per_channel:
             return self._add("c", "i8", 1.0, 0, shape, values.astype(np.int8), scales, 2 if depthwise else 3)
-        stored = (values + self.form.zero_point).astype(self.form.dtype)
+        stored = (values.astype(np.int16) + self.form.zero_point).astype(self.form.dtype)
         return self._add("c", self.form.name, float(scales[0]), self.form.zero_point, shape, stored)
 
     def bias(self, values: np.ndarray, scales: np.ndarray) -> int:

@@ -121,7 +121,10 @@ def _reshape(state: Translation, op: Operation) -> None:
         raise PirError(f"{op.where}, makes {list(kind.shape)} of {list(source.shape)}")
     inputs = {"X": (state.tensor(op, 0),)}
     name = state.result(op, 0, "reshape2")
-    outputs = {"Out": (name,), "XShape": (state.new("reshape2", Type(source.dtype, (0, *source.shape))),)}
+    outputs = {
+        "Out": (name,),
+        "XShape": (state.new("reshape2.XShape", Type(source.dtype, (0, *source.shape))),),
+    }
     state.emit("reshape2", inputs, outputs, {"shape": TypedList("ints", target)})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.errors import WeightsError
-from picoquant.paddle_program.graph import FEED, FETCH
+from picoquant.paddle_program.graph import BOOKKEEPING, FEED, FETCH
 from picoquant.paddle_program.message import DTYPES, TypedList, add_operator, add_variable
 from picoquant.paddle_program.pir.attributes import attribute, checked, require_known
 from picoquant.paddle_program.pir.document import Operation, PirError, PirProgram, Type, read_document
@@ -117,7 +117,8 @@ def _apply(rule: Rule, state: Translation, op: Operation) -> None:
         outputs.update(MeanOut=inputs["Mean"], VarianceOut=inputs["Variance"])
     if rule.shape_output:
         first = state.type_of(op, 0)
-        outputs[rule.shape_output] = (state.new(rule.type, Type(first.dtype, (0, *first.shape))),)
+        noted = Type(first.dtype, (0, *first.shape))
+        outputs[rule.shape_output] = (state.new(f"{rule.type}.{rule.shape_output}", noted),)
     state.emit(rule.type, inputs, outputs, attributes, rule.version)
 
 
@@ -156,7 +157,8 @@ def _outputs(rule: Rule, state: Translation, op: Operation) -> dict[str, tuple[s
             outputs[slot] = names
             _define_list(state, op, place, names)
         elif slot and kind is not None:
-            outputs[slot] = (state.result(op, place, rule.type),)
+            stem = f"{rule.type}.{slot}" if slot in BOOKKEEPING else rule.type
+            outputs[slot] = (state.result(op, place, stem),)
         elif slot:
             raise PirError(f"{op.where}, has no result {place}")
     return outputs

@@ -14,6 +14,10 @@ _FIELDS = {"bool": "bool_values", "int32": "int32_values", "int64": "int64_value
 _LISTS = {"bool": "ints", "int32": "ints", "int64": "longs", "float32": "floats"}
 
 
+_STEMS = {"hard_swish": "hardswish", "hard_sigmoid": "hardsigmoid", "transpose2": "transpose"}
+_SUFFIXES = {"batch_norm": "tmp_2"}  # behind the two that only training reads
+
+
 @dataclass(frozen=True)
 class Number:
     """A value that is known without running anything: of `full`, or of `full_int_array`."""
@@ -135,15 +139,16 @@ class Translation:
         return name
 
     def new(self, stem: str, kind: Type) -> str:
-        """A new variable's name.
+        """A new variable's name: as Paddle 2.6 calls it, but for sums of biases.
 
         Raises: `PirError` for a type of numbers that is not read.
         """
         if kind.dtype not in DTYPES:
             raise PirError(f"it computes in {kind.dtype}: export it in float32")
+        stem = _STEMS.get(stem, stem)
         while True:
             count = self._counts[stem] = self._counts.get(stem, -1) + 1
-            if (name := f"{stem}_{count}.tmp_0") not in self.types:
+            if (name := f"{stem}_{count}.{_SUFFIXES.get(stem, 'tmp_0')}") not in self.types:
                 self.types[name] = kind
                 return name
 

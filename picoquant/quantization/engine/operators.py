@@ -181,6 +181,8 @@ def _channel_shuffle(x: Inputs, a: Attributes) -> Any:
 
 
 def _stored_numbers(x: Inputs, a: Attributes) -> Any:
+    if a.get("values"):  # Paddle 3
+        return paddle.to_tensor(np.array(a["values"], np.dtype(_DTYPES[a["dtype"]])).reshape(a["shape"]))
     for field, dtype in (("fp32_values", "float32"), ("int32_values", "int32"), ("int64_values", "int64")):
         if a.get(field):
             return paddle.to_tensor(np.array(a[field], dtype).reshape(a["shape"]))

@@ -12,6 +12,7 @@ from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.qdq import make_onnx, with_every_tensor
 from picoquant.backends.onnx.runtime import OnnxPredictor
 from picoquant.backends.source import Source
+from picoquant.export.paddle_export import write_layer
 from picoquant.int8.build import Int8Source, build_network
 from picoquant.int8.fake_quant_run import load_source, save_full_integer_simulation
 from picoquant.int8.functions import function_of
@@ -116,7 +117,9 @@ def test_products_and_means_of_a_program(tmp_path):
 
     with paddle.utils.unique_name.guard():
         spec = [paddle.static.InputSpec([None, 3, 6, 12], "float32", "image")]
-        paddle.jit.save(Network(), str(tmp_path / "model"), input_spec=spec)
+        network = Network()
+        network.eval()
+        write_layer(network, spec, tmp_path)
     found = products_of(read_graph(read_program(tmp_path / "model.pdmodel")))
     mean, sigmoid, gated, pooled = found
     assert (mean.factors, mean.count, gated.count, pooled.count) == (("image",), 72, 1, 4)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
-import paddle
 import pytest
-from paddle import nn
+from paddle.base.proto import framework_pb2
 
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import PicoquantError, WeightsError
 from picoquant.paddle_program.editing.program_model import Inserter, ProgramModel
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.paddle_program.program import program_facts
+from picoquant.paddle_program.program import program_facts, read_program
 from tests.networks.small_net import CONFIG, batches
 
 FEED = next(batches(0))
@@ -141,23 +142,16 @@ def test_attributes_are_set_in_a_copy_alone(model):
     assert model.operators[0].attributes.get("op_namescope") != "/kept/"
 
 
-class Conditional(nn.Layer):
-    """A block inside of another."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2D(3, 2, 1)
-
-    def forward(self, image):
-        image = self.conv(image)
-        if image.mean() > 0:
-            image = image * 2
-        return image + 1
-
-
-def test_control_flow_is_refused(tmp_path):
-    spec = [paddle.static.InputSpec([1, 3, 4, 4], "float32", "image")]
-    paddle.jit.save(paddle.jit.to_static(Conditional()), str(tmp_path / "model"), input_spec=spec)
+def test_control_flow_is_refused(small_model, tmp_path):
+    program = read_program(small_model / MODEL)
+    program.blocks.add(idx=1, parent_idx=0)
+    made = program.blocks[0].ops.add(type="conditional_block")
+    for slots, names in ((made.inputs, ("Cond", "Input")), (made.outputs, ("Out", "Scope"))):
+        for name in names:
+            slots.add(parameter=name, arguments=["image"])
+    made.attrs.add(name="sub_block", type=framework_pb2.BLOCK, block_idx=1)
+    (tmp_path / MODEL).write_bytes(program.SerializeToString())
+    shutil.copyfile(small_model / PARAMS, tmp_path / PARAMS)
     with pytest.raises(
         WeightsError, match=rf"{MODEL} has control flow \(conditional_block: .*export the model"
     ):

@@ -12,6 +12,7 @@ import pytest
 
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ConfigError
+from picoquant.export.paddle_export import write_layer
 from picoquant.int8.completeness import check_int8_model
 from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -40,7 +41,7 @@ def bad_layer(tmp_path_factory):
         value[0] *= 2000
         weight.set_value(value)
         spec = [paddle.static.InputSpec([None, 3, SIZE, SIZE], "float32", "image")]
-        paddle.jit.save(network, str(folder / "model"), input_spec=spec)
+        write_layer(network, spec, folder)
     return folder
 
 

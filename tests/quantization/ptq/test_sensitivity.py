@@ -7,6 +7,7 @@ import paddle
 import pytest
 from paddle import nn
 
+from picoquant.export.paddle_export import write_layer
 from picoquant.paddle_program.graph import read_graph
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.params import read_params
@@ -57,7 +58,7 @@ def opened(make, folder, config):
     network.eval()
     with paddle.utils.unique_name.guard():
         spec = [paddle.static.InputSpec([-1, 3, SIZE, SIZE], "float32", "image")]
-        paddle.jit.save(network, str(folder / "model"), input_spec=spec)
+        write_layer(network, spec, folder)
     program = read_program(folder / "model.pdmodel")
     found = FakeQuantNetwork(read_graph(program), read_params(program, folder / "model.pdiparams"), (), {})
     return found, DetectionError(found, config)

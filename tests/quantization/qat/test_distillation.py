@@ -29,7 +29,7 @@ def loss_of(groups, losses, alphas):
     if isinstance(losses, str):
         del sections["node"]
     teacher, student = {"a": paddle.to_tensor(TEACHER)}, {"a": paddle.to_tensor(STUDENT)}
-    return float(distillation_loss(groups, DistillationSettings(**sections), teacher, student))
+    return distillation_loss(groups, DistillationSettings(**sections), teacher, student).item()
 
 
 PAIR = (("a", "a"),)

@@ -61,14 +61,14 @@ def test_batch_norm_that_follows_batches_stops_and_is_normalised_by_what_it_has(
     (found,) = network(feed, ("y",), following=True)
     np.testing.assert_allclose(found.numpy().ravel(), [-1, 1], rtol=1e-4)
     # The mean of the batch is 2, its weight in the running one 0.1.
-    assert float(network.stored["mean"]) == pytest.approx(0.2)
+    assert network.stored["mean"].item() == pytest.approx(0.2)
     assert network.statistics() == [network.stored["mean"], network.stored["variance"]]
     network.stored["variance"].set_value(np.float32([4.0]))
     (found,) = network(feed, ("y",), following=False)
-    assert float(network.stored["mean"]) == pytest.approx(0.2)
+    assert network.stored["mean"].item() == pytest.approx(0.2)
     np.testing.assert_allclose(found.numpy().ravel(), [0.4, 1.4], rtol=1e-4)  # (1 - 0.2) / 2, (3 - 0.2) / 2
     found.mean().backward()
-    assert float(network.stored["scale"].grad) == pytest.approx(0.9, rel=1e-4)  # the normalised values' mean
+    assert network.stored["scale"].grad.item() == pytest.approx(0.9, rel=1e-4)  # the normalised values' mean
 
 
 def test_steps_that_are_frozen():

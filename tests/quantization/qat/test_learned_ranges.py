@@ -35,7 +35,7 @@ def gradients(strategy: RangeStrategy, rectified: bool = False) -> tuple[float, 
     (rounded * paddle.to_tensor(UPSTREAM)).sum().backward()
     (parameter,) = found.learned
     assert parameter.grad.shape == [1]
-    return float(parameter.grad), values.grad.numpy()
+    return parameter.grad.item(), values.grad.numpy()
 
 
 def one_range(strategy: RangeStrategy, moving_rate: float, non_negative: bool = False) -> ActivationRange:
@@ -64,7 +64,7 @@ def test_pact_within_the_limit_passes_everything():
     found.initialise(3.0)  # the largest of the values
     values = paddle.to_tensor(VALUES, stop_gradient=False)
     (found(values, True) * paddle.to_tensor(UPSTREAM)).sum().backward()
-    assert float(found.learned[0].grad) == 0.0  # there, so that its decay goes on
+    assert found.learned[0].grad.item() == 0.0  # there, so that its decay goes on
     np.testing.assert_array_equal(values.grad.numpy(), UPSTREAM)
 
 
@@ -74,7 +74,7 @@ def test_an_image_needs_no_gradient(strategy):
     weight = paddle.ones([1])
     weight.stop_gradient = False
     (found(paddle.to_tensor(VALUES), True) * weight).sum().backward()
-    assert np.isfinite(float(weight.grad))
+    assert np.isfinite(weight.grad.item())
 
 
 def test_lsq_is_the_papers_gradient():
@@ -103,7 +103,7 @@ def range_after_a_batch(strategy: RangeStrategy, moving_rate: float) -> tuple[fl
     """The range of an activation that started at 2 and has seen one batch with absmax 3; names of parameters."""
     found = one_range(strategy, moving_rate)
     found(paddle.to_tensor(VALUES), True)
-    return float(found.stored["values@scale"]), [one.name for one in found.learned]
+    return found.stored["values@scale"].item(), [one.name for one in found.learned]
 
 
 @pytest.mark.parametrize("strategy", [MovingAverage(), Pact(), Lsq()])

@@ -36,13 +36,13 @@ def student(strategy: RangeStrategy) -> Student:
 def test_a_range_starts_at_the_calibrated_one(strategy, expected):
     trained = student(strategy)
     initialise_ranges(trained, {"x": 3.0})
-    assert {name: float(value) for name, value in trained.ranges["x"].stored.items()} == expected
+    assert {name: value.item() for name, value in trained.ranges["x"].stored.items()} == expected
 
 
 def test_a_tensor_of_zeros_starts_at_1_and_is_named(caplog):
     trained = student(Lsq())
     initialise_ranges(trained, {"x": SMALLEST_RANGE})
-    assert float(trained.ranges["x"].stored["x@scale"]) == 1.0
+    assert trained.ranges["x"].stored["x@scale"].item() == 1.0
     assert "x, the input of conv2d y, is 0 in all calibration images" in caplog.text
 
 

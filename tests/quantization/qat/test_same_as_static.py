@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -70,6 +71,13 @@ def trained(folder, kind, folded, onednn=False):
     return [step(next(feeds), False, ())[0] for _ in range(STEPS)], step
 
 
+_FOLDED = r"batch_norm_(\d+)\.tmp_\d\.bias"
+
+
+def _number(name):
+    return int(re.fullmatch(_FOLDED, name).group(1))
+
+
 # The recording is of a CPU without AVX-512: with it the sixth step rounds one value to the next level (2e-4 of a loss).
 NEAR = {"lsq_unfolded": 1e-3}
 
@@ -90,8 +98,11 @@ def test_losses_ranges_and_weights(kind, folded, tmp_path):
         np.testing.assert_allclose(state[name], value, rtol=near, err_msg=name)
     sums = {name.split("/", 2)[2]: value for name, value in expected.items() if "/sum/" in name}
     assert len(sums) == (10 if folded else 17)
+    # Biases of folded batch-norm are called after its result, whose number is another on Paddle 3.
+    kinds = ([name for name in found if re.fullmatch(_FOLDED, name)] for found in (sums, state))
+    names = dict(zip(*(sorted(found, key=_number) for found in kinds)))
     for name, (total, absolute) in sums.items():
-        found = state[name].astype(np.float64)
+        found = state[names.get(name, name)].astype(np.float64)
         np.testing.assert_allclose(found.sum(), total, atol=near * absolute, err_msg=name)
         np.testing.assert_allclose(np.abs(found).sum(), absolute, rtol=near, err_msg=name)
 

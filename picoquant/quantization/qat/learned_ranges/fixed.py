@@ -11,6 +11,9 @@ from paddle.autograd import PyLayer
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.quantization.engine.kernels import fake_quantise, fake_quantise_clipped, gradient_within
 from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange
+from picoquant.utils.paddle_version.differences import clip_passes_gradients_at_its_bounds
+
+_NEXT = 2.0**-21  # of a float32: a few of its last bit
 
 
 class Fixed:
@@ -73,6 +76,10 @@ class FixedRangeWithZeroPoint(FixedRange):
         super().__init__(name, bits)
         half = 2 ** (bits - 1)
         self._ends = [(end - zero_point) / (half - 1) for end in (-half, half - 1)]
+        if clip_passes_gradients_at_its_bounds():  # rounded, values next to the ends are the ends
+            self._ends = [
+                end * (1 - _NEXT) if end else inside * _NEXT for end, inside in zip(self._ends, (1, -1))
+            ]
         self._top = (2 * half - 1) / (half - 1)
 
     def __call__(self, value: Any, following: bool) -> Any:

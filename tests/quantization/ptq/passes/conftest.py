@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 import pytest
 
+from picoquant.export.paddle_export import write_layer
 from picoquant.quantization.engine.simulation import Simulation
 from tests.quantization.ptq.equalisation.test_equalise import Uneven
 from tests.quantization.ptq.states import context_of, load_state
@@ -30,7 +31,7 @@ def uneven_state(tmp_path):
             network = Uneven(activation, between)
             network.eval()
             spec = [paddle.static.InputSpec([-1, 3, 8, 8], "float32", "image")]
-            paddle.jit.save(network, str(model / "model"), input_spec=spec)
+            write_layer(network, spec, model)
         context = context_of(model, tmp_path, lambda: iter([UNEVEN_FEED]), quant, **own)
         return load_state(context)
 

@@ -7,6 +7,7 @@ import paddle
 import pytest
 from paddle import nn
 
+from picoquant.export.paddle_export import write_layer
 from picoquant.quantization.ptq.passes.fold_batch_norm import fold_batch_norm
 from picoquant.quantization.ptq.passes.settle_dead_channels import settle_dead_channels
 from picoquant.quantization.ptq.pipeline import run_passes
@@ -45,7 +46,7 @@ def settled(tmp_path, values_of):
             network = Channels(*arguments, **own)
             network.eval()
             spec = [paddle.static.InputSpec([-1, 1, 8, 8], "float32", "image")]
-            paddle.jit.save(network, str(model / "model"), input_spec=spec)
+            write_layer(network, spec, model)
         state = load_state(context_of(model, tmp_path, lambda: iter(FEEDS[:2])))
         state = run_passes((fold_batch_norm,), state)
         convs = [op for op in state.model.graph().operators if "conv2d" in op.op_type]

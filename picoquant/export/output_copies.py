@@ -1,0 +1,39 @@
+"""The outputs of a program as Paddle 2.6 writes them: each the result of a `scale` by 1, which nothing else reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from picoquant.paddle_program.message import add_operator
+from picoquant.paddle_program.program import read_program
+from picoquant.storage.files import whole_file
+
+_ATTRIBUTES = {"bias": 0.0, "bias_after_scale": True, "scale": 1.0}
+
+
+def copy_outputs(path: Path) -> None:
+    """Put a `scale` by 1 before what is fetched of a program, so that exports of both Paddles are one network.
+
+    Args:
+        path: a `.pdmodel`; replaced.
+
+    Raises: `WeightsError` if the file is no program.
+    """
+    program = read_program(path)
+    block = program.blocks[0]
+    variables = {variable.name: variable for variable in block.vars}
+    kept = [op for op in block.ops if op.type != "fetch"]
+    fetches = [op for op in block.ops if op.type == "fetch"]
+    for number, fetch in enumerate(fetches):
+        (name,) = fetch.inputs[0].arguments
+        result = f"save_infer_model/scale_{number}.tmp_0"
+        made = block.vars.add()
+        made.CopyFrom(variables[name])
+        made.name = result
+        kept.append(add_operator(program, "scale", {"X": [name]}, {"Out": [result]}, _ATTRIBUTES))
+        fetch.inputs[0].arguments[:] = [result]
+    copies = [type(op).FromString(op.SerializeToString()) for op in (*kept, *fetches)]
+    del block.ops[:]
+    block.ops.extend(copies)
+    with whole_file(path, "wb") as stream:
+        stream.write(program.SerializeToString(deterministic=True))

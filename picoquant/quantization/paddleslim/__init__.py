@@ -1,0 +1,1 @@
+"""`Quantize.engine: paddleslim`: PaddleSlim's own AutoCompression, as a reference for picoquant's engine."""

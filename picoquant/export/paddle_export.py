@@ -139,7 +139,7 @@ def write_layer(layer: nn.Layer, specs: Sequence[InputSpec], folder: Path) -> No
         written.unlink()
         copy_outputs(folder / MODEL)
     else:
-        (folder / "model.pdiparams.info").unlink()  # needed only to continue training
+        (folder / "model.pdiparams.info").unlink(missing_ok=True)  # needed only to continue training
     complete_program(folder / MODEL)
 
 

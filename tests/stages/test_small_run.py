@@ -83,7 +83,8 @@ def test_ladder_has_every_step_of_the_run(run_dir, tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     steps = {step["name"]: step for step in found["ladder"]["steps"]}
-    runtimes = ["onnx", "nb", "tflite", "openvino", "rknn", "tpu_mlir", "esp_ppq", "ncnn", "mnn"]
+    tflite, vendors = ["tflite", "tflite-no-xnnpack", "tflite-16x8"], ["rknn", "tpu_mlir", "esp_ppq"]
+    runtimes = ["onnx", "nb", *tflite, "openvino", *vendors, "ncnn", "mnn"]
     assert list(steps) == ["dygraph", "export", "qat_graph", "int8", *runtimes, "simulation_rv1126"]
     before = {name: step["after"] for name, step in steps.items()}
     assert (

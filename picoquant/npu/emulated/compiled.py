@@ -11,21 +11,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from picoquant.backends.paddle_lite.output_maps import rows
-from picoquant.backends.verisilicon.description import FORMS, Description
+from picoquant.backends.verisilicon.description import FORMS, Description, Form
 from picoquant.backends.verisilicon.emulator import Emulation, compile_network
 from picoquant.backends.verisilicon.toolchain import Emulator, chip_of
 from picoquant.errors import ToolError, UserError
 from picoquant.int8.quant_params import QuantParams
-from picoquant.npu.emulated.describe import describe_network, ends, form_of
 from picoquant.npu.simulation.arithmetic import dequantise, quantise
-from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.targets.profiles import Target
+
+if TYPE_CHECKING:
+    from picoquant.npu.simulation.simulation import NpuSimulation
 
 LOG = logging.getLogger("picoquant")
 
@@ -110,10 +111,12 @@ def compile_for(simulation: NpuSimulation, tool: Emulator, chip: str) -> tuple[b
 
     Raises: `ToolError` for an operator that is not known there, and when the driver ends.
     """
+    from picoquant.npu.emulated.describe import describe_network, ends, form_of
+
     form = form_of(simulation)
     content = compile_network(tool, chip, describe_network(simulation, form))
-    inputs = tuple(_end(simulation, name, name) for name in simulation.input_names)
-    outputs = tuple(_end(simulation, name, at) for name, at in ends(simulation).items())
+    inputs = tuple(_end(simulation, form, name, name) for name in simulation.input_names)
+    outputs = tuple(_end(simulation, form, name, at) for name, at in ends(simulation).items())
     name = next(name for name, one in FORMS.items() if one is form)
     return content, CompiledFacts(FILE, chip, tool.version, name, inputs, outputs)
 
@@ -131,6 +134,8 @@ def compile_into(folder: Path, model: ModelFolder, target: Target, tool: Emulato
 
     Raises: `ToolError` when the target's NPU is none of the emulator's.
     """
+    from picoquant.npu.simulation.simulation import NpuSimulation
+
     chip = chip_of(target, tool)
     LOG.info("package %s: %s by acuitylite %s, for %s", target.name, FILE, tool.version, chip)
     try:
@@ -142,10 +147,10 @@ def compile_into(folder: Path, model: ModelFolder, target: Target, tool: Emulato
     return facts.to_json()
 
 
-def _end(simulation: NpuSimulation, name: str, at: str) -> EndTensor:
+def _end(simulation: NpuSimulation, form: Form, name: str, at: str) -> EndTensor:
     params = simulation.params[at]
     shape = tuple(simulation.graph.graph.tensor(at).shape[1:])
-    zero_point = int(params.zero_point) if form_of(simulation).name == "u8" else 0
+    zero_point = int(params.zero_point) if form.name == "u8" else 0
     return EndTensor(name, shape, float(params.scale), zero_point)
 
 

@@ -16,9 +16,9 @@ from picoquant.int8.operators import QuantizableOperator, quantised_name
 from picoquant.paddle_program.graph import Graph, Operator
 from picoquant.paddle_program.layers import BATCH_NORM, CONVOLUTIONS, fused_layer
 from picoquant.quantization.engine.convolution import Convolutions
-from picoquant.quantization.engine.kernels import fake_quantise_weight
 from picoquant.quantization.engine.operators import OPERATORS, compute, results_of
 from picoquant.quantization.engine.parameters import named_parameter
+from picoquant.quantization.engine.tracing.kernels import fake_quantise_weight
 
 
 class ActivationQuantiser(Protocol):

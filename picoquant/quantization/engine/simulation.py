@@ -17,8 +17,8 @@ from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.graph import Graph
 from picoquant.quantization.engine.arrays import as_array
 from picoquant.quantization.engine.convolution import Convolutions
-from picoquant.quantization.engine.kernels import fake_quantise
 from picoquant.quantization.engine.network import FakeQuantNetwork
+from picoquant.quantization.engine.tracing.kernels import fake_quantise
 
 
 class Simulation:

@@ -9,8 +9,8 @@ import paddle
 
 from picoquant.errors import DataError
 from picoquant.quantization.engine.feeds import parts
-from picoquant.quantization.engine.kernels import absmax_of
 from picoquant.quantization.engine.network import FakeQuantNetwork
+from picoquant.quantization.engine.tracing.kernels import absmax_of
 
 
 class NotFiniteError(DataError):

@@ -16,8 +16,8 @@ from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params
 from picoquant.paddle_program.program import read_program
 from picoquant.quantization.engine.convolution import Convolutions
-from picoquant.quantization.engine.kernels import fake_quantise
 from picoquant.quantization.engine.network import FakeQuantNetwork
+from picoquant.quantization.engine.tracing.kernels import fake_quantise
 from tests.networks.small_net import CONFIG, batches
 
 FEED = {"image": next(batches(7))["image"]}

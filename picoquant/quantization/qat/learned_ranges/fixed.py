@@ -9,7 +9,11 @@ import paddle
 from paddle.autograd import PyLayer
 
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.quantization.engine.kernels import fake_quantise, fake_quantise_clipped, gradient_within
+from picoquant.quantization.engine.tracing.kernels import (
+    fake_quantise,
+    fake_quantise_clipped,
+    gradient_within,
+)
 from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange
 from picoquant.utils.paddle_version.differences import clip_passes_gradients_at_its_bounds
 

@@ -23,8 +23,8 @@ from paddle.autograd import PyLayer
 from picoquant.errors import ConfigError
 from picoquant.int8.operators import scale_name
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.quantization.engine.kernels import fake_quantise, gradient_within
 from picoquant.quantization.engine.parameters import named_parameter
+from picoquant.quantization.engine.tracing.kernels import fake_quantise, gradient_within
 from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange
 
 _START = 1.0  # until calibration sets it

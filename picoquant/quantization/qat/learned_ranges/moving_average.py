@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.quantization.engine.kernels import fake_quantise, fake_quantise_following
+from picoquant.quantization.engine.tracing.kernels import fake_quantise, fake_quantise_following
 from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange
 
 # PaddleSlim's start of a moving average: the range, and the weight and weighted sum of what went into it.

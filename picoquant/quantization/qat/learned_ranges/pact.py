@@ -21,8 +21,8 @@ import paddle
 from paddle.autograd import PyLayer
 
 from picoquant.int8.scheme import QuantAwareSettings
-from picoquant.quantization.engine.kernels import absmax_of, fake_quantise, gradient_within
 from picoquant.quantization.engine.parameters import named_parameter
+from picoquant.quantization.engine.tracing.kernels import absmax_of, fake_quantise, gradient_within
 from picoquant.quantization.qat.learned_ranges.moving_average import Average
 from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange
 

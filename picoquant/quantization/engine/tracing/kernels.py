@@ -1,7 +1,7 @@
 """Rounding to INT8 and back by Paddle's own kernels, and the gradients that pass through it.
 
 Paddle has no public function for these kernels; everything else of the engine calls public ones. In dygraph they are
-called, in a graph that is being traced (`traced.py`) they become its operators.
+called, in a graph that is being traced (`engine/traced.py`) they become its operators.
 """
 
 from __future__ import annotations

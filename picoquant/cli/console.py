@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Callable
 
@@ -105,6 +106,9 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
             return
         LOG.removeHandler(self)
+        stream, self.stream = self.stream, None  # type: ignore[assignment]
+        with suppress(OSError):  # what it holds cannot be written either, and at its end Python would say so
+            stream.close()
         LOG.warning("%s is not written any more: %s", self.baseFilename, error.strerror)
 
 

@@ -44,7 +44,16 @@ class TeacherForm(nn.Layer):
         return tuple(found)
 
 
-def write_teacher(form: TeacherForm, folder: Path) -> None:
-    """Write `model.pdmodel` and `model.pdiparams`, for any number of images of any size."""
+def write_teacher(
+    form: TeacherForm, folder: Path, size: tuple[int | None, int | None] = (None, None)
+) -> None:
+    """Write `model.pdmodel` and `model.pdiparams`, for any number of images.
+
+    Args:
+        form: what is written.
+        folder: made if it is not there.
+        size: height and width of the images; None: any, which a program of Paddle 3 has branches for that the older
+            form is not written with.
+    """
     with evaluation_mode(form), paddle.utils.unique_name.guard():
-        write_layer(form, [InputSpec([None, 3, None, None], "float32", "image")], folder)
+        write_layer(form, [InputSpec([None, 3, *size], "float32", "image")], folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.backends.onnx.runtime import OnnxPredictor
@@ -34,15 +34,25 @@ def test_an_onnx_model_s_weight_is_named(tmp_path, initializer):
     path = tmp_path / "model.onnx"
     write_onnx_form(Source(write_small(tmp_path, quantised=False)), path)
     model = onnx.load(path)
-    constants = [node for node in model.graph.node if node.op_type == "Constant"]
-    stored = next(node for node in constants if len(node.attribute[0].t.dims) == 4)
-    array = numpy_helper.to_array(stored.attribute[0].t).copy()
+    nodes = {node.output[0]: node for node in model.graph.node if node.op_type == "Constant"}
+    tensors = {one.name: one for one in model.graph.initializer}
+    stored = {
+        name: node.attribute[0].t for name, node in nodes.items()
+    } | tensors  # paddle2onnx's, or our own
+    name = next(name for name, one in stored.items() if len(one.dims) == 4)
+    array = numpy_helper.to_array(stored[name]).copy()
     array.ravel()[1] = np.nan
-    stored.attribute[0].t.CopyFrom(numpy_helper.from_array(array))
+    model.graph.node.extend([] if initializer else [helper.make_node("Constant", [], [name])])
+    if name in nodes:
+        model.graph.node.remove(nodes[name])
+    else:
+        model.graph.initializer.remove(tensors[name])
     if initializer:
-        model.graph.initializer.append(numpy_helper.from_array(array, stored.output[0]))
-        model.graph.node.remove(stored)
-    name = stored.output[0]
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    else:
+        constant = model.graph.node.pop()
+        constant.attribute.append(helper.make_attribute("value", numpy_helper.from_array(array, name)))
+        model.graph.node.insert(0, constant)
     onnx.save(model, path)
     with pytest.raises(WeightsError, match=f"model.onnx: {name} holds values that are no finite"):
         OnnxPredictor(path)

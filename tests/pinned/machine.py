@@ -21,8 +21,11 @@ def machine() -> dict[str, str]:
         "flags": " ".join(name for name in _FLAGS if name in flags),
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
+    installed = {
+        one.metadata["Name"].lower() for one in importlib.metadata.distributions() if one.metadata["Name"]
+    }
     for name in _PACKAGES:
-        found[name] = importlib.metadata.version(name)
+        found[name] = importlib.metadata.version(name) if name.lower() in installed else "none"
     return found
 
 

@@ -30,7 +30,7 @@ class Small(nn.Layer):
         self.stem, self.deep = Block(3, 8, 3), Block(8, 8, 3, groups=8)
         self.squeeze, self.excite = nn.Conv2D(8, 4, 1), nn.Conv2D(4, 8, 1)
         self.left, self.right = Block(8, 12), Block(8, 12)  # added
-        self.half = Block(6, 6)  # of the split sum
+        self.part = Block(6, 6)  # of the split sum
         self.wide = Block(12, 10)
         self.spatial = nn.Conv2D(22, 5, 3, padding=1)  # concatenation of 12 and 10
         self.out = nn.Conv2D(5, 4, 1)
@@ -42,7 +42,7 @@ class Small(nn.Layer):
         x = x * F.hardsigmoid(self.excite(F.relu(self.squeeze(F.adaptive_avg_pool2d(x, 1)))))
         x = self.left(x) + self.right(x)
         kept, half = paddle.split(x, 2, axis=1)
-        x = channel_shuffle(paddle.concat([kept, self.half(half)], axis=1), 2)
+        x = channel_shuffle(paddle.concat([kept, self.part(half)], axis=1), 2)
         x = paddle.concat([x, F.interpolate(self.wide(F.max_pool2d(x, 2)), scale_factor=2)], axis=1)
         return [self.out(F.relu6(self.spatial(x)))]
 

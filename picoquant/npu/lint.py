@@ -55,7 +55,7 @@ def lint(graph: PartitionedGraph, target: Target) -> list[Finding]:
     """
     findings = [*_inputs(graph, target), *_scales(graph, target)]
     if target.on_npu:
-        findings += [*_subgraphs(graph, target), *_borders(graph)]
+        findings += [*_subgraphs(graph, target), *_borders(graph), *_tables(graph, target)]
         for op in graph.at(NPU):
             findings += [*_weights(graph, op, target), *_attributes(op), *_shapes(graph, op)]
     return sorted(findings, key=lambda finding: not finding.broken)
@@ -218,6 +218,23 @@ def _weights(graph: PartitionedGraph, op: PlacedOperator, target: Target) -> Ite
         message = "batch_norm is left for the driver to fold, which rounds the INT8 weights a second time"
         mend = "fold it before quantisation (picoquant quantize does)"
         yield Finding("batch_norm", op.name, message, mend, False)
+
+
+def _tables(graph: PartitionedGraph, target: Target) -> Iterator[Finding]:
+    """A hard sigmoid right behind a convolution with a scale for each channel, see docs/simulation.md."""
+    if target.verisilicon is None:
+        return
+    npu = graph.at(NPU)
+    by_channel = {name for op in npu if granularity(graph, op) == "per_channel" for _, name in op.outputs}
+    for op in npu:
+        if op.op_type == "hard_sigmoid" and any(name in by_channel for _, name in op.inputs):
+            message = (
+                "hard_sigmoid behind a convolution with a scale for each channel: VeriSilicon's emulator runs the two "
+                f"as one and makes every negative value the largest, and {target.soc} may do the same"
+            )
+            yield Finding(
+                "tables", op.name, message, f"{ONTO_CORES['per_tensor']}, and quantise again", False
+            )
 
 
 def _attributes(op: PlacedOperator) -> Iterator[Finding]:

@@ -68,6 +68,9 @@ def check_for_package(model: ModelFolder, target: Target, opt: OptTool) -> Check
         warnings.append(
             f"{target.name}: rule {rule} is broken: {at}{finding.message}{more} -> {finding.mend}"
         )
+    wrong = next((finding for finding in result.findings if finding.rule == "tables"), None)
+    if wrong is not None:
+        warnings.append(f"{target.name}: {wrong.operator}: {wrong.message} -> {wrong.mend}")
     for line in warnings:
         LOG.warning("%s", line)
     slow = [finding for finding in result.findings if finding.rule == "shader"]

@@ -116,3 +116,21 @@ def test_convolutions_on_shaders_are_named():
     same = replace(one, attributes={**one.attributes, "Filter0_scale": (0.1, 0.1)})
     assert found(replace(split, operators=(split.operators[0], same, split.operators[2])), "a311d") == set()
     assert found(split, "rv1126") == set()  # nobody has measured what runs it there
+
+
+def test_a_hard_sigmoid_behind_a_scale_for_each_channel_is_named():
+    """VeriSilicon's emulator computes it wrong; with one scale, and elsewhere, nothing is said."""
+    weight = Tensor("w", (2, 8, 1, 1), "int8", True)
+    one = replace(
+        op("conv2d", "a", "b", Input0_scale=(0.1,), Filter0_scale=(0.1, 0.2)),
+        inputs=(("Input0", "a"), ("Filter0", "w")),
+    )
+    split = network(one, op("hard_sigmoid", "b", "c"))
+    split = replace(split, tensors={**split.tensors, "w": weight})
+    (finding,) = [finding for finding in lint(split, load_target("imx8mp")) if finding.rule == "tables"]
+    assert (finding.operator, finding.broken) == ("c", False) and "every negative value" in finding.message
+    same = replace(one, attributes={**one.attributes, "Filter0_scale": (0.1, 0.1)})
+    assert (
+        found(replace(split, operators=(split.operators[0], same, *split.operators[2:])), "imx8mp") == set()
+    )
+    assert found(split, "rv1126") == set()

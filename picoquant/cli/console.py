@@ -106,7 +106,7 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
             return
         LOG.removeHandler(self)
-        stream, self.stream = self.stream, None  # type: ignore[assignment]
+        stream, self.stream = self.stream, None  # type: ignore[assignment]  # None is how FileHandler says closed
         with suppress(OSError):  # what it holds cannot be written either, and at its end Python would say so
             stream.close()
         LOG.warning("%s is not written any more: %s", self.baseFilename, error.strerror)

@@ -54,7 +54,8 @@ def test_the_recipe_wins_and_the_log_says_so(recipe_file, caplog):
 
 
 def test_the_strictest_of_several_targets(recipe_file):
-    assert settings(recipe_file, "Package.target=[rv1126, a311d]") == ("channel_wise_abs_max", 8, 8)
+    assert settings(recipe_file, "Package.target=[rv1126, rk1808]") == ("channel_wise_abs_max", 8, 8)
+    assert settings(recipe_file, "Package.target=[rv1126, a311d]") == ("abs_max", 8, 8)
     assert settings(recipe_file, "Package.target=[rv1126, my_board]") == ("abs_max", 7, 8)
 
 
@@ -100,8 +101,10 @@ def test_a_resolved_recipe_still_finds_the_board(recipe_file, tmp_path):
 
 
 def test_all_stands_for_every_shipped_target(recipe_file):
-    assert settings(recipe_file, "Package.target=all") == ("channel_wise_abs_max", 8, 8)
-    assert settings(recipe_file, "Package.target=[rv1126,all]") == ("channel_wise_abs_max", 8, 8)
+    """Of them the A311D and its like take one scale a weight, which is the strictest."""
+    assert settings(recipe_file, "Package.target=all") == ("abs_max", 8, 8)
+    assert settings(recipe_file, "Package.target=[rv1126,all]") == ("abs_max", 8, 8)
+    assert settings(recipe_file, "Package.target=[rv1126,rk3588]") == ("channel_wise_abs_max", 8, 8)
 
 
 @pytest.mark.parametrize("key", ["keep_float=[conv2d_1]", "max_drop=0.004"])

@@ -48,7 +48,7 @@ def test_a_network_that_the_driver_refuses_is_left_out(simulation, tool, tmp_pat
     from picoquant.targets.profiles import load_target
 
     (tool.path / "refuse").touch()
-    monkeypatch.setattr(compiled, "NpuSimulation", lambda model, rules: simulation)
+    monkeypatch.setattr("picoquant.npu.simulation.simulation.NpuSimulation", lambda model, rules: simulation)
     monkeypatch.setattr(compiled, "chip_of", lambda target, tool: "VIPX")
     left_out = compile_into(tmp_path, None, load_target("a311d"), tool)
     said = "VIPX ended with exit code 3: the driver refused to compile the network"

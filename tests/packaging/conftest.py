@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tests.packaging.board import SANITIZED, SOURCE, build
+from tests.packaging.live import Live, build_devices
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,20 @@ def program(tmp_path_factory):
     if not (shutil.which("cmake") and shutil.which("c++")):
         pytest.skip("cmake and a C++ compiler are not installed")
     return build(SOURCE, tmp_path_factory.mktemp("board"), "-DUSE_OPENCV=OFF", *SANITIZED)
+
+
+@pytest.fixture(scope="session")
+def devices(tmp_path_factory):
+    return build_devices(tmp_path_factory.mktemp("devices"))
+
+
+@pytest.fixture
+def live(program, devices, tmp_path):
+    return Live(program, devices, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def jpeg(program):
+    cache = (program.parent / "CMakeCache.txt").read_text()
+    if "JPEG_LIBRARY_RELEASE:FILEPATH=/" not in cache:
+        pytest.skip("libjpeg's development files are not installed: apt-get install libjpeg-dev")

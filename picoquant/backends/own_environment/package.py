@@ -8,7 +8,9 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from picoquant.backends.base import Machine
 from picoquant.backends.homes import tool_homes
 from picoquant.backends.interpreters import checked_python, find_python, last_line, make_environment
 from picoquant.backends.own_environment.installing import (
@@ -136,6 +138,37 @@ def install_package(
         }
         write_json(home / COMPLETE, facts)
     return ready
+
+
+class Find(Protocol):
+    """`find` of a `toolchain.py`."""
+
+    def __call__(self, machine: Machine, to_run: bool = False) -> OwnTool:
+        """See `base.Toolchain`."""
+
+
+class Install(Protocol):
+    """`install` of a `toolchain.py`."""
+
+    def __call__(self, accepted: bool, python: str | Path | None = None) -> str:
+        """See `install_package`."""
+
+
+def faces(package: Package) -> tuple[Find, Install]:
+    """`find` and `install` of a toolchain that is such a package and nothing else."""
+
+    def find(machine: Machine, to_run: bool = False) -> OwnTool:
+        """The package's tool, see `base.Toolchain`. A version that was not tried is used, with a warning.
+
+        Raises: `ToolError` saying what to do when it is not there.
+        """
+        return find_package_tool(package)
+
+    def install(accepted: bool, python: str | Path | None = None) -> str:
+        """Make its environment, see `install_package`; returns a line that says what is ready and where."""
+        return install_package(package, accepted, python)
+
+    return find, install
 
 
 def find_package_tool(package: Package) -> OwnTool:

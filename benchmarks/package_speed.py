@@ -38,7 +38,11 @@ def main() -> None:
     parser.add_argument("--target", action="append", help=f"repeatable; default: {', '.join(TARGETS)}")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", choices=("alone", "together"), help="measure one, once, and print JSON")
     options = parser.parse_args()
+    if options.only:
+        print(json.dumps(once(options.run, options.only, tuple(options.target or TARGETS))))
+        return
     found = measured(options.run, tuple(options.target or TARGETS), options.turns)
     if options.json:
         print(json.dumps(found))
@@ -79,6 +83,15 @@ def measured(run: Path, targets: tuple[str, ...], turns: int) -> dict[str, Any]:
         "alone_by_target": {name: statistics.median(taken[1:]) for name, taken in by_target.items()},
         "targets": len(names),
     }
+
+
+def once(run: Path, how: str, targets: tuple[str, ...]) -> dict[str, float]:
+    """`wall` and `cpu` of one way, its first time in a process: libraries are loaded in it."""
+    logging.getLogger("picoquant").setLevel(logging.ERROR)
+    names = tuple(target.name for target in load_targets(targets) if has_tools(target))
+    groups = [names] if how == "together" else [(name,) for name in names]
+    taken = [stage(run, group)[:2] for group in groups]
+    return dict(zip(("wall", "cpu"), map(sum, zip(*taken))))
 
 
 def has_tools(target: Target) -> bool:

@@ -1,4 +1,4 @@
-"""The detections of a data set as entries of a COCO results file, held as columns: a tenth of what mappings take.
+"""The detections of a data set as entries of a COCO results file, held as columns: an eighth of what mappings take.
 
 `K` is the number of detections over all images.
 """

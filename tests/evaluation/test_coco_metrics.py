@@ -193,7 +193,7 @@ def test_a_class_is_counted_on_the_images_that_have_something_of_it(monkeypatch)
 
 
 def test_columns_are_the_entries_of_a_results_file():
-    """A tenth of what mappings take, and the same floats."""
+    """An eighth of what mappings take, and the same floats."""
     random, ids = np.random.default_rng(0), (3, None, 90)
     collected, expected = ResultsOf(ids), []
     for image in (7, 9, 11):

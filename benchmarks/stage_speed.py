@@ -58,19 +58,23 @@ EvalDataset: {{{cells}, anno_path: instances_val.json}}
 
 
 def whole_run(options: argparse.Namespace) -> dict[str, Any]:
-    """`picoquant run` of the README's recipe in a process of its own: `wall`, `cpu`, and what each stage took."""
+    """`picoquant run` of the README's recipe in its own process: `wall`, `cpu`, and `parts`, what each stage took."""
     text = recipe(options.shared.resolve(), 320, "TrainConfig: {train_iter: 60, eval_iter: 30}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
         seconds = _run(text, folder, "package")
         stages = json.loads((folder / "run.json").read_text(encoding="utf-8"))["stages"]
-    idle = {
-        name: 1 - stage["cpu_seconds"] / (stage["seconds"] * stage["cpus"])
-        for name, stage in stages.items()
-        if "cpu_seconds" in stage
+    parts = {
+        name: {
+            "seconds": stages[name]["seconds"],
+            "idle": max(
+                0.0, 1 - stages[name]["cpu_seconds"] / (stages[name]["seconds"] * stages[name]["cpus"])
+            ),
+        }
+        for name in ("train", "export", "quantize", "evaluate", "package")
+        if "cpu_seconds" in stages.get(name, {})
     }
-    taken = {name: stages[name]["seconds"] for name in idle}
-    return {**seconds, "stages": taken, "idle": idle, "mAP": stages["evaluate"]["metrics"]["int8"]["mAP"]}
+    return {**seconds, "parts": parts, "mAP": stages["evaluate"]["metrics"]["int8"]["mAP"]}
 
 
 def ptq(options: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Speed:
         busy: the largest share of all processors that others took between the turns, 0 to 1.
         command: what measures it again.
         machine, versions, date, commit: where, with what, when, of which commit.
+        parts: what it is made of, in its order: name -> `seconds`, and `idle`, the share of the processors' time in
+            them that nothing of it was computed in, 0 to 1.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Speed:
     versions: str
     date: str
     commit: str
+    parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:
@@ -111,7 +114,7 @@ def load_speeds(folder: Path) -> dict[str, Speed | Growth]:
             if key not in known:
                 raise ConfigError(f"{path}: unknown key {key}; known: {', '.join(known)}")
         for key, entry in known.items():
-            if key not in values and entry.default is MISSING:
+            if key not in values and entry.default is MISSING and entry.default_factory is MISSING:
                 raise ConfigError(f"{path}: {key} is missing")
         found[name] = kind(name, **values)
         wrong = _wrong(found[name])
@@ -149,6 +152,9 @@ def _wrong_speed(found: Speed) -> str:
         return "peer and theirs: one is there without the other"
     if (found.before is None) != (found.before_commit is None):
         return "before and before_commit: one is there without the other"
+    for name, part in found.parts.items():
+        if set(part) != {"seconds", "idle"} or not all(_number(value, 0) for value in part.values()):
+            return f"parts.{name}: expected seconds and idle, numbers from 0, found {part!r}"
     return ""
 
 

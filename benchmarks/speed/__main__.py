@@ -109,9 +109,18 @@ def speeds(work: Work, taken: Taken, bounds: Mapping[str, float], options: argpa
                 turns=len(taken.said[NOW]),
                 busy=taken.busy,
                 command=f"python -m benchmarks.speed --only {row.name.split('_')[0]}",
+                parts=_parts(taken.said[NOW]),
             )  # fmt: skip
         )
     return found
+
+
+def _parts(said: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Medians of what a work is made of, where a script says so."""
+    return {
+        name: {key: statistics.median(one["parts"][name][key] for one in said) for key in ("seconds", "idle")}
+        for name in said[0].get("parts", {})
+    }
 
 
 def int8(name: str, bounds: Mapping[str, float], options: argparse.Namespace) -> list[Speed]:
@@ -139,7 +148,7 @@ def int8(name: str, bounds: Mapping[str, float], options: argparse.Namespace) ->
             if any(None in pair for pair in pairs):
                 continue
             now, theirs, now_cpu, theirs_cpu = (
-                statistics.median(pair[side][key] for pair in pairs) / 1e3
+                _seconds([pair[side][key] for pair in pairs])
                 for key in ("milliseconds", "cpu_milliseconds")
                 for side in (0, 1)
             )
@@ -192,6 +201,11 @@ def processes(name: str, bounds: Mapping[str, float], options: argparse.Namespac
             bound=one["wall"], turns=options.turns, busy=busy, command="python -m benchmarks.speed --only processes",
         )
     ]  # fmt: skip
+
+
+def _seconds(milliseconds: Sequence[float | None]) -> float | None:
+    """The median; None where a runtime does not tell."""
+    return None if None in milliseconds else statistics.median(milliseconds) / 1e3
 
 
 def run_list(*arguments: str) -> list[dict[str, Any]]:

@@ -131,7 +131,9 @@ def _resampled(
     """
     random = np.random.default_rng(seed)
     chances = np.full(images, 1 / images)
-    found = np.array([measure(random.multinomial(images, chances)) for _ in range(draws)])  # not all draws in memory
+    found = np.array(
+        [measure(random.multinomial(images, chances)) for _ in range(draws)]
+    )  # not all draws in memory
     found = found[np.isfinite(found)]  # a draw without any object has no mAP
     low, high = np.percentile(found, [2.5, 97.5]) if len(found) else (0.0, 0.0)
     return float(measure(np.ones(images, np.int64))), float(low), float(high)

@@ -189,6 +189,14 @@ def test_a_figure_of_speed_makes_a_row(tmp_path):
     ]
 
 
+def test_the_stages_of_a_run_and_the_rest(tmp_path):
+    parts = {"quantize": {"seconds": 40.0, "idle": 0.25}, "package": {"seconds": 10.0, "idle": 0.5}}
+    rows = speed_rows(tmp_path, "run", {**SPEED, "now": 60.0, "parts": parts})["speed_stages"]
+    assert rows == [
+        ["quantize", "40 s", "25%"], ["package", "10 s", "50%"], ["before, between and after them", "10 s", ""],
+    ]  # fmt: skip
+
+
 def test_growth_is_the_power_between_two_points(tmp_path):
     rows = speed_rows(tmp_path, "growth", GROWTH)["speed_growth"]
     assert [row[1:] for row in rows] == [
@@ -208,6 +216,7 @@ def test_growth_is_the_power_between_two_points(tmp_path):
         ({"unit": "h"}, "title and unit: expected a text and one of s, ms, MB"),
         ({"commit": "main"}, "commit: expected its hexadecimal name"),
         ({"machine": ""}, "machine: expected a text"),
+        ({"parts": {"train": {"seconds": 1}}}, "parts.train: expected seconds and idle"),
         ({"notes": "x"}, "unknown key notes; known: title, unit"),
     ],
 )

@@ -56,6 +56,17 @@ def _speeds(results: Results) -> list[Sequence[str]]:
     return rows or [[_NONE, *[""] * 8]]
 
 
+def _stages(results: Results) -> list[Sequence[str]]:
+    one = results.get("speed_run")
+    if not isinstance(one, Speed) or not one.parts:
+        return [[_NONE, *[""] * 2]]
+    rows = [
+        [name, f"{_digits(part['seconds'])} s", f"{part['idle']:.0%}"] for name, part in one.parts.items()
+    ]
+    rest = one.now - sum(part["seconds"] for part in one.parts.values())
+    return [*rows, ["before, between and after them", f"{_digits(max(rest, 0.0))} s", ""]]
+
+
 def _conditions(results: Results) -> list[Sequence[str]]:
     """Where and when, each once."""
     found: dict[tuple[str, ...], list[str]] = {}
@@ -96,6 +107,7 @@ TABLES = {
         _speeds,
         (),
     ),
+    "speed_stages": Table(_PAGE, ("stage", "time", "processors not computing"), _stages, ()),
     "speed_growth": Table(
         _PAGE, ("what grows", "from, to", "time", "grows as work to the", "largest memory", "a unit of work"),
         _growth, (),

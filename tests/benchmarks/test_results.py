@@ -167,7 +167,7 @@ GROWTH = {
 
 
 def speed_rows(tmp_path, name, document):
-    (tmp_path / f"speed_{name}.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / f"speed_{name}.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     results = load_results(tmp_path)
     return {name: table.rows(results) for name, table in TABLES.items() if name.startswith("speed")}
 

@@ -109,9 +109,10 @@ def evaluation(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def prepare(options: argparse.Namespace) -> dict[str, Any]:
-    """A run of each network up to INT8, by PTQ on 8 images and with weights as they begin; made where it is not there.
+    """A run of each network up to INT8, by PTQ on 8 images; made where it is not there.
 
-    How long a network takes does not depend on its weights.
+    Weights are bccd's of S-NPU, whose models are evaluated, too, and those that the others begin with: how long a
+    network takes does not depend on them.
     """
     from picoquant import build_detector
     from picoquant.weight_files.files import write_weights
@@ -121,8 +122,10 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
         if (folder / "quantize").is_dir():
             continue
         options.out.mkdir(parents=True, exist_ok=True)
-        weights = options.out / f"{name}.pdparams"
-        write_weights(build_detector(config, num_classes=3).state_dict(), weights)
+        weights = options.shared.resolve() / "weights" / "picodet_s_npu_bccd.pdparams"
+        if name != "s_npu":
+            weights = options.out / f"{name}.pdparams"
+            write_weights(build_detector(config, num_classes=3).state_dict(), weights)
         cells = f"dataset_dir: {options.shared.resolve() / 'datasets' / 'bccd'}, image_dir: JPEGImages"
         text = f"""
 _BASE_: picodet_s_qat_dis.yaml

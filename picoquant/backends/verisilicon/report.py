@@ -1,8 +1,8 @@
 """What the emulator says of each operation that a chip does: the unit that does it, cycles, and bytes moved.
 
 Cycles are the driver's own model of the chip (`libNNArchPerf`). It says them when it has compiled the network,
-before any image: they do not depend on values. Of an operation on shaders it counts 500 and the bytes of its tensors over
-the memory's bandwidth, neither arithmetic nor weights. Nothing here was held against a board.
+before any image: they do not depend on values. Of an operation on shaders it counts 500 and the bytes of its tensors
+over the memory's bandwidth, neither arithmetic nor weights. Nothing here was held against a board.
 """
 
 from __future__ import annotations

@@ -117,7 +117,8 @@ def test_another_figure_makes_its_pages_stale(root, results, tmp_path):
 
 def test_a_marker_of_no_table_and_a_table_without_marker(results):
     with pytest.raises(
-        ConfigError, match="docs/simulation.md has the markers of no table, and its tables are simulation"
+        ConfigError,
+        match="docs/simulation.md has the markers of no table, and its tables are emulated, simulation",
     ):
         refreshed("docs/simulation.md", "# Simulation\n", results, TABLES)
     with pytest.raises(ConfigError, match="has the markers simulatoin"):

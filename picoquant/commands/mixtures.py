@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from picoquant.utils.paddle_version.self_test import known_version, range_of_versions
+from picoquant.utils.paddle_version.self_test import BELOW, OLDEST, known_version, text_of
 
 _PADDLES = ("paddlepaddle", "paddlepaddle-gpu")
 _OPENCVS = (
@@ -34,7 +34,7 @@ def mixtures() -> Iterator[tuple[str, str]]:
     if version and not known_version(version):
         yield (
             f"{name} {version} is no version that picoquant was tried with",
-            f"install one {range_of_versions()}",
+            f"install one from {text_of(OLDEST)} on and before {text_of(BELOW)}",
         )
     major = int(version.split(".")[0]) if version[:1].isdigit() else 2
     others = _installed(("paddleslim", "numpy"))

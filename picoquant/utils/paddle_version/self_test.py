@@ -25,8 +25,8 @@ def require_known_paddle() -> None:
     fault = next(_faults(), "")
     if fault:
         raise ToolError(
-            f"PaddlePaddle {paddle.__version__} {fault}: it has to be one {range_of_versions()}; "
-            "`picoquant doctor` says what is installed"
+            f"PaddlePaddle {paddle.__version__} {fault}: it has to be one from {text_of(OLDEST)} on and before "
+            f"{text_of(BELOW)}; `picoquant doctor` says what is installed"
         )
 
 
@@ -36,12 +36,8 @@ def known_version(version: str) -> bool:
     return OLDEST <= tuple(map(int, numbers)) < BELOW and "dev" not in version
 
 
-def range_of_versions() -> str:
-    """Which versions `known_version` knows, for the end of a message."""
-    return f"from {_text(OLDEST)} on and before {_text(BELOW)}"
-
-
-def _text(version: tuple[int, ...]) -> str:
+def text_of(version: tuple[int, ...]) -> str:
+    """`OLDEST` or `BELOW` for a message."""
     return ".".join(map(str, version)).removesuffix(".0")
 
 

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import MethodType
 from typing import Any, Callable
@@ -64,14 +65,22 @@ def tuned_cpu() -> Iterator[None]:
         paddle.set_flags(before)
 
 
-def _no_spinning() -> None:
-    """Let waiting OpenMP threads release their core at once, to the processes that read images."""
+@cache
+def openmp() -> Any | None:
+    """The OpenMP library that Paddle has loaded, where it is found."""
     if sys.platform != "linux":
-        return
+        return None
     for line in Path("/proc/self/maps").read_text().splitlines():
         if line.endswith("libiomp5.so"):
-            ctypes.CDLL(line.split(maxsplit=5)[5]).kmp_set_blocktime(0)
-            return
+            return ctypes.CDLL(line.split(maxsplit=5)[5])
+    return None
+
+
+def _no_spinning() -> None:
+    """Let waiting OpenMP threads release their core at once, to the processes that read images."""
+    library = openmp()
+    if library is not None:
+        library.kmp_set_blocktime(0)
 
 
 def _keep_memory() -> None:

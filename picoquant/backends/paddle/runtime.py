@@ -83,6 +83,10 @@ class PaddlePredictor:
                 f"Paddle does not run {self.path}: {_reason(error)}; export it again"
             ) from error
 
+    def free(self) -> None:
+        """Give back the memory of what the last run computed; the next one takes it anew."""
+        self._runtime.try_shrink_memory()
+
 
 class DygraphPredictor:
     """The network itself, in evaluation mode while it predicts; gives boxes and scores."""

@@ -1,8 +1,8 @@
 """A traced graph with its gradients, changed to hold less and to convert less between memory layouts.
 
-Paddle's oneDNN convolutions convert what they read into oneDNN's layouts, and keep these copies, under the names of what
-they read and write, as long as the graph exists: of S-NPU at 416 px with 8 images two gigabytes, more than all else that a
-step holds. So convolutions of one geometry get the same names.
+Paddle's oneDNN convolutions convert what they read into oneDNN's layouts, and keep these copies, under the names of
+what they read and write, as long as the graph exists: of S-NPU at 416 px with 8 images two gigabytes, more than all
+else that a step holds. So convolutions of one geometry get the same names.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from picoquant.quantization.engine.tracing.kernels import ACTIVATION
+from picoquant.utils.paddle_version.differences import paddle_3
+
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 _GRADIENTS = tuple(f"{op_type}_grad" for op_type in _CONVOLUTIONS)
-_STRAIGHT_THROUGH = "stright_throuth_estimator_grad"  # Paddle's spelling
+# Gradients of rounding that pass unchanged: in Paddle 2.6, with its spelling, and in Paddle 3.
+_STRAIGHT_THROUGH = ("stright_throuth_estimator_grad", f"{ACTIVATION}_grad")
 _ACTIVATIONS = ("relu", "relu6")
 _NCHW, _ONEDNN = 2, 5  # of `DataLayout` in Paddle's `common/layout.h`
 _BATCH = 0  # axis
@@ -29,13 +33,15 @@ def hold_less(block: Any, start: int) -> int:
     """
     _pass_straight_through(block, start)
     _activate_again(block, start)
+    if paddle_3():  # with which convolutions of one name did not compute the same
+        return start
     _share_gradients_copies(block, start)
     return start + _share_convolutions_copies(block, start)
 
 
 def _pass_straight_through(block: Any, start: int) -> None:
     """Read the gradient of a rounded activation in place of the copy of it that is the activation's."""
-    for op in [one for one in block.ops[start:] if one.type == _STRAIGHT_THROUGH]:
+    for op in [one for one in block.ops[start:] if one.type in _STRAIGHT_THROUGH]:
         (copied,), (gradient,) = op.output("X@GRAD"), op.input("Out@GRAD")
         readers = [one for one in block.ops[start:] if copied in one.input_arg_names]
         writers = [one for one in block.ops[start:] if copied in one.output_arg_names]

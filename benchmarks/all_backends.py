@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.machine import busy_share
+from benchmarks.machine import busy_share, processor
 from benchmarks.results.record import FOLDER, load_results
 from benchmarks.runtime_speed import measured
 from picoquant.storage.files import write_text
@@ -113,7 +112,7 @@ def take_times(name: str, run: Path, calls: int) -> None:
         if times:
             values = yaml.safe_load(file.read_text(encoding="utf-8"))
             values["latency"] = {f"{precision}, ms": ms for precision, ms in times.items()}
-            values["machine"] = f"{_processor()}, {state}, 1 thread"
+            values["machine"] = f"{processor()}, {state}, 1 thread"
             _write(file, values)
 
 
@@ -131,14 +130,6 @@ def _write(path: Path, values: Mapping[str, Any]) -> None:
     text = yaml.safe_dump(dict(values), sort_keys=False, width=120, allow_unicode=True)
     write_text(path, text)
     print(f"written: {path.name}")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown processor"
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -180,3 +182,12 @@ def busy_share(seconds: float) -> float:
     time.sleep(seconds)
     after, idle_after = ticks()
     return 1 - (idle_after - idle_before) / max(1, after - before)
+
+
+def processor() -> str:
+    """What Linux calls the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown processor"

@@ -1,6 +1,6 @@
 """INT8 against FP32 of one run on several runtimes: taking turns.
 
-    python benchmarks/runtime_speed.py --run output/bccd --backend onnx --backend openvino --threads 1
+    python benchmarks/runtime_speed.py --run output/bccd --backend onnx --backend openvino --threads 1 --threads 2
 
 `--run` is a finished run (`picoquant run … --until quantize`). Models are called one image at a time through
 picoquant's own runtimes, in blocks by turns, so that other work on the machine disturbs all alike. Printed are the
@@ -24,22 +24,39 @@ _NOT_COUNTED = 4  # of them: the other models' threads may still wait busily
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--run", required=True, type=Path, help="folder of a run with export and quantize")
+    parser.add_argument(
+        "--run",
+        required=True,
+        action="append",
+        type=Path,
+        help="folder of a run with export and quantize; repeatable",
+    )
     parser.add_argument("--backend", action="append", help="repeatable; default: onnx and openvino")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", action="append", type=int, help="repeatable; default: 1")
     parser.add_argument("--calls", type=int, default=200, help="of each model")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rows = measured(options.run, options.backend or ["onnx", "openvino"], options.threads, options.calls)
+    from machine import busy_share, processor  # a script's neighbour
+
+    backends, found = options.backend or ["onnx", "openvino"], []
+    for run in options.run:
+        for threads in options.threads or [1]:
+            busy = busy_share(1)
+            rows = measured(run, backends, threads, options.calls)
+            found += [{"run": str(run), "threads": threads, "busy": busy, **row} for row in rows]
+            if not options.json:
+                print(f"{run}, {threads} threads, {processor()}, {busy:.0%} of it taken by others before")
+                print("\n".join(map(_line, rows)), flush=True)
     if options.json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        print(
-            f"{row['name']:22} {_said(row['milliseconds'])} ms  {_said(row['cpu_milliseconds'])} ms of CPU  "
-            f"{_said(row['times_fp32'])} times FP32 by the clock, {_said(row['times_fp32_by_cpu'])} by CPU  "
-            f"{row['bytes']:>9} bytes"
-        )
+        print(json.dumps(found))
+
+
+def _line(row: dict[str, Any]) -> str:
+    return (
+        f"{row['name']:22} {_said(row['milliseconds'])} ms  {_said(row['cpu_milliseconds'])} ms of CPU  "
+        f"{_said(row['times_fp32'])} times FP32 by the clock, {_said(row['times_fp32_by_cpu'])} by CPU  "
+        f"{row['bytes']:>9} bytes"
+    )
 
 
 def _said(value: float | None) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from picoquant.int8.network import Int8Network
 
+_COST = "; docs/accuracy.md has what that costs"
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -34,7 +36,7 @@ class Scheme:
             if len(operator.scales) > 1 and not self.per_channel:
                 return (
                     f"weight {operator.weight} has a scale for each channel, one for the whole tensor is possible: "
-                    "quantise with QuantAware.weight_quantize_type=abs_max"
+                    f"quantise with QuantAware.weight_quantize_type=abs_max{_COST}"
                 )
         for name, tensor in network.tensors.items():
             if tensor.params is None:
@@ -52,7 +54,7 @@ def not_symmetric(name: str) -> str:
     """What to say of a tensor with a zero point, where files have none."""
     return (
         f"tensor {name} is not symmetric about 0, which files of ONNX, OpenVINO, TFLite and rknn can hold: package "
-        "for a target with these, or quantise with QuantAware.symmetric_activations=true"
+        f"for a target with these, or quantise with QuantAware.symmetric_activations=true{_COST}"
     )
 
 

@@ -316,7 +316,7 @@ def test_a_network_that_a_format_cannot_hold_is_refused(taken_apart):
     assert Scheme().lacks(network) == ""
     assert Scheme(per_channel=False).lacks(network) == (
         f"weight {first.weight} has a scale for each channel, one for the whole tensor is possible: quantise with "
-        "QuantAware.weight_quantize_type=abs_max"
+        "QuantAware.weight_quantize_type=abs_max; docs/accuracy.md has what that costs"
     )
     assert f"weight {first.weight} has 8 bits, 4 are possible" in Scheme(weight_bits=(4,)).lacks(network)
     assert f"tensor {first.activation} has 8 bits, 16 or 32 are possible" in (

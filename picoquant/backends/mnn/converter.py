@@ -6,13 +6,20 @@ a client for its makers' log service when that is absent, unasked (`MNN/tools/ut
 
 from __future__ import annotations
 
+import hashlib
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import UUID
 
 from picoquant.errors import ToolError
 from picoquant.utils.program_log import blame
 from picoquant.utils.subprocesses import run_program
+
+_IDENTIFIER = re.compile(
+    rb"(?<=\x24\0\0\0)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?=\0)"
+)  # 0x24: its length
 
 _CODE = """
 import sys
@@ -42,3 +49,14 @@ def convert(package: Path, model: Path, out: Path, options: Sequence[str] = ()) 
     if outcome.code or not out.is_file():
         said = blame(outcome.text) or "no message"
         raise ToolError(f"MNN's converter made no file of {model.name} ({outcome.ended}): {said}")
+    out.write_bytes(identified(out.read_bytes()))
+
+
+def identified(model: bytes) -> bytes:
+    """A `.mnn` with an identifier made of its content in place of MNN's random one: the same file each time."""
+    found = list(_IDENTIFIER.finditer(model))
+    if len(found) != 1:
+        return model
+    start, end = found[0].span()
+    content = hashlib.sha256(model[:start] + model[end:]).digest()
+    return model[:start] + str(UUID(bytes=content[:16], version=4)).encode() + model[end:]

@@ -18,6 +18,8 @@ import onnx
 from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, join_hard_swish, split_hard_swish
 from picoquant.backends.onnx.graph import Graph, Node
 from picoquant.backends.onnx.inserter import replace_input, round_tensor, store_constant, store_integers
+from picoquant.backends.onnx.ort.channels import fill_channels
+from picoquant.backends.onnx.ort.ends import drop_unreached_clips
 from picoquant.backends.onnx.ort.kernels import cells_last, pad_input_channels, widen_thin_convolutions
 from picoquant.backends.onnx.ort.layout import double_by_copying, stem_in_columns
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
@@ -61,7 +63,9 @@ def make_onnx(network: Int8Network, exact: bool = False, kernels: bool = True) -
     inserter.activations()
     split_hard_swish(graph)  # what is left of them is in float
     if kernels:
+        drop_unreached_clips(graph)
         widen_thin_convolutions(graph, graph.shapes)
+        fill_channels(graph)
         stem_in_columns(graph)
         pad_input_channels(graph)
         double_by_copying(graph)

@@ -81,7 +81,8 @@ class OpenvinoPredictor:
     def _run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         given = {name: np.ascontiguousarray(feed[name]) for name in self.input_names}
         try:
-            found = self._request.infer(given, share_inputs=True)
+            # Its results are copied below, once: the next call writes into the same memory.
+            found = self._request.infer(given, share_inputs=True, share_outputs=True)
         except Exception as error:
             raise self._refusal(error) from error
         return [np.array(value) for value in found.values()]

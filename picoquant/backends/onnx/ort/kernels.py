@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from picoquant.backends.onnx.graph import Graph, Node, attribute, make_node
+from picoquant.backends.onnx.ort.channels import pad_stored
 from picoquant.backends.onnx.ort.layout import columns_as_channels, fits_columns, stored_levels
 
 # ONNX Runtime (MLAS, convsym.cpp) convolves uint8 without a copy of the input for each kernel position
@@ -40,8 +41,8 @@ def widen_thin_convolutions(graph: Graph, shapes: dict[str, list[int]]) -> list[
         pairs = copied >= _WORTH_PAIRS and 2 * out <= _CHANNELS and fits_columns(graph, node, 2)
         more = (_CHANNELS // 2 if pairs else _CHANNELS) - out
         for stored in (node.input[1], node.input[2]):
-            _pad(graph, stored, 0, more)
-        _pad(graph, follower.input[1], 1, more)
+            pad_stored(graph, stored, 0, more)
+        pad_stored(graph, follower.input[1], 1, more)
         if pairs:
             columns_as_channels(graph, node, 2)
         widened.append(node.name)
@@ -67,7 +68,7 @@ def pad_input_channels(graph: Graph) -> list[str]:
             continue
         more = _MULTIPLE - shape[1] % _MULTIPLE
         for name in dict.fromkeys(conv.input[1] for conv in convolutions):
-            _pad(graph, name, 1, more)
+            pad_stored(graph, name, 1, more)
         levels, pads = quantise.output[0], f"{quantise.name}.pads"
         graph.constants[pads] = np.array([0, 0, 0, 0, 0, more, 0, 0])
         quantise.output[0] = quantise.name = f"{levels}.image"
@@ -127,15 +128,3 @@ def _only_follower(graph: Graph, node: Node) -> Node | None:
             return None
         name = users[0].output[0]
     return None
-
-
-def _pad(graph: Graph, name: str, axis: int, more: int) -> None:
-    """Add zeros to what a DequantizeLinear scales back; added channels have the scale of the last."""
-    back = graph.producer(name)
-    for position, stored in enumerate(back.input):
-        value = graph.constants[stored]
-        if position and (axis != attribute(back, "axis", 1) or value.ndim == 0):
-            continue
-        along = axis if position == 0 else 0
-        width = [(0, more if place == along else 0) for place in range(value.ndim)]
-        graph.constants[stored] = np.pad(value, width, mode="constant" if position == 0 else "edge")

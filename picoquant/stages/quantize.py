@@ -36,7 +36,6 @@ from picoquant.stages.scoring import Scoring
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
 from picoquant.utils.device import rank_and_world, use_device
-from picoquant.utils.ranks import call_helpers
 from picoquant.weight_files.quantised import RANGES_FILE
 
 LOG = logging.getLogger("picoquant")
@@ -62,7 +61,6 @@ def _inputs(context: Context) -> dict[str, Any]:
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    call_helpers(context.device, True)
     return _quantize(context, out, keep)
 
 

@@ -31,7 +31,6 @@ from picoquant.stages.stage import Context, Stage
 from picoquant.training.schedule import hint_at_reference
 from picoquant.training.settings import TrainSettings, check_precision
 from picoquant.utils.device import rank_and_world, use_device
-from picoquant.utils.ranks import call_helpers
 
 LOG = logging.getLogger("picoquant")
 
@@ -101,7 +100,6 @@ def _order_of_classes(context: Context) -> dict[str, Any]:
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    call_helpers(context.device, True)
     pruned = Pruned(context.plan.pruner, context.plan.unstructured_pruner)
     metrics = _train(context, keep, pruned).write(out)
     metrics |= pruned.write(out)

@@ -11,7 +11,6 @@ every operator, because the system has to clear it before the next use.
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -55,7 +54,7 @@ def tuned_cpu() -> Iterator[None]:
     before = paddle.get_flags(_SERIAL)
     # Operators that run concurrently would compete for the cores and compile every kernel once per thread.
     paddle.set_flags({_SERIAL: True})
-    core.set_num_threads(max(1, available_cpus() // int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))))
+    core.set_num_threads(available_cpus())
     _no_spinning()
     _keep_memory()
     try:

@@ -18,6 +18,7 @@ from paddle import Tensor, nn
 from paddle.distributed import collective
 
 from picoquant.utils.device import rank_and_world
+from picoquant.utils.group.join import joined
 
 LOG = logging.getLogger("picoquant")
 
@@ -38,8 +39,7 @@ class Group:
     def __init__(self) -> None:
         self.rank, self.world = rank_and_world()
         self.is_rank_0 = self.rank == 0
-        if self.world > 1 and not dist.is_initialized():
-            dist.init_parallel_env()
+        self._watch = joined() if self.world > 1 else None
         self._barriers, self._counter = 0, _BARRIER
         if self.world > 1:  # each group has its own counter: an earlier group's is not at 0
             groups = collective._default_store.add(f"{_BARRIER}/groups of {self.rank}", 1)
@@ -50,14 +50,16 @@ class Group:
 
         A collective operation of gloo, paddle's backend on CPU, fails after 30 s, and an evaluation by rank 0
         takes longer than that. The barrier itself takes about 0.1 s.
+
+        Raises: `LostProcessError` when a process is gone.
         """
-        if self.world == 1:
+        if self._watch is None:
             return
         store, self._barriers = collective._default_store, self._barriers + 1
         store.add(self._counter, 1)
-        pause = 0.001
+        pause, began = 0.001, time.monotonic()
         while store.add(self._counter, 0) < self._barriers * self.world:
-            time.sleep(pause)
+            self._watch.wait_for_all(pause, time.monotonic() - began)
             pause = min(2 * pause, 0.1)
 
     def mean(self, values: Sequence[float]) -> list[float]:
@@ -104,6 +106,19 @@ class Group:
         tensor = paddle.to_tensor(array)
         dist.broadcast(tensor, 0)
         return tensor.numpy().tobytes()
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """The contents of all processes, in the order of their ranks, in every process."""
+        if self.world == 1:
+            return [content]
+        sizes: list[Tensor] = []
+        dist.all_gather(sizes, paddle.to_tensor([len(content)], "int64"))
+        lengths = [int(size.item()) for size in sizes]
+        padded = np.zeros(max(max(lengths), 1), "uint8")
+        padded[: len(content)] = np.frombuffer(content, "uint8")
+        parts: list[Tensor] = []
+        dist.all_gather(parts, paddle.to_tensor(padded))
+        return [part.numpy()[:length].tobytes() for part, length in zip(parts, lengths)]
 
 
 def synchronised(model: nn.Layer) -> nn.Layer:

@@ -57,8 +57,10 @@ def run_recipe(
     check_device(device)
     rank, world = rank_and_world()
     if world > 1 and (len(stages) > 1 or not stages[0].help):
-        able = " or ".join(f"`picoquant {stage.name}`" for stage in STAGES if stage.help)
-        raise ConfigError(f"paddle.distributed.launch is for {able} alone; run the rest without it")
+        raise ConfigError(
+            "paddle.distributed.launch is for `picoquant train`, `picoquant quantize` or `picoquant eval` alone; run "
+            "the rest without it"
+        )
     run = RunFolder(Path(save_dir))
     context = Context(plan, run, device, opt)
     with ranks.together(device):

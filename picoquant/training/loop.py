@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Protocol
 
@@ -21,13 +22,15 @@ from picoquant.storage.csv_log import CsvLog
 from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
 from picoquant.training.finite import DivergedError, first_not_finite
 from picoquant.training.freezing import freeze, train_mode
+from picoquant.training.joint_batch_norm.layer import synchronised
+from picoquant.training.joint_batch_norm.rewrite import JointRewrite
 from picoquant.training.optimizer import optimizer_step
 from picoquant.training.result import BEST, EVALUATIONS, LAST, METRICS, TrainResult
 from picoquant.training.scalar_log import ScalarLog, ScalarSettings
 from picoquant.training.schedule import by_linear_rule, learning_rate
 from picoquant.training.settings import TrainSettings, check_precision
 from picoquant.training.state import Masks, Position, TrainState, arrays_of, assign
-from picoquant.utils.process_group import Group, synchronised
+from picoquant.utils.process_group import Group
 from picoquant.utils.progress import Progress
 from picoquant.utils.signals import DeferredSignals
 
@@ -91,7 +94,7 @@ def train(
     check_precision(settings.amp, paddle.get_device())
     group = Group()
     if settings.sync_bn and group.world > 1:
-        model = synchronised(model)
+        model = synchronised(model, group)
     freeze(model, settings)
     settings = by_linear_rule(settings, reader.batch_size, group.world)
     return _Training(model, reader, settings, Path(work_dir), evaluate, scalars, masks, group).run()
@@ -137,7 +140,8 @@ class _Training:
         self._line = Progress("train", self._total, start=position.step)
         self._line.update(position.step)
         if self._settings.fast_convolutions and fast_convolutions_available():
-            self._layers = FastLayers(self._model)
+            joint = self._settings.sync_bn and self._group.world > 1
+            self._layers = FastLayers(self._model, partial(JointRewrite, self._group) if joint else None)
         with ExitStack() as stack:
             stack.callback(self._line.close)
             if self._scalar_settings and self._group.is_rank_0:

@@ -1,26 +1,23 @@
 """The processes that train together, started by `python -m paddle.distributed.launch`.
 
 Gradients are averaged here rather than by `paddle.DataParallel`, which covers a network's `forward`
-alone: a detector's loss is another method. Batch-norm statistics are not averaged, as with
-`DataParallel`.
+alone: a detector's loss is another method. Batch-norm statistics are not averaged, as with `DataParallel`;
+`training.joint_batch_norm` does it, where it is asked for.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 
 import numpy as np
 import paddle
 import paddle.distributed as dist
-from paddle import Tensor, nn
+from paddle import Tensor
 from paddle.distributed import collective
 
 from picoquant.utils.device import rank_and_world
 from picoquant.utils.group.join import joined
-
-LOG = logging.getLogger("picoquant")
 
 _BARRIER = "picoquant/meetings"  # a counter in the store of all processes
 
@@ -69,6 +66,14 @@ class Group:
         total = paddle.to_tensor(np.asarray(values, "float32"))
         dist.all_reduce(total)
         return [float(value) / self.world for value in total.numpy()]
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """The elementwise sum of a float64 array over all processes; usable within a static graph's operators."""
+        if self.world == 1:
+            return values
+        total = paddle.to_tensor(np.asarray(values, "float64"))
+        dist.all_reduce(total)
+        return total.numpy()
 
     @paddle.no_grad()
     def average_gradients(self, parameters: Sequence[Tensor]) -> None:
@@ -119,15 +124,3 @@ class Group:
         parts: list[Tensor] = []
         dist.all_gather(parts, paddle.to_tensor(padded))
         return [part.numpy()[:length].tobytes() for part, length in zip(parts, lengths)]
-
-
-def synchronised(model: nn.Layer) -> nn.Layer:
-    """The network with batch norm over the images of all processes, under the same names.
-
-    On CPU the network is returned unchanged and a warning is logged: paddle 2.6 has no CPU kernel for
-    `sync_batch_norm`.
-    """
-    if paddle.get_device() == "cpu":
-        LOG.warning("train: norm_type sync_bn: paddle has none on CPU; each process has its own statistics")
-        return model
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model)

@@ -90,3 +90,13 @@ def called(inputs: Callable[[], Mapping[str, Any]]) -> bool:
         return False
     require_same(group, inputs)
     return True
+
+
+def compare(inputs: Callable[[], Mapping[str, Any]]) -> None:
+    """Called by all processes, if there are several: see `require_same`."""
+    if rank_and_world()[1] > 1:
+        from picoquant.utils.process_group import Group
+
+        group = Group()
+        group.barrier()
+        require_same(group, inputs)

@@ -13,12 +13,14 @@ from typing import Any
 import picoquant  # isort: skip  (zlib before paddle)
 import paddle
 
+from picoquant.cli.console import run_to_exit
 from picoquant.data.formats.load import load_dataset
 from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.data.readers.reader import TrainReader
 from picoquant.data.settings import ReaderSettings
 from picoquant.training.loop import train
 from picoquant.utils.device import rank_and_world
+from picoquant.utils.ranks import together
 from tests.training import tiny
 from tests.training.taught import with_teacher
 
@@ -78,6 +80,13 @@ def write_images(folder: Path) -> Any:
     )[0]
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """As the command line does it: an error is one line."""
     Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-    run(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+    with together("cpu"):
+        run(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_to_exit(main, debug=False))

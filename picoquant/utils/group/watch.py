@@ -23,7 +23,7 @@ LOG = logging.getLogger("picoquant")
 
 SILENCE = 30  # seconds after which a host that no longer answers counts as lost
 _PROBES = 4
-_GRACE = 5.0  # seconds that a process has to end by itself when another is gone
+GRACE = 5.0  # seconds that a process has to end by itself when another is gone
 _LEFT = "left"  # the last word of a process that is done
 
 
@@ -40,7 +40,8 @@ class Watch:
         address: host of rank 0.
         port: rank 0 listens there; of rank 0 it is ignored.
         silence: as `SILENCE`.
-        end: called with the message where the process has not ended by itself in the grace period after a loss.
+        end: called with the message where the process has not ended by itself so long after a loss.
+        grace: seconds of that.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class Watch:
         port: int = 0,
         silence: int = SILENCE,
         end: Callable[[str], None] | None = None,
+        grace: float = GRACE,
     ) -> None:
-        self._rank, self._world, self._silence = rank, world, silence
+        self._rank, self._world, self._silence, self._grace = rank, world, silence, grace
         self._end = end or _end_process
         self._lost: str | None = None
         self._left = False
@@ -103,7 +105,7 @@ class Watch:
         Raises: as `check`; also where one has left.
         """
         self.wait(seconds)
-        if self._done is not None and waited > _GRACE:
+        if self._done is not None and waited > self._grace:
             raise LostProcessError(_cannot_go_on(f"{self._done} has ended before the others were done"))
 
     def leave(self, error: str | None = None) -> None:
@@ -130,7 +132,7 @@ class Watch:
         if self._rank == 0:
             self._tell({"lost": self._lost})
         self._noticed.set()
-        time.sleep(_GRACE)
+        time.sleep(self._grace)
         if not self._left:
             self._end(self._lost)
 

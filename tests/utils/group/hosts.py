@@ -88,6 +88,7 @@ def start(
     each: int = 1,
     changes: Mapping[str, str] | None = None,
     port: int = 45701,
+    only: int | None = None,
 ) -> list[subprocess.Popen]:
     """Start a script on all hosts by Paddle's launcher; gives the launchers, rank 0's first.
 
@@ -98,9 +99,12 @@ def start(
         each: processes of each host.
         changes: of the environment.
         port: that the launchers meet at.
+        only: place of the one host to start it on; None: all.
     """
     started = []
     for place, host in enumerate(hosts):
+        if only not in (None, place):
+            continue
         launcher = [sys.executable, "-m", "paddle.distributed.launch", "--master", f"{hosts[0].address}:{port}"]
         launcher += ["--nnodes", str(len(hosts)), "--nproc_per_node", str(each), "--rank", str(place)]
         launcher += ["--host", host.address, "--log_dir", str(logs / "ab"[place])]

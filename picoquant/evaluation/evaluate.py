@@ -156,7 +156,9 @@ def _together(
     parts = [json.loads(text) for text in group.gather(json.dumps([done, detections]).encode())]
     images = sum(number for number, _ in parts)
     if images != len(dataset):
-        raise PicoquantError(f"{images} images were evaluated by all processes, and the data set has {len(dataset)}")
+        raise PicoquantError(
+            f"{images} images were evaluated by all processes, and the data set has {len(dataset)}"
+        )
     place = {image: number for number, image in enumerate(dataset.image_ids)}
     every = [one for _, part in parts for one in part]
     return sorted(every, key=lambda one: place[one["image_id"]]), images

@@ -109,11 +109,8 @@ def cpu_seconds() -> float:
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use; those of a host are divided among its processes of `paddle.distributed.launch`."""
-    if hasattr(os, "sched_getaffinity"):
-        found = len(os.sched_getaffinity(0))
-    else:
-        found = os.cpu_count() or 1
+    """CPUs that this process may use; `paddle.distributed.launch`'s processes of a host divide its CPUs."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, found // _processes_here())
 
 

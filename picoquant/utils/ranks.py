@@ -25,7 +25,8 @@ _NOTICED = 2.0  # seconds after the failure of an operation within which its cau
 def together(device: str) -> Iterator[None]:
     """Within the block this process works with the others; with a single process nothing is done.
 
-    Where one of them fails, the others end with one line that says which, and why. Ranks other than 0 log warnings only.
+    Where one of them fails, the others end with one line that says which, and why. Ranks other than 0 log warnings
+    only.
 
     Args:
         device: `cpu`, `gpu` or `gpu:0,1`.

@@ -34,7 +34,9 @@ def script(documents) -> str:
 def lint(text: str) -> str:
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
-    return subprocess.run(["shellcheck", "-s", "bash", "-"], input=text, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["shellcheck", "-s", "bash", "-"], input=text, capture_output=True, text=True
+    ).stdout
 
 
 def test_shell(documents):
@@ -63,7 +65,9 @@ def test_fields_of_kubernetes(documents):
     assert pod["restartPolicy"] in ("Never", "OnFailure")  # a Job takes no other
     assert pod["subdomain"] == service["metadata"]["name"]
     assert service["spec"]["clusterIP"] == "None"
-    assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}  # which the Job's controller sets
+    assert service["spec"]["selector"] == {
+        "job-name": job["metadata"]["name"]
+    }  # which the Job's controller sets
     assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
     assert all(isinstance(one.get("value", ""), str) for one in container["env"])
 
@@ -81,7 +85,9 @@ def test_arguments_of_the_launcher_exist(file):
     from paddle.distributed.launch.context.args_envs import parse_args  # noqa: F401
 
     source = Path(parse_args.__code__.co_filename).read_text()
-    launched = re.search(r"paddle\.distributed\.launch(.*?)picoquant", file.read_text(), re.DOTALL | re.IGNORECASE)
+    launched = re.search(
+        r"paddle\.distributed\.launch(.*?)picoquant", file.read_text(), re.DOTALL | re.IGNORECASE
+    )
     used = re.findall(r"--(\w+)", launched.group(1))
     assert {"master", "nnodes", "rank", "nproc_per_node"} <= set(used)
     assert all(f'"--{name}"' in source for name in used)

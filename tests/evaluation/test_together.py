@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -59,10 +61,8 @@ def test_all_processes_count_what_one_does(dataset):
         results = []
         for rank in range(3):
             group = Group(rank, list(contents))
-            try:
+            with contextlib.suppress(ValueError):
                 results.append(count(dataset, found(share(dataset, 2, rank, 3)), group=group))
-            except ValueError:
-                pass
             contents[rank] = group.contents[rank]
     assert len(results) == 3
     for one in results:
@@ -72,5 +72,7 @@ def test_all_processes_count_what_one_does(dataset):
 
 def test_an_image_that_no_process_had(dataset):
     group = Group(0, [b"", b"[2, []]"])
-    with pytest.raises(PicoquantError, match="6 images were evaluated by all processes, and the data set has 7"):
+    with pytest.raises(
+        PicoquantError, match="6 images were evaluated by all processes, and the data set has 7"
+    ):
         count(dataset, found(share(dataset, 4, 0, 2)), group=group)

@@ -63,7 +63,13 @@ def run(folder: Path, batch_size: int, norm: str = "frozen", teacher: bool = Fal
         mask = model.adaptation[0].student_mask.weight
         mask.set_value(mask + rank)  # as the network's own, above
     changes.setdefault("base_lr", 0.01)
-    values = {"epochs": EPOCHS, "freeze_batch_norm": norm == "frozen", "sync_bn": norm == "joint", "ema": None, **changes}
+    values = {
+        "epochs": EPOCHS,
+        "freeze_batch_norm": norm == "frozen",
+        "sync_bn": norm == "joint",
+        "ema": None,
+        **changes,
+    }
     reader = ReaderSettings.from_mapping({**READER, "batch_size": batch_size}, "TrainReader")
     with TrainReader(dataset, reader, 5, 0, shard=(rank, world)) as mine:
         train(model, mine, tiny.settings(**values), folder / ("work" if rank == 0 else "other"))

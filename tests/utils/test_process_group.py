@@ -41,7 +41,7 @@ def launch_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess
     `picoquant/__main__.py` as a script would put picoquant's own folders in front of packages of their names.
     """
     script = folder / "command.py"
-    script.write_text("from picoquant.cli.main import main\n\nif __name__ == \"__main__\":\n    main()\n")
+    script.write_text('from picoquant.cli.main import main\n\nif __name__ == "__main__":\n    main()\n')
     return launch(script, *arguments, folder=folder)
 
 

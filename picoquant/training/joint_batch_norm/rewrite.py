@@ -97,9 +97,7 @@ def _join_statistics(block: Any, operator: Any, group: Sums) -> int:
     )
     for name, result in moved.items():  # a result of `py_func` itself would not reach the layer's buffer
         add("assign", {"X": [result]}, {"Out": [name]})
-    unused = {
-        name: [add.variable(y, name)] for name in ("SavedMean", "SavedVariance", "ReserveSpace")
-    }
+    unused = {name: [add.variable(y, name)] for name in ("SavedMean", "SavedVariance", "ReserveSpace")}
     add(
         "batch_norm",
         {
@@ -170,7 +168,11 @@ class _Inserter:
         self._block, self.at, self._role, self.count = block, at, role, 0
 
     def __call__(
-        self, kind: str, inputs: dict[str, Any], outputs: dict[str, Any], attributes: dict[str, Any] | None = None
+        self,
+        kind: str,
+        inputs: dict[str, Any],
+        outputs: dict[str, Any],
+        attributes: dict[str, Any] | None = None,
     ) -> None:
         """Insert an operator."""
         attributes = {**(attributes or {}), "op_role": self._role}

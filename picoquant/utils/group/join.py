@@ -89,7 +89,7 @@ def wait_for(address: str, port: int, rank: int, seconds: float = JOIN_SECONDS) 
         except OSError as error:
             if time.monotonic() >= end:
                 raise UserError(
-                    f"rank {rank} found nobody at {address}:{port} in {seconds:g} s ({error.strerror or error}): rank 0 "
-                    "is to listen there; look at its log, and whether a firewall is between the hosts"
+                    f"rank {rank} found nobody at {address}:{port} in {seconds:g} s ({error.strerror or error}): rank "
+                    "0 is to listen there; look at its log, and whether a firewall is between the hosts"
                 ) from error
             time.sleep(0.2)

@@ -63,7 +63,9 @@ def test_two_processes_compute_as_one_with_all_images(folder, form):
                 assert np.abs(found[name]).max() < 1e-4
                 continue
             value = value[share] if name in ("outputs", "images' gradient") else value
-            np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5 * np.abs(value).max(), err_msg=name)
+            np.testing.assert_allclose(
+                found[name], value, rtol=0, atol=1e-5 * np.abs(value).max(), err_msg=name
+            )
 
 
 def test_own_statistics_would_differ(folder):

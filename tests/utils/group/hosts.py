@@ -64,7 +64,10 @@ def why_not() -> str | None:
 def two_hosts() -> Iterator[tuple[Host, Host]]:
     """Both, for as long as the block runs."""
     number = os.getpid() % 100000
-    hosts = [Host(f"pq{number}{end}", f"10.213.7.{place}", f"pq{number}{end}") for place, end in ((1, "a"), (2, "b"))]
+    hosts = [
+        Host(f"pq{number}{end}", f"10.213.7.{place}", f"pq{number}{end}")
+        for place, end in ((1, "a"), (2, "b"))
+    ]
     first, second = hosts
     try:
         for host in hosts:
@@ -105,14 +108,24 @@ def start(
     for place, host in enumerate(hosts):
         if only not in (None, place):
             continue
-        launcher = [sys.executable, "-m", "paddle.distributed.launch", "--master", f"{hosts[0].address}:{port}"]
+        launcher = [
+            sys.executable,
+            "-m",
+            "paddle.distributed.launch",
+            "--master",
+            f"{hosts[0].address}:{port}",
+        ]
         launcher += ["--nnodes", str(len(hosts)), "--nproc_per_node", str(each), "--rank", str(place)]
         launcher += ["--host", host.address, "--log_dir", str(logs / "ab"[place])]
         environment = {**host.environment(), **(changes or {})}
         command = host.command(*launcher, *script)
         started.append(
             subprocess.Popen(
-                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         )
     return started

@@ -19,7 +19,9 @@ def taken():
 
 
 def test_a_port_in_use(taken):
-    with pytest.raises(UserError, match=f"port {taken}, which the processes are to meet at, cannot be used here"):
+    with pytest.raises(
+        UserError, match=f"port {taken}, which the processes are to meet at, cannot be used here"
+    ):
         require_free(taken)
 
 
@@ -34,7 +36,9 @@ def test_rank_0_is_waited_for_and_missed(taken):
     with socket.create_server(("", 0)) as server:
         free = server.getsockname()[1]
     began = time.monotonic()
-    with pytest.raises(UserError, match=rf"rank 3 found nobody at 127.0.0.1:{free} in 0.3 s \(Connection refused\)"):
+    with pytest.raises(
+        UserError, match=rf"rank 3 found nobody at 127.0.0.1:{free} in 0.3 s \(Connection refused\)"
+    ):
         wait_for("127.0.0.1", free, 3, 0.3)
     assert time.monotonic() - began >= 0.3
 

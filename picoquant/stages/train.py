@@ -136,7 +136,7 @@ def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
     pruned.remove_filters(model, detector, plan.input_size, weights)
     network, model = model, taught(plan, model, images.class_names, context.device)
     decoder = Decoder("boxes", plan.nms)
-    target = evaluation_images(held_out, plan.eval_reader, plan.workers, plan.voc)
+    target = evaluation_images(held_out, plan.eval_reader, plan.workers, plan.voc, shared=True)
     tell_other_shapes(plan.train_reader, plan.eval_reader)
     with (
         TrainReader(images, plan.train_reader, seed, plan.workers, shard=rank_and_world()) as reader,

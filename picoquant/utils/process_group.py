@@ -30,7 +30,7 @@ class Group:
     Attributes:
         rank: this process's number, from 0.
         world: number of processes.
-        is_rank_0: whether this is the process that evaluates, writes and logs.
+        is_rank_0: whether this is the process that writes and logs.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from picoquant.utils.group.same import require_same
 
 LOG = logging.getLogger("picoquant")
 
-_NOTICED = 2.0  # seconds after the failure of an operation within which its cause is known
+_NOTICED = 5.0  # seconds after the failure of an operation within which its cause is known
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from picoquant.errors import UserError
 
 LOG = logging.getLogger("picoquant")
 
-SILENCE = 30  # seconds after which a host that no longer answers counts as lost
+SILENCE = 20  # seconds after which a host that no longer answers counts as lost; gloo's operations fail after 30
 _PROBES = 4
 GRACE = 5.0  # seconds that a process has to end by itself when another is gone
 _LEFT = "left"  # the last word of a process that is done

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.training import several
-from tests.utils.group.hosts import log_of, start, two_hosts, why_not
+from tests.utils.group.hosts import ROOT, log_of, start, two_hosts, why_not
 from tests.utils.test_process_group import curve
 
 pytestmark = pytest.mark.slow
@@ -113,7 +113,7 @@ def _kill_all_of(host) -> None:
 
 
 COMMAND = [
-    "eval", "--config", "quickstart.yaml", "--weights", "quickstart.safetensors", "--json", "--input-size", "96",
+    "eval", "--config", "quickstart.yaml", "--weights", str(ROOT / "weights/quickstart.safetensors"), "--json", "--input-size", "96",
     "--set", "Synthetic.train_images=4", "--set", "Synthetic.val_images=22", "--set", "Synthetic.image_size=96",
     "--set", "worker_num=0",
 ]  # fmt: skip

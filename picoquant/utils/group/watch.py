@@ -21,7 +21,9 @@ from picoquant.errors import UserError
 
 LOG = logging.getLogger("picoquant")
 
-SILENCE = 20  # seconds after which a host that no longer answers counts as lost; gloo's operations fail after 30
+SILENCE = (
+    20  # seconds after which a host that no longer answers counts as lost; gloo's operations fail after 30
+)
 _PROBES = 4
 GRACE = 5.0  # seconds that a process has to end by itself when another is gone
 _LEFT = "left"  # the last word of a process that is done
@@ -60,7 +62,9 @@ class Watch:
         self._left = False
         self._done: str | None = None  # a process that has left, done
         self._noticed = threading.Event()
-        self._peers: dict[socket.socket, str] = {}  # and how messages name them
+        self._peers: dict[
+            socket.socket, str
+        ] = {}  # and how messages name them; "" before they said who they are
         self._waiting: dict[socket.socket, bytes] = {}  # what came and is no whole line yet
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
@@ -124,7 +128,7 @@ class Watch:
                 if self._rank == 0 and connection is self._listener:
                     accepted, _ = self._listener.accept()
                     _probe(accepted, self._silence)
-                    self._add(accepted, "a process")
+                    self._add(accepted, "")
                 else:
                     self._read(connection)  # type: ignore[arg-type]
             if self._lost is not None:
@@ -143,38 +147,43 @@ class Watch:
         self._selector.register(connection, selectors.EVENT_READ)
 
     def _read(self, connection: socket.socket) -> None:
-        name = self._peers[connection]
+        name, what = self._peers[connection], "has ended without a word (its log says why)"
         try:
             received = connection.recv(1 << 16)
         except OSError as error:
-            self._drop(connection)
-            self._lose(f"{name} no longer answers ({error.strerror or error})")
-            return
+            received, what = b"", f"no longer answers ({error.strerror or error})"
         if not received:
             self._drop(connection)
-            self._lose(f"{name} has ended without a word (its log says why)")
+            if name:
+                self._lose(f"{name} {what}")
             return
         *lines, self._waiting[connection] = (self._waiting[connection] + received).split(b"\n")
         for line in lines:
-            self._take(connection, json.loads(line))
+            if connection in self._peers:
+                self._take(connection, line)
 
-    def _take(self, connection: socket.socket, word: dict) -> None:
-        if "rank" in word:
+    def _take(self, connection: socket.socket, line: bytes) -> None:
+        try:
+            word = json.loads(line)
+            known = self._peers[connection] or f"rank {word['rank']:d} on {word['host']}"
+        except (ValueError, TypeError, KeyError):  # somebody else's connection
+            self._drop(connection)
+            return
+        if not self._peers[connection]:
             with self._lock:
-                self._peers[connection] = f"rank {word['rank']} on {word['host']}"
+                self._peers[connection] = known
         elif "lost" in word:
             self._lost = self._lost or word["lost"]
         elif "done" in word:
             self._done = word["done"]
-        else:
-            name = self._peers[connection]
+        elif _LEFT in word:
             self._drop(connection)
             if word[_LEFT] is not None:
-                self._lose(f"{name} has ended: {word[_LEFT]}")
+                self._lose(f"{known} has ended: {word[_LEFT]}")
                 return
-            self._done = name
+            self._done = known
             if self._rank == 0:
-                self._tell({"done": name})
+                self._tell({"done": known})
 
     def _drop(self, connection: socket.socket) -> None:
         self._selector.unregister(connection)

@@ -113,9 +113,9 @@ def _kill_all_of(host) -> None:
 
 
 COMMAND = [
-    "eval", "--config", "quickstart.yaml", "--weights", str(ROOT / "weights/quickstart.safetensors"), "--json", "--input-size", "96",
-    "--set", "Synthetic.train_images=4", "--set", "Synthetic.val_images=22", "--set", "Synthetic.image_size=96",
-    "--set", "worker_num=0",
+    "eval", "--config", "quickstart.yaml", "--weights", str(ROOT / "weights/quickstart.safetensors"), "--json",
+    "--input-size", "96", "--set", "Synthetic.train_images=4", "--set", "Synthetic.val_images=22",
+    "--set", "Synthetic.image_size=96", "--set", "worker_num=0",
 ]  # fmt: skip
 SCRIPT = 'from picoquant.cli.main import main\n\nif __name__ == "__main__":\n    main()\n'
 

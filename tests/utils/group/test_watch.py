@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import pytest
@@ -71,6 +72,18 @@ def test_a_process_that_is_done_is_missed_by_those_that_wait_for_all(three):
             one.wait_for_all(0.01, 0.3)
         assert one.lost is None
     assert ended == []
+
+
+def test_connections_of_others_do_not_count(three):
+    (first, one, other), _ = three
+    for said in (b"", b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b'{"rank": "x", "host": 1}\n'):
+        with socket.create_connection(("127.0.0.1", first.port)) as stranger:
+            stranger.sendall(said)
+        until(lambda: "" not in first._peers.values())
+    first.wait(0.1)
+    assert len(first._peers) == 2
+    other.leave("x")
+    assert " has ended: x" in told(one)
 
 
 def test_a_process_in_an_operation_that_does_not_return_is_ended(three):

@@ -314,7 +314,7 @@ class _Training:
         done = position.step // self._per_epoch
         if not self._group.is_rank_0:
             if self._evaluate:
-                self._evaluated({}, done)
+                self._evaluated(self._evaluate, {}, done)
             position.evaluated = position.step
             return
         weights = ema.weights() if ema else arrays_of(self._model)
@@ -324,7 +324,7 @@ class _Training:
         kept = {name: weights[name] for name in self._network.state_dict()}
         save_weights(kept, self._work_dir / LAST)
         if self._evaluate:
-            metrics = self._evaluated(weights, done)
+            metrics = self._evaluated(self._evaluate, weights, done)
             self._write(EVALUATIONS, {"step": position.step, "epoch": done, **metrics})
             key = self._settings.save_best
             if masks and not masks.settled:
@@ -347,14 +347,16 @@ class _Training:
             position.best_epoch = done
         position.evaluated = position.step
 
-    def _evaluated(self, weights: Mapping[str, np.ndarray], done: int) -> dict[str, float]:
+    def _evaluated(
+        self, evaluate: Evaluate, weights: Mapping[str, np.ndarray], done: int
+    ) -> dict[str, float]:
         """Metrics of rank 0's weights, whose average it alone has; the other processes evaluate them, too."""
         if self._group.world > 1:
             self._group.barrier()
             content = self._group.broadcast(packed(Checkpoint({"weights": dict(weights)}, {})))
             weights = unpacked(content).arrays["weights"]
         with temporary_weights(self._model, weights):
-            return {name: float(value) for name, value in self._evaluate(self._network, done - 1).items()}
+            return {name: float(value) for name, value in evaluate(self._network, done - 1).items()}
 
     def _stop_early(self) -> None:
         """End all processes' training where `Train.early_stop` evaluations in a row were not better."""

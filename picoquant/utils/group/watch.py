@@ -125,12 +125,13 @@ class Watch:
         while True:
             for key, _ in self._selector.select():
                 connection = key.fileobj
+                assert isinstance(connection, socket.socket)
                 if self._rank == 0 and connection is self._listener:
                     accepted, _ = self._listener.accept()
                     _probe(accepted, self._silence)
                     self._add(accepted, "")
                 else:
-                    self._read(connection)  # type: ignore[arg-type]
+                    self._read(connection)
             if self._lost is not None:
                 break
         if self._rank == 0:

@@ -32,7 +32,7 @@ def launch(script: Path, *arguments: str, folder: Path) -> subprocess.CompletedP
     launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
     command = [*launcher, "--log_dir", str(folder / "log"), str(script), *arguments]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def launch_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess:

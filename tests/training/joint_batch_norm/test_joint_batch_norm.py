@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from paddle import nn
 from picoquant.training.fast import fast_convolutions_available
 from picoquant.training.joint_batch_norm.layer import JointBatchNorm2D, synchronised
 from picoquant.training.joint_batch_norm.statistics import joint_gradients, joint_statistics
+from tests.command_line import picoquant as picoquant_command
+from tests.command_line import with_sets
 from tests.training.joint_batch_norm import shared_norms
-from tests.utils.test_process_group import launch
+from tests.utils.test_process_group import launch, launch_command
 
 
 class Group:
@@ -91,3 +94,27 @@ def test_a_converted_network_keeps_its_parameters_and_names():
     assert isinstance(converted.norm, JointBatchNorm2D) and isinstance(converted.last, nn.BatchNorm2D)
     assert {name: value.name for name, value in converted.state_dict().items()} == before
     assert (converted.norm._momentum, converted.last._epsilon) == (0.7, 1e-3)
+
+
+@pytest.mark.slow
+def test_a_trained_detector_is_trained_on_as_in_one_process(tmp_path):
+    """The whole network, nothing frozen, from weights with which its channels vary."""
+    texts = [
+        "Synthetic.train_images=26", "Synthetic.val_images=4", "Synthetic.image_size=96", "epoch=1", "snapshot_epoch=1",
+        "LearningRate.base_lr=0.001", "worker_num=0", "norm_type=sync_bn", "log_iter=1",
+        "TrainDataset.allow_empty=true", "TrainReader.batch_transforms.0.BatchRandomResize.target_size=[96]",
+    ]  # fmt: skip
+    command = ["train", "-c", "quickstart.yaml", *with_sets(texts)]
+    one, two = (
+        [*command, "--save-dir", str(tmp_path / name), "--set", f"TrainReader.batch_size={size}"]
+        for name, size in (("one", 8), ("two", 4))
+    )
+    alone, shared = picoquant_command(*one), launch_command(*two, folder=tmp_path)
+    assert (alone.returncode, shared.returncode) == (0, 0), alone.stderr[-2000:] + shared.stdout[-2000:]
+    curves = []
+    for name in ("one", "two"):
+        with open(tmp_path / name / "train/metrics.csv", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        curves.append([[float(row[key]) for key in row if key.startswith("loss")] for row in rows])
+    assert np.shape(curves[0]) == (3, 4)
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)

@@ -13,6 +13,9 @@ from picoquant.utils.versions import versions
 
 _PACKAGES = ("picoquant", "paddlepaddle", "numpy")
 _DIGITS = 12
+_SHARED = (
+    "; every host needs the run folder, the data and the weights under the same names (a shared file system)"
+)
 
 
 class Gathers(Protocol):
@@ -46,7 +49,8 @@ def first_difference(told: Sequence[Mapping[str, Any]]) -> str | None:
     """What is wrong with the processes' answers, by rank; None: they agree."""
     for rank, one in enumerate(told):
         if "error" in one:
-            return f"rank {rank} on {one['host']}: {one['error']}"
+            said = f"rank {rank} on {one['host']}: {one['error']}"
+            return f"{said}{_SHARED}" if rank else said
     first = told[0]
     for rank, one in enumerate(told[1:], start=1):
         who = f"rank {rank} on {one['host']} differs from rank 0 on {first['host']}"

@@ -40,7 +40,13 @@ def test_other_images_and_settings():
 
 def test_files_that_one_host_lacks():
     told = [FIRST, {"host": "b", "versions": VERSIONS, "error": "no data set: x does not exist"}]
-    assert first_difference(told) == "rank 1 on b: no data set: x does not exist"
+    assert first_difference(told) == (
+        "rank 1 on b: no data set: x does not exist; every host needs the run folder, the data and the weights under "
+        "the same names (a shared file system)"
+    )
+    assert (
+        first_difference([{**told[1], "host": "a"}, other()]) == "rank 0 on a: no data set: x does not exist"
+    )
 
 
 class Pair:

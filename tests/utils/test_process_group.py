@@ -141,7 +141,7 @@ def test_the_command_trains_in_two_processes_and_only_once(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_quantises_in_two_processes_and_only_once(tmp_path):
-    texts = [*SMALL, "Quantize.reference_batch=8"]
+    texts = [*SMALL, "Quantize.reference_batch=8", "Quantize.training=configured"]
     arguments = ["-c", "quickstart.yaml", "--save-dir", str(tmp_path / "run"), *with_sets(texts)]
     before = picoquant_command("run", "--until", "export", *arguments)
     assert before.returncode == 0, before.stderr

@@ -22,3 +22,41 @@ def test_picoquants_side_is_measured(root, script, keys):
     found = json.loads(done.stdout.splitlines()[-1])
     assert keys <= found.keys()
     assert all(math.isfinite(found[key]) and found[key] > 0 for key in keys)
+
+
+@pytest.mark.slow
+def test_one_process_beside_two(root, tmp_path):
+    sizes = [
+        "--size",
+        "64",
+        "--batch",
+        "1",
+        "--steps",
+        "1",
+        "--runs",
+        "1",
+        "--record",
+        tmp_path / "figures.json",
+    ]
+    done = subprocess.run(
+        [sys.executable, root / "benchmarks/processes.py", *sizes],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert [(one["contender"], one["processes"]) for one in figures] == [
+        ("picoquant", 1),
+        ("picoquant", 2),
+        ("joint batch norm", 2),
+        ("paddle.DataParallel", 2),
+    ]
+    assert figures[0]["efficiency"] == 1
+    for one in figures:
+        assert (
+            0
+            < one["efficiency"]
+            == pytest.approx(one["images_per_second"] / one["processes"] / figures[0]["images_per_second"])
+        )
+    assert done.stdout.count("efficiency") == 4

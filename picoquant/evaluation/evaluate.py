@@ -94,6 +94,7 @@ def evaluate(
     title: str = "evaluate",
     voc: bool = False,
     group: Gathers | None = None,
+    mine: int | None = None,
 ) -> Evaluation:
     """Run a model on every image of a data set and compute COCO's metrics.
 
@@ -106,10 +107,11 @@ def evaluate(
         title: title of the progress line.
         voc: VOC's metrics, too, see `voc_metrics`.
         group: processes that share the images, each with its part of them in `reader`; None: this one has all.
+        mine: how many images are in `reader`; None: all.
 
     Raises: `WeightsError` if the model has an input that no batch holds; `DataError` from the reader.
     """
-    return count(dataset, _found(predict, decoder, reader), title, voc, group)
+    return count(dataset, _found(predict, decoder, reader), title, voc, group, mine)
 
 
 def count(
@@ -118,14 +120,16 @@ def count(
     title: str = "evaluate",
     voc: bool = False,
     group: Gathers | None = None,
+    mine: int | None = None,
 ) -> Evaluation:
     """COCO's metrics of the detections in the images of a data set.
 
     Args:
         dataset, title, voc, group: as of `evaluate`; with a group every process returns the numbers of all images.
         found: of each image its id and its detections, made when they are asked for.
+        mine: how many images are in `found`; None: all.
     """
-    progress = Progress(title, len(dataset) // (group.world if group else 1), "image")
+    progress = Progress(title, len(dataset) if mine is None else mine, "image")
     detections: list[dict[str, Any]] = []
     done, began = 0, time.monotonic()
     try:

@@ -110,7 +110,8 @@ def evaluate_model(
     Raises: `WeightsError` when the model needs an input that no batch holds, or returns what is not finite;
         `DataError` naming an image that cannot be read.
     """
-    return evaluate(predict, decoder, images.dataset, images.reader, title, images.voc, images.group)
+    mine = len(images.reader.dataset)
+    return evaluate(predict, decoder, images.dataset, images.reader, title, images.voc, images.group, mine)
 
 
 @contextmanager

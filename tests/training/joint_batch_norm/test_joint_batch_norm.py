@@ -100,8 +100,8 @@ def test_a_converted_network_keeps_its_parameters_and_names():
 def test_a_trained_detector_is_trained_on_as_in_one_process(tmp_path):
     """The whole network, nothing frozen, from weights with which its channels vary."""
     texts = [
-        "Synthetic.train_images=28", "Synthetic.val_images=4", "Synthetic.image_size=160", "epoch=1", "snapshot_epoch=1",
-        "LearningRate.base_lr=0.001", "worker_num=0", "norm_type=sync_bn", "log_iter=1",
+        "Synthetic.train_images=28", "Synthetic.val_images=4", "Synthetic.image_size=160", "epoch=1",
+        "snapshot_epoch=1", "LearningRate.base_lr=0.001", "worker_num=0", "norm_type=sync_bn", "log_iter=1",
         "TrainReader.batch_transforms.0.BatchRandomResize.target_size=[160]",
     ]  # fmt: skip
     command = ["train", "-c", "quickstart.yaml", *with_sets(texts)]

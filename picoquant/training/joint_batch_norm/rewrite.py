@@ -15,6 +15,7 @@ import numpy as np
 from paddle.base import core
 from paddle.static import Program
 
+from picoquant.errors import ConfigError
 from picoquant.training.fast import Rewrite
 from picoquant.training.joint_batch_norm.statistics import Sums, joint_gradients, joint_statistics
 
@@ -209,5 +210,14 @@ class _Inserter:
 
 
 def _values_a_channel(shape: np.ndarray) -> int:
-    """Of a tensor `[N, C, H, W]`."""
-    return int(shape[0] * shape[2] * shape[3])
+    """Of a tensor `[N, C, H, W]`.
+
+    Raises: `ConfigError` for a single one, of which Paddle's kernel finds no statistics.
+    """
+    count = int(shape[0] * shape[2] * shape[3])
+    if count == 1:
+        raise ConfigError(
+            "norm_type: sync_bn: a batch norm has a single value a channel in one process: give each process two images "
+            "or more (TrainReader.batch_size), or a larger input"
+        )
+    return count

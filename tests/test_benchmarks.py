@@ -30,7 +30,7 @@ def test_one_process_beside_two(root, tmp_path):
         "--size",
         "64",
         "--batch",
-        "1",
+        "2",
         "--steps",
         "1",
         "--runs",

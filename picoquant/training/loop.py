@@ -254,6 +254,7 @@ class _Training:
             with self._state.precision.forward():
                 return self._model.loss(*inputs, epoch)
         except ValueError as error:  # paddle's binary cross-entropy raises it for NaN
+            self._group.check()
             found = self._first_not_finite(batch)
             if found is None:
                 raise

@@ -36,11 +36,21 @@ class Group:
     def __init__(self) -> None:
         self.rank, self.world = rank_and_world()
         self.is_rank_0 = self.rank == 0
+        self._failed: Exception | None = None
         self._watch = joined() if self.world > 1 else None
         self._barriers, self._counter = 0, _BARRIER
         if self.world > 1:  # each group has its own counter: an earlier group's is not at 0
             groups = collective._default_store.add(f"{_BARRIER}/groups of {self.rank}", 1)
             self._counter = f"{_BARRIER}/{groups}"
+
+    def fail(self, error: Exception) -> None:
+        """Keep an error that cannot be raised where it occurs, within a static graph; `check` raises the first."""
+        self._failed = self._failed or error
+
+    def check(self) -> None:
+        """Raises: what `fail` was called with."""
+        if self._failed is not None:
+            raise self._failed
 
     def barrier(self) -> None:
         """Wait, without a time limit, until all processes have called this.
@@ -60,7 +70,11 @@ class Group:
             pause = min(2 * pause, 0.1)
 
     def mean(self, values: Sequence[float]) -> list[float]:
-        """The mean of each value over all processes, in float32."""
+        """The mean of each value over all processes, in float32.
+
+        Raises: as `check`.
+        """
+        self.check()
         if self.world == 1:
             return list(values)
         total = paddle.to_tensor(np.asarray(values, "float32"))
@@ -84,6 +98,7 @@ class Group:
         """
         if self.world == 1:
             return
+        self.check()
         present = [value.grad is not None for value in parameters]
         parts = [
             value.grad.flatten() if has else paddle.zeros([value.size], value.dtype)

@@ -60,7 +60,7 @@ def _join_statistics(block: Any, operator: Any, group: Sums) -> int:
     saved_mean, saved_inverse = operator.output("SavedMean")[0], operator.output("SavedVariance")[0]
     x, y = operator.input("X")[0], operator.output("Y")[0]
     epsilon, momentum = operator.attr("epsilon"), operator.attr("momentum")
-    add = _Inserter(block, block.ops.index(operator), _FORWARD)
+    add = _Inserter(block, block.ops.index(operator), _FORWARD, group)
     # Its running statistics would be this process's own: it works on copies.
     for name, given, result in ((mean, "Mean", "MeanOut"), (variance, "Variance", "VarianceOut")):
         copy = add.variable(name, "own")
@@ -127,7 +127,7 @@ def _join_gradients(block: Any, operator: Any, group: Sums) -> None:
     the input as if the sums over this process's values were those of all; the difference is linear in the input.
     """
     x, of_x = operator.input("X")[0], operator.output("X@GRAD")[0]
-    add = _Inserter(block, block.ops.index(operator) + 1, _BACKWARD)
+    add = _Inserter(block, block.ops.index(operator) + 1, _BACKWARD, group)
     own = add.variable(of_x, "own")
     operator.desc.set_output("X@GRAD", [own])
     scale = operator.input("Scale")[0]
@@ -163,9 +163,11 @@ class _Inserter:
         block: of a program.
         at: place of the first.
         role: `_FORWARD` or `_BACKWARD`.
+        group: is told of errors.
     """
 
-    def __init__(self, block: Any, at: int, role: int) -> None:
+    def __init__(self, block: Any, at: int, role: int, group: Sums) -> None:
+        self._group = group
         self._block, self.at, self._role, self.count = block, at, role, 0
 
     def __call__(
@@ -196,8 +198,14 @@ class _Inserter:
         """Insert the call of a function of float64 arrays; its results are stored as float32."""
 
         def called(*tensors: Any) -> tuple[Any, ...]:
+            arrays = [np.asarray(tensor).astype(np.float64) for tensor in tensors]
+            try:
+                values = function(*arrays)
+            except Exception as error:  # Paddle would abort the process
+                self._group.fail(error)
+                values = [np.full_like(arrays[1], np.nan)] * len(outputs)
             results = []
-            for value in function(*(np.asarray(tensor).astype(np.float64) for tensor in tensors)):
+            for value in values:
                 results.append(core.LoDTensor())
                 results[-1].set(np.ascontiguousarray(value, np.float32), core.CPUPlace())
             return tuple(results)
@@ -217,7 +225,7 @@ def _values_a_channel(shape: np.ndarray) -> int:
     count = int(shape[0] * shape[2] * shape[3])
     if count == 1:
         raise ConfigError(
-            "norm_type: sync_bn: a batch norm has a single value a channel in one process: give each process two images "
-            "or more (TrainReader.batch_size), or a larger input"
+            "norm_type: sync_bn: a batch norm has a single value a channel in one process: give each process two "
+            "images or more (TrainReader.batch_size), or a larger input"
         )
     return count

@@ -21,6 +21,9 @@ class Sums(Protocol):
     def sum(self, values: np.ndarray) -> np.ndarray:
         """The elementwise sum of a float64 array over all processes."""
 
+    def fail(self, error: Exception) -> None:
+        """Keep an error that cannot be raised where it occurs."""
+
 
 class Joint(NamedTuple):
     """Statistics of the images of all processes.

@@ -54,3 +54,41 @@ def measured(root, script, *words):
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_one_process_beside_two(root, tmp_path):
+    sizes = [
+        "--size",
+        "64",
+        "--batch",
+        "2",
+        "--steps",
+        "1",
+        "--runs",
+        "1",
+        "--record",
+        tmp_path / "figures.json",
+    ]
+    done = subprocess.run(
+        [sys.executable, root / "benchmarks/processes.py", *sizes],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert [(one["contender"], one["processes"]) for one in figures] == [
+        ("picoquant", 1),
+        ("picoquant", 2),
+        ("joint batch norm", 2),
+        ("paddle.DataParallel", 2),
+    ]
+    assert figures[0]["efficiency"] == 1
+    for one in figures:
+        assert (
+            0
+            < one["efficiency"]
+            == pytest.approx(one["images_per_second"] / one["processes"] / figures[0]["images_per_second"])
+        )
+    assert done.stdout.count("efficiency") == 4

@@ -18,6 +18,7 @@ from picoquant.cli.options import (
     slicing_of,
 )
 from picoquant.errors import PicoquantError
+from picoquant.utils.device import rank_and_world
 
 
 @click.command("eval")
@@ -176,7 +177,7 @@ def evaluate(
             plan, save_dir, texts, "evaluate", "evaluate", device, force, opt, console.log_to_file
         )
         results = run.record("evaluate").get("metrics", {})
-    if as_json:
+    if as_json and rank_and_world()[0] == 0:
         click.echo(json.dumps({"backends": results}, indent=2))
 
 

@@ -67,7 +67,7 @@ _DETECTION = """\
 `VOC` for VOC's mAP beside COCO's numbers. `num_classes`: replaced by what the annotations say. `pretrain_weights`: a
 file, a shipped one's name (`quickstart.safetensors`), or an `https://` address with `#sha256=<hex>` behind it.
 `epoch`, `snapshot_epoch`, `log_iter`, `worker_num`: of training
-and reading. `norm_type: sync_bn` or `sync_bn: true`: batch norm over the images of all GPUs. `use_vdl`, `vdl_log_dir`:
+and reading. `norm_type: sync_bn` or `sync_bn: true`: batch norm over all processes' images. `use_vdl`, `vdl_log_dir`:
 VisualDL's log; `use_tensorboard`, `tensorboard_log_dir`, `use_wandb` and `use_mlflow` likewise. `export`:
 `post_process: false` or `benchmark: true` exports logits, `nms: false` boxes and scores before NMS; `fuse_conv_bn` is
 accepted. `GFLHead`, `FCOSFeat` and `FPN` may stand in a base; they are not built. With

@@ -43,6 +43,20 @@ def choose(dataset: Dataset, count: int | None, how: str, seed: int) -> Dataset:
     return replace(dataset, records=tuple(dataset.records[index] for index in sorted(chosen)))
 
 
+def share(dataset: Dataset, batch_size: int, rank: int, world: int) -> Dataset:
+    """The images that one of several processes evaluates: whole batches, dealt out in turns.
+
+    So each image is in the batch that it is in where one process evaluates all, and its numbers are the same.
+
+    Args:
+        dataset: all images.
+        batch_size: of the evaluation.
+        rank, world: this process's number, from 0, and how many there are.
+    """
+    mine = [one for place, one in enumerate(dataset.records) if place // batch_size % world == rank]
+    return replace(dataset, records=tuple(mine))
+
+
 def listed(dataset: Dataset, file: Path) -> Dataset:
     """The images that a text file names, one a line, in the order of the data set.
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from picoquant.data.images import UnreadableImageError, read_image
-from picoquant.errors import DataError
+from picoquant.errors import DataError, PicoquantError
 from picoquant.evaluation.coco_metrics import coco_metrics
 from picoquant.evaluation.results import Results, ResultsOf
 from picoquant.evaluation.voc_metrics import voc_metrics
@@ -34,6 +34,22 @@ class Predict(Protocol):
     def input_names(self) -> Sequence[str]: ...
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]: ...
+
+
+class Gathers(Protocol):
+    """Processes that work together; `utils.process_group.Group` is one.
+
+    Attributes:
+        world: number of processes.
+    """
+
+    world: int
+
+    def barrier(self) -> None:
+        """Wait until all processes have called this."""
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """One content of each process, in the order of their ranks."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,8 @@ def evaluate(
     reader: Iterable[Mapping[str, np.ndarray]],
     title: str = "evaluate",
     voc: bool = False,
+    group: Gathers | None = None,
+    mine: int | None = None,
 ) -> Evaluation:
     """Run a model on every image of a data set and compute COCO's metrics.
 
@@ -88,22 +106,30 @@ def evaluate(
             where there is padding `pad_offset [N, 2]`.
         title: title of the progress line.
         voc: VOC's metrics, too, see `voc_metrics`.
+        group: processes that share the images, each with its part of them in `reader`; None: this one has all.
+        mine: how many images are in `reader`; None: all.
 
     Raises: `WeightsError` if the model has an input that no batch holds; `DataError` from the reader.
     """
-    return count(dataset, _found(predict, decoder, reader), title, voc)
+    return count(dataset, _found(predict, decoder, reader), title, voc, group, mine)
 
 
 def count(
-    dataset: Any, found: Iterable[tuple[int, Detections]], title: str = "evaluate", voc: bool = False
+    dataset: Any,
+    found: Iterable[tuple[int, Detections]],
+    title: str = "evaluate",
+    voc: bool = False,
+    group: Gathers | None = None,
+    mine: int | None = None,
 ) -> Evaluation:
     """COCO's metrics of the detections in the images of a data set.
 
     Args:
-        dataset, title, voc: as of `evaluate`.
+        dataset, title, voc, group: as of `evaluate`; with a group every process returns the numbers of all images.
         found: of each image its id and its detections, made when they are asked for.
+        mine: how many images are in `found`; None: all.
     """
-    progress = Progress(title, len(dataset), "image")
+    progress = Progress(title, len(dataset) if mine is None else mine, "image")
     collected = ResultsOf(dataset.category_ids)
     done, began = 0, time.monotonic()
     try:
@@ -113,12 +139,32 @@ def count(
             progress.update(done)
     finally:
         progress.close()
+    detections = collected.results()
+    if group is not None:
+        detections, done = _together(group, dataset, detections, done)
     seconds = time.monotonic() - began
-    truth, detections = dataset.ground_truth(), collected.results()
+    truth = dataset.ground_truth()
     metrics, per_class = coco_metrics(truth, detections, dataset.image_ids)
     if voc:
         metrics |= voc_metrics(truth, detections, dataset.image_ids)
     return Evaluation(metrics, per_class, detections, done, seconds)
+
+
+def _together(group: Gathers, dataset: Any, detections: Results, done: int) -> tuple[Results, int]:
+    """The detections of all processes in the order of the images, and the number of images.
+
+    Raises: `PicoquantError` when the processes do not have each image once.
+    """
+    group.barrier()  # one that has slower images, or fewer cores, may be long behind
+    parts = [json.loads(text) for text in group.gather(json.dumps([done, list(detections)]).encode())]
+    images = sum(number for number, _ in parts)
+    if images != len(dataset):
+        raise PicoquantError(
+            f"{images} images were evaluated by all processes, and the data set has {len(dataset)}"
+        )
+    place = {image: number for number, image in enumerate(dataset.image_ids)}
+    every = [one for _, part in parts for one in part]
+    return Results.of(sorted(every, key=lambda one: place[one["image_id"]])), images
 
 
 def _found(

@@ -28,14 +28,21 @@ class CalibrationImages:
         count: how many batches to take.
         folder: receives the files; its owner removes it.
         names: of the images, in their order, for messages.
+        turns: (rank, world): `source` has the batches number `rank`, `rank` + `world` … of all.
 
     Every use raises `DataError` when there is no image.
     """
 
     def __init__(
-        self, source: Callable[[], Iterable[Feed]], count: int, folder: Path, names: Sequence[str] = ()
+        self,
+        source: Callable[[], Iterable[Feed]],
+        count: int,
+        folder: Path,
+        names: Sequence[str] = (),
+        turns: tuple[int, int] = (0, 1),
     ) -> None:
         self._source, self._count, self._folder, self._names = source, count, folder, names
+        self._turns, self._batch = turns, 1
         self._files: list[Path] = []
         self._images = 0
 
@@ -45,7 +52,11 @@ class CalibrationImages:
 
     def __iter__(self) -> Iterator[Feed]:
         """The batches."""
-        for file in self._read():
+        return self.of_turn(1)
+
+    def of_turn(self, world: int) -> Iterator[Feed]:
+        """The batches number 0, `world` … of these."""
+        for file in self._read()[::world]:
             with np.load(file) as arrays:
                 yield dict(arrays)
 
@@ -56,9 +67,17 @@ class CalibrationImages:
         return self._images
 
     def label(self, number: int) -> str:
-        """An image (counted from 1) as messages name it."""
+        """An image of these (counted from 1) as messages name it."""
+        rank, world = self._turns
+        batch, place = divmod(number - 1, self._batch)
+        number = (batch * world + rank) * self._batch + place + 1
         name = f", {self._names[number - 1]}," if number <= len(self._names) else ""
         return f"calibration image {number}{name} (in the order of Calibration)"
+
+    def label_of_turn(self, number: int, world: int) -> str:
+        """An image (counted from 1) of `of_turn` as messages name it."""
+        batch, place = divmod(number - 1, self._batch)
+        return self.label(batch * world * self._batch + place + 1)
 
     def _read(self) -> list[Path]:
         """The files, one a batch, written at the first call."""
@@ -71,7 +90,7 @@ class CalibrationImages:
             close_batches(source)
         if not self._files:
             raise DataError("there is no image to calibrate on: Calibration says which are used")
-        if self._images < _FEW:
+        if self._images < _FEW and self._turns[1] == 1:
             LOG.warning(
                 "quantize: calibrated on %d image%s only: ranges that other images need may be cut off; "
                 "Calibration.count sets how many",
@@ -87,7 +106,32 @@ class CalibrationImages:
             files.append(self._folder / f"{number}.npz")
             np.savez(files[-1], **batch)
             images += len(next(iter(batch.values())))
+            self._batch = self._batch if number else images
         self._files, self._images = files, images
+
+
+class OfTurn:
+    """Some of the calibration images: the batches number 0, `world` … of all.
+
+    Args:
+        images: all of them.
+        world: how many processes share them.
+    """
+
+    def __init__(self, images: CalibrationImages, world: int) -> None:
+        self._images, self._world = images, world
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self._images) // self._world)
+
+    def __iter__(self) -> Iterator[Feed]:
+        """The batches."""
+        return self._images.of_turn(self._world)
+
+    def label(self, number: int) -> str:
+        """An image of these (counted from 1) as messages name it."""
+        return self._images.label_of_turn(number, self._world)
 
 
 def close_batches(source: Any) -> None:
@@ -97,7 +141,7 @@ def close_batches(source: Any) -> None:
 
 
 def watch(
-    images: CalibrationImages,
+    images: CalibrationImages | OfTurn,
     run: Callable[[Feed], Sequence[np.ndarray]],
     names: Sequence[str],
     makers: Callable[[str], str],

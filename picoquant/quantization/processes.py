@@ -46,6 +46,12 @@ class Processes:
         with paddle.base.dygraph.guard():
             return self._group.broadcast(content)
 
+    def gather(self, content: bytes) -> list[bytes]:
+        """The contents of all processes, by rank, in every one of them, however long some take to produce theirs."""
+        self._group.barrier()
+        with paddle.base.dygraph.guard():
+            return self._group.gather(content)
+
     def _reduced(self, values: np.ndarray, how: int) -> np.ndarray:
         with paddle.base.dygraph.guard():
             total = paddle.to_tensor(np.asarray(values, np.float32))

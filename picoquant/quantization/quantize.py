@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from picoquant.quantization.paths import QuantizationPaths
 from picoquant.quantization.score import Score
 from picoquant.quantization.settings import DistillationSettings, QuantizationSections
 from picoquant.storage.files import disk_errors
+from picoquant.utils.device import rank_and_world
 from picoquant.utils.progress import Progress
 from picoquant.weight_files.quantised import RANGES_FILE
 
@@ -61,11 +63,12 @@ def quantize(
     calibration: Callable[[], Any] | None = None,
     pieces: Callable[[ModelFolder], Mapping[str, int]] | None = None,
     image_names: Sequence[str] = (),
+    calibration_share: Callable[[int, int], Any] | None = None,
 ) -> QuantizeResult:
     """Quantise an exported model by `Quantize.method`; what was interrupted in `work_dir` is continued.
 
     In a group of processes (`paddle.distributed.launch`) each passes its share of the batches and folders of its own;
-    rank 0 alone calibrates, evaluates and writes, the others return no metrics.
+    rank 0 alone evaluates and writes, the others return no metrics. They share the images that ranges are measured on.
 
     Args:
         model_dir: folder of the FP32 model; it is not changed. its `infer_cfg.yml` or
@@ -86,6 +89,8 @@ def quantize(
         calibration: opens the feeds that ranges are measured on; None: those of `batches`.
         pieces: counts an INT8 model's pieces on each NPU; for layers in float.
         image_names: of the calibration images, in order, for messages.
+        calibration_share: called with the rank and the number of the processes, opens the feeds of `calibration`
+            number rank, rank + number …; None: they are picked out of all.
 
     Raises: `WeightsError` for a model that cannot be read or quantised, `ConfigError` for settings that do
         not fit it, `UserError` when the loss is not finite, `PicoquantError` when an operator of the result
@@ -106,8 +111,9 @@ def quantize(
     folder = ModelFolder.open(model_dir, model_filename, params_filename, config)
     require_finite_params(folder)
     paths = QuantizationPaths(Path(out_dir), Path(work_dir))
-    images = CalibrationImages(
+    images = _calibration_images(
         calibration or partial(batches, 0),
+        calibration_share,
         max(settings.calibration_batches, 1),
         paths.calibration,
         image_names,
@@ -147,6 +153,26 @@ def quantize(
     metrics.update(check_written(paths.out, settings.quant, settings.quantization.engine == "picoquant"))
     files = (path for path in paths.out.rglob("*") if path.is_file())
     return QuantizeResult(metrics, tuple(sorted(str(path.relative_to(paths.out)) for path in files)))
+
+
+def _calibration_images(
+    every: Callable[[], Any],
+    share: Callable[[int, int], Any] | None,
+    count: int,
+    folder: Path,
+    names: Sequence[str],
+) -> CalibrationImages:
+    """All of them in rank 0, in other processes their share."""
+    rank, world = rank_and_world()
+    if rank == 0:
+        return CalibrationImages(every, count, folder, names)
+
+    def mine() -> Iterator[Any]:
+        if share is not None:
+            return share(rank, world)
+        return itertools.islice(every(), rank, None, world)
+
+    return CalibrationImages(mine, len(range(rank, count, world)), folder, names, (rank, world))
 
 
 def _copy_models(folder: ModelFolder, distillation: DistillationSettings, paths: QuantizationPaths) -> None:

@@ -12,7 +12,8 @@ from picoquant.quantization.accuracy_control.control import keep_float_model
 from picoquant.quantization.context import QuantizationContext
 from picoquant.quantization.paddleslim.compression import run_autocompression
 from picoquant.quantization.ptq.pipeline import run_ptq
-from picoquant.quantization.ptq.prepare import open_student, prepare, share_student
+from picoquant.quantization.ptq.prepare import help_prepare, open_student, prepare
+from picoquant.quantization.ptq.student_files import share_student
 from picoquant.quantization.qat.distillation import distilled_pairs
 from picoquant.quantization.qat.pipeline import run_qat
 
@@ -32,7 +33,7 @@ def run(context: QuantizationContext, batches: Callable[[int], Any], began: floa
     if context.settings.quantization.engine == "paddleslim":
         return run_autocompression(context, batches, began)
     keep_float_model(context)
-    network = prepare(context) if is_rank_0 else None
+    network = prepare(context) if is_rank_0 else help_prepare(context)
     if context.settings.quantization.method == "ptq":
         return run_ptq(network, began) if is_rank_0 else {}
     share_student(context)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from picoquant.stages.stage import Context, Stage
 from picoquant.storage.csv_log import CsvLog
 from picoquant.storage.files import sha256
 from picoquant.storage.run_folder import RunFolder
+from picoquant.utils import ranks
 from picoquant.utils.device import check_device
 
 LOG = logging.getLogger("picoquant")
@@ -87,6 +89,13 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     return metrics
 
 
+def _help(context: Context) -> None:
+    """Evaluate this process's part of the images, of each model as `_work` does."""
+    dataset = datasets.load(context, "EvalDataset")
+    for name, folder in _models(context).items():
+        evaluate_folder(context, folder, dataset, f"evaluate {name}", quick=True)
+
+
 def _main(metrics: dict[str, float]) -> str:
     return "  ".join(f"{key} {metrics[key]:.4f}" for key in (*_MAIN, *VOC_METRICS) if key in metrics)
 
@@ -109,7 +118,8 @@ def evaluate_folder(context: Context, folder: Any, dataset: Any, title: str, qui
     )
     with opened as predictor:
         decoder = decoder_for(predictor, folder.config, plan.nms)
-        images = evaluation_images(dataset, plan.eval_reader_of(folder.config), plan.workers, plan.voc)
+        reader = plan.eval_reader_of(folder.config)
+        images = evaluation_images(dataset, reader, plan.workers, plan.voc, shared=True)
         return evaluate_model(predictor, decoder, images, title)
 
 
@@ -145,6 +155,26 @@ def evaluate_alone(
     check_device(device)
     plan = config if isinstance(config, Plan) else load_plan(config, overrides)
     context = Context(plan, RunFolder(Path(save_dir)) if plan.synthetic else None, device)
+    with ranks.together(device):
+        ranks.compare(partial(_alone, context))
+        return _evaluate_alone(context)
+
+
+def _alone(context: Context) -> dict[str, Any]:
+    """What the numbers of `evaluate_alone` depend on."""
+    plan = context.plan
+    if plan.common.model_dir:
+        folder = fp32_model(context)
+        found = {"model": sha256(folder.model), "params": sha256(folder.params)}
+        found["preprocessing"] = folder.config.identity()
+    else:
+        found = {"weights": sha256(trained_weights(context)), "detector": asdict(plan.detector)}
+        found["reader"] = repr(plan.eval_reader)
+    return {**found, "nms": asdict(plan.nms), "images": datasets.identity(context, "EvalDataset")}
+
+
+def _evaluate_alone(context: Context) -> dict[str, Any]:
+    plan = context.plan
     dataset = datasets.load(context, "EvalDataset")
     if plan.common.model_dir:
         name = "paddle_inference"
@@ -160,7 +190,7 @@ def _evaluate_weights(context: Context, dataset: Any) -> Any:
     """Trained weights over a data set, through the dygraph network."""
     plan, network = context.plan, trained_network(context, dataset)
     dataset = datasets.for_model(context, dataset, network.labels, str(trained_weights(context)))
-    images = evaluation_images(dataset, plan.eval_reader, plan.workers, plan.voc)
+    images = evaluation_images(dataset, plan.eval_reader, plan.workers, plan.voc, shared=True)
     return evaluate_model(network.predict, network.decoder, images)
 
 
@@ -171,4 +201,5 @@ STAGE = Stage(
     _inputs,
     _work,
     data=("EvalDataset",),
+    help=_help,
 )

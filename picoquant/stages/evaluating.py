@@ -20,6 +20,7 @@ from picoquant.backends.source import Source
 from picoquant.backends.table import DYGRAPH
 from picoquant.data.dataset import Dataset
 from picoquant.data.settings import ReaderSettings
+from picoquant.data.subset import share
 from picoquant.errors import ToolError
 from picoquant.evaluation.evaluate import Evaluation, Predict, evaluate
 from picoquant.paddle_program.model_folder import ModelFolder
@@ -28,7 +29,7 @@ from picoquant.postprocess import Decoder
 from picoquant.runtimes.backends import Running
 from picoquant.stages.model import load_trained, say_classes, trained_classes, trained_weights
 from picoquant.stages.stage import Context
-from picoquant.utils.device import available_cpus, use_device
+from picoquant.utils.device import available_cpus, rank_and_world, use_device
 
 if TYPE_CHECKING:
     from picoquant.data.readers.reader import EvalReader
@@ -44,11 +45,13 @@ class EvaluationImages:
         dataset: the images, their annotations and the classes.
         reader: makes the batches, the same ones each time.
         voc: VOC's mAP is counted, too.
+        group: processes that share the images, each with its part in `reader`; None: this one has all.
     """
 
     dataset: Dataset
     reader: EvalReader
     voc: bool = False
+    group: Any = None
 
     def single_feeds(self, names: Sequence[str], count: int) -> list[Mapping[str, np.ndarray]]:
         """The first images as feeds of one image each.
@@ -70,7 +73,7 @@ class EvaluationImages:
 
 
 def evaluation_images(
-    dataset: Dataset, settings: ReaderSettings, workers: int, voc: bool = False
+    dataset: Dataset, settings: ReaderSettings, workers: int, voc: bool = False, shared: bool = False
 ) -> EvaluationImages:
     """Images to evaluate one model on, or several that need the same preprocessing.
 
@@ -80,10 +83,17 @@ def evaluation_images(
             model, which has preprocessing of its own.
         workers: threads that make the batches; 0 makes them in the caller's.
         voc: `plan.voc`, where the numbers are shown.
+        shared: all processes of `paddle.distributed.launch`, if there are several, evaluate their part of the images.
     """
     from picoquant.data.readers.reader import EvalReader
 
-    return EvaluationImages(dataset, EvalReader(dataset, settings, workers), voc)
+    rank, world = rank_and_world()
+    if not shared or world == 1:
+        return EvaluationImages(dataset, EvalReader(dataset, settings, workers), voc)
+    from picoquant.utils.process_group import Group
+
+    mine = share(dataset, settings.batch_size, rank, world)
+    return EvaluationImages(dataset, EvalReader(mine, settings, workers), voc, Group())
 
 
 def evaluate_model(
@@ -100,7 +110,8 @@ def evaluate_model(
     Raises: `WeightsError` when the model needs an input that no batch holds, or returns what is not finite;
         `DataError` naming an image that cannot be read.
     """
-    return evaluate(predict, decoder, images.dataset, images.reader, title, images.voc)
+    mine = len(images.reader.dataset)
+    return evaluate(predict, decoder, images.dataset, images.reader, title, images.voc, images.group, mine)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from picoquant.storage.download import fetched
 from picoquant.storage.files import sha256
 from picoquant.storage.run_folder import stage_record
 from picoquant.training.distillation.settings import TeachingSettings
-from picoquant.utils.device import available_cpus, rank_and_world
+from picoquant.utils.device import available_cpus
 from picoquant.weight_files.files import read_weights
 from picoquant.yaml_files.locate import WEIGHTS, shipped_folder, shipped_weights
 
@@ -246,7 +246,7 @@ def taught(plan: Plan, model: Any, class_names: tuple[str, ...], device: str) ->
             f"{weights}: trained for another number of classes than the student's {len(class_names)}: name a teacher "
             "of the same classes, or learn its maps alone: Train.distillation=FGD"
         )
-    with_maps, threads = teacher.what.fgd is not None, available_cpus() // rank_and_world()[1]
+    with_maps, threads = teacher.what.fgd is not None, available_cpus()
     predict = compiled_teacher(
         network, with_maps, teacher.what.of_outputs, *plan.teachers_images(teacher), device, max(1, threads)
     )

@@ -11,7 +11,7 @@ from picoquant.config.recipe import DEFAULT_RECIPE
 from picoquant.errors import ConfigError
 from picoquant.stages import datasets, evaluate, export, package, quantize, train
 from picoquant.stages.plan import Plan, load_plan
-from picoquant.stages.run import run_stages, select
+from picoquant.stages.run import inputs_of, run_stages, select
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.run_folder import CONFIG, LOG_FILE, RunFolder
 from picoquant.utils import ranks
@@ -57,21 +57,24 @@ def run_recipe(
     check_device(device)
     rank, world = rank_and_world()
     if world > 1 and (len(stages) > 1 or not stages[0].help):
-        able = " or ".join(f"`picoquant {stage.name}`" for stage in STAGES if stage.help)
-        raise ConfigError(f"paddle.distributed.launch is for {able} alone; run the rest without it")
+        raise ConfigError(
+            "paddle.distributed.launch is for `picoquant train`, `picoquant quantize` or `picoquant eval` alone; run "
+            "the rest without it"
+        )
     run = RunFolder(Path(save_dir))
     context = Context(plan, run, device, opt)
-    if rank:
-        if ranks.called(device):
-            stages[0].help(context)
-        return run
-    with run.locked():
-        if log_to_file:
-            log_to_file(run.root / LOG_FILE)
-        _check(context, stages)
-        ran = run_stages(context, stages, force, partial(_check_data, context))
-        if not ran:
-            ranks.call_helpers(device, False)
+    with ranks.together(device):
+        if rank:
+            if ranks.called(lambda: inputs_of(context, stages[0])[0]):
+                stages[0].help(context)
+            return run
+        with run.locked():
+            if log_to_file:
+                log_to_file(run.root / LOG_FILE)
+            _check(context, stages)
+            ran = run_stages(context, stages, force, partial(_check_data, context))
+            if not ran:
+                ranks.call_helpers(None)
     return run
 
 

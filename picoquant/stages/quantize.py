@@ -36,7 +36,6 @@ from picoquant.stages.scoring import Scoring
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
 from picoquant.utils.device import rank_and_world, use_device
-from picoquant.utils.ranks import call_helpers
 from picoquant.weight_files.quantised import RANGES_FILE
 
 LOG = logging.getLogger("picoquant")
@@ -62,7 +61,6 @@ def _inputs(context: Context) -> dict[str, Any]:
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    call_helpers(context.device, True)
     return _quantize(context, out, keep)
 
 
@@ -106,6 +104,10 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
         def batches(start: int, part: tuple[int, int] = shard) -> Any:
             return (select_inputs(batch, names) for batch in drawn(start, part))
 
+        def measured_on(turns: tuple[int, int] = (0, 1)) -> Any:
+            """The same images however many processes there are."""
+            return (select_inputs(batch, names) for batch in drawn(turns=turns))
+
         result = quantize(
             folder.path,
             out,
@@ -125,7 +127,8 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
             model_filename=folder.model.name,
             params_filename=folder.params.name,
             config=folder.config,
-            calibration=lambda: batches(0, (0, 1)),  # the same images however many processes there are
+            calibration=measured_on,
+            calibration_share=lambda rank, world: measured_on((rank, world)),
             pieces=npu_pieces(context),
             image_names=source.endless_names(calibration.seed, measured, calibration.shuffle),
         )

@@ -19,6 +19,7 @@ from picoquant.storage.files import disk_errors
 from picoquant.storage.run_folder import RunFolder, fingerprint
 from picoquant.utils.device import available_cpus, cpu_seconds
 from picoquant.utils.progress import duration
+from picoquant.utils.ranks import call_helpers
 from picoquant.utils.versions import OF_A_RUN, versions
 from picoquant.yaml_files.load import dump_yaml
 
@@ -133,6 +134,8 @@ def _run_one(context: Context, stage: Stage, force: bool, check: Callable[[], No
     try:
         if check is not None:
             check()
+        if stage.help is not None:
+            call_helpers(inputs)
         metrics = stage.work(context, out, keep)
     except BaseException as error:
         if old.get("status") != "done":

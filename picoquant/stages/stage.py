@@ -43,7 +43,7 @@ class Stage:
             what an interrupted run continues from.
         data: sections of the data sets it reads.
         help: `(context)`: what a further process of `paddle.distributed.launch` does while the first one is in
-            `work`, which must have called it (`utils.ranks`); None: the stage is for one process.
+            `work` (`utils.ranks`); None: the stage is for one process.
     """
 
     name: str

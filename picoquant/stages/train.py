@@ -31,7 +31,6 @@ from picoquant.stages.stage import Context, Stage
 from picoquant.training.schedule import hint_at_reference
 from picoquant.training.settings import TrainSettings, check_precision
 from picoquant.utils.device import rank_and_world, use_device
-from picoquant.utils.ranks import call_helpers
 
 LOG = logging.getLogger("picoquant")
 
@@ -101,7 +100,6 @@ def _order_of_classes(context: Context) -> dict[str, Any]:
 
 
 def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
-    call_helpers(context.device, True)
     pruned = Pruned(context.plan.pruner, context.plan.unstructured_pruner)
     metrics = _train(context, keep, pruned).write(out)
     metrics |= pruned.write(out)
@@ -138,7 +136,7 @@ def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
     pruned.remove_filters(model, detector, plan.input_size, weights)
     network, model = model, taught(plan, model, images.class_names, context.device)
     decoder = Decoder("boxes", plan.nms)
-    target = evaluation_images(held_out, plan.eval_reader, plan.workers, plan.voc)
+    target = evaluation_images(held_out, plan.eval_reader, plan.workers, plan.voc, shared=True)
     tell_other_shapes(plan.train_reader, plan.eval_reader)
     with (
         TrainReader(images, plan.train_reader, seed, plan.workers, shard=rank_and_world()) as reader,

@@ -11,7 +11,6 @@ every operator, because the system has to clear it before the next use.
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,7 +56,7 @@ def tuned_cpu() -> Iterator[None]:
     before = paddle.get_flags(_SERIAL)
     # Operators that run concurrently would compete for the cores and compile every kernel once per thread.
     paddle.set_flags({_SERIAL: True})
-    core.set_num_threads(max(1, available_cpus() // int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))))
+    core.set_num_threads(available_cpus())
     _no_spinning()
     _keep_memory()
     try:
@@ -115,13 +114,13 @@ class FastLayers:
 
     Args:
         model: a `PicoDet`.
+        rewrite: makes what changes a graph; None: as all graphs are changed.
     """
 
-    def __init__(self, model: nn.Layer) -> None:
+    def __init__(self, model: nn.Layer, rewrite: Callable[[], Rewrite] | None = None) -> None:
         self._parts = [
-            (model.backbone, "forward", _Traced(model.backbone, "forward")),
-            (model.neck, "forward", _Traced(model.neck, "forward")),
-            (model.head, "raw", _Traced(model.head, "raw")),
+            (layer, name, _Traced(layer, name, rewrite))
+            for layer, name in ((model.backbone, "forward"), (model.neck, "forward"), (model.head, "raw"))
         ]
 
     @contextmanager
@@ -150,8 +149,8 @@ class FastLayers:
 class _Traced:
     """A method of a layer, traced once for images of any size and number."""
 
-    def __init__(self, layer: nn.Layer, name: str) -> None:
-        self._layer, self._method = layer, getattr(layer, name)
+    def __init__(self, layer: nn.Layer, name: str, rewrite: Callable[[], Rewrite] | None) -> None:
+        self._layer, self._method, self._rewrite = layer, getattr(layer, name), rewrite
         self._static: Callable[..., Any] | None = None
 
     def __call__(self, maps: Any) -> Any:
@@ -160,7 +159,8 @@ class _Traced:
         return self._static(maps)
 
     def _trace(self, maps: Any) -> Callable[..., Any]:
-        return traced(self._method, (maps,), [_any_size(maps)])
+        rewrite = self._rewrite() if self._rewrite else None
+        return traced(self._method, (maps,), [_any_size(maps)], rewrite)
 
 
 def traced(

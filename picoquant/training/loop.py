@@ -6,7 +6,8 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Protocol
 
@@ -21,13 +22,15 @@ from picoquant.storage.csv_log import CsvLog
 from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
 from picoquant.training.finite import DivergedError, first_not_finite
 from picoquant.training.freezing import freeze, train_mode
+from picoquant.training.joint_batch_norm.layer import synchronised
+from picoquant.training.joint_batch_norm.rewrite import JointRewrite
 from picoquant.training.optimizer import optimizer_step
 from picoquant.training.result import BEST, EVALUATIONS, LAST, METRICS, TrainResult
 from picoquant.training.scalar_log import ScalarLog, ScalarSettings
 from picoquant.training.schedule import by_linear_rule, learning_rate
 from picoquant.training.settings import TrainSettings, check_precision
-from picoquant.training.state import Masks, Position, TrainState, arrays_of, assign
-from picoquant.utils.process_group import Group, synchronised
+from picoquant.training.state import Masks, Position, TrainState, arrays_of, temporary_weights
+from picoquant.utils.process_group import Group
 from picoquant.utils.progress import Progress
 from picoquant.utils.signals import DeferredSignals
 
@@ -64,7 +67,7 @@ def train(
     """Train a detector, or continue a training that was interrupted.
 
     In a group of processes (`paddle.distributed.launch`) each process passes its own reader, and all end
-    with the same weights; only the process of rank 0 writes, logs and evaluates.
+    with the same weights; only the process of rank 0 writes and logs. All evaluate, so that they may share the images.
 
     Two runs with the same seed on the same machine end with the same weights, interrupted or not. A SIGINT
     or SIGTERM is deferred to the end of an update; then a checkpoint is written and the signal is passed on
@@ -91,7 +94,7 @@ def train(
     check_precision(settings.amp, paddle.get_device())
     group = Group()
     if settings.sync_bn and group.world > 1:
-        model = synchronised(model)
+        model = synchronised(model, group)
     freeze(model, settings)
     settings = by_linear_rule(settings, reader.batch_size, group.world)
     return _Training(model, reader, settings, Path(work_dir), evaluate, scalars, masks, group).run()
@@ -137,7 +140,8 @@ class _Training:
         self._line = Progress("train", self._total, start=position.step)
         self._line.update(position.step)
         if self._settings.fast_convolutions and fast_convolutions_available():
-            self._layers = FastLayers(self._model)
+            joint = self._settings.sync_bn and self._group.world > 1
+            self._layers = FastLayers(self._model, partial(JointRewrite, self._group) if joint else None)
         with ExitStack() as stack:
             stack.callback(self._line.close)
             if self._scalar_settings and self._group.is_rank_0:
@@ -250,6 +254,7 @@ class _Training:
             with self._state.precision.forward():
                 return self._model.loss(*inputs, epoch)
         except ValueError as error:  # paddle's binary cross-entropy raises it for NaN
+            self._group.check()
             found = self._first_not_finite(batch)
             if found is None:
                 raise
@@ -307,10 +312,12 @@ class _Training:
     def _snapshot(self) -> None:
         """Write the current weights and evaluate them; write them again as the best if they are."""
         position, ema, masks = self._state.position, self._state.ema, self._state.masks
+        done = position.step // self._per_epoch
         if not self._group.is_rank_0:
+            if self._evaluate:
+                self._evaluated(self._evaluate, {}, done)
             position.evaluated = position.step
             return
-        done = position.step // self._per_epoch
         weights = ema.weights() if ema else arrays_of(self._model)
         if masks:
             weights = masks.masked(weights)
@@ -318,10 +325,7 @@ class _Training:
         kept = {name: weights[name] for name in self._network.state_dict()}
         save_weights(kept, self._work_dir / LAST)
         if self._evaluate:
-            with _temporary_weights(self._model, weights):
-                metrics = {
-                    name: float(value) for name, value in self._evaluate(self._network, done - 1).items()
-                }
+            metrics = self._evaluated(self._evaluate, weights, done)
             self._write(EVALUATIONS, {"step": position.step, "epoch": done, **metrics})
             key = self._settings.save_best
             if masks and not masks.settled:
@@ -343,6 +347,17 @@ class _Training:
         else:
             position.best_epoch = done
         position.evaluated = position.step
+
+    def _evaluated(
+        self, evaluate: Evaluate, weights: Mapping[str, np.ndarray], done: int
+    ) -> dict[str, float]:
+        """Metrics of rank 0's weights, whose average it alone has; the other processes evaluate them, too."""
+        if self._group.world > 1:
+            self._group.barrier()
+            content = self._group.broadcast(packed(Checkpoint({"weights": dict(weights)}, {})))
+            weights = unpacked(content).arrays["weights"]
+        with temporary_weights(self._model, weights):
+            return {name: float(value) for name, value in evaluate(self._network, done - 1).items()}
 
     def _stop_early(self) -> None:
         """End all processes' training where `Train.early_stop` evaluations in a row were not better."""
@@ -373,15 +388,3 @@ class _Training:
             images_per_second=self._images / self._seconds if self._seconds else 0.0,
             scalar_folders=self._scalar_settings.folders if self._scalar_settings else (),
         )
-
-
-@contextmanager
-def _temporary_weights(model: nn.Layer, weights: Mapping[str, np.ndarray]) -> Iterator[None]:
-    """Within the block the network has these weights and is in evaluation mode."""
-    own = arrays_of(model)
-    assign(model, weights)
-    model.eval()
-    try:
-        yield
-    finally:
-        assign(model, own)

@@ -302,7 +302,7 @@ class TrainSettings:
         early_stop: `Train.early_stop`: training ends after this many evaluations in a row without a better one; None:
             never for that reason.
         save_best: `Train.save_best`: the number of an evaluation, of COCO's twelve or VOC's, that says which is better.
-        sync_bn: `norm_type: sync_bn`: batch norm over the images of all GPUs; on CPU paddle has none.
+        sync_bn: `norm_type: sync_bn`: batch norm over the images of all processes.
         fast_convolutions: compute convolutions by oneDNN on CPU, where it is available.
     """
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -139,3 +140,15 @@ def assign(model: nn.Layer, arrays: Mapping[str, np.ndarray]) -> None:
     """Set all parameters and buffers from arrays by name."""
     for name, value in model.state_dict().items():
         value.set_value(paddle.to_tensor(arrays[name]))
+
+
+@contextmanager
+def temporary_weights(model: nn.Layer, weights: Mapping[str, np.ndarray]) -> Iterator[None]:
+    """Within the block the network has these weights and is in evaluation mode."""
+    own = arrays_of(model)
+    assign(model, weights)
+    model.eval()
+    try:
+        yield
+    finally:
+        assign(model, own)

@@ -109,7 +109,15 @@ def cpu_seconds() -> float:
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """CPUs that this process may use; `paddle.distributed.launch`'s processes of a host divide its CPUs."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, found // _processes_here())
+
+
+def _processes_here() -> int:
+    """How many processes `paddle.distributed.launch` started on this host; its older form says only where all are."""
+    if "PADDLE_LOCAL_SIZE" in os.environ:
+        return int(os.environ["PADDLE_LOCAL_SIZE"])
+    here = os.environ.get("PADDLE_CURRENT_ENDPOINT", "").rpartition(":")[0]
+    everywhere = os.environ.get("PADDLE_TRAINER_ENDPOINTS", "").split(",")
+    return max(1, sum(one.rpartition(":")[0] == here for one in everywhere))

@@ -1,6 +1,6 @@
 """A training that any number of processes can share; as a script, `several.py FOLDER {"key": value}`.
 
-Keys: `batch_size` of each process, `norm` (`frozen`, `own`), `teacher`, and those of `TrainSettings`.
+Keys: `batch_size` of each process, `norm` (`frozen`, `own`, `joint`), `teacher`, and those of `TrainSettings`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Any
 import picoquant  # isort: skip  (zlib before paddle)
 import paddle
 
+from picoquant.cli.console import run_to_exit
 from picoquant.data.formats.load import load_dataset
 from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.data.readers.reader import TrainReader
 from picoquant.data.settings import ReaderSettings
 from picoquant.training.loop import train
 from picoquant.utils.device import rank_and_world
+from picoquant.utils.ranks import together
 from tests.training import tiny
 from tests.training.taught import with_teacher
 
@@ -61,7 +63,13 @@ def run(folder: Path, batch_size: int, norm: str = "frozen", teacher: bool = Fal
         mask = model.adaptation[0].student_mask.weight
         mask.set_value(mask + rank)  # as the network's own, above
     changes.setdefault("base_lr", 0.01)
-    values = {"epochs": EPOCHS, "freeze_batch_norm": norm == "frozen", "ema": None, **changes}
+    values = {
+        "epochs": EPOCHS,
+        "freeze_batch_norm": norm == "frozen",
+        "sync_bn": norm == "joint",
+        "ema": None,
+        **changes,
+    }
     reader = ReaderSettings.from_mapping({**READER, "batch_size": batch_size}, "TrainReader")
     with TrainReader(dataset, reader, 5, 0, shard=(rank, world)) as mine:
         train(model, mine, tiny.settings(**values), folder / ("work" if rank == 0 else "other"))
@@ -78,6 +86,13 @@ def write_images(folder: Path) -> Any:
     )[0]
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """As the command line does it: an error is one line."""
     Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-    run(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+    with together("cpu"):
+        run(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_to_exit(main, debug=False))

@@ -1,9 +1,9 @@
 """Several processes, started by paddle's own launcher on its CPU backend (gloo).
 
 One process with the global batch and two with half of it each compute the same only where batch norm
-does not look at the batch: paddle's `DataParallel` keeps local statistics, and so do we; and its
-SyncBatchNorm has no CPU kernel ("The kernel `sync_batch_norm` is not registered", paddle 2.6). So the
-curves are compared with frozen batch norm (`Train.freeze_batch_norm`), where the mathematics is the same.
+does not look at the batch (`Train.freeze_batch_norm`), or at the images of all processes (`norm_type: sync_bn`, see
+tests/training/joint_batch_norm). Curves are compared with it frozen: an untrained network on small images has channels
+that hardly vary, and batch norm blows their rounding errors up.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ OPTIONS = {"batch_size": 2, "checkpoint_steps": 5}
 def launch(script: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
     """Run a script in two processes."""
     launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
-    command = [*launcher, "--backend", "gloo", "--log_dir", str(folder / "log"), str(script), *arguments]
+    command = [*launcher, "--log_dir", str(folder / "log"), str(script), *arguments]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def launch_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
@@ -41,7 +41,7 @@ def launch_command(*arguments: str, folder: Path) -> subprocess.CompletedProcess
     `picoquant/__main__.py` as a script would put picoquant's own folders in front of packages of their names.
     """
     script = folder / "command.py"
-    script.write_text("from picoquant.cli.main import main\n\nmain()\n")
+    script.write_text('from picoquant.cli.main import main\n\nif __name__ == "__main__":\n    main()\n')
     return launch(script, *arguments, folder=folder)
 
 
@@ -141,7 +141,7 @@ def test_the_command_trains_in_two_processes_and_only_once(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_quantises_in_two_processes_and_only_once(tmp_path):
-    texts = [*SMALL, "Quantize.reference_batch=8"]
+    texts = [*SMALL, "Quantize.reference_batch=8", "Quantize.training=configured"]
     arguments = ["-c", "quickstart.yaml", "--save-dir", str(tmp_path / "run"), *with_sets(texts)]
     before = picoquant_command("run", "--until", "export", *arguments)
     assert before.returncode == 0, before.stderr
@@ -163,4 +163,5 @@ def test_other_stages_are_refused_in_a_group(tmp_path):
     arguments = ["run", "--config", "quickstart.yaml", "--save-dir", str(tmp_path / "run")]
     done = launch_command(*arguments, folder=tmp_path)
     assert done.returncode != 0
-    assert "for `picoquant train` or `picoquant quantize` alone" in (tmp_path / "log/workerlog.0").read_text()
+    told = "for `picoquant train`, `picoquant quantize` or `picoquant eval` alone"
+    assert told in (tmp_path / "log/workerlog.0").read_text()

@@ -199,7 +199,12 @@ class EvalReader(_Reader):
         )
 
     def endless(
-        self, seed: int, start_step: int = 0, shard: tuple[int, int] = (0, 1), shuffle: bool = True
+        self,
+        seed: int,
+        start_step: int = 0,
+        shard: tuple[int, int] = (0, 1),
+        shuffle: bool = True,
+        turns: tuple[int, int] = (0, 1),
     ) -> Iterator[dict[str, np.ndarray]]:
         """Full batches without end, in an order drawn anew for each round through the data set.
 
@@ -209,6 +214,7 @@ class EvalReader(_Reader):
             shard: (rank, world): this device's number, and how many devices share each step. A step's
                 images over all devices are those of one device with `world` times the batch size.
             shuffle: false: the data set's order, in every round.
+            turns: (rank, world): of these batches the first, but for `rank` of them, and every `world`-th from there.
 
         Yields: as iterating does. A batch depends on seed, step and shard only.
 
@@ -218,7 +224,8 @@ class EvalReader(_Reader):
         maker = BatchMaker(self.dataset, self.settings, seed, targets=False, strict=False, rank=shard[0])
         reader = _Reader(self.dataset, self.settings, maker, self._workers)
         try:
-            yield from reader._batches(self._endless_tasks(seed, start_step, size, per_round, shard, shuffle))
+            tasks = self._endless_tasks(seed, start_step, size, per_round, shard, shuffle)
+            yield from reader._batches(itertools.islice(tasks, turns[0], None, turns[1]))
         finally:
             reader.close()
 

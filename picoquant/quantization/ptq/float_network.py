@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 
 from picoquant.paddle_program.graph import Graph
-from picoquant.quantization.calibration_images import Feed, maker_of, watch
+from picoquant.quantization.calibration_images import Feed, OfTurn, maker_of, watch
 from picoquant.quantization.engine.arrays import as_array
 from picoquant.quantization.engine.feeds import images_at_once, parts
 from picoquant.quantization.engine.network import FakeQuantNetwork
@@ -20,17 +20,21 @@ from picoquant.quantization.ptq.state import PtqState
 _IMAGES = 32  # gradients take several times as long as values, and what they show varies little
 
 
-def calibration_values(state: PtqState, names: Sequence[str], title: str) -> Iterator[tuple[str, np.ndarray]]:
+def calibration_values(
+    state: PtqState, names: Sequence[str], title: str, world: int = 1
+) -> Iterator[tuple[str, np.ndarray]]:
     """Tensors of the network as it is now, of each batch of calibration images, one after the other.
 
     Args:
         state: its network is read.
         names: of the tensors.
         title: of the progress line.
+        world: of the images' batches those number 0, `world` … are taken.
 
     Raises: `DataError` for a tensor that is not finite; `WeightsError` naming an operator that cannot be run.
     """
     network = _network(state)
+    images = state.context.images if world == 1 else OfTurn(state.context.images, world)
 
     def run(feed: Feed) -> Iterator[np.ndarray]:
         tensors = network.each({name: paddle.to_tensor(value) for name, value in feed.items()}, names)
@@ -39,7 +43,7 @@ def calibration_values(state: PtqState, names: Sequence[str], title: str) -> Ite
     shown = state.context.progress(title)
     cut = partial(parts, network.graph, most=images_at_once(network.graph))
     with paddle.no_grad():
-        yield from watch(state.context.images, run, names, maker_of(state.model.graph()), shown, cut)
+        yield from watch(images, run, names, maker_of(state.model.graph()), shown, cut)
 
 
 @contextlib.contextmanager

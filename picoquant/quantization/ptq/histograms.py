@@ -62,6 +62,15 @@ class Histogram:
         for (part,) in chunks(some):
             self.counts += np.bincount(bins_of(part, self.bound, BINS), minlength=2 * BINS)
 
+    def merge(self, other: Histogram) -> None:
+        """Count the values of another histogram, which may be widened, as well."""
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        while self.bound < other.bound:
+            self._widen()
+        while other.bound < self.bound:
+            other._widen()
+        self.counts += other.counts
+
     @property
     def absmax(self) -> float:
         """The largest absolute value added; 0 when nothing was."""

@@ -18,16 +18,15 @@ from picoquant.int8.ignored_layers import exclude_ignored_layers
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.scheme import QuantAwareSettings
 from picoquant.paddle_program.editing.program_model import ProgramModel
-from picoquant.paddle_program.model_folder import MODEL, PARAMS
 from picoquant.quantization.context import QuantizationContext
-from picoquant.quantization.ptq.equalisation.scales import FILE as SCALES
 from picoquant.quantization.ptq.equalisation.scales import write_scales
+from picoquant.quantization.ptq.passes.observe import OBSERVE, observe_share
 from picoquant.quantization.ptq.passes.place_quantisers import place_quantisers
 from picoquant.quantization.ptq.pipeline import preparation, run_passes
 from picoquant.quantization.ptq.state import PtqState
+from picoquant.quantization.ptq.student_files import FILES, share_student
 from picoquant.storage.files import whole_file, write_json
 
-FILES = (MODEL, PARAMS, SCALES)  # of a prepared student
 _FACTS = "student.json"
 _FLOAT_PARAMS = "as_float.npz"
 _KEPT = ("folded", "settled", "equalised", "images", "ranges", "zero_points")  # fields of the state
@@ -52,6 +51,8 @@ def prepare(context: QuantizationContext) -> PtqState:
     else:
         for name in FILES:
             shutil.copyfile(kept / name, folder / name)
+    if context.processes.world > 1:
+        context.processes.broadcast(b"")  # ends `help_prepare`
     return replace(open_student(context), **facts)
 
 
@@ -63,15 +64,11 @@ def open_student(context: QuantizationContext) -> PtqState:
     return place_quantisers(_load(context, quant))
 
 
-def share_student(context: QuantizationContext) -> None:
-    """Send the files of rank 0's prepared student to the other processes."""
-    if context.processes.world == 1:
-        return
-    for name in FILES:
-        file = context.paths.student / name
-        content = context.processes.broadcast(file.read_bytes() if context.processes.is_rank_0 else None)
-        if not context.processes.is_rank_0:
-            file.write_bytes(content)
+def help_prepare(context: QuantizationContext) -> None:
+    """What other processes than rank 0 do in `prepare`: observe their part of the images where it asks for that."""
+    while context.processes.broadcast(None) == OBSERVE:
+        share_student(context)
+        observe_share(open_student(context))
 
 
 def _run_passes(context: QuantizationContext) -> PtqState:

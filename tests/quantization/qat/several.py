@@ -52,9 +52,9 @@ class Keeper(TrainingStep):
 
 
 def run(model: Path, teacher: Path, folder: Path, kind: str) -> dict:
-    """Quantise with ranges of a kind (`average`, `pact`, `lsq`), or by `levels`, in `folder`/kind; gives the metrics.
+    """Quantise in `folder`/kind with ranges of a kind (`average`, `pact`, `lsq`), by `levels` or `ptq`; the metrics.
 
-    Every process leaves its weights and ranges after the last step in `end_<rank>.npz`.
+    Where it is trained, every process leaves its weights and ranges after the last step in `end_<rank>.npz`.
     """
     rank, world = rank_and_world()
     maps, place = list(MAPS), folder / kind
@@ -73,6 +73,8 @@ def run(model: Path, teacher: Path, folder: Path, kind: str) -> dict:
     quant = {"use_pact": True, "moving_rate": 0.99999} if kind == "pact" else {}  # ranges hardly move
     wanted = settings(STEPS, quant, distillation, learning_rate=0.02, eval_iter=3)
     own = QuantizationSettings(learned_ranges="lsq" if kind == "lsq" else "none", freeze_last=0.25)
+    if kind == "ptq":
+        own = QuantizationSettings(method="ptq")
     if kind == "levels":
         own = QuantizationSettings(training="levels", level_rate=3.0)
     keeper = partial(Keeper, place / f"end_{rank}.npz")

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from picoquant.int8.files import open_network
+from picoquant.paddle_program.model_folder import ModelFolder
 from tests.networks.small_net import export_small
 from tests.quantization.qat import several
 from tests.utils.test_process_group import launch
@@ -30,11 +32,12 @@ def done(small_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     (folder / "teacher").mkdir()
     export_small(folder / "teacher", seed=4)
-    arguments = [str(small_model), str(folder / "teacher"), str(folder / "two"), *TOLERANCES]
+    arguments = [str(small_model), str(folder / "teacher"), str(folder / "two"), *TOLERANCES, "ptq"]
     ended = launch(Path(several.__file__), *arguments, folder=folder)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     metrics = {
-        kind: several.run(small_model, folder / "teacher", folder / "one", kind) for kind in TOLERANCES
+        kind: several.run(small_model, folder / "teacher", folder / "one", kind)
+        for kind in (*TOLERANCES, "ptq")
     }
     return folder / "one", folder / "two", metrics
 
@@ -84,3 +87,14 @@ def test_the_leading_process_alone_writes(done):
     left = {path.name for path in (done[1] / "lsq/work1").rglob("*") if path.is_file()}
     assert left <= {"qat.csv"}
     assert not (done[1] / "lsq/model1").exists()
+
+
+def test_two_processes_calibrate_as_one(done):
+    """Each observes one of the two batches; the ranges, scales and integers that come out are the same."""
+    one, two = (open_network(ModelFolder.open(folder / "ptq/model0")) for folder in done[:2])
+    assert done[2]["ptq"]["calibration_images"] == 2 * several.IMAGES
+    assert one.tensors.keys() == two.tensors.keys() and len(one.tensors) > 4
+    for name, params in one.tensors.items():
+        assert repr(two.tensors[name]) == repr(params)
+    for name, value in one.values.items():
+        np.testing.assert_array_equal(two.values[name], value, err_msg=name)

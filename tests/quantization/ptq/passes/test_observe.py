@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from picoquant.quantization.ptq.passes.fold_batch_norm import fold_batch_norm
-from picoquant.quantization.ptq.passes.observe import ChannelMeans, observe
+from picoquant.quantization.ptq.passes.observe import observe
+from picoquant.quantization.ptq.passes.observed import ChannelMeans
 from picoquant.quantization.ptq.passes.place_quantisers import place_quantisers
 from picoquant.quantization.ptq.pipeline import run_passes
 from tests.networks.small_net import batches

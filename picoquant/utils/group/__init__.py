@@ -1,0 +1,1 @@
+"""The processes of `paddle.distributed.launch`, on one host or several: how they meet and notice a loss."""

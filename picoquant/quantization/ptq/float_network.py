@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import paddle
 
 from picoquant.paddle_program.graph import Graph
-from picoquant.quantization.calibration_images import Feed, maker_of, watch
+from picoquant.quantization.calibration_images import Feed, maker_of, require_finite, watch
 from picoquant.quantization.engine.arrays import as_array
-from picoquant.quantization.engine.feeds import images_at_once, parts
+from picoquant.quantization.engine.feeds import cuts, images_at_once, parts
 from picoquant.quantization.engine.network import FakeQuantNetwork
+from picoquant.quantization.engine.whole_graph import WholeGraph, computed_of_images, run_each, whole
 from picoquant.quantization.ptq.detection_error import DetectionError
 from picoquant.quantization.ptq.state import PtqState
 
+T = TypeVar("T")
 _IMAGES = 32  # gradients take several times as long as values, and what they show varies little
 
 
@@ -40,6 +45,93 @@ def calibration_values(state: PtqState, names: Sequence[str], title: str) -> Ite
     cut = partial(parts, network.graph, most=images_at_once(network.graph))
     with paddle.no_grad():
         yield from watch(state.context.images, run, names, maker_of(state.model.graph()), shown, cut)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some images of a calibration batch.
+
+    Attributes:
+        before: images of earlier batches.
+        first: images of the batch before these.
+        images: how many these are.
+        total: images of the batch.
+    """
+
+    before: int
+    first: int
+    images: int
+    total: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the batch ends with these."""
+        return self.first + self.images == self.total
+
+
+def calibration_parts(
+    state: PtqState, names: Sequence[str], measure: Callable[[str, np.ndarray, Part], T], title: str
+) -> Iterator[dict[str, T]]:
+    """What is measured of tensors of the network as it is now, by name; of each part of the images, in their order.
+
+    Args:
+        state: its network is read.
+        names: of the tensors.
+        measure: given the name, the value and which images they are; called in several threads at once.
+        title: of the progress line.
+
+    Raises: as `calibration_values`.
+    """
+    graph, images = state.model.graph(), state.context.images
+    makers, shown = maker_of(graph), state.context.progress(title)
+
+    def measured(part: Part, values: Mapping[str, np.ndarray]) -> tuple[Part, dict[str, T]]:
+        found = {}
+        for name in names:
+            require_finite(images, name, values[name], makers, part.before + part.first, part.images)
+            found[name] = measure(name, values[name], part)
+        return part, found
+
+    at_once = whole(graph) and len(computed_of_images(graph, names)) == len(names)
+    done = 0
+    for part, found in (_by_graph if at_once else _by_operators)(state, graph, names, measured):
+        done += part.is_last
+        shown(done)
+        yield found
+
+
+_Measured = Callable[[Part, Mapping[str, np.ndarray]], T]
+
+
+def _by_graph(state: PtqState, graph: Graph, names: Sequence[str], measured: _Measured[T]) -> Iterator[T]:
+    """What is measured of single images, several at once."""
+    computed = [name for name in names if name not in graph.inputs]
+
+    def work(known: tuple[Part, Feed], found: list[np.ndarray]) -> T:
+        part, feed = known
+        return measured(part, {**feed, **dict(zip(computed, found))})
+
+    feeds = ((feed, (part, feed)) for part, feed in _parts(state, graph, 1))
+    yield from run_each(WholeGraph(state.model, computed), feeds, work)
+
+
+def _by_operators(state: PtqState, graph: Graph, names: Sequence[str], measured: _Measured[T]) -> Iterator[T]:
+    """What is measured of as many images as go at once, by the network in dygraph; measured in one thread."""
+    network = _network(state)
+    with ThreadPoolExecutor(1) as pool, paddle.no_grad():
+        for part, feed in _parts(state, graph, images_at_once(graph)):
+            tensors = network({name: paddle.to_tensor(value) for name, value in feed.items()}, names)
+            yield pool.submit(measured, part, dict(zip(names, map(as_array, tensors)))).result()
+
+
+def _parts(state: PtqState, graph: Graph, most: int) -> Iterator[tuple[Part, Feed]]:
+    before = 0
+    for batch in state.context.images:
+        total = len(batch[graph.inputs[0]])
+        for cut in cuts(graph, total, most):
+            feed = {name: batch[name][cut] for name in graph.inputs}
+            yield Part(before, cut.start, cut.stop - cut.start, total), feed
+        before += total
 
 
 @contextlib.contextmanager

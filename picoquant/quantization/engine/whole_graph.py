@@ -21,6 +21,7 @@ from paddle.base.framework import _dygraph_guard
 from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.graph import FEED, FETCH, Graph
 from picoquant.paddle_program.layers import BATCH_NORM
+from picoquant.quantization.engine.feeds import images_at_once
 from picoquant.quantization.engine.openmp import use_one_thread
 from picoquant.quantization.engine.traced import traceable
 from picoquant.training.fast import Rewrite, fast_convolutions_available
@@ -30,9 +31,8 @@ from picoquant.utils.paddle_version.differences import clip_passes_gradients_at_
 _SHAPE = "XShape"
 _SHAPE_IN_AN_OUTPUT = ("reshape2", "transpose2", "squeeze2", "unsqueeze2", "flatten_contiguous_range")
 
-_WORKERS = (
-    4  # each holds the tensors of an image, and has a graph of its own, which takes half a second to prepare
-)
+_COPIES = 2  # what is given is copied: values and gradients of about every third tensor
+_WORKERS = 4  # each has a graph of its own, which takes half a second to prepare
 
 T, K = TypeVar("T"), TypeVar("K")
 Feed = Mapping[str, np.ndarray]
@@ -69,6 +69,7 @@ class WholeGraph:
     Attributes:
         signs: shapes, without the images, of the signs that `scalar` asked for, by the names that they are fed by.
         gradients: names of the tensors, and of the weights, that have gradients.
+        at_once: how many may run at the same time.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class WholeGraph:
         self.signs: dict[str, tuple[int, ...]] = {}
         self.gradients: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
         self._values = model.values
+        self.at_once = _at_once(model.graph())
         with _static_mode(), paddle.utils.unique_name.guard("scalar@"):  # beside the names of the program
             self._program = _program_of(model, {*names, *read}, weights)
             block, rewrite = self._program.global_block(), Rewrite()
@@ -149,7 +151,7 @@ def run_each(
             found = own.run(feed)
         return work(known, found)
 
-    workers = min(_WORKERS, available_cpus())
+    workers = graph.at_once
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -162,6 +164,13 @@ def run_each(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _at_once(graph: Graph) -> int:
+    """How many graphs may run at the same time, by processors and by the memory that calibration is meant to take."""
+    of_each = max(1, (graph.tensor(graph.inputs[0]).shape or (1,))[0])  # images, where they are fixed
+    fitting = images_at_once(graph) // _COPIES // of_each
+    return max(1, min(_WORKERS, available_cpus(), fitting))
 
 
 def _program_of(model: ProgramModel, names: set[str], weights: Sequence[str]) -> Any:

@@ -107,8 +107,25 @@ def test_a_network_with_batch_norms_is_no_graph_and_stored_tensors_are_of_no_ima
     assert computed_of_images(graph, ("image", stored)) == ("image",)
 
 
+def test_as_many_at_once_as_processors_and_memory_allow(folded, monkeypatch):
+    graph = folded.model.graph()
+    monkeypatch.setattr(whole_graph, "available_cpus", lambda: 64)
+    sizes = {8: 4, 7: 3, 2: 1, 1: 1}
+    for fitting, expected in sizes.items():
+        monkeypatch.setattr(whole_graph, "images_at_once", lambda graph, fitting=fitting: fitting)
+        assert WholeGraph(folded.model, ("image",)).at_once == expected
+    tensors = {**graph.tensors, "image": replace(graph.tensor("image"), shape=(3, 3, 32, 32))}
+    monkeypatch.setattr(whole_graph, "images_at_once", lambda graph: 12)
+    monkeypatch.setattr(type(folded.model), "graph", lambda self: replace(graph, tensors=tensors))
+    assert WholeGraph(folded.model, ("image",)).at_once == 2
+    monkeypatch.setattr(whole_graph, "available_cpus", lambda: 1)
+    assert WholeGraph(folded.model, ("image",)).at_once == 1
+
+
 class Doubled:
     """In place of a graph: gives twice the number that it is fed, the first after the others."""
+
+    at_once = 3
 
     def runner(self):
         def run(feed):

@@ -166,7 +166,7 @@ def onnx_runtime(folder: Path, changes: list[str]) -> dict[str, float]:
         def get_next(self) -> Any:
             return next(self._feeds, None)
 
-    quant_pre_process(str(float_model), str(float_model))
+    quant_pre_process(str(float_model), str(float_model), skip_symbolic_shape=True)
     quantize_static(
         str(float_model), str(quantised), Images(), per_channel=True,
         weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,

@@ -22,6 +22,7 @@ from picoquant.quantization.ptq.detection_error import DetectionError
 from picoquant.quantization.ptq.state import PtqState
 
 T = TypeVar("T")
+_HELD = 4  # part of the memory that is meant for activations, where all that are measured are held at once
 _IMAGES = 32  # gradients take several times as long as values, and what they show varies little
 
 
@@ -116,10 +117,11 @@ def _by_graph(state: PtqState, graph: Graph, names: Sequence[str], measured: _Me
 
 
 def _by_operators(state: PtqState, graph: Graph, names: Sequence[str], measured: _Measured[T]) -> Iterator[T]:
-    """What is measured of as many images as go at once, by the network in dygraph; measured in one thread."""
+    """What is measured of some images at a time, by the network in dygraph; measured in one thread."""
     network = _network(state)
+    most = max(1, images_at_once(graph) // _HELD)
     with ThreadPoolExecutor(1) as pool, paddle.no_grad():
-        for part, feed in _parts(state, graph, images_at_once(graph)):
+        for part, feed in _parts(state, graph, most):
             tensors = network({name: paddle.to_tensor(value) for name, value in feed.items()}, names)
             yield pool.submit(measured, part, dict(zip(names, map(as_array, tensors)))).result()
 

@@ -5,6 +5,7 @@
 # make lint   formatting, imports, types, spelling: the hooks of .pre-commit-config.yaml
 # make docs   the documentation as a site, in site/
 # make results        the tables of the documentation, written from results/*.yaml
+# make benchmarks     every figure of docs/speed.md, measured and recorded; hours, on a machine that does nothing else
 # make results-check  whether they are as results/*.yaml say; part of make lint
 # make quickstart-weights   weights/quickstart.safetensors anew, from scratch (weights/README.md)
 # make wheel  what pip installs, in dist/
@@ -27,7 +28,7 @@ DOCS := .venv-docs
 # Processes that run the tests side by side, one thread and about 2 GB each; `make JOBS=4 test` where there are more cores.
 JOBS := 2
 
-.PHONY: run test test-slow test-paddle2 test-paddle3 compare-paddle lint docs results results-check wheel quickstart-weights env toolchain clean
+.PHONY: run test test-slow test-paddle2 test-paddle3 compare-paddle lint docs benchmarks results results-check wheel quickstart-weights env toolchain clean
 
 run: env toolchain
 	$(BIN)/picoquant run --config quickstart.yaml --save-dir $(SAVE_DIR)
@@ -48,6 +49,9 @@ test-slow: env toolchain
 
 lint: env
 	$(BIN)/pre-commit run --all-files --show-diff-on-failure
+
+benchmarks: env
+	$(BIN)/python -m benchmarks.speed --work output/speed --record
 
 results: env
 	$(BIN)/python -m benchmarks.results

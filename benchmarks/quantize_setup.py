@@ -3,25 +3,32 @@
     python benchmarks/quantize_setup.py --size 416 --batch 8 --limit 1200
 
 A step is measured in seconds on the clock and of CPU, memory as the largest resident size of the process. The last
-line is PaddleSlim's figures over picoquant's.
+line is PaddleSlim's figures over picoquant's. Each contender runs in a process of its own; one of them works at a time:
+they are set up one after the other, run step 0, and then take turns, step by step. Medians are printed.
 
 Set-up is everything from an exported model on disk to the first step (the import of PaddleSlim included);
-picoquant's calibration of ranges is left out of it, as PaddleSlim has none. Each contender runs in a process of
-its own and is stopped at the time limit. The losses of step 0 differ by what oneDNN rounds differently; without it
-they are equal (tests/quantization/test_same_as_paddleslim.py).
+picoquant's calibration of ranges is left out of it, as PaddleSlim has none. picoquant's is measured in `--setups`
+processes, PaddleSlim's, which takes minutes, in one. A contender that does not answer within the limit is stopped. The
+losses of step 0 differ by what oneDNN rounds differently; without it they are equal
+(tests/quantization/test_same_as_paddleslim.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
+import queue
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,34 +43,130 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", type=int, default=416, help="input height and width")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=5, help="steps to measure after step 0")
+    parser.add_argument("--steps", type=int, default=7, help="steps to measure after step 0")
+    parser.add_argument("--setups", type=int, default=5, help="picoquant's set-ups to measure")
     parser.add_argument("--pact", action="store_true", help="use_pact: true")
-    parser.add_argument("--limit", type=float, default=900.0, help="seconds each contender may take")
+    parser.add_argument("--limit", type=float, default=900.0, help="seconds a contender may take to answer")
     parser.add_argument("--config", default="picodet_s_416_coco_npu", help="a shipped configuration")
     parser.add_argument("--model", help="folder of an exported model; by default one with random weights")
     parser.add_argument("--only", choices=CONTENDERS, help="measure one and print JSON")
+    parser.add_argument(
+        "--served", action="store_true", help="with --only: a step for each line that is read"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if not options.model:
             options.model = folder
             subprocess.run([sys.executable, "-c", export_script(options)], check=True, capture_output=True)
         if options.only:
-            print(json.dumps(measure(options)))
+            print(json.dumps(measure(options)), flush=True)
             return
-        print(f"{options.config}, {options.batch} images of {options.size} pixels, use_pact {options.pact}")
-        results = {}
-        for name in CONTENDERS:
-            found = results[name] = measured_apart(name, options)
-            if "failed" in found:
-                print(f"{name:12} {found['failed']}", flush=True)
-                continue
-            step = f"{found['step']:6.2f} s a step, {found['cpu']:6.2f} s of CPU" if found["step"] else ""
-            print(
-                f"{name:12} set-up {found['setup']:7.1f} s  loss {found['loss']:.6g}  {step}  "
-                f"at most {found['megabytes']:.0f} MB",
-                flush=True,
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Measure both in turns, and print."""
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"{options.config}, {options.batch} images of {options.size} pixels, use_pact {options.pact}")
+    print(f"{platform.machine()}, {threads} CPUs, Python {platform.python_version()}", flush=True)
+    with ExitStack() as stack:
+        contenders = {name: stack.enter_context(Contender(name, options)) for name in CONTENDERS}
+        results = {name: one.answer() for name, one in contenders.items()}
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+        for _ in range(options.steps):
+            for name in CONTENDERS:
+                if "failed" not in results[name]:
+                    found[name].append(contenders[name].answer())
+    for name, steps in found.items():
+        if any("failed" in step for step in steps):
+            results[name] = next(step for step in steps if "failed" in step)
+        for key in ("step", "cpu", "megabytes") if "failed" not in results[name] else ():
+            values = [step[key] for step in steps]
+            results[name][key] = max(values) if key == "megabytes" else statistics.median(values)
+    ours = results["picoquant"]
+    if "failed" not in ours:
+        ours["setup"] = statistics.median(
+            [ours["setup"], *(set_up(options) for _ in range(options.setups - 1))]
+        )
+    for name in CONTENDERS:
+        print(line(name, results[name]), flush=True)
+    print(ratios(*(results[name] for name in CONTENDERS)))
+
+
+def line(name: str, found: dict[str, Any]) -> str:
+    """The figures of one contender."""
+    if "failed" in found:
+        return f"{name:12} {found['failed']}"
+    return (
+        f"{name:12} set-up {found['setup']:7.1f} s  loss {found['loss']:.6g}  {found['step']:6.2f} s a step, "
+        f"{found['cpu']:6.2f} s of CPU  at most {found['megabytes']:.0f} MB"
+    )
+
+
+def set_up(options: argparse.Namespace) -> float:
+    """Seconds of another set-up of picoquant."""
+    with Contender("picoquant", options) as contender:
+        return float(contender.answer()["setup"])
+
+
+class Contender:
+    """A contender in a process of its own: set-up and step 0 at the first `answer`, a step at each later one.
+
+    Args:
+        name: of the contender.
+        options: of this script.
+    """
+
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        self._command = [
+            sys.executable,
+            __file__,
+            *sys.argv[1:],
+            "--model",
+            options.model,
+            "--only",
+            name,
+            "--served",
+        ]
+        self._limit = options.limit
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Contender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def answer(self) -> dict[str, Any]:
+        """The figures of set-up and step 0, then of a step; `failed` where there are none."""
+        if self._process is None:
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen(
+                self._command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
             )
-        print(ratios(*(results[name] for name in CONTENDERS)))
+            threading.Thread(target=self._read, daemon=True).start()
+        else:
+            self._process.stdin.write("step\n")
+            self._process.stdin.flush()
+        began = time.perf_counter()
+        while True:
+            try:
+                text = self._lines.get(timeout=max(0.0, began + self._limit - time.perf_counter()))
+            except queue.Empty:
+                self._process.kill()
+                return {"failed": f"no answer after {self._limit:.0f} s", "seconds": self._limit}
+            if not text:
+                return {"failed": f"not measured: run it with --only {self._command[-2]}"}
+            if text.startswith('{"'):
+                return json.loads(text)
+
+    def _read(self) -> None:
+        for text in self._process.stdout:
+            self._lines.put(text)
+        self._lines.put("")
 
 
 def ratios(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
@@ -71,7 +174,7 @@ def ratios(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     if "failed" in ours or ("failed" in theirs and "seconds" not in theirs):
         return "no ratio: one of them was not measured"
     if "failed" in theirs:
-        return f"PaddleSlim / picoquant: all of it more than {theirs['seconds'] / ours['seconds']:.1f}"
+        return f"PaddleSlim / picoquant: set-up more than {theirs['seconds'] / ours['setup']:.1f}"
     names = {"setup": "set-up", "step": "step", "cpu": "CPU of a step", "megabytes": "largest memory"}
     parts = [f"{title} {theirs[key] / ours[key]:.2f}" for key, title in names.items() if ours[key]]
     return f"PaddleSlim / picoquant: {', '.join(parts)}"
@@ -98,18 +201,6 @@ export_model(detector, {options.model!r}, "raw", size, InferConfig(size, labels)
 """
 
 
-def measured_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure one contender in its own process."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--model", options.model, "--only", name]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=options.limit, check=False)
-    except subprocess.TimeoutExpired:
-        return {"failed": f"not at its end after {options.limit:.0f} s", "seconds": options.limit}
-    if done.returncode:
-        return {"failed": f"not measured: {done.stderr.strip().splitlines()[-1]}"}
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def measure(options: argparse.Namespace) -> dict[str, float]:
     """Seconds of set-up and of a step, and the loss of step 0."""
     import shutil
@@ -132,29 +223,40 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         shutil.copytree(options.model, model)
         begin = paddleslim if options.only == "PaddleSlim" else ours
         began = time.perf_counter()
-        return begin(model, Path(folder), sections, image, began, options.steps)
+        return begin(model, Path(folder), sections, image, partial(timed_steps, options, began))
 
 
-def timed_steps(step: Callable[[], Any], steps: int, began: float) -> dict[str, float]:
+def timed_steps(options: argparse.Namespace, began: float, step: Callable[[], Any]) -> dict[str, float]:
     """Run step 0, which builds kernels, and the steps that are measured."""
     setup = time.perf_counter() - began
-    loss, seconds, cpu = float(step()), [], []
-    for _ in range(steps):
-        start, used = time.perf_counter(), time.process_time()
-        step()
-        seconds.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - used)
-    return {
-        "seconds": time.perf_counter() - began,
-        "setup": setup,
-        "loss": loss,
-        "step": statistics.median(seconds) if seconds else 0.0,
-        "cpu": statistics.median(cpu) if cpu else 0.0,
-        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+    found = {"setup": setup, "loss": float(step())}
+    steps = []
+    if options.served:
+        print(json.dumps(found), flush=True)
+        for _ in sys.stdin:
+            print(json.dumps(timed(step)), flush=True)
+    else:
+        steps = [timed(step) for _ in range(options.steps)]
+        found.update(
+            {key: statistics.median(one[key] for one in steps) for key in ("step", "cpu")} if steps else {}
+        )
+    return {**found, "seconds": time.perf_counter() - began, "megabytes": largest_memory()}
 
 
-def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, steps: int) -> dict:
+def timed(step: Callable[[], Any]) -> dict[str, float]:
+    """Run a step."""
+    start, used = time.perf_counter(), time.process_time()
+    step()
+    seconds, cpu = time.perf_counter() - start, time.process_time() - used
+    return {"step": seconds, "cpu": cpu, "megabytes": largest_memory()}
+
+
+def largest_memory() -> float:
+    """The largest resident size of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def ours(model: Path, folder: Path, sections: tuple, image: Any, measured: Callable[..., dict]) -> dict:
     """picoquant's set-up, and its steps with the teacher's part."""
     from picoquant.paddle_program.infer_config import read_infer_config
     from picoquant.quantization.engine.session import dygraph_session, quiet
@@ -184,10 +286,10 @@ def ours(model: Path, folder: Path, sections: tuple, image: Any, began: float, s
         teacher = Teacher(model, objective.teacher_names, folder / "distilled", config)
         optimizer, rate = partial(make_optimizer, train), LearningRate(make_schedule(train))
         run = TrainingStep(student, teacher, objective, optimizer, strategy, rate, Processes())
-        return timed_steps(lambda: run({"image": image}, False, ())[0], steps, began)
+        return measured(lambda: run({"image": image}, False, ())[0])
 
 
-def paddleslim(model: Path, folder: Path, sections: tuple, image: Any, began: float, steps: int) -> dict:
+def paddleslim(model: Path, folder: Path, sections: tuple, image: Any, measured: Callable[..., dict]) -> dict:
     """AutoCompression as it is; with PACT it writes into the working folder."""
     import os
 
@@ -206,7 +308,7 @@ def paddleslim(model: Path, folder: Path, sections: tuple, image: Any, began: fl
     def step() -> float:
         return built._exe.run(train.program, feed={"image": image}, fetch_list=train.fetch_targets)[0]
 
-    return timed_steps(step, steps, began)
+    return measured(step)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,36 @@
 """How time and memory grow: with images of a data set, classes, the input's size and images of a batch.
 
-    python benchmarks/scaling.py --out scaling/               all four; a table, scaling.json and scaling.svg
+    python benchmarks/scaling.py --out scaling/               all; a table, scaling.json and scaling.svg
     python benchmarks/scaling.py --out scaling/ --only images --values 1000,120000
 
 Every point is measured in a process of its own, so that its memory is its own: least time of three, and the largest
 resident size. Between two points the exponent is printed: 1.00 is work that grows as what it works on. `images` is the
-start of a training, annotations (7 objects an image, in COCO's format) to first batch of 8; `classes` is decoding, NMS
-and COCO's numbers of 50 images with every output of a head (noise); `input` is PicoDet-S-NPU in ONNX Runtime, an image
-a call; `batch` the same at 320 pixels. The exponents of the last two are over the pixels of a call.
+start of a training, annotations (7 objects an image, in COCO's format) to first batch of 8; `evaluated` is COCO's
+numbers of so many images with 100 detections each, of 80 classes, and the results file; `classes` is decoding, NMS
+and COCO's numbers of 50 images with every output of a head (noise); `classes_images` is COCO's numbers of 2,000 images
+with so many classes, whose work is the detections; `input` is PicoDet-S-NPU in ONNX Runtime, an image a call; `batch`
+the same at 320 pixels; `step` is a training step of 2 images. Work of the last three is the pixels of a call.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from benchmarks.results.speed import exponent  # noqa: E402
+
 OBJECTS, PICTURES = 7, 50
 _LINKS = 30000  # names of one file, which a file system limits
 
@@ -38,20 +42,23 @@ def main() -> None:
     parser.add_argument(
         "--values", type=lambda text: [int(value) for value in text.split(",")], help="instead of its own"
     )
+    parser.add_argument("--picture", type=Path, help="where the picture goes (default: scaling.svg in --out)")
     parser.add_argument("--point", type=int, help="measure one and print JSON")
     options = parser.parse_args()
     if options.point is not None:
         print(json.dumps(measured(options.only[0], options.point)))
         return
+    if not options.only:
+        options.only = list(KINDS)
     options.out.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[dict[str, float]]] = {}
-    for kind in options.only or KINDS:
+    for kind in options.only:
         rows = found[kind] = []
         for value in options.values or KINDS[kind][1]:
             rows.append({"value": value, **_apart(kind, value, options)})
             print(_text(kind, rows), flush=True)
     (options.out / "scaling.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    draw(found, options.out / "scaling.svg")
+    draw(found, options.picture or options.out / "scaling.svg")
 
 
 def _apart(kind: str, value: int, options: argparse.Namespace) -> dict[str, float]:
@@ -67,12 +74,9 @@ def _text(kind: str, rows: list[dict[str, float]]) -> str:
     said = f"{kind:8} {last['value']:>8.0f}  {last['seconds']:9.3f} s  {last['megabytes']:7.0f} MB"
     if len(rows) < 2:
         return said
+    if last["work"] == rows[-2]["work"]:
+        return f"{said}  the same work"
     return f"{said}  time grows as n^{exponent(rows[-2], last, 'seconds'):.2f}"
-
-
-def exponent(one: dict[str, float], other: dict[str, float], key: str) -> float:
-    """Of the power by which a figure grows between two points."""
-    return math.log(other[key] / one[key]) / math.log(other["work"] / one["work"])
 
 
 def measured(kind: str, value: int) -> dict[str, float]:
@@ -177,6 +181,52 @@ def detections(classes: int, folder: Path) -> tuple[Callable[[], Any], int]:
     return call, classes
 
 
+def counted(images: int, classes: int, folder: Path) -> tuple[Callable[[], Any], int]:
+    """COCO's numbers of images with 100 detections each, and the results file; the work is the detections."""
+    import numpy as np
+
+    from picoquant.data.dataset import Dataset, Record
+    from picoquant.evaluation.evaluate import count
+    from picoquant.postprocess import Detections
+
+    random, detections = np.random.default_rng(0), 100
+
+    def boxes(number: int) -> np.ndarray:
+        start = random.random((number, 2), dtype="float32") * 250
+        return np.concatenate([start, start + 10 + 60 * random.random((number, 2), dtype="float32")], axis=1)
+
+    def labels(number: int) -> np.ndarray:
+        return np.sort(random.integers(0, classes, number))
+
+    crowds = np.zeros(OBJECTS, bool)
+    records = tuple(
+        Record(number, f"{number}.jpg", 320, 320, boxes(OBJECTS), labels(OBJECTS).astype("int32"), crowds)
+        for number in range(images)
+    )
+    names = tuple(str(number) for number in range(classes))
+    dataset = Dataset(records, names, tuple(range(classes)), format="voc")
+
+    def found() -> Iterator[tuple[int, Detections]]:
+        for record in records:
+            scores = random.random(detections, dtype="float32")
+            yield record.image_id, Detections(labels(detections), scores, boxes(detections))
+
+    def call() -> None:
+        count(dataset, found()).write_detections(folder / "detections.json", dataset)
+
+    return call, images * detections
+
+
+def step(side: int, folder: Path) -> tuple[Callable[[], Any], int]:
+    """A training step of two images: forward, targets and losses, backward, update."""
+    from train_speed import picoquant_step
+
+    sizes = {"size": side, "batch": 2, "epoch": 0, "config": "picodet_s_416_coco_npu.yml"}
+    one = picoquant_step(argparse.Namespace(**sizes), fast=True)
+    one()
+    return one, 2 * side * side
+
+
 def inference(side: int, images: int, folder: Path) -> tuple[Callable[[], Any], int]:
     """A call of PicoDet-S-NPU's exported network in ONNX Runtime."""
     import numpy as np
@@ -203,6 +253,9 @@ def inference(side: int, images: int, folder: Path) -> tuple[Callable[[], Any], 
 
 KINDS: dict[str, tuple[Callable[[int, Path], tuple[Callable[[], Any], int]], list[int]]] = {
     "images": (start_of_training, [100, 1000, 10000, 120000]),
+    "evaluated": (lambda images, folder: counted(images, 80, folder), [100, 1000, 10000, 100000]),
+    "classes_images": (lambda classes, folder: counted(2000, classes, folder), [1, 10, 100, 1000]),
+    "step": (step, [320, 416, 640, 960, 1280]),
     "classes": (detections, [1, 10, 80, 365, 1000]),
     "input": (lambda side, folder: inference(side, 1, folder), [320, 416, 640, 960, 1280]),
     "batch": (lambda images, folder: inference(320, images, folder), [1, 2, 4, 8, 16, 32]),

@@ -22,3 +22,35 @@ def test_picoquants_side_is_measured(root, script, keys):
     found = json.loads(done.stdout.splitlines()[-1])
     assert keys <= found.keys()
     assert all(math.isfinite(found[key]) and found[key] > 0 for key in keys)
+
+
+@pytest.mark.slow
+def test_the_start_of_a_training_is_measured(root, tmp_path):
+    sys.path.insert(0, str(root))
+    from benchmarks.start_speed import write_data_set
+
+    write_data_set(tmp_path / "data", 100)
+    found = measured(root, "start_speed.py", "--only", "picoquant", "--folder", str(tmp_path / "data"))
+    assert found["cpu"] > 0 and found["megabytes"] > 0 and found["at"] > 1e9
+
+
+@pytest.mark.slow
+def test_packages_alone_and_together_are_measured(root, evaluated_run):
+    for how in ("alone", "together"):
+        words = ("--run", str(evaluated_run), "--target", "generic_onnx", "--only", how)
+        assert measured(root, "package_speed.py", *words)["wall"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["images", "evaluated", "classes_images", "classes", "step"])
+def test_a_point_of_growth_is_measured(root, tmp_path, kind):
+    value = {"images": "40", "evaluated": "20", "step": "64"}.get(kind, "3")
+    found = measured(root, "scaling.py", "--out", str(tmp_path), "--only", kind, "--point", value)
+    assert all(math.isfinite(found[key]) and found[key] > 0 for key in ("seconds", "megabytes", "work"))
+
+
+def measured(root, script, *words):
+    command = [sys.executable, root / "benchmarks" / script, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])

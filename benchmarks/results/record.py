@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results.speed import PREFIX, Growth, Speed, load_speeds
 from picoquant.backends.verisilicon.report import UNITS
 from picoquant.errors import ConfigError
 from picoquant.yaml_files.load import load_mapping
@@ -76,12 +77,14 @@ class Result:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-def load_results(folder: Path = FOLDER) -> dict[str, Result]:
-    """Every result by the name of its file.
+def load_results(folder: Path = FOLDER) -> dict[str, Result | Speed | Growth]:
+    """Every result by the name of its file; those of speed have records of their own.
 
     Raises: `ConfigError` naming file and key of the first that is wrong.
     """
-    return {path.stem: load_result(path) for path in sorted(folder.glob("*.yaml"))}
+    files = [path for path in sorted(folder.glob("*.yaml")) if not path.stem.startswith(PREFIX)]
+    speeds = {f"{PREFIX}{name}": one for name, one in load_speeds(folder).items()}
+    return {path.stem: load_result(path) for path in files} | speeds
 
 
 def load_result(path: Path) -> Result:

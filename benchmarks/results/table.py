@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Callable
 
 from benchmarks.results.record import Result
+from benchmarks.results.speed import Growth, Speed
 from picoquant.errors import ConfigError
 
-Results = Mapping[str, Result]
+Results = Mapping[str, "Result | Speed | Growth"]
 _BLOCK = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
 
 

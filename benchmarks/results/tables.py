@@ -12,8 +12,9 @@ from benchmarks.results.pages import (
     quantization,
     readme,
     simulation,
+    speed,
     training,
 )
 
-PAGES = (readme, accuracy, evaluation, backends, simulation, npu, cycles, training, quantization, onnx)
+PAGES = (readme, accuracy, evaluation, backends, simulation, npu, cycles, training, quantization, onnx, speed)
 TABLES = {name: table for page in PAGES for name, table in page.TABLES.items()}

@@ -133,7 +133,7 @@ def on_emulator(model: ModelFolder, target: Target) -> tuple[list[Agreement], Cy
     chip = verisilicon.chip_of(target, tool)
     simulation = NpuSimulation(model, target.integer_rules)
     image = generated_image(simulation)
-    cycles = replace(measure_cycles(simulation, image, tool, chip), model=sha256(model.params))
+    cycles = replace(measure_cycles(simulation, tool, chip), model=sha256(model.params))
     apart = NpuSimulation(model, target.integer_rules.kept)  # in which every tensor is looked at
     return compare_with_emulator(apart, image, tool, chip), cycles
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from picoquant.utils.paddle_version.self_test import BELOW, OLDEST, known_version, text_of
+
 _PADDLES = ("paddlepaddle", "paddlepaddle-gpu")
 _OPENCVS = (
     "opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless",
@@ -28,6 +30,11 @@ def mixtures() -> Iterator[tuple[str, str]]:
         yield (
             f"the files of paddle are of version {files}, {name} is installed in version {version}",
             f"install it anew: pip install --force-reinstall --no-deps {name}=={version}",
+        )
+    if version and not known_version(version):
+        yield (
+            f"{name} {version} is no version that picoquant was tried with",
+            f"install one from {text_of(OLDEST)} on and before {text_of(BELOW)}",
         )
     major = int(version.split(".")[0]) if version[:1].isdigit() else 2
     others = _installed(("paddleslim", "numpy"))

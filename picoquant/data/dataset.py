@@ -5,10 +5,10 @@ G is the number of objects of an image, M that of a whole annotation file. Boxes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -31,6 +31,70 @@ class Record:
     boxes: np.ndarray
     classes: np.ndarray
     is_crowd: np.ndarray
+
+
+_COLUMNS = ("boxes", "classes", "is_crowd")
+
+
+@dataclass(frozen=True, eq=False)
+class PackedRecords(Sequence[Record]):
+    """Records that are made when they are asked for; three arrays for each of 120,000 images take long to send.
+
+    Attributes:
+        image_id, width, height: [N], as the records have them; paths: N.
+        starts: [N + 1] where each image's objects begin.
+        boxes: [M, 4]; classes: [M]; is_crowd: [M].
+    """
+
+    image_id: np.ndarray
+    paths: tuple[str, ...]
+    width: np.ndarray
+    height: np.ndarray
+    starts: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    is_crowd: np.ndarray
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Sequence[Record]:
+        """The same records; themselves, where they are packed, there are none, or two have arrays of other types."""
+        kinds = {tuple(getattr(record, name).dtype for name in _COLUMNS) for record in records}
+        if isinstance(records, cls) or len(kinds) != 1:
+            return records
+        counts = [len(record.classes) for record in records]
+        return cls(
+            np.array([record.image_id for record in records], np.int64),
+            tuple(record.path for record in records),
+            *(
+                np.array([getattr(record, side) for record in records], np.int64)
+                for side in ("width", "height")
+            ),
+            np.concatenate([[0], np.cumsum(counts)]),
+            *(np.concatenate([getattr(record, name) for record in records]) for name in _COLUMNS),
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Record, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Record | tuple[Record, ...]:
+        if isinstance(place, slice):
+            return tuple(self._record(number) for number in range(len(self))[place])
+        return self._record(range(len(self))[place])
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self._record, range(len(self)))
+
+    def _record(self, number: int) -> Record:
+        mine = slice(self.starts[number], self.starts[number + 1])
+        sides = int(self.width[number]), int(self.height[number])
+        objects = (getattr(self, name)[mine] for name in _COLUMNS)
+        return Record(int(self.image_id[number]), self.paths[number], *sides, *objects)
 
 
 @dataclass(frozen=True)
@@ -82,7 +146,7 @@ class Dataset:
     configuration's name for this data set, for messages.
     """
 
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     class_names: tuple[str, ...]
     category_ids: tuple[int | None, ...]
     section: str = "TrainDataset"
@@ -95,6 +159,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "records": PackedRecords.of(self.records)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
 
     @property
     def num_classes(self) -> int:

@@ -36,7 +36,8 @@ def stratified(labels: np.ndarray, images: np.ndarray, shares: Sequence[float], 
     part = np.full(len(labels), -1)
     order = generator(seed, SPLIT).permutation(len(labels))
     has = columns > 0
-    while (left := has[part < 0].sum(axis=0)).any():
+    left = has.sum(axis=0)  # units not shared out yet that have something of each class
+    while left.any():
         rarest = int(np.argmin(np.where(left > 0, left, len(labels) + 1)))  # at last the column of images
         mine = order[has[order, rarest] & (part[order] < 0)]
         for unit in mine[np.argsort(-columns[mine, rarest], kind="stable")].tolist():
@@ -44,6 +45,7 @@ def stratified(labels: np.ndarray, images: np.ndarray, shares: Sequence[float], 
             # (lack - x)^2 - lack^2 = x^2 - 2 lack x, whose first term is the same for each part
             part[unit] = np.argmax((lacking @ columns[unit]).round(9))
             lacking[part[unit]] -= columns[unit]
+        left = left - has[mine].sum(axis=0)
     return part
 
 

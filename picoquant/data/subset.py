@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from picoquant.data.dataset import Dataset, Record
+from picoquant.data.dataset import Dataset
 from picoquant.data.seeds import CHOICE, generator
 from picoquant.errors import DataError, reason_of
 from picoquant.utils.suggest import suggestion
@@ -83,23 +83,37 @@ def listed(dataset: Dataset, file: Path) -> Dataset:
 
 
 def _balanced(dataset: Dataset, order: Sequence[int], count: int) -> list[int]:
-    objects = np.array([_objects(record, dataset.num_classes) for record in dataset.records])
-    left = list(order)
+    """Always the first image, in this order, that has the class of which the fewest objects are chosen so far.
+
+    Each class has a queue of its images, which is gone through once.
+    """
+    images, classes, numbers = _objects(dataset)
+    starts = np.searchsorted(images, np.arange(len(dataset) + 1))
+    place = np.argsort(order)  # of each image in the order
+    by_class = np.lexsort((place[images], classes))
+    ends = np.searchsorted(classes[by_class], np.arange(dataset.num_classes + 1))
+    queues = [iter(images[by_class[low:high]].tolist()) for low, high in zip(ends[:-1], ends[1:])]
+    without, left = iter(order), np.diff(ends)  # images left with each class
+    taken, so_far = np.zeros(len(dataset), bool), np.zeros(dataset.num_classes, np.int64)
     chosen: list[int] = []
-    so_far = np.zeros(dataset.num_classes, np.int64)
     while len(chosen) < count:
-        there = objects[left].sum(0) > 0
-        if there.any():
-            rarest = int(np.argmin(np.where(there, so_far, np.iinfo(np.int64).max)))
-            index = next(index for index in left if objects[index, rarest])
-        else:  # only images without objects are left
-            index = left[0]
-        left.remove(index)
+        queue = without  # only images without objects are left
+        if left.any():
+            queue = queues[int(np.argmin(np.where(left > 0, so_far, np.iinfo(np.int64).max)))]
+        index = next(index for index in queue if not taken[index])
+        taken[index] = True
         chosen.append(index)
-        so_far += objects[index]
+        mine = slice(starts[index], starts[index + 1])
+        left[classes[mine]] -= 1
+        so_far[classes[mine]] += numbers[mine]
     return chosen
 
 
-def _objects(record: Record, classes: int) -> np.ndarray:
-    """Objects of each class on an image, [classes]; crowds are not counted."""
-    return np.bincount(record.classes[~record.is_crowd], minlength=classes)
+def _objects(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images and classes that go together, and how many objects, each [P], by image; crowds are not counted."""
+    records = dataset.records
+    image = np.repeat(np.arange(len(records)), [len(record.classes) for record in records])
+    crowd = np.concatenate([np.zeros(0, bool), *(record.is_crowd for record in records)])
+    label = np.concatenate([np.zeros(0, np.int64), *(record.classes for record in records)])
+    pairs, numbers = np.unique(np.stack([image, label])[:, ~crowd], axis=1, return_counts=True)
+    return pairs[0], pairs[1], numbers

@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from picoquant.evaluation.results import Results
 from picoquant.postprocess import Detections
 
 MAX_DETECTIONS = 100  # per image, as for mAP
@@ -73,27 +74,91 @@ def coco_metrics(
     Returns: the `METRICS` by name, 0 to 1, or -1, as in pycocotools, if there is no such object (APs without
         small objects); and the AP of each class by name, None for a class without objects.
     """
+    from faster_coco_eval import COCOeval_faster
+
+    names = {entry["id"]: entry["name"] for entry in ground_truth["categories"]}
+    counted = COCOeval_faster(None, None, "bbox")
+    counted.eval = _counted(ground_truth, Results.of(results), image_ids, sorted(names))
+    with contextlib.redirect_stdout(io.StringIO()):
+        counted.summarize()
+    metrics = {name: float(value) for name, value in zip(METRICS, counted.stats)}
+    return metrics, _per_class([names[number] for number in sorted(names)], counted.eval["precision"])
+
+
+def _counted(
+    ground_truth: Mapping[str, Any],
+    results: Results,
+    image_ids: Iterable[int] | None,
+    categories: Sequence[int],
+) -> dict[str, np.ndarray]:
+    """`precision` [IoU threshold, recall, class, area range, max detections] and `recall` [without the second axis]."""
     from faster_coco_eval import COCO, COCOeval_faster
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = indexed(COCO(), completed(ground_truth))
-        detections = indexed(COCO(), as_annotations(ground_truth, results))
-        evaluation = COCOeval_faster(truth, detections, "bbox")
-        if image_ids is not None:
-            evaluation.params.imgIds = sorted(set(image_ids))
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    metrics = {name: float(value) for name, value in zip(METRICS, evaluation.stats)}
-    return metrics, _per_class(truth, evaluation)
+    parts = []
+    for truth, found, images in _groups(ground_truth, results, image_ids, categories):
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = COCOeval_faster(
+                indexed(COCO(), truth), indexed(COCO(), as_annotations(truth, found)), "bbox"
+            )
+            evaluation.params.imgIds = images
+            evaluation.evaluate()
+            evaluation.accumulate()
+        parts.append({key: evaluation.eval[key] for key in _CLASS_AXIS})
+    return {key: np.concatenate([one[key] for one in parts], axis=axis) for key, axis in _CLASS_AXIS.items()}
+
+
+_CLASS_AXIS = {"precision": 2, "recall": 1}
+_PAIRS = 1 << 18  # of a class and an image that are counted at once: some 200 MB
+
+
+def _groups(
+    ground_truth: Mapping[str, Any],
+    results: Results,
+    image_ids: Iterable[int] | None,
+    categories: Sequence[int],
+) -> Iterator[tuple[dict[str, Any], Results, list[int]]]:
+    """Some classes at a time: their content of an annotation file, their detections, and ids of the images for them.
+
+    COCO's counters pair every class with every image that they are given, also where neither has anything. So they
+    get the images alone that have an object or a detection of one of a few classes: a class' numbers depend on no
+    other image and no other class.
+
+    Args:
+        ground_truth, results, image_ids: as of `coco_metrics`.
+        categories: ids of the classes, ascending, which is their order in what is yielded.
+    """
+    listed = {entry["id"]: entry for entry in ground_truth["images"]}
+    images = np.array(sorted(set(listed if image_ids is None else image_ids)), np.int64)
+    results = results.chosen(np.isin(results.image_id, images))
+    results = results.chosen(np.argsort(results.category_id, kind="stable"))
+    objects: dict[int, list[dict[str, Any]]] = {}
+    here = set(images.tolist())
+    for entry in completed(ground_truth)["annotations"]:
+        if entry["image_id"] in here:
+            objects.setdefault(entry["category_id"], []).append(entry)
+    most = max(1, _PAIRS // max(len(images), 1))
+    for start in range(0, max(len(categories), 1), most):
+        group = categories[start : start + most]
+        places = np.searchsorted(results.category_id, [group[0], group[-1] + 1]) if group else (0, 0)
+        found = results[places[0] : places[1]]
+        annotations = [entry for number in group for entry in objects.get(number, ())]
+        some = sorted({entry["image_id"] for entry in annotations} | set(found.image_id.tolist()))
+        some = some or images[:1].tolist()
+        truth = {
+            "images": [listed[number] for number in some if number in listed],
+            "categories": [entry for entry in ground_truth["categories"] if entry["id"] in group],
+            "annotations": annotations,
+        }
+        yield truth, found, some
 
 
 def counted_in_any_size(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], image_ids: Sequence[int]
-) -> Any:
-    """pycocotools' `COCOeval` over objects of any size, evaluated and accumulated.
+) -> Iterator[Any]:
+    """pycocotools' `COCOeval` over objects of any size, evaluated and accumulated, of some classes after the other.
 
-    `evalImgs` then holds the matches of each class and image, `eval` the precision and recall.
+    `evalImgs` then holds the matches of each class of `params.catIds` and image of `params.imgIds` (those that have
+    something of these classes), `eval` the precision and recall. All classes come, by ascending id.
 
     Args:
         ground_truth, results: as in `coco_metrics`.
@@ -102,16 +167,18 @@ def counted_in_any_size(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = indexed(COCO(), completed(ground_truth))
-        detections = indexed(COCO(), as_annotations(ground_truth, results))
-        evaluation = COCOeval(truth, detections, "bbox")
-        params = evaluation.params
-        params.imgIds, params.maxDets = list(image_ids), [MAX_DETECTIONS]
-        params.areaRng, params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation
+    categories = sorted({entry["id"] for entry in ground_truth["categories"]})
+    for truth, found, images in _groups(ground_truth, Results.of(results), image_ids, categories):
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = COCOeval(
+                indexed(COCO(), truth), indexed(COCO(), as_annotations(truth, found)), "bbox"
+            )
+            params = evaluation.params
+            params.imgIds, params.maxDets = images, [MAX_DETECTIONS]
+            params.areaRng, params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
+            evaluation.evaluate()
+            evaluation.accumulate()
+        yield evaluation
 
 
 def indexed(coco: Any, content: Mapping[str, Any]) -> Any:
@@ -143,13 +210,11 @@ def as_annotations(content: Mapping[str, Any], results: Sequence[Mapping[str, An
     }
 
 
-def _per_class(truth: Any, evaluation: Any) -> dict[str, float | None]:
-    # precision: [IoU threshold, recall, class, area range, max detections]; -1 without objects
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+def _per_class(names: Sequence[str], precision: np.ndarray) -> dict[str, float | None]:
+    """AP by class name; `precision` as of `_counted`, -1 without objects."""
     result: dict[str, float | None] = {}
-    for index, category in enumerate(evaluation.params.catIds):
-        values = precision[:, :, index]
+    for index, name in enumerate(names):
+        values = precision[:, :, index, 0, -1]
         known = values[values > -1]
-        name = truth.cats[category]["name"]
         result[name] = float(known.mean()) if known.size else None
     return result

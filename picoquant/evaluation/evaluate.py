@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,8 @@ import numpy as np
 from picoquant.data.images import UnreadableImageError, read_image
 from picoquant.data.readers.threads import in_threads
 from picoquant.errors import DataError
-from picoquant.evaluation.coco_metrics import coco_metrics, coco_results
+from picoquant.evaluation.coco_metrics import coco_metrics
+from picoquant.evaluation.results import Results, ResultsOf
 from picoquant.evaluation.voc_metrics import voc_metrics
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.network_input import select_inputs
@@ -53,7 +53,7 @@ class Evaluation:
 
     metrics: dict[str, float]
     per_class: dict[str, float | None]
-    detections: list[dict[str, Any]] = field(repr=False)
+    detections: Results = field(repr=False)
     images: int
     seconds: float
 
@@ -70,7 +70,7 @@ class Evaluation:
             dataset: that was evaluated on; the ids are those of its annotation file.
         """
         with whole_file(path) as stream:
-            stream.write(json.dumps(dataset.with_own_ids(self.detections)))  # ten times as fast as json.dump
+            stream.writelines(Results.of(self.detections).json_parts(dataset))
 
 
 def evaluate(
@@ -107,17 +107,17 @@ def count(
         found: of each image its id and its detections, made when they are asked for.
     """
     progress = Progress(title, len(dataset), "image")
-    detections: list[dict[str, Any]] = []
+    collected = ResultsOf(dataset.category_ids)
     done, began = 0, time.monotonic()
     try:
         for image_id, found_there in found:
-            detections += coco_results(image_id, found_there, dataset.category_ids)
+            collected.add(image_id, found_there)
             done += 1
             progress.update(done)
     finally:
         progress.close()
     seconds = time.monotonic() - began
-    truth = dataset.ground_truth()
+    truth, detections = dataset.ground_truth(), collected.results()
     metrics, per_class = coco_metrics(truth, detections, dataset.image_ids)
     if voc:
         metrics |= voc_metrics(truth, detections, dataset.image_ids)

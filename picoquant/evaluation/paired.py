@@ -130,8 +130,10 @@ def _resampled(
         seed: of them.
     """
     random = np.random.default_rng(seed)
-    weights = random.multinomial(images, np.full(images, 1 / images), size=draws)
-    found = np.array([measure(drawn) for drawn in weights])
+    chances = np.full(images, 1 / images)
+    found = np.array(
+        [measure(random.multinomial(images, chances)) for _ in range(draws)]
+    )  # not all draws in memory
     found = found[np.isfinite(found)]  # a draw without any object has no mAP
     low, high = np.percentile(found, [2.5, 97.5]) if len(found) else (0.0, 0.0)
     return float(measure(np.ones(images, np.int64))), float(low), float(high)
@@ -156,18 +158,21 @@ class _Class:
 def _matches(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], ids: list[int]
 ) -> list[_Class]:
-    evaluation = counted_in_any_size(ground_truth, results, ids)
-    params, count = evaluation.params, len(ids)
-    return [
-        _one_class(evaluation.evalImgs[start : start + count], len(params.iouThrs))
-        for start in range(0, len(evaluation.evalImgs), count)
-    ]
+    found = []
+    for evaluation in counted_in_any_size(ground_truth, results, ids):
+        params, matches = evaluation.params, evaluation.evalImgs
+        places, count = np.searchsorted(ids, params.imgIds).tolist(), len(params.imgIds)
+        for start in range(0, len(matches), max(count, 1)):
+            of_class = dict(zip(places, matches[start : start + count]))
+            found.append(_one_class(of_class, len(ids), len(params.iouThrs)))
+    return found
 
 
-def _one_class(images: Sequence[Mapping[str, Any] | None], thresholds: int) -> _Class:
-    objects = np.zeros(len(images), np.int64)
+def _one_class(images: Mapping[int, Mapping[str, Any] | None], total: int, thresholds: int) -> _Class:
+    """A class of its matches by place of the image, ascending, of so many images."""
+    objects = np.zeros(total, np.int64)
     number, scores, hit, miss = [], [], [], []
-    for index, image in enumerate(images):
+    for index, image in images.items():
         if image is None:
             continue
         objects[index] = np.count_nonzero(np.asarray(image["gtIgnore"]) == 0)
@@ -218,20 +223,32 @@ def _ap(one: _Class, weights: np.ndarray) -> float | None:
 
 def _by_image(ground_truth: Mapping[str, Any], matched: Sequence[list[_Class]], ids: list[int]) -> tuple:
     names = {image["id"]: str(image.get("file_name", image["id"])) for image in ground_truth["images"]}
+    rows = [[_rows_by_image(one, len(ids)) for one in classes] for classes in matched]
     changes = []
     for number, image_id in enumerate(ids):
-        scores = [_mean_ap(_of_image(classes, number), np.ones(1, np.int64)) for classes in matched]
+        scores = [
+            _mean_ap(_of_image(classes, places, number), np.ones(1, np.int64))
+            for classes, places in zip(matched, rows)
+        ]
         if np.isfinite(scores).all():  # an image without objects has no mAP
             changes.append(ImageChange(image_id, names[image_id], *scores))
     return tuple(sorted(changes, key=lambda image: (image.change, image.image_id)))
 
 
-def _of_image(classes: Sequence[_Class], number: int) -> list[_Class]:
+def _rows_by_image(one: _Class, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Detections `[D]` sorted by their image, each image's best score first, and `[N + 1]` where an image's begin."""
+    order = np.argsort(one.image, kind="stable")
+    return order, np.searchsorted(one.image[order], np.arange(images + 1))
+
+
+def _of_image(
+    classes: Sequence[_Class], rows: Sequence[tuple[np.ndarray, np.ndarray]], number: int
+) -> list[_Class]:
     selected = []
-    for one in classes:
+    for one, (order, starts) in zip(classes, rows):
         if one.objects[number]:
-            mine = one.image == number
-            nothing = np.zeros(int(mine.sum()), np.int64)
+            mine = order[starts[number] : starts[number + 1]]
             objects = one.objects[number : number + 1]
+            nothing = np.zeros(len(mine), np.int64)
             selected.append(_Class(nothing, one.hit[:, mine], one.miss[:, mine], objects))
     return selected

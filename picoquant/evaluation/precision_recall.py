@@ -66,18 +66,21 @@ def precision_recall(
         image_ids: images to evaluate.
     """
     ids = sorted(set(image_ids))
-    evaluation = counted_in_any_size(ground_truth, results, ids)
-    truth, params = evaluation.cocoGt, evaluation.params
-    precision = evaluation.eval["precision"][:, :, :, 0, 0]
-    counted = set(ids)
-    objects = Counter(
-        entry["category_id"]
-        for entry in truth.dataset["annotations"]
-        if entry["image_id"] in counted and not entry["iscrowd"]
-    )
+    names: list[str] = []
+    numbers: list[int] = []
+    parts = []
+    for evaluation in counted_in_any_size(ground_truth, results, ids):
+        truth, params = evaluation.cocoGt, evaluation.params
+        parts.append(evaluation.eval["precision"][:, :, :, 0, 0])
+        objects = Counter(
+            entry["category_id"] for entry in truth.dataset["annotations"] if not entry["iscrowd"]
+        )
+        names += [str(truth.cats[category]["name"]) for category in params.catIds]
+        numbers += [objects[category] for category in params.catIds]
+    precision = np.concatenate(parts, axis=2)
     return PrecisionRecall(
-        tuple(str(truth.cats[category]["name"]) for category in params.catIds),
-        tuple(objects[category] for category in params.catIds),
+        tuple(names),
+        tuple(numbers),
         np.asarray(params.iouThrs),
         np.asarray(params.recThrs),
         np.where(precision < 0, np.nan, precision),

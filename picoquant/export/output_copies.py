@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 from picoquant.paddle_program.message import add_operator
-from picoquant.paddle_program.program import read_program
-from picoquant.storage.files import whole_file
 
 _ATTRIBUTES = {"bias": 0.0, "bias_after_scale": True, "scale": 1.0}
 
 
-def copy_outputs(path: Path) -> None:
+def copy_outputs(program: Any) -> None:
     """Put a `scale` by 1 before what is fetched of a program, so that exports of both Paddles are one network.
 
     Args:
-        path: a `.pdmodel`; replaced.
-
-    Raises: `WeightsError` if the file is no program.
+        program: a `ProgramDesc` message; changed in place.
     """
-    program = read_program(path)
     block = program.blocks[0]
     variables = {variable.name: variable for variable in block.vars}
     kept = [op for op in block.ops if op.type != "fetch"]
@@ -35,5 +30,3 @@ def copy_outputs(path: Path) -> None:
     copies = [type(op).FromString(op.SerializeToString()) for op in (*kept, *fetches)]
     del block.ops[:]
     block.ops.extend(copies)
-    with whole_file(path, "wb") as stream:
-        stream.write(program.SerializeToString(deterministic=True))

@@ -16,13 +16,12 @@ from paddle.static import InputSpec
 from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import ConfigError
 from picoquant.export.nms_operator import multiclass_nms3
-from picoquant.export.output_copies import copy_outputs
+from picoquant.export.traced_program import traced_program
 from picoquant.paddle_program.infer_config import InferConfig, write_infer_config
-from picoquant.paddle_program.model_folder import MODEL, ModelFolder
-from picoquant.paddle_program.program import complete_program, copy_program
+from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
+from picoquant.paddle_program.params import write_params
 from picoquant.postprocess.settings import NmsSettings
-from picoquant.storage.files import disk_errors
-from picoquant.utils.paddle_version.tracing import newer_programs
+from picoquant.storage.files import disk_errors, whole_file
 
 
 class RawForm(nn.Layer):
@@ -121,26 +120,17 @@ def export_model(
 def write_layer(layer: nn.Layer, specs: Sequence[InputSpec], folder: Path) -> None:
     """Write any layer as `model.pdmodel` and `model.pdiparams`, complete, on either Paddle.
 
-    Paddle 3 traces it as a program of its own form, which is translated: functions lose the older form with every
-    release.
-
     Args:
         layer: in evaluation mode.
         specs: of its inputs.
         folder: made if it is not there.
     """
+    program, values = traced_program(layer, specs)
     folder.mkdir(parents=True, exist_ok=True)
-    with newer_programs() as newer:
-        static = paddle.jit.to_static(layer, input_spec=list(specs), full_graph=True)
-        paddle.jit.save(static, str(folder / "model"))
-    if newer:
-        written = folder / "model.json"
-        copy_program(written, folder / MODEL)
-        written.unlink()
-        copy_outputs(folder / MODEL)
-    else:
-        (folder / "model.pdiparams.info").unlink(missing_ok=True)  # needed only to continue training
-    complete_program(folder / MODEL)
+    with whole_file(folder / PARAMS, "wb") as stream:
+        write_params(program, values, stream)
+    with whole_file(folder / MODEL, "wb") as stream:
+        stream.write(program.SerializeToString(deterministic=True))
 
 
 def build_form(detector: nn.Layer, kind: str, nms: NmsSettings) -> nn.Layer:

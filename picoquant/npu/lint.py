@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from picoquant.backends.paddle_lite.report import plain_name
 from picoquant.backends.placement import CPU, NPU, PartitionedGraph, PlacedOperator
+from picoquant.backends.verisilicon.emulator import KEEPS_INT8
 from picoquant.npu.cost import CONVOLUTIONS
 from picoquant.paddle_program.graph import BOOKKEEPING
 from picoquant.targets.profiles import Target
@@ -222,8 +223,11 @@ def _weights(graph: PartitionedGraph, op: PlacedOperator, target: Target) -> Ite
 
 
 def _tables(graph: PartitionedGraph, target: Target) -> Iterator[Finding]:
-    """A hard sigmoid right behind a convolution with a scale for each channel, see docs/simulation.md."""
-    if target.verisilicon is None:
+    """A hard sigmoid right behind a convolution with a scale for each channel, see docs/simulation.md.
+
+    Only where the profile does not set what keeps VeriSilicon's driver from it.
+    """
+    if target.verisilicon is None or target.environment.get(KEEPS_INT8) == "0":
         return
     npu = graph.at(NPU)
     by_channel = {name for op in npu if granularity(graph, op) == "per_channel" for _, name in op.outputs}
@@ -233,9 +237,8 @@ def _tables(graph: PartitionedGraph, target: Target) -> Iterator[Finding]:
                 "hard_sigmoid behind a convolution with a scale for each channel: VeriSilicon's emulator runs the two "
                 f"as one and makes every negative value the largest, and {target.soc} may do the same"
             )
-            yield Finding(
-                "tables", op.name, message, f"{ONTO_CORES['per_tensor']}, and quantise again", False
-            )
+            mend = f'set {KEEPS_INT8}: "0" in the environment of the profile'
+            yield Finding("tables", op.name, message, mend, False)
 
 
 def _attributes(op: PlacedOperator) -> Iterator[Finding]:

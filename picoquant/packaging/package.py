@@ -6,14 +6,14 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from picoquant.backends.base import Backend, Found
 from picoquant.backends.onnx.paddle2onnx import OPSET
-from picoquant.backends.onnx.parity import compare
 from picoquant.backends.paddle_lite import export as paddle_lite
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.backends.verisilicon.toolchain import Emulator
@@ -45,15 +45,13 @@ from picoquant.packaging.forms import (
 )
 from picoquant.packaging.manifest import NAME, ONNX_BATCH, Facts, files_of
 from picoquant.packaging.npu_check import PARTITION, check_for_package, check_of_vela
-from picoquant.packaging.onnx_files import write_onnx_files
 from picoquant.packaging.prepared import Models, Prepared
 from picoquant.packaging.preprocess import description
 from picoquant.packaging.readme import readme
-from picoquant.packaging.sample import SampleImage, expected_detections, made_sample, write_sample
+from picoquant.packaging.sample import SampleImage, made_sample, write_sample
 from picoquant.paddle_program.edit import write_program
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
-from picoquant.paddle_program.program import program_facts
 from picoquant.storage.files import (
     disk_errors,
     recover_folder,
@@ -91,7 +89,15 @@ class PackageResult:
     agreement: dict[str, Any]
 
 
-def package(
+def package(*arguments: Any, **named: Any) -> PackageResult:
+    """Package a model for a target; `out_dir/<target>` and `.tar.gz` appear whole or not at all.
+
+    The same models, target and tools give the same bytes. Arguments and errors are those of `begin`.
+    """
+    return begin(*arguments, **named)()
+
+
+def begin(
     models: Models,
     target: Target,
     out_dir: Path,
@@ -103,10 +109,10 @@ def package(
     batch: Batch = 1,
     qdq: str = "uint8",
     compiler: Emulator | None = None,
-) -> PackageResult:
-    """Package a model for a target; `out_dir/<target>` and `.tar.gz` appear whole or not at all.
+) -> Callable[[], PackageResult]:
+    """Make the files of a package, and return what makes its archive and puts both in their place.
 
-    The same models, target and tools give the same bytes.
+    That is more than half of the work, and may be called in another thread: packing keeps none from working.
 
     Args:
         models: what to package.
@@ -148,33 +154,39 @@ def package(
         made_by["opt"] = opt.version
     final = Path(out_dir) / target.name
     archive = final.with_name(final.name + SUFFIX)
-    with disk_errors(final):
+    with disk_errors(final), ExitStack() as stack:
         Path(out_dir).mkdir(parents=True, exist_ok=True)
         recover_folder(final)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=out_dir) as scratch:
-            folder = Path(scratch) / target.name
-            folder.mkdir()
-            manifest = parts.write(folder)
-            given = facts or Facts({}, {})
-            manifest.update(mAP=dict(given.accuracy), settings=dict(given.settings))
-            if target.name in given.board:
-                manifest["mAP_on_board"] = given.board[target.name]
-            if left_out:
-                manifest["left_out"] = left_out
-            manifest["versions"] = {**versions(OF_A_PACKAGE), **made_by}
-            manifest["files"] = files_of(folder)
-            write_json(folder / NAME, manifest)
-            packed = Path(scratch) / archive.name
+        scratch = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=out_dir)
+        folder = Path(stack.enter_context(scratch)) / target.name
+        folder.mkdir()
+        manifest = parts.write(folder)
+        given = facts or Facts({}, {})
+        manifest.update(mAP=dict(given.accuracy), settings=dict(given.settings))
+        if target.name in given.board:
+            manifest["mAP_on_board"] = given.board[target.name]
+        if left_out:
+            manifest["left_out"] = left_out
+        manifest["versions"] = {**versions(OF_A_PACKAGE), **made_by}
+        manifest["files"] = files_of(folder)
+        write_json(folder / NAME, manifest)
+        made = stack.pop_all()
+
+    def finish() -> PackageResult:
+        with disk_errors(final), made:
+            packed = folder.with_name(archive.name)
             write_archive(folder, packed)
             # An archive is never there beside the folder of another package, nor without one.
             archive.unlink(missing_ok=True)
             replace_folder(folder, final)
             os.replace(packed, archive)
-    LOG.info("package %s: done, %s and %s", target.name, final, archive.name)
-    endings = (".nb", ".onnx", *(suffix for backend in forms.backends for suffix in backend.suffixes))
-    sizes = {name: facts["bytes"] for name, facts in manifest["files"].items() if name.endswith(endings)}
-    names = tuple(sorted([*manifest["files"], NAME]))
-    return PackageResult(final, archive, names, sizes, manifest.get("onnx_against_paddle", {}))
+        LOG.info("package %s: done, %s and %s", target.name, final, archive.name)
+        endings = (".nb", ".onnx", *(suffix for backend in forms.backends for suffix in backend.suffixes))
+        sizes = {name: about["bytes"] for name, about in manifest["files"].items() if name.endswith(endings)}
+        names = tuple(sorted([*manifest["files"], NAME]))
+        return PackageResult(final, archive, names, sizes, manifest.get("onnx_against_paddle", {}))
+
+    return finish
 
 
 class _Parts:
@@ -237,7 +249,7 @@ class _Parts:
         manifest["sample"] = self._write_sample(folder, shipped)
         nb: dict[str, str] = {}
         if self.forms.lite:
-            facts = program_facts(shipped.model)
+            facts = self.prepared.facts(shipped.model)
             made = [(precision, name, folder / name) for precision, name in PRECISIONS.items()]
             nbs = [(precision, name, sha256(path)) for precision, name, path in made if path.is_file()]
             nb = manifest["model"]["nb"] = {precision: name for precision, name, _ in nbs}
@@ -249,7 +261,7 @@ class _Parts:
         for backend in self.forms.with_programs:
             program = bool(PROGRAMS[backend.name].cmake)
             if not self.forms.lite:
-                facts, models = program_facts(shipped.model), models_in(folder, self.forms)
+                facts, models = self.prepared.facts(shipped.model), models_in(folder, self.forms)
                 values = settings(model.config, facts, models, self.target, program=program)
                 write_json(folder / SETTINGS, values)
                 if program:
@@ -263,6 +275,10 @@ class _Parts:
         text = readme(self.target, self.forms, int8, partition, has_rknn, nb, self.batch, qdq, compiled)
         write_text(folder / "README.md", text)
         return manifest
+
+    def _description(self, model: ModelFolder) -> dict[str, Any]:
+        facts = self.prepared.facts(model.model)
+        return description(model.config, facts.inputs, facts.outputs)
 
     def _about(self, shipped: ModelFolder) -> dict[str, Any]:
         about: dict[str, Any] = {
@@ -282,7 +298,7 @@ class _Parts:
         write_program(self.prepared.first.program, out / MODEL)
         shutil.copyfile(model.params, out / PARAMS)
         write_infer_config(model.config, out)
-        return ModelFolder.open(out)
+        return self.prepared.opened(out)
 
     def _write_nb(self, folder: Path, partition: str) -> None:
         made = []
@@ -309,13 +325,11 @@ class _Parts:
     ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         """The INT8 ONNX and its variants; returns what `write_onnx_files` does, and how well it and Paddle agree."""
         LOG.info("package %s: %s by paddle2onnx", self.target.name, ONNX)
-        kind = _description(shipped)["output"]["kind"]
-        plain = self.prepared.plain_onnx(self.qdq) if kind == "raw" else None
+        kind = self._description(shipped)["output"]["kind"]
+        plain = self.qdq if kind == "raw" else None
         if plain is None:
             LOG.info("package %s: left out %s: %s", self.target.name, PLAIN_ONNX, _WITH_BOXES)
-        made = write_onnx_files(
-            self.prepared.int8_onnx, shipped, kind, folder, self.batch, self.sample, plain
-        )
+        made = self.prepared.onnx_files(shipped, kind, folder, self.batch, self.sample, plain)
         single = ", ".join(name for name, facts in made.items() if facts["images"] == 1)
         if self.batch != 1:
             forms = [single, f"{PADDLE}/", *(["the .nb"] if self.forms.lite else [])]
@@ -323,14 +337,14 @@ class _Parts:
                 "package %s: one image a call, as ever: %s", self.target.name, ", ".join(filter(None, forms))
             )
         LOG.info("package %s: comparing ONNX Runtime with Paddle", self.target.name)
-        return made, compare(shipped, folder / ONNX, kind, _at_input_size(self.sample, shipped))
+        return made, self.prepared.compared(shipped, folder / ONNX, kind, self.sample)
 
     def _write_rknn(self, folder: Path, platform: str) -> dict[str, Any]:
         """The route for Rockchip's own toolkit; returns what the manifest says of it."""
         fp32, lacking = self.models.fp32, ""
         if fp32 is None:
             lacking = "there is no float model: package a run that exported one"
-        elif _description(fp32)["output"]["kind"] == "detections":
+        elif self._description(fp32)["output"]["kind"] == "detections":
             lacking = "the float model has NMS inside, which that toolkit does not take: export without"
         elif not self.calibration:
             lacking = "there are no calibration images: package a run whose data set is there"
@@ -344,7 +358,7 @@ class _Parts:
     def _write_texts(self, folder: Path, shipped: ModelFolder, onnx: Mapping[str, Mapping[str, Any]]) -> None:
         labels = (" ".join(label.split()) for label in shipped.config.labels)
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in labels))
-        described = _description(shipped)
+        described = self._description(shipped)
         if self.batch != 1:  # the shapes in it are those of one image
             described["onnx_images_a_call"] = {name: facts["images"] for name, facts in onnx.items()}
         write_text(folder / "preprocess.yml", dump_yaml(described))
@@ -361,7 +375,7 @@ class _Parts:
         tolerance = expectation.Tolerance()
         counts = {}
         for name, model, precision in pairs:
-            found = expected_detections(model, self.sample.image)
+            found = self.prepared.expected(model, self.sample)
             made_by = f"the {precision} Paddle model in Paddle's inference runtime on the host"
             write_json(place / name, expectation.as_json(found, model.config.labels, tolerance, made_by))
             counts[name] = int((found.scores >= tolerance.min_score).sum())
@@ -375,15 +389,3 @@ def _about_target(target: Target) -> dict[str, Any]:
     if about["paddle_lite"]:
         del about["paddle_lite"]["operators"]
     return about
-
-
-def _description(shipped: ModelFolder) -> dict[str, Any]:
-    facts = program_facts(shipped.model)
-    return description(shipped.config, facts.inputs, facts.outputs)
-
-
-def _at_input_size(sample: SampleImage, shipped: ModelFolder) -> Any:
-    import cv2
-
-    height, width = shipped.config.input_size
-    return cv2.resize(sample.image, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,11 @@ class SampleImage:
 
     image: np.ndarray
     source: str
+
+    @property
+    def digest(self) -> str:
+        """Hash of the pixels."""
+        return hashlib.sha256(repr(self.image.shape).encode() + self.image.tobytes()).hexdigest()
 
 
 def made_sample(config: InferConfig) -> SampleImage:

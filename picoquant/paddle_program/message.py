@@ -112,6 +112,7 @@ def add_variable(
     return variable
 
 
+_STORING = "assign_value"
 # Paddle 2.6's attributes of stored numbers, by `VarType.Type`.
 _NUMBERS = {
     0: ("bool_values", "ints"),
@@ -124,12 +125,14 @@ _NUMBERS = {
 def write_numbers_plainly(program: Any) -> None:
     """Give each `assign_value` the attribute for its type of numbers, as Paddle 2.6 writes it and Paddle Lite reads it.
 
-    Paddle 3 has one attribute for all, a list of scalars, and turns the others into it whenever it loads a program.
+    Paddle 3 has one attribute for all, a list of scalars, and turns the others into it whenever it loads a program that
+    does not say the operator's later version: with that version it reads no numbers at all, and computes with whatever
+    memory holds. So the version goes, too.
 
     Args:
         program: a `ProgramDesc` message; changed in place.
     """
-    for op in (op for block in program.blocks for op in block.ops if op.type == "assign_value"):
+    for op in _storing(program):
         stored = next((one for one in op.attrs if one.name == "values" and len(one.scalars)), None)
         kind = next((one.i for one in op.attrs if one.name == "dtype"), None)
         if stored is None or kind not in _NUMBERS:
@@ -143,6 +146,14 @@ def write_numbers_plainly(program: Any) -> None:
         others = [type(one).FromString(one.SerializeToString()) for one in op.attrs if one.name != "values"]
         del op.attrs[:]
         op.attrs.extend(others)
+    if not any(one.name == "values" for op in _storing(program) for one in op.attrs):
+        pairs = program.op_version_map.pair
+        for place in [place for place, pair in enumerate(pairs) if pair.op_name == _STORING][::-1]:
+            del pairs[place]
+
+
+def _storing(program: Any) -> list[Any]:
+    return [op for block in program.blocks for op in block.ops if op.type == _STORING]
 
 
 _KINDS = {"ints": int, "longs": int, "floats": float}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from picoquant.data.class_names import compare, in_training_order, match
 from picoquant.data.dataset import Dataset
@@ -25,6 +25,7 @@ from picoquant.stages.stage import Context
 from picoquant.storage.files import sha256
 
 LOG = logging.getLogger("picoquant")
+T = TypeVar("T")
 
 
 def settings_of(context: Context, section: str) -> DatasetSettings:
@@ -159,10 +160,10 @@ def identity(context: Context, section: str) -> dict[str, Any]:
     if settings.box_format is not None:
         described["box_format"] = settings.box_format
     if settings.annotation_file.is_file():
-        described["annotations"] = sha256(settings.annotation_file)
+        described["annotations"] = _once(context, sha256, settings.annotation_file)
     if settings.format == "coco":
-        described.update(_root_left_out(settings.annotation_file))
-        described["images"] = _names_and_sizes(settings.image_folder)
+        described.update(_once(context, _root_left_out, settings.annotation_file))
+        described["images"] = _once(context, _names_and_sizes, settings.image_folder)
         return described
     if settings.classes is not None:
         described["classes"] = list(settings.classes)
@@ -175,6 +176,15 @@ def identity(context: Context, section: str) -> dict[str, Any]:
     sizes = [(os.path.relpath(path, root), os.path.getsize(path)) for path in images if path.is_file()]
     described["images"] = _digest(sizes)
     return described
+
+
+def _once(context: Context, look: Callable[[Path], T], path: Path) -> T:
+    """What `look` finds of a large file or folder; looked at again in a command where that has another time or size."""
+    state = path.stat() if path.exists() else None
+    key = f"{look.__name__} of {path} {state and (state.st_mtime_ns, state.st_size, state.st_ino)}"
+    if key not in context.loaded:
+        context.loaded[key] = look(path)
+    return context.loaded[key]
 
 
 def _root_left_out(path: Path) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from picoquant.backends.base import Machine
+from picoquant.backends.paddle_lite.remembered import RememberedOpt
 from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.backends.verisilicon.toolchain import Emulator
@@ -16,7 +18,7 @@ from picoquant.errors import DataError, ToolError, UserError
 from picoquant.packaging.archive import SUFFIX
 from picoquant.packaging.expectation import Tolerance
 from picoquant.packaging.forms import forms_of, tools_of
-from picoquant.packaging.package import Facts, Models, package
+from picoquant.packaging.package import Facts, Models, PackageResult, begin
 from picoquant.packaging.prepared import Prepared
 from picoquant.packaging.rknn import IMAGES, platform_of
 from picoquant.packaging.sample import SampleImage, expected_detections, made_sample, sample_of
@@ -26,6 +28,7 @@ from picoquant.stages.run_models import fp32_model, int8_model
 from picoquant.stages.stage import Context, Stage
 from picoquant.storage.files import sha256
 from picoquant.targets.profiles import ALL, Target
+from picoquant.utils.device import available_cpus
 
 LOG = logging.getLogger("picoquant")
 
@@ -198,22 +201,33 @@ def _work(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     datasets.compare_classes(context, models.first.config.labels, str(models.first.path))
     sample = _sample(context, models)
     calibration, prepared = _calibration(context), Prepared(models)
-    results, settings, compiler = {}, context.plan.package, _compiler(context)
-    for target in _targets(context):
-        made = package(
-            models,
-            target,
-            out,
-            opt,
-            facts,
-            sample,
-            calibration,
-            prepared,
-            settings.batch,
-            settings.qdq,
-            compiler,
-        )
-        results[target.name] = {"bytes": made.bytes}
+    settings, compiler = context.plan.package, _compiler(context)
+    if opt is not None:
+        opt = RememberedOpt.of(opt)
+    ends: dict[str, Future[PackageResult]] = {}
+    pool = ThreadPoolExecutor(available_cpus())
+    try:
+        for target in _targets(context):
+            finish = begin(
+                models,
+                target,
+                out,
+                opt,
+                facts,
+                sample,
+                calibration,
+                prepared,
+                settings.batch,
+                settings.qdq,
+                compiler,
+            )
+            ends[target.name] = pool.submit(finish)
+            for end in ends.values():
+                if end.done():  # a full disk ends it here
+                    end.result()
+        results = {name: {"bytes": end.result().bytes} for name, end in ends.items()}
+    finally:
+        pool.shutdown(cancel_futures=True)
     _keep_other_targets(context, out)
     return {"targets": results}
 

@@ -71,10 +71,16 @@ class Rules:
 
     @property
     def kept(self) -> Rules:
-        """The rules where every tensor is an output of the network: sums of UINT8 tensors are no convolutions then."""
-        if self.arithmetic.numbers != "uint8":
-            return self
+        """The rules where every tensor is an output of the network: sums are no convolutions then."""
         return replace(self, arithmetic=replace(self.arithmetic, sum_weights=None))
+
+    def on_shaders(self, per_channel: bool) -> bool:
+        """Whether a network runs on shaders, INT8 tensors and float32, and not on the cores for convolutions.
+
+        VeriSilicon's chips do so where weights have a scale for each channel (docs/simulation.md).
+        """
+        rule = self.arithmetic.multiplier
+        return per_channel and rule is not None and not rule.of_values
 
     @property
     def of_values(self) -> Rules:

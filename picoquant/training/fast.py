@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import MethodType
 from typing import Any, Callable
@@ -35,8 +36,9 @@ from picoquant.utils.paddle_version.tracing import older_programs
 
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 _GRADIENTS = tuple(f"{op_type}_grad" for op_type in _CONVOLUTIONS)
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4  # of glibc's malloc.h
 _TOP_PAD = 64 << 20
+_LARGE, _MANY = 256 << 10, 1 << 16  # bytes of a piece of memory with pages of its own; pieces
 _SERIAL = "FLAGS_new_executor_serial_run"
 
 
@@ -64,22 +66,48 @@ def tuned_cpu() -> Iterator[None]:
         paddle.set_flags(before)
 
 
-def _no_spinning() -> None:
-    """Let waiting OpenMP threads release their core at once, to the processes that read images."""
+@cache
+def openmp() -> Any | None:
+    """The OpenMP library that Paddle has loaded, where it is found."""
     if sys.platform != "linux":
-        return
+        return None
     for line in Path("/proc/self/maps").read_text().splitlines():
         if line.endswith("libiomp5.so"):
-            ctypes.CDLL(line.split(maxsplit=5)[5]).kmp_set_blocktime(0)
-            return
+            return ctypes.CDLL(line.split(maxsplit=5)[5])
+    return None
+
+
+def _no_spinning() -> None:
+    """Let waiting OpenMP threads release their core at once, to the processes that read images."""
+    library = openmp()
+    if library is not None:
+        library.kmp_set_blocktime(0)
 
 
 def _keep_memory() -> None:
     """Set glibc's malloc to keep freed memory in the process; without glibc, do nothing."""
+    _set_malloc((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD))
+
+
+def _set_malloc(*options: tuple[int, int]) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        for key, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD)):
+        for key, value in options:
             mallopt(key, value)
+
+
+@contextmanager
+def memory_that_stays() -> Iterator[None]:
+    """Within the block, which must be inside a `tuned_cpu` block, large pieces of memory have pages of their own.
+
+    For the first run of a graph: what it makes and keeps would lie between what comes and goes with each run, and keep
+    apart what could be one piece.
+    """
+    _set_malloc((_M_MMAP_THRESHOLD, _LARGE), (_M_MMAP_MAX, _MANY))
+    try:
+        yield
+    finally:
+        _set_malloc((_M_MMAP_MAX, 0))
 
 
 class FastLayers:

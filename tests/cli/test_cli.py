@@ -21,7 +21,7 @@ def test_a_recipe_without_its_data_stops_at_once_and_says_how_to_set_it(tmp_path
     line = refusal(done)
     assert "instances_train2017.json" in line and "TrainDataset.dataset_dir" in line
     assert "quickstart.yaml" in line
-    assert time.monotonic() - began < 10  # 3 s where nothing else runs; a hang is what this is for
+    assert time.monotonic() - began < 60  # 3 s where nothing else runs; a hang is what this is for
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,17 @@ def installed(tmp_path, monkeypatch):
             ["the files of paddle are of version 2.6.2, paddlepaddle is installed in version 3.3.1"],
         ),
         (
+            {"paddlepaddle": "2.6.2", "paddlepaddle-gpu": "3.3.1"}, "3.3.1",
+            [
+                "paddlepaddle 2.6.2 and paddlepaddle-gpu 3.3.1 are both installed and write over each other's files"
+            ],
+        ),
+        (
+            {"paddlepaddle": "3.4.0.dev20261001"}, "3.4.0.dev20261001",
+            ["paddlepaddle 3.4.0.dev20261001 is no version that picoquant was tried with"],
+        ),
+        ({"paddlepaddle": "2.5.2"}, "2.5.2", ["paddlepaddle 2.5.2 is no version that picoquant was tried with"]),
+        (
             {"paddlepaddle": "2.6.2", "numpy": "2.0.1"}, "",
             ["numpy 2.0.1 is newer than paddlepaddle 2.6.2 can use"],
         ),
@@ -58,7 +69,8 @@ def installed(tmp_path, monkeypatch):
             ["opencv-python 4.6.0.66 and opencv-python-headless 5.0.0 write over each other's files"],
         ),
     ],
-    ids=["2.6", "3", "a GPU's build", "nothing", "two paddles", "paddleslim", "files", "numpy 2", "two OpenCVs"],
+    ids=["2.6", "3", "a GPU's build", "nothing", "two paddles", "paddleslim", "files", "2 and 3", "a nightly build",
+        "an older one", "numpy 2", "two OpenCVs"],
 )  # fmt: skip
 def test_each_is_named(installed, versions, files, said):
     assert installed(versions, files) == said

@@ -105,3 +105,34 @@ def test_images_that_are_evaluated_on_are_warned_of(caplog):
     caplog.clear()
     warn_of_overlap(replace(MANY, records=MANY.records[40:]), held_out)
     assert not caplog.text
+
+
+def one_after_the_other(dataset, order, count):
+    """What balanced choice is, by looking through all images that are left each time."""
+    objects = np.array(
+        [np.bincount(record.classes[~record.is_crowd], minlength=3) for record in dataset.records]
+    )
+    left, chosen, so_far = list(order), [], np.zeros(3, int)
+    while len(chosen) < count:
+        there = objects[left].sum(axis=0) > 0
+        index = left[0]
+        if there.any():
+            rarest = int(np.argmin(np.where(there, so_far, 10**9)))
+            index = next(index for index in left if objects[index, rarest])
+        left.remove(index)
+        chosen.append(index)
+        so_far += objects[index]
+    return chosen
+
+
+def test_balanced_by_queues_is_balanced_by_looking_at_all():
+    from picoquant.data.subset import _balanced
+
+    random = np.random.default_rng(0)
+    for crowds in ((), (3, 5)):
+        images = dataset(
+            *[random.integers(0, 3, random.integers(0, 4)).tolist() for _ in range(40)], crowds=crowds
+        )
+        order = random.permutation(40).tolist()
+        for count in (1, 7, 40):
+            assert _balanced(images, order, count) == one_after_the_other(images, order, count)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
 
+from picoquant.data.dataset import Dataset
 from picoquant.evaluation import METRICS, coco_metrics, coco_results
+from picoquant.evaluation.precision_recall import precision_recall
+from picoquant.evaluation.results import Results, ResultsOf
 from picoquant.postprocess import Detections
+
+MODULE = import_module("picoquant.evaluation.coco_metrics")  # its function has its name
 
 
 def annotated(boxes, categories=((1, "a"),), images=1):
@@ -140,3 +146,70 @@ def test_results_hold_category_ids_and_width_and_height():
     assert results[0] == result([1.0, 2.0, 3.0, 6.0], 0.5, 9, 3)
     assert results[1]["category_id"] == 90
     json.dumps(results)
+
+
+def test_classes_counted_one_at_a_time_give_the_same_numbers(monkeypatch):
+    truth, results = random_case(5, 60)
+    for entry in truth["annotations"][::4]:
+        entry["iscrowd"] = 1
+    for entry in results:  # the order among equals decides
+        entry["score"] = round(entry["score"] * 4) / 4
+    truth["categories"].append({"id": 95, "name": "never there"})
+
+    def everything(ids):
+        paired = import_module("picoquant.evaluation.paired").paired(
+            truth, results, results[::2], ids, draws=20
+        )
+        curves = precision_recall(truth, results, ids)
+        return (
+            coco_metrics(truth, results, ids),
+            paired,
+            curves.precision.tolist(),
+            curves.objects,
+            curves.classes,
+        )
+
+    together = repr([everything(range(1, 7)), everything([2, 3])])
+    monkeypatch.setattr(MODULE, "_PAIRS", 1)
+    assert repr([everything(range(1, 7)), everything([2, 3])]) == together
+    assert coco_metrics(truth, results)[1]["never there"] is None
+
+
+def test_a_class_is_counted_on_the_images_that_have_something_of_it(monkeypatch):
+    """What grows with images times classes, where a data set has 1,000 of them, is left out."""
+    images, classes = 60, 50
+    truth = annotated(
+        [(n, 1 + n % classes, [0, 0, 20, 20]) for n in range(1, images + 1)],
+        [(n, str(n)) for n in range(1, classes + 1)], images,
+    )  # fmt: skip
+    found = [result([0, 0, 20, 20], 0.5, n, 1 + (n + 1) % classes) for n in range(1, images + 1)]
+    monkeypatch.setattr(MODULE, "_PAIRS", images)
+    groups = list(MODULE._groups(truth, Results.of(found), None, range(1, classes + 1)))
+    assert len(groups) == classes
+    assert (
+        sum(len(here) for *_, here in groups) == 2 * images
+    )  # an object and a detection an image; not 60 * 50
+    assert sum(len(some) for _, some, _ in groups) == len(found)
+
+
+def test_columns_are_the_entries_of_a_results_file():
+    """An eighth of what mappings take, and the same floats."""
+    random, ids = np.random.default_rng(0), (3, None, 90)
+    collected, expected = ResultsOf(ids), []
+    for image in (7, 9, 11):
+        count = 0 if image == 9 else 5
+        found = Detections(
+            random.integers(0, 3, count),
+            random.random(count, dtype="float32"),
+            random.normal(50, 30, (count, 4)).astype("float32"),
+        )
+        collected.add(np.int64(image), found)
+        expected += coco_results(image, found, ids)
+    results = collected.results()
+    assert results == expected and list(results) == expected and len(results) == len(expected) > 3
+    assert [results[place] for place in (0, -1)] == [expected[0], expected[-1]]
+    assert results[1:3] == expected[1:3] and results != expected[1:]
+    assert json.loads("".join(results.json_parts(Dataset((), (), ())))) == expected
+    assert Results.of(expected) == expected and Results.of([]) == []
+    assert ResultsOf(ids).results() == [] and "".join(Results.of([]).json_parts(None)) == "[]"
+    assert sum(column.nbytes for column in vars(results).values()) <= 56 * len(results)

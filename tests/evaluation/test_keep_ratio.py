@@ -18,8 +18,8 @@ from picoquant.data.formats.coco import load_coco
 from picoquant.data.readers.reader import EvalReader
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.evaluation import decoder_for, evaluate, open_predictor
-from picoquant.evaluation.coco_metrics import coco_metrics
-from picoquant.evaluation.evaluate import coco_results, evaluate_sliced
+from picoquant.evaluation.coco_metrics import coco_metrics, coco_results
+from picoquant.evaluation.evaluate import evaluate_sliced
 from picoquant.paddle_program.infer_config import write_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.network_input import feed_of_image

@@ -6,14 +6,23 @@ import subprocess
 import sys
 
 import numpy as np
+import paddle
 import pytest
+from paddle import nn
+from paddle.static import InputSpec
 
+from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import ConfigError, PicoquantError, UserError, WeightsError
 from picoquant.evaluation import decoder_for, dygraph_predictor, open_predictor
 from picoquant.evaluation.export_parity import verify_export
-from picoquant.export.paddle_export import export_model
-from picoquant.paddle_program.program import complete_program, program_facts, read_program
+from picoquant.export.output_copies import copy_outputs
+from picoquant.export.paddle_export import build_form, export_model, write_layer
+from picoquant.paddle_program.edit import write_program
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.paddle_program.program import complete, complete_program, program_facts, read_program
 from picoquant.postprocess import Decoder
+from picoquant.utils.paddle_version.tracing import newer_programs
 from tests.networks.exported import SIZE, make_detector
 
 KINDS = ("raw", "boxes", "detections")
@@ -98,6 +107,42 @@ def test_the_program_is_complete_and_holds_no_folder_names(exports):
         assert folder.model.read_bytes() == before
 
 
+@pytest.mark.parametrize("batch_size", (None, 2))
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_files_are_those_that_paddle_saves(detector, infer_config, tmp_path, kind, batch_size):
+    ours = export_model(detector, tmp_path / "ours", kind, SIZE, infer_config, batch_size)
+    specs = [InputSpec([batch_size, 3, *SIZE], "float32", "image")]
+    if kind == "detections":
+        specs.append(InputSpec([batch_size, 2], "float32", "scale_factor"))
+    saved(build_form(detector, kind, infer_config.nms), specs, tmp_path / "model")
+    assert ours.model.read_bytes() == (tmp_path / "model.pdmodel").read_bytes()
+    assert ours.params.read_bytes() == (tmp_path / "model.pdiparams").read_bytes()
+
+
+def saved(form, specs, prefix):
+    """`paddle.jit.save`'s files, with the attributes that opt needs, on Paddle 3 translated."""
+    with evaluation_mode(form), paddle.utils.unique_name.guard(), newer_programs() as newer:
+        paddle.jit.save(paddle.jit.to_static(form, input_spec=specs, full_graph=True), str(prefix))
+    program = read_program(prefix.with_suffix(".json" if newer else ".pdmodel"))
+    if newer:
+        copy_outputs(program)
+    complete(program)
+    write_program(program, prefix.with_suffix(".pdmodel"))
+
+
+def test_a_layer_s_hook_and_its_buffers_are_written(tmp_path):
+    layer = nn.Conv2D(3, 2, 1)
+    layer.register_buffer("shift", paddle.to_tensor([7.0]))
+    layer.register_forward_post_hook(lambda layer, _, result: result + layer.shift)
+    write_layer(layer, [InputSpec([None, 3, 2, 2], "float32", "image")], tmp_path)
+    image = np.random.RandomState(0).rand(2, 3, 2, 2).astype(np.float32)
+    wanted = layer.forward(paddle.to_tensor(image)).numpy() + 7
+    folder = ModelFolder.open(tmp_path, config=InferConfig((2, 2), ("one",)))
+    (found,) = open_predictor(folder)({"image": image})
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert paddle.in_dynamic_mode()
+
+
 @pytest.mark.parametrize("kind", ("raw", "boxes"))
 def test_paddle2onnx_accepts_it(exports, images, tmp_path, kind):
     pytest.importorskip("paddle2onnx", reason="paddle2onnx has no wheel for this Python")
@@ -133,8 +178,6 @@ def test_a_folder_that_cannot_be_made(detector, infer_config, tmp_path):
 
 
 def test_damaged_files_are_named(exports, infer_config, tmp_path):
-    from picoquant.export import ModelFolder
-
     model, params = tmp_path / "model.pdmodel", tmp_path / "model.pdiparams"
     model.write_bytes(exports["raw"].model.read_bytes())
     params.write_bytes(exports["raw"].params.read_bytes()[:5000])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import paddle
 import pytest
 
+from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import WeightsError
-from picoquant.paddle_program.edit import batch_of_one
+from picoquant.export.paddle_export import write_layer
+from picoquant.paddle_program.edit import batch_of_one, write_program
+from picoquant.paddle_program.infer_config import InferConfig
+from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.paddle_program.params import read_params, stored_variables, write_params
 from picoquant.utils.paddle_version.differences import holds_tensor, tensor_of
 
@@ -33,6 +38,26 @@ def test_attributes_at_their_default_are_written_and_source_lines_are_not(taken_
     names = {op.type: {attribute.name for attribute in op.attrs} for op in ops}
     assert "threshold" in names["relu6"]  # Paddle leaves it out, opt aborts without
     assert not any("op_callstack" in attributes for attributes in names.values())
+
+
+class WithNumbers(paddle.nn.Layer):
+    """Doubles an image and adds numbers of the program, each another."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = self.create_parameter([1], default_initializer=paddle.nn.initializer.Constant(2.0))
+
+    def forward(self, image):
+        return image * self.factor + paddle.assign(np.arange(12, dtype="float32").reshape(3, 2, 2))
+
+
+def test_numbers_of_the_program_are_the_same_for_one_image(tmp_path):
+    spec = [paddle.static.InputSpec([None, 3, 2, 2], "float32", "image")]
+    write_layer(WithNumbers(), spec, tmp_path)
+    write_program(batch_of_one(tmp_path / "model.pdmodel", (2, 2)), tmp_path / "model.pdmodel")
+    folder = ModelFolder.open(tmp_path, config=InferConfig((2, 2), ("one",)))
+    (made,) = open_predictor(folder)({"image": np.full((1, 3, 2, 2), 0.5, np.float32)})
+    np.testing.assert_array_equal(made.ravel(), np.arange(12) + 1)
 
 
 def test_stored_values_are_what_was_stored(taken_apart):

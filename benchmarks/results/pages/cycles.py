@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import geometric_mean
 
+from benchmarks.results.cells import points
 from benchmarks.results.record import Result
 from benchmarks.results.table import Results, Table
 
@@ -24,8 +25,40 @@ CHANGES = (
     ("cycles_s_npu_a311d", "A311D", "and outputs as maps"),
     ("cycles_s_npu_rows_imx8mp", "i.MX 8M Plus", "a ReLU in place of ReLU6, rows"),
     ("cycles_s_npu_imx8mp", "i.MX 8M Plus", "and outputs as maps"),
+    ("cycles_picodet_416_first_a311d", "A311D, 416 px", "as first exported: ReLU6, rows"),
+    ("cycles_picodet_416_a311d", "A311D, 416 px", "a ReLU in place of ReLU6, outputs as maps"),
+    ("cycles_picodet_416_first_imx8mp", "i.MX 8M Plus, 416 px", "as first exported: ReLU6, rows"),
+    ("cycles_picodet_416_imx8mp", "i.MX 8M Plus, 416 px", "a ReLU in place of ReLU6, outputs as maps"),
 )
-PUBLISHED = ("mobilenet_v1", "mobilenet_v2")
+# Networks of the published table: those whose published times are of one scale a tensor, which the frequency is fitted
+# to, and those of a scale for each channel.
+PUBLISHED = ("mobilenet_v1", "mobilenet_v2", "resnet50")
+PUBLISHED_PER_CHANNEL = ("yolov5s", "picodet_416")
+# Schemes of a network: what the results of its cycles are called, and the results with its mAP. Chips where each was
+# measured are `_SCHEMES`'s, a tuple for each network.
+SCHEMES = (
+    (
+        "PicoDet-S-NPU, bccd (87)",
+        "s_npu",
+        ("bccd_s_npu_ptq_tensor", "bccd_s_npu_ptq_zero_points", "bccd_s_npu_ptq_channel"),
+    ),
+    (
+        "PicoDet-XS, coco465",
+        "xs",
+        ("coco465_xs_ptq_tensor", "coco465_xs_ptq_per_tensor_zero_points", "coco465_xs_ptq_channel"),
+    ),
+    (
+        "PicoDet-S (ESNet), coco465",
+        "s",
+        ("coco465_s_ptq_per_tensor", "coco465_s_ptq_per_tensor_zero_points", "coco465_s_ptq"),
+    ),
+)
+_TWO = ("a311d", "imx8mp")
+_SCHEMES = (
+    ("int8, one scale a tensor", "", (tuple(CHIPS), _TWO, _TWO)),
+    ("uint8 with zero points, one scale a tensor", "_zero_points", (_TWO, _TWO, ())),
+    ("int8, a scale for each channel", "_channel", (("a311d", "s905d3", "imx8mp"), ("a311d",), ("a311d",))),
+)
 
 
 def whole_names() -> tuple[str, ...]:
@@ -62,23 +95,62 @@ def changes(results: Results) -> list[Sequence[str]]:
 
 def published_names() -> tuple[str, ...]:
     """Of the results of networks whose latency is published."""
-    return tuple(f"cycles_{name}_{chip}" for name in PUBLISHED for chip in CHIPS)
+    return tuple(f"cycles_{name}_{chip}" for name in (*PUBLISHED, *PUBLISHED_PER_CHANNEL) for chip in CHIPS)
 
 
 def published(results: Results) -> list[Sequence[str]]:
     """A row for each chip: cycles and published time of each network, the frequency they fit best, and the error."""
     made = []
     for chip, title in CHIPS.items():
-        found = [results[f"cycles_{name}_{chip}"] for name in PUBLISHED]
-        pairs = [(sum(one.cycles.values()), float(one.latency["published, ms"])) for one in found]
-        frequencies = [cycles / milliseconds for cycles, milliseconds in pairs]
-        fitted = geometric_mean(frequencies)  # cycles a millisecond
-        errors = [cycles / fitted / milliseconds - 1 for cycles, milliseconds in pairs]
-        cells = [
-            f"{cycles / MILLION:.2f} M, {milliseconds} ms ({error:+.0%})"
-            for (cycles, milliseconds), error in zip(pairs, errors)
-        ]
+        fitted = geometric_mean(
+            cycles / milliseconds
+            for cycles, milliseconds in (_measured(results, name, chip) for name in PUBLISHED)
+            if milliseconds is not None
+        )  # cycles a millisecond
+        cells = []
+        for name in (*PUBLISHED, *PUBLISHED_PER_CHANNEL):
+            cycles, milliseconds = _measured(results, name, chip)
+            cell = f"{cycles / MILLION:.2f} M"
+            if milliseconds is not None:
+                cell += f", {milliseconds} ms ({cycles / fitted / milliseconds - 1:+.0%})"
+            cells.append(cell)
         made.append([title, *cells, f"{fitted / 1e3:.0f}"])
+    return made
+
+
+def _measured(results: Results, name: str, chip: str) -> tuple[int, float | None]:
+    """Cycles, and the published milliseconds where there are some."""
+    one = results[f"cycles_{name}_{chip}"]
+    return sum(one.cycles.values()), one.latency.get("published, ms") if isinstance(
+        one.latency, Mapping
+    ) else None
+
+
+def _schemes() -> Iterator[tuple[str, str, str, dict[str, str]]]:
+    """Network, scheme, the result with its mAP, and the results of its cycles by chip."""
+    for number, (network, name, accuracy) in enumerate(SCHEMES):
+        for (scheme, suffix, chips), mean in zip(_SCHEMES, accuracy):
+            yield network, scheme, mean, {chip: f"cycles_{name}{suffix}_{chip}" for chip in chips[number]}
+
+
+def _total(cycles: Mapping[str, int]) -> str:
+    """Of all units; `>` where most are of shaders, whose arithmetic is not counted."""
+    total = sum(cycles.values())
+    return f"{'> ' if 2 * cycles['SH'] > total else ''}{total / MILLION:.2f}"
+
+
+def scheme_names() -> tuple[str, ...]:
+    """Of the results of networks in each scheme."""
+    return tuple(name for _, _, mean, cycles in _schemes() for name in (mean, *cycles.values()))
+
+
+def schemes(results: Results) -> list[Sequence[str]]:
+    """A row for each network and scheme: its mAP, and million cycles on each chip; `-`: not measured."""
+    made = []
+    for network, scheme, mean, cycles in _schemes():
+        found = {chip: results[name].cycles for chip, name in cycles.items()}
+        cells = (_total(found[chip]) if chip in found else "-" for chip in CHIPS)
+        made.append([network, scheme, points(results[mean].int8), *cells])
     return made
 
 
@@ -93,7 +165,11 @@ TABLES = {
         changes, tuple(name for name, _, _ in CHANGES),
     ),
     "cycles_published": Table(
-        ("docs/npu.md",), ("chip", "MobileNetV1", "MobileNetV2", "fitted MHz"),
+        ("docs/npu.md",),
+        ("chip", "MobileNetV1", "MobileNetV2", "ResNet50", "YOLOv5s 640", "PicoDet 416", "fitted MHz"),
         published, published_names(),
+    ),
+    "cycles_schemes": Table(
+        ("docs/npu.md",), ("network, images", "scheme", "mAP", *CHIPS.values()), schemes, scheme_names()
     ),
 }  # fmt: skip

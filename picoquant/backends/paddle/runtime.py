@@ -68,17 +68,24 @@ class PaddlePredictor:
         return in_batches(self._run, feed, self._fixed_batch)
 
     def _run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        from picoquant.backends.paddle.threads import threads_kept
+
         given = {name: np.ascontiguousarray(feed[name], np.float32) for name in self.input_names}
         try:
             for name, value in given.items():
                 self._runtime.get_input_handle(name).copy_from_cpu(value)
-            self._runtime.run()
+            with threads_kept():
+                self._runtime.run()
             names = self._runtime.get_output_names()
             return [self._runtime.get_output_handle(name).copy_to_cpu() for name in names]
         except _PADDLE_ERRORS as error:
             raise WeightsError(
                 f"Paddle does not run {self.path}: {_reason(error)}; export it again"
             ) from error
+
+    def free(self) -> None:
+        """Give back the memory of what the last run computed; the next one takes it anew."""
+        self._runtime.try_shrink_memory()
 
 
 class DygraphPredictor:
@@ -129,6 +136,8 @@ def _load(
 ) -> Any:
     from paddle import inference
 
+    from picoquant.backends.paddle.threads import threads_kept
+
     config.disable_glog_info()
     config.switch_ir_optim(True)
     config.enable_memory_optim()
@@ -142,7 +151,8 @@ def _load(
     else:
         config.enable_use_gpu(_GPU_MEMORY, device_ids(device)[0])
     try:
-        return inference.create_predictor(config)
+        with threads_kept():
+            return inference.create_predictor(config)
     except _PADDLE_ERRORS as error:
         raise WeightsError(
             f"{folder.params} does not fit {folder.model.name}: export both again ({_reason(error)})"

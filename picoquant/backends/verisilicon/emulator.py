@@ -22,6 +22,9 @@ from picoquant.utils.subprocesses import Outcome, run_program
 
 # The emulator sets its NPU's memory aside, 4 GB unless it is told how much.
 CHIP_MEMORY_MB = 256
+# INT8 tensors stay INT8. ovxlib makes UINT8 of them else, and some operators then read the one as the other.
+KEEPS_INT8 = "VSI_NN_ENABLE_I8TOU8"
+AS_HANDED_OVER = {KEEPS_INT8: "0", "VSI_NN_ENABLE_OPCHECK": "0"}
 PROCESS_MB = 600  # what a process takes at most with it, see docs/simulation.md
 _KILLED = -9
 _PATIENCE = 10.0  # seconds for a process to end by itself
@@ -74,6 +77,14 @@ class Emulation:
         self.close()
         self._scratch.cleanup()
 
+    def start(self) -> None:
+        """Have the driver compile the network, as the first image does; once for all images.
+
+        Raises: `EmulatorEnded` when it refuses the network.
+        """
+        if self._process is None:
+            self._start()
+
     def run(self, stored: bytes) -> bytes:
         """One image: stored inputs (`Description.stored`) to stored results (`Description.read`).
 
@@ -82,8 +93,7 @@ class Emulation:
         result = self._folder / "result"
         result.unlink(missing_ok=True)
         (self._folder / "image").write_bytes(stored)
-        if self._process is None:
-            self._start()
+        self.start()
         assert self._process is not None and self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.write(b"image result\n")
@@ -195,6 +205,7 @@ def _settings_of(tool: Emulator, chip: str) -> dict[str, str]:
         "LD_LIBRARY_PATH": str(tool.sdk / "lib"),
         "VSIMULATOR_CONFIG": chip,
         "VSIMULATOR_CONTIGUOUS_SIZE": str(CHIP_MEMORY_MB),
+        **AS_HANDED_OVER,
     }
 
 

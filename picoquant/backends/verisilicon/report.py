@@ -1,7 +1,8 @@
 """What the emulator says of each operation that a chip does: the unit that does it, cycles, and bytes moved.
 
-Cycles are the driver's own model of the chip (`libNNArchPerf`) for NN cores and TP; of shaders it counts those that the
-emulator ran. Nothing here was held against a board.
+Cycles are the driver's own model of the chip (`libNNArchPerf`). It says them when it has compiled the network,
+before any image: they do not depend on values. Of an operation on shaders it counts 500 and the bytes of its tensors
+over the memory's bandwidth, neither arithmetic nor weights. Nothing here was held against a board.
 """
 
 from __future__ import annotations
@@ -88,18 +89,17 @@ class _Operation:
     cycles: int
 
 
-def report(tool: Emulator, chip: str, network: Description, stored: bytes) -> list[LayerCost]:
-    """Run one image and collect what each layer costs, in the network's order; other operations come last.
+def report(tool: Emulator, chip: str, network: Description) -> list[LayerCost]:
+    """Compile a network and collect what each layer costs an image, in the network's order; other operations come last.
 
     Args:
         tool, chip, network: see `Emulation`.
-        stored: the image, see `Description.stored`.
 
     Raises: `EmulatorEnded`, and `ToolError` when the driver says nothing that is understood.
     """
     with Emulation(tool, chip, network, _SETTINGS) as emulation:
-        emulation.run(stored)
-        emulation.close()
+        emulation.start()
+        emulation.close()  # what it printed is whole then
         return layer_costs(emulation.said(), network)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from picoquant.data.dataset import Annotations, Dataset, Record, Repairs
 from picoquant.data.formats.boxes import RawBoxes, pixel_boxes, tell_areas_of_none
+from picoquant.data.formats.coco_columns import FARTHEST, are_plain_images, plain_objects
 from picoquant.data.formats.coco_file import read_annotations, root_category
 from picoquant.data.formats.ids import AmbiguousIdError, IdTable, is_id, kind_of, mark_of
 from picoquant.data.formats.repair import (
@@ -33,8 +34,6 @@ from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 
 LOG = logging.getLogger("picoquant")
-
-_FARTHEST = 1e9  # pixels
 
 
 def load_coco(settings: DatasetSettings, training: bool, problems: list[DataError] | None = None) -> Dataset:
@@ -130,7 +129,7 @@ def _images(content: dict[str, Any], path: Path) -> tuple[list[dict[str, Any]], 
     if not entries:
         raise DataError(f"annotation file {path} lists no images")
     seen = set()
-    for entry in entries:
+    for entry in () if are_plain_images(entries) else entries:
         name = entry["file_name"]
         if not isinstance(name, str) or "\0" in name:
             raise DataError(f"annotation file {path}: image {entry['id']} has file_name {name!r}")
@@ -180,8 +179,11 @@ def _objects(
     Before these what messages call an annotation, by its place.
     """
     path = settings.annotation_file
-    found, entries, strays, without = [], [], [], []
-    for entry in content["annotations"]:
+    strays, without = [], []
+    plain = plain_objects(content["annotations"], files.ids, categories)
+    found: list[tuple[int, int, bool, bool]] = []
+    entries = [] if plain is None else content["annotations"]
+    for entry in content["annotations"] if plain is None else ():
         if not (type(entry) is dict and "image_id" in entry and "category_id" in entry):
             _entry(entry, "annotations", ("image_id", "category_id"), path)
         category = _find(categories, "category_id", entry, path)
@@ -207,7 +209,8 @@ def _objects(
         _tell_strays(strays, len(content["annotations"]), files.ids, {image for image, *_ in found}, path)
     flat = np.array([not _flag(entry, "ignore", path) for entry in without], bool)
     tally.add("dropped", flat, lambda place: _name(without[place]))
-    image, category, crowd, counted = np.array(found, np.int64).reshape(-1, 4).T
+    columns = np.array(found, np.int64).reshape(-1, 4).T if plain is None else plain
+    image, category, crowd, counted = columns
     label = {number: place for place, number in enumerate(categories.numbers)}
     classes = np.array([label[number] for number in category.tolist()], np.int32)
     numbers, stated = _numbers(entries, path)
@@ -315,14 +318,14 @@ def _as_numbers(values: list[Any], shape: tuple[int, ...]) -> np.ndarray | None:
         made = np.array(values)
     except ValueError:  # lists of different lengths
         return None
-    if made.dtype.kind not in "iuf" or made.shape[1:] != shape or not (np.abs(made) < _FARTHEST).all():
+    if made.dtype.kind not in "iuf" or made.shape[1:] != shape or not (np.abs(made) < FARTHEST).all():
         return None
     return made.astype(np.float64)
 
 
 def _is_number(value: Any) -> bool:
     """Finite, and no farther out than float32 reaches."""
-    return isinstance(value, (int, float)) and -_FARTHEST < value < _FARTHEST
+    return isinstance(value, (int, float)) and -FARTHEST < value < FARTHEST
 
 
 def _name(entry: dict[str, Any]) -> str:

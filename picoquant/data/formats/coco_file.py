@@ -60,15 +60,19 @@ def _parse(path: Path) -> Any:
     Where the rest is no JSON (an outline holds something else than numbers, or the file is damaged), all of it is
     parsed, so that an error names a place in the file.
     """
-    data = path.read_bytes()
-    short = _OUTLINE.sub(b'"segmentation":0', data)
+    short = _OUTLINE.sub(b'"segmentation":0', path.read_bytes())
     keys = Counter(match.group(1) for match in _LISTS.finditer(short))
     if max(keys.values(), default=0) > 1:
         _require_one_of_each(short, path)
     try:
-        return json.loads(short.decode("utf-8-sig"), object_hook=_without_outline)
+        content = json.loads(short.decode("utf-8-sig"))
     except (ValueError, RecursionError):
-        return json.loads(data.decode("utf-8-sig"), object_hook=_without_outline)
+        return json.loads(path.read_bytes().decode("utf-8-sig"), object_hook=_without_outline)
+    entries = content.get("annotations") if isinstance(content, dict) else None
+    for entry in entries if isinstance(entries, list) else []:
+        if type(entry) is dict:
+            entry.pop("segmentation", None)
+    return content
 
 
 _LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')

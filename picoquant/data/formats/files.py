@@ -46,6 +46,8 @@ def find_files(folder: Path, names: Sequence[str]) -> FoundFiles:
         names: as written.
     """
     listing = Listing()
+    if _are_plain(names) and listing.names(str(folder)).issuperset(names):
+        return FoundFiles(paths_in(folder, names), frozenset(), ())
     written = [os.path.join(folder, name) for name in names]
     paths = [
         path if listing.holds(path) else listing.alike(str(folder), name)
@@ -59,6 +61,18 @@ def find_files(folder: Path, names: Sequence[str]) -> FoundFiles:
         missing,
         tuple(place for place in other if place not in missing),
     )
+
+
+def _are_plain(names: Sequence[str]) -> bool:
+    """Whether every name is one of a file in a folder, and of no other name's file."""
+    together = "".join(names)
+    return not any(mark in together for mark in ("/", "\\", os.sep)) and len(set(names)) == len(names)
+
+
+def paths_in(folder: Path, names: Sequence[str]) -> list[str]:
+    """`os.path.join` of a folder with each of some names without a separator."""
+    start = os.path.join(folder, "")
+    return [start + name for name in names]
 
 
 def tell_renamed(found: FoundFiles, names: Sequence[str], section: str, what: str) -> None:

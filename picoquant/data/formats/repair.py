@@ -139,6 +139,8 @@ def find_images(
 
 def _tell_repeated(images: FoundFiles, section: str) -> None:
     """Say how many images are listed more than once."""
+    if not images.missing and len({os.path.basename(path) for path in images.paths}) == len(images.paths):
+        return  # whatever their folders
     paths = [os.path.normpath(path) for place, path in enumerate(images.paths) if place not in images.missing]
     counts = Counter(paths)
     if len(counts) < len(paths):

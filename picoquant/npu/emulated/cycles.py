@@ -6,13 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from picoquant.backends.verisilicon.report import UNITS, LayerCost, report, totals
 from picoquant.backends.verisilicon.toolchain import Emulator
 from picoquant.npu.emulated.describe import describe_network, form_of
 from picoquant.npu.lint import ONTO_CORES, Finding
-from picoquant.npu.simulation.arithmetic import quantise
 from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.paddle_program.layers import CONVOLUTIONS
 from picoquant.utils.tables import columns
@@ -124,22 +121,16 @@ class Cycles:
         return f"the driver has {kind or 'it'} of this size on no other unit: nothing is known that avoids it"
 
 
-def measure_cycles(
-    simulation: NpuSimulation, feed: Mapping[str, np.ndarray], tool: Emulator, chip: str
-) -> Cycles:
-    """Run one image on the emulator of a chip and collect what the driver says of each operation.
+def measure_cycles(simulation: NpuSimulation, tool: Emulator, chip: str) -> Cycles:
+    """Have the emulator's driver compile a network for a chip, and collect what it says of each operation.
 
     Args:
         simulation: of an INT8 network, with the target's rules.
-        feed: the image.
         tool, chip: see `Emulation`.
 
     Raises: `ToolError` for an operator that is not known there, and when the emulator ends or says no cycles.
     """
-    network = describe_network(simulation, form_of(simulation))
-    name = simulation.input_names[0]
-    image = quantise(feed[name], simulation.params[name], simulation.rules.arithmetic.rounding)
-    costs = report(tool, chip, network, network.stored({name: image}))
+    costs = report(tool, chip, describe_network(simulation, form_of(simulation)))
     kinds = {}
     for op in simulation.graph.operators:
         layer = simulation.graph.network.layers.get(op.name)

@@ -138,7 +138,6 @@ class Requantiser:
         multiplier: the factors in fixed point; None if the target multiplies by float32.
         low, high: the smallest and largest quantised value of the result.
         rounding: of halves, see `rounded`.
-        then: a second factor that float32 products are multiplied by; None: there is none.
     """
 
     factors: np.ndarray
@@ -146,7 +145,6 @@ class Requantiser:
     low: int
     high: int
     rounding: str
-    then: float | None = None
 
     @classmethod
     def of_channels(
@@ -154,19 +152,18 @@ class Requantiser:
     ) -> Requantiser:
         """A requantiser for sums of a convolution with a scale for each channel.
 
-        Cores that truncate multipliers do not compute it; other units do, in float32: the emulator's results are those
-        of `sum * scale`, then times `source / result`, each rounded to float32.
+        Where shaders compute it, they do so in float32: the emulator's results are those of the sum times
+        `scale * source / result`, each operation rounded to float32.
 
         Args:
             scales: of the weights, `[n]`.
             source, result: scale of the convolution's input and result.
             rules, low, high: see `of`.
         """
-        rule = rules.arithmetic.multiplier
-        if rule is None or rule.of_values:
+        if not rules.on_shaders(per_channel=True):
             return cls.of(source * scales / result, rules, low, high)
-        then = float(np.float32(source) / np.float32(result))
-        return cls(np.asarray(scales, np.float64), None, low, high, rules.arithmetic.rounding, then)
+        factors = np.asarray(scales, np.float32) * np.float32(source) / np.float32(result)
+        return cls(factors, None, low, high, rules.arithmetic.rounding)
 
     @classmethod
     def of(cls, factors: np.ndarray, rules: Rules, low: int, high: int) -> Requantiser:
@@ -188,8 +185,6 @@ class Requantiser:
             shape[axis] = -1
         if self.multiplier is None:
             scaled = sums.astype(np.float32) * self.factors.astype(np.float32).reshape(shape)
-            if self.then is not None:
-                scaled *= np.float32(self.then)
             quantised = rounded(scaled, self.rounding)
         else:
             number, shift = (part.reshape(shape) for part in (self.multiplier.number, self.multiplier.shift))
@@ -220,6 +215,13 @@ def table(
     else:
         quantised = rounded(_interpolated(function, levels, source, result, points), rounding) + result.low
     return np.clip(quantised, result.low, result.high).astype(np.int16)
+
+
+def shader_table(function: Callable, source: QuantParams, result: QuantParams, rounding: str) -> np.ndarray:
+    """`table` as shaders compute it: in float32, times the inverse of the result's scale."""
+    levels = np.arange(source.low, source.high + 1, dtype=np.float32)
+    values = function(levels * np.float32(source.scale)) * (np.float32(1) / np.float32(result.scale))
+    return np.clip(rounded(values, rounding), result.low, result.high).astype(np.int16)
 
 
 def _interpolated(

@@ -78,7 +78,8 @@ def build_graph(network: Int8Network, rules: Rules) -> SimulatedGraph:
                 f"tensor {name} has no range, without which no NPU computes it: quantise the model again"
             )
         zero = tensor.params.zero_point
-        if name in sigmoids and tensor.params.is_symmetric and rules.arithmetic.numbers == "uint8":
+        unsigned = rules.arithmetic.numbers == "uint8" and not rules.on_shaders(network.per_channel)
+        if name in sigmoids and tensor.params.is_symmetric and unsigned:
             zero = -128  # as Paddle Lite hands it to the driver
         params[name] = target_params(network.ranges[name], rules, zero)
     return SimulatedGraph(network, params)

@@ -22,7 +22,7 @@ def add(
     sources: Sequence[QuantParams],
     result: QuantParams,
     rules: Rules,
-    on_cores: bool | None = None,
+    on_cores: bool = False,
 ) -> np.ndarray:
     """The sum of two tensors: each is multiplied by its factor, then they are added and rounded once.
 
@@ -34,14 +34,11 @@ def add(
         sources: their quantisation parameters.
         result: quantisation parameters of the sum.
         rules: the target's rules.
-        on_cores: whether it is computed as a convolution, see `Arithmetic.sum_weights`; None: as sums of a network's
-            inputs are, which INT8 tensors are and UINT8 tensors are not.
+        on_cores: whether it is computed as a convolution, see `Arithmetic.sum_weights`.
     """
     if rules.tflite:
         return tflite.add(first, second, sources, result, (result.low, result.high))
     weights = rules.arithmetic.sum_weights
-    if on_cores is None:
-        on_cores = rules.arithmetic.numbers == "int8"
     if weights is not None and on_cores:
         return _weighted_sum(first, second, sources, result, rules, weights)
     factors = np.array([source.scale / result.scale for source in sources])
@@ -85,12 +82,22 @@ def multiply(
     )
 
 
-def rescale(quantised: np.ndarray, source: QuantParams, result: QuantParams, rules: Rules) -> np.ndarray:
-    """A quantised tensor requantised to another scale; unchanged but for clipping if the scales are equal."""
+def rescale(
+    quantised: np.ndarray, source: QuantParams, result: QuantParams, rules: Rules, on_shaders: bool = False
+) -> np.ndarray:
+    """A quantised tensor requantised to another scale; unchanged but for clipping if the scales are equal.
+
+    Args:
+        quantised, source, result, rules: the tensor, its quantisation parameters, the wanted ones, the target's rules.
+        on_shaders: see `Rules.on_shaders`; they round once.
+    """
     if np.isclose(source.scale, result.scale, rtol=1e-6, atol=0):
         if source.low >= result.low and source.high <= result.high:
             return quantised
         return np.clip(quantised, result.low, result.high)
+    if on_shaders:
+        scaled = quantised * (np.float64(np.float32(source.scale)) / np.float64(np.float32(result.scale)))
+        return np.clip(rounded(scaled, rules.arithmetic.rounding), result.low, result.high).astype(np.int16)
     if rules.arithmetic.table_points is not None:
         # The units that have such tables: 16 bits for factor, product, and the stored integer before it is rounded.
         product = sixteen_bits(quantised * sixteen_bits(source.scale / result.scale))

@@ -22,6 +22,7 @@ from picoquant.npu.simulation.arithmetic import (
     clamp_limits,
     dequantise,
     quantise,
+    shader_table,
     table,
     target_params,
 )
@@ -78,6 +79,8 @@ def _step(op: Operator, graph: SimulatedGraph, rules: Rules) -> Step:
     if function is not None:
         if rules.tflite:
             entries = function_table(op.op_type, op.attributes, function, sources[0], results[0])
+        elif rules.on_shaders(graph.network.per_channel):
+            entries = shader_table(function, sources[0], results[0], rules.arithmetic.rounding)
         else:
             arithmetic = rules.arithmetic
             entries = table(
@@ -203,7 +206,7 @@ def _elementwise(
     compute = operators.multiply
     if op.op_type == "elementwise_add":
         inside = _inside(first, graph) and _inside(second, graph)
-        compute = partial(operators.add, on_cores=not graph.network.per_channel if inside else None)
+        compute = partial(operators.add, on_cores=inside and not graph.network.per_channel)
     rank = len(graph.graph.tensor(op.outputs[0][1]).shape)
     axis = op.attributes.get("axis", -1)
 
@@ -268,13 +271,11 @@ def _reorder(
 ) -> Callable[[Arrays], Arrays]:
     """Operators that only move values; they are requantised if result and source have different scales."""
     values = op.attributes
+    rescale = partial(operators.rescale, rules=rules, on_shaders=rules.on_shaders(graph.network.per_channel))
     if op.op_type == "concat":
         return lambda arrays: [
             np.concatenate(
-                [
-                    operators.rescale(array, source, results[0], rules)
-                    for array, source in zip(arrays, sources)
-                ],
+                [rescale(array, source, results[0]) for array, source in zip(arrays, sources)],
                 axis=values["axis"],
             )
         ]
@@ -302,6 +303,4 @@ def _reorder(
         move = lambda arrays: [arrays[0][tuple(cut)]]  # noqa: E731
     else:
         move = lambda arrays: [arrays[0].reshape(shapes[0])]  # noqa: E731
-    return lambda arrays: [
-        operators.rescale(array, sources[0], result, rules) for array, result in zip(move(arrays), results)
-    ]
+    return lambda arrays: [rescale(array, sources[0], result) for array, result in zip(move(arrays), results)]

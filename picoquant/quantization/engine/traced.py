@@ -55,12 +55,15 @@ class TracedForward:
         """See `FakeQuantNetwork.forward`."""
         images = [feed[name] for name in self._network.graph.inputs]
         tensors = [store[name] for store, name in _floats(self._stores)]
-        key = (tuple(outputs), following)
-        if self._graph is None or key != self._key:
-            self._graph, self._key = None, key
+        if self._graph is None or self.traces(outputs, following):
+            self._graph, self._key = None, (tuple(outputs), following)
             core.clear_executor_cache()  # what oneDNN keeps for the graph before
-            self._graph = self._trace(key, images, tensors)
+            self._graph = self._trace(self._key, images, tensors)
         return self._graph(images, tensors)
+
+    def traces(self, outputs: Sequence[str], following: bool) -> bool:
+        """Whether a call makes a graph, which also what follows it, the gradients, then runs for the first time."""
+        return self._key != (tuple(outputs), following)
 
     def _trace(self, key: _Key, images: list[Any], tensors: list[Any]) -> Callable[..., list[Any]]:
         sizes = [[None, *image.shape[1:]] for image in images], [one.shape for one in tensors]

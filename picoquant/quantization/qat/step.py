@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from picoquant.quantization.qat.learning_rate import LearningRate
 from picoquant.quantization.qat.objective import Objective
 from picoquant.quantization.qat.student import State, Student
 from picoquant.quantization.qat.teacher import Teacher
+from picoquant.training.fast import memory_that_stays
 
 LOG = logging.getLogger("picoquant")
 
@@ -100,12 +102,17 @@ class TrainingStep:
                 {name: paddle.to_tensor(value[cut]) for name, value in one.items()}
                 for one in (inputs, expected)
             )
-            found = dict(zip(names, self._forward(feed, names, not frozen)))
-            loss = self._objective(teacher, found) * share
-            loss.backward()
+            with self._memory(names, not frozen):
+                found = dict(zip(names, self._forward(feed, names, not frozen)))
+                loss = self._objective(teacher, found) * share
+                loss.backward()
             total += loss.item()
         self.student.scale_gradients()
         return total
+
+    def _memory(self, names: Sequence[str], following: bool) -> AbstractContextManager[None]:
+        first = isinstance(self._forward, TracedForward) and self._forward.traces(names, following)
+        return memory_that_stays() if first else nullcontext()
 
     def _parts(self, images: int) -> Iterable[tuple[slice, float]]:
         """The parts of a batch that are run one after the other, and their share of it; gradients are added up.

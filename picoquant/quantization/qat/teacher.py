@@ -44,6 +44,7 @@ class Teacher:
         Raises: `WeightsError` naming one that is not finite.
         """
         values = self._predictor(feed)
+        self._predictor.free()  # for the student's step
         for name, value in zip(self._names, values):
             if not np.isfinite(value).all():
                 raise WeightsError(

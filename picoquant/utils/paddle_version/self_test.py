@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 
@@ -24,21 +25,26 @@ def require_known_paddle() -> None:
     fault = next(_faults(), "")
     if fault:
         raise ToolError(
-            f"PaddlePaddle {paddle.__version__} {fault}: it has to be one from {_text(OLDEST)} on and before "
-            f"{_text(BELOW)}; `picoquant doctor` says what is installed"
+            f"PaddlePaddle {paddle.__version__} {fault}: it has to be one from {text_of(OLDEST)} on and before "
+            f"{text_of(BELOW)}; `picoquant doctor` says what is installed"
         )
 
 
-def _text(version: tuple[int, ...]) -> str:
+def known_version(version: str) -> bool:
+    """Whether a version of Paddle is one that picoquant was tried with, and no nightly build."""
+    numbers = re.findall(r"\d+", version.partition("+")[0])[:3]
+    return OLDEST <= tuple(map(int, numbers)) < BELOW and "dev" not in version
+
+
+def text_of(version: tuple[int, ...]) -> str:
+    """`OLDEST` or `BELOW` for a message."""
     return ".".join(map(str, version)).removesuffix(".0")
 
 
 def _faults() -> Iterator[str]:
     import paddle
 
-    parts = paddle.__version__.split("-")[0].split(".")[:3]
-    version = tuple(int(part) if part.isdigit() else 0 for part in parts)
-    if not OLDEST <= version < BELOW:
+    if not known_version(paddle.__version__):
         yield "is no version that picoquant was tried with"
     if any(paddle.get_flags(["FLAGS_enable_pir_api"]).values()):
         yield "writes programs of another form (import picoquant before paddle, and leave FLAGS_enable_pir_api out)"

@@ -22,12 +22,15 @@ from picoquant.postprocess import NmsSettings
 from picoquant.quantization.engine.operators import OPERATORS
 from tests.convert.test_from_onnx import varied
 from tests.networks.every_operator import quantised_with_zero_points
-from tests.quantization.engine.test_operators import CASES, of_paddle
+from tests.quantization.engine.test_operators import CASES, IMAGE, SMALLER, of_paddle
 
 SIZE = (64, 96)
 # What no detector has, or only with other attributes; paddle2onnx has it.
 LEFT_OUT = {"mul", "pad3d"}
 REFUSED = ("by tanh", "to a given size", "cells is not converted")
+
+# The engine has no such resizing; a half goes up.
+CORNERS = ("nearest_interp_v2", {"X": IMAGE}, {**SMALLER, "interp_method": "nearest", "align_corners": True})
 
 
 def run(model, feed):
@@ -41,9 +44,9 @@ def test_what_is_left_out():
 
 @pytest.mark.parametrize("opset", [13, 11])
 def test_operators_compute_what_paddles_kernels_do(opset):
-    """All cases that the quantisation's engine is tested with."""
+    """All cases that the quantisation's engine is tested with, and one more."""
     computed, refused = set(), []
-    for op_type, inputs, attributes in CASES:
+    for op_type, inputs, attributes in [*CASES, CORNERS]:
         if op_type in LEFT_OUT:
             continue
         expected, graph, feed = of_paddle(op_type, inputs, attributes)

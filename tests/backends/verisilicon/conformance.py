@@ -11,7 +11,7 @@ from picoquant.backends.verisilicon.description import Description, Form
 from picoquant.int8.functions import function_of
 from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation import operators
-from picoquant.npu.simulation.arithmetic import Requantiser, table
+from picoquant.npu.simulation.arithmetic import Requantiser, shader_table, table
 from picoquant.npu.simulation.convolution import Geometry, convolve
 from picoquant.targets.integer_rules import Arithmetic, Rules
 
@@ -167,14 +167,21 @@ def _resize(arrays, params, result, rules):
 
 def _concat(arrays, params, result, rules):
     return np.concatenate(
-        [operators.rescale(array, source, result, rules) for array, source in zip(arrays, params)]
+        [
+            operators.rescale(array, source, result, rules, on_shaders=result.signed)
+            for array, source in zip(arrays, params)
+        ]
     )
 
 
 def _function(kind, **attributes):
     def compute(arrays, params, result, rules):
         function = function_of(kind, attributes)
-        entries = table(function, params[0], result, "half_to_even", rules.arithmetic.table_points)
+        entries = (
+            shader_table(function, params[0], result, "half_to_even")
+            if result.signed
+            else table(function, params[0], result, "half_to_even", rules.arithmetic.table_points)
+        )
         return operators.look_up(arrays[0], entries, params[0])
 
     return compute

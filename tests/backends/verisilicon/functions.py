@@ -10,7 +10,7 @@ import numpy as np
 from picoquant.backends.verisilicon.description import Description, Form
 from picoquant.int8.functions import function_of
 from picoquant.int8.quant_params import QuantParams
-from picoquant.npu.simulation.arithmetic import table
+from picoquant.npu.simulation.arithmetic import shader_table, table
 
 LEVELS = np.arange(-128, 128)
 _ROW = LEVELS.reshape(1, 1, 256)
@@ -74,8 +74,8 @@ class Table:
         signed = form.name == "i8"
         source = QuantParams(self.source, form.zero_point, signed=signed, narrow=False)
         result = QuantParams(self.result, zero, signed=signed, narrow=False)
-        if form.per_channel and self.behind:
-            points = None  # such a convolution runs on shaders, and ReLU6 in it
+        if form.per_channel:  # on shaders
+            return shader_table(self._function(), source, result, "half_to_even")
         return table(self._function(), source, result, "half_to_even", points)
 
     def _function(self) -> Callable:

@@ -52,14 +52,15 @@ def test_every_chip_was_measured_with_what_paddle_lite_makes():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("form", ["uint8_per_tensor", "int8_per_channel"])
 @pytest.mark.parametrize("target", ["a311d", "imx8mp"])
-def test_the_emulator_still_says_so(target):
+def test_the_emulator_still_says_so(target, form):
     try:
         tool = toolchain.find(Machine())
     except ToolError as error:
         pytest.skip(str(error))
     chip = toolchain.chip_of(load_target(target), tool)
-    found = run(tool, chip, network_of(FORMS["uint8_per_tensor"]), inputs_of())
-    stored = np.load(file_of(target, "uint8_per_tensor"))
+    found = run(tool, chip, network_of(FORMS[form]), inputs_of())
+    stored = np.load(file_of(target, form))
     for case in CASES:
         np.testing.assert_array_equal(found[case.name], stored[case.name], err_msg=case.name)

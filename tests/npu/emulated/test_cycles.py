@@ -6,9 +6,10 @@ import json
 
 from picoquant.backends.placement import NPU, PartitionedGraph, PlacedOperator
 from picoquant.backends.verisilicon.report import LayerCost
-from picoquant.npu.emulated.cycles import Cycles
+from picoquant.npu.emulated.cycles import Cycles, measure_cycles
 from picoquant.npu.picture import draw
 from picoquant.paddle_program.graph import Tensor
+from tests.backends.verisilicon.test_report import printed
 
 LAYERS = (
     LayerCost("a", {"NN": 600, "SH": 100}, 10, 5),
@@ -35,6 +36,14 @@ def test_summary_table_and_json():
     }  # fmt: skip
     again = Cycles.from_json(json.loads(json.dumps(values)))
     assert again.to_json() == values and list(again.layers) == list(LAYERS)
+
+
+def test_cycles_are_known_without_an_image(simulation, tool):
+    """The stand-in has no results, so it would end on one."""
+    (tool.path / "perf").write_text(printed("TensorMul", 3, "SH", (2, 2, 4), 70))
+    cycles = measure_cycles(simulation, tool, "VIPX")
+    assert (cycles.total, cycles.chip, cycles.per_channel) == (70, "VIPX, emulator 6.57.1", False)
+    assert (tool.path / "started").read_text() == "x"
 
 
 def test_each_layer_on_shaders_is_named_with_what_keeps_it_off():

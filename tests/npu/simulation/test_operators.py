@@ -12,7 +12,7 @@ import pytest
 from picoquant.int8.functions import function_of
 from picoquant.int8.quant_params import QuantParams
 from picoquant.npu.simulation import operators
-from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser, table, target_params
+from picoquant.npu.simulation.arithmetic import Multiplier, Requantiser, shader_table, table, target_params
 from picoquant.npu.simulation.convolution import Geometry, convolve, exact_type
 from picoquant.targets.integer_rules import Arithmetic, MultiplierRule, Rules
 from tests.npu.simulation.onnx_kernels import onnx_runtime
@@ -304,8 +304,6 @@ def test_a_sum_inside_a_network_is_a_convolution():
     assert total(rules) == -102  # exactly -102.49: inputs of the network
     assert total(rules, on_cores=True) == -103
     assert total(rules.kept, on_cores=True) == -102  # every tensor is an output
-    int8 = Rules(Arithmetic("int8", "half_to_even", None, 16, 255))
-    assert total(int8) == -103 and total(int8, on_cores=False) == -102 and int8.kept == int8
 
 
 def test_chips_with_tables_rescale_in_16_bits():
@@ -315,3 +313,17 @@ def test_chips_with_tables_rescale_in_16_bits():
     values = np.array([8, 40, -128, 127], np.int16)
     assert operators.rescale(values, source, result, rules).tolist() == [4, 22, -72, 71]
     assert operators.rescale(values, source, result, FLOAT).tolist() == [5, 23, -72, 71]
+
+
+def test_shaders_compute_in_float32():
+    """(-45 * 0.047 / 6 + 0.5) / 0.005 is 29.5 exactly, and below it in float32; so is -125 * 0.031 / 0.05, -77.5."""
+    rules = Rules(Arithmetic("uint8", "half_to_even", MultiplierRule(16, "truncate", False), 16, 255))
+    assert rules.on_shaders(per_channel=True) and not rules.on_shaders(per_channel=False)
+    source, result = (QuantParams(float(np.float32(scale)), 0, narrow=False) for scale in (0.047, 0.005))
+    function = function_of("hard_sigmoid", {"slope": 1 / 6})
+    assert shader_table(function, source, result, "half_to_even")[128 - 45] == 29
+    assert table(function, QuantParams(0.047, 0, narrow=False), result, "half_to_even")[128 - 45] == 30
+    first, second = (QuantParams(scale, 0, narrow=False) for scale in (0.031, 0.05))
+    levels = np.array([-125], np.int16)
+    assert operators.rescale(levels, first, second, rules, on_shaders=True).tolist() == [-77]
+    assert operators.rescale(levels, first, second, rules).tolist() == [-78]

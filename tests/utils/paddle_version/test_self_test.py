@@ -36,13 +36,13 @@ def test_this_one_is_known():
     assert differences.onednn_attribute() == ("use_onednn" if third else "use_mkldnn")
 
 
-@pytest.mark.parametrize("version", ["2.5.2", "3.4.0", "0.0.0", "3.4.0-dev", "nightly"])
+@pytest.mark.parametrize("version", ["2.5.2", "3.4.0", "0.0.0", "3.4.0-dev", "nightly", "3.3.0.dev20250901"])
 def test_another_version(version, monkeypatch):
     monkeypatch.setattr(paddle, "__version__", version)
     assert "is no version that picoquant was tried with" in said()
 
 
-@pytest.mark.parametrize("version", ["2.6.2", "3.0.0", "3.3.1", "3.3.0-rc1"])
+@pytest.mark.parametrize("version", ["2.6.2", "3.0.0", "3.3.1", "3.3.0-rc1", "2.6.2+cu118"])
 def test_a_version_within_the_range(version, monkeypatch):
     monkeypatch.setattr(paddle, "__version__", version)
     require_known_paddle()

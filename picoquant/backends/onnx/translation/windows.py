@@ -61,6 +61,8 @@ def _resize(mode: str) -> Callable[[Writer, Operator], None]:
         how = {"mode": mode}
         if a["align_corners"]:
             how["coordinate_transformation_mode"] = "align_corners"
+            if mode == "nearest":
+                how["nearest_mode"] = "round_prefer_ceil"  # a half goes up, as in Paddle
         elif mode == "nearest":
             how.update(coordinate_transformation_mode="asymmetric", nearest_mode="floor")
         else:

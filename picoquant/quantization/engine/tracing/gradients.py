@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from picoquant.quantization.engine.tracing.kernels import ACTIVATION, CLIPPED
+from picoquant.quantization.engine.tracing.memory import hold_less
 from picoquant.training.fast import Rewrite
 from picoquant.utils.paddle_version.differences import clip_passes_gradients_at_its_bounds
 
@@ -31,7 +32,8 @@ class Rounding(Rewrite):
             clipped = [rounded[name] for name in map(_of_gradient, gradients) if name in rounded]
             if clipped and CLIPPED in clipped[0].attr("op_namescope"):
                 _clip_gradient(block, op, clipped[0])
-        return super().after_append_backward(program, start)
+        program, start = super().after_append_backward(program, start)
+        return program, hold_less(block, start)
 
 
 def _of_gradient(name: str) -> str:

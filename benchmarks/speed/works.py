@@ -1,0 +1,121 @@
+"""What there is to measure: scripts beside this folder, their sides, and the figures in what they print."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SIZE = 416
+NOW, PEER, BEFORE = "now", "peer", "before"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure of a measurement.
+
+    Attributes:
+        name, title, unit: as of `Speed`.
+        key, cpu: where it stands in what a script prints; `cpu` empty without.
+        bound: takes the bounds and what our side printed, returns the least; None: no bound.
+    """
+
+    name: str
+    title: str
+    key: str = "wall"
+    cpu: str = "cpu"
+    unit: str = "s"
+    bound: Callable[[Mapping[str, float], Mapping[str, Any]], float | None] = lambda bounds, said: None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is measured together.
+
+    Attributes:
+        rows: its figures.
+        sides: NOW, PEER -> the script and its arguments; PEER may be missing.
+        peer: the peer's name.
+        stdin: what a side reads.
+        earlier: whether an older picoquant's own script takes the same arguments.
+    """
+
+    rows: tuple[Row, ...]
+    sides: Mapping[str, tuple[str, ...]]
+    peer: str | None = None
+    stdin: str = ""
+    earlier: bool = True
+
+
+def all_works(options: argparse.Namespace) -> dict[str, Work]:
+    """What is measured by turns, by name."""
+    shared, work = options.shared.resolve(), options.work
+    bccd = ("--dataset-dir", str(shared / "datasets" / "bccd"), "--image-dir", "JPEGImages")
+    bccd += (
+        "--anno",
+        "instances_val.json",
+        "--weights",
+        str(shared / "weights" / "picodet_s_npu_bccd.pdparams"),
+    )
+    bccd += ("--size", str(SIZE))
+    training = ("train_speed.py", "--size", str(SIZE), "--batch", "16", "--steps", "5", "--only")
+    qat = ("quantize_setup.py", "--size", str(SIZE), "--batch", "8", "--only")
+    start = ("start_speed.py", "--folder", str(work / "many_images"), "--only")
+    stage = ("stage_speed.py", "--shared", str(shared))
+    bound_of = lambda name: lambda bounds, said: bounds.get(name)  # noqa: E731
+    return {
+        "training": Work(
+            (Row("training", "training step, FP32, S-NPU 416, batch 16",
+                 bound=bound_of("training step, FP32, batch 16")),),
+            {NOW: (*training, "picoquant"), PEER: (*training, "PaddleDetection")}, "PaddleDetection",
+        ),
+        "qat": Work(
+            (
+                Row("qat_step", "QAT step with a teacher, S-NPU 416, batch 8", "step",
+                    bound=bound_of("QAT step, batch 8")),
+                Row("qat_setup", "set-up of QAT before its first step", "setup", ""),
+                Row("qat_memory", "largest memory of QAT", "megabytes", "", "MB"),
+            ),
+            {NOW: (*qat, "picoquant"), PEER: (*qat, "PaddleSlim")}, "PaddleSlim",
+        ),
+        "ptq": Work(
+            (Row("ptq", "PTQ, the whole stage, 64 images, S-NPU 416"),), {NOW: (*stage, "ptq")}, earlier=False,
+        ),
+        "evaluation": Work(
+            (Row("evaluation", "evaluation in training, 87 images of bccd, S-NPU 416"),),
+            {NOW: ("eval_speed.py", *bccd, "--only", "picoquant"),
+             PEER: ("eval_speed.py", *bccd, "--only", "PaddleDetection")},
+            "PaddleDetection", "go\ngo\n",
+        ),
+        **{
+            f"evaluation_{precision}": Work(
+                (Row(f"evaluation_{precision}", f"evaluation of the {precision.upper()} model, 87 images of bccd, "
+                     "S-NPU 416, with decoding and NMS", cpu="", bound=evaluation_bound(precision)),),
+                {NOW: (*stage, "evaluation", "--run", str(work / "runs" / "s_npu"), "--stage", name)}, earlier=False,
+            )
+            for precision, name in (("fp32", "export"), ("int8", "quantize"))
+        },
+        "run": Work((Row("run", "the README's five lines, bccd"),), {NOW: (*stage, "run")}, earlier=False),
+        "packaging": Work(
+            (Row("packaging", "packages of nine targets"),),
+            {NOW: ("package_speed.py", "--run", str(work / "runs" / "s_npu"), "--json", "--only", "together"),
+             PEER: ("package_speed.py", "--run", str(work / "runs" / "s_npu"), "--json", "--only", "alone")},
+            "picoquant, a target at a time", earlier=False,
+        ),
+        "start": Work(
+            (Row("start", f"start of a training of {options.images:,} images, to the first batch"),
+             Row("start_memory", f"largest memory of the start, {options.images:,} images", "megabytes", "", "MB")),
+            {NOW: (*start, "picoquant"), PEER: (*start, "PaddleDetection")}, "PaddleDetection", earlier=False,
+        ),
+    }  # fmt: skip
+
+
+def evaluation_bound(precision: str) -> Callable[[Mapping[str, float], Mapping[str, Any]], float | None]:
+    """Decoding of the images and the network, on all threads together; see limit.py."""
+
+    def bound(bounds: Mapping[str, float], said: Mapping[str, Any]) -> float | None:
+        one, rate = bounds.get(f"one image, {precision}"), bounds.get("jpegs")
+        return None if one is None or rate is None else said["pixels"] / rate + said["images"] * one
+
+    return bound

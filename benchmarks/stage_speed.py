@@ -1,0 +1,143 @@
+"""Seconds of one piece of work as a user starts it, as JSON; `python -m benchmarks.speed` calls it by turns.
+
+    python benchmarks/stage_speed.py run                           the README's five lines
+    python benchmarks/stage_speed.py ptq                           the stage `quantize` alone, 64 images at 416
+    python benchmarks/stage_speed.py evaluation --run output/bccd --stage quantize
+    python benchmarks/stage_speed.py prepare --out runs/           runs of the networks for runtime_speed.py
+
+`run` and `ptq` take bccd and the weights from the shared material beside the project (`--shared`). CPU seconds are
+those of all processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+NETWORKS = {
+    "s_npu": "picodet_s_416_coco_npu.yml",
+    "xs": "picodet_xs_416_coco_lcnet.yml",
+    "s": "picodet_s_416_coco_lcnet.yml",
+    "s_esnet": "legacy_model/picodet_s_416_coco.yml",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("work", choices=("run", "ptq", "evaluation", "prepare"))
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="the shared material")
+    parser.add_argument("--run", type=Path, help="a finished run, for `evaluation`")
+    parser.add_argument("--stage", default="quantize", help="whose model, for `evaluation`")
+    parser.add_argument("--out", type=Path, help="folder for the runs of `prepare`")
+    options = parser.parse_args()
+    works = {"run": whole_run, "ptq": ptq, "evaluation": evaluation, "prepare": prepare}
+    said = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    print(json.dumps(works[options.work](options)), file=said)
+
+
+def recipe(shared: Path, size: int, more: str = "") -> str:
+    """A recipe of bccd, with its weights."""
+    cells = f"dataset_dir: {shared / 'datasets' / 'bccd'}, image_dir: JPEGImages"
+    return f"""
+_BASE_: picodet_s_qat_dis.yaml
+Global: {{weights: {shared / "weights" / "picodet_s_npu_bccd.pdparams"}, input_size: [{size}, {size}]}}
+TrainDataset: {{{cells}, anno_path: instances_train.json}}
+EvalDataset: {{{cells}, anno_path: instances_val.json}}
+{more}
+"""
+
+
+def whole_run(options: argparse.Namespace) -> dict[str, Any]:
+    """`picoquant run` of the README's recipe in its own process: `wall`, `cpu`, and `parts`, what each stage took."""
+    text = recipe(options.shared.resolve(), 320, "TrainConfig: {train_iter: 60, eval_iter: 30}")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "run"
+        seconds = _run(text, folder, "package")
+        stages = json.loads((folder / "run.json").read_text(encoding="utf-8"))["stages"]
+    parts = {
+        name: {
+            "seconds": stages[name]["seconds"],
+            "idle": max(
+                0.0, 1 - stages[name]["cpu_seconds"] / (stages[name]["seconds"] * stages[name]["cpus"])
+            ),
+        }
+        for name in ("train", "export", "quantize", "evaluate", "package")
+        if "cpu_seconds" in stages.get(name, {})
+    }
+    return {**seconds, "parts": parts, "mAP": stages["evaluate"]["metrics"]["int8"]["mAP"]}
+
+
+def ptq(options: argparse.Namespace) -> dict[str, Any]:
+    """The stage `quantize` by PTQ, 64 images at 416: `wall` and `cpu` as run.json has them."""
+    text = recipe(options.shared.resolve(), 416, "Quantize: {method: ptq}\nCalibration: {count: 64}")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "run"
+        _run(text, folder, "quantize")
+        stage = json.loads((folder / "run.json").read_text(encoding="utf-8"))["stages"]["quantize"]
+    return {"wall": stage["seconds"], "cpu": stage["cpu_seconds"], "images": 64}
+
+
+def _run(text: str, folder: Path, until: str) -> dict[str, float]:
+    import resource
+
+    from run_command import run_command
+
+    config = folder.with_suffix(".yaml")
+    config.write_text(text, encoding="utf-8")
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(run_command(str(config), folder, until, []), check=True)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {"wall": wall, "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
+
+
+def evaluation(options: argparse.Namespace) -> dict[str, Any]:
+    """A run's model over its images, the second time of two: `wall`, `images` and their `pixels`."""
+    from limit import evaluation as evaluated
+
+    images, pixels, seconds = evaluated(options.run, options.stage)
+    return {"wall": seconds, "images": images, "pixels": pixels}
+
+
+def prepare(options: argparse.Namespace) -> dict[str, Any]:
+    """A run of each network up to INT8, by PTQ on 8 images; made where it is not there.
+
+    Weights are bccd's of S-NPU, whose models are evaluated, too, and those that the others begin with: how long a
+    network takes does not depend on them.
+    """
+    from picoquant import build_detector
+    from picoquant.weight_files.files import write_weights
+
+    for name, config in NETWORKS.items():
+        folder = options.out / name
+        if (folder / "quantize").is_dir():
+            continue
+        options.out.mkdir(parents=True, exist_ok=True)
+        weights = options.shared.resolve() / "weights" / "picodet_s_npu_bccd.pdparams"
+        if name != "s_npu":
+            weights = options.out / f"{name}.pdparams"
+            write_weights(build_detector(config, num_classes=3).state_dict(), weights)
+        cells = f"dataset_dir: {options.shared.resolve() / 'datasets' / 'bccd'}, image_dir: JPEGImages"
+        text = f"""
+_BASE_: picodet_s_qat_dis.yaml
+Global: {{config: {config}, weights: {weights}, input_size: [416, 416]}}
+TrainDataset: {{{cells}, anno_path: instances_train.json}}
+EvalDataset: {{{cells}, anno_path: instances_val.json}}
+Quantize: {{method: ptq}}
+Calibration: {{count: 8}}
+"""
+        _run(text, folder, "quantize")
+    return {name: str(options.out / name) for name in NETWORKS}
+
+
+if __name__ == "__main__":
+    main()

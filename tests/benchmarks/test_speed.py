@@ -1,0 +1,124 @@
+"""One command for all figures of speed: sides by turns, medians, and what is refused."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks.results.speed import load_speeds
+from benchmarks.speed.__main__ import speeds, tell
+from benchmarks.speed.turns import ROOT, Taken, run, turns
+from benchmarks.speed.works import NOW, PEER, Row, Work, all_works
+
+
+@pytest.fixture
+def options(tmp_path):
+    return argparse.Namespace(
+        shared=tmp_path / "shared", work=tmp_path / "work", images=1000, turns=5, before=None, record=False
+    )
+
+
+def test_every_script_is_there_and_every_figure_has_its_own_name(options):
+    works = all_works(options)
+    scripts = {arguments[0] for work in works.values() for arguments in work.sides.values()}
+    assert [name for name in scripts if not (ROOT / "benchmarks" / name).is_file()] == []
+    names = [row.name for work in works.values() for row in work.rows]
+    assert len(set(names)) == len(names) > 10
+    for name, work in works.items():  # so that `--only` of a row's command names its work
+        assert all(name_of_row.name.split("_")[0] == name.split("_")[0] for name_of_row in work.rows)
+
+
+SCRIPT = """
+import json, sys, pathlib
+kept = pathlib.Path(__file__).with_suffix(".count")
+count = len(kept.read_text()) if kept.is_file() else 0
+kept.write_text("x" * (count + 1))
+print("what libraries say")
+if sys.argv[1] == "broken":
+    sys.exit("it has no peer")
+print(json.dumps({"wall": [9.0, 2.0, 4.0, 3.0, 5.0][count % 5] * (2 if sys.argv[1] == "theirs" else 1), "cpu": 1.0}))
+"""
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    (root / "benchmarks").mkdir(parents=True)
+    (root / "benchmarks" / "one.py").write_text(SCRIPT)
+    monkeypatch.setattr("benchmarks.speed.turns.ROOT", root)
+    monkeypatch.setattr("benchmarks.speed.turns.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("benchmarks.speed.turns.busy_share", lambda seconds: 0.03)
+    return root
+
+
+def test_medians_of_the_turns_and_a_side_that_fails(script, options, capsys):
+    row = Row("one", "a work", bound=lambda bounds, said: bounds["least"] * said["cpu"])
+    taken = turns(Work((row,), {NOW: ("one.py", "ours")}, "nobody"), options)
+    (found,) = speeds(Work((row,), {}, "nobody"), taken, {"least": 1.0}, options)
+    assert (found.now, found.now_cpu, found.bound, found.turns, found.busy) == (4.0, 1.0, 1.0, 5, 0.03)
+    assert found.peer is None and found.theirs is None and found.before is None
+    sides = {NOW: ("one.py", "ours"), PEER: ("one.py", "broken")}
+    taken = turns(Work((row,), sides, "nobody"), options)
+    assert "one.py, peer: not measured: it has no peer" in capsys.readouterr().out
+    assert len(taken.said[NOW]) == 5 and PEER not in taken.said  # asked once
+
+
+def test_what_is_recorded_can_be_read_again(options, tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.speed.__main__.ROOT", tmp_path)
+    monkeypatch.setattr("benchmarks.speed.__main__.commit", lambda: "a30e038aa")
+    (tmp_path / "results").mkdir()
+    said = [{"wall": 1.0 + turn / 1000, "cpu": 2.0} for turn in range(5)]
+    theirs = [{"wall": 3.0, "cpu": 5.0}] * 5
+    work = Work((Row("training", "a step"),), {}, "the other")
+    options.record = True
+    for busy, kept in ((0.5, []), (0.01, ["training"])):
+        tell(speeds(work, Taken({NOW: said, PEER: theirs}, {}, busy), {}, options), options)
+        assert list(load_speeds(tmp_path / "results")) == kept
+    found = load_speeds(tmp_path / "results")["training"]
+    assert (found.now, found.theirs, found.peer, found.turns) == (1.002, 3.0, "the other", 5)
+    assert found.ratio == pytest.approx(3 / 1.002)
+
+
+def test_a_moment_counts_from_the_command(script):
+    (script / "benchmarks" / "moment.py").write_text(
+        "import json, time\nprint(json.dumps({'at': time.time(), 'cpu': 1}))"
+    )
+    assert 0 < run(("moment.py",), root=script)["wall"] < 30
+    with pytest.raises(ChildProcessError, match=r"there is no benchmarks/none\.py"):
+        run(("none.py",), root=script)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "trainnig"], "--only trainnig: there is training, qat"),
+        (["--record", "--turns", "3"], "at least 5"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(tmp_path, words, said):
+    command = [sys.executable, "-m", "benchmarks.speed", "--work", str(tmp_path / "work"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode and said in done.stderr and not (tmp_path / "work").exists()
+
+
+def test_the_generated_data_set_is_a_data_set(tmp_path):
+    from benchmarks.start_speed import ANNOTATIONS, HELD_OUT, IMAGES, write_data_set
+    from picoquant.data.formats.load import load_dataset
+    from picoquant.data.settings import DatasetSettings
+
+    write_data_set(tmp_path / "data", 60)
+    settings = SimpleNamespace(dataset_dir=str(tmp_path / "data"), image_dir=IMAGES)
+    for file, images in ((ANNOTATIONS, 60), (HELD_OUT, 50)):
+        dataset = load_dataset(DatasetSettings(**vars(settings), anno_path=file), training=False)
+        document = json.loads((tmp_path / "data" / file).read_text())
+        assert len(dataset) == images and dataset.num_classes == 80
+        assert 5 < len(document["annotations"]) / images < 10
+        assert {"segmentation", "area", "iscrowd", "image_id", "bbox", "category_id", "id"} == set(
+            document["annotations"][0]
+        )
+        assert not dataset.repairs.unreadable and not dataset.repairs.missing

@@ -1,0 +1,48 @@
+"""What a data set is, for a fingerprint: large files are looked at once a command, and again when they changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from picoquant.stages import datasets
+from picoquant.stages.plan import load_plan
+from picoquant.stages.stage import Context
+from tests.networks.run_folder import write_images
+
+
+@pytest.fixture
+def context(tmp_path):
+    """Both data sets on one folder of images."""
+    write_images(tmp_path)
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "block"}]}
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    places = {"dataset_dir": tmp_path, "image_dir": "images", "anno_path": "train.json"}
+    changes = [
+        f"{section}.{key}={value}"
+        for section in ("TrainDataset", "EvalDataset")
+        for key, value in places.items()
+    ]
+    return Context(load_plan("picodet_s_416_coco_npu.yml", changes), None, "cpu")
+
+
+def test_a_folder_and_a_file_are_looked_at_once(context, tmp_path, monkeypatch):
+    looked, scan, digest = [], os.scandir, datasets.sha256
+    monkeypatch.setattr(datasets.os, "scandir", lambda path: looked.append(Path(path).name) or scan(path))
+    monkeypatch.setattr(datasets, "sha256", lambda path: looked.append(Path(path).name) or digest(path))
+    found = [
+        datasets.identity(context, section) for section in ("TrainDataset", "EvalDataset", "TrainDataset")
+    ]
+    assert found[0] == found[1] == found[2] and sorted(looked) == ["images", "train.json"]
+
+
+def test_what_has_changed_is_looked_at_again(context):
+    settings = datasets.settings_of(context, "TrainDataset")
+    before = datasets.identity(context, "TrainDataset")
+    settings.annotation_file.write_text(settings.annotation_file.read_text() + "\n")
+    (settings.image_folder / "more.png").write_bytes(b"")
+    after = datasets.identity(context, "TrainDataset")
+    assert before["annotations"] != after["annotations"] and before["images"] != after["images"]

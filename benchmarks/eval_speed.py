@@ -1,14 +1,15 @@
 """Images a second of an evaluation: picoquant beside PaddleDetection, same weights and images.
 
     python benchmarks/eval_speed.py --dataset-dir ../shared/datasets/bccd --image-dir JPEGImages \\
-        --anno instances_val.json --weights ../shared/weights/picodet_s_npu_bccd.pdparams
+        --anno instances_val.json --weights ../shared/weights/picodet_s_npu_bccd.pdparams --run output/bccd
 
 PaddleDetection is measured where `import ppdet` works (`pip install --no-deps paddledet`, and what it
 asks for). Each contender has a process of its own, and they take turns, pass by pass, so that a machine whose
 speed drifts does so for both: reading, network, NMS and COCO's numbers of all images. A first pass is not
 counted, nor is the time until the network is ready to be called, which is printed apart. Printed are the
 median pass, with CPU seconds, and the median of the ratios of neighbouring passes. The mAP of both shows that
-the same work was done.
+the same work was done. With `--run`, the folder of a run of these weights, its FP32 export and its INT8 model are
+contenders, too: in ONNX Runtime, as stage `evaluate` runs them.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from run_command import machine
 from train_speed import ROOT
 
 CONTENDERS = ("PaddleDetection", "picoquant")
+STAGES = {"FP32 in ONNX": "export", "INT8 in ONNX": "quantize"}  # of a run
 
 
 def main() -> None:
@@ -39,14 +43,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=416, help="input height and width")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that read images")
-    parser.add_argument("--passes", type=int, default=3, help="evaluations to measure")
-    parser.add_argument("--only", choices=CONTENDERS, help="be one, told what to do on stdin")
+    parser.add_argument("--passes", type=int, default=5, help="evaluations to measure")
+    parser.add_argument("--run", help="a run folder whose models are measured, too")
+    parser.add_argument("--only", choices=(*CONTENDERS, *STAGES), help="be one, told what to do on stdin")
     options = parser.parse_args()
     if options.only:
         answer(options)
         return
-    print(f"{options.config}, batches of {options.batch} images of {options.size} pixels")
-    contenders, rounds = [Contender(name) for name in CONTENDERS], []
+    print(f"{machine()}; {options.config}, batches of {options.batch} images of {options.size} pixels")
+    contenders, rounds = [Contender(name) for name in (*CONTENDERS, *(STAGES if options.run else ()))], []
     contenders = [one for one in contenders if one.is_ready()]
     for number in range(1 + options.passes):
         passes = [one.run() for one in contenders]
@@ -60,11 +65,17 @@ def main() -> None:
             f"{one.name:16} {images / wall:7.2f} images/s: {images} images in {wall:.2f} s ({cpu:.2f} s of CPU), "
             f"ready after {one.ready:.1f} s  mAP {passes[-1]['mAP']:.4f}"
         )
-    if len(contenders) == len(CONTENDERS):
-        ratios = {kind: [theirs[kind] / ours[kind] for theirs, ours in rounds] for kind in ("wall", "cpu")}
+    for place, one in enumerate(contenders[1:], start=1):
+        if contenders[0].name != CONTENDERS[0]:
+            break
+        ratios = {
+            kind: [passes[0][kind] / passes[place][kind] for passes in rounds] for kind in ("wall", "cpu")
+        }
         wall, cpu = (statistics.median(found) for found in ratios.values())
         low, high = min(ratios["wall"]), max(ratios["wall"])
-        print(f"ratio {wall:.2f} by the clock ({low:.2f} to {high:.2f}), {cpu:.2f} by CPU seconds")
+        print(
+            f"{one.name}: ratio {wall:.2f} by the clock ({low:.2f} to {high:.2f}), {cpu:.2f} by CPU seconds"
+        )
 
 
 class Contender:
@@ -112,7 +123,9 @@ def answer(options: argparse.Namespace) -> None:
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
     began = time.perf_counter()
-    prepare = paddledetection_pass if options.only == "PaddleDetection" else picoquant_pass
+    prepare = {CONTENDERS[0]: paddledetection_pass, CONTENDERS[1]: picoquant_pass}.get(
+        options.only, model_pass
+    )
     with tempfile.TemporaryDirectory() as folder:
         run = prepare(options, folder)
         print(json.dumps({"ready": time.perf_counter() - began}), file=said)
@@ -167,14 +180,36 @@ def paddledetection_pass(options: argparse.Namespace, folder: str) -> Callable[[
     return run
 
 
-def picoquant_pass(options: argparse.Namespace, folder: str) -> Callable[[], float]:
-    """picoquant's evaluation of a training: network compiled for Paddle's inference runtime."""
-    from picoquant.backends.paddle.compiled import compiled_predictor
+def model_pass(options: argparse.Namespace, folder: str) -> Callable[[], float]:
+    """A run's model in ONNX Runtime, as stage `evaluate` runs it."""
+    from contextlib import ExitStack
+
+    from picoquant.backends.paddle.runtime import decoder_for
+    from picoquant.paddle_program.model_folder import ModelFolder
+    from picoquant.stages.evaluating import evaluate_model, open_quickly
+
+    model = ModelFolder.open(Path(options.run) / STAGES[options.only])
+    if tuple(model.config.input_size) != (options.size, options.size):
+        raise ValueError(
+            f"{options.run} is of {list(model.config.input_size)} pixels, not of {options.size}: --size"
+        )
+    plan, images = images_of(options)
+    opened = ExitStack()
+    predict = opened.enter_context(open_quickly(model, "cpu"))
+    decoder = decoder_for(predict, model.config, plan.nms)
+
+    def run() -> float:
+        return evaluate_model(predict, decoder, images).metrics["mAP"]
+
+    run.opened = opened  # type: ignore[attr-defined]  as long as it
+    return run
+
+
+def images_of(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The plan of the configuration, and its evaluation images."""
     from picoquant.data.formats.load import load_dataset
     from picoquant.data.settings import DatasetSettings
-    from picoquant.postprocess.decoder import Decoder
-    from picoquant.stages.evaluating import evaluate_model, evaluation_images
-    from picoquant.stages.model import load_trained
+    from picoquant.stages.evaluating import evaluation_images
     from picoquant.stages.plan import load_plan
 
     changes = [
@@ -186,10 +221,20 @@ def picoquant_pass(options: argparse.Namespace, folder: str) -> Callable[[], flo
         dataset_dir=options.dataset_dir, image_dir=options.image_dir, anno_path=options.anno
     )
     dataset = load_dataset(where, training=False)
-    model = load_trained(plan, len(dataset.class_names), options.weights)
+    return plan, evaluation_images(dataset, plan.eval_reader, options.workers)
+
+
+def picoquant_pass(options: argparse.Namespace, folder: str) -> Callable[[], float]:
+    """picoquant's evaluation of a training: network compiled for Paddle's inference runtime."""
+    from picoquant.backends.paddle.compiled import compiled_predictor
+    from picoquant.postprocess.decoder import Decoder
+    from picoquant.stages.evaluating import evaluate_model
+    from picoquant.stages.model import load_trained
+
+    plan, images = images_of(options)
+    model = load_trained(plan, len(images.dataset.class_names), Path(options.weights))
     predict = compiled_predictor(model, [options.size, options.size])
     decoder = Decoder("boxes", plan.nms)
-    images = evaluation_images(dataset, plan.eval_reader, options.workers)
 
     def run() -> float:
         return evaluate_model(predict, decoder, images).metrics["mAP"]

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from picoquant.data.images import UnreadableImageError, read_image
+from picoquant.data.readers.threads import in_threads
 from picoquant.errors import DataError, PicoquantError
 from picoquant.evaluation.coco_metrics import coco_metrics
 from picoquant.evaluation.results import Results, ResultsOf
@@ -25,6 +26,8 @@ from picoquant.utils.progress import Progress
 
 class Predict(Protocol):
     """A model that is called: the inputs by name in, the outputs in the model's order out.
+
+    One that may be called in any thread says so by an attribute `in_any_thread`.
 
     Attributes:
         input_names: what a feed must hold.
@@ -170,8 +173,11 @@ def _together(group: Gathers, dataset: Any, detections: Results, done: int) -> t
 def _found(
     predict: Predict, decoder: Decoder, reader: Iterable[Mapping[str, np.ndarray]]
 ) -> Iterator[tuple[int, Detections]]:
-    for batch in reader:
-        outputs = predict(select_inputs(batch, predict.input_names))
+    def run(batch: Mapping[str, np.ndarray]) -> tuple[Mapping[str, np.ndarray], Sequence[np.ndarray]]:
+        return batch, predict(select_inputs(batch, predict.input_names))
+
+    # The next images go through the network while what was found in these is decoded.
+    for batch, outputs in in_threads(run, reader, int(getattr(predict, "in_any_thread", False))):
         yield from zip(
             batch["image_id"], decoder.decode(outputs, batch["scale_factor"], batch.get("pad_offset"))
         )

@@ -20,6 +20,7 @@ SUFFIX = ".tar.gz"
 _MOST_BYTES = 1 << 30
 _MOST_FILES = 10_000
 _LONGEST_READ = 1 << 20
+_LEVEL = 6  # of a package of 19 MB, 9 takes six times as long and saves 1.3 %
 _PART = 1 << 20  # bytes compressed at a time, in which other threads go on
 
 
@@ -47,7 +48,7 @@ def write_archive(folder: Path, path: Path, name: str | None = None) -> None:
 
 @contextmanager
 def _archive(stream: Any) -> Iterator[tarfile.TarFile]:
-    packing = gzip.GzipFile(filename="", fileobj=stream, mode="wb", compresslevel=9, mtime=0)
+    packing = gzip.GzipFile(filename="", fileobj=stream, mode="wb", compresslevel=_LEVEL, mtime=0)
     with (
         packing,
         tarfile.open(fileobj=packing, mode="w", format=tarfile.PAX_FORMAT, copybufsize=_PART) as archive,

@@ -74,6 +74,7 @@ class _Predictor:
 
     def __init__(self, predict: Callable[[Any], Any], input_names: tuple[str, ...]) -> None:
         self._predict, self.input_names = predict, input_names
+        self.in_any_thread = getattr(predict, "in_any_thread", False)
 
     def __call__(self, feed: Any) -> Any:
         return self._predict(feed)

@@ -88,7 +88,9 @@ class _Inserter:
     ) -> None:
         self._index += 1
         attributes["op_role"] = self._role
-        self._block._insert_op(self._index, type=op_type, inputs=inputs, outputs=outputs, attrs=attributes)
+        self._block._insert_op_without_sync(
+            self._index, type=op_type, inputs=inputs, outputs=outputs, attrs=attributes
+        )
 
     def columns(self, name: str, value: Any, first: int, count: int) -> Any:
         """Columns `first` to `first + count - 1` of a filter."""

@@ -65,6 +65,7 @@ class OnnxPredictor:
         input_names: what a feed must hold.
         inputs, outputs: names and shapes, -1 for a size that may vary.
         path: the model's file.
+        in_any_thread: it may be called in another thread than the one that opened it.
 
     Args:
         path: the `.onnx`.
@@ -74,6 +75,8 @@ class OnnxPredictor:
 
     Raises: `ToolError` when ONNX Runtime does not take it, `WeightsError` when its weights are not finite.
     """
+
+    in_any_thread = True
 
     def __init__(self, path: Path, threads: int = 0, at_once: int = 1) -> None:
         import onnxruntime

@@ -46,9 +46,8 @@ def rename(graph: Graph, old: str, new: str) -> None:
     """Give a tensor another name, where it is made and wherever it is used."""
     for node in graph.nodes:
         for names in (node.input, node.output):
-            for position, name in enumerate(names):
-                if name == old:
-                    names[position] = new
+            if old in names:
+                names[:] = [new if name == old else name for name in names]
 
 
 def fold_constants(graph: Graph) -> None:

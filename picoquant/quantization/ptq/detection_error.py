@@ -6,7 +6,7 @@ own change; of boxes the shift of each side in parts of the box, times the locat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,11 +53,11 @@ class DetectionError:
     def weighted(self, tensors: Sequence[Any]) -> list[Weighted]:
         """What counts, of the tensors in `names`."""
         if self._kind is None:
-            return [(one, 1 / (_deviation(one.detach()) + 1e-12)) for one in tensors]
+            return [(one, 1 / (_deviation(_constant(one)) + 1e-12)) for one in tensors]
         if self._kind == "boxes":
             boxes, scores = tensors if tensors[0].shape[-1] == 4 else reversed(tensors)
-            best = scores.detach().max(axis=1).unsqueeze(-1)
-            left_top, right_bottom = boxes.detach().chunk(2, axis=-1)
+            best = _constant(scores).max(axis=1).unsqueeze(-1)
+            left_top, right_bottom = _constant(boxes).chunk(2, axis=-1)
             sides = (right_bottom - left_top).clip(min=1.0)
             return [
                 (self._counted(scores**2), paddle.ones([])),
@@ -74,13 +74,13 @@ class DetectionError:
         if self._logits:
             classes = F.sigmoid(classes)
         squares = classes * F.sigmoid(alignment[0]) if alignment else classes**2
-        best = squares.detach().max(axis=-1, keepdim=True).sqrt()
+        best = _constant(squares).max(axis=-1, keepdim=True).sqrt()
         batch, points, size = distances.shape
         parts = F.softmax(distances.reshape([batch, points, 4, size // 4]), axis=-1)
         sides = (parts * paddle.arange(size // 4, dtype="float32")).sum(
             axis=-1
         )  # left, top, right, bottom, in cells
-        lengths = sides.detach()[..., :2] + sides.detach()[..., 2:] + _SMALLEST
+        lengths = _constant(sides)[..., :2] + _constant(sides)[..., 2:] + _SMALLEST
         return [
             (self._counted(squares), paddle.ones([])),
             (sides, _BOX * best / paddle.concat([lengths, lengths], axis=-1)),
@@ -102,20 +102,33 @@ class DetectionError:
             total = total + (((value - wanted) * factor) ** 2).sum()
         return total / len(reference[0])
 
-    def probe(self, tensors: Sequence[Any], random: np.random.RandomState) -> Any:
+    def probe(self, tensors: Sequence[Any], signs: Callable[[Any], Any]) -> Any:
         """A scalar whose squared derivative by anything is, on average, the error that a unit of change there makes.
 
         Each change that counts goes into the sum with a random sign, so that different ones do not add up.
 
         Args:
             tensors: those in `names`.
-            random: of the signs.
+            signs: makes the random signs of a tensor, of its shape; see `random_signs`.
         """
         total = paddle.zeros([])
         for value, factor in self.weighted(tensors):
-            signs = paddle.to_tensor(random.choice(np.float32([-1, 1]), value.shape))
-            total = total + (value * factor * signs).sum()
+            total = total + (value * factor * signs(value)).sum()
         return total
+
+
+def random_signs(random: np.random.RandomState, shape: Sequence[int]) -> np.ndarray:
+    """An array of -1 and 1, float32."""
+    return random.choice(np.float32([-1, 1]), shape)
+
+
+def _constant(tensor: Any) -> Any:
+    """A tensor's values without gradient."""
+    if paddle.in_dynamic_mode():
+        return tensor.detach()
+    found = paddle.assign(tensor)  # in a static graph `detach` shares memory that operators then write to
+    found.stop_gradient = True
+    return found
 
 
 def _deviation(tensor: Any) -> Any:

@@ -39,18 +39,27 @@ class GradientHistogram:
             values: of the tensor, `[images, …]` float32.
             gradients: of the same shape: of what an error is measured behind, the tensor or its activation.
         """
-        found = [self._of_image(*(one.reshape(-1) for one in both)) for both in zip(values, gradients)]
-        self.sums = np.concatenate([self.sums, found])
+        self.merge(self.measure(values, gradients))
 
-    def _of_image(self, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-        sums = np.zeros(2 * BINS)
+    def measure(self, values: np.ndarray, gradients: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What `merge` takes of images; arguments as of `add`. Others may be measured at the same time."""
+        return [self._of_image(*(one.reshape(-1) for one in both)) for both in zip(values, gradients)]
+
+    def merge(self, measured: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Add images that were measured."""
+        self.sums = np.concatenate([self.sums, [sums for sums, _ in measured]])
+        for _, squares in measured:
+            self._squares += squares
+
+    def _of_image(self, values: np.ndarray, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        sums, squares = np.zeros(2 * BINS), np.zeros(2 * BINS)
         for some, of_some in chunks(values, gradients):
             bins = bins_of(some, self._bound, BINS)
             weights = (of_some * (some != 0)).astype(np.float64)
             sums += np.bincount(bins, weights, 2 * BINS)
             np.square(weights, out=weights)
-            self._squares += np.bincount(bins, weights, 2 * BINS)
-        return sums
+            squares += np.bincount(bins, weights, 2 * BINS)
+        return sums, squares
 
     @property
     def images(self) -> int:

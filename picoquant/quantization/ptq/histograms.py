@@ -50,26 +50,41 @@ class Histogram:
         self.bound = _START
         self.low, self.high = np.inf, -np.inf
 
-    def add(self, values: np.ndarray) -> None:
-        """Count values, float32 of any shape, of very many some; all must be finite, and all may widen the range."""
+    def add(self, values: np.ndarray, first: int = 0, total: int | None = None) -> None:
+        """Count values, float32 of any shape, of very many some; all must be finite, and all may widen the range.
+
+        Args:
+            values: all, or those of some images of a batch.
+            first: how many of the batch are before them.
+            total: values of the batch, of which as many are counted as if they came together; None: these.
+        """
         values = values.reshape(-1)
         if not values.size:
             return
-        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
-        while self.absmax > self.bound:
-            self._widen()
-        some = values[:: 1 + (values.size - 1) // _MOST]
+        self._reach(float(values.min()), float(values.max()))
+        step = 1 + ((total or values.size) - 1) // _MOST
+        some = values[-first % step :: step]
         for (part,) in chunks(some):
             self.counts += np.bincount(bins_of(part, self.bound, BINS), minlength=2 * BINS)
 
     def merge(self, other: Histogram) -> None:
-        """Count the values of another histogram, which may be widened, as well."""
-        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        while self.bound < other.bound:
-            self._widen()
+        """Add what another one has counted, which may be changed by it."""
+        if other.low > other.high:
+            return
+        self._reach(other.low, other.high)
         while other.bound < self.bound:
             other._widen()
         self.counts += other.counts
+
+    def _reach(self, low: float, high: float) -> None:
+        """Make room for values from `low` to `high`."""
+        empty = self.low > self.high
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        while self.absmax > self.bound:
+            if empty:
+                self.bound *= 2
+            else:
+                self._widen()
 
     @property
     def absmax(self) -> float:

@@ -25,3 +25,20 @@ def test_of_very_many_values_some_are_counted_but_all_are_looked_at():
     few = Histogram()
     few.add(values[:, :1000])
     assert few.counts.sum() == 4000
+
+
+def test_parts_of_a_batch_count_what_the_batch_counts():
+    random = np.random.RandomState(1)
+    values = random.randn(8, 1 << 17).astype(np.float32) * np.float32(
+        [[0.1], [9], [1], [3], [0.2], [70], [1], [1]]
+    )
+    whole, parts = Histogram(), Histogram()
+    whole.add(values)
+    assert whole.counts.sum() == values.size // 2
+    for start, end in ((0, 1), (1, 4), (4, 8)):
+        part = Histogram()
+        part.add(values[start:end, : 1 << 17], start << 17, values.size)
+        parts.merge(part)
+    parts.merge(Histogram())  # of nothing
+    assert (parts.low, parts.high, parts.bound) == (whole.low, whole.high, whole.bound)
+    np.testing.assert_array_equal(parts.counts, whole.counts)

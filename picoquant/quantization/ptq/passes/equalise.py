@@ -13,10 +13,10 @@ from picoquant.quantization.ptq.equalisation.copies import OTHERS as COPIED
 from picoquant.quantization.ptq.equalisation.copies import copy_channels
 from picoquant.quantization.ptq.equalisation.equalise import equalise as equalise_network
 from picoquant.quantization.ptq.equalisation.equalise import needed_ranges, weight_scales
-from picoquant.quantization.ptq.float_network import calibration_values, differentiable
+from picoquant.quantization.ptq.equalisation.sites import sites_of
+from picoquant.quantization.ptq.float_network import Part, calibration_parts, differentiable
 from picoquant.quantization.ptq.sensitivity import measure_sensitivity
 from picoquant.quantization.ptq.state import PtqState
-from picoquant.utils.background import in_background
 
 LOG = logging.getLogger("picoquant")
 
@@ -29,8 +29,13 @@ def equalise(state: PtqState) -> PtqState:
     Raises: `DataError` for a tensor that is not finite; `WeightsError` naming an operator that cannot be run.
     """
     groups = target_tensors(state.model.graph()).groups
+    sites = sites_of(state.model, COPIED)
+    names = {
+        *(name for group in groups for name in group),
+        *(part for one in sites for part in (one.name, one.result)),
+    }
     with differentiable(state, "quantize: what errors cost", at_once=1) as (network, error, feeds):
-        sensitivity = measure_sensitivity(network, error, feeds)
+        sensitivity = measure_sensitivity(network, error, feeds, names, state.model)
     ranges = _channel_absmax(state, needed_ranges(state.model, groups, COPIED))
     settings = state.context.settings
     most = settings.quantization.channel_copies
@@ -65,13 +70,13 @@ def _channel_absmax(state: PtqState, names: Sequence[str]) -> dict[str, np.ndarr
     }
     found: dict[str, np.ndarray] = {}
 
-    def add(name: str, value: np.ndarray) -> None:
+    def measure(name: str, value: np.ndarray, part: Part) -> np.ndarray:
         low, high = value.min(axis=(0, 2, 3)), value.max(axis=(0, 2, 3))
         if name in ends:
             low, high = np.maximum(low, _HARD_SWISH_ZERO), np.maximum(high, _HARD_SWISH_ZERO)
-        found[name] = np.maximum(found.get(name, 0), np.maximum(high, -low))
+        return np.maximum(high, -low)
 
-    with in_background() as call:
-        for name, value in calibration_values(state, names, "quantize: ranges of channels"):
-            call(add, name, value)
+    for seen in calibration_parts(state, names, measure, "quantize: ranges of channels"):
+        for name, reach in seen.items():
+            found[name] = np.maximum(found.get(name, 0), reach)
     return found

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from picoquant.quantization.ptq.activation_functions import effective_minimum
-from picoquant.quantization.ptq.float_network import calibration_values
+from picoquant.quantization.ptq.float_network import Part, calibration_parts
 from picoquant.quantization.ptq.histograms import Histogram
 from picoquant.quantization.ptq.state import PtqState, Statistics
 from picoquant.storage.checkpoints import Checkpoint, packed, unpacked
-from picoquant.utils.background import in_background
+
+_AXES = 4  # of `[N, C, H, W]`
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,25 @@ class Observations:
         means = ChannelMeans({operator.activation for operator in state.operators})
         minima = {name: effective_minimum(graph, state.model.values, name) for name in state.tensors.names}
 
-        def add(name: str, value: np.ndarray) -> None:
+        def measure(name: str, value: np.ndarray, part: Part) -> Any:
             if name in fused_absmax:
-                fused_absmax[name] = max(fused_absmax[name], float(np.abs(value).max()))
-                return
-            minimum = minima[name]
-            histograms[name].add(value if minimum is None else np.maximum(value, minimum[:, None, None]))
-            means.add(name, value)
+                return max(float(value.max()), -float(value.min()))
+            found, minimum = Histogram(), minima[name]
+            whole = value if minimum is None else np.maximum(value, minimum[:, None, None])
+            if len(value) == part.images:
+                of_image = value.size // len(value)
+                found.add(whole, part.first * of_image, part.total * of_image)
+            else:  # the images are not its first axis
+                found.add(whole)
+            return found, means.measure(name, value)
 
-        with in_background() as call:
-            for name, value in calibration_values(state, names, "quantize: calibrating", world):
-                call(add, name, value)
+        for seen in calibration_parts(state, names, measure, "quantize: calibrating", world):
+            for name, found in seen.items():
+                if name in fused_absmax:
+                    fused_absmax[name] = max(fused_absmax[name], found)
+                else:
+                    histograms[name].merge(found[0])
+                    means.merge(*found[1])
         return cls(histograms, fused_absmax, means)
 
     def statistics(self) -> Statistics:
@@ -102,11 +112,11 @@ class ChannelMeans:
         self.sums: dict[str, np.ndarray] = {}
         self.counts: dict[str, int] = {}
 
-    def add(self, name: str, value: np.ndarray) -> None:
-        """Add a batch of a tensor."""
-        if name in self._names and value.ndim == 4:
-            own = value.sum(axis=(0, 2, 3), dtype=np.float64)
-            self.merge({name: own}, {name: value.size // value.shape[1]})
+    def measure(self, name: str, value: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """What `merge` takes of some images of a tensor; others may be measured at the same time."""
+        if name not in self._names or value.ndim != _AXES:
+            return {}, {}
+        return {name: value.sum(axis=(0, 2, 3), dtype=np.float64)}, {name: value.size // value.shape[1]}
 
     def merge(self, sums: dict[str, np.ndarray], counts: dict[str, int]) -> None:
         """Add sums of others."""

@@ -21,7 +21,7 @@ from picoquant.int8.operators import QuantizableOperator, quantizable_operators
 from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.graph import Graph, Operator
 from picoquant.paddle_program.layers import CONVOLUTIONS, fused_layer
-from picoquant.quantization.ptq.float_network import calibration_values
+from picoquant.quantization.ptq.float_network import Part, calibration_parts
 from picoquant.quantization.ptq.state import PtqState
 
 LOG = logging.getLogger("picoquant")
@@ -71,9 +71,14 @@ class _Seen:
     low: np.ndarray
     high: np.ndarray
 
-    def add(self, value: np.ndarray) -> None:
-        np.minimum(self.low, value.min(axis=(0, 2, 3)), out=self.low)
-        np.maximum(self.high, value.max(axis=(0, 2, 3)), out=self.high)
+    def add(self, low: np.ndarray, high: np.ndarray) -> None:
+        """Add those of other images."""
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+
+
+def _ends(name: str, value: np.ndarray, part: Part) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The smallest and largest value of each channel, and whether a batch ends with these images."""
+    return value.min(axis=(0, 2, 3)), value.max(axis=(0, 2, 3)), part.is_last
 
 
 def settle_dead_channels(state: PtqState) -> PtqState:
@@ -136,12 +141,12 @@ def _dead(state: PtqState, found: list[_Candidate]) -> list[tuple[_Candidate, np
     names = [name for one in found for name in (one.activation.input("X0"), one.operator.activation)]
     names = list(dict.fromkeys(names))
     seen: dict[str, _Seen] = {}
-    values = calibration_values(state, names, "quantize: channels that never change")
-    with closing(values):
-        for name, value in values:
-            channels = value.shape[1]
-            seen.setdefault(name, _Seen(np.full(channels, np.inf), np.full(channels, -np.inf))).add(value)
-            if name == names[-1]:
+    measured = calibration_parts(state, names, _ends, "quantize: channels that never change")
+    with closing(measured):
+        for ends in measured:
+            for name, (low, high, _) in ends.items():
+                seen.setdefault(name, _Seen(low, high)).add(low, high)
+            if ends[names[0]][2]:  # the end of a batch: fewer images may not show what changes
                 found = [one for one in found if _large(one, seen).any()]
                 if not found:
                     break

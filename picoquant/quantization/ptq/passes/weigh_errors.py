@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from picoquant.quantization.ptq.activation_functions import function_behind
 from picoquant.quantization.ptq.float_network import differentiable
 from picoquant.quantization.ptq.gradient_histogram import GradientHistogram
 from picoquant.quantization.ptq.range_search import effective_absmax
-from picoquant.quantization.ptq.sensitivity import Observed, observe_gradients
+from picoquant.quantization.ptq.sensitivity import Observed, each_observed
 from picoquant.quantization.ptq.state import PtqState
-from picoquant.utils.background import in_background
 
-_AT_ONCE = 4  # the next are computed while these are counted
+_AT_ONCE = 4  # where images are computed one batch after the other
 
 
 def weigh_errors(state: PtqState) -> PtqState:
@@ -32,15 +33,18 @@ def weigh_errors(state: PtqState) -> PtqState:
             behind[name] = name if function is None else graph.users(name)[0].results[0]
             found[name] = GradientHistogram(bound)
 
-    def add(seen: Observed) -> None:
-        for name, result in behind.items():
-            if name in seen.values and result in seen.gradients:
-                found[name].add(seen.values[name], seen.gradients[result])
+    def measure(seen: Observed) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+        return {
+            name: found[name].measure(seen.values[name], seen.gradients[result])
+            for name, result in behind.items()
+            if name in seen.values and result in seen.gradients
+        }
 
     clipping = differentiable(state, "quantize: what clipping costs", _AT_ONCE)
-    with clipping as (network, error, feeds), in_background(at_most=1) as call:
+    with clipping as (network, error, feeds):
         names = network.computable(dict.fromkeys([*behind, *behind.values()]))
-        for seen in observe_gradients(network, error, feeds, names):
-            call(add, seen)
+        for measured in each_observed(network, error, feeds, names, measure, state.model):
+            for name, images in measured.items():
+                found[name].merge(images)
     known = {name: one for name, one in found.items() if one.images}
     return replace(state, statistics=replace(state.statistics, gradients=known))

@@ -34,5 +34,5 @@ def test_statistics_of_two_batches(small_state, values_of):
 def test_channel_means_weigh_batches_by_their_size():
     means = ChannelMeans({"a"})
     for name, images, value in (("a", 1, 4.0), ("a", 3, 8.0), ("b", 1, 9.0)):
-        means.merge(name, means.measure(name, np.full((images, 1, 1, 1), value, np.float32)))
+        means.merge(*means.measure(name, np.full((images, 1, 1, 1), value, np.float32)))
     assert means.by_name() == {"a": [pytest.approx(7.0)]}  # (4 + 3 * 8) / 4

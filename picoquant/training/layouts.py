@@ -32,6 +32,7 @@ _GRADIENTS = {
     "relu6_grad": ("Out", "Out@GRAD", "X@GRAD"),
 }
 _AVX512_CORE = 0x27  # dnnl_cpu_isa_avx512_core of oneDNN's dnnl_types.h; later ones have further bits
+_ONES = "@ones"  # ends the names of the identity's filters
 _IMAGE_CHANNELS = 3  # the kernel for the first convolution writes another layout
 
 
@@ -60,9 +61,14 @@ def keep_channels_last(block: Any, returned: Iterable[str]) -> None:
         returned: names of the variables that the program returns; they are converted to Paddle's layout.
     """
     known: set[str] = set()
-    for operator in block.ops:
-        results = _channels_last(block, operator, known, may_set=True)
-        known.update(results)
+    index = 0
+    while index < len(block.ops):
+        operator = block.ops[index]
+        known.update(_channels_last(block, operator, known, may_set=True))
+        if operator.type == "batch_norm" and _reads_image(block, index):
+            _insert_identity(block, index, operator, "X", "X")
+        else:
+            index += 1
     _convert_returned(block, returned)
 
 
@@ -88,14 +94,37 @@ def gradients_channels_last(block: Any, start: int) -> None:
         index += 1
 
 
+def _reads_image(block: Any, index: int) -> bool:
+    """Whether a batch-norm normalises the result of the network's first convolution, which has a layout of its own."""
+    name = block.ops[index].input("X")[0]
+    makers = [operator for operator in block.ops[:index] if name in operator.output_arg_names]
+    return bool(
+        makers
+        and makers[-1].type in _CONVOLUTIONS
+        and _is_onednns(makers[-1])
+        and _channels_read(block, makers[-1]) == _IMAGE_CHANNELS
+        and block.var(name).shape[1] > _IMAGE_CHANNELS
+        and not _is_frozen(block.ops[index])
+    )
+
+
+def _channels_read(block: Any, convolution: Any) -> int:
+    return int(block.var(convolution.input("Filter")[0]).shape[1] * convolution.attr("groups"))
+
+
+def _is_frozen(batch_norm: Any) -> bool:
+    """Whether it has fixed statistics; oneDNN's gradient is that of statistics of the batch."""
+    return bool(batch_norm.attr("is_test") or batch_norm.attr("use_global_stats"))
+
+
 def _channels_last(block: Any, operator: Any, known: set[str], may_set: bool) -> list[str]:
     """The results of an operator that are channels last; `may_set`: make it oneDNN's where its inputs are."""
     kind = operator.type
     if kind in _CONVOLUTIONS:
-        channels = block.var(operator.input("Filter")[0]).shape[1] * operator.attr("groups")
-        return operator.output("Output") if _is_onednns(operator) and channels > _IMAGE_CHANNELS else []
-    if kind == "batch_norm" and (operator.attr("is_test") or operator.attr("use_global_stats")):
-        return []  # frozen; oneDNN's gradient is that of statistics of the batch
+        suits = _is_onednns(operator) and _channels_read(block, operator) > _IMAGE_CHANNELS
+        return operator.output("Output") if suits else []
+    if kind == "batch_norm" and _is_frozen(operator):
+        return []
     if kind in _ONE_INPUT:
         read, written = _ONE_INPUT[kind]
     elif kind in _SEVERAL:
@@ -140,6 +169,9 @@ def _gradients_by_forward_convolutions(block: Any, start: int) -> None:
         if operator.type.removesuffix("_grad") not in _CONVOLUTIONS or not operator.output("Input@GRAD"):
             continue
         weight = block.var(operator.input("Filter")[0])
+        if weight.name.endswith(_ONES):  # of the identity, whose gradient is the identity
+            _pass_on(block, index)
+            continue
         turned = _turning(operator, weight.shape)
         if turned is None:
             continue
@@ -167,6 +199,16 @@ def _gradients_by_forward_convolutions(block: Any, start: int) -> None:
             block._remove_op(index + 2)
 
 
+def _pass_on(block: Any, index: int) -> None:
+    """Remove gradient operator `index`, whose result is what it reads."""
+    operator = block.ops[index]
+    read, result = operator.input("Output@GRAD")[0], operator.output("Input@GRAD")[0]
+    block._remove_op(index)
+    for later in block.ops[index:]:
+        if result in later.input_arg_names:
+            later._rename_input(result, read)
+
+
 def _turning(operator: Any, shape: tuple[int, ...]) -> tuple[str, dict[str, Any]] | None:
     """The operator that turns the filter, and its attributes; None where a forward convolution does not suit."""
     width_out, width_in, height, width = shape
@@ -185,11 +227,20 @@ def _turning(operator: Any, shape: tuple[int, ...]) -> tuple[str, dict[str, Any]
     return None
 
 
-def _insert_identity(block: Any, index: int, operator: Any, image: str, gradient: str) -> int:
-    """Insert, before an operator, what brings the gradient it reads to the layout of the image; how many operators."""
-    value, name = block.var(operator.input(image)[0]), operator.input(gradient)[0]
+def _insert_identity(block: Any, index: int, operator: Any, image: str, read: str) -> int:
+    """Insert, before an operator, a convolution that makes what it reads channels last; how many operators.
+
+    Args:
+        block: the block.
+        index: of the operator.
+        operator: what reads it.
+        image: the operator's input whose shape and type are those of the result.
+        read: the operator's input to convert.
+    """
+    value, name = block.var(operator.input(image)[0]), operator.input(read)[0]
     channels, role = value.shape[1], operator.attr("op_role")
-    ones = block.create_var(name=f"{name}@ones", shape=[channels, 1, 1, 1], dtype=value.dtype)
+    ones = block.create_var(name=f"{name}{_ONES}", shape=[channels, 1, 1, 1], dtype=value.dtype)
+    ones.stop_gradient = True
     same = block.create_var(name=f"{name}@same", shape=value.shape, dtype=value.dtype)
     fill = {"shape": list(ones.shape), "value": 1.0, "dtype": value.dtype, "op_role": role}
     block._insert_op(index, type="fill_constant", inputs={}, outputs={"Out": ones}, attrs=fill)

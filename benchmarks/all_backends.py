@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.machine import busy_share
 from benchmarks.results.record import FOLDER, load_results
 from benchmarks.runtime_speed import measured
 from picoquant.storage.files import write_text
@@ -43,7 +43,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "coco465_s": {"model": "PicoDet-S 320 (ESNet, 2021.10)", "weights": PUBLISHED, "data": COCO},
 }
 NOT_TIMED = ("rknn", "dygraph")
-IDLE = 0.5  # load average of the last minute before
+IDLE = 0.05  # of the processors that others may take in the seconds before
 
 
 def main() -> None:
@@ -105,8 +105,8 @@ def take_times(name: str, run: Path, calls: int) -> None:
         for key, one in load_results().items()
         if key.startswith(f"backends_{name}_")
     }
-    load = os.getloadavg()[0]
-    state = "idle" if load < IDLE else f"not idle (load {load:.1f})"
+    busy = busy_share(3)
+    state = "idle" if busy < IDLE else f"not idle ({busy:.0%} of it taken by others)"
     rows = measured(run, [backend for backend in files if backend not in NOT_TIMED], 1, calls)
     for backend, file in files.items():
         times = {row["precision"]: row["milliseconds"] for row in rows if row["backend"] == backend}

@@ -164,3 +164,19 @@ def least_seconds(call: Callable[[], Any]) -> float:
         call()
         least = min(least, time.perf_counter() - began)
     return least
+
+
+def busy_share(seconds: float) -> float:
+    """How much of all processors others take in the coming seconds, 0 to 1 (Linux: /proc/stat)."""
+
+    def ticks() -> tuple[int, int]:
+        with open("/proc/stat", encoding="ascii") as file:
+            counts = [
+                int(text) for text in file.readline().split()[1:9]
+            ]  # user nice system idle iowait irq softirq steal
+        return sum(counts), counts[3] + counts[4]
+
+    before, idle_before = ticks()
+    time.sleep(seconds)
+    after, idle_after = ticks()
+    return 1 - (idle_after - idle_before) / max(1, after - before)

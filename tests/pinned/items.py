@@ -16,7 +16,7 @@ from typing import Any
 
 SCORES = ("mAP", "fp32", "int8", "every_tensor_mAP")
 # Of the run folder's own record: times, the machine, and what repeats the files' hashes.
-_RUN_DROPPED = ("command", "seconds", "started", "files")
+_RUN_DROPPED = ("command", "seconds", "cpu_seconds", "cpus", "started", "files")
 _MANIFEST_DROPPED = ("versions", "files")
 # Times.
 _MEASURED = ("latency_ms", "latency_p90_ms", "images_per_second", "seconds", "setup_seconds")

@@ -25,8 +25,8 @@ from paddle.base import core
 from paddle.jit.dy2static.partial_program import PartialProgramLayerHook
 from paddle.static import Program
 
-from picoquant.training.depthwise import split_weight_gradients
-from picoquant.training.layouts import (
+from picoquant.training.graphs.depthwise import split_weight_gradients
+from picoquant.training.graphs.layouts import (
     channels_last_available,
     gradients_channels_last,
     keep_channels_last,

@@ -1,22 +1,26 @@
 """Seconds a training step takes: picoquant beside PaddleDetection, same network, images and objects.
 
-    python benchmarks/train_speed.py --size 320 --batch 8
+    python benchmarks/train_speed.py --size 416 --batch 16
 
 PaddleDetection is measured where `import ppdet` works (`pip install --no-deps paddledet`, and what it
-asks for). Each contender runs in a process of its own. A step is forward, losses, backward and update; reading
-images is not in it. The median is printed, with CPU seconds, which other work on the machine disturbs less.
+asks for). Each contender has a process of its own; they step in turns, one at a time. A step is forward, losses,
+backward and update; reading images is not in it. Medians are printed, with CPU seconds, which other work on the
+machine disturbs less, and how many times as fast as PaddleDetection picoquant is. Its fraction of what the machine
+can do at most is printed by `benchmarks/limit.py --measure`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,42 +39,93 @@ def main() -> None:
     parser.add_argument("--epoch", type=int, default=0, help="from 100 on: task-aligned assignment")
     parser.add_argument("--config", default="picodet_s_416_coco_npu.yml", help="a shipped configuration")
     parser.add_argument("--only", choices=CONTENDERS, help="measure one and print JSON")
+    parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.on_demand:
+        on_demand(options)
+        return
     if options.only:
         print(json.dumps(measure(options)))
         return
     print(f"{options.config}, {options.batch} images of {options.size} pixels, epoch {options.epoch}")
+    print(f"{processor()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    medians = {}
+    for name, taken in in_turns(options).items():
+        wall, cpu = medians[name] = [statistics.median(column) for column in zip(*taken)]
+        print(f"{name:20} {wall:6.3f} s ({cpu:6.3f} s of CPU)  {options.batch / wall:6.2f} images/s")
+    if {CONTENDERS[0], CONTENDERS[-1]} <= medians.keys():
+        wall, cpu = (old / new for old, new in zip(medians[CONTENDERS[0]], medians[CONTENDERS[-1]]))
+        print(f"{wall:.2f} times as fast as {CONTENDERS[0]} by the clock, {cpu:.2f} times by CPU seconds")
+
+
+def processor() -> str:
+    """The processor's name, or its kind where it has none."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def in_turns(options: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
+    """Wall and CPU seconds of each contender's steps, the contenders in turns; what cannot be measured is said."""
+    started = {}
     for name in CONTENDERS:
-        found = measured_apart(name)
-        if "failed" in found:
-            print(f"{name:20} not measured: {found['failed']}")
-            continue
-        wall, cpu = found["wall"], found["cpu"]
-        print(
-            f"{name:20} {wall:6.3f} s ({cpu:6.3f} s of CPU)  {options.batch / wall:6.2f} images/s", flush=True
+        command = [sys.executable, __file__, *sys.argv[1:], "--only", name, "--on-demand"]
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        if answer(child) is None:
+            print(f"{name:20} not measured: {(child.stderr.read().strip().splitlines() or ['?'])[-1]}")
+        else:
+            started[name] = child
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in started}
+    for _ in range(options.steps):
+        for name, child in started.items():
+            child.stdin.write("step\n")
+            child.stdin.flush()
+            taken[name].append(tuple(answer(child)))
+    for child in started.values():
+        child.communicate()  # the end of its input is the end of its work
+    return taken
 
 
-def measured_apart(name: str, script: str = __file__) -> dict[str, Any]:
-    """Measure one contender of a benchmark in its own process, with the options of this one."""
-    command = [sys.executable, script, *sys.argv[1:], "--only", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return {"failed": done.stderr.strip().splitlines()[-1]}
-    return json.loads(done.stdout.splitlines()[-1])
+def answer(child: subprocess.Popen[str]) -> Any:
+    """The next line of JSON that a contender's process prints; None where it has ended."""
+    for line in child.stdout:
+        if line.startswith("["):
+            return json.loads(line)
+    return None
+
+
+def on_demand(options: argparse.Namespace) -> None:
+    """Step once for each line of input, after the steps in which kernels are made; print wall and CPU seconds."""
+    with contender(options) as step:
+        for _ in range(WARM_UP):
+            step()
+        print("[]", flush=True)
+        for _ in sys.stdin:
+            print(json.dumps(timed(step)), flush=True)
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
     """Median wall and CPU seconds of a step."""
-    import picoquant  # noqa: F401  zlib before paddle
-    from picoquant.training.fast import tuned_cpu
-
-    ours = options.only != "PaddleDetection"
-    with tuned_cpu() if ours else nullcontext():
-        step = picoquant_step(options, options.only == "picoquant") if ours else paddledetection_step(options)
+    with contender(options) as step:
         taken = [timed(step) for _ in range(WARM_UP + options.steps)][WARM_UP:]
     wall, cpu = (statistics.median(column) for column in zip(*taken))
     return {"wall": wall, "cpu": cpu}
+
+
+@contextmanager
+def contender(options: argparse.Namespace) -> Iterator[Callable[[], None]]:
+    """A step of the contender `options.only`."""
+    import picoquant  # noqa: F401  zlib before paddle
+    from picoquant.training.fast import tuned_cpu
+
+    ours = options.only != CONTENDERS[0]
+    with tuned_cpu() if ours else nullcontext():
+        yield (
+            picoquant_step(options, options.only == CONTENDERS[-1]) if ours else paddledetection_step(options)
+        )
 
 
 def timed(step: Callable[[], None]) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from picoquant.detector.heads.pico_head import PicoHead
 from picoquant.detector.heads.pico_head_v2 import PicoHeadV2
 from picoquant.detector.losses import iou
 from picoquant.detector.losses.quality_focal import quality_focal_loss
-from picoquant.detector.losses.varifocal import varifocal_loss
+from picoquant.detector.losses.varifocal import varifocal_loss, varifocal_total
 from picoquant.detector.necks.pan import LateralPan
 from picoquant.detector.necks.path_aggregation import csp_pan, lc_pan
 from picoquant.detector.picodet import PicoDet
@@ -77,7 +77,6 @@ def _build_head(settings: s.Head, num_classes: int) -> nn.Layer:
         "reg_max": settings.reg_max,
         "prior_prob": settings.prior_prob,
         "cell_offset": settings.cell_offset,
-        "class_loss": _class_loss(settings.loss_class),
         "box_loss": _box_loss(settings.loss_bbox),
         "mean_box_weights": isinstance(settings.loss_bbox, s.DIouLoss),
         "class_weight": settings.loss_class.loss_weight,
@@ -96,10 +95,17 @@ def _build_head(settings: s.Head, num_classes: int) -> nn.Layer:
         return PicoHead(
             **shared,
             assigner=assigner,
+            class_loss=_class_loss(settings.loss_class),
             class_loss_name="loss_qfl" if quality else "loss_vfl",
         )
     return PicoHeadV2(
         **shared,
+        class_loss=partial(
+            varifocal_total,
+            alpha=settings.loss_class.alpha,
+            gamma=settings.loss_class.gamma,
+            iou_weighted=settings.loss_class.iou_weighted,
+        ),
         use_align_head=settings.use_align_head,
         act=settings.act,
         grid_cell_scale=settings.grid_cell_scale,

@@ -25,7 +25,12 @@ from paddle.base import core
 from paddle.jit.dy2static.partial_program import PartialProgramLayerHook
 from paddle.static import Program
 
-from picoquant.training.depthwise import split_weight_gradients
+from picoquant.training.graphs.depthwise import split_weight_gradients
+from picoquant.training.graphs.layouts import (
+    channels_last_available,
+    gradients_channels_last,
+    keep_channels_last,
+)
 from picoquant.utils.device import available_cpus
 from picoquant.utils.paddle_version.differences import (
     clip_passes_gradients_at_its_bounds,
@@ -34,7 +39,7 @@ from picoquant.utils.paddle_version.differences import (
 from picoquant.utils.paddle_version.tracing import older_programs
 
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
-_GRADIENTS = tuple(f"{op_type}_grad" for op_type in _CONVOLUTIONS)
+_MAP_AXES = 4
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4  # of glibc's malloc.h
 _TOP_PAD = 64 << 20
 _LARGE, _MANY = 256 << 10, 1 << 16  # bytes of a piece of memory with pages of its own; pieces
@@ -114,7 +119,7 @@ class FastLayers:
 
     Args:
         model: a `PicoDet`.
-        rewrite: makes what changes a graph; None: as all graphs are changed.
+        rewrite: makes what changes a graph; None: `ChannelsLast` where this CPU has it, else `Rewrite`.
     """
 
     def __init__(self, model: nn.Layer, rewrite: Callable[[], Rewrite] | None = None) -> None:
@@ -159,7 +164,10 @@ class _Traced:
         return self._static(maps)
 
     def _trace(self, maps: Any) -> Callable[..., Any]:
-        rewrite = self._rewrite() if self._rewrite else None
+        if self._rewrite is not None:
+            rewrite = self._rewrite()
+        else:
+            rewrite = ChannelsLast() if channels_last_available() else Rewrite()
         return traced(self._method, (maps,), [_any_size(maps)], rewrite)
 
 
@@ -180,7 +188,9 @@ def traced(
     static = paddle.jit.to_static(written.run, input_spec=[specs], full_graph=True)
     with older_programs():
         _, program = static.get_concrete_program(list(inputs), is_train=True)
-    program.set_hooker(rewrite or Rewrite())
+    rewrite = rewrite or Rewrite()
+    rewrite.returned = tuple(value.name for value in program._outputs.tolist() if hasattr(value, "name"))
+    program.set_hooker(rewrite)
     # Called by itself: what finds a graph that suits the arguments again takes as long as a small convolution.
     return lambda *arguments: program([list(arguments)])
 
@@ -224,7 +234,13 @@ def _any_size(maps: Any) -> Any:
 
 
 class Rewrite(PartialProgramLayerHook):
-    """Changes a program before and after its gradients are appended."""
+    """Changes a program before and after its gradients are appended.
+
+    Attributes:
+        returned: names of the variables that the program returns, set before it is changed.
+    """
+
+    returned: tuple[str, ...] = ()
 
     def before_append_backward(self, program: Program) -> Program:
         _add_biases_along_channels(program.global_block())
@@ -236,14 +252,34 @@ class Rewrite(PartialProgramLayerHook):
     def after_append_backward(self, program: Program, start: int) -> tuple[Program, int]:
         block = program.global_block()
         for operator in block.ops[start:]:
-            if operator.type == "relu6_grad" and not clip_passes_gradients_at_its_bounds():
+            if (
+                operator.type == "relu6_grad"
+                and not operator.attr(onednn_attribute())
+                and not clip_passes_gradients_at_its_bounds()
+            ):
                 _cheaper_relu6_grad(operator)
             elif operator.type == "elementwise_add_grad" and operator.attr("axis") == 1:
                 # Only its shape is read; what was convolved need not be kept for it.
                 operator.desc.set_input("X", operator.input("Out@GRAD"))
         split_weight_gradients(block, start)
-        _convert_results_to_plain_layout(block)
+        self._choose_layouts(block, start)
+        _convert_results_to_plain_layout(block, start)
         return program, start
+
+    def _choose_layouts(self, block: Any, start: int) -> None:
+        """Change the memory layouts of gradients; here as oneDNN chooses them."""
+
+
+class ChannelsLast(Rewrite):
+    """And keeps the feature maps in one layout of oneDNN's, see `layouts`."""
+
+    def before_append_backward(self, program: Program) -> Program:
+        super().before_append_backward(program)
+        keep_channels_last(program.global_block(), self.returned)
+        return program
+
+    def _choose_layouts(self, block: Any, start: int) -> None:
+        gradients_channels_last(block, start)
 
 
 def _add_biases_along_channels(block: Any) -> None:
@@ -263,19 +299,21 @@ def _add_biases_along_channels(block: Any) -> None:
             block._remove_op(block.ops.index(made))
 
 
-def _convert_results_to_plain_layout(block: Any) -> None:
+def _convert_results_to_plain_layout(block: Any, start: int) -> None:
     """Convert the gradients that the program returns from oneDNN's memory layout to the plain one.
 
     Between operators paddle converts them itself, but not those that a program returns.
     """
     read = {name for operator in block.ops for name in operator.input_arg_names}
-    for operator in list(block.ops):
-        if operator.type not in _GRADIENTS:
+    for operator in block.ops[start:]:
+        if not operator.has_attr(onednn_attribute()) or not operator.attr(onednn_attribute()):
             continue
         for name in operator.output_arg_names:
             if name in read or not block.has_var(name):
                 continue
             value = block.var(name)
+            if len(value.shape) < _MAP_AXES:
+                continue  # has one layout
             raw = block.create_var(name=f"{name}@onednn", shape=value.shape, dtype=value.dtype)
             operator._rename_output(name, raw.name)
             attributes = {"scale": 1.0, "op_role": operator.attr("op_role")}

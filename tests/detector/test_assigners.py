@@ -53,9 +53,8 @@ def test_atss_takes_the_cell_that_is_the_object():
     expected[5] = 2
     assert found.labels.numpy()[0].tolist() == expected.tolist()
     assert found.boxes.numpy()[0, 5].tolist() == [8, 8, 16, 16]
-    # The score to reach is the predicted box's IoU, here 1, in the object's class only.
-    assert found.scores.numpy().sum() == pytest.approx(1)
-    assert found.scores.numpy()[0, 5].tolist() == pytest.approx([0, 0, 1])
+    # The score to reach is the predicted box's IoU, here 1.
+    assert found.quality.numpy()[0].tolist() == pytest.approx((expected == 2).astype(float).tolist())
 
 
 def test_atss_score_is_the_iou_of_the_prediction():
@@ -63,7 +62,7 @@ def test_atss_score_is_the_iou_of_the_prediction():
     predicted = CELLS.clone()
     predicted[5] = paddle.to_tensor([8.0, 8, 16, 12])
     found = atss(truth([[8, 8, 16, 16]], [0], [1]), predicted=predicted)
-    assert found.scores.numpy()[0, 5].tolist() == pytest.approx([0.5, 0, 0])
+    assert found.quality.numpy()[0, 5] == pytest.approx(0.5)
 
 
 def test_atss_ignores_padding():
@@ -80,8 +79,7 @@ def test_atss_topk_beyond_the_level_takes_all_cells():
 def test_atss_without_objects_is_all_background():
     found = atss(truth([], [], []))
     assert found.labels.numpy().tolist() == [[CLASSES] * 16]
-    assert found.scores.shape == [1, 16, CLASSES]
-    assert float(found.scores.sum()) == 0
+    assert found.quality.numpy().tolist() == [[0] * 16]
 
 
 def test_atss_force_gives_every_object_a_point():
@@ -122,8 +120,8 @@ def test_task_aligned_prefers_score_times_overlap():
     assert np.flatnonzero(one.labels.numpy()[0] < CLASSES).tolist() == [5]
     # The best point's score is the best IoU, 1; the other's is scaled: 0.9 / 64 / 0.5.
     both = aligned(truth([[8, 8, 24, 16]], [1], [1]), scores, boxes, topk=2)
-    assert both.scores.numpy()[0, 5, 1] == pytest.approx(1, abs=1e-5)
-    assert both.scores.numpy()[0, 6, 1] == pytest.approx(0.9 / 64 / 0.5, abs=1e-5)
+    assert both.quality.numpy()[0, 5] == pytest.approx(1, abs=1e-5)
+    assert both.quality.numpy()[0, 6] == pytest.approx(0.9 / 64 / 0.5, abs=1e-5)
 
 
 def test_task_aligned_leaves_points_outside_alone():
@@ -140,4 +138,4 @@ def test_task_aligned_without_objects_is_all_background():
         truth([[0, 0, 0, 0]], [0], [0]), np.full((16, CLASSES), 0.5), np.zeros((16, 4)), topk=100
     )
     assert (padded.labels.numpy() == CLASSES).all()
-    assert float(padded.scores.sum()) == 0
+    assert float(padded.quality.sum()) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import paddle
 import pytest
 
@@ -16,7 +17,7 @@ from picoquant.detector.boxes import (
 from picoquant.detector.losses import iou
 from picoquant.detector.losses.distribution_focal import distribution_focal_loss
 from picoquant.detector.losses.quality_focal import quality_focal_loss
-from picoquant.detector.losses.varifocal import varifocal_loss
+from picoquant.detector.losses.varifocal import varifocal_loss, varifocal_total
 
 
 def tensor(values) -> paddle.Tensor:
@@ -46,6 +47,28 @@ def test_varifocal_of_logits_is_the_same():
 def test_varifocal_unweighted_positive():
     found = varifocal_loss(tensor([[0.5]]), tensor([[0.5]]), iou_weighted=False, use_sigmoid=False)
     assert found.item() == pytest.approx(math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"iou_weighted": False, "alpha": 0.5}, {"gamma": 1.5}])
+@pytest.mark.parametrize("positives", [3, 0])
+def test_the_total_of_varifocal_and_its_gradient_are_those_of_the_elements(options, positives):
+    random = np.random.RandomState(0)
+    values = random.rand(20, 4).astype("float32")
+    values[0], values[1], values[2] = 1.0, 0.0, 1e-6
+    labels, quality = np.full(20, 4), np.zeros(20, "float32")
+    places = [0, 1, 7][:positives]
+    labels[places], quality[places] = [2, 0, 3][:positives], [0.9, 0.25, 1.0][:positives]
+    labels[8] = 1  # of an object, but its box does not overlap: a negative
+    target = np.zeros([20, 4], "float32")
+    target[places, labels[places]] = quality[places]
+    whole, total = tensor(values), tensor(values)
+    whole.stop_gradient = total.stop_gradient = False
+    expected = varifocal_loss(whole, tensor(target), use_sigmoid=False, **options).sum()
+    found = varifocal_total(total, paddle.to_tensor(labels), tensor(quality), **options)
+    (2 * expected).backward()
+    (2 * found).backward()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    np.testing.assert_allclose(total.grad.numpy(), whole.grad.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_varifocal_is_finite_at_certainty():

@@ -19,12 +19,12 @@ class Assignment(NamedTuple):
     Attributes:
         labels: (N, L) int64, class; C for background.
         boxes: (N, L, 4), input pixels; those of an arbitrary object where the label is background.
-        scores: (N, L, C), target scores, 0 to 1; all 0 for background.
+        quality: (N, L), the target score of the label's class, 0 to 1; 0 for background.
     """
 
     labels: Tensor
     boxes: Tensor
-    scores: Tensor
+    quality: Tensor
 
 
 class HardAssignment(NamedTuple):
@@ -46,7 +46,7 @@ def background(images: int, points: int, num_classes: int) -> Assignment:
     return Assignment(
         paddle.full([images, points], num_classes, "int64"),
         paddle.zeros([images, points, 4]),
-        paddle.zeros([images, points, num_classes]),
+        paddle.zeros([images, points]),
     )
 
 
@@ -95,7 +95,7 @@ def targets(
     index = match.argmax(axis=-2)  # (N, L), the object of each point; 0 for background
     flat = (index + paddle.arange(images).unsqueeze(-1) * objects).flatten()
     labels = paddle.gather(gt_class.flatten().astype("int64"), flat).reshape(index.shape)
-    labels = paddle.where(match.sum(axis=-2) > 0, labels, paddle.full_like(labels, num_classes))
+    found = match.sum(axis=-2) > 0
+    labels = paddle.where(found, labels, paddle.full_like(labels, num_classes))
     boxes = paddle.gather(gt_bbox.reshape([-1, 4]), flat).reshape([*index.shape, 4])
-    scores = F.one_hot(labels, num_classes + 1)[..., :num_classes] * quality.unsqueeze(-1)
-    return Assignment(labels, boxes, scores)
+    return Assignment(labels, boxes, quality * found.astype(quality.dtype))

@@ -53,7 +53,7 @@ class PicoHeadV2(nn.Layer):
         static_assigner: `assign_atss` with its parameters; used before epoch
             `static_assigner_epoch`.
         assigner: `assign_task_aligned` with its parameters; used from then on.
-        class_loss: of (prediction, target), both (M, C), element by element.
+        class_loss: of (prediction (M, C), labels (M,), target scores of these (M,)), summed.
         box_loss: of (prediction, target), both (P, 4), pair by pair.
         mean_box_weights: weight every point's box loss by the mean weight of all points, not by its own.
         class_weight, box_weight, distribution_weight: weights of the terms of the loss.
@@ -74,7 +74,7 @@ class PicoHeadV2(nn.Layer):
         static_assigner_epoch: int,
         static_assigner: Callable[..., Assignment],
         assigner: Callable[..., Assignment],
-        class_loss: Callable[[Tensor, Tensor], Tensor],
+        class_loss: Callable[[Tensor, Tensor, Tensor], Tensor],
         box_loss: BoxLoss,
         mean_box_weights: bool,
         class_weight: float,
@@ -176,17 +176,17 @@ class PicoHeadV2(nn.Layer):
         else:
             points = paddle.to_tensor(grid.points)
             assigned = self._assigner(points, scores.detach(), predictions.pixel_boxes, *truth)
-        weights = assigned.scores.max(axis=-1)
-        positives = positives_of(predictions, assigned.labels, assigned.boxes, weights, self.num_classes)
+        positives = positives_of(
+            predictions, assigned.labels, assigned.boxes, assigned.quality, self.num_classes
+        )
         box_weights = None
         if positives is not None and self._mean_box_weights:
             box_weights = positives.weights.mean().expand(positives.weights.shape)
         box_loss, distribution_loss = box_losses(predictions, positives, self._box_loss, box_weights)
         class_loss = self._class_loss(
-            scores.reshape([-1, self.num_classes]),
-            assigned.scores.reshape([-1, self.num_classes]),
-        ).sum()
-        total = normaliser(assigned.scores.sum())
+            scores.reshape([-1, self.num_classes]), assigned.labels.flatten(), assigned.quality.flatten()
+        )
+        total = normaliser(assigned.quality.sum())
         class_weight, box_weight, distribution_weight = self._weights
         terms = {
             "loss_vfl": class_loss * class_weight / total,

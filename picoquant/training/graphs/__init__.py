@@ -1,0 +1,1 @@
+"""Changes to the static graphs of training steps, for speed."""

@@ -26,6 +26,7 @@ from paddle.jit.dy2static.partial_program import PartialProgramLayerHook
 from paddle.static import Program
 
 from picoquant.training.graphs.depthwise import split_weight_gradients
+from picoquant.training.graphs.kept_memory import KeptMemory
 from picoquant.training.graphs.layouts import (
     channels_last_available,
     gradients_channels_last,
@@ -127,6 +128,11 @@ class FastLayers:
             (layer, name, _Traced(layer, name, rewrite))
             for layer, name in ((model.backbone, "forward"), (model.neck, "forward"), (model.head, "raw"))
         ]
+        self._kept = KeptMemory()
+
+    def before_step(self, shape: Sequence[int]) -> None:
+        """Make room for a step with images `[N, C, H, W]` of this shape, see `KeptMemory`."""
+        self._kept.before_step(shape)
 
     @contextmanager
     def on(self) -> Iterator[None]:

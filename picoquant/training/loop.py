@@ -208,6 +208,8 @@ class _Training:
                 updates = self._updates_after(index)
                 if index == start:  # rank 0 may still be evaluating; data is read before waiting
                     self._group.barrier()
+                if self._layers:
+                    self._layers.before_step(batch["image"].shape)
                 with self._layers.on() if self._layers else nullcontext():
                     values, rate, stop = self._step(batch, epoch, updates, signals.stop)
                 position.step += 1

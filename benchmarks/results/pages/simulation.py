@@ -28,6 +28,8 @@ def _simulation(results: Results) -> list[Sequence[str]]:
 # Whole networks whose outputs were compared with VeriSilicon's emulator.
 _EMULATED = (
     ("emulated_s_npu_a311d", "PicoDet-S-NPU, bccd, A311D"),
+    ("emulated_s_npu_s905d3", "PicoDet-S-NPU, bccd, S905D3"),
+    ("emulated_s_npu_imx8mp", "PicoDet-S-NPU, bccd, i.MX 8M Plus"),
     ("emulated_s_npu_channel_a311d", "PicoDet-S-NPU, bccd, A311D"),
     ("emulated_xs_channel_a311d", "PicoDet-XS, coco, A311D"),
     ("emulated_s_channel_a311d", "PicoDet-S (ESNet), coco, A311D"),

@@ -22,6 +22,7 @@ from picoquant.data.transforms.sample import Sample
 from picoquant.errors import ConfigError, DataError, PicoquantError
 
 _OF_SEVERAL = (Mosaic, Mixup, Cutmix)
+_OF_STEP = 0  # a step has one such generator
 _TRIES = 20  # images drawn in place of an unreadable one before giving up
 
 
@@ -55,7 +56,8 @@ class Batch:
 class BatchMaker:
     """Decodes, transforms and collates.
 
-    A batch depends on the seed and its task only, so any worker makes the same one.
+    A batch depends on the seed and its task only, so any worker makes the same one, and the parts of a step that
+    several devices make are resized alike, as they would be in one.
 
     Args:
         dataset: the images.
@@ -64,7 +66,6 @@ class BatchMaker:
         targets: whether batches hold objects (training) or scales (evaluation).
         strict: whether an unreadable image is an error; otherwise another one takes its place.
         cache_bytes: decoded images kept in memory, per process.
-        rank: number of the device among several; it draws its own batch sizes.
     """
 
     def __init__(
@@ -75,10 +76,9 @@ class BatchMaker:
         targets: bool,
         strict: bool,
         cache_bytes: int = 0,
-        rank: int = 0,
     ) -> None:
         self._dataset, self._settings, self._seed = dataset, settings, seed
-        self._targets, self._strict, self._rank = targets, strict, rank
+        self._targets, self._strict = targets, strict
         self._schedule = settings.schedule
         self._cache_bytes = cache_bytes
         self._prepare()
@@ -109,7 +109,7 @@ class BatchMaker:
             self._sample(index, position, task.epoch, notes)
             for index, position in zip(task.indices, task.positions)
         ]
-        rng = generator(self._seed, BATCH, task.epoch, task.step, self._rank)
+        rng = generator(self._seed, BATCH, task.epoch, task.step, _OF_STEP)
         for transform in self._now(self._batch_transforms, task.epoch):
             try:
                 samples = transform(samples, rng)

@@ -107,7 +107,7 @@ class TrainReader(_Reader):
         self._rank, self._world = shard
         self._seed = seed
         cache = CACHE_BYTES // max(workers, 1)
-        maker = BatchMaker(dataset, settings, seed, True, False, cache, self._rank)
+        maker = BatchMaker(dataset, settings, seed, True, False, cache)
         super().__init__(dataset, settings, maker, workers)
         share = len(dataset) // self._world
         if share < 1:
@@ -221,7 +221,7 @@ class EvalReader(_Reader):
         Raises: `DataError` when there are fewer images than devices.
         """
         size, per_round = endless_sizes(self.dataset, self.settings.batch_size, shard[1])
-        maker = BatchMaker(self.dataset, self.settings, seed, targets=False, strict=False, rank=shard[0])
+        maker = BatchMaker(self.dataset, self.settings, seed, targets=False, strict=False)
         reader = _Reader(self.dataset, self.settings, maker, self._workers)
         try:
             tasks = self._endless_tasks(seed, start_step, size, per_round, shard, shuffle)

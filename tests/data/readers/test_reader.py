@@ -155,6 +155,25 @@ def test_devices_share_an_epoch(dataset, drop_last):
     assert len(set(seen)) == len(seen)
 
 
+def test_devices_resize_their_parts_of_a_step_as_one_device_would(dataset):
+    settings = train_settings(batch_size=2)
+    parts = [
+        TrainReader(dataset, settings, seed=3, workers=0, shard=(rank, 2)).epoch(epoch)
+        for epoch in (0, 1)
+        for rank in (0, 1)
+    ]
+    one = TrainReader(dataset, train_settings(batch_size=4), seed=3, workers=0)
+    sides = set()
+    for epoch in (0, 1):
+        for first, second, both in zip(*parts[2 * epoch : 2 * epoch + 2], one.epoch(epoch)):
+            images = dict(zip(first["image_id"].tolist(), first["image"]))
+            images |= dict(zip(second["image_id"].tolist(), second["image"]))
+            sides.add(both["image"].shape[2])
+            for image_id, image in zip(both["image_id"].tolist(), both["image"]):
+                np.testing.assert_array_equal(image, images[image_id])
+    assert len(sides) > 1
+
+
 def test_evaluation_keeps_the_order_and_tells_the_scales(dataset):
     reader = EvalReader(dataset, eval_settings(), workers=0)
     batches = list(reader)

@@ -163,7 +163,7 @@ def identity(context: Context, section: str) -> dict[str, Any]:
         described["annotations"] = _once(context, sha256, settings.annotation_file)
     if settings.format == "coco":
         described.update(_once(context, _root_left_out, settings.annotation_file))
-        described["images"] = _once(context, _names_and_sizes, settings.image_folder)
+        described["images"] = _names_and_sizes(settings.image_folder)
         return described
     if settings.classes is not None:
         described["classes"] = list(settings.classes)
@@ -179,9 +179,12 @@ def identity(context: Context, section: str) -> dict[str, Any]:
 
 
 def _once(context: Context, look: Callable[[Path], T], path: Path) -> T:
-    """What `look` finds of a large file or folder; looked at again in a command where that has another time or size."""
+    """What `look` finds in a large file; looked at again in a command where the file has changed.
+
+    By the time of the file's last change of any kind, which unlike its date nobody can set.
+    """
     state = path.stat() if path.exists() else None
-    key = f"{look.__name__} of {path} {state and (state.st_mtime_ns, state.st_size, state.st_ino)}"
+    key = f"{look.__name__} of {path} {state and (state.st_ctime_ns, state.st_size, state.st_ino)}"
     if key not in context.loaded:
         context.loaded[key] = look(path)
     return context.loaded[key]

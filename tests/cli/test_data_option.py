@@ -45,7 +45,7 @@ def test_other_labels_are_another_data_set(folders):
     plan = load_plan(
         "picodet_s_qat_dis", [f"TrainDataset={{type: auto, dataset_dir: {folders.root / 'yolo'}}}"]
     )
-    context = SimpleNamespace(plan=plan)
+    context = SimpleNamespace(plan=plan, loaded={})
     before = identity(context, "TrainDataset")
     label = next((folders.root / "yolo/train/labels").glob("*.txt"))
     text = label.read_text()

@@ -26,6 +26,10 @@ def packaged(name):
     return True
 
 
+# Compilers whose files hold addresses or dates of the process that wrote them; and what the files' hash is written to.
+NOT_REPEATED = {"rknn", "tpu-mlir"}
+HOLD_ITS_HASH = {"manifest.json", "settings.json", "model.onnx"}
+
 TARGETS = [name for name in known_targets() if packaged(name)]
 
 
@@ -70,8 +74,17 @@ def test_every_target_has_one(packages):
 @pytest.mark.parametrize("target", TARGETS)
 def test_package_is_verified_and_the_second_is_the_same(target, packages, opt):
     first, second = packages
-    assert (first / f"{target}.tar.gz").read_bytes() == (second / f"{target}.tar.gz").read_bytes()
-    folder = first / target
+    folder, again = first / target, second / target
+    backends = tools_of(forms_of(load_target(target)))[0]
+    if NOT_REPEATED.isdisjoint(backends):
+        assert (first / f"{target}.tar.gz").read_bytes() == (second / f"{target}.tar.gz").read_bytes()
+    else:
+        compiled = {load_backend(name).file for name in backends} | HOLD_ITS_HASH
+        files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+        assert files == {path.relative_to(again) for path in again.rglob("*") if path.is_file()}
+        others = [path for path in files if path.name not in compiled]
+        assert len(others) > len(files) // 2
+        assert [path for path in others if (folder / path).read_bytes() != (again / path).read_bytes()] == []
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["warnings"] == []
     assert (folder / "model_int8.onnx").stat().st_size < 1_550_000
@@ -80,7 +93,7 @@ def test_package_is_verified_and_the_second_is_the_same(target, packages, opt):
         assert (folder / "model.nb").stat().st_size < 1_700_000
     if profile.paddle_lite is not None or profile.ethos_u is not None:
         assert manifest["check"]["rules_broken"] == []
-    for backend in tools_of(forms_of(profile))[0]:
+    for backend in backends:
         assert (folder / load_backend(backend).file).is_file()
     if profile.on_npu:
         assert (manifest["check"]["npu_pieces"], manifest["check"]["cpu_operators"]) == (1, [])

@@ -192,7 +192,7 @@ def picodet(target: str, first: bool = False) -> Description:
     from tests.networks.quick_int8 import exported, quick_int8
 
     with TemporaryDirectory() as folder, ExitStack() as stack:
-        if first:
+        if first:  # nothing but this measurement wants the old form, so it is no setting of the real one
             stack.enter_context(patch.object(describe, "saturates_at", lambda params, value: False))
             stack.enter_context(patch.object(describe, "output_maps", lambda graph, params: {}))
         model = exported("picodet_s_416_coco_npu.yml", Path(folder) / "fp32", size=416)

@@ -32,15 +32,20 @@ class Small(nn.Layer):
         layers = _block(3, 8, 3, 2) + _block(8, 8, 3, 2, groups=8) + _block(8, 12, 1, 1)
         self.body = nn.Sequential(*layers)
         self.scores, self.boxes = nn.Conv2D(12, 2, 1), nn.Conv2D(12, 4, 1)
-        generator = np.random.RandomState(seed)
-        for name, value in self.state_dict().items():
-            drawn = generator.randn(*value.shape).astype("float32")
-            positive = "_variance" in name or (value.ndim == 1 and name.endswith("weight"))
-            value.set_value(0.5 + np.abs(drawn) if positive else 0.4 * drawn)
+        draw_weights(self, seed)
 
     def forward(self, image):
         features = self.body(image)
         return nn.functional.sigmoid(self.scores(features)), self.boxes(features)
+
+
+def draw_weights(layer: nn.Layer, seed: int) -> None:
+    """Random weights, scales and variances of batch-norms above 0.5."""
+    generator = np.random.RandomState(seed)
+    for name, value in layer.state_dict().items():
+        drawn = generator.randn(*value.shape).astype("float32")
+        positive = "_variance" in name or (value.ndim == 1 and name.endswith("weight"))
+        value.set_value(0.5 + np.abs(drawn) if positive else 0.4 * drawn)
 
 
 def _block(inputs: int, outputs: int, size: int, stride: int, groups: int = 1) -> list:

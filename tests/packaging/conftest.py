@@ -1,4 +1,4 @@
-"""The board's program, built once for all tests of it."""
+"""The board's program, built once for all tests of it; a package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import shutil
 
 import pytest
 
+from picoquant.packaging.package import Models, package
+from picoquant.targets.profiles import load_target
 from tests.packaging.board import SANITIZED, SOURCE, build
+from tests.packaging.contents import FACTS
 from tests.packaging.live import Live, build_devices
 
 
@@ -33,3 +36,10 @@ def jpeg(program):
     cache = (program.parent / "CMakeCache.txt").read_text()
     if "JPEG_LIBRARY_RELEASE:FILEPATH=/" not in cache:
         pytest.skip("libjpeg's development files are not installed: apt-get install libjpeg-dev")
+
+
+@pytest.fixture(scope="module")
+def made(small, opt, tmp_path_factory):
+    """For rv1126, of the small model."""
+    out = tmp_path_factory.mktemp("package")
+    return package(Models(small), load_target("rv1126"), out, opt, FACTS)

@@ -32,11 +32,7 @@ class Repeated(nn.Layer):
             [nn.Sequential(*block(8, 8, 5, 1, groups=8), *block(8, 8, 1, 1)) for _ in range(3)]
         )
         self.scores, self.boxes = nn.Conv2D(8, 2, 1), nn.Conv2D(8, 2, 1)
-        generator = np.random.RandomState(seed)
-        for name, value in self.state_dict().items():
-            drawn = generator.randn(*value.shape).astype("float32")
-            positive = "_variance" in name or (value.ndim == 1 and name.endswith("weight"))
-            value.set_value(0.5 + np.abs(drawn) if positive else 0.4 * drawn)
+        small_net.draw_weights(self, seed)
 
     def forward(self, image):
         found = self.stem(image)

@@ -11,7 +11,7 @@ from picoquant.backends.paddle.child_process import ChildPredictor
 from picoquant.backends.paddle.compiled import compiled_predictor
 from picoquant.data.class_names import same_classes
 from picoquant.data.formats.coco_file import peek_categories
-from picoquant.data.input_size import largest_input
+from picoquant.data.input_size import largest_input, sizes_text, training_sizes
 from picoquant.data.preparation import tell_other_shapes
 from picoquant.postprocess.decoder import Decoder
 from picoquant.pruning.in_training import Pruned
@@ -28,7 +28,7 @@ from picoquant.stages.model import (
 )
 from picoquant.stages.plan import Plan
 from picoquant.stages.stage import Context, Stage
-from picoquant.training.schedule import hint_at_reference
+from picoquant.training.schedule import hint_at_reference, tell_where_it_ends
 from picoquant.training.settings import TrainSettings, check_precision
 from picoquant.utils.device import rank_and_world, use_device
 
@@ -138,6 +138,11 @@ def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
     decoder = Decoder("boxes", plan.nms)
     target = evaluation_images(held_out, plan.eval_reader, plan.workers, plan.voc, shared=True)
     tell_other_shapes(plan.train_reader, plan.eval_reader)
+    if sizes := training_sizes(plan.train_reader):
+        shown = f"{plan.input_size[0]}x{plan.input_size[1]}"
+        LOG.info(
+            "train: images of %s (TrainReader), evaluated at %s (height x width)", sizes_text(sizes), shown
+        )
     with (
         TrainReader(images, plan.train_reader, seed, plan.workers, shard=rank_and_world()) as reader,
         ChildPredictor(detector, plan.input_size) as child,
@@ -155,6 +160,9 @@ def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
         settings = plan.training
         updates = -(-reader.steps_per_epoch // settings.accumulate_steps)
         masks = pruned.masks(network, settings.epochs, updates, weights)
+        tell_where_it_ends(
+            settings.learning_rate, settings.epochs, reader.steps_per_epoch, _from_an_epoch_on(plan)
+        )
         if settings.reference_batch is None:
             images_a_step = reader.batch_size * rank_and_world()[1]
             hint_at_reference(
@@ -165,6 +173,17 @@ def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
         if context.device == "cpu":
             warn_of_memory(model, largest_input(plan.train_reader, plan.input_size), reader.batch_size)
         return train(model, reader, settings, keep, score, scalars, masks)
+
+
+def _from_an_epoch_on(plan: Plan) -> dict[str, int]:
+    """Key -> epoch from which on training does otherwise."""
+    found = {
+        key: getattr(plan.train_reader, key)
+        for key in ("mosaic_epoch", "mixup_epoch", "cutmix_epoch")
+        if plan.train_reader.working(0) == key.removesuffix("_epoch").capitalize()
+    }
+    found = {f"TrainReader.{key}": epoch for key, epoch in found.items()}
+    return {**found, "static_assigner_epoch": plan.detector.head.static_assigner_epoch}
 
 
 STAGE = Stage(

@@ -121,6 +121,12 @@ def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
     images, held_out = datasets.load(context, "TrainDataset"), datasets.load(context, "EvalDataset")
     same_classes(images, held_out)
     tell_other_shapes(plan.train_reader, plan.eval_reader)
+    if idle := plan.train_reader.idle:
+        LOG.warning(
+            "TrainReader: %s: works in no epoch, for of Mixup, Cutmix and Mosaic the first works that is on, until its "
+            "epoch (0: always, -1: never)",
+            ", ".join(idle),
+        )
     if sizes := training_sizes(plan.train_reader):
         shown = f"{plan.input_size[0]}x{plan.input_size[1]}"
         LOG.info(

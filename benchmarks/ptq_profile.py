@@ -1,4 +1,4 @@
-"""Where the time of post-training quantisation goes: seconds of each pass of the stage, as a table and a picture.
+"""Where the time of post-training quantisation goes: seconds of each pass of the stage; a picture of their parts.
 
     python benchmarks/ptq_profile.py --out docs/images/ptq_profile.png
 
@@ -45,9 +45,9 @@ def main() -> None:
         for name, (wall, cpu) in found.items():
             print(f"{name:28} {wall:7.2f} s  {cpu:7.2f} s of CPU", file=said)
     if options.out:
-        together = sums(found)[0]
-        label = f"seconds; {options.images} images at {options.size} px, {together:.1f} s in all"
-        bars({name: wall for name, (wall, _) in found.items()}, label, options.out)
+        whole = sums(found)[1]
+        label = f"% of the stage's CPU seconds; {options.images} images at {options.size} px"
+        bars({name: 100 * cpu / whole for name, (_, cpu) in found.items()}, label, options.out)
 
 
 def profile(options: argparse.Namespace) -> dict[str, tuple[float, float]]:

@@ -1,7 +1,7 @@
 """Where a model's time goes in ONNX Runtime and OpenVINO: kinds of layers, their rates, and how far from the limit.
 
     python benchmarks/runtime_profile.py --run output/bccd --threads 1
-    python benchmarks/runtime_profile.py --run output/bccd --threads 1 --out docs/images/runtime_profile.png
+    python benchmarks/runtime_profile.py --run output/bccd --backend onnx --out docs/images/runtime_profile.png
 
 Both runtimes time each operator themselves. Convolutions are grouped by their kernel: dense ones of one position
 (`1x1`), dense ones of larger windows, depthwise ones, and those of one position, which are the gates of written-out
@@ -72,13 +72,19 @@ def main() -> None:
         kinds = drawn.setdefault(f"{title}, {precision.upper()}", {})
         for one in layers:
             named = _ALIKE.get(one.kind, one.kind)
-            kinds[named] = kinds.get(named, 0.0) + 1e3 * one.seconds
+            kinds[named] = kinds.get(named, 0.0) + one.seconds
         for one in sorted(layers, key=lambda one: -one.seconds)[: options.layers]:
             rate = f"{one.macs / one.seconds / 1e9:7.1f} GMAC/s" if one.macs else ""
             print(f"      {1e6 * one.seconds:8.0f} us  {one.kind:24} {rate}  {one.name}")
     if options.out:
-        said = f"milliseconds of an image, {options.run.name}, threads: {options.threads}"
-        stacked(drawn, said, options.out)
+        whole = {
+            row.split(",")[0]: sum(kinds.values()) for row, kinds in drawn.items() if row.endswith("FP32")
+        }
+        parts = {
+            row: {kind: 100 * seconds / whole[row.split(",")[0]] for kind, seconds in kinds.items()}
+            for row, kinds in sorted(drawn.items())
+        }
+        stacked(parts, f"% of the time of an image in FP32; threads: {options.threads}", options.out)
 
 
 def by_kind(layers: list[Layer], limit: float) -> Iterable[str]:

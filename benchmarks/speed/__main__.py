@@ -286,10 +286,10 @@ def profiles(options: argparse.Namespace) -> None:
     """Where the time of PTQ and of INT8 beside FP32 goes, printed; the pictures of the documentation."""
     prepare("runs", options)
     pictures = ROOT / "docs" / "images" if options.record else options.work
-    run_of = ["--run", str(options.work / "runs" / "s_npu"), "--threads", "1"]
+    run_of = ["--run", str(options.work / "runs" / "s_npu"), "--backend", "onnx"]
     for script, words in (
         ("ptq_profile", ["--shared", str(options.shared)]),
-        ("runtime_profile", [*run_of, "--backend", "onnx", "--backend", "openvino"]),
+        ("runtime_profile", run_of),
     ):
         busy = busy_share(BUSY_SECONDS)
         if options.record and busy > MOST_BUSY:

@@ -97,7 +97,11 @@ def sizes_as_written(layers: Sequence[Mapping[str, Any]], overrides: Sequence[st
     )
     if "Global.input_size" in now:
         return typed
-    sizes = [place for place, layer in enumerate(layers) if "input_size" in (layer.get("Global") or {})]
+    sizes = [
+        place
+        for place, layer in enumerate(layers)
+        if isinstance(layer.get("Global"), Mapping) and "input_size" in layer["Global"]
+    ]
     beside = layers[sizes[-1] :] if sizes else []
     of_files = (
         f"{reader}.{name}"

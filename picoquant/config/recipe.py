@@ -221,14 +221,18 @@ def _follows_as_before(own: Mapping[str, Any], path: Path) -> bool:
     size = (own.get("Global") or {}).get("input_size")
     if size is None or path.name != CONFIG or not (path.parent / MANIFEST).is_file():
         return False
-    steps = (own.get("EvalReader") or {}).get("sample_transforms") or []
-    named = [step["Resize"].get("target_size") for step in steps if "Resize" in step and step["Resize"]]
+    reader = own.get("EvalReader")
+    steps = reader.get("sample_transforms") if isinstance(reader, dict) else None
+    resizes = (
+        [step.get("Resize") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    )
+    named = [one.get("target_size") for one in resizes if isinstance(one, dict)]
     return bool(named) and _pair(named[0]) != _pair(size)
 
 
 def _pair(size: Any) -> Any:
     """Height and width of one number, or of the two."""
-    return [size, size] if isinstance(size, int) else list(size)
+    return [size, size] if isinstance(size, int) else size
 
 
 def _calibration_file(name: str) -> dict[str, Any]:

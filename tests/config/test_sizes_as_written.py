@@ -132,6 +132,16 @@ def test_a_run_folder_of_before_keeps_its_sizes(plan, tmp_path):
         _ = plan(before).eval_reader
 
 
+def test_what_is_no_mapping_in_a_file_below_is_passed_by(plan, tmp_path):
+    (tmp_path / "below.yml").write_text("Global: 5\nTrainReader: 7\nEvalDataset: 3\nSynthetic: 4\n")
+    (tmp_path / "readers.yml").write_text(BASE)
+    assert plan("_BASE_: [below.yml, readers.yml]\nSynthetic: null\n" + SIZE).input_size == (320, 320)
+    (tmp_path / "run.json").write_text("{}")
+    odd = "architecture: PicoDet\nEvalReader: {sample_transforms: [Decode, {Resize: 3}, 5]}\n" + SIZE
+    with pytest.raises(ConfigError):
+        _ = plan(odd, name="config.yml").eval_reader
+
+
 def test_the_quickstarts_fingerprint_is_the_same():
     """Its sizes are written beside its input size, and are those that followed it before."""
     own = load_plan("quickstart.yaml")

@@ -45,20 +45,21 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from machine import BYTES, Machine, measured_machine  # noqa: E402  a script's neighbour
 
 TRAINING_PASSES = 3
-# Of a batch-norm by itself, forward and backward: how often a tensor of its result's size is read or written, and how many
-# such tensors there are.
+# Of a batch-norm by itself, forward and backward: how often tensors of its size are read or written, and how many
+# of them there are.
 NORM_PASSES = ((3, 2), (5, 3))
 SEPARATE = ", operators"  # ends the name of the bound of one operator after another
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution for one image: values read, written and of its weights; multiply-accumulates."""
+    """A convolution for one image: values read, written and of its weights; multiply-accumulates; whether in groups."""
 
     inputs: int
     outputs: int
     weights: int
     macs: int
+    depthwise: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,15 +136,15 @@ def network_of(config: str, size: int, classes: int = 80) -> Network:
     from picoquant.summary.counting import recording
 
     model = build_detector(config, num_classes=classes)
-    norms = {
-        name: layer
-        for name, layer in model.named_sublayers()
-        if isinstance(layer, paddle.nn.BatchNorm2D)
-    }
+    named = dict(model.named_sublayers())
+    norms = {name: layer for name, layer in named.items() if isinstance(layer, paddle.nn.BatchNorm2D)}
+    grouped = {name for name, layer in named.items() if getattr(layer, "_groups", 1) > 1}
     with recording(model, norms) as record:
         model(paddle.zeros([1, 3, size, size]))
     return Network(
-        tuple(Layer(use.inputs, use.outputs, use.weights, use.macs) for use in record.uses),
+        tuple(
+            Layer(use.inputs, use.outputs, use.weights, use.macs, use.name in grouped) for use in record.uses
+        ),
         tuple(math.prod(shape) for _, shape in record.outputs),
     )
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
@@ -15,6 +14,7 @@ from paddle.autograd import PyLayer
 
 from picoquant.detector.losses.power import power
 from picoquant.detector.losses.varifocal_blocks import EPS, LOG_FLOOR, negatives
+from picoquant.utils.paddle_version.memory import float32_view
 
 
 def varifocal_loss(
@@ -83,7 +83,8 @@ class _TotalOfProbabilities(PyLayer):
         context: Any, prediction: Tensor, where: Tensor, target: Tensor, alpha: float, iou_weighted: bool
     ) -> Tensor:
         """Negatives: -alpha p^2 log(1 - p). Positives: cross-entropy with the target t, weighted by it."""
-        whole = _on_cpu if prediction.place.is_cpu_place() else _on_device
+        on_cpu = prediction.place.is_cpu_place() and prediction.dtype == paddle.float32
+        whole = _on_cpu if on_cpu else _on_device
         total, gradient = whole(prediction.flatten(), alpha)
         if where.shape[0]:
             own = paddle.gather(prediction.flatten(), where)
@@ -105,10 +106,9 @@ class _TotalOfProbabilities(PyLayer):
 
 def _on_cpu(prediction: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """The sum over all as negatives, and its gradient (M * C,)."""
-    scores = prediction.numpy()
-    gradient = np.empty_like(scores)
-    total = negatives(scores, gradient, alpha)
-    return paddle.to_tensor(total, dtype=prediction.dtype), paddle.to_tensor(gradient)
+    gradient = paddle.empty_like(prediction)
+    total = negatives(float32_view(prediction), float32_view(gradient), alpha)
+    return paddle.to_tensor(total, dtype=prediction.dtype), gradient
 
 
 def _on_device(prediction: Tensor, alpha: float) -> tuple[Tensor, Tensor]:

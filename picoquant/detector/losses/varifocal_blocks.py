@@ -27,9 +27,7 @@ def negatives(scores: np.ndarray, gradient: np.ndarray, alpha: float) -> float:
     blocks = range(0, len(scores), _BLOCK)
     cores = available_cpus()
     with ThreadPoolExecutor(cores) as pool:
-        parts = list(
-            pool.map(lambda core: _some(scores, gradient, alpha, blocks[core::cores]), range(cores))
-        )
+        parts = list(pool.map(lambda core: _some(scores, gradient, alpha, blocks[core::cores]), range(cores)))
     sums = np.zeros(len(blocks))
     for core, part in enumerate(parts):
         sums[core::cores] = part

@@ -1,7 +1,7 @@
 """Convolutions with one output channel as depthwise ones, whose results are summed over the channels.
 
-oneDNN computes output channels in blocks of 16: of a 5x5 convolution to one channel, as the alignment map of PicoDet's
-2022 head has at every level, it computes 15 sixteenths for nothing, forward and in both gradients. Its depthwise kernels
+oneDNN computes output channels in blocks of 16: of a 5x5 convolution to one channel, as the alignment map of
+PicoDet's 2022 head is, it computes 15 sixteenths for nothing, forward and in both gradients. Its depthwise kernels
 have no such blocks, and a 1x1 convolution with weights of 1 sums their results.
 """
 

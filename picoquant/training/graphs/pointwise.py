@@ -1,9 +1,9 @@
 """Weight gradients of 1x1 convolutions as products of matrices, where feature maps are channels last.
 
-The weight gradient is the product of the gradient, `[C_out, N H W]`, and the image, `[N H W, C_in]`. oneDNN's kernel for
-it asks for blocks of 16 channels, and bringing both into them takes about as long as the kernel itself. Channels last
-they are these matrices already: Paddle's `transpose2` of oneDNN then copies them as they lie, whatever layout they have,
-and oneDNN's product of matrices, which Paddle has no operator for that is as fast, is called from the graph.
+The weight gradient is the product of the gradient, `[C_out, N H W]`, and the image, `[N H W, C_in]`. oneDNN's kernel
+for it asks for blocks of 16 channels, and bringing both into them takes nearly as long as the kernel itself. Channels
+last they are these matrices already: oneDNN's `transpose2` copies them as they lie, and rightly from any other
+layout. The product is oneDNN's, called from the graph, because Paddle's operators for it are slower.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from paddle.base import core
 
 from picoquant.training.graphs.layouts import onednn_library
 from picoquant.utils.paddle_version.differences import onednn_attribute
+from picoquant.utils.paddle_version.memory import float32_view
 
 _TYPE = "conv2d_grad"
 
@@ -105,7 +106,7 @@ def matrix_product() -> Callable[[Any, Any], np.ndarray] | None:
     )  # fmt: skip
 
     def product(gradient: Any, image: Any) -> np.ndarray:
-        left, right = np.asarray(gradient), np.asarray(image)
+        left, right = float32_view(gradient), float32_view(image)
         rows, columns = left.shape[-1], right.shape[-1]
         out = np.empty([rows, columns, 1, 1], np.float32)
         where = [array.ctypes.data for array in (left, right, out)]

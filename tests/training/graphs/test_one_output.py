@@ -33,7 +33,8 @@ class OneChannel(nn.Layer):
 
 
 @pytest.mark.parametrize(
-    ("channels", "kernel", "stride", "padding"), [(32, 5, 1, 2), (20, 3, 2, 1), (16, (1, 3), 1, 0), (48, 3, 1, 0)]
+    ("channels", "kernel", "stride", "padding"),
+    [(32, 5, 1, 2), (20, 3, 2, 1), (16, (1, 3), 1, 0), (48, 3, 1, 0)],
 )
 def test_result_and_gradients_are_those_of_the_convolution(channels, kernel, stride, padding):
     layer, random, rewrite = OneChannel(channels, kernel, stride, padding), np.random.RandomState(0), Kept()
@@ -47,9 +48,13 @@ def test_result_and_gradients_are_those_of_the_convolution(channels, kernel, str
         found = []
         for how, image in zip((layer, run), images):
             out = how(image)
-            weight = paddle.to_tensor(random.randn(*out.shape).astype("float32")) if weight is None else weight
+            weight = (
+                paddle.to_tensor(random.randn(*out.shape).astype("float32")) if weight is None else weight
+            )
             (out * weight).sum().backward()
-            found.append([out, image.grad, layer.one.weight.grad, layer.one.bias.grad, layer.first.weight.grad])
+            found.append(
+                [out, image.grad, layer.one.weight.grad, layer.one.bias.grad, layer.first.weight.grad]
+            )
             found[-1] = [value.numpy() for value in found[-1]]
             layer.clear_gradients()
         for left, right in zip(*found):

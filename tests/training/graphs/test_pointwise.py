@@ -61,7 +61,7 @@ def gradients(layer, run, image):
 
 
 def test_the_product_by_hand():
-    gradient = np.array([[[[1, 2]], [[3, 4]]]], "float32")  # one image, 2 x 1 places, two channels
-    image = np.array([[[[1, 0, 2]], [[5, 1, 0]]]], "float32")
+    gradient = paddle.to_tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])  # one image, 2 x 1 places, two channels
+    image = paddle.to_tensor([[[[1.0, 0.0, 2.0]], [[5.0, 1.0, 0.0]]]])
     found = matrix_product()(gradient, image)
     assert found[..., 0, 0].tolist() == [[1 + 15, 3, 2], [2 + 20, 4, 4]] and found.shape == (2, 3, 1, 1)

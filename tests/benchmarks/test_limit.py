@@ -63,7 +63,7 @@ def test_a_real_network():
     network = network_of("picodet_s_416_coco_npu.yml", 96)
     assert network.layers[0].inputs == 3 * 96 * 96 and not network.layers[0].depthwise
     assert sum(layer.depthwise for layer in network.layers) > 30
-    assert len(network.norms) == 98 and network.norms[0] == network.layers[0].outputs
+    assert len(network.norms) == 106 and network.norms[0] == network.layers[0].outputs
 
 
 @pytest.mark.parametrize(

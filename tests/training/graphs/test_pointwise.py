@@ -29,13 +29,13 @@ class Several(nn.Layer):
         super().__init__()
         paddle.seed(0)
         self.wide, self.narrow = nn.Conv2D(20, 48, 1, bias_attr=False), nn.Conv2D(48, 17, 1)
-        self.beside, self.half = nn.Conv2D(48, 17, 1, bias_attr=False), nn.Conv2D(17, 32, 1, 2)
+        self.beside, self.halved = nn.Conv2D(48, 17, 1, bias_attr=False), nn.Conv2D(17, 32, 1, 2)
         self.large = nn.Conv2D(17, 32, 3, 2, 1)
 
     def forward(self, image):
         wide = self.wide(image)
         both = self.narrow(wide) + self.beside(wide)
-        return [self.half(both), self.large(both), both]
+        return [self.halved(both), self.large(both), both]
 
 
 def test_gradients_are_those_of_dygraph_on_maps_of_any_size():

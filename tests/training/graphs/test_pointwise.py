@@ -34,8 +34,8 @@ class Several(nn.Layer):
 
     def forward(self, image):
         wide = self.wide(image)
-        both = self.narrow(wide) + self.beside(wide)
-        return [self.halved(both), self.large(both), both]
+        narrow = self.narrow(wide)
+        return [self.halved(narrow), self.large(narrow), self.beside(wide)]
 
 
 def test_gradients_are_those_of_dygraph_on_maps_of_any_size():

@@ -46,7 +46,7 @@ def _replace(block: Any, index: int) -> None:
     apart = variable("channels", [result.shape[0], channels, *result.shape[2:]])
     ones = variable("one", [1, channels, 1, 1])
     ones.stop_gradient = True
-    kinds = (
+    kinds: tuple[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]], ...] = (
         ("reshape2", {"X": weight}, {"Out": each, "XShape": kept}, {"shape": list(each.shape)}),
         (
             "depthwise_conv2d",

@@ -21,4 +21,4 @@ def float32_view(tensor: Any) -> np.ndarray:
     dense = tensor.get_tensor() if hasattr(tensor, "get_tensor") else tensor
     shape = [int(size) for size in dense.shape()]
     memory = (ctypes.c_float * math.prod(shape)).from_address(dense._ptr())
-    return np.frombuffer(memory, np.float32).reshape(shape)
+    return np.ctypeslib.as_array(memory).reshape(shape)

@@ -23,6 +23,7 @@ from picoquant.backends.onnx.ort.ends import drop_unreached_clips
 from picoquant.backends.onnx.ort.gates import clip_gates, gates_of_bytes
 from picoquant.backends.onnx.ort.kernels import cells_last, pad_input_channels, widen_thin_convolutions
 from picoquant.backends.onnx.ort.layout import double_by_copying, stem_in_columns
+from picoquant.backends.onnx.ort.shuffles import unshuffle
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.backends.onnx.quant_params import UInt8Params, moves, uint8_params
 from picoquant.backends.onnx.simplify import share_constants, simplify
@@ -65,6 +66,7 @@ def make_onnx(network: Int8Network, exact: bool = False, kernels: bool = True) -
         inserter.weights(weight, [item for item in network.operators if item.weight == weight])
     inserter.activations()
     clip_gates(graph, gates)
+    unshuffle(graph)
     split_hard_swish(graph)  # what is left of them is in float
     if kernels:
         drop_unreached_clips(graph)

@@ -98,6 +98,9 @@ def _plan(graph: Graph) -> _Plan:
                 _hand_on(graph, plan, known, name, part)
         else:
             _take(graph, plan, result, turns)
+    every = [channel for channels in plan.taken.values() for channel in channels]
+    if len(set(every)) != len(every):  # what two shuffles take
+        raise _Unusual
     return plan
 
 
@@ -118,9 +121,11 @@ def _hand_on(
 
 def _take(graph: Graph, plan: _Plan, name: str, channels: list[Channel]) -> None:
     """Convolutions take a tensor: its channels are sorted, and their weights moved."""
-    if name in graph.outputs:
+    if name in graph.outputs or not graph.users(name):
         raise _Unusual
     plan.taken[name] = channels
+    if len(set(channels)) != len(channels):
+        raise _Unusual
     place_of = {channel: place for place, channel in enumerate(_in_order(channels))}
     places = np.array([place_of[channel] for channel in channels])
     for conv in graph.users(name):

@@ -30,10 +30,17 @@ def join_hard_swish(graph: Graph) -> None:
                 graph.remove(node)
 
 
-def split_hard_swish(graph: Graph) -> None:
-    """Turn each HardSwish into x * HardSigmoid(x)."""
+def split_hard_swish(graph: Graph, but: Container[str] = ()) -> None:
+    """Turn each HardSwish into x * HardSigmoid(x).
+
+    Args:
+        graph: changed in place.
+        but: results of those that stay whole.
+    """
     for node in [node for node in graph.nodes if node.op_type == "HardSwish"]:
         x, output = node.input[0], node.output[0]
+        if output in but:
+            continue
         gate = f"{output}.gate"
         sigmoid = make_node("HardSigmoid", [x], [gate], alpha=_SIXTH, beta=0.5)
         graph.insert_before(node, [sigmoid, make_node("Mul", [x, gate], [output])])

@@ -20,8 +20,10 @@ from picoquant.backends.onnx.graph import Graph, Node
 from picoquant.backends.onnx.inserter import replace_input, round_tensor, store_constant, store_integers
 from picoquant.backends.onnx.ort.channels import fill_channels
 from picoquant.backends.onnx.ort.ends import drop_unreached_clips
+from picoquant.backends.onnx.ort.gates import clip_gates, gates_of_bytes
 from picoquant.backends.onnx.ort.kernels import cells_last, pad_input_channels, widen_thin_convolutions
 from picoquant.backends.onnx.ort.layout import double_by_copying, stem_in_columns
+from picoquant.backends.onnx.ort.shuffles import unshuffle
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.backends.onnx.quant_params import UInt8Params, moves, uint8_params
 from picoquant.backends.onnx.simplify import share_constants, simplify
@@ -40,8 +42,9 @@ def make_onnx(network: Int8Network, exact: bool = False, kernels: bool = True) -
 
     Args:
         network: for one image.
-        exact: compute hard-swish and hard sigmoids in float, one rounding behind each, as Paddle does and NPUs with a
-            table; else in integers, which is faster, but rounds the gate of a hard-swish, too.
+        exact: one rounding behind hard-swish and hard sigmoids, as Paddle does and NPUs with a table; in float, but for
+            the hard-swishes whose gate is a Clip of bytes (`ort/gates.py`). Else all in integers, which is faster, but
+            rounds the gates of the other hard-swishes, too.
         kernels: shape what ONNX Runtime has faster kernels for, see `ort/`; for other runtimes that makes it slower.
 
     Returns: a checked `onnx.ModelProto`; its tensors have Paddle's names.
@@ -50,8 +53,9 @@ def make_onnx(network: Int8Network, exact: bool = False, kernels: bool = True) -
     """
     graph = float_graph(network)
     cells_last(graph)
+    gates = gates_of_bytes(graph, network) if kernels else set()
     if not exact:
-        split_hard_swish(graph)
+        split_hard_swish(graph, but=gates)
     weights = {operator.weight: operator for operator in network.operators}
     factors: dict[str, np.ndarray] = {}
     units = {} if exact else hard_sigmoids(graph, factors, weights, network.ranges)
@@ -61,6 +65,8 @@ def make_onnx(network: Int8Network, exact: bool = False, kernels: bool = True) -
     for weight in weights:
         inserter.weights(weight, [item for item in network.operators if item.weight == weight])
     inserter.activations()
+    clip_gates(graph, gates)
+    unshuffle(graph)
     split_hard_swish(graph)  # what is left of them is in float
     if kernels:
         drop_unreached_clips(graph)

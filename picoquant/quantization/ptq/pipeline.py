@@ -25,6 +25,7 @@ from picoquant.quantization.ptq.passes.observe import observe
 from picoquant.quantization.ptq.passes.place_quantisers import place_quantisers
 from picoquant.quantization.ptq.passes.round_weights import round_weights
 from picoquant.quantization.ptq.passes.settle_dead_channels import settle_dead_channels
+from picoquant.quantization.ptq.passes.settle_gates import settle_gates
 from picoquant.quantization.ptq.passes.unify_scales import unify_scales
 from picoquant.quantization.ptq.passes.weigh_errors import weigh_errors
 from picoquant.quantization.ptq.passes.write import write
@@ -35,7 +36,7 @@ LOG = logging.getLogger("picoquant")
 
 Pass = Callable[[PtqState], PtqState]
 
-SCALES: tuple[Pass, ...] = (unify_scales, avoid_ties)
+SCALES: tuple[Pass, ...] = (unify_scales, settle_gates, avoid_ties)
 
 
 def preparation(settings: QuantizationSettings, calibrated: bool) -> tuple[Pass, ...]:
@@ -59,7 +60,7 @@ def preparation(settings: QuantizationSettings, calibrated: bool) -> tuple[Pass,
     passes += [place_quantisers, observe]
     if settings.ranges == "detections":
         passes.append(weigh_errors)
-    passes.append(choose_ranges)
+    passes += [choose_ranges, settle_gates]
     if settings.rounding == "reconstructed":
         passes.append(round_weights)
     if settings.bias_correction:

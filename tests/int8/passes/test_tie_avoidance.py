@@ -19,6 +19,7 @@ from picoquant.int8.functions import function_of
 from picoquant.int8.operators import quantizable_operators
 from picoquant.int8.paddle.writer import write_lite_model
 from picoquant.int8.passes.activations import target_tensors, unified_ranges
+from picoquant.int8.passes.gate_scales import gate_ranges, gated_tensors
 from picoquant.int8.passes.tie_avoidance import (
     Product,
     Table,
@@ -148,7 +149,7 @@ def test_a_hard_sigmoid_lies_on_no_middle():
 def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path, name):
     """All the way through a network: one level that differs in an early layer would be seen in every output.
 
-    A package's ONNX file of a network with hard-swish is faster and a little different, see docs/onnx.md.
+    The gates of hard-swishes are Clips of bytes, also in a package's ONNX file, which has these integers, too, then.
     """
     from picoquant.backends.paddle.runtime import open_predictor
 
@@ -162,6 +163,9 @@ def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path, name):
     ranges = unified_ranges(measured_ranges(loaded, batch), groups)
     # Less than the largest values, so that every tensor is limited somewhere.
     ranges = {name: 0.8 * top for name, top in ranges.items()}
+    gated = gated_tensors(loaded.graph())
+    ranges.update((name, max(ranges[name], 3.1)) for name in gated)  # a trained network's gates close
+    ranges, _ = gate_ranges(ranges, gated, groups)
     ranges = tie_free_ranges(ranges, products_of(loaded.graph()), groups)
     operators = quantizable_operators(loaded, settings)
     source = Int8Source(model.path, {}, ranges, operators, settings)
@@ -172,10 +176,14 @@ def test_paddle_and_onnxruntime_give_the_same_integers(tmp_path, name):
     )
     folder = ModelFolder.open(tmp_path / "int8", config=model.config)
     made = make_onnx(Source(folder).network, exact=True)
+    gates = [node for node in made.graph.node if node.output[0].endswith(".gate.uint8")]
+    assert len(gates) == len(gated)
     write_onnx(made, tmp_path / "int8.onnx")
+    write_onnx(make_onnx(Source(folder).network), tmp_path / "packaged.onnx")
     write_onnx(with_every_tensor(made, Source(folder).network), tmp_path / "whole.onnx")
     pairs = [
         (OnnxPredictor(tmp_path / "int8.onnx"), open_predictor(folder)),
+        (OnnxPredictor(tmp_path / "packaged.onnx"), open_predictor(folder)),
         (OnnxPredictor(tmp_path / "whole.onnx"), open_predictor(simulated)),
     ]
     for _ in range(4):

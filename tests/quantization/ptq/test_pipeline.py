@@ -18,6 +18,7 @@ ALL = [
     "observe",
     "weigh_errors",
     "choose_ranges",
+    "settle_gates",
     "round_weights",
     "correct_biases",
 ]
@@ -29,7 +30,7 @@ def names(calibrated=True, **own):
 
 def test_all_passes_in_order():
     assert names(keep_float=("a",), rounding="reconstructed") == ALL
-    assert [one.__name__ for one in SCALES] == ["unify_scales", "avoid_ties"]
+    assert [one.__name__ for one in SCALES] == ["unify_scales", "settle_gates", "avoid_ties"]
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""What ONNX Runtime alone wants of a graph: shapes for which it has fast kernels."""
+"""What runtimes want of a graph, ONNX Runtime above all: shapes for which it has fast kernels."""

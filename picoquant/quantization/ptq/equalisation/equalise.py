@@ -10,7 +10,8 @@ rounding costs the detections least (`cost.py`). A positive factor must be able 
 - hard-swish does not. It is written out with the factor inside, `x * relu6(s*x + 3)`: a depthwise 1x1
   convolution with ReLU6 and a product, both of which an NPU runs in INT8. That costs two operators for
   one, and the gate is rounded, too, so it is done only where it saves at least the part of what all rounding costs
-  that its values are of the results of all convolutions;
+  that its values are of the results of all convolutions; with zero points, where there are twice as many levels, ten
+  times that part;
 - ReLU6 would need another limit in each channel. It is left alone: its results are at most 6, so their
   channels cannot be far apart.
 
@@ -51,6 +52,7 @@ from picoquant.quantization.ptq.sensitivity import Sensitivity
 LOG = logging.getLogger("picoquant")
 
 _NOTICEABLE = 0.002  # part of all that rounding costs, the least that a hard-swish is written out for
+_OF_ZERO_POINTS = 10.0  # such parts, where tensors have zero points
 _GAIN = 1.2
 _SWEEPS = (Descent(200, 0.2), Descent(100, 0.1), Descent(60, 0.05))
 _LAST_SWEEP = Descent(60, 0.05)
@@ -107,6 +109,7 @@ def equalise(
     ranges: Mapping[str, np.ndarray],
     sensitivity: Sensitivity,
     per_channel: bool = True,
+    symmetric: bool = True,
 ) -> list[Equalised]:
     """Equalise a folded network; its FP32 outputs change by float rounding only.
 
@@ -116,10 +119,12 @@ def equalise(
         ranges: absmax of each channel that has an effect, `[C]`, of the tensors `needed_ranges`, by name.
         sensitivity: of the network.
         per_channel: whether each output channel of a weight has a scale of its own.
+        symmetric: whether tensors have no zero points.
 
     Returns: the tensors that were equalised, in the network's order.
     """
-    return _Equalisation(model, groups, ranges, sensitivity, per_channel).run()
+    least = 1.0 if symmetric else _OF_ZERO_POINTS
+    return _Equalisation(model, groups, ranges, sensitivity, per_channel, least).run()
 
 
 class _Equalisation:
@@ -132,8 +137,9 @@ class _Equalisation:
         ranges: Mapping[str, np.ndarray],
         sensitivity: Sensitivity,
         per_channel: bool,
+        least: float,
     ) -> None:
-        self._model, self._per_channel = model, per_channel
+        self._model, self._per_channel, self._least = model, per_channel, least
         self._groups = [list(group) for group in groups]
         self._ranges = dict(ranges)
         self._costs = dict(sensitivity.tensors)
@@ -178,7 +184,7 @@ class _Equalisation:
         if site.activation != HARD_SWISH:
             return gain.before > _GAIN * gain.after
         part = max(_NOTICEABLE, _values(self._model, site.result) / self._results)
-        return gain.before - gain.after > part * total
+        return gain.before - gain.after > self._least * part * total
 
     def _total(self, done: Iterable[Site]) -> float:
         """What rounding costs, of all tensors as they are and the gates of what was done."""

@@ -47,7 +47,8 @@ def equalise(state: PtqState) -> PtqState:
             LOG.info("quantize: %s: %s", one.name, _said(one.copies))
         groups = target_tensors(state.model.graph()).groups
     per_channel = state.quant.weight_quantize_type == "channel_wise_abs_max"
-    done = equalise_network(state.model, groups, ranges, sensitivity, per_channel)
+    symmetric = state.quant.symmetric_activations
+    done = equalise_network(state.model, groups, ranges, sensitivity, per_channel, symmetric)
     LOG.info(
         "quantize: channels of %d tensors made even; %d hard_swish written out for it",
         len(done),

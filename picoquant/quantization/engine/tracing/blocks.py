@@ -65,7 +65,13 @@ class Inserter:
         )
 
     def reshape(self, name: str, shape: Sequence[int], result: str = "") -> str:
-        """A tensor in another shape, 0 where that is the tensor's, -1 once for what is left."""
+        """A tensor in another shape, 0 where that is the tensor's, -1 once for what is left.
+
+        Args:
+            name: of the tensor.
+            shape: the other shape.
+            result: the tensor's own name: the tensor itself is changed, and nothing is copied; empty: a new one.
+        """
         known = self.block.var(name).shape
         sizes = [known[axis] if size == 0 else size for axis, size in enumerate(shape)]
         more = {"XShape": self.tensor([0, *known])}

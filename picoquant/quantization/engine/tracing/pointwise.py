@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from picoquant.quantization.engine.tracing.blocks import Inserter, remove
-from picoquant.utils.paddle_version.differences import onednn_attribute
+from picoquant.utils.paddle_version.differences import onednn_attribute, paddle_3
 
+_MATRIX = (0, 0, -1)  # shape of an image's channels and places
 _PLACES = 2000  # at least so many; products of 52 x 52 were faster, of 26 x 26 slower (x86-64 with AVX-512)
 
 
@@ -25,6 +26,8 @@ def products(block: Any, start: int) -> int:
 
     Returns: that index afterwards.
     """
+    if paddle_3():  # with which convolutions are handed what they read by Paddle itself, in their shape
+        return start
     for op in [one for one in block.ops[start:] if _suits(block, one, "conv2d_grad")]:
         if op.output("Filter@GRAD"):
             _replace_gradient(block, op)
@@ -54,9 +57,10 @@ def _replace(block: Any, op: Any) -> None:
     made, _ = block.var(weight).shape[:2]
     height, width = block.var(image).shape[2:]
     new = Inserter(block, op, result)
-    images, weights = new.reshape(image, [0, 0, -1]), new.reshape(weight, [0, 0])
-    maps = _product(new, weights, images, [-1, made, height * width])
-    new.reshape(maps, [0, 0, height, width], result)
+    new.reshape(image, _MATRIX, image)
+    _product(new, new.reshape(weight, [0, 0]), image, [-1, made, height * width], result)
+    new.reshape(image, [0, 0, height, width], image)
+    new.reshape(result, [0, 0, height, width], result)
     remove(block, op)
 
 
@@ -66,17 +70,23 @@ def _replace_gradient(block: Any, op: Any) -> None:
     made, read = block.var(weight).shape[:2]
     height, width = block.var(image).shape[2:]
     new = Inserter(block, op, of_weight)
-    results = new.reshape(gradient, [0, 0, -1])
+    # Copied, as others have read it in its shape: Paddle would hand over to oneDNN what it has handed over to them.
+    results = new.reshape(gradient, _MATRIX)
     if of_image:
-        maps = _product(new, new.reshape(weight, [0, 0]), results, [-1, read, height * width], trans_x=True)
-        new.reshape(maps, [0, 0, height, width], of_image[0])
-    images = new.reshape(image, [0, 0, -1])
-    each = _product(new, results, images, [-1, made, read], trans_y=True)
+        weights = new.reshape(weight, [0, 0])
+        _product(new, weights, results, [-1, read, height * width], of_image[0], trans_x=True)
+        new.reshape(of_image[0], [0, 0, height, width], of_image[0])
+    new.reshape(image, _MATRIX, image)
+    each = _product(new, results, image, [-1, made, read], trans_y=True)
+    new.reshape(image, [0, 0, height, width], image)
     total = new("reduce_sum", {"X": each}, [made, read], dim=[0])
     new.reshape(total, [0, 0, 1, 1], of_weight)
     remove(block, op)
 
 
-def _product(new: Inserter, first: str, second: str, sizes: list[int], **transposed: bool) -> str:
+def _product(
+    new: Inserter, first: str, second: str, sizes: list[int], result: str = "", **transposed: bool
+) -> str:
     """oneDNN's matrix product of two tensors; a matrix is multiplied with each image's."""
-    return new("matmul_v2", {"X": first, "Y": second}, sizes, **transposed, **{onednn_attribute(): True})
+    onednn = {onednn_attribute(): True}
+    return new("matmul_v2", {"X": first, "Y": second}, sizes, result, **transposed, **onednn)

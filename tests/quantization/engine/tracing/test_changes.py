@@ -182,6 +182,9 @@ def test_what_batch_norms_by_running_statistics_normalise_is_not_held(run):
 
 def test_pointwise_convolutions_are_products(run):
     before, after = run.graphs["products"]
+    if paddle_3():
+        assert before == after
+        return
     # Stem, three blocks, two heads. Gradients are of images and of weights.
     assert [before.count(name) for name in ("conv2d", "conv2d_grad", "matmul_v2")] == [6, 6, 0]
     assert [after.count(name) for name in ("conv2d", "conv2d_grad", "matmul_v2")] == [1, 1, 3 * 5]

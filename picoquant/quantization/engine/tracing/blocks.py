@@ -11,6 +11,7 @@ from typing import Any
 
 _ROLE, _CALLS = "op_role", "op_callstack"
 _CHANNELS = 0  # axis of a filter
+NCHW, ONEDNN = 2, 5  # of `DataLayout` in Paddle's `common/layout.h`
 
 
 class Inserter:
@@ -76,6 +77,19 @@ class Inserter:
         sizes = [known[axis] if size == 0 else size for axis, size in enumerate(shape)]
         more = {"XShape": self.tensor([0, *known])}
         return self("reshape2", {"X": name}, sizes, result, more, shape=list(shape))
+
+    def to_onednn(self, name: str) -> str:
+        """A plain tensor in oneDNN's hands, without a copy.
+
+        What Paddle hands over itself the first run of a graph holds to its end, and it does so only once.
+        """
+        layouts = {"src_layout": NCHW, "dst_layout": ONEDNN}
+        return self("transfer_layout", {"X": name}, self.block.var(name).shape, **layouts)
+
+    def from_onednn(self, name: str, result: str) -> str:
+        """A tensor of oneDNN's in the plain layout."""
+        layouts = {"src_layout": ONEDNN, "dst_layout": NCHW}
+        return self("transfer_layout", {"X": name}, self.block.var(name).shape, result, **layouts)
 
 
 def insert(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from picoquant.quantization.engine.tracing.blocks import insert, readers_of, remove
+from picoquant.quantization.engine.tracing.blocks import NCHW, ONEDNN, insert, readers_of, remove
 from picoquant.quantization.engine.tracing.kernels import ACTIVATION
 from picoquant.utils.paddle_version.differences import paddle_3
 
@@ -18,7 +18,6 @@ _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 _GRADIENTS = tuple(f"{op_type}_grad" for op_type in _CONVOLUTIONS)
 # Gradients of rounding that pass unchanged: in Paddle 2.6, with its spelling, and in Paddle 3.
 _STRAIGHT_THROUGH = ("stright_throuth_estimator_grad", f"{ACTIVATION}_grad")
-_NCHW, _ONEDNN = 2, 5  # of `DataLayout` in Paddle's `common/layout.h`
 _BATCH = 0  # axis
 
 
@@ -84,7 +83,7 @@ def _hand_over(block: Any, op: Any, slot: str, name: str = "") -> None:
     """
     (plain,) = op.input(slot)
     name = name or _like(block, plain)
-    _insert_transfer(block, block.ops.index(op), op, plain, name, (_NCHW, _ONEDNN))
+    _insert_transfer(block, block.ops.index(op), op, plain, name, (NCHW, ONEDNN))
     op.desc.set_input(slot, [name])
 
 
@@ -93,7 +92,7 @@ def _take_back(block: Any, op: Any, slot: str, name: str = "") -> None:
     (plain,) = op.output(slot)
     name = name or _like(block, plain)
     op._rename_output(plain, name)
-    _insert_transfer(block, block.ops.index(op) + 1, op, name, plain, (_ONEDNN, _NCHW))
+    _insert_transfer(block, block.ops.index(op) + 1, op, name, plain, (ONEDNN, NCHW))
 
 
 def _like(block: Any, name: str) -> str:

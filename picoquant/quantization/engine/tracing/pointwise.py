@@ -70,15 +70,15 @@ def _replace_gradient(block: Any, op: Any) -> None:
     made, read = block.var(weight).shape[:2]
     height, width = block.var(image).shape[2:]
     new = Inserter(block, op, of_weight)
-    # Copied, as others have read it in its shape: Paddle would hand over to oneDNN what it has handed over to them.
-    results = new.reshape(gradient, _MATRIX)
+    new.reshape(gradient, _MATRIX, gradient)
     if of_image:
         weights = new.reshape(weight, [0, 0])
-        _product(new, weights, results, [-1, read, height * width], of_image[0], trans_x=True)
+        _product(new, weights, gradient, [-1, read, height * width], of_image[0], trans_x=True)
         new.reshape(of_image[0], [0, 0, height, width], of_image[0])
     new.reshape(image, _MATRIX, image)
-    each = _product(new, results, image, [-1, made, read], trans_y=True)
-    new.reshape(image, [0, 0, height, width], image)
+    each = _product(new, gradient, image, [-1, made, read], trans_y=True)
+    for name in (image, gradient):
+        new.reshape(name, [0, 0, height, width], name)
     total = new("reduce_sum", {"X": each}, [made, read], dim=[0])
     new.reshape(total, [0, 0, 1, 1], of_weight)
     remove(block, op)
@@ -88,5 +88,6 @@ def _product(
     new: Inserter, first: str, second: str, sizes: list[int], result: str = "", **transposed: bool
 ) -> str:
     """oneDNN's matrix product of two tensors; a matrix is multiplied with each image's."""
-    onednn = {onednn_attribute(): True}
-    return new("matmul_v2", {"X": first, "Y": second}, sizes, result, **transposed, **onednn)
+    inputs = {"X": new.to_onednn(first), "Y": new.to_onednn(second)}
+    product = new("matmul_v2", inputs, sizes, **transposed, **{onednn_attribute(): True})
+    return new.from_onednn(product, result or new.tensor(sizes))

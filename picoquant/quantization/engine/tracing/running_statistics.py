@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from picoquant.quantization.engine.tracing.blocks import Inserter, readers_of, remove
-from picoquant.utils.paddle_version.differences import onednn_attribute
+from picoquant.utils.paddle_version.differences import onednn_attribute, paddle_3
 
 _CONVOLUTIONS = ("conv2d_grad", "depthwise_conv2d_grad")
 _NORM = "batch_norm_grad"
@@ -63,7 +63,8 @@ def _replace(block: Any, norm: Any, convolution: Any) -> None:
     new = Inserter(block, convolution, of_scale)
     spread = new("rsqrt", {"X": new("scale", {"X": variance}, each, bias=norm.attr("epsilon"))}, each)
     factor = new.product(spread, scale)
-    of_images = new("reduce_sum", {"X": gradient}, maps[:2], dim=[2, 3], **{onednn_attribute(): True})
+    read = gradient if paddle_3() else new.to_onednn(gradient)
+    of_images = new("reduce_sum", {"X": read}, maps[:2], dim=[2, 3], **{onednn_attribute(): True})
     new("reduce_sum", {"X": of_images}, each, of_bias, dim=[0])
     if _gives(convolution, "Input@GRAD"):
         convolution.desc.set_input("Filter", [new.product(weight, factor)])

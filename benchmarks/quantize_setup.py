@@ -1,16 +1,17 @@
 """Set-up of QAT with distillation, and its steps: picoquant beside PaddleSlim's AutoCompression, same model.
 
-    python benchmarks/quantize_setup.py --size 416 --batch 8 --limit 1200
+    python benchmarks/quantize_setup.py --size 416 --batch 8
 
 A step is measured in seconds on the clock and of CPU, memory as the largest resident size of the process. The last
-line is PaddleSlim's figures over picoquant's. Each contender runs in a process of its own; one of them works at a time:
-they are set up one after the other, run step 0, and then take turns, step by step. Medians are printed.
+line is PaddleSlim's figures over picoquant's; with `--json` it is the figures of every turn, which benchmarks/speed
+reads. Each contender runs in a process of its own; one of them works at a time: they are set up one after the other,
+run step 0, and then take turns of some steps. Medians are printed.
 
 Set-up is everything from an exported model on disk to the first step (the import of PaddleSlim included);
-picoquant's calibration of ranges is left out of it, as PaddleSlim has none. picoquant's is measured in `--setups`
-processes, PaddleSlim's, which takes minutes, in one. A contender that does not answer within the limit is stopped. The
-losses of step 0 differ by what oneDNN rounds differently; without it they are equal
-(tests/quantization/test_same_as_paddleslim.py).
+picoquant's calibration of ranges is left out of it, as PaddleSlim has none. Step 0 builds kernels, in picoquant also
+the training graph. picoquant's set-up is measured in as many processes as there are turns, PaddleSlim's, which takes
+minutes, in one. A contender that does not answer within the limit is stopped. The losses of step 0 differ by what
+oneDNN rounds differently; without it they are equal (tests/quantization/test_same_as_paddleslim.py).
 """
 
 from __future__ import annotations
@@ -43,15 +44,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", type=int, default=416, help="input height and width")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=7, help="steps to measure after step 0")
-    parser.add_argument("--setups", type=int, default=5, help="picoquant's set-ups to measure")
+    parser.add_argument("--steps", type=int, default=5, help="steps of a turn, after step 0")
+    parser.add_argument("--turns", type=int, default=5, help="turns of each, and picoquant's set-ups")
+    parser.add_argument("--json", action="store_true", help="print the figures of every turn")
     parser.add_argument("--pact", action="store_true", help="use_pact: true")
     parser.add_argument("--limit", type=float, default=900.0, help="seconds a contender may take to answer")
     parser.add_argument("--config", default="picodet_s_416_coco_npu", help="a shipped configuration")
     parser.add_argument("--model", help="folder of an exported model; by default one with random weights")
     parser.add_argument("--only", choices=CONTENDERS, help="measure one and print JSON")
     parser.add_argument(
-        "--served", action="store_true", help="with --only: a step for each line that is read"
+        "--served", action="store_true", help="with --only: a turn for each line that is read"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -66,31 +68,41 @@ def main() -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Measure both in turns, and print."""
+    from benchmarks.machine import busy_share
+
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"{options.config}, {options.batch} images of {options.size} pixels, use_pact {options.pact}")
     print(f"{platform.machine()}, {threads} CPUs, Python {platform.python_version()}", flush=True)
+    turns: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
     with ExitStack() as stack:
         contenders = {name: stack.enter_context(Contender(name, options)) for name in CONTENDERS}
         results = {name: one.answer() for name, one in contenders.items()}
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
-        for _ in range(options.steps):
+        busy = 0.0
+        for _ in range(options.turns):
             for name in CONTENDERS:
                 if "failed" not in results[name]:
-                    found[name].append(contenders[name].answer())
-    for name, steps in found.items():
-        if any("failed" in step for step in steps):
-            results[name] = next(step for step in steps if "failed" in step)
-        for key in ("step", "cpu", "megabytes") if "failed" not in results[name] else ():
-            values = [step[key] for step in steps]
-            results[name][key] = max(values) if key == "megabytes" else statistics.median(values)
-    ours = results["picoquant"]
-    if "failed" not in ours:
-        ours["setup"] = statistics.median(
-            [ours["setup"], *(set_up(options) for _ in range(options.setups - 1))]
-        )
+                    busy = max(busy, busy_share(1.0))
+                    said = contenders[name].answer()
+                    if "failed" in said:
+                        results[name] = said
+                        continue
+                    turns[name].append({**results[name], **said})
+    for turn in turns["picoquant"][1:]:  # each has a set-up of its own
+        turn["setup"] = set_up(options)
     for name in CONTENDERS:
+        if "failed" not in results[name]:
+            results[name] = {key: middle(turns[name], key) for key in turns[name][0]}
         print(line(name, results[name]), flush=True)
     print(ratios(*(results[name] for name in CONTENDERS)))
+    if options.json:
+        failed = {name: found["failed"] for name, found in results.items() if "failed" in found}
+        print(json.dumps({**turns, "failed": failed, "busy": busy}))
+
+
+def middle(turns: list[dict[str, Any]], key: str) -> float:
+    """The median of turns; of memory, the largest."""
+    values = [turn[key] for turn in turns]
+    return max(values) if key == "megabytes" else statistics.median(values)
 
 
 def line(name: str, found: dict[str, Any]) -> str:
@@ -98,8 +110,8 @@ def line(name: str, found: dict[str, Any]) -> str:
     if "failed" in found:
         return f"{name:12} {found['failed']}"
     return (
-        f"{name:12} set-up {found['setup']:7.1f} s  loss {found['loss']:.6g}  {found['step']:6.2f} s a step, "
-        f"{found['cpu']:6.2f} s of CPU  at most {found['megabytes']:.0f} MB"
+        f"{name:12} set-up {found['setup']:7.1f} s, step 0 {found['first']:5.1f} s  loss {found['loss']:.6g}  "
+        f"{found['step']:6.2f} s a step, {found['cpu']:6.2f} s of CPU  at most {found['megabytes']:.0f} MB"
     )
 
 
@@ -110,7 +122,7 @@ def set_up(options: argparse.Namespace) -> float:
 
 
 class Contender:
-    """A contender in a process of its own: set-up and step 0 at the first `answer`, a step at each later one.
+    """A contender in a process of its own: set-up and step 0 at the first `answer`, a turn at each later one.
 
     Args:
         name: of the contender.
@@ -141,7 +153,7 @@ class Contender:
             self._process.wait()
 
     def answer(self) -> dict[str, Any]:
-        """The figures of set-up and step 0, then of a step; `failed` where there are none."""
+        """The figures of set-up and step 0, then of a turn; `failed` where there are none."""
         if self._process is None:
             pipe = subprocess.PIPE
             self._process = subprocess.Popen(
@@ -149,7 +161,7 @@ class Contender:
             )
             threading.Thread(target=self._read, daemon=True).start()
         else:
-            self._process.stdin.write("step\n")
+            self._process.stdin.write("go\n")
             self._process.stdin.flush()
         began = time.perf_counter()
         while True:
@@ -214,7 +226,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     sections = (
         DistillationSettings(),
         QuantAwareSettings(use_pact=options.pact),
-        QatTrainSettings(train_iter=options.steps + 1, learning_rate=1e-5),
+        QatTrainSettings(train_iter=options.steps * options.turns + 1, learning_rate=1e-5),
     )
     shape = (options.batch, 3, options.size, options.size)
     image = np.random.RandomState(0).rand(*shape).astype("float32")
@@ -230,25 +242,25 @@ def timed_steps(options: argparse.Namespace, began: float, step: Callable[[], An
     """Run step 0, which builds kernels, and the steps that are measured."""
     setup = time.perf_counter() - began
     found = {"setup": setup, "loss": float(step())}
-    steps = []
+    found["first"] = time.perf_counter() - began - setup
     if options.served:
         print(json.dumps(found), flush=True)
         for _ in sys.stdin:
-            print(json.dumps(timed(step)), flush=True)
-    else:
-        steps = [timed(step) for _ in range(options.steps)]
-        found.update(
-            {key: statistics.median(one[key] for one in steps) for key in ("step", "cpu")} if steps else {}
-        )
-    return {**found, "seconds": time.perf_counter() - began, "megabytes": largest_memory()}
+            print(json.dumps(timed(step, options.steps)), flush=True)
+        return found
+    return {**found, **timed(step, options.steps), "seconds": time.perf_counter() - began}
 
 
-def timed(step: Callable[[], Any]) -> dict[str, float]:
-    """Run a step."""
-    start, used = time.perf_counter(), time.process_time()
-    step()
-    seconds, cpu = time.perf_counter() - start, time.process_time() - used
-    return {"step": seconds, "cpu": cpu, "megabytes": largest_memory()}
+def timed(step: Callable[[], Any], count: int) -> dict[str, float]:
+    """Run some steps; medians, and the largest memory so far."""
+    clock, cpu = [], []
+    for _ in range(count):
+        start, used = time.perf_counter(), time.process_time()
+        step()
+        clock.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - used)
+    found = {"step": statistics.median(clock), "cpu": statistics.median(cpu)} if count else {}
+    return {**found, "megabytes": largest_memory()}
 
 
 def largest_memory() -> float:

@@ -37,6 +37,8 @@ class Taken:
 
 def turns(work: Work, options: argparse.Namespace) -> Taken:
     """Every side once a turn."""
+    if work.together:
+        return together(work, options)
     taken, sides = Taken(), dict(work.sides)
     if options.before and work.earlier:
         sides[BEFORE] = work.sides[NOW]
@@ -52,6 +54,23 @@ def turns(work: Work, options: argparse.Namespace) -> Taken:
             except ChildProcessError as error:
                 taken.failed[side] = str(error)
                 print(f"{arguments[0]}, {side}: not measured: {error}", flush=True)
+    return taken
+
+
+def together(work: Work, options: argparse.Namespace) -> Taken:
+    """What a script that takes the turns itself says of its sides; without the side of an earlier commit."""
+    taken = Taken(busy=busy_share(BUSY_SECONDS))
+    try:
+        said = run((*work.together, "--turns", str(options.turns)), root=ROOT)
+    except ChildProcessError as error:
+        said = {"failed": dict.fromkeys(work.names.values(), str(error))}
+    taken.busy = max(taken.busy, said.get("busy", 0.0))
+    for side, name in work.names.items():
+        if name in said["failed"]:
+            taken.failed[side] = said["failed"][name]
+            print(f"{work.together[0]}, {side}: not measured: {taken.failed[side]}", flush=True)
+        else:
+            taken.said[side] = said[name]
     return taken
 
 

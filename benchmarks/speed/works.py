@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 SIZE = 416
@@ -36,6 +36,9 @@ class Work:
     Attributes:
         rows: its figures.
         sides: NOW, PEER -> the script and its arguments; PEER may be missing.
+        together: a script with its arguments that lets the sides take all turns itself, for sides that take minutes to
+            be set up; it prints a list of turns for each of `names`.
+        names: of the sides, where they are measured together.
         peer: the peer's name.
         stdin: what a side reads.
         earlier: whether an older picoquant's own script takes the same arguments.
@@ -46,6 +49,8 @@ class Work:
     peer: str | None = None
     stdin: str = ""
     earlier: bool = True
+    together: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def all_works(options: argparse.Namespace) -> dict[str, Work]:
@@ -60,7 +65,7 @@ def all_works(options: argparse.Namespace) -> dict[str, Work]:
     )
     bccd += ("--size", str(SIZE))
     training = ("train_speed.py", "--size", str(SIZE), "--batch", "16", "--steps", "5", "--only")
-    qat = ("quantize_setup.py", "--size", str(SIZE), "--batch", "8", "--only")
+    qat = ("quantize_setup.py", "--size", str(SIZE), "--batch", "8")
     start = ("start_speed.py", "--folder", str(work / "many_images"), "--only")
     stage = ("stage_speed.py", "--shared", str(shared))
     bound_of = lambda name: lambda bounds, said: bounds.get(name)  # noqa: E731
@@ -77,7 +82,8 @@ def all_works(options: argparse.Namespace) -> dict[str, Work]:
                 Row("qat_setup", "set-up of QAT before its first step", "setup", ""),
                 Row("qat_memory", "largest memory of QAT", "megabytes", "", "MB"),
             ),
-            {NOW: (*qat, "picoquant"), PEER: (*qat, "PaddleSlim")}, "PaddleSlim",
+            {NOW: (*qat, "--only", "picoquant"), PEER: (*qat, "--only", "PaddleSlim")}, "PaddleSlim",
+            together=(*qat, "--limit", "1200", "--json"), names={NOW: "picoquant", PEER: "PaddleSlim"},
         ),
         "ptq": Work(
             (Row("ptq", "PTQ, the whole stage, 64 images, S-NPU 416"),), {NOW: (*stage, "ptq")}, earlier=False,

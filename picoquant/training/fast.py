@@ -108,13 +108,16 @@ def memory_that_stays() -> Iterator[None]:
     """Within the block, which must be inside a `tuned_cpu` block, large pieces of memory have pages of their own.
 
     For the first run of a graph: what it makes and keeps would lie between what comes and goes with each run, and keep
-    apart what could be one piece.
+    apart what could be one piece. Behind the block the system gets back what is free.
     """
     _set_malloc((_M_MMAP_THRESHOLD, _LARGE), (_M_MMAP_MAX, _MANY))
     try:
         yield
     finally:
         _set_malloc((_M_MMAP_MAX, 0))
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+        if trim is not None:
+            trim(0)
 
 
 class FastLayers:

@@ -68,6 +68,26 @@ def test_medians_of_the_turns_and_a_side_that_fails(script, options, capsys):
     assert len(taken.said[NOW]) == 5 and PEER not in taken.said  # asked once
 
 
+TOGETHER = """
+import json, sys
+assert sys.argv[1:] == ["--json", "--turns", "5"]
+turns = [{"wall": float(turn), "cpu": 1.0} for turn in range(1, 6)]
+print(json.dumps({"ours": turns, "theirs": [], "failed": {"theirs": "no answer after 3 s"}, "busy": 0.07}))
+"""
+
+
+def test_sides_that_a_script_measures_together(script, options, capsys):
+    (script / "benchmarks" / "both.py").write_text(TOGETHER)
+    names = {NOW: "ours", PEER: "theirs"}
+    work = Work((Row("one", "a work"),), {}, "nobody", together=("both.py", "--json"), names=names)
+    taken = turns(work, options)
+    (found,) = speeds(work, taken, {}, options)
+    assert (found.now, found.now_cpu, found.theirs, found.turns, found.busy) == (3.0, 1.0, None, 5, 0.07)
+    assert "both.py, peer: not measured: no answer after 3 s" in capsys.readouterr().out
+    (script / "benchmarks" / "both.py").write_text("import sys\nsys.exit('it broke')")
+    assert turns(work, options).failed == {NOW: "it broke", PEER: "it broke"}
+
+
 def test_what_is_recorded_can_be_read_again(options, tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.speed.__main__.ROOT", tmp_path)
     monkeypatch.setattr("benchmarks.speed.__main__.commit", lambda: "a30e038aa")

@@ -19,6 +19,7 @@ from picoquant.quantization.engine.feeds import cuts
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.engine.tracing.gradients import Rounding
 from picoquant.training.fast import traced
+from picoquant.utils.paddle_version.differences import paddle_3
 
 # What else `engine/operators.py` knows looks at values or shapes while it runs, which a graph does not have when it is
 # traced, or is in no detector.
@@ -69,10 +70,10 @@ class TracedForward:
         sizes = [[None, *image.shape[1:]] for image in images], [one.shape for one in tensors]
         forward = _Forward(self._network, self._stores, key)
         graph = traced(forward.run, (images, tensors), sizes, Rounding())
-        # The first run of a graph frees nothing before its end: it has few images, and copies of what runs change.
-        few = next(cuts(self._network.graph, len(images[0]), 1))
-        first = graph([image[few] for image in images], [_copy(one) for one in tensors])
-        sum(one.sum() for one in first).backward()
+        if paddle_3():  # which frees nothing before the end of the first run
+            few = next(cuts(self._network.graph, len(images[0]), 1))
+            first = graph([image[few] for image in images], [_copy(one) for one in tensors])
+            sum(one.sum() for one in first).backward()
         return graph
 
 

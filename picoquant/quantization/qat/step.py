@@ -82,8 +82,9 @@ class TrainingStep:
         Returns: the loss, and of each flag whether it is set in any process.
         """
         inputs = {name: feed[name] for name in self.student.graph.inputs}
-        expected = self._teacher(inputs)
-        loss = self._backward(inputs, expected, frozen)
+        with self._memory(not frozen):
+            expected = self._teacher(inputs)
+            loss = self._backward(inputs, expected, frozen)
         found = list(flags)
         if self._processes.world > 1:
             loss, found = self._share(loss, flags, following=not frozen)
@@ -102,15 +103,15 @@ class TrainingStep:
                 {name: paddle.to_tensor(value[cut]) for name, value in one.items()}
                 for one in (inputs, expected)
             )
-            with self._memory(names, not frozen):
-                found = dict(zip(names, self._forward(feed, names, not frozen)))
-                loss = self._objective(teacher, found) * share
-                loss.backward()
+            found = dict(zip(names, self._forward(feed, names, not frozen)))
+            loss = self._objective(teacher, found) * share
+            loss.backward()
             total += loss.item()
         self.student.scale_gradients()
         return total
 
-    def _memory(self, names: Sequence[str], following: bool) -> AbstractContextManager[None]:
+    def _memory(self, following: bool) -> AbstractContextManager[None]:
+        names = self._objective.student_names
         first = isinstance(self._forward, TracedForward) and self._forward.traces(names, following)
         return memory_that_stays() if first else nullcontext()
 

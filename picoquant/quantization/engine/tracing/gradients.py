@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from picoquant.quantization.engine.tracing.blocks import forget_calls, insert
 from picoquant.quantization.engine.tracing.kernels import ACTIVATION, CLIPPED
 from picoquant.quantization.engine.tracing.memory import hold_less
+from picoquant.quantization.engine.tracing.pointwise import products
+from picoquant.quantization.engine.tracing.running_statistics import gradients_without_maps
 from picoquant.training.fast import Rewrite
 from picoquant.utils.paddle_version.differences import clip_passes_gradients_at_its_bounds
 
@@ -19,8 +22,14 @@ class Rounding(Rewrite):
     third of what a step holds, need not be kept as well.
     """
 
+    def before_append_backward(self, program: Any) -> Any:
+        program = super().before_append_backward(program)
+        forget_calls(program.global_block().ops)
+        return program
+
     def after_append_backward(self, program: Any, start: int) -> tuple[Any, int]:
         block = program.global_block()
+        gradients_without_maps(block, start)
         rounded = {op.output("Out")[0]: op for op in block.ops[:start] if op.type == ACTIVATION}
         for op in list(block.ops[start:]):
             for name in sorted(rounded.keys() & set(op.input_arg_names)):
@@ -32,8 +41,11 @@ class Rounding(Rewrite):
             clipped = [rounded[name] for name in map(_of_gradient, gradients) if name in rounded]
             if clipped and CLIPPED in clipped[0].attr("op_namescope"):
                 _clip_gradient(block, op, clipped[0])
+        start = products(block, start)
         program, start = super().after_append_backward(program, start)
-        return program, hold_less(block, start)
+        start = hold_less(block, start)
+        forget_calls(block.ops)
+        return program, start
 
 
 def _of_gradient(name: str) -> str:
@@ -46,10 +58,10 @@ def _round_again(block: Any, before: Any, op: Any, name: str) -> None:
     block.create_var(name=name, shape=value.shape, dtype=value.dtype)
     # Not the range itself: what gradients write, they would not have kept for them.
     unchanged = block.create_var(name=f"{name}@scale", shape=[1], dtype=value.dtype)
-    block._insert_op(
-        block.ops.index(before), type=ACTIVATION,
-        inputs={"X": op.input("X"), "InScale": op.input("InScale")}, outputs={"Out": name, "OutScale": unchanged},
-        attrs={"bit_length": op.attr("bit_length"), "is_test": True, "op_role": before.attr("op_role")},
+    insert(
+        block, block.ops.index(before), ACTIVATION,
+        {"X": op.input("X"), "InScale": op.input("InScale")}, {"Out": name, "OutScale": unchanged},
+        {"bit_length": op.attr("bit_length"), "is_test": True}, before,
     )  # fmt: skip
 
 
@@ -64,10 +76,15 @@ def _clip_gradient(block: Any, gradient: Any, op: Any) -> None:
     made = {}
     for end, scale in ends.items():
         made[end] = block.create_var(name=f"{absmax}@{end}", shape=[1], dtype="float32").name
-        block._insert_op(
-            block.ops.index(gradient), type="scale", inputs={"X": absmax}, outputs={"Out": made[end]},
-            attrs={"scale": scale, "op_role": gradient.attr("op_role")},
-        )  # fmt: skip
+        insert(
+            block,
+            block.ops.index(gradient),
+            "scale",
+            {"X": absmax},
+            {"Out": made[end]},
+            {"scale": scale},
+            gradient,
+        )
     gradient.desc.set_type("clip_grad")
     for slot, names in (("X", op.input("X")), ("Min", [made["least"]]), ("Max", [made.get("most", absmax)])):
         gradient.desc.set_input(slot, names)

@@ -38,7 +38,9 @@ def fake_quantise_clipped(value: Any, absmax: Any, bits: int) -> Any:
         return fake_quantise(value, absmax, bits)
 
 
-def fake_quantise_following(value: Any, average: tuple[Any, Any, Any], bits: int, moving_rate: float) -> Any:
+def fake_quantise_following(
+    value: Any, average: tuple[Any, Any, Any], bits: int, moving_rate: float, non_negative: bool = False
+) -> Any:
     """As `fake_quantise`, by a moving average of absmax that the tensor is first added to.
 
     Args:
@@ -46,9 +48,17 @@ def fake_quantise_following(value: Any, average: tuple[Any, Any, Any], bits: int
         average: absmax, weight and weighted sum of what went into it, `[1]` each; changed in place.
         bits: of a quantised value.
         moving_rate: decay, 0 to 1.
+        non_negative: whether it has no negative values.
     """
     attributes = {"bit_length": bits, "moving_rate": moving_rate, "is_test": False}
-    return _activation(value, average, attributes)
+    if paddle.in_dynamic_mode():
+        return _activation(value, average, attributes)
+    # The kernel itself looks for the largest value ten times as slowly: it is shown the ends alone.
+    ends = [paddle.max(value, keepdim=True)]
+    if not non_negative:
+        ends.append(paddle.min(value, keepdim=True))
+    _activation(paddle.concat(ends) if len(ends) > 1 else ends[0], average, attributes)
+    return fake_quantise(value, average[0], bits)
 
 
 def _activation(value: Any, average: tuple[Any, Any, Any], attributes: Mapping[str, Any]) -> Any:

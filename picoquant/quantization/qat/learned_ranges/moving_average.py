@@ -69,7 +69,7 @@ class MovingAverage:
         self, name: str, settings: QuantAwareSettings, non_negative: bool, shape: Sequence[int]
     ) -> ActivationRange:
         """The range of one activation; see `RangeStrategy`."""
-        return MovingAverageRange(name, settings)
+        return MovingAverageRange(name, settings, non_negative)
 
     def optimizer(self, parameters: Sequence[Any]) -> None:
         """None: nothing is learned."""
@@ -78,8 +78,8 @@ class MovingAverage:
 class MovingAverageRange:
     """One activation's range; see `ActivationRange`."""
 
-    def __init__(self, name: str, settings: QuantAwareSettings) -> None:
-        self._bits = settings.activation_bits
+    def __init__(self, name: str, settings: QuantAwareSettings, non_negative: bool = False) -> None:
+        self._bits, self._non_negative = settings.activation_bits, non_negative
         self.average = Average(name, settings.moving_rate)
         self.stored, self.learned = self.average.stored, ()
         self.initialise = self.average.initialise
@@ -89,4 +89,5 @@ class MovingAverageRange:
         average = self.average
         if not following:
             return fake_quantise(value, average.absmax, self._bits)
-        return fake_quantise_following(value, average.parts, self._bits, average.moving_rate)
+        rate = average.moving_rate
+        return fake_quantise_following(value, average.parts, self._bits, rate, self._non_negative)

@@ -70,6 +70,35 @@ def test_a_network_that_is_refused_is_an_error(simulation, tool, image):
         network({"image": image})
 
 
+def test_an_operator_that_is_refused_is_named(simulation, tool, image):
+    """By the number that ovxlib says, in the order of what was handed over."""
+    nodes = describe_network(simulation, form_of(simulation)).nodes
+    number = next(number for number, node in enumerate(nodes) if node.operator == "resize")
+    (tool.path / "refuse").write_text(f"E [vsi_nn_SetupGraph:1126]Check node[{number}] RESIZE fail")
+    said = rf"does not take resize, which computes {nodes[number].name}, for VIPX: Check node\[{number}\] RESIZE fail"
+    with (
+        EmulatedNetwork(simulation, tool, "VIPX", processes=1) as network,
+        pytest.raises(EmulatorEnded, match=said),
+    ):
+        network({"image": image})
+    (tool.path / "refuse").write_text("E [vsi_nn_SetupGraph:1126]Check node[4000] RESIZE fail")
+    with (
+        EmulatedNetwork(simulation, tool, "VIPX", processes=1) as network,
+        pytest.raises(EmulatorEnded, match=r"ended with exit code 3: the driver refused the graph"),
+    ):
+        network({"image": image})
+
+
+def test_memory_that_ran_out_is_said(simulation, tool, image):
+    """The system kills the process then."""
+    (tool.path / "kill").touch()
+    said = pytest.raises(
+        EmulatorEnded, match=r"emulator was ended: it takes up to \d+ MB of memory; end other"
+    )
+    with EmulatedNetwork(simulation, tool, "VIPX", processes=1) as network, said:
+        network({"image": image})
+
+
 def test_an_image_that_takes_too_long(simulation, tool):
     network = describe_network(simulation, form_of(simulation))
     program = next(tool.path.glob(f"{RUNNER}-*"))

@@ -2,8 +2,9 @@
 
     python -m benchmarks.scheme_cycles RUN [--target NAME]... [--int16] [--out FILE]
 
-Nothing is run: the driver says cycles when it has compiled the network, and they do not depend on values. With --int16 all
-tensors and weights are INT16 with the INT8 ones' scales, which no target of picoquant is handed: what that would cost.
+Nothing is run: the driver says cycles when it has compiled the network, and they do not depend on values. With --int16
+all tensors and weights are INT16 with the INT8 ones' scales, which no target of picoquant is handed: it shows what that
+would cost.
 """
 
 from __future__ import annotations

@@ -122,7 +122,8 @@ def _compiled_alone(
     """
     if picture:
         raise UserError(
-            "--picture is drawn of opt's partition, and Paddle Lite cannot hold a network with zero points: leave it out"
+            "--picture is drawn of opt's partition, and Paddle Lite cannot hold a network with zero points: "
+            "leave it out"
         )
     advice = list(cycles.findings())
     time = cycles.time.to_text() if cycles.time else NO_TIME

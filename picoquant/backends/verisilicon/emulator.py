@@ -28,7 +28,8 @@ KEEPS_INT8 = "VSI_NN_ENABLE_I8TOU8"
 AS_HANDED_OVER = {KEEPS_INT8: "0", "VSI_NN_ENABLE_OPCHECK": "0"}
 PROCESS_MB = 600  # what a process takes at most with it, see docs/simulation.md
 _KILLED = -9
-# Of an operator that is refused the driver says the number, in the order of the description.
+# Of an operator that is refused the driver says the number, in the order of the description; errors before it say why.
+_ERROR = "E ["
 _REFUSED = re.compile(r"\w+(?: optimize)? node\[(\d+)\] \S+ fail")
 _PATIENCE = 10.0  # seconds for a process to end by itself
 
@@ -222,8 +223,12 @@ def _ended(outcome: Outcome, chip: str, network: Description) -> EmulatorEnded:
     refused = _REFUSED.search(outcome.text)
     if refused and int(refused[1]) < len(network.nodes):
         node = network.nodes[int(refused[1])]
+        before = [
+            line.partition("]")[2].strip() for line in lines if _ERROR in line and refused[0] not in line
+        ]
         return EmulatorEnded(
-            f"VeriSilicon's driver does not take {node.operator}, which computes {node.name}, for {chip}: {refused[0]}"
+            f"VeriSilicon's driver does not take {node.operator}, which computes {node.name}, for {chip}: "
+            f"{(before or [refused[0]])[-1]}"
         )
     return EmulatorEnded(
         f"VeriSilicon's emulator of {chip} ended with {outcome.ended}: {(lines or ['no message'])[-1]}"

@@ -13,7 +13,7 @@ from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.backends.rknn import toolchain as rknn
 from picoquant.backends.source import Source
 from picoquant.backends.verisilicon import toolchain as verisilicon
-from picoquant.errors import UserError
+from picoquant.errors import ToolError, UserError
 from picoquant.npu.check import CheckResult, check_model
 from picoquant.npu.emulated.agreement import (
     Agreement,
@@ -95,6 +95,8 @@ def check_target(
         if cycles is not None:
             values["emulator"] = [asdict(row) for row in rows]
             text = "\n".join([text, "", cycles.to_text(), "", _AGREEMENT, agreement_table(rows)])
+        elif _cycles_can_be_had(target):
+            text += "\n\nVeriSilicon's emulator is installed: --emulator says cycles in place of the estimated latency"
         return Checked(text, values, bool(result.rules_broken), written)
     if picture:
         raise UserError(
@@ -111,6 +113,16 @@ def check_target(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, made.to_json())
     return Checked(made.to_text(), made.to_json(), bool(made.rules_broken), [path])
+
+
+def _cycles_can_be_had(target: Target) -> bool:
+    """Whether an emulator is installed that has the target's NPU."""
+    if target.verisilicon is None:
+        return False
+    try:
+        return target.verisilicon.chip in verisilicon.known_chips(verisilicon.find(Machine()))
+    except ToolError:
+        return False
 
 
 def _compiled_alone(

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from picoquant.backends.verisilicon.install import SDK
 from picoquant.backends.verisilicon.report import LayerCost
+from picoquant.backends.verisilicon.toolchain import Emulator
 from picoquant.commands import check
 from picoquant.errors import SchemeError, UserError
 from picoquant.npu.emulated.agreement import Agreement
@@ -72,3 +74,13 @@ def test_no_picture(model, tmp_path, emulated):
 def test_without_the_emulator_it_is_refused(model, tmp_path, opt):
     with pytest.raises(SchemeError, match=r"is not symmetric about 0"):
         check.check_target(model, TARGET, str(tmp_path), opt=str(opt.path))
+
+
+@pytest.mark.parametrize(("target", "hinted"), [("a311d", True), ("s905d3", False), ("rv1126", False)])
+def test_an_installed_emulator_of_the_chip_is_hinted_at(small, opt, tmp_path, monkeypatch, target, hinted):
+    library = tmp_path / "home" / SDK / "lib" / "libEmulator.so"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"\0VIPNANOQI_PID0X88\0")
+    monkeypatch.setattr(check.verisilicon, "find", lambda machine: Emulator("6.57.1", tmp_path / "home"))
+    found = check.check_target(small, load_target(target), str(tmp_path), opt=str(opt.path))
+    assert ("--emulator says cycles in place of the estimated latency" in found.text) == hinted

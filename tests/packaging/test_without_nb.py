@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from picoquant.backends.base import Machine
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.errors import SchemeError, ToolError
 from picoquant.npu.emulated import compiled
@@ -79,7 +80,11 @@ def test_the_compiled_network_is_what_the_board_runs(model, tool, opt, tmp_path,
     answer(tool, simulation, feed["image"])
     monkeypatch.setattr(verification.verisilicon, "find", lambda machine: tool)
     found = verification.verify(made.folder)
-    assert {check.name: check.holds for check in found.checks}["compiled"] is not None and found.holds
+    assert {check.name: check.holds for check in found.checks}["compiled"] is True and found.holds
+    monkeypatch.undo()
+    monkeypatch.setattr(verification.verisilicon, "tool_homes", lambda name: [tmp_path / "none"])
+    (absent,) = verification._compiled(None, manifest["compiled"], Machine())
+    assert absent.holds is None and "run `picoquant toolchain install verisilicon" in absent.said[0]
 
 
 def test_without_it_the_way_out_is_said(model, opt, tmp_path):

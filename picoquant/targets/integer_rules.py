@@ -83,7 +83,7 @@ class Rules:
 
     @property
     def values_on_shaders(self) -> bool:
-        """Whether sums and products of two tensors are computed on shaders: VeriSilicon's chips do so (docs/simulation.md)."""
+        """Whether shaders compute sums and products of two tensors, as on VeriSilicon's chips (docs/simulation.md)."""
         rule = self.arithmetic.multiplier
         return rule is not None and not rule.of_values
 

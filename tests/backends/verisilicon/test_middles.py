@@ -1,4 +1,4 @@
-"""Sums and products next to the middle between two levels, as the emulator was measured to compute them: none differs."""
+"""Sums and products next to the middle between two levels: the emulator's, in every value."""
 
 from __future__ import annotations
 

@@ -33,8 +33,9 @@ def test_all_runtimes_in_one_table_json_and_csv(run_dir, opt):
     lite = ["lite_fp32", "lite_int8"] if opt.python else []
     assert sorted(found["backends"]) == sorted([*names, *lite])
     assert "no trained weights" in found["not_run"]["dygraph_fp32"]
-    assert "tensor_5 has no range" in found["not_run"]["tflite_int8"]
-    assert "tensor_5 has no range" in found["not_run"]["tflite_16x8_int8"]
+    missing = absence(load_backend("tflite"), Machine())  # no wheel for Python 3.9
+    for name in ("tflite_int8", "tflite_16x8_int8"):
+        assert (missing or "tensor_5 has no range") in found["not_run"][name]
     rows = found["backends"]
     truth = json.loads((run_dir / "val.json").read_text())
     for name, row in rows.items():

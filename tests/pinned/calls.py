@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -41,15 +42,19 @@ def in_process(call: str, arguments: Mapping[str, Any], cwd: Path, environment: 
 
 
 def help_texts() -> dict[str, str]:
-    """`--help` of the program and of each command and sub-command, by its words."""
+    """`--help` of the program and of each command and sub-command, by its words, as every version of click has it.
+
+    Versions differ in where they break a line of "Usage" and in its brackets.
+    """
     from picoquant.cli.main import cli
     from picoquant.cli.tree import commands
 
     paths = [(), *(path for path, _ in commands(cli))]
-    return {
-        " ".join(["picoquant", *path]): one["stdout"]
-        for path, one in zip(paths, command_lines([[*path, "--help"] for path in paths]))
-    }
+    texts = {}
+    for path, one in zip(paths, command_lines([[*path, "--help"] for path in paths])):
+        usage, rest = one["stdout"].split("\n\n", 1)
+        texts[" ".join(["picoquant", *path])] = "\n\n".join([re.sub(r"[\[\]\s]", "", usage), rest])
+    return texts
 
 
 def command_lines(lines: list[list[str]]) -> list[dict[str, Any]]:

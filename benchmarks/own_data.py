@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from run_command import machine, run_command
+from run_command import add_data, machine, run_command
 
 RECIPE = """_BASE_: picodet_s_qat_dis.yaml
 Global: {{weights: {weights}, input_size: [{size}, {size}]}}
@@ -33,11 +33,7 @@ TrainConfig: {{train_iter: 60, eval_iter: 30}}
 def main() -> None:
     """Run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--dataset-dir", required=True, help="folder of a COCO data set")
-    parser.add_argument("--image-dir", default="val2017", help="its images")
-    parser.add_argument("--train", required=True, help="annotations to calibrate and train on")
-    parser.add_argument("--val", required=True, help="annotations to evaluate on")
-    parser.add_argument("--weights", required=True, help=".pdparams of the network")
+    add_data(parser)
     parser.add_argument("--size", type=int, default=320, help="input height and width")
     parser.add_argument("--runs", type=int, default=5, help="runs to measure")
     parser.add_argument("--set", action="append", default=[], help="KEY.SUB=VALUE, may be given again")

@@ -1,15 +1,18 @@
-"""Where the time of a training step goes, as a picture: with feature maps channels last, and as before that.
+"""Where the time of a training step goes, as a picture, beside the bounds of each kind of work.
 
     python benchmarks/profile_step.py --size 416 --batch 16 --out docs/images/training_step.png
 
 oneDNN prints what each of its kernels takes (`ONEDNN_VERBOSE=1`); what it does not print is the rest: Paddle's own
-operators, the losses, the update and Python. Medians of several steps, each way in a process of its own.
+operators, the losses, the update and Python. Medians of several steps, each way in a process of its own: `now`, and
+`before`, without channels last. `fused` and `operators` are the two bounds of benchmarks/limit.py, with the same rates:
+of the first the convolutions are all, of the second the batch-norms, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -18,17 +21,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from limit import Network, layer_bound, network_of, training_bounds  # noqa: E402  scripts beside this one
+from machine import Machine, measured_machine  # noqa: E402
+
 WAYS = ("before", "now")
 BEGIN, END = "step begins", "step took"
-GROUPS = {
-    "convolution forward": "convolutions and gradients of images",
-    "convolution backward_data": "convolutions and gradients of images",
-    "convolution backward_weights": "gradients of weights",
-    "reorder": "reorders between layouts",
-    "batch_normalization": "batch-norm",
-    "eltwise": "activations",
-}
+DENSE, DEPTHWISE = "convolutions and gradients of images", "the same, depthwise"
+WEIGHTS, WEIGHTS_DEPTHWISE = "gradients of weights", "the same of depthwise ones"
+REORDERS, NORMS, ACTIVATIONS = "reorders between layouts", "batch-norm", "activations"
 REST = "the rest: Paddle's operators, losses, update, Python"
+GROUPS = (DENSE, DEPTHWISE, WEIGHTS, WEIGHTS_DEPTHWISE, REORDERS, NORMS, ACTIVATIONS, REST)
+KINDS = {"reorder": REORDERS, "batch_normalization": NORMS, "eltwise": ACTIVATIONS, "gemm_api": WEIGHTS}
+DEPTHWISE_PROBLEM = re.compile(r"g(\d+)mb\d+_ic\1oc\1_")  # as many groups as channels
 
 
 def main() -> None:
@@ -38,6 +43,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--epoch", type=int, default=0, help="from 100 on: task-aligned assignment")
     parser.add_argument("--config", default="picodet_s_416_coco_npu.yml", help="a shipped configuration")
+    parser.add_argument("--threads", type=int, default=2, help="whose rates the bounds are of")
     parser.add_argument("--out", type=Path, help="the picture")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -50,9 +56,14 @@ def main() -> None:
         environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
         found[way] = medians(done.stdout.splitlines())
-        print(way, *(f"{name}: {1e3 * value:.0f} ms" for name, value in found[way].items()), sep="\n  ")
+    machine = measured_machine(options.threads)
+    bars = found | bounds(machine, network_of(options.config, options.size), options.batch)
+    for way, parts in bars.items():
+        total = sum(parts.values())
+        print(f"{way} {1e3 * total:.0f} ms", *(f"{name}: {1e3 * value:.0f} ms" for name, value in parts.items()),
+              sep="\n  ")  # fmt: skip
     if options.out:
-        draw(found, options)
+        draw(bars, options)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -79,7 +90,7 @@ def medians(lines: Iterable[str]) -> dict[str, float]:
     inside = False
     for line in lines:
         if line.startswith(BEGIN):
-            steps.append(dict.fromkeys([*GROUPS.values(), REST], 0.0))
+            steps.append(dict.fromkeys(GROUPS, 0.0))
             inside = True
         elif line.startswith(END):
             steps[-1][REST] += float(line.split()[-1])
@@ -87,25 +98,47 @@ def medians(lines: Iterable[str]) -> dict[str, float]:
         elif inside and line.startswith("onednn_verbose") and ",exec," in line:
             parts = line.split(",")
             kind, direction = (parts[parts.index("exec") + place] for place in (2, 4))
-            group = next((GROUPS[key] for key in GROUPS if f"{kind} {direction}".startswith(key)), REST)
+            group = group_of(kind, direction, parts[-2])
             seconds = float(parts[-1]) / 1e3
             steps[-1][group] += seconds
             steps[-1][REST] -= seconds
     return {name: statistics.median(step[name] for step in steps) for name in steps[0]}
 
 
+def group_of(kind: str, direction: str, problem: str) -> str:
+    """Which group a kernel of oneDNN's belongs to, by its kind, propagation and problem."""
+    if kind == "convolution":
+        weights = direction == "backward_weights"
+        if DEPTHWISE_PROBLEM.match(problem):
+            return WEIGHTS_DEPTHWISE if weights else DEPTHWISE
+        return WEIGHTS if weights else DENSE
+    return KINDS.get(kind, REST)
+
+
+def bounds(machine: Machine, network: Network, images: int) -> dict[str, dict[str, float]]:
+    """The two bounds of limit.py as bars of the picture: seconds of each group."""
+    fused = dict.fromkeys(GROUPS, 0.0)
+    for place, layer in enumerate(network.layers):
+        once = layer_bound(machine, layer, "fp32", images)
+        fused[DEPTHWISE if layer.depthwise else DENSE] += once * (2 if place else 1)
+        fused[WEIGHTS_DEPTHWISE if layer.depthwise else WEIGHTS] += once
+    total, separate = training_bounds(machine, network, "fp32", images)
+    return {"fused": fused, "operators": {**fused, NORMS: separate - total}}
+
+
 def draw(found: dict[str, dict[str, float]], options: argparse.Namespace) -> None:
-    """A bar for each way, a colour for each group."""
+    """A bar for each way and each bound, a colour for each group."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    left = dict.fromkeys(WAYS, 0.0)
-    for group in found[WAYS[0]]:
-        values = [found[way][group] for way in WAYS]
-        axes.barh(WAYS, values, left=[left[way] for way in WAYS], label=group)
-        left = {way: left[way] + value for way, value in zip(WAYS, values)}
+    ways = list(found)
+    left = dict.fromkeys(ways, 0.0)
+    for group in GROUPS:
+        values = [found[way][group] for way in ways]
+        axes.barh(ways, values, left=[left[way] for way in ways], label=group)
+        left = {way: left[way] + value for way, value in zip(ways, values)}
     axes.set_xlabel(
         f"seconds of a step, {Path(options.config).stem}, {options.batch} images of {options.size} px"
     )

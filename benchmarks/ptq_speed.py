@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from run_command import machine, run_command  # noqa: E402  a script's neighbour
+from run_command import add_data, machine, run_command  # noqa: E402  a script's neighbour
 
 CONTENDERS = ("ONNX Runtime", "picoquant")
 
@@ -60,11 +60,7 @@ def main() -> None:
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--dataset-dir", required=True, help="folder of a COCO data set")
-    parser.add_argument("--image-dir", default="val2017", help="its images")
-    parser.add_argument("--train", required=True, help="annotations to calibrate on")
-    parser.add_argument("--val", required=True, help="annotations to evaluate on")
-    parser.add_argument("--weights", required=True, help=".pdparams of the network")
+    add_data(parser)
     parser.add_argument("--config", default="picodet_s_qat_dis.yaml", help="a recipe")
     parser.add_argument("--size", type=int, default=416, help="input height and width")
     parser.add_argument("--count", type=int, default=64, help="calibration images")

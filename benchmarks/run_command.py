@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
@@ -21,6 +22,15 @@ def run_command(config: str, folder: Path, until: str, changes: Iterable[str]) -
     command = [sys.executable, "-m", "picoquant", "run", "--config", config, "--save-dir", str(folder)]
     command += ["--until", until, "--quiet"]
     return command + [part for change in changes for part in ("--set", change)]
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Options that name a COCO data set and a network's weights."""
+    parser.add_argument("--dataset-dir", required=True, help="folder of a COCO data set")
+    parser.add_argument("--image-dir", default="val2017", help="its images")
+    parser.add_argument("--train", required=True, help="annotations to calibrate (and train) on")
+    parser.add_argument("--val", required=True, help="annotations to evaluate on")
+    parser.add_argument("--weights", required=True, help=".pdparams of the network")
 
 
 def machine() -> str:

@@ -1,6 +1,7 @@
 """Where a model's time goes in ONNX Runtime and OpenVINO: kinds of layers, their rates, and how far from the limit.
 
     python benchmarks/runtime_profile.py --run output/bccd --threads 1
+    python benchmarks/runtime_profile.py --run output/bccd --backend onnx --out docs/images/runtime_profile.png
 
 Both runtimes time each operator themselves. Convolutions are grouped by their kernel: dense ones of one position
 (`1x1`), dense ones of larger windows, depthwise ones, and those of one position, which are the gates of written-out
@@ -29,8 +30,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from machine import convolution_rate, precisions  # noqa: E402  a script's neighbour
+from pictures import stacked  # noqa: E402
 
 _WARM = 10  # calls that are not counted
+# Kinds of one runtime that have another name in the other, for the picture.
+_ALIKE = {
+    "ReorderInput": "reorders",
+    "ReorderOutput": "reorders",
+    "Reorder": "reorders",
+    "Transpose": "transposes",
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--layers", type=int, default=0, metavar="N", help="name the N longest layers")
+    parser.add_argument("--out", type=Path, help="a picture of the kinds")
     options = parser.parse_args()
+    drawn: dict[str, dict[str, float]] = {}
     rates = {precision: convolution_rate(precision, options.threads) for precision in precisions()}
     for title, precision, layers in profiles(options):
         print(
@@ -58,9 +69,22 @@ def main() -> None:
         )
         for line in by_kind(layers, rates[precision]):
             print(line)
+        kinds = drawn.setdefault(f"{title}, {precision.upper()}", {})
+        for one in layers:
+            named = _ALIKE.get(one.kind, one.kind)
+            kinds[named] = kinds.get(named, 0.0) + one.seconds
         for one in sorted(layers, key=lambda one: -one.seconds)[: options.layers]:
             rate = f"{one.macs / one.seconds / 1e9:7.1f} GMAC/s" if one.macs else ""
             print(f"      {1e6 * one.seconds:8.0f} us  {one.kind:24} {rate}  {one.name}")
+    if options.out:
+        whole = {
+            row.split(",")[0]: sum(kinds.values()) for row, kinds in drawn.items() if row.endswith("FP32")
+        }
+        parts = {
+            row: {kind: 100 * seconds / whole[row.split(",")[0]] for kind, seconds in kinds.items()}
+            for row, kinds in sorted(drawn.items())
+        }
+        stacked(parts, f"% of the time of an image in FP32; threads: {options.threads}", options.out)
 
 
 def by_kind(layers: list[Layer], limit: float) -> Iterable[str]:

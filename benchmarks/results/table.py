@@ -25,12 +25,14 @@ class Table:
         head: titles of the columns.
         rows: what makes the cells.
         uses: names of the results in it.
+        picture: a line behind the table, or nothing.
     """
 
     pages: tuple[str, ...]
     head: tuple[str, ...]
     rows: Callable[[Results], list[Sequence[str]]]
     uses: tuple[str, ...]
+    picture: Callable[[Results], str] = lambda results: ""
 
     def text(self, results: Results) -> str:
         """The table in Markdown.
@@ -41,7 +43,8 @@ class Table:
             if name not in results:
                 raise ConfigError(f"results/{name}.yaml is not there; a table of {self.pages[0]} needs it")
         lines = [self.head, ["---"] * len(self.head), *self.rows(results)]
-        return "".join(_line(cells) for cells in lines)
+        picture = self.picture(results)
+        return "".join(_line(cells) for cells in lines) + (f"\n{picture}\n" if picture else "")
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ Each turn is a process of its own, of the benchmarks beside this file: `--only p
 `picoquant` of the earlier commit. Between the turns it is looked how busy others keep the processors; where they take
 more than a tenth, nothing is recorded. Peers that cannot be imported are left out, and it is said why: PaddleDetection
 needs `pip install --no-deps paddledet` (and what it asks for), PaddleSlim is in the environment of PaddlePaddle 2.6.
-Bounds are those of benchmarks/limit.py, taken once at the start. `make results` then writes the page.
+Bounds are those of benchmarks/limit.py, taken once at the start. `make results` then writes the page. With `--record`
+`growth` and `profiles` draw the page's pictures, too.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work = options.work.resolve()
     by_hand = {**{f"int8_{name}": int8 for name in NETWORKS}, "processes": processes}
-    works: dict[str, Any] = {**all_works(options), **by_hand, "growth": growth}
+    works: dict[str, Any] = {**all_works(options), **by_hand, **_DRAWN}
     if options.list:
         print("\n".join(works))
         return
@@ -65,12 +66,12 @@ def main() -> None:
     if options.record and options.turns < LEAST_TURNS:
         raise SystemExit(f"--record needs at least {LEAST_TURNS} turns")
     options.work.mkdir(parents=True, exist_ok=True)
-    bounds = measured_bounds(options)
+    bounds = measured_bounds(options) if set(chosen) - set(_DRAWN) else {}
     if options.before:
         check_out(options.before, options.work / "before")
     for name in chosen:
-        if name == "growth":
-            growth(options)
+        if name in _DRAWN:
+            _DRAWN[name](options)
         elif name in by_hand:
             tell(works[name](name, bounds, options), options)
         else:
@@ -279,6 +280,28 @@ def growth(options: argparse.Namespace) -> None:
     }
     again = {"kinds": kinds, "busy": busy, "command": "python -m benchmarks.speed --only growth"}
     _record("growth", {**again, **about}, busy, options)
+
+
+def profiles(options: argparse.Namespace) -> None:
+    """Where the time of PTQ and of INT8 beside FP32 goes, printed; the pictures of the documentation."""
+    prepare("runs", options)
+    pictures = ROOT / "docs" / "images" if options.record else options.work
+    run_of = ["--run", str(options.work / "runs" / "s_npu"), "--backend", "onnx"]
+    for script, words in (
+        ("ptq_profile", ["--shared", str(options.shared)]),
+        ("runtime_profile", run_of),
+    ):
+        busy = busy_share(BUSY_SECONDS)
+        if options.record and busy > MOST_BUSY:
+            print(f"{script}: not drawn, others took {busy:.0%} of the processors", flush=True)
+            continue
+        picture = ["--out", str(pictures / f"{script}.png")]
+        command = [sys.executable, str(ROOT / "benchmarks" / f"{script}.py"), *words, *picture]
+        subprocess.run(command, check=True)
+
+
+# What makes pictures, and no rows by turns.
+_DRAWN = {"growth": growth, "profiles": profiles}
 
 
 def tell(found: Sequence[Speed], options: argparse.Namespace) -> None:

@@ -137,7 +137,14 @@ def gather_overrides(
         "model_dir": "Global.model_dir",
         "target": "Package.target",
     }
-    chosen = [f"{keys[name]}={value}" for name, value in options.items() if value not in (None, (), [])]
+    given = {name: value for name, value in options.items() if value not in (None, (), [])}
+    texts = [text.partition("=")[0].strip() for text in (*overrides, *more)]
+    for name in given:
+        if keys[name] in texts or (name == "weights" and "weights" in texts):
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} and {keys[name]} are both given: leave out one"
+            )
+    chosen = [f"{keys[name]}={value}" for name, value in given.items()]
     typed = [*overrides, *more, *chosen]
     if slim is None:
         return typed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -60,14 +60,60 @@ def _recognised(values: dict[str, Any], section: str, known: dict[str, DataFolde
 def reader_settings(recipe: Recipe, section: str) -> ReaderSettings:
     """Section `TrainReader` or `EvalReader`, at `Global.input_size` where that is set.
 
-    Raises: `ConfigError` naming the key, transform or parameter.
+    Raises: `ConfigError` naming the key, transform or parameter, or sizes of another input.
     """
     values = recipe.document.get(section)
     if not isinstance(values, dict):
         raise ConfigError(f"{section}: expected sample_transforms, batch_transforms and batch_size")
     settings = ReaderSettings.from_mapping(_without_targets(values), section)
     size = recipe.common.input_size
-    return with_input_size(settings, size) if size else settings
+    if not size:
+        return settings
+    own = {key.removeprefix(f"{section}.") for key in recipe.as_written if key.startswith(f"{section}.")}
+    return with_input_size(settings, size, own, _made_for(recipe) if own else None)
+
+
+def _made_for(recipe: Recipe) -> tuple[int, int] | None:
+    """The size that a configuration's readers are made for, by EvalReader, where that is not the recipe's own."""
+    values = recipe.document.get("EvalReader")
+    if not isinstance(values, dict) or any(key.startswith("EvalReader.") for key in recipe.as_written):
+        return recipe.common.input_size
+    return _resize_of(ReaderSettings.from_mapping(_without_targets(values), "EvalReader"))
+
+
+def as_used(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's document, its readers with the sizes that they have at `Global.input_size`.
+
+    So it says what is used, and read again it is the same, whatever place each size came from.
+    """
+    document = dict(recipe.document)
+    for section in ("TrainReader", "EvalReader") if recipe.common.input_size else ():
+        try:
+            made = reader_settings(recipe, section)
+        except ConfigError:  # of a section that is not used, or else whoever uses it says so
+            continue
+        document[section] = dict(recipe.document[section])
+        for key, specs in (
+            ("sample_transforms", made.sample_transforms),
+            ("batch_transforms", made.batch_transforms),
+        ):
+            if isinstance(document[section].get(key), list):
+                document[section][key] = _with_parameters(document[section][key], specs)
+    return document
+
+
+def _with_parameters(entries: list[Any], specs: Sequence[TransformSpec]) -> list[Any]:
+    """A reader's transforms as written, with the parameters of `specs`, which leaves Gt2GFLTarget out."""
+    left, found = list(specs), []
+    for entry in entries:
+        named = dict(entry) if isinstance(entry, dict) else {entry: None}
+        if "Gt2GFLTarget" not in named:
+            spec = left.pop(0)
+            params = dict(spec.params)
+            if params != (named[spec.name] or {}):
+                entry = {spec.name: params}
+        found.append(entry)
+    return found
 
 
 def _without_targets(values: dict[str, Any]) -> dict[str, Any]:
@@ -241,6 +287,31 @@ def with_model_preprocessing(reader: ReaderSettings, config: Any) -> ReaderSetti
     return replace(reader, sample_transforms=transforms, batch_transforms=())
 
 
+def tell_other_preparation(recipe: Recipe, reader: ReaderSettings, config: InferConfig) -> str:
+    """What a command says of EvalReader's images that an exported model has otherwise; empty for nothing.
+
+    Args:
+        recipe: with what the command names.
+        reader: EvalReader's settings.
+        config: the model's `infer_cfg.yml`.
+    """
+    lists = ("EvalReader.sample_transforms", "EvalReader.batch_transforms")
+    named = sorted(key for key in recipe.named if key.startswith(lists))
+    if not named or reader.preparation is None:
+        return ""
+    asked = preprocessing(reader, reader.preparation.size)
+    differ = [
+        f"{key} {_shown(getattr(config, key))}, not {_shown(value)}"
+        for key, value in asked.items()
+        if hasattr(config, key) and _shown(getattr(config, key)) != _shown(value)
+    ]
+    return f"{', '.join(named)}: the exported model has its own: {', '.join(differ)}" if differ else ""
+
+
+def _shown(value: Any) -> str:
+    return str(list(value) if isinstance(value, (list, tuple)) else value)
+
+
 def workers(recipe: Recipe) -> int:
     """`worker_num`, but not more processes than the machine has cores.
 
@@ -249,7 +320,10 @@ def workers(recipe: Recipe) -> int:
     wanted = recipe.document.get("worker_num", 2)
     if not isinstance(wanted, int) or wanted < 0:
         raise ConfigError(f"worker_num: expected a whole number from 0, found {wanted!r}")
-    return min(wanted, available_cpus())
+    most = available_cpus()
+    if wanted > most and "worker_num" in recipe.named:
+        LOG.info("worker_num: %d, as this machine has no more processors (not %d)", most, wanted)
+    return min(wanted, most)
 
 
 def _transform(reader: ReaderSettings, name: str) -> TransformSpec | None:

@@ -7,7 +7,7 @@ keys say the same thing by another name; then those of the file are left out, an
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from picoquant.yaml_files.overrides import parse_override
@@ -25,6 +25,7 @@ _REPLACES: dict[str, tuple[str, ...]] = {
     },
     "export.post_process": ("export.benchmark",),
     "export.nms": ("export.benchmark",),
+    "TrainConfig.epochs": ("TrainConfig.train_iter",),
 }
 _SAYS_NOTHING = (
     None,
@@ -74,6 +75,70 @@ def leave_out_the_files(document: dict[str, Any], overrides: Sequence[str]) -> N
         ]
         if left_out:
             LOG.info("%s is named here, which leaves out the file's %s", given[0], ", ".join(left_out))
+
+
+_READERS = ("TrainReader", "EvalReader")
+_LISTS = ("sample_transforms", "batch_transforms")
+
+
+def sizes_as_written(layers: Sequence[Mapping[str, Any]], overrides: Sequence[str]) -> frozenset[str]:
+    """Keys of readers whose sizes hold beside `Global.input_size`: those of the place that sets it, and of later ones.
+
+    Sizes that stand below it (a shipped configuration's under a recipe, a file's under a command's `--input-size`) are
+    not among them: they follow it.
+
+    Args:
+        layers: what each file says itself, a base before what stands on it.
+        overrides: `KEY.SUB=VALUE` texts, which come last, all in one place.
+    """
+    now = named_now(overrides)
+    typed = frozenset(
+        key for key in now if any(_is_in(key, f"{reader}.{name}") for reader in _READERS for name in _LISTS)
+    )
+    if "Global.input_size" in now:
+        return typed
+    sizes = [
+        place
+        for place, layer in enumerate(layers)
+        if isinstance(layer.get("Global"), Mapping) and "input_size" in layer["Global"]
+    ]
+    beside = layers[sizes[-1] :] if sizes else []
+    of_files = (
+        f"{reader}.{name}"
+        for layer in beside
+        for reader in _READERS
+        for name in _LISTS
+        if isinstance(layer.get(reader), Mapping) and name in layer[reader]
+    )
+    return typed.union(of_files)
+
+
+def leave_out_generated(document: dict[str, Any], layers: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Take a generated data set out where a file that stands on the one with `Synthetic` names another; say it.
+
+    Args:
+        document: the recipe.
+        layers: what each file says itself, a base before what stands on it.
+        where: the file for messages, where both stand in one; empty: nothing is said of that.
+    """
+    generated = [place for place, layer in enumerate(layers) if layer.get("Synthetic")]
+    named = [
+        (place, f"{section}.{key}")
+        for place, layer in enumerate(layers)
+        for section in ("TrainDataset", "EvalDataset")
+        for key in ("dataset_dir", "image_dir", "anno_path")
+        if isinstance(layer.get(section), Mapping) and layer[section].get(key)
+    ]
+    if not document.get("Synthetic") or not generated or not named:
+        return
+    place, key = named[-1]
+    if place > generated[-1]:
+        LOG.info("%s stands on the file with Synthetic, which is left out", key)
+        document.pop("Synthetic")
+    elif place == generated[-1] and where:
+        LOG.warning(
+            "%s: Synthetic and %s: the images are generated, and those named are not read", where, key
+        )
 
 
 def _leaves(key: str, value: Any) -> dict[str, Any]:

@@ -13,7 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from picoquant.config.named_now import in_our_terms, leave_out_the_files, named_now
+from picoquant.config.named_now import (
+    in_our_terms,
+    leave_out_generated,
+    leave_out_the_files,
+    named_now,
+    sizes_as_written,
+)
 from picoquant.config.paddleslim import (
     is_ptq_example,
     ptq_in_our_keys,
@@ -32,6 +38,7 @@ from picoquant.config.schema import (
 )
 from picoquant.config.sections import CalibrationSettings, GlobalSettings, PackageSettings
 from picoquant.errors import ConfigError
+from picoquant.storage.run_folder import CONFIG, MANIFEST
 from picoquant.targets.profiles import ALL
 from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import unknown_key
@@ -57,11 +64,13 @@ class Recipe:
         document: every section and key, overrides applied; can be written as YAML and read again.
         source: the file it came from, as the user named it.
         named: dotted keys that the command itself has set.
+        as_written: dotted keys of readers whose sizes do not follow `Global.input_size`, see `sizes_as_written`.
     """
 
     document: Mapping[str, Any]
     source: str
     named: frozenset[str] = frozenset()
+    as_written: frozenset[str] = frozenset()
 
     @cached_property
     def common(self) -> GlobalSettings:
@@ -134,7 +143,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     overrides = [in_our_terms(text) for text in overrides]
     path = find(("recipes", "configs"), name)
-    own = load_with_bases(path)
+    layers: list[dict[str, Any]] = []
+    own = load_with_bases(path, layers)
     if is_paddlex(own):
         own, overrides = in_our_keys(own, overrides, path)
     elif is_slim_file(own):
@@ -147,7 +157,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     top = load_mapping(path)
     sections = load_mapping(shipped("recipes", DEFAULT_RECIPE))
     is_recipe = any(section in own for section in RECIPE_SECTIONS)
-    document = _on_its_detector(own, path, overrides) if is_recipe else own
+    document = _on_its_detector(own, path, overrides, layers) if is_recipe else own
     defaults = {key: value for key, value in sections.items() if key != "export"}
     defaults["Global"] = {**sections["Global"], "config": None}
     document = {**defaults, **document}
@@ -178,6 +188,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             raise ConfigError(f"--set {text}: set Global.input_size=[height,width]; it reaches every reader")
         if key in ACCEPTED:
             LOG.warning("--set %s: accepted, but without effect here%s", text, _instead([key]))
+    leave_out_generated(document, layers, "" if path.name == CONFIG else str(path))
     for section in ("TrainDataset", "EvalDataset"):
         if f"{section}.type" in named_now(overrides) and isinstance(document.get(section), Tagged):
             document[section] = {}  # what the file says is of another data set
@@ -201,7 +212,27 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         document,
         str(name),
         frozenset(key for key, value in named_now(overrides).items() if value is not None),
+        sizes_as_written([] if _follows_as_before(own, path) else layers, overrides),
     )
+
+
+def _follows_as_before(own: Mapping[str, Any], path: Path) -> bool:
+    """Whether a run folder's recipe is of a time when all sizes followed `Global.input_size`, and it does not show."""
+    size = (own.get("Global") or {}).get("input_size")
+    if size is None or path.name != CONFIG or not (path.parent / MANIFEST).is_file():
+        return False
+    reader = own.get("EvalReader")
+    steps = reader.get("sample_transforms") if isinstance(reader, dict) else None
+    resizes = (
+        [step.get("Resize") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    )
+    named = [one.get("target_size") for one in resizes if isinstance(one, dict)]
+    return bool(named) and _pair(named[0]) != _pair(size)
+
+
+def _pair(size: Any) -> Any:
+    """Height and width of one number, or of the two."""
+    return [size, size] if isinstance(size, int) else size
 
 
 def _calibration_file(name: str) -> dict[str, Any]:
@@ -240,8 +271,10 @@ def _section(values: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]
     return section
 
 
-def _on_its_detector(own: dict[str, Any], path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """A recipe laid on the detector's configuration that its Global section names.
+def _on_its_detector(
+    own: dict[str, Any], path: Path, overrides: Sequence[str], layers: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """A recipe laid on the detector's configuration that its Global section names; that file's `layers` come first.
 
     A resolved recipe (`config.yml` of a run folder) holds all of that already, and stays as it is: the file
     it came from may be gone, or named from another folder.
@@ -257,12 +290,14 @@ def _on_its_detector(own: dict[str, Any], path: Path, overrides: Sequence[str]) 
     for key in ("config", "reader_config"):
         if named[key] and not isinstance(named[key], str):
             raise ConfigError(f"{path}: Global.{key}: expected a file's name, found {named[key]!r}")
-    detector = load_with_bases(_beside(path, named["config"] or DEFAULT_DETECTOR))
+    below: list[dict[str, Any]] = []
+    detector = load_with_bases(_beside(path, named["config"] or DEFAULT_DETECTOR), below)
     if named["reader_config"]:
-        readers = load_with_bases(_beside(path, named["reader_config"]))
+        readers = load_with_bases(_beside(path, named["reader_config"]), below)
         if "EvalReader" in readers and "TestReader" not in readers:
             detector.pop("TestReader", None)  # says the size of another model
         detector = merge(detector, readers)
+    layers[:0] = below
     return merge(detector, own)
 
 

@@ -22,7 +22,9 @@ class GlobalSettings:
         model_filename, params_filename: names inside `model_dir`.
         include_nms: whether `model_dir`'s model has NMS inside (checked against the model).
         Evaluation: evaluate at the end.
-        input_size: `[height, width]` of the network's input, or None for the configuration's.
+        input_size: `[height, width]` of the network's input, or None for the configuration's. The sizes of readers that
+            stand below it, in a base, the configuration or, where a command sets it, any file, follow it; those of the
+            same file and of later ones hold.
         seed: of everything drawn at random.
         allow_http: fetch `pretrain_weights` by http too, where anyone on the way can change it.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ from picoquant.utils import setting_checks as checks
 from picoquant.utils.suggest import suggestion, unknown_key
 from picoquant.yaml_files.load import Tagged, load_with_bases
 from picoquant.yaml_files.locate import shipped_files
+
+LOG = logging.getLogger("picoquant")
 
 _SCHEDULERS = {kind.__name__: kind for kind in (CosineDecay, PiecewiseDecay, LinearWarmup, ExpWarmup)}
 # Configuration key -> field of `EmaSettings`.
@@ -131,6 +134,9 @@ def train_settings(recipe: Recipe) -> TrainSettings:
     if "epoch" not in document:
         raise ConfigError("epoch is missing: for how many epochs to train")
     given = {key: document[key] for key in ("snapshot_epoch", "log_iter") if key in document}
+    unused = sorted(recipe.named & _EMA_KEYS.keys())
+    if unused and not _switch(document, "use_ema"):
+        LOG.warning("%s: not used, for use_ema is false", ", ".join(unused))
     given.update(recipe.section("Train", TrainSection).given())
     return TrainSettings(
         epochs=document["epoch"],
@@ -237,6 +243,11 @@ def _optimizer(values: Mapping[str, Any]) -> OptimizerSettings:
         )
     if name == "AdamW":  # has a decay of its own, and PaddleDetection does not read the regulariser
         given["weight_decay"] = optimizer.pop("weight_decay", _ADAMW_DECAY)
+        if values.get("regularizer"):
+            LOG.info(
+                "OptimizerBuilder.regularizer: not read with AdamW, whose optimizer.weight_decay is %g",
+                given["weight_decay"],
+            )
     else:
         given["weight_decay"] = _regularizer(values)
     for key in optimizer:

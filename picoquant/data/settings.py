@@ -6,6 +6,7 @@ Importing this module is cheap: OpenCV comes in only when the transforms of a re
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -305,6 +306,19 @@ class ReaderSettings:
             if until == 0 or epoch < until:
                 return name
         return None
+
+    @property
+    def idle(self) -> list[str]:
+        """Those of `Mosaic`, `Mixup` and `Cutmix` among the transforms that work in no epoch, as keys with values."""
+        names = [spec.name for spec in self.sample_transforms]
+        found, until = [], 0.0  # until which epoch one before them is on
+        for name, key in _OF_SEVERAL.items():
+            own = getattr(self, key)
+            ends = math.inf if own == 0 else own
+            if name in names and ends <= until:
+                found.append(f"{key} {own}")
+            until = max(until, ends)
+        return found
 
     def build(self) -> tuple[list[Any], list[Any]]:
         """The transforms of samples and those of batches, ready to be called."""

@@ -92,5 +92,5 @@ class PicoDet(nn.Layer):
             pad_gt_mask: (N, G, 1) float32, 1 for an object and 0 for padding.
             epoch: counted from 0; a head may select its assigner by it.
         """
-        parts = self.head.loss(self.features(image), gt_bbox, gt_class, pad_gt_mask, epoch)
+        parts = self.head.loss(self.features(image), gt_bbox, gt_class, pad_gt_mask, epoch).terms
         return {**parts, "loss": paddle.add_n(list(parts.values()))}

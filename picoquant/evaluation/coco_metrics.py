@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.data.collector import collector_off
 from picoquant.evaluation.results import Results
 from picoquant.postprocess import Detections
 
@@ -78,7 +79,8 @@ def coco_metrics(
 
     names = {entry["id"]: entry["name"] for entry in ground_truth["categories"]}
     counted = COCOeval_faster(None, None, "bbox")
-    counted.eval = _counted(ground_truth, Results.of(results), image_ids, sorted(names))
+    with collector_off():
+        counted.eval = _counted(ground_truth, Results.of(results), image_ids, sorted(names))
     with contextlib.redirect_stdout(io.StringIO()):
         counted.summarize()
     metrics = {name: float(value) for name, value in zip(METRICS, counted.stats)}
@@ -109,6 +111,7 @@ def _counted(
 
 _CLASS_AXIS = {"precision": 2, "recall": 1}
 _PAIRS = 1 << 18  # of a class and an image that are counted at once: some 200 MB
+_ENTRIES = 1 << 16  # detections that are counted at once, 2 KB each as mappings
 
 
 def _groups(
@@ -136,9 +139,9 @@ def _groups(
     for entry in completed(ground_truth)["annotations"]:
         if entry["image_id"] in here:
             objects.setdefault(entry["category_id"], []).append(entry)
-    most = max(1, _PAIRS // max(len(images), 1))
-    for start in range(0, max(len(categories), 1), most):
-        group = categories[start : start + most]
+    ends = np.searchsorted(results.category_id, categories, side="right")
+    counts = np.diff(ends, prepend=np.searchsorted(results.category_id, categories[:1]))
+    for group in _parts(categories, counts.tolist(), max(1, _PAIRS // max(len(images), 1))):
         places = np.searchsorted(results.category_id, [group[0], group[-1] + 1]) if group else (0, 0)
         found = results[places[0] : places[1]]
         annotations = [entry for number in group for entry in objects.get(number, ())]
@@ -150,6 +153,19 @@ def _groups(
             "annotations": annotations,
         }
         yield truth, found, some
+
+
+def _parts(categories: Sequence[int], counts: Sequence[int], most: int) -> Iterator[list[int]]:
+    """The classes in their order, so many at a time that `_ENTRIES` and `most` hold, but one at least."""
+    part: list[int] = []
+    held = 0
+    for number, count in zip(categories, counts):
+        if part and (len(part) == most or held + count > _ENTRIES):
+            yield part
+            part, held = [], 0
+        part.append(number)
+        held += count
+    yield part
 
 
 def counted_in_any_size(

@@ -86,7 +86,9 @@ class Results(Sequence[dict[str, Any]]):
         """
         yield "["
         for start in range(0, len(self), _PART):
-            entries = dataset.with_own_ids(self[start : start + _PART])
+            part = self[start : start + _PART]
+            renamed = dataset.own_image_ids or dataset.own_category_ids
+            entries = dataset.with_own_ids(part) if renamed else list(part)
             yield (", " if start else "") + json.dumps(entries)[1:-1]  # ten times as fast as json.dump
         yield "]"
 

@@ -38,7 +38,12 @@ class Pruned:
         self._masks: Sparsifier | None = None
 
     def remove_filters(
-        self, model: Any, detector: DetectorSettings, size: tuple[int, int], weights: Path | None
+        self,
+        model: Any,
+        detector: DetectorSettings,
+        size: tuple[int, int],
+        weights: Path | None,
+        smaller: bool = True,
     ) -> None:
         """Make the network smaller as section `Pruner` says, and keep what its weights' record holds.
 
@@ -47,13 +52,16 @@ class Pruned:
             detector: its settings.
             size: height and width of its input, pixels.
             weights: the file of these weights; None: none were loaded.
+            smaller: whether the network may be smaller than its settings say.
 
         Raises: `ConfigError` for weights drawn at random, or as `pruning.filters.remove.remove_filters`.
         """
+        settings = self._filters
+        if settings is None and not smaller:
+            return
         from picoquant.pruning.filters.remove import remove_filters, shapes_of
         from picoquant.summary import summarise
 
-        settings = self._filters
         if settings is None:
             full = _full(detector, model)
             if full is not None:

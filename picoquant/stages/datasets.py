@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -159,11 +160,15 @@ def identity(context: Context, section: str) -> dict[str, Any]:
     described: dict[str, Any] = {"format": settings.format, "sample_num": settings.sample_num}
     if settings.box_format is not None:
         described["box_format"] = settings.box_format
-    if settings.annotation_file.is_file():
-        described["annotations"] = _once(context, sha256, settings.annotation_file)
+    with ThreadPoolExecutor(1) as beside:  # hashing lets others compute
+        if settings.annotation_file.is_file():
+            digest = beside.submit(_once, context, sha256, settings.annotation_file)
+        if settings.format == "coco":
+            described.update(_root_left_out(context, settings.annotation_file))
+            described["images"] = _names_and_sizes(settings.image_folder)
+        if settings.annotation_file.is_file():
+            described["annotations"] = digest.result()
     if settings.format == "coco":
-        described.update(_once(context, _root_left_out, settings.annotation_file))
-        described["images"] = _names_and_sizes(settings.image_folder)
         return described
     if settings.classes is not None:
         described["classes"] = list(settings.classes)
@@ -190,15 +195,28 @@ def _once(context: Context, look: Callable[[Path], T], path: Path) -> T:
     return context.loaded[key]
 
 
-def _root_left_out(path: Path) -> dict[str, Any]:
+def categories_of(context: Context, path: Path) -> list[tuple[Any, str]]:
+    """Ids and names of the classes of a COCO file, in its order; empty where that is not sure."""
+    every = _once(context, _every_category, path)
+    if not every or every[0][0] != 0:  # a category above all others has the id 0
+        return every
+    return _once(context, _classes_alone, path)
+
+
+def _every_category(path: Path) -> list[tuple[Any, str]]:
+    return (peek_categories(path, with_root=True) or []) if path.is_file() else []
+
+
+def _classes_alone(path: Path) -> list[tuple[Any, str]]:
+    return peek_categories(path) or []
+
+
+def _root_left_out(context: Context, path: Path) -> dict[str, Any]:
     """The classes, where a category above all others is none of them: it once was."""
-    if not path.is_file():
-        return {}
-    every = peek_categories(path, with_root=True)
-    if not every or every[0][0] != 0:  # such a category has the id 0
-        return {}
-    classes = peek_categories(path)
-    return {} if classes == every else {"classes": [name for _, name in classes or []]}
+    classes = categories_of(context, path)
+    return (
+        {} if classes == _once(context, _every_category, path) else {"classes": [name for _, name in classes]}
+    )
 
 
 def _names_and_sizes(folder: Path) -> str:

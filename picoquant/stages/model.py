@@ -282,16 +282,17 @@ def _local_start(named: str) -> Path | None:
     return path if path.is_file() else shipped_weights(named)
 
 
-def load_start(model: Any, weights: Path) -> None:
+def load_start(model: Any, weights: Path) -> bool:
     """Start training from a detector's weights, or from a backbone's alone.
+
+    Returns: whether the network was made smaller for them, see `take_pruned_shapes`.
 
     Raises: `WeightsError` for weights of another architecture.
     """
     from picoquant.detector.weights import load_backbone_weights, load_weights
 
     whole = any(".head." in f".{name}" for name in read_weights(weights))
-    if whole:
-        take_pruned_shapes(model, weights)
+    smaller = whole and take_pruned_shapes(model, weights)
     report = (load_weights if whole else load_backbone_weights)(model, weights)
     LOG.info("%s: starting from %d arrays", weights, report.loaded)
     if weights.parent == shipped_folder(WEIGHTS):
@@ -302,3 +303,4 @@ def load_start(model: Any, weights: Path) -> None:
         )
     if report.skipped:
         LOG.info("%s: without the class layers (another number of classes)", weights)
+    return smaller

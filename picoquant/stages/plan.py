@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -37,6 +38,8 @@ from picoquant.training.scalar_log import ScalarSettings
 from picoquant.training.settings import TrainSettings
 from picoquant.utils.suggest import suggestion
 
+LOG = logging.getLogger("picoquant")
+
 
 @dataclass(frozen=True)
 class QuantizationPlan:
@@ -67,6 +70,11 @@ class Plan:
     """
 
     recipe: Recipe
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The recipe as it is used, to be written into a run folder and read again."""
+        return data.as_used(self.recipe)
 
     @property
     def names_model(self) -> bool:
@@ -153,7 +161,16 @@ class Plan:
         Args:
             config: the model's `infer_cfg.yml`.
         """
+        said = data.tell_other_preparation(self.recipe, self.eval_reader, config)
+        if said and said not in self._said:
+            LOG.warning("%s; export again for these", said)
+            self._said.add(said)
         return data.with_model_preprocessing(self.eval_reader, config)
+
+    @cached_property
+    def _said(self) -> set[str]:
+        """Warnings that were given, each once."""
+        return set()
 
     @cached_property
     def workers(self) -> int:

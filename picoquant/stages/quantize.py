@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from picoquant.paddle_program.network_input import select_inputs
 from picoquant.paddle_program.program import program_facts
 from picoquant.postprocess.decoder import Decoder
 from picoquant.quantization.quantize import QuantizationSections, quantize
-from picoquant.quantization.settings import DistillationSettings, QatTrainSettings
+from picoquant.quantization.settings import DistillationSettings, QatTrainSettings, QuantizationSettings
 from picoquant.stages import datasets
 from picoquant.stages.board_accuracy import (
     METRIC,
@@ -30,7 +31,7 @@ from picoquant.stages.board_accuracy import (
     warn_of_postprocessing,
 )
 from picoquant.stages.evaluating import evaluation_images
-from picoquant.stages.plan import load_plan
+from picoquant.stages.plan import Plan, load_plan
 from picoquant.stages.run_models import fp32_model
 from picoquant.stages.scoring import Scoring
 from picoquant.stages.stage import Context, Stage
@@ -78,7 +79,7 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     calibration, sections = plan.calibration, plan.quantization
     learnt = sections.own.learns_ranges
     say_origin(plan.quant_aware_section, plan.targets, plan.recipe.targets, learnt)
-    warn_of_unused(sections)
+    warn_of_unused(plan)
     reader = plan.eval_reader_of(folder.config)
     driving = replace(reader, batch_size=calibration.batch_size or reader.batch_size)
     images, held_out = datasets.calibration_images(context), datasets.load(context, "EvalDataset")
@@ -89,6 +90,8 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     warn_of_postprocessing(context, folder)
     shard = rank_and_world()
     batch_size, steps_per_epoch = endless_sizes(images, driving.batch_size, shard[1])
+    if sections.own.method == "qat" and not sections.own.by_levels:
+        tell_where_the_rate_ends(sections.train, steps_per_epoch)
     # No image is measured twice; as many as the user counted, or some of all.
     round_of_images = endless_sizes(images, driving.batch_size, 1)[1]
     measured = round_of_images if calibration.count or calibration.files else min(8, round_of_images)
@@ -140,41 +143,112 @@ def _quantize(context: Context, out: Path, keep: Path) -> dict[str, Any]:
     return {**result.metrics, **({METRIC: boards} if measured else {})}
 
 
-def warn_of_unused(sections: Any) -> None:
-    """Say which settings, neither the shipped recipe's nor left out, `training: levels` does not use.
+def tell_where_the_rate_ends(train: QatTrainSettings, steps_per_epoch: int) -> None:
+    """Warn where training is much shorter or longer than the cosine of its rate: `train_iter` alone shortens it not.
 
     Args:
-        sections: `Plan.quantization`.
+        train: section `TrainConfig`.
+        steps_per_epoch: batches in a pass over the images.
     """
-    if not sections.own.by_levels:
-        return
-    shipped = load_plan(DEFAULT_RECIPE).quantization
-    unused = [
-        f"{section}.{key}"
-        for section, ours, theirs, keys in (
-            (
-                "Distillation",
-                (shipped.distillation, DistillationSettings()),
-                sections.distillation,
-                ("alpha", "loss", "node"),
-            ),
-            (
-                "TrainConfig",
-                (shipped.train, QatTrainSettings(train_iter=1)),
-                sections.train,
-                ("learning_rate", "optimizer_builder"),
-            ),
-            ("QuantAware", (shipped.quant_aware, QuantAwareSettings()), sections.quant_aware, ("use_pact",)),
-        )
-        for key in keys
-        if getattr(theirs, key) not in [getattr(one, key) for one in ours]
-    ]
-    if unused:
+    rate, steps = train.learning_rate, train.steps(steps_per_epoch)
+    ends = rate.get("T_max") if isinstance(rate, Mapping) and rate["type"] == "CosineAnnealingDecay" else None
+    if isinstance(ends, (int, float)) and not 0.9 * steps <= ends < 2 * steps:
         LOG.warning(
-            "quantize: %s of the recipe is not used: Quantize.training is levels; set it to configured to train by "
-            "these keys",
-            ", ".join(unused),
+            "quantize: training has %d steps, and TrainConfig.learning_rate.T_max is %g: the rate %s; set both",
+            steps,
+            ends,
+            "hardly falls" if ends > steps else "rises again behind it",
         )
+
+
+def warn_of_unused(plan: Plan) -> None:
+    """Say which settings, neither the shipped recipe's nor left out, this way to quantise does not use.
+
+    Of a calibration alone keys of training that no command names are passed over: recipes have them.
+    """
+    sections, shipped = plan.quantization, load_plan(DEFAULT_RECIPE).quantization
+    own, default = sections.own, QuantizationSettings()
+    if own.engine != "picoquant":
+        return  # says it itself
+    told: dict[str, list[str]] = {}
+    if own.by_levels:
+        told["Quantize.training is levels; set it to configured to train by these keys"] = [
+            f"{section}.{key}"
+            for section, ours, theirs, keys in (
+                (
+                    "Distillation",
+                    (shipped.distillation, DistillationSettings()),
+                    sections.distillation,
+                    ("alpha", "loss", "node"),
+                ),
+                (
+                    "TrainConfig",
+                    (shipped.train, QatTrainSettings(train_iter=1)),
+                    sections.train,
+                    ("learning_rate", "optimizer_builder"),
+                ),
+                (
+                    "QuantAware",
+                    (shipped.quant_aware, QuantAwareSettings()),
+                    sections.quant_aware,
+                    ("use_pact",),
+                ),
+            )
+            for key in keys
+            if getattr(theirs, key) not in [getattr(one, key) for one in ours]
+        ]
+    if own.method == "ptq":
+        told["Quantize.method is ptq, which does not train; set it to qat"] = sorted(
+            key
+            for key in plan.recipe.named
+            if key.startswith(("TrainConfig", "Distillation", "QuantAware.use_pact"))
+        )
+    for why, keys in _unused_keys(own).items():
+        told[why] = [
+            *told.get(why, ()),
+            *(
+                f"Quantize.{key}"
+                for key in keys
+                if getattr(own, key) not in (getattr(default, key), getattr(shipped.own, key))
+            ),
+        ]
+    if not plan.common.Evaluation:
+        told["Global.Evaluation is false; set it to true to measure its mAP"] = [
+            key for key in _OF_EVALUATIONS if key in plan.recipe.named
+        ]
+    for why, unused in told.items():
+        if unused:
+            LOG.warning("quantize: %s of the recipe is not used: %s", ", ".join(unused), why)
+
+
+_OF_EVALUATIONS = (
+    "Quantize.patience", "Quantize.guard_collapse", "TrainConfig.eval_iter", "TrainConfig.target_metric",
+    "TrainConfig.origin_metric",
+)  # fmt: skip
+_OF_TRAINING = (
+    "patience", "reference_batch", "training", "level_rate", "learned_ranges", "lsq_rate", "freeze_last", "guard_rise",
+    "guard_collapse", "guard_rate_factor", "guard_tries",
+)  # fmt: skip
+
+
+def _unused_keys(own: QuantizationSettings) -> dict[str, tuple[str, ...]]:
+    """Why keys of section `Quantize` say nothing beside others of it -> these."""
+    found: dict[str, tuple[str, ...]] = {}
+    if own.method == "ptq":
+        found["Quantize.method is ptq, which does not train; set it to qat"] = _OF_TRAINING
+    elif own.by_levels:
+        found["Quantize.training is levels; set it to configured to train by these keys"] = (
+            "lsq_rate", "reference_batch",
+        )  # fmt: skip
+    else:
+        found["Quantize.training is configured; set it to levels for it"] = ("level_rate",)
+        if own.learned_ranges != "lsq":
+            found["Quantize.learned_ranges is none; set it to lsq for it"] = ("lsq_rate",)
+    if own.ranges != "percentile":
+        found[f"Quantize.ranges is {own.ranges}; set it to percentile for it"] = ("percentile",)
+    if not own.cross_layer_equalisation:
+        found["Quantize.cross_layer_equalisation is false; set it to true for it"] = ("channel_copies",)
+    return found
 
 
 def npu_pieces(context: Context) -> Callable[[Any], dict[str, int]]:

@@ -65,7 +65,7 @@ def run_stages(
     Returns: names of the stages that were not skipped.
     """
     run = context.run
-    run.write_config(dump_yaml(context.plan.recipe.document))
+    run.write_config(dump_yaml(context.plan.document))
     run.describe(
         versions=versions(OF_A_RUN),
         platform=platform.platform(),

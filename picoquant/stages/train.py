@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from picoquant.backends.paddle.child_process import ChildPredictor
 from picoquant.backends.paddle.compiled import compiled_predictor
 from picoquant.data.class_names import same_classes
-from picoquant.data.formats.coco_file import peek_categories
-from picoquant.data.input_size import largest_input
+from picoquant.data.dataset import Dataset
+from picoquant.data.input_size import largest_input, sizes_text, training_sizes
 from picoquant.data.preparation import tell_other_shapes
 from picoquant.postprocess.decoder import Decoder
 from picoquant.pruning.in_training import Pruned
@@ -28,9 +28,12 @@ from picoquant.stages.model import (
 )
 from picoquant.stages.plan import Plan
 from picoquant.stages.stage import Context, Stage
-from picoquant.training.schedule import hint_at_reference
-from picoquant.training.settings import TrainSettings, check_precision
+from picoquant.training.schedule import hint_at_reference, tell_where_it_ends
+from picoquant.training.settings import CHECKPOINTS, TrainSettings, check_precision
 from picoquant.utils.device import rank_and_world, use_device
+
+if TYPE_CHECKING:
+    from picoquant.data.readers.reader import TrainReader
 
 LOG = logging.getLogger("picoquant")
 
@@ -93,7 +96,7 @@ def _order_of_classes(context: Context) -> dict[str, Any]:
     settings = datasets.settings_of(context, "TrainDataset")
     if settings.format != "coco" or not settings.annotation_file.is_file():
         return {}
-    found = peek_categories(settings.annotation_file) or []
+    found = datasets.categories_of(context, settings.annotation_file)
     numbers = [number for number, _ in found if isinstance(number, (int, float))]
     in_order = len(numbers) == len(found) and numbers == sorted(numbers)
     return {} if in_order else {"classes": [name for _, name in found]}
@@ -112,36 +115,52 @@ def _help(context: Context) -> None:
 
 def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
     """This process's part of the training; its `TrainResult`."""
+    from picoquant.data.readers.reader import TrainReader
+
+    plan = context.plan
+    images, held_out = datasets.load(context, "TrainDataset"), datasets.load(context, "EvalDataset")
+    same_classes(images, held_out)
+    tell_other_shapes(plan.train_reader, plan.eval_reader)
+    if idle := plan.train_reader.idle:
+        LOG.warning(
+            "TrainReader: %s: works in no epoch, for of Mixup, Cutmix and Mosaic the first works that is on, until its "
+            "epoch (0: always, -1: never)",
+            ", ".join(idle),
+        )
+    if sizes := training_sizes(plan.train_reader):
+        shown = f"{plan.input_size[0]}x{plan.input_size[1]}"
+        LOG.info(
+            "train: images of %s (TrainReader), evaluated at %s (height x width)", sizes_text(sizes), shown
+        )
+    shard = rank_and_world()
+    with TrainReader(images, plan.train_reader, plan.common.seed, plan.workers, shard=shard) as reader:
+        if not (keep / CHECKPOINTS).exists():
+            reader.begin()  # makes the first batches while Paddle is imported and the network built
+        return _train_with(context, keep, pruned, reader, held_out)
+
+
+def _train_with(context: Context, keep: Path, pruned: Pruned, reader: TrainReader, held_out: Dataset) -> Any:
     import paddle
 
-    from picoquant.data.readers.reader import TrainReader
     from picoquant.detector.build import build_picodet
     from picoquant.detector.step_memory import warn_of_memory
     from picoquant.training.loop import train
 
     use_device(context.device)
-    plan = context.plan
+    plan, images = context.plan, reader.dataset
     scalars = plan.scalars(keep)
-    images, held_out = datasets.load(context, "TrainDataset"), datasets.load(context, "EvalDataset")
-    same_classes(images, held_out)
     classes = say_classes(plan, images.class_names, str(images.annotation_file))
     weights = start_weights(plan)
     teacher_weights(plan)  # what is missing is said before a network is built
-    seed = plan.common.seed
-    paddle.seed(seed)
+    paddle.seed(plan.common.seed)
     detector = plan.detector_for(classes)
     model = build_picodet(detector)
-    if weights:
-        load_start(model, weights)
-    pruned.remove_filters(model, detector, plan.input_size, weights)
+    smaller = bool(weights) and load_start(model, weights)
+    pruned.remove_filters(model, detector, plan.input_size, weights, smaller)
     network, model = model, taught(plan, model, images.class_names, context.device)
     decoder = Decoder("boxes", plan.nms)
     target = evaluation_images(held_out, plan.eval_reader, plan.workers, plan.voc, shared=True)
-    tell_other_shapes(plan.train_reader, plan.eval_reader)
-    with (
-        TrainReader(images, plan.train_reader, seed, plan.workers, shard=rank_and_world()) as reader,
-        ChildPredictor(detector, plan.input_size) as child,
-    ):
+    with ChildPredictor(detector, plan.input_size) as child:
 
         def score(network: Any, epoch: int) -> dict[str, float]:
             title = f"evaluate epoch {epoch + 1}"
@@ -155,6 +174,9 @@ def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
         settings = plan.training
         updates = -(-reader.steps_per_epoch // settings.accumulate_steps)
         masks = pruned.masks(network, settings.epochs, updates, weights)
+        tell_where_it_ends(
+            settings.learning_rate, settings.epochs, reader.steps_per_epoch, _from_an_epoch_on(plan)
+        )
         if settings.reference_batch is None:
             images_a_step = reader.batch_size * rank_and_world()[1]
             hint_at_reference(
@@ -165,6 +187,17 @@ def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
         if context.device == "cpu":
             warn_of_memory(model, largest_input(plan.train_reader, plan.input_size), reader.batch_size)
         return train(model, reader, settings, keep, score, scalars, masks)
+
+
+def _from_an_epoch_on(plan: Plan) -> dict[str, int]:
+    """Key -> epoch from which on training does otherwise."""
+    found = {
+        key: getattr(plan.train_reader, key)
+        for key in ("mosaic_epoch", "mixup_epoch", "cutmix_epoch")
+        if plan.train_reader.working(0) == key.removesuffix("_epoch").capitalize()
+    }
+    found = {f"TrainReader.{key}": epoch for key, epoch in found.items()}
+    return {**found, "static_assigner_epoch": plan.detector.head.static_assigner_epoch}
 
 
 STAGE = Stage(

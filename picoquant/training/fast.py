@@ -32,6 +32,8 @@ from picoquant.training.graphs.layouts import (
     gradients_channels_last,
     keep_channels_last,
 )
+from picoquant.training.graphs.one_output import sum_of_depthwise
+from picoquant.training.graphs.pointwise import pointwise_weight_gradients
 from picoquant.utils.device import available_cpus
 from picoquant.utils.paddle_version.differences import (
     clip_passes_gradients_at_its_bounds,
@@ -280,12 +282,14 @@ class ChannelsLast(Rewrite):
     """And keeps the feature maps in one layout of oneDNN's, see `layouts`."""
 
     def before_append_backward(self, program: Program) -> Program:
+        sum_of_depthwise(program.global_block())
         super().before_append_backward(program)
         keep_channels_last(program.global_block(), self.returned)
         return program
 
     def _choose_layouts(self, block: Any, start: int) -> None:
         gradients_channels_last(block, start)
+        pointwise_weight_gradients(block, start)
 
 
 def _add_biases_along_channels(block: Any) -> None:
@@ -314,8 +318,9 @@ def _convert_results_to_plain_layout(block: Any, start: int) -> None:
     for operator in block.ops[start:]:
         if not operator.has_attr(onednn_attribute()) or not operator.attr(onednn_attribute()):
             continue
+        shapes = operator.output("XShape") if "XShape" in operator.output_names else []  # hold no values
         for name in operator.output_arg_names:
-            if name in read or not block.has_var(name):
+            if name in read or name in shapes or not block.has_var(name):
                 continue
             value = block.var(name)
             if len(value.shape) < _MAP_AXES:

@@ -28,7 +28,7 @@ from picoquant.training.optimizer import optimizer_step
 from picoquant.training.result import BEST, EVALUATIONS, LAST, METRICS, TrainResult
 from picoquant.training.scalar_log import ScalarLog, ScalarSettings
 from picoquant.training.schedule import by_linear_rule, learning_rate
-from picoquant.training.settings import TrainSettings, check_precision
+from picoquant.training.settings import CHECKPOINTS, TrainSettings, check_precision
 from picoquant.training.state import Masks, Position, TrainState, arrays_of, temporary_weights
 from picoquant.utils.process_group import Group
 from picoquant.utils.progress import Progress
@@ -119,7 +119,7 @@ class _Training:
         self._per_epoch = reader.steps_per_epoch
         self._total = settings.epochs * self._per_epoch
         self._state = TrainState(model, settings, self._per_epoch, masks)
-        self._checkpoints = Checkpoints(work_dir / "checkpoints", settings.keep_checkpoints)
+        self._checkpoints = Checkpoints(work_dir / CHECKPOINTS, settings.keep_checkpoints)
         self._logs: dict[str, CsvLog] = {}
         self._scalar_settings = scalars
         self._scalars: ScalarLog | None = None

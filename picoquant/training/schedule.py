@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import replace
 
 from picoquant.training.settings import (
@@ -25,6 +26,8 @@ from picoquant.training.settings import (
 LOG = logging.getLogger("picoquant")
 
 PUBLISHED_GPUS = 4
+_STILL_HIGH = 0.5  # part of base_lr at the end of a training that was hardly meant
+_NEARLY_ALL = 0.9  # of the epochs
 
 
 def learning_rate(settings: LearningRate, step: int, steps_per_epoch: int) -> float:
@@ -65,6 +68,58 @@ def _cosine(decay: CosineDecay, base: float, step: int, steps_per_epoch: int, wa
         return least
     part = (step - warm_steps) / (falling - warm_steps)
     return least + (base - least) * 0.5 * (math.cos(part * math.pi) + 1)
+
+
+def tell_where_it_ends(
+    settings: LearningRate, epochs: int, steps_per_epoch: int, others: Mapping[str, int]
+) -> None:
+    """Warn where a training is much shorter or longer than its schedule: `epoch` alone shortens nothing else.
+
+    Args:
+        settings: of the rate.
+        epochs: of the training.
+        steps_per_epoch: its steps.
+        others: key -> epoch from which on something else is done.
+    """
+    base, total, decay, warmup = settings.base_lr, epochs * steps_per_epoch, settings.decay, settings.warmup
+    if not base:
+        return
+    if warmup and warmup_steps(warmup, steps_per_epoch) >= total:
+        LOG.warning(
+            "train: the warm-up takes %d steps and the training has %d, so that base_lr %g is never reached: give %s "
+            "fewer steps",
+            warmup_steps(warmup, steps_per_epoch),
+            total,
+            base,
+            type(warmup).__name__,
+        )
+    last = learning_rate(settings, total - 1, steps_per_epoch) / base
+    cosine = isinstance(decay, CosineDecay)
+    ends = decay.max_epochs if isinstance(decay, CosineDecay) else max(decay.milestones, default=0)
+    named = f"{type(decay).__name__}.{'max_epochs' if cosine else 'milestones'}"
+    if ends >= epochs and last > _STILL_HIGH:
+        LOG.warning(
+            "train: epoch is %d and %s %d, so that the rate ends at %.2g of base_lr %g: set both, for a training ends "
+            "best at a low rate%s",
+            epochs,
+            named,
+            ends,
+            last,
+            base,
+            "".join(
+                f"; {key} {epoch} is not reached either" for key, epoch in others.items() if epoch > epochs
+            ),
+        )
+    elif cosine and ends < _NEARLY_ALL * epochs:
+        LOG.warning(
+            "train: epoch is %d and %s %d, so that the last %d epochs have %.2g of base_lr %g: set both",
+            epochs,
+            named,
+            ends,
+            epochs - ends,
+            last,
+            base,
+        )
 
 
 def by_linear_rule(settings: TrainSettings, batch_size: int, devices: int) -> TrainSettings:

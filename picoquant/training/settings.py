@@ -19,6 +19,7 @@ OPTIMIZERS = {
     "Adam": ("beta1", "beta2", "epsilon"),
     "AdamW": ("beta1", "beta2", "epsilon", "weight_decay"),
 }
+CHECKPOINTS = "checkpoints"  # their folder, in the one that a training works in
 EMA_DECAY_TYPES = ("threshold", "normal", "exponential")
 
 

@@ -177,7 +177,10 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_with_bases(
-    path: Path, _above: tuple[Path, ...] = (), _read: list[Path] | None = None
+    path: Path,
+    layers: list[dict[str, Any]] | None = None,
+    _above: tuple[Path, ...] = (),
+    _read: list[Path] | None = None,
 ) -> dict[str, Any]:
     """A PaddleDetection file merged with its `_BASE_` files; its own values override theirs.
 
@@ -186,6 +189,7 @@ def load_with_bases(
 
     Args:
         path: the file.
+        layers: what each file says itself is added here, a base before what stands on it.
         _above: only for the recursion: the files that have `path` as a base.
         _read: only for the recursion: all files read so far.
 
@@ -207,7 +211,9 @@ def load_with_bases(
         raise ConfigError(f"{path}: _BASE_ must be a list of files, not {str(bases)[:80]}")
     merged: dict[str, Any] = {}
     for base in base_files(path, names):
-        merged = merge(merged, load_with_bases(base, (*_above, path), read))
+        merged = merge(merged, load_with_bases(base, layers, (*_above, path), read))
+    if layers is not None:
+        layers.append(own)
     return merge(merged, own)
 
 

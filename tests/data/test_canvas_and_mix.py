@@ -135,6 +135,24 @@ def test_one_of_the_three_works_in_an_epoch():
     settings = reader(steps, mixup_epoch=2, cutmix_epoch=4, mosaic_epoch=0)
     assert [settings.working(epoch) for epoch in range(6)] == ["Mixup"] * 2 + ["Cutmix"] * 2 + ["Mosaic"] * 2
     assert reader([{"Mosaic": {}}], mosaic_epoch=1).working(1) is None
+    assert settings.idle == []
+
+
+@pytest.mark.parametrize(
+    ("epochs", "idle"),
+    [
+        ({"mosaic_epoch": 6, "mixup_epoch": 2, "cutmix_epoch": 4}, []),
+        ({"mosaic_epoch": 4, "mixup_epoch": 6}, ["cutmix_epoch -1", "mosaic_epoch 4"]),
+        ({"mosaic_epoch": 4, "mixup_epoch": 0, "cutmix_epoch": 9}, ["cutmix_epoch 9", "mosaic_epoch 4"]),
+        ({"mosaic_epoch": 0, "mixup_epoch": 3, "cutmix_epoch": 3}, ["cutmix_epoch 3"]),
+        ({}, ["mixup_epoch -1", "cutmix_epoch -1", "mosaic_epoch -1"]),
+    ],
+)
+def test_what_works_in_no_epoch_is_known(epochs, idle):
+    made = reader([{"Mosaic": {}}, {"Mixup": {}}, {"Cutmix": {}}], **epochs)
+    assert made.idle == idle
+    on = {made.working(epoch) for epoch in range(12)}
+    assert {key.split("_")[0].capitalize() for key in idle} == {"Mosaic", "Mixup", "Cutmix"} - on
 
 
 KEEP = {"keep_ratio": True, "target_size": [64, 96]}

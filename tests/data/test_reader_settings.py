@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from picoquant.data.input_size import largest_input, with_input_size
+from picoquant.data.input_size import largest_input, sizes_text, training_sizes, with_input_size
 from picoquant.data.settings import DatasetSettings, ReaderSettings
 from picoquant.errors import ConfigError
 
@@ -190,6 +190,21 @@ def test_input_size_reaches_what_is_padded():
         ConfigError, match="input_size does not say what RandomResize with random_range draws from"
     ):
         with_input_size(ReaderSettings.from_mapping({"sample_transforms": ranged}, "TrainReader"), (96, 96))
+
+
+@pytest.mark.parametrize(
+    ("samples", "batches", "said"),
+    [
+        ([], [{"BatchRandomResize": {"target_size": [64, [96, 128]], "keep_ratio": False}}], "64x64 to 96x128"),
+        ([{"Resize": {"target_size": [64, 96], "keep_ratio": False}}], [], "64x96"),
+        ([{"RandomResize": {"target_size": [64, 96]}}, {"Pad": {"size": [96, 96]}}], [], "96x96"),
+        ([{"Resize": {"target_size": 32, "keep_ratio": False}}],
+         [{"BatchRandomResize": {"target_size": [96, 64], "keep_ratio": False}}], "64x64 to 96x96"),
+    ],
+)  # fmt: skip
+def test_the_sizes_that_training_draws_are_said(samples, batches, said):
+    values = {"sample_transforms": ["Decode", *samples], "batch_transforms": batches}
+    assert sizes_text(training_sizes(ReaderSettings.from_mapping(values, "TrainReader"))) == said
 
 
 def test_the_largest_batch_of_images_that_keep_their_ratio():

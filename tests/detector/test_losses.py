@@ -14,7 +14,7 @@ from picoquant.detector.boxes import (
     pairwise_iou,
     points_inside,
 )
-from picoquant.detector.losses import iou
+from picoquant.detector.losses import iou, varifocal_blocks
 from picoquant.detector.losses.distribution_focal import distribution_focal_loss
 from picoquant.detector.losses.quality_focal import quality_focal_loss
 from picoquant.detector.losses.varifocal import varifocal_loss, varifocal_total
@@ -152,3 +152,28 @@ def test_distances_and_boxes_are_inverse():
     assert boxes.numpy().tolist() == [[4, 4, 8, 10]]
     assert boxes_to_distances(points, boxes, 6.9).numpy().tolist() == [[1, 2, 3, 4]]
     assert boxes_to_distances(points, boxes, 2.5).numpy().tolist() == [[1, 2, 2.5, 2.5]]
+
+
+def test_the_total_of_many_scores_is_that_of_float64_on_any_number_of_cores(monkeypatch):
+    """Several blocks and a rest, and scores of exactly 0 and 1."""
+    random = np.random.RandomState(0)
+    scores = random.rand(100_003).astype("float32") ** 3
+    scores[[0, 20_000, 100_002]] = [1.0, 0.0, 1.0]
+    found = []
+    for cores in (1, 3):
+        monkeypatch.setattr(varifocal_blocks, "available_cpus", lambda cores=cores: cores)
+        gradient = np.empty_like(scores)
+        found.append((varifocal_blocks.negatives(scores, gradient, 0.75), gradient))
+    p = scores.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        log = np.maximum(np.log(1 - p), -100)
+    assert found[0][0] == pytest.approx(float(-0.75 * (p**2 * log).sum()), rel=1e-6)
+    expected = 0.75 * (p**2 / np.maximum(1 - p, 1e-12) - 2 * p * log)
+    np.testing.assert_allclose(found[0][1], expected, rtol=2e-5, atol=1e-6)
+    assert found[0][0] == found[1][0] and (found[0][1] == found[1][1]).all()
+
+
+def test_a_score_that_is_no_number_makes_the_total_none():
+    scores = np.full(5, 0.5, np.float32)
+    scores[3] = np.nan
+    assert math.isnan(varifocal_blocks.negatives(scores, np.empty_like(scores), 0.75))

@@ -170,8 +170,10 @@ def test_classes_counted_one_at_a_time_give_the_same_numbers(monkeypatch):
         )
 
     together = repr([everything(range(1, 7)), everything([2, 3])])
-    monkeypatch.setattr(MODULE, "_PAIRS", 1)
-    assert repr([everything(range(1, 7)), everything([2, 3])]) == together
+    for name in ("_PAIRS", "_ENTRIES"):
+        with monkeypatch.context() as patched:
+            patched.setattr(MODULE, name, 1)
+            assert repr([everything(range(1, 7)), everything([2, 3])]) == together, name
     assert coco_metrics(truth, results)[1]["never there"] is None
 
 
@@ -190,6 +192,13 @@ def test_a_class_is_counted_on_the_images_that_have_something_of_it(monkeypatch)
         sum(len(here) for *_, here in groups) == 2 * images
     )  # an object and a detection an image; not 60 * 50
     assert sum(len(some) for _, some, _ in groups) == len(found)
+
+
+def test_so_many_detections_are_mappings_at_a_time(monkeypatch):
+    monkeypatch.setattr(MODULE, "_ENTRIES", 10)
+    assert list(MODULE._parts([1, 2, 3, 4, 5, 6], [4, 6, 1, 12, 0, 9], 3)) == [[1, 2], [3], [4], [5, 6]]
+    assert list(MODULE._parts([1, 2, 3, 4, 5], [0, 0, 0, 0, 0], 2)) == [[1, 2], [3, 4], [5]]
+    assert list(MODULE._parts([], [], 2)) == [[]]
 
 
 def test_columns_are_the_entries_of_a_results_file():

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from picoquant.errors import ConfigError
-from picoquant.training.schedule import learning_rate
+from picoquant.training.schedule import learning_rate, tell_where_it_ends
 from picoquant.training.settings import (
     CosineDecay,
     ExpWarmup,
@@ -80,3 +80,41 @@ def test_a_warmup_longer_than_training_ends_at_the_base_rate():
 def test_settings_that_cannot_be_used_name_their_key(build, message):
     with pytest.raises(ConfigError, match=message):
         build()
+
+
+COSINE = (CosineDecay(max_epochs=300), LinearWarmup(steps=20, start_factor=0.1))
+SHORT = "epoch is 30 and CosineDecay.max_epochs 300, so that the rate ends at 0.98 of base_lr 0.2"
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs", "others", "said"),
+    [
+        (LearningRate(0.2, COSINE), 300, {"mosaic_epoch": 180}, ""),
+        (LearningRate(0.2, COSINE), 250, {}, ""),  # as published for PicoDet-L
+        (LearningRate(0.2, COSINE), 30, {}, SHORT),
+        (
+            LearningRate(0.2, COSINE),
+            30,
+            {"TrainReader.mosaic_epoch": 180, "x": 20},
+            "a low rate; TrainReader.mosaic_epoch 180 is not reached either\n",
+        ),
+        (
+            LearningRate(0.2, COSINE),
+            600,
+            {},
+            "max_epochs 300, so that the last 300 epochs have 2.8e-07 of base_lr 0.2",
+        ),
+        (LearningRate(0.2, COSINE), 2, {}, "the warm-up takes 20 steps and the training has 20"),
+        (
+            LearningRate(0.2, (PiecewiseDecay((0.1, 0.01), (8, 11)),)),
+            5,
+            {},
+            "and PiecewiseDecay.milestones 11",
+        ),
+        (LearningRate(0.2, (PiecewiseDecay((0.1, 0.01), (8, 11)),)), 10, {}, ""),
+        (LearningRate(0.0, COSINE), 3, {}, ""),
+    ],
+)
+def test_a_training_much_shorter_or_longer_than_its_schedule_is_said(settings, epochs, others, said, caplog):
+    tell_where_it_ends(settings, epochs, 10, others)
+    assert (said in caplog.text) if said else not caplog.text

@@ -99,6 +99,14 @@ def _growth(results: Results) -> list[Sequence[str]]:
     return rows
 
 
+def _growth_picture(results: Results) -> str:
+    return (
+        "![Seconds and megabytes over what grows, on logarithmic axes](images/growth.svg)"
+        if "speed_growth" in results
+        else ""
+    )
+
+
 _PAGE = ("docs/speed.md",)
 TABLES = {
     "speed": Table(
@@ -110,7 +118,7 @@ TABLES = {
     "speed_stages": Table(_PAGE, ("stage", "time", "processors not computing"), _stages, ()),
     "speed_growth": Table(
         _PAGE, ("what grows", "from, to", "time", "grows as work to the", "largest memory", "a unit of work"),
-        _growth, (),
+        _growth, (), _growth_picture,
     ),
     "speed_conditions": Table(
         _PAGE, ("rows", "machine", "versions", "date", "commit", "others took of the processors"), _conditions, (),

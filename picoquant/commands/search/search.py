@@ -102,7 +102,7 @@ def search(
             datasets.check(context, section)
         plan.check()
         variants = Variants(context)
-        write_text(run.root / FOLDER / RECIPE, dump_yaml(plan.recipe.document))
+        write_text(run.root / FOLDER / RECIPE, dump_yaml(plan.document))
         return _search(context, variants, clock, force)
 
 
@@ -202,7 +202,7 @@ def _choose(
 def _install(variants: Variants, best: Trial, trial: RunFolder, folder: Path) -> None:
     """Make a trial's result the run's, and its settings those of the run's config.yml."""
     context = variants.of_run(best.overrides)
-    write_text(folder / INSTALLED, dump_yaml(context.plan.recipe.document))
+    write_text(folder / INSTALLED, dump_yaml(context.plan.document))
     adopt(context, STAGE, trial)
     run_stages(context, [STAGE])  # nothing is left to do but to write config.yml
     LOG.info(

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from picoquant.commands.search.course import METHOD, Values, space_of
-from picoquant.config.recipe import Recipe
 from picoquant.config.schema import schema
 from picoquant.stages.plan import Plan
 from picoquant.stages.run_models import fp32_model
@@ -64,4 +63,6 @@ class Variants:
         if not self._context.plan.common.model_dir:
             named["input_size"] = None  # it is the model's, which may have been exported from other settings
         document = {**recipe.document, "Global": {**recipe.document["Global"], **named}}
-        return replace(self._context, plan=Plan(Recipe(document, recipe.source)), run=run)
+        return replace(
+            self._context, plan=Plan(replace(recipe, document=document, named=frozenset())), run=run
+        )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from picoquant.data.collector import collector_off
 from picoquant.data.dataset import Dataset, Record
 from picoquant.data.formats.coco import load_coco
 from picoquant.data.formats.coco_file import peek_categories
@@ -42,20 +40,8 @@ def load_dataset(
             f"{settings.section}: a data set of format {settings.format} cannot be trained or evaluated on; "
             f"known: {', '.join(loaders)}"
         )
-    with _collector_off():
+    with collector_off():
         return loaders[settings.format](settings, training, problems)
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    """Python's search for circles, which takes a fifth of the time where millions of small objects are made."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def class_names(settings: DatasetSettings) -> tuple[str, ...] | None:

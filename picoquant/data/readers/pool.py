@@ -45,7 +45,7 @@ class WorkerPool:
         self._finalizer: weakref.finalize | None = None
 
     def batches(self, tasks: Iterable[Task]) -> Iterator[Batch]:
-        """The batch of each task, in the order of the tasks.
+        """The batch of each task, in the order of the tasks, from the first that is asked for.
 
         Workers stay for the next call when the iterator is used up, and end when it is abandoned or
         fails. A second call ends a first one that is not used up.
@@ -53,16 +53,38 @@ class WorkerPool:
         Raises: `DataError` (or another of ours) as raised in a worker, `PicoquantError` when a worker
         died.
         """
+        yield from self.begin(tasks)
+
+    def begin(self, tasks: Iterable[Task]) -> Iterator[Batch]:
+        """As `batches`, with workers that start at once, and the first task's batch made whenever it is asked for.
+
+        The other tasks wait, so that the caller's own work meanwhile is not held up by as many processes.
+
+        Raises: `PicoquantError` when a worker died.
+        """
         self._run += 1
         run, tasks = self._run, iter(tasks)
         if self._busy:
             self.close()
         self._busy = True
         waiting: deque[int] = deque()
+        turns = cycle(range(self._count))
         try:
             self._start()
-            turns = cycle(range(self._count))
-            for _ in range(_AHEAD * self._count):
+            self._hand_out(tasks, turns, waiting)
+        except BaseException:
+            self.close()
+            raise
+        return self._rest(run, tasks, turns, waiting)
+
+    def _rest(
+        self, run: int, tasks: Iterator[Task], turns: Iterator[int], waiting: deque[int]
+    ) -> Iterator[Batch]:
+        """Batches of the tasks that workers have, and of those behind them."""
+        if run != self._run:
+            raise RuntimeError("this iterator was ended by a newer one of the same reader")
+        try:
+            for _ in range(_AHEAD * self._count - 1):
                 self._hand_out(tasks, turns, waiting)
             while waiting:
                 batch = self._take(waiting.popleft())

@@ -49,7 +49,10 @@ class _Reader:
         self.close()
 
     def _batches(self, tasks: Iterable[Task]) -> Iterator[dict[str, np.ndarray]]:
-        for batch in self._made(tasks):
+        yield from self._told(self._made(tasks))
+
+    def _told(self, batches: Iterable[Batch]) -> Iterator[dict[str, np.ndarray]]:
+        for batch in batches:
             self._tell(batch.notes)
             yield batch.arrays
 
@@ -106,6 +109,7 @@ class TrainReader(_Reader):
             settings = with_input_size(settings, input_size)
         self._rank, self._world = shard
         self._seed = seed
+        self._begun: tuple[tuple[int, int], Iterator[Batch]] | None = None
         cache = CACHE_BYTES // max(workers, 1)
         maker = BatchMaker(dataset, settings, seed, True, False, cache)
         super().__init__(dataset, settings, maker, workers)
@@ -140,7 +144,18 @@ class TrainReader(_Reader):
 
         Raises: `DataError` naming the image; `PicoquantError` when a worker died.
         """
+        begun, self._begun = self._begun, None
+        if begun is not None and begun[0] == (epoch, start_step):
+            return self._told(begun[1])
         return self._batches(self._tasks(epoch, start_step))
+
+    def begin(self, epoch: int = 0, start_step: int = 0) -> None:
+        """Let the workers start and make the first batches of an epoch, while something else is computed here.
+
+        `epoch` yields them when it is asked for that epoch from that step on. Without workers nothing is done.
+        """
+        if self._pool is not None:
+            self._begun = (epoch, start_step), self._pool.begin(self._tasks(epoch, start_step))
 
     def _tasks(self, epoch: int, start_step: int) -> Iterator[Task]:
         order = _order(len(self.dataset), self._seed, epoch, self.settings.shuffle)

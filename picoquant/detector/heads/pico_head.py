@@ -137,19 +137,8 @@ class PicoHead(nn.Layer):
         gt_class: Tensor,
         pad_gt_mask: Tensor,
         epoch: int,
-    ) -> dict[str, Tensor]:
-        """The weighted terms of the loss; arguments as in `PicoDet.loss`. `epoch` is not used."""
-        return self.loss_and_points(maps, gt_bbox, gt_class, pad_gt_mask, epoch).terms
-
-    def loss_and_points(
-        self,
-        maps: Sequence[Tensor],
-        gt_bbox: Tensor,
-        gt_class: Tensor,
-        pad_gt_mask: Tensor,
-        epoch: int,
     ) -> HeadLoss:
-        """The loss with the points that it was counted at; arguments as in `loss`."""
+        """The loss with the points that it was counted at; arguments as in `PicoDet.loss`. `epoch` is not used."""
         grid = grid_of(maps, self.strides, self.cell_offset)
         class_levels, logit_levels = ([rows(x) for x in parts] for parts in self.levels(maps))
         classes = paddle.concat(class_levels, axis=1).astype("float32")

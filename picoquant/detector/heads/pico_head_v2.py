@@ -150,19 +150,8 @@ class PicoHeadV2(nn.Layer):
         gt_class: Tensor,
         pad_gt_mask: Tensor,
         epoch: int,
-    ) -> dict[str, Tensor]:
-        """The weighted terms of the loss; arguments as in `PicoDet.loss`."""
-        return self.loss_and_points(maps, gt_bbox, gt_class, pad_gt_mask, epoch).terms
-
-    def loss_and_points(
-        self,
-        maps: Sequence[Tensor],
-        gt_bbox: Tensor,
-        gt_class: Tensor,
-        pad_gt_mask: Tensor,
-        epoch: int,
     ) -> HeadLoss:
-        """The loss with the points that it was counted at; arguments as in `loss`."""
+        """The loss with the points that it was counted at; arguments as in `PicoDet.loss`."""
         grid = grid_of(maps, self.strides, self.cell_offset)
         score_levels, logit_levels = self.raw(maps)
         scores = paddle.concat(score_levels, axis=1).astype("float32")

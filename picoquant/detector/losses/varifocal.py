@@ -13,6 +13,8 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 
 from picoquant.detector.losses.power import power
+from picoquant.detector.losses.varifocal_blocks import EPS, LOG_FLOOR, negatives
+from picoquant.utils.paddle_version.memory import float32_view
 
 
 def varifocal_loss(
@@ -39,10 +41,6 @@ def varifocal_loss(
     focus = power((probability - target).abs(), gamma)
     weight = (target if iou_weighted else 1.0) * positive + alpha * focus * (1 - positive)
     return entropy(prediction, target, reduction="none") * weight
-
-
-_LOG_FLOOR = -100.0  # where paddle's cross-entropy clips logarithms
-_EPS = 1e-12  # lower bound of the divisor in its gradient
 
 
 def varifocal_total(
@@ -85,23 +83,17 @@ class _TotalOfProbabilities(PyLayer):
         context: Any, prediction: Tensor, where: Tensor, target: Tensor, alpha: float, iou_weighted: bool
     ) -> Tensor:
         """Negatives: -alpha p^2 log(1 - p). Positives: cross-entropy with the target t, weighted by it."""
-        rest = 1 - prediction
-        log = paddle.log(rest).clip_(min=_LOG_FLOOR)
-        square = prediction.square()
-        total = -alpha * paddle.dot(square.flatten(), log.flatten())
-        # alpha (p^2 / (1 - p) - 2 p log(1 - p))
-        gradient = paddle.divide(square, rest.clip_(min=_EPS)).subtract_(
-            log.multiply_(prediction).scale_(2.0)
-        )
-        gradient = gradient.scale_(alpha).flatten()
+        on_cpu = prediction.place.is_cpu_place() and prediction.dtype == paddle.float32
+        whole = _on_cpu if on_cpu else _on_device
+        total, gradient = whole(prediction.flatten(), alpha)
         if where.shape[0]:
             own = paddle.gather(prediction.flatten(), where)
-            yes, no = (paddle.log(value).clip(min=_LOG_FLOOR) for value in (own, 1 - own))
+            yes, no = (paddle.log(value).clip(min=LOG_FLOOR) for value in (own, 1 - own))
             weight = target if iou_weighted else paddle.ones_like(target)
             entropy = -(target * yes + (1 - target) * no)
             total = total + (weight * entropy + alpha * own.square() * no).sum()
-            own_gradient = weight * (own - target) / (own * (1 - own)).clip(min=_EPS)
-            gradient = paddle.scatter(gradient, where, own_gradient)
+            own_gradient = weight * (own - target) / (own * (1 - own)).clip(min=EPS)
+            gradient = paddle.scatter_(gradient, where, own_gradient)
         context.save_for_backward(gradient.reshape(prediction.shape))
         return total
 
@@ -110,3 +102,21 @@ class _TotalOfProbabilities(PyLayer):
         """The gradient of the prediction alone."""
         (gradient,) = context.saved_tensor()
         return gradient * grad
+
+
+def _on_cpu(prediction: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """The sum over all as negatives, and its gradient (M * C,)."""
+    gradient = paddle.empty_like(prediction)
+    total = negatives(float32_view(prediction), float32_view(gradient), alpha)
+    return paddle.to_tensor(total, dtype=prediction.dtype), gradient
+
+
+def _on_device(prediction: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """As `_on_cpu`, by Paddle's operators."""
+    rest = 1 - prediction
+    log = paddle.log(rest).clip_(min=LOG_FLOOR)
+    square = prediction.square()
+    total = -alpha * paddle.dot(square, log)
+    # alpha (p^2 / (1 - p) - 2 p log(1 - p))
+    gradient = paddle.divide(square, rest.clip_(min=EPS)).subtract_(log.multiply_(prediction).scale_(2.0))
+    return total, gradient.scale_(alpha)

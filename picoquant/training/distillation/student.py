@@ -71,7 +71,7 @@ class Student(PicoDet):
     ) -> dict[str, Tensor]:
         """The terms of the loss, those of the teacher (`loss_fgd`, `loss_ld`, `loss_kd`) among them, and their sum."""
         maps = self.features(image)
-        own = self.head.loss_and_points(maps, gt_bbox, gt_class, pad_gt_mask, epoch)
+        own = self.head.loss(maps, gt_bbox, gt_class, pad_gt_mask, epoch)
         taught = self._teacher[0](image)
         terms, what = dict(own.terms), self._settings
         if what.fgd:

@@ -73,6 +73,21 @@ def test_newer_iterator_ends_an_older_one(dataset):
         assert len(list(reader.epoch(1))) == 3
 
 
+@pytest.mark.parametrize("begun", [(0, 0), (0, 1), (1, 0)])
+def test_batches_that_were_begun_before_are_the_same(dataset, begun, started):
+    expected = [batch["image_id"].tolist() for batch in TrainReader(dataset, train_settings(), 0, 0).epoch(0)]
+    with TrainReader(dataset, train_settings(), seed=0, workers=2) as reader:
+        reader.begin(*begun)
+        first = started()
+        found = [batch["image_id"].tolist() for batch in reader.epoch(0)]
+        assert found == expected and len(first) == 2
+        assert (started() == first) == (begun == (0, 0))  # others are begun anew
+        assert [batch["image_id"].tolist() for batch in reader.epoch(0)] == expected
+        reader.begin()
+        workers = started()
+    assert ended(workers)
+
+
 def test_killed_worker_is_noticed(dataset, started):
     with TrainReader(dataset, train_settings(batch_size=1), seed=0, workers=1) as reader:
         batches = reader.epoch(0)

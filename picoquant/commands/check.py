@@ -11,8 +11,9 @@ from picoquant.backends.ethos_u import toolchain as vela
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.backends.rknn import toolchain as rknn
+from picoquant.backends.source import Source
 from picoquant.backends.verisilicon import toolchain as verisilicon
-from picoquant.errors import UserError
+from picoquant.errors import ToolError, UserError
 from picoquant.npu.check import CheckResult, check_model
 from picoquant.npu.emulated.agreement import (
     Agreement,
@@ -21,8 +22,9 @@ from picoquant.npu.emulated.agreement import (
     generated_image,
 )
 from picoquant.npu.emulated.cycles import Cycles, measure_cycles
+from picoquant.npu.emulated.published_time import time_of
 from picoquant.npu.picture import draw
-from picoquant.npu.report import text_report
+from picoquant.npu.report import NO_TIME, text_report
 from picoquant.npu.rknn_check import RknnCheck, check_with_rknn
 from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.npu.vela_check import VelaCheck, check_with_vela
@@ -31,6 +33,10 @@ from picoquant.storage.files import disk_errors, sha256, write_json, write_text
 from picoquant.targets.profiles import Target
 
 FOLDER = "check"
+_AGREEMENT = "on VeriSilicon's emulator, each operator with the simulation's inputs:"
+_NO_OPT = (
+    "not asked: the network has zero points, which Paddle Lite's files cannot hold; the compiled network can"
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,8 @@ def check_target(
         is absent or refuses the model.
     """
     emulated = on_emulator(model, target) if emulator else None
+    if emulated is not None and Source(model).network.zero_points:
+        return _compiled_alone(target, *emulated, save_dir, picture)
     by_rknn = "rknn" in target.backends
     if target.ethos_u is None and not by_rknn:
         result = check_model(model, target, find_opt(opt))
@@ -86,8 +94,9 @@ def check_target(
         text, values = text_report(result), result.to_json()
         if cycles is not None:
             values["emulator"] = [asdict(row) for row in rows]
-            title = "on VeriSilicon's emulator, each operator with the simulation's inputs:"
-            text = "\n".join([text, "", cycles.to_text(), "", title, agreement_table(rows)])
+            text = "\n".join([text, "", cycles.to_text(), "", _AGREEMENT, agreement_table(rows)])
+        elif _cycles_can_be_had(target):
+            text += "\n\nVeriSilicon's emulator is installed: --emulator says cycles in place of the estimated latency"
         return Checked(text, values, bool(result.rules_broken), written)
     if picture:
         raise UserError(
@@ -104,6 +113,48 @@ def check_target(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, made.to_json())
     return Checked(made.to_text(), made.to_json(), bool(made.rules_broken), [path])
+
+
+def _cycles_can_be_had(target: Target) -> bool:
+    """Whether an emulator is installed that has the target's NPU."""
+    if target.verisilicon is None:
+        return False
+    try:
+        return target.verisilicon.chip in verisilicon.known_chips(verisilicon.find(Machine()))
+    except ToolError:
+        return False
+
+
+def _compiled_alone(
+    target: Target, rows: list[Agreement], cycles: Cycles, save_dir: str, picture: str | None
+) -> Checked:
+    """A model with zero points on VeriSilicon's emulator: what there is to say without opt, which would read another.
+
+    Raises: `UserError` for a picture, which is drawn of what opt says.
+    """
+    if picture:
+        raise UserError(
+            "--picture is drawn of opt's partition, and Paddle Lite cannot hold a network with zero points: "
+            "leave it out"
+        )
+    advice = list(cycles.findings())
+    time = cycles.time.to_text() if cycles.time else NO_TIME
+    facts = [("target", target.name), ("opt", _NO_OPT), ("cycles", cycles.summary()), ("time", time)]
+    lines = [f"{name:<16}{value}" for name, value in facts]
+    lines += [f"{one.rule}: {one.operator}: {one.message} -> {one.mend}" for one in advice]
+    text = "\n".join([*lines, "", cycles.to_text(), "", _AGREEMENT, agreement_table(rows)])
+    values = {
+        "target": target.name,
+        "opt": _NO_OPT,
+        "advice": [asdict(one) for one in advice],
+        "cycles": cycles.to_json(),
+        "emulator": [asdict(row) for row in rows],
+    }
+    path = Path(save_dir) / FOLDER / f"{target.name}.json"
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, values)
+    return Checked(text, values, False, [path])
 
 
 def model_of(save_dir: str, model_dir: str | None) -> ModelFolder:
@@ -134,6 +185,8 @@ def on_emulator(model: ModelFolder, target: Target) -> tuple[list[Agreement], Cy
     simulation = NpuSimulation(model, target.integer_rules)
     image = generated_image(simulation)
     cycles = replace(measure_cycles(simulation, tool, chip), model=sha256(model.params))
+    if not cycles.per_channel:
+        cycles = replace(cycles, time=time_of(cycles.total, chip, target.latency_ms))
     apart = NpuSimulation(model, target.integer_rules.kept)  # in which every tensor is looked at
     return compare_with_emulator(apart, image, tool, chip), cycles
 

@@ -7,6 +7,7 @@ from collections import Counter
 from picoquant.backends.placement import CPU, NPU
 from picoquant.npu.check import CheckResult
 
+NO_TIME = "unknown: of cycles on shaders, or of this chip, none is made"
 _SHOWN = 8  # the most findings of one rule that are listed
 
 
@@ -26,10 +27,12 @@ def text_report(result: CheckResult) -> str:
         ("weights", ", ".join(f"{count} {name}" for name, count in result.weight_types.items()) or "-"),
         ("activations", f"{result.activation_bytes / 1e6:.2f} MB at one time"),
         ("multiply-adds", f"{result.macs[NPU] / 1e6:.1f} M NPU, {result.macs[CPU] / 1e6:.1f} M CPU"),
-        ("cycles", result.cycles.summary())
-        if result.cycles
-        else ("latency", f"{time} ({latency.method}{error})"),
     ]
+    if result.cycles is None:
+        rows.append(("latency", f"{time} ({latency.method}{error})"))
+    else:
+        rows.append(("cycles", result.cycles.summary()))
+        rows.append(("time", result.cycles.time.to_text() if result.cycles.time else NO_TIME))
     lines = [f"{name:<16}{value}" for name, value in rows]
     if result.device:
         lines += _cpu_lines(result)

@@ -151,7 +151,8 @@ def write_board(folder: Path, target: Target, values: dict[str, Any]) -> None:
     """
     copy_program(folder / "board", target.android)
     write_json(folder / SETTINGS, values)
-    write_text(folder / "board" / "target.sh", _target_shell(target))
+    native = [model["precision"] for model in values["models"] if model["file"].endswith(".nb")]
+    write_text(folder / "board" / "target.sh", _target_shell(target, native == ["compiled"]))
 
 
 def write_script(folder: Path, backend: str) -> None:
@@ -163,7 +164,8 @@ def write_script(folder: Path, backend: str) -> None:
         shutil.copyfile(source / name, folder / copy)
 
 
-def _target_shell(target: Target) -> str:
+def _target_shell(target: Target, compiled: bool) -> str:
+    """What `run.sh` reads; `compiled`: Paddle Lite has no model in the package, the compiled network is its own."""
     values = {
         "TARGET_NAME": target.name,
         "TARGET_ABI": target.abi,
@@ -172,7 +174,9 @@ def _target_shell(target: Target) -> str:
         "TARGET_LIBRARIES": "",  # the runtime's are where the system finds them
         "TARGET_LIBRARIES_FROM": "",
     }
-    if target.paddle_lite is not None:
+    if compiled:
+        values["COMPILED"] = "1"
+    elif target.paddle_lite is not None:
         cpp = ("libc++_shared.so",) if target.android else ()
         npu = _NPU_LIBRARIES.get(target.paddle_lite.device, ())
         libraries = ("libpaddle_light_api_shared.so", *cpp, *npu)

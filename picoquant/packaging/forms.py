@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from picoquant.backends.base import MACHINE, Backend, Found, load_backend, load_backends
+from picoquant.backends.scheme import not_symmetric
+from picoquant.backends.source import Source
 from picoquant.backends.table import BACKENDS
-from picoquant.errors import ConfigError, ToolError
+from picoquant.errors import ConfigError, SchemeError, ToolError
 from picoquant.packaging.board_program import PROGRAMS
 from picoquant.storage.files import sha256
 from picoquant.targets.profiles import Target
@@ -99,6 +101,29 @@ def forms_of(target: Target, known: Mapping[str, str] = BACKENDS) -> Forms:
             )
         backends.append(backend)
     return Forms(target.on_npu, cpu, tuple(backends))
+
+
+def without_nb(forms: Forms, target: Target, model: Source | None, compiles: bool) -> tuple[Forms, str]:
+    """The forms of a model with zero points, which a `.nb` has no place for and the network compiled for the chip has.
+
+    Args:
+        forms, target: see `forms_of`.
+        model: INT8; None where there is none.
+        compiles: whether a compiled network is asked for, see `npu/emulated/compiled.py`.
+
+    Returns: the forms without the `.nb`, and why; of other models and targets the same forms.
+
+    Raises: `SchemeError` naming a tensor where the compiled network would hold it and is not asked for.
+    """
+    if model is None or not forms.npu_nb or target.verisilicon is None or not model.network.zero_points:
+        return forms, ""
+    name = next(iter(model.network.zero_points))
+    if not compiles:
+        raise SchemeError(
+            f"Paddle Lite cannot hold {model.folder.path}: {not_symmetric(name)}; or set Package.compiled=true: the "
+            f"network compiled for {target.name}'s NPU holds it"
+        )
+    return replace(forms, npu_nb=False), f"Paddle Lite's format has no zero points, as tensor {name} has one"
 
 
 def tools_of(forms: Forms) -> tuple[dict[str, Found], dict[str, str]]:

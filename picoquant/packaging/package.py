@@ -17,7 +17,7 @@ from picoquant.backends.onnx.paddle2onnx import OPSET
 from picoquant.backends.paddle_lite import export as paddle_lite
 from picoquant.backends.paddle_lite.opt_tool import OptTool
 from picoquant.backends.verisilicon.toolchain import Emulator
-from picoquant.errors import SchemeError, UserError
+from picoquant.errors import SchemeError, ToolError, UserError
 from picoquant.npu.emulated.compiled import compile_into
 from picoquant.packaging import expectation, rknn
 from picoquant.packaging.archive import SUFFIX, write_archive
@@ -42,6 +42,7 @@ from picoquant.packaging.forms import (
     forms_of,
     models_in,
     tools_of,
+    without_nb,
 )
 from picoquant.packaging.manifest import NAME, ONNX_BATCH, Facts, files_of
 from picoquant.packaging.npu_check import PARTITION, check_for_package, check_of_vela
@@ -140,15 +141,18 @@ def begin(
             f"Package.batch={batch} is for the INT8 ONNX files, which {target.name}'s package of a float model has "
             "not: run `picoquant quantize` first, or set Package.batch=1"
         )
+    prepared = prepared or Prepared(models)
     tools, left_out = tools_of(forms)
+    forms, no_nb = without_nb(forms, target, prepared.int8, compiler is not None)
     forms = replace(forms, backends=tuple(one for one in forms.backends if one.name in tools))
     for name, reason in left_out.items():
         LOG.warning("package %s: the files for %s are left out: %s", target.name, name, reason)
+    if no_nb:
+        left_out[INT8_NB] = no_nb
+        LOG.warning("package %s: %s is left out: %s", target.name, INT8_NB, no_nb)
     LOG.info("package %s: reading %s", target.name, models.first.path)
     shown = sample or made_sample(models.first.config)
-    parts = _Parts(
-        prepared or Prepared(models), target, forms, opt, tools, shown, calibration, batch, qdq, compiler
-    )
+    parts = _Parts(prepared, target, forms, opt, tools, shown, calibration, batch, qdq, compiler)
     made_by = {name: tool.version for name, tool in tools.items()}
     if forms.lite:
         made_by["opt"] = opt.version
@@ -233,6 +237,8 @@ class _Parts:
             compiled = manifest["compiled"] = compile_into(
                 folder, self.models.int8, self.target, self.compiler
             )
+            if self.target.on_npu and not self.forms.lite and "file" not in compiled:
+                raise ToolError(compiled["left_out"])  # there is no `.nb` either
         onnx: dict[str, dict[str, Any]] = {}
         if self.network is not None:
             onnx, manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
@@ -248,7 +254,8 @@ class _Parts:
         self._write_texts(folder, shipped, onnx)
         manifest["sample"] = self._write_sample(folder, shipped)
         nb: dict[str, str] = {}
-        if self.forms.lite:
+        board = self.forms.lite or "file" in compiled
+        if board:
             facts = self.prepared.facts(shipped.model)
             made = [(precision, name, folder / name) for precision, name in PRECISIONS.items()]
             nbs = [(precision, name, sha256(path)) for precision, name, path in made if path.is_file()]
@@ -260,7 +267,7 @@ class _Parts:
             write_board(folder, self.target, values)
         for backend in self.forms.with_programs:
             program = bool(PROGRAMS[backend.name].cmake)
-            if not self.forms.lite:
+            if not board:
                 facts, models = self.prepared.facts(shipped.model), models_in(folder, self.forms)
                 values = settings(model.config, facts, models, self.target, program=program)
                 write_json(folder / SETTINGS, values)

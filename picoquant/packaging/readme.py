@@ -38,13 +38,14 @@ def readme(
         qdq: integers of its plain ONNX; empty: it has none.
         compiled: what the manifest says of its compiled network; empty: it has none.
     """
-    nb = nb or {}
+    nb, compiled = nb or {}, compiled if compiled and "file" in compiled else None
+    board = forms.lite or compiled is not None
     rows = [
         f"| `{name}` | {precision.upper()}, for Paddle Lite {target.paddle_lite.opt_version} on the "
         f"{'NPU' if forms.npu_nb else 'CPU'} |"
         for precision, name in nb.items()
     ]
-    if compiled and "file" in compiled:
+    if compiled:
         rows.append(f"| `{compiled['file']}` | INT8, compiled for {compiled['chip']} |")
     if int8:
         rows.append(f"| `{ONNX}` | INT8 ONNX with QuantizeLinear and DequantizeLinear{_images(batch)} |")
@@ -63,7 +64,7 @@ def readme(
         "| `sample/` | an image, as PNG and as PPM, and the detections expected in it |",
         "| `manifest.json` | SHA-256 of every file, versions, settings, mAP, check |",
     ]
-    if forms.lite or any(PROGRAMS[backend.name].cmake for backend in forms.with_programs):
+    if board or any(PROGRAMS[backend.name].cmake for backend in forms.with_programs):
         rows.append(
             "| `board/`, `settings.json`, `environment.sh` | the program for the board and its settings |"
         )
@@ -88,14 +89,14 @@ def readme(
     npu = "no NPU" if target.npu == "none" else target.npu
     text = f"# Package for {target.name}\n\n{target.vendor} {target.soc}: {target.cpu}; {npu}.\n\n"
     text += "| file | what it is |\n|---|---|\n" + "\n".join(rows) + "\n"
-    text += "".join(_programs(backend, forms.lite) for backend in forms.with_programs)
+    text += "".join(_programs(backend, board) for backend in forms.with_programs)
     text += _delegate(target, forms) + _rknpu(target, forms) + _without_programs(target, forms)
     text += _on_the_board(target, forms, list(nb)) if forms.lite else ""
-    return text + (_compiled(target, compiled) if compiled and "file" in compiled else "")
+    return text + (_compiled(target, compiled, forms.npu_nb) if compiled else "")
 
 
 def _programs(backend: Backend, lite: bool) -> str:
-    """How to run the programs for a backend's runtime; `lite`: it is beside Paddle Lite's, which `run.sh` is for."""
+    """How to run the programs for a backend's runtime; `lite`: it is beside those that `run.sh` is for."""
     program = PROGRAMS[backend.name]
     alone = f"build/detect --package .. --model {backend.name} --expected ../sample/expected.json"
     source = f"       {alone.partition(' --expected')[0] if lite else './run.sh'}"
@@ -194,8 +195,8 @@ def _without_programs(target: Target, forms: Forms) -> str:
     return text
 
 
-def _compiled(target: Target, compiled: Mapping[str, Any]) -> str:
-    """How the compiled network is run."""
+def _compiled(target: Target, compiled: Mapping[str, Any], beside: bool) -> str:
+    """How the compiled network is run; `beside`: there is a `.nb` for Paddle Lite, too."""
     toolchain = _TOOLCHAINS.get(target.abi)
     crossed = f" -DCMAKE_TOOLCHAIN_FILE={toolchain}" if toolchain else ""
     return (
@@ -206,10 +207,15 @@ def _compiled(target: Target, compiled: Mapping[str, Any]) -> str:
         "       cd board\n"
         f"       cmake -S . -B build -DOPENVX_DIR=/path/to/sdk{crossed}\n"
         "       cmake --build build\n"
-        "       COMPILED=1 ./run.sh\n\n"
+        f"       {'COMPILED=1 ' if beside else ''}./run.sh\n\n"
         f"It was compiled by a newer driver than the boards of {target.name} usually have ({target.driver.name} "
         f"{target.driver.version}). **Whether an older one opens it was not tried**: no board was at hand. Its outputs "
         "are maps `[1, C, H, W]`, which the program brings to `[1, H * W, C]`.\n"
+        + (
+            ""
+            if beside
+            else "There is no `.nb` beside it: the network has zero points, Paddle Lite's format has none.\n"
+        )
     )
 
 

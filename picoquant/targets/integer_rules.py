@@ -79,8 +79,13 @@ class Rules:
 
         VeriSilicon's chips do so where weights have a scale for each channel (docs/simulation.md).
         """
+        return per_channel and self.values_on_shaders
+
+    @property
+    def values_on_shaders(self) -> bool:
+        """Whether shaders compute sums and products of two tensors, as on VeriSilicon's chips (docs/simulation.md)."""
         rule = self.arithmetic.multiplier
-        return per_channel and rule is not None and not rule.of_values
+        return rule is not None and not rule.of_values
 
     @property
     def of_values(self) -> Rules:

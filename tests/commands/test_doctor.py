@@ -10,6 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from picoquant.backends.base import load_backends
+from picoquant.backends.own_environment.installing import COMPLETE
 from picoquant.backends.python_package import finder
 from picoquant.commands import doctor
 
@@ -71,6 +72,17 @@ def test_a_runtime_of_another_version_stops_nothing_but_its_own_backend(tmp_path
     check = by_name(doctor.checks(tmp_path))["OpenVINO"]
     assert check.ok and "none is needed but for its own backend: click " in check.found
     assert "is installed, picoquant takes >=99" in check.found
+
+
+def test_verisilicons_emulator_is_a_line_and_stops_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor.verisilicon, "tool_homes", lambda name: [tmp_path])
+    absent = doctor._emulator()
+    assert absent.ok and "`picoquant toolchain install verisilicon` has it" in absent.found
+    record = tmp_path / COMPLETE
+    record.write_text("{}")
+    assert doctor._emulator().ok and doctor._emulator().found.startswith("damaged, and not needed: ")
+    record.write_text('{"package": "acuitylite==6.57.1"}')
+    assert doctor._emulator().found == f"6.57.1 {tmp_path} (from picoquant's own folder)"
 
 
 def test_save_dir_that_is_a_file(tmp_path):

@@ -27,8 +27,8 @@ SIZE = 64
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["a311d", "imx8mp"])
-def test_it_computes_the_simulations_integers(name, tmp_path):
+@pytest.mark.parametrize(("name", "symmetric"), [("a311d", True), ("imx8mp", True), ("a311d", False)])
+def test_it_computes_the_simulations_integers(name, symmetric, tmp_path):
     """The detections of random weights mean nothing, so all outputs are compared: every one of them is equal."""
     from picoquant.paddle_program.batch_norm_folding import fold_folder
 
@@ -39,7 +39,8 @@ def test_it_computes_the_simulations_integers(name, tmp_path):
     target = load_target(name)
     model = exported("picodet_s_416_coco_npu.yml", tmp_path / "fp32")
     fold_folder(model.path)
-    int8 = quick_int8(model, tmp_path / "int8", weight_quantize_type="abs_max")
+    scheme = {"weight_quantize_type": "abs_max", "symmetric_activations": symmetric}
+    int8 = quick_int8(model, tmp_path / "int8", **scheme)
     simulation = NpuSimulation(int8, target.integer_rules)
     chip = toolchain.chip_of(target, tool)
     content, facts = compile_for(simulation, tool, chip)

@@ -11,6 +11,7 @@ from picoquant.backends.verisilicon.report import LayerCost
 from picoquant.evaluation.confusion import Confusion, confusion, match_images
 from picoquant.evaluation.precision_recall import precision_recall
 from picoquant.npu.emulated.cycles import Cycles
+from picoquant.npu.emulated.published_time import Time
 from picoquant.report.contents import Board, Detections, Layers, Report, SizeRow, Training
 from picoquant.report.page import render
 from picoquant.report.run_record import size_rows, stage_rows, stale_evaluation
@@ -84,13 +85,16 @@ def test_cycles_stand_in_the_estimates_place():
         LayerCost("conv2d_1", {"NN": 1_500_000, "SH": 20_000}, 1, 2),
         LayerCost("", {"TP": 480_000}, 3, 4),
     ]
+    time = Time(2.5, 800.0, {"mobilenet_v1_int8_224": 0.0137, "resnet50_int8_224": -0.45})
     check = {
         "operators": {"npu": 2, "cpu": 0}, "npu_pieces": 1, "partition_file": "", "conversions": [],
         "macs": {"npu": 1e6, "cpu": 0}, "activation_bytes": 10, "rules_broken": [], "cpu_operators": [],
-        "cycles": Cycles("VIPX, emulator 6.57.1", layers, {"conv2d_1": "conv2d"}, False, "0").to_json(),
+        "cycles": Cycles("VIPX, emulator 6.57.1", layers, {"conv2d_1": "conv2d"}, False, "0", time).to_json(),
     }  # fmt: skip
     page = render(report_of(["a"], boards=[Board("a311d", check)]))
     assert "2.0 M an image: NN cores 1.5 M, TP 0.48 M, shaders 0.02 M" in page and "an estimate" not in page
+    assert "2.5 ms, not measured: cycles at 800 MHz" in page
+    assert "off by +1 % (mobilenet_v1_int8_224), -45 % (resnet50_int8_224)" in page
     row = "<td>1500000</td><td>0</td><td>20000</td><td>76.0 %</td>"
     assert f'<td class="text">conv2d_1</td><td class="text">conv2d</td>{row}' in page
     assert page.index("conv2d_1") < page.index("(of no layer)")

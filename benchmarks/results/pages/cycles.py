@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from statistics import geometric_mean
 
 from benchmarks.results.cells import points
@@ -15,8 +16,8 @@ CHIPS = {"a311d": "A311D", "s905d3": "S905D3", "c308x": "C308X (PID unconfirmed)
 # Networks as picoquant hands them over, on each chip.
 WHOLE = {
     "s_npu": ("PicoDet-S-NPU, bccd", tuple(CHIPS)),
-    "xs": ("PicoDet-XS (hard-swish), coco", ("a311d", "imx8mp")),
-    "s": ("PicoDet-S (ESNet), coco", ("a311d", "imx8mp")),
+    "xs": ("PicoDet-XS (hard-swish), coco", tuple(CHIPS)),
+    "s": ("PicoDet-S (ESNet), coco", tuple(CHIPS)),
 }
 # What was changed, before and after: results of the same network on the same chip.
 CHANGES = (
@@ -53,11 +54,12 @@ SCHEMES = (
         ("coco465_s_ptq_per_tensor", "coco465_s_ptq_per_tensor_zero_points", "coco465_s_ptq"),
     ),
 )
-_TWO = ("a311d", "imx8mp")
+_ALL = tuple(CHIPS)
 _SCHEMES = (
-    ("int8, one scale a tensor", "", (tuple(CHIPS), _TWO, _TWO)),
-    ("uint8 with zero points, one scale a tensor", "_zero_points", (_TWO, _TWO, ())),
-    ("int8, a scale for each channel", "_channel", (("a311d", "s905d3", "imx8mp"), ("a311d",), ("a311d",))),
+    ("int8, one scale a tensor", "", (_ALL, _ALL, _ALL)),
+    ("uint8 with zero points, one scale a tensor", "_zero_points", (_ALL, _ALL, _ALL)),
+    ("int8, a scale for each channel", "_channel", (_ALL, _ALL, _ALL)),
+    ("int16, one scale a tensor", "_int16", (("a311d", "imx8mp"), (), ())),
 )
 
 
@@ -77,7 +79,7 @@ def whole(results: Results) -> list[Sequence[str]]:
     for name, (title, chips) in WHOLE.items():
         for chip in chips:
             one = results[f"cycles_{name}_{chip}"]
-            made.append([title, CHIPS[chip], one.scheme, *_cells(one), one.notes["differ"]])
+            made.append([title, CHIPS[chip], one.scheme, *_cells(one), one.notes.get("differ", "-")])
     return made
 
 
@@ -127,10 +129,11 @@ def _measured(results: Results, name: str, chip: str) -> tuple[int, float | None
 
 
 def _schemes() -> Iterator[tuple[str, str, str, dict[str, str]]]:
-    """Network, scheme, the result with its mAP, and the results of its cycles by chip."""
+    """Network, scheme, the result with its mAP (empty: not measured), and the results of its cycles by chip."""
     for number, (network, name, accuracy) in enumerate(SCHEMES):
-        for (scheme, suffix, chips), mean in zip(_SCHEMES, accuracy):
-            yield network, scheme, mean, {chip: f"cycles_{name}{suffix}_{chip}" for chip in chips[number]}
+        for (scheme, suffix, chips), mean in zip_longest(_SCHEMES, accuracy, fillvalue=""):
+            if chips[number]:
+                yield network, scheme, mean, {chip: f"cycles_{name}{suffix}_{chip}" for chip in chips[number]}
 
 
 def _total(cycles: Mapping[str, int]) -> str:
@@ -141,7 +144,7 @@ def _total(cycles: Mapping[str, int]) -> str:
 
 def scheme_names() -> tuple[str, ...]:
     """Of the results of networks in each scheme."""
-    return tuple(name for _, _, mean, cycles in _schemes() for name in (mean, *cycles.values()))
+    return tuple(name for _, _, mean, cycles in _schemes() for name in (mean, *cycles.values()) if name)
 
 
 def schemes(results: Results) -> list[Sequence[str]]:
@@ -150,7 +153,7 @@ def schemes(results: Results) -> list[Sequence[str]]:
     for network, scheme, mean, cycles in _schemes():
         found = {chip: results[name].cycles for chip, name in cycles.items()}
         cells = (_total(found[chip]) if chip in found else "-" for chip in CHIPS)
-        made.append([network, scheme, points(results[mean].int8), *cells])
+        made.append([network, scheme, points(results[mean].int8) if mean else "-", *cells])
     return made
 
 

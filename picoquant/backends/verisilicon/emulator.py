@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import subprocess
 import tempfile
@@ -27,6 +28,9 @@ KEEPS_INT8 = "VSI_NN_ENABLE_I8TOU8"
 AS_HANDED_OVER = {KEEPS_INT8: "0", "VSI_NN_ENABLE_OPCHECK": "0"}
 PROCESS_MB = 600  # what a process takes at most with it, see docs/simulation.md
 _KILLED = -9
+# Of an operator that is refused the driver says the number, in the order of the description; errors before it say why.
+_ERROR = "E ["
+_REFUSED = re.compile(r"\w+(?: optimize)? node\[(\d+)\] \S+ fail")
 _PATIENCE = 10.0  # seconds for a process to end by itself
 
 
@@ -175,7 +179,7 @@ class Emulation:
         assert process is not None
         outcome = Outcome(process.wait(), self.said())
         self.close()
-        return _ended(outcome, self._chip)
+        return _ended(outcome, self._chip, self._network)
 
 
 def compile_network(tool: Emulator, chip: str, network: Description, timeout: float = 1800.0) -> bytes:
@@ -194,7 +198,7 @@ def compile_network(tool: Emulator, chip: str, network: Description, timeout: fl
         )
         made = folder / "compiled"
         if outcome.code or not made.is_file():
-            raise _ended(outcome, chip)
+            raise _ended(outcome, chip, network)
         return made.read_bytes()
 
 
@@ -209,13 +213,23 @@ def _settings_of(tool: Emulator, chip: str) -> dict[str, str]:
     }
 
 
-def _ended(outcome: Outcome, chip: str) -> EmulatorEnded:
-    """What became of a process."""
+def _ended(outcome: Outcome, chip: str, network: Description) -> EmulatorEnded:
+    """What became of a process that had a network."""
     if outcome.code == _KILLED:
         return EmulatorEnded(
             f"VeriSilicon's emulator was ended: it takes up to {PROCESS_MB} MB of memory; end other programs first"
         )
     lines = [line for line in outcome.text.splitlines() if line.strip()]
+    refused = _REFUSED.search(outcome.text)
+    if refused and int(refused[1]) < len(network.nodes):
+        node = network.nodes[int(refused[1])]
+        before = [
+            line.partition("]")[2].strip() for line in lines if _ERROR in line and refused[0] not in line
+        ]
+        return EmulatorEnded(
+            f"VeriSilicon's driver does not take {node.operator}, which computes {node.name}, for {chip}: "
+            f"{(before or [refused[0]])[-1]}"
+        )
     return EmulatorEnded(
         f"VeriSilicon's emulator of {chip} ended with {outcome.ended}: {(lines or ['no message'])[-1]}"
     )

@@ -9,6 +9,7 @@ from typing import Any
 from picoquant.backends.verisilicon.report import UNITS, LayerCost, report, totals
 from picoquant.backends.verisilicon.toolchain import Emulator
 from picoquant.npu.emulated.describe import describe_network, form_of
+from picoquant.npu.emulated.published_time import Time
 from picoquant.npu.lint import ONTO_CORES, Finding
 from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.paddle_program.layers import CONVOLUTIONS
@@ -29,6 +30,7 @@ class Cycles:
         op_types: type of the operator that computes each of these tensors.
         per_channel: whether weights have a scale for each channel.
         model: SHA-256 of the model's weights.
+        time: what the cycles may take on the target, where published times say so.
     """
 
     chip: str
@@ -36,6 +38,7 @@ class Cycles:
     op_types: Mapping[str, str]
     per_channel: bool
     model: str = ""
+    time: Time | None = None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Cycles:
@@ -48,8 +51,14 @@ class Cycles:
             units = {unit: int(one[unit]) for unit in UNITS if int(one[unit])}
             layers.append(LayerCost(str(one["layer"]), units, int(one["read"]), int(one["written"])))
         kinds = {str(one["layer"]): str(one["type"]) for one in values["layers"]}
+        time = values.get("time")
         return cls(
-            str(values["chip"]), layers, kinds, bool(values["per_channel"]), str(values["model_sha256"])
+            str(values["chip"]),
+            layers,
+            kinds,
+            bool(values["per_channel"]),
+            str(values["model_sha256"]),
+            None if time is None else Time.from_json(time),
         )
 
     @property
@@ -89,6 +98,7 @@ class Cycles:
             "units": totals(self.layers),
             "per_channel": self.per_channel,
             "model_sha256": self.model,
+            "time": None if self.time is None else self.time.to_json(),
             "layers": [
                 {
                     "layer": cost.name,

@@ -41,6 +41,8 @@ def add(
     weights = rules.arithmetic.sum_weights
     if weights is not None and on_cores:
         return _weighted_sum(first, second, sources, result, rules, weights)
+    if rules.values_on_shaders:
+        return _shader_sum(first, second, sources, result, rules)
     factors = np.array([source.scale / result.scale for source in sources])
     rule, rounding = rules.of_values.arithmetic.multiplier, rules.arithmetic.rounding
     if rule is not None:
@@ -51,6 +53,36 @@ def add(
         scales = [np.float32(source.scale) for source in sources]
         total = first.astype(np.float32) * scales[0] + second.astype(np.float32) * scales[1]
         quantised = rounded(total / np.float32(result.scale), rounding)
+    return np.clip(quantised, result.low, result.high).astype(np.int16)
+
+
+def _shader_sum(
+    first: np.ndarray, second: np.ndarray, sources: Sequence[QuantParams], result: QuantParams, rules: Rules
+) -> np.ndarray:
+    """A sum as shaders of VeriSilicon's chips compute it: each step rounded to float32, the zero point added before the
+    second term."""
+    inverse, zero = np.float32(1) / np.float32(result.scale), np.float32(result.zero_point)
+    one, other = (np.float32(source.scale) * inverse for source in sources)
+    stored = second.astype(np.float32) * other + (first.astype(np.float32) * one + zero)
+    quantised = rounded(stored, rules.arithmetic.rounding) - zero
+    return np.clip(quantised, result.low, result.high).astype(np.int16)
+
+
+def _shader_product(
+    first: np.ndarray, second: np.ndarray, sources: Sequence[QuantParams], result: QuantParams, rules: Rules
+) -> np.ndarray:
+    """A product as shaders of VeriSilicon's chips compute it: each step rounded to float32.
+
+    Whole numbers there are the product of both stored integers less each of them times the other's zero point, so what
+    is missing of the levels' product, that of both zero points, comes with the result's zero point.
+    """
+    factor = np.float32(sources[0].scale) * np.float32(sources[1].scale)
+    factor *= np.float32(1) / np.float32(result.scale)
+    zeros, zero = [source.zero_point for source in sources], np.float32(result.zero_point)
+    product = first.astype(np.int32) * second.astype(np.int32) - zeros[0] * zeros[1]  # below 2^24
+    missing = np.float32(zeros[0]) * factor * np.float32(zeros[1])
+    stored = product.astype(np.float32) * factor + (missing + zero)
+    quantised = rounded(stored, rules.arithmetic.rounding) - zero
     return np.clip(quantised, result.low, result.high).astype(np.int16)
 
 
@@ -76,6 +108,8 @@ def multiply(
 
     For the arguments see `add`.
     """
+    if rules.values_on_shaders:
+        return _shader_product(first, second, sources, result, rules)
     factor = sources[0].scale * sources[1].scale / result.scale
     return Requantiser.of(factor, rules.of_values, result.low, result.high)(
         first.astype(np.int32) * second.astype(np.int32)

@@ -110,13 +110,14 @@ def _convolution(
     scales, bias = sum_scales_and_bias(operator, graph, rules, source)
     ends, cut = fused_limits(layer), None
     points = rules.arithmetic.table_points
-    on_cores = len(operator.scales) == 1  # on shaders, ReLU6 is a part of the convolution
+    # On shaders ReLU6 is a part of the convolution. A convolution with one result is there, too, as the others are.
+    on_cores = not rules.on_shaders(graph.network.per_channel)
     if points is not None and on_cores and math.isfinite(ends[1]) and not saturates_at(result, ends[1]):
         # ReLU6 is an operator of its own, behind the rounded result.
         cut = table(lambda x: np.clip(x, *ends), result, result, rules.arithmetic.rounding, points)
         ends = (-math.inf, math.inf)
     limits = clamp_limits(result, *ends, rules.arithmetic.rounding)
-    if len(operator.scales) == 1 or rules.tflite:
+    if rules.tflite or (on_cores and len(operator.scales) == 1):
         requantise = Requantiser.of(scales / result.scale, rules, *limits)
     else:
         requantise = Requantiser.of_channels(operator.scales, source.scale, result.scale, rules, *limits)

@@ -195,6 +195,11 @@ _ROW = LEVELS.reshape(1, 1, 256)
 _PAIRS = tuple(np.broadcast_to(side, (1, 256, 256)) for side in (LEVELS, LEVELS[:, None]))
 
 
+def averaged(name: str, size: int, image: np.ndarray, source: float, result: float) -> Values:
+    """The means of windows of a size, beside one another."""
+    return Values(name, "average", _square(size, size), ((image, source),), result, _average(size))
+
+
 def _random(low, high, shape):
     return _RANDOM.randint(low, high, shape)
 
@@ -249,8 +254,8 @@ CASES = (
     # Of scales 0.0311 and 0.0473 no sum of two levels is a middle of the result's.
     Values("add", "add", (), ((_PAIRS[0], 0.0311), (_PAIRS[1], 0.0473)), 0.0611, _add),
     InnerSum("inner_sum", (0.0264, 0.0289, 0.0341)),
-    Values("average3", "average", _square(3, 3), ((_IMAGE, 0.05),), 0.05, _average(3)),
-    Values("average9", "average", _square(9, 9), ((_IMAGE, 0.05),), 0.033, _average(9)),
+    averaged("average3", 3, _IMAGE, 0.05, 0.05),
+    averaged("average9", 9, _IMAGE, 0.05, 0.033),
     Values("max", "max", _square(3, 3), ((_IMAGE, 0.05),), 0.05, _max),
     Values("sigmoid", "sigmoid", (), ((_ROW, 0.06),), 1 / 256, _function("sigmoid")),
     Values(

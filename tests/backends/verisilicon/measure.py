@@ -17,11 +17,11 @@ from picoquant.backends.verisilicon.description import FORMS
 from picoquant.backends.verisilicon.emulator import run
 from picoquant.targets.profile_files import known_targets
 from picoquant.targets.profiles import load_target
-from tests.backends.verisilicon import functions
+from tests.backends.verisilicon import functions, middles, pools
 from tests.backends.verisilicon.conformance import inputs_of, network_of
 
 DATA = Path(__file__).parent / "measured"
-FUNCTIONS = DATA / "functions"
+FUNCTIONS, POOLS, MIDDLES = DATA / "functions", DATA / "pools", DATA / "middles"
 
 
 def file_of(target: str, form: str) -> Path:
@@ -42,14 +42,16 @@ def emulated_targets() -> list[str]:
 def main() -> None:
     """Measure the named targets, or all."""
     tool = toolchain.find(Machine())
-    FUNCTIONS.mkdir(parents=True, exist_ok=True)
+    for folder in (FUNCTIONS, POOLS, MIDDLES):
+        folder.mkdir(parents=True, exist_ok=True)
     for target in sys.argv[1:] or emulated_targets():
         chip = toolchain.chip_of(load_target(target), tool)
         for form in ("uint8_per_tensor", "int8_per_channel"):
             found = run(tool, chip, network_of(FORMS[form]), inputs_of())
             np.savez_compressed(file_of(target, form), **found)
-            network, inputs = functions.network_of(FORMS[form])
-            np.savez_compressed(FUNCTIONS / f"{target}_{form}.npz", **run(tool, chip, network, inputs))
+            for cases, folder in ((functions, FUNCTIONS), (pools, POOLS), (middles, MIDDLES)):
+                network, inputs = cases.network_of(FORMS[form])
+                np.savez_compressed(folder / f"{target}_{form}.npz", **run(tool, chip, network, inputs))
             print(target, form, flush=True)
 
 

@@ -29,6 +29,7 @@ EXPECTED = {
     ("imx8mp", "uint8_per_tensor"): {},
     ("a311d", "int8_per_channel"): {},
     ("s905d3", "int8_per_channel"): {},
+    ("c308x", "int8_per_channel"): {},
     ("imx8mp", "int8_per_channel"): {},
     ("rk1808", "uint8_per_tensor"): {
         "sigmoid": 8,

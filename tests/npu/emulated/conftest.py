@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,13 +26,15 @@ if sys.argv[3] == "compile":
     pathlib.Path(sys.argv[4]).write_bytes(pathlib.Path(sys.argv[1]).read_bytes()); sys.exit(0)
 def say(word): os.write(int(sys.argv[3]), (word + chr(10)).encode())
 (folder / "started").open("a").write("x")
-if (folder / "refuse").exists(): print("the driver refused the graph"); sys.exit(3)
+if (folder / "refuse").exists():
+    print((folder / "refuse").read_text() + chr(10) + "the driver refused the graph"); sys.exit(3)
 if (folder / "perf").exists(): print((folder / "perf").read_text())
 say("ready")
 for line in sys.stdin:
     source, result = line.split()
     image = pathlib.Path(source).read_bytes()
     if set(image) == {{255}}: print("out of range"); os.abort()
+    if (folder / "kill").exists(): os.kill(os.getpid(), 9)
     pathlib.Path(result).write_bytes((folder / "results").read_bytes())
     say("done")
 """
@@ -52,7 +55,11 @@ def simulation(tmp_path_factory):
 @pytest.fixture
 def tool(tmp_path):
     """An installation whose program is the stand-in; it answers with zeros until a test says what with."""
-    home = tmp_path / "home"
+    return stand_in(tmp_path / "home")
+
+
+def stand_in(home: Path) -> Emulator:
+    """An installation in a new folder."""
     home.mkdir()
     source = emulated.Path(ready_program.__code__.co_filename).with_name("network_runner.c").read_bytes()
     program = home / f"{RUNNER}-{emulated.hashlib.sha256(source).hexdigest()[:12]}"

@@ -70,6 +70,35 @@ def test_a_network_that_is_refused_is_an_error(simulation, tool, image):
         network({"image": image})
 
 
+def test_an_operator_that_is_refused_is_named(simulation, tool, image):
+    """By the number that ovxlib says, in the order of what was handed over."""
+    nodes = describe_network(simulation, form_of(simulation)).nodes
+    number = next(number for number, node in enumerate(nodes) if node.operator == "resize")
+    refused = f"E [vsi_nn_graph.c:setup_node:556]Check node[{number}] RESIZE fail"
+    named = f"does not take resize, which computes {nodes[number].name}, for VIPX: "
+    for printed, said in (
+        (refused, rf"{named}Check node\[{number}\] RESIZE fail$"),
+        (f"E [ops/x.c:op_check:169]type not support: INT8\n{refused}", f"{named}type not support: INT8$"),
+        (refused.replace(str(number), "4000"), "ended with exit code 3: the driver refused the graph"),
+    ):
+        (tool.path / "refuse").write_text(printed)
+        with (
+            EmulatedNetwork(simulation, tool, "VIPX", processes=1) as network,
+            pytest.raises(EmulatorEnded, match=said),
+        ):
+            network({"image": image})
+
+
+def test_memory_that_ran_out_is_said(simulation, tool, image):
+    """The system kills the process then."""
+    (tool.path / "kill").touch()
+    said = pytest.raises(
+        EmulatorEnded, match=r"emulator was ended: it takes up to \d+ MB of memory; end other"
+    )
+    with EmulatedNetwork(simulation, tool, "VIPX", processes=1) as network, said:
+        network({"image": image})
+
+
 def test_an_image_that_takes_too_long(simulation, tool):
     network = describe_network(simulation, form_of(simulation))
     program = next(tool.path.glob(f"{RUNNER}-*"))

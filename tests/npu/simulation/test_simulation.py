@@ -7,6 +7,7 @@ import pytest
 
 from picoquant.backends.paddle.runtime import open_predictor
 from picoquant.errors import ToolError
+from picoquant.npu.simulation import steps
 from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.runtimes.backends import simulating
 from picoquant.runtimes.model import model_of_folder
@@ -189,3 +190,28 @@ def pixels(image):
     import cv2
 
     return cv2.resize(image, (320, 320)).astype(np.float32).transpose(2, 0, 1) / 255
+
+
+def test_on_shaders_the_multiplier_of_the_cores_has_no_part(tmp_path):
+    """With a scale for each channel chips of 16 and 31 bits compute the same, convolutions with one result too."""
+    from picoquant.paddle_program.batch_norm_folding import fold_folder
+
+    model = exported("picodet_s_416_coco_npu.yml", tmp_path / "fp32")
+    fold_folder(model.path)
+    int8 = quick_int8(model, tmp_path / "int8")
+    one, other = (NpuSimulation(int8, load_target(name).integer_rules) for name in ("a311d", "imx8mp"))
+    assert one.per_channel and {len(own.scales) for own in one.graph.quantised.values()} > {1}
+    for name, own in one.graph.quantised.items():
+        if len(own.scales) > 1:
+            continue
+        layer = one.graph.network.layers[name]
+        source, channels = layer.conv.input("Input0"), own.integers.shape[1]
+        low, high = one.params[source].low, one.params[source].high
+        levels = np.random.RandomState(0).randint(low, high + 1, (1, channels, 150, 150)).astype(np.int16)
+        found, wanted = (
+            steps._convolution(layer, each.graph, each.rules, each.params[source], each.params[layer.output])(
+                [levels]
+            )[0]
+            for each in (one, other)
+        )
+        np.testing.assert_array_equal(found, wanted, err_msg=name)

@@ -13,10 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 _BLOCK = 14  # calls of a model before the next one's turn
 _NOT_COUNTED = 4  # of them: the other models' threads may still wait busily

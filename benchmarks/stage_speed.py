@@ -29,6 +29,12 @@ NETWORKS = {
     "s": "picodet_s_416_coco_lcnet.yml",
     "s_esnet": "legacy_model/picodet_s_416_coco.yml",
 }
+# Trained weights of the shared material; a network without any begins with its random ones.
+TRAINED = {
+    "s_npu": "picodet_s_npu_bccd.pdparams",
+    "xs": "picodet_xs_320_coco_lcnet.pdparams",
+    "s_esnet": "picodet_s_320_coco.pdparams",
+}
 
 
 def main() -> None:
@@ -109,31 +115,40 @@ def evaluation(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def prepare(options: argparse.Namespace) -> dict[str, Any]:
-    """A run of each network up to INT8, by PTQ on 8 images; made where it is not there.
+    """A run of each network up to INT8 for ONNX Runtime, by PTQ on 8 images; made where it is not there.
 
-    Weights are bccd's of S-NPU, whose models are evaluated, too, and those that the others begin with: how long a
-    network takes does not depend on them.
+    S-NPU is bccd's and is evaluated, too; XS and S with ESNet are COCO's; S with LCNet begins with random weights.
     """
     from picoquant import build_detector
     from picoquant.weight_files.files import write_weights
 
+    shared = options.shared.resolve()
     for name, config in NETWORKS.items():
         folder = options.out / name
         if (folder / "quantize").is_dir():
             continue
         options.out.mkdir(parents=True, exist_ok=True)
-        weights = options.shared.resolve() / "weights" / "picodet_s_npu_bccd.pdparams"
-        if name != "s_npu":
+        if name in TRAINED:
+            weights = shared / "weights" / TRAINED[name]
+        else:
             weights = options.out / f"{name}.pdparams"
             write_weights(build_detector(config, num_classes=3).state_dict(), weights)
-        cells = f"dataset_dir: {options.shared.resolve() / 'datasets' / 'bccd'}, image_dir: JPEGImages"
+        train = val = f"dataset_dir: {shared / 'datasets' / 'bccd'}, image_dir: JPEGImages"
+        files = ("instances_train.json", "instances_val.json")
+        if name in TRAINED and name != "s_npu":
+            train, val = (
+                f"dataset_dir: {shared / 'datasets' / one}, image_dir: images"
+                for one in ("coco600", "coco465")
+            )
+            files = ("instances.json", "instances.json")
         text = f"""
 _BASE_: picodet_s_qat_dis.yaml
 Global: {{config: {config}, weights: {weights}, input_size: [416, 416]}}
-TrainDataset: {{{cells}, anno_path: instances_train.json}}
-EvalDataset: {{{cells}, anno_path: instances_val.json}}
+TrainDataset: {{{train}, anno_path: {files[0]}}}
+EvalDataset: {{{val}, anno_path: {files[1]}}}
 Quantize: {{method: ptq}}
 Calibration: {{count: 8}}
+Package: {{target: generic_onnx}}
 """
         _run(text, folder, "quantize")
     return {name: str(options.out / name) for name in NETWORKS}

@@ -33,7 +33,6 @@ from picoquant.training.graphs.layouts import (
     keep_channels_last,
 )
 from picoquant.training.graphs.one_output import sum_of_depthwise
-from picoquant.training.graphs.pointwise import pointwise_weight_gradients
 from picoquant.utils.device import available_cpus
 from picoquant.utils.paddle_version.differences import (
     clip_passes_gradients_at_its_bounds,
@@ -292,7 +291,6 @@ class ChannelsLast(Rewrite):
 
     def _choose_layouts(self, block: Any, start: int) -> None:
         gradients_channels_last(block, start)
-        pointwise_weight_gradients(block, start)
 
 
 def _add_biases_along_channels(block: Any) -> None:

@@ -30,7 +30,7 @@ PACKAGE = Package(
         "torch==1.12.1",
         "setuptools<80",
     ),
-    sizes=("250 MB", "4.5 GB"),
+    sizes=("250 MB", "3.6 GB"),
     terms=Terms("VeriSilicon's acuity", TERMS.licence, "`picoquant eval --target` simulates the integers"),
     variable="PICOQUANT_ACUITY_PYTHON",
 )

@@ -53,6 +53,11 @@ from picoquant.utils.device import rank_and_world
     help="With --emulator: compare every tensor with the simulation, not the outputs alone.",
 )
 @click.option(
+    "--acuity",
+    is_flag=True,
+    help="The INT8 model in VeriSilicon's acuity's own simulation, too: every image, in one process.",
+)
+@click.option(
     "--fidelity",
     metavar="DIR",
     help="How well INT8 finds again what FP32 detects, on any folder of images; no labels are needed.",
@@ -89,6 +94,7 @@ def evaluate(
     targets,
     emulator,
     every_tensor,
+    acuity,
     fidelity,
     ladder,
     max_loss,
@@ -113,6 +119,7 @@ def evaluate(
                picoquant eval --target rv1126 --save-dir output/
                picoquant eval --slice 320 --overlap 0.25 --merge nmm --save-dir output/
                picoquant eval --target a311d --emulator --images 20 --save-dir output/
+               picoquant eval --acuity --save-dir output/
                picoquant eval --fidelity photos/ --save-dir output/
                picoquant eval --ladder --save-dir output/
                picoquant eval --config picodet_s_416_coco_npu.yml --weights best.pdparams --json
@@ -127,6 +134,8 @@ def evaluate(
         raise click.UsageError("--emulator needs --target, without --ladder (for example --target a311d)")
     if every_tensor and not emulator:
         raise click.UsageError("--every-tensor needs --emulator")
+    if acuity and ladder:
+        raise click.UsageError("--acuity is no step of a run: leave --ladder out")
     if ladder and fidelity:
         raise click.UsageError("--ladder needs labels, --fidelity takes images without: give one of them")
     slicing = slicing_of(parts, overlap, merge)
@@ -147,7 +156,7 @@ def evaluate(
         return
     if slicing and (weights or model_dir):
         backends = backends or (DYGRAPH if weights else REFERENCE,)
-    if backends or models or targets or fidelity or slicing:
+    if backends or models or targets or fidelity or slicing or acuity:
         from picoquant.backends.base import Machine
         from picoquant.commands.compare_runtimes import evaluate_backends
 
@@ -156,6 +165,7 @@ def evaluate(
         result = evaluate_backends(
             config, texts, save_dir, chosen, models, machine, images, targets,
             fidelity_on=fidelity, slicing=slicing, emulator=emulator, every_tensor=every_tensor,
+            in_acuity=acuity,
         )  # fmt: skip
         click.echo(json.dumps(result.to_json(), indent=2) if as_json else result.to_text(per_class))
         return

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.acuity import toolchain as acuity
 from picoquant.backends.base import MACHINE, Machine, load_backend
 from picoquant.backends.table import BACKENDS, DYGRAPH
 from picoquant.commands.evaluate_running import evaluate_running
 from picoquant.commands.on_runtimes import (
     Emulate,
+    acuity_on,
     dygraph_on,
     emulated_on,
     ready_on,
@@ -37,7 +39,7 @@ from picoquant.npu.emulated.differences import write_differences
 from picoquant.packaging.open_model import open_model
 from picoquant.paddle_program.infer_config import find_infer_config
 from picoquant.paddle_program.model_folder import ModelFolder
-from picoquant.runtimes.backends import EMULATOR, SIMULATION, Running, check_backends, result_name
+from picoquant.runtimes.backends import ACUITY, EMULATOR, SIMULATION, Running, check_backends, result_name
 from picoquant.runtimes.model import Model, model_of_folder
 from picoquant.runtimes.sliced import Slicing
 from picoquant.runtimes.timing import measure
@@ -218,6 +220,7 @@ def evaluate_backends(
     slicing: Slicing | None = None,
     emulator: bool = False,
     every_tensor: bool = False,
+    in_acuity: bool = False,
 ) -> Comparison:
     """Evaluate models on runtimes: same images, same post-processing, one row each.
 
@@ -238,6 +241,7 @@ def evaluate_backends(
         slicing: how images are taken apart; None: they are not.
         emulator: each INT8 model on VeriSilicon's emulator of these targets, too.
         every_tensor: with the emulator, every tensor beside the simulation's; written to a CSV file a row.
+        in_acuity: each INT8 model in acuity's own simulation, too.
 
     Raises: `UserError` when a runtime that was asked for by name does not run, or nothing at all does, or, with
         `fidelity_on`, there are not both FP32 and INT8 models.
@@ -259,8 +263,12 @@ def evaluate_backends(
         emulate = Emulate(out, every_tensor) if emulator else None
         if emulator:
             require_chips(profiles)
+        if in_acuity:
+            acuity.find(machine)
         passed_over = _passed_over(models, chosen, known)
-        for name, opened in _jobs(context, models, chosen, machine, dataset, profiles, known, emulate):
+        for name, opened in _jobs(
+            context, models, chosen, machine, dataset, profiles, known, emulate, in_acuity
+        ):
             try:
                 with opened as (ready, model):
                     rows.append(_row(context, ready, model, dataset, rows, slicing))
@@ -292,6 +300,7 @@ def _jobs(
     targets: Sequence[Target],
     known: Mapping[str, str],
     emulate: Emulate | None = None,
+    in_acuity: bool = False,
 ) -> Iterator[tuple[str, Any]]:
     """Name and, to be entered, `(Running, Model or None)` of every row that may come."""
 
@@ -301,18 +310,8 @@ def _jobs(
             yield ready, None
 
     @contextmanager
-    def exported(model: Model, backend: str) -> Iterator[tuple[Running, Model]]:
-        with ready_on(context, model, backend, machine, known) as ready:
-            yield ready, model
-
-    @contextmanager
-    def simulated(model: Model, target: Target) -> Iterator[tuple[Running, Model]]:
-        with simulated_on(context, model, target) as ready:
-            yield ready, model
-
-    @contextmanager
-    def emulated(model: Model, target: Target, how: Emulate) -> Iterator[tuple[Running, Model]]:
-        with emulated_on(context, model, target, how) as ready:
+    def of(opened: Any, model: Model) -> Iterator[tuple[Running, Model]]:
+        with opened as ready:
             yield ready, model
 
     if DYGRAPH in backends:
@@ -320,17 +319,25 @@ def _jobs(
     for model in models:
         for backend in backends:
             if backend != DYGRAPH:
-                yield result_name(backend, model.precision), exported(model, backend)
+                ready = ready_on(context, model, backend, machine, known)
+                yield result_name(backend, model.precision), of(ready, model)
     integers = [model for model in models if model.precision == "int8"]
-    if targets and not integers:
+    if (targets or in_acuity) and not integers:
+        option = "--target" if targets else "--acuity"
         raise UserError(
-            "--target simulates an INT8 model, and there is none: run `picoquant quantize`, or --model PATH"
+            f"{option} simulates an INT8 model, and there is none: run `picoquant quantize`, or --model PATH"
         )
     for target in targets:
         for model in integers:
-            yield result_name(f"{SIMULATION}_{target.name}", "int8"), simulated(model, target)
+            yield (
+                result_name(f"{SIMULATION}_{target.name}", "int8"),
+                of(simulated_on(context, model, target), model),
+            )
             if emulate is not None:
-                yield result_name(f"{EMULATOR}_{target.name}", "int8"), emulated(model, target, emulate)
+                ready = emulated_on(context, model, target, emulate)
+                yield result_name(f"{EMULATOR}_{target.name}", "int8"), of(ready, model)
+    for model in integers if in_acuity else ():
+        yield result_name(ACUITY, "int8"), of(acuity_on(context, model), model)
 
 
 def _passed_over(models: Sequence[Model], backends: Sequence[str], known: Mapping[str, str]) -> set[str]:

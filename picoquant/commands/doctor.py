@@ -15,6 +15,7 @@ from typing import Callable
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from picoquant.backends.acuity import toolchain as acuity
 from picoquant.backends.base import Machine, Toolchain, load_backends
 from picoquant.backends.table import BACKENDS
 from picoquant.backends.verisilicon import toolchain as verisilicon
@@ -88,7 +89,7 @@ def checks(
     report = [_python()]
     report += [_package(requirement) for requirement in requirements()]
     report += [Check("mixture", False, found, advice) for found, advice in mixtures()]
-    report += [_paddleslim(), *_tools(Machine(opt=opt), known), _emulator(), _gpu(), _cores()]
+    report += [_paddleslim(), *_tools(Machine(opt=opt), known), _emulator(), _acuity(), _gpu(), _cores()]
     folder = _nearest_folder(Path(save_dir).expanduser().absolute())
     return [*report, _writable(folder), _disk(folder)]
 
@@ -173,6 +174,15 @@ def _emulator() -> Check:
         said = "not installed, and not needed; `picoquant toolchain install verisilicon` has it"
         return Check(verisilicon.TITLE, True, said)
     return Check(verisilicon.TITLE, True, f"{tool.version} {tool.path} (from {tool.origin})")
+
+
+def _acuity() -> Check:
+    """acuity, which nothing needs but `eval --acuity`."""
+    try:
+        tool = acuity.find(Machine())
+    except ToolError as error:
+        return Check(acuity.TITLE, True, f"none, and none is needed but for `eval --acuity`: {error}")
+    return Check(acuity.TITLE, True, f"{tool.version} {tool.path} (from {tool.origin})")
 
 
 def _gpu() -> Check:

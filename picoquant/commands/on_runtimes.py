@@ -13,7 +13,7 @@ from picoquant.backends.base import MACHINE, Machine
 from picoquant.backends.table import BACKENDS
 from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.errors import ToolError
-from picoquant.runtimes.backends import Running, emulating, running, simulating
+from picoquant.runtimes.backends import Running, emulating, in_acuity, running, simulating
 from picoquant.runtimes.model import Model
 from picoquant.stages.evaluating import (
     trained_network,
@@ -83,6 +83,16 @@ def emulated_on(context: Context, model: Model, target: Target, how: Emulate) ->
     Raises: `ToolError`, `WeightsError`, `UserError` saying why it does not run there.
     """
     with emulating(model, target, context.plan.nms, how.folder / CACHE, how.every_tensor) as ready:
+        yield ready
+
+
+@contextmanager
+def acuity_on(context: Context, model: Model) -> Iterator[Running]:
+    """An INT8 model in acuity's own simulation, with the recipe's NMS.
+
+    Raises: `ToolError`, `WeightsError`, `UserError` saying why it does not run there.
+    """
+    with in_acuity(model, context.plan.nms) as ready:
         yield ready
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from picoquant.backends.acuity import toolchain as acuity
 from picoquant.backends.base import MACHINE, Backend, Exported, Found, Machine, load_backend
 from picoquant.backends.paddle.smoke_test import require_tried
 from picoquant.backends.source import Source
@@ -25,9 +26,10 @@ from picoquant.paddle_program.network_input import require_input_size
 from picoquant.paddle_program.program import program_facts
 from picoquant.postprocess import Decoder, NmsSettings
 from picoquant.runtimes.model import Model
+from picoquant.targets.integer_rules import Rules
 from picoquant.targets.profiles import Target
 
-SIMULATION, EMULATOR = "simulation", "emulator"
+SIMULATION, EMULATOR, ACUITY = "simulation", "emulator", "acuity"
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,26 @@ def emulating(
         yield _integers(f"{EMULATOR}-{target.name}", model, folder, predict, nms, note, timed=False)
 
 
+@contextmanager
+def in_acuity(model: Model, nms: NmsSettings | None = None) -> Iterator[Running]:
+    """An INT8 model in acuity's own simulation; its `predict` is an `AcuityNetwork`.
+
+    Args:
+        model, nms: see `simulating`.
+
+    Raises: `ToolError` or `WeightsError` saying why it cannot run there, or what to install.
+    """
+    from picoquant.npu.emulated.acuity import RULES, AcuityNetwork
+
+    tool = acuity.find(MACHINE)
+    folder, simulation = _simulated(model, RULES)
+    note = (
+        f"acuity {tool.version}'s own simulation, no board; the A311D, S905D3 and C308X multiply with 16 bits"
+    )
+    with AcuityNetwork(simulation, tool) as predict:
+        yield _integers(ACUITY, model, folder, predict, nms, note, timed=False)
+
+
 def _simulation(model: Model, target: Target, kept: bool = False) -> tuple[ModelFolder, Any]:
     """The folder of a model's Paddle form, and its simulation.
 
@@ -225,14 +247,18 @@ def _simulation(model: Model, target: Target, kept: bool = False) -> tuple[Model
         model, target: see `simulating`.
         kept: whether every tensor is an output, see `Rules.kept`.
     """
-    from picoquant.npu.simulation.simulation import NpuSimulation
-
     rules = target.integer_rules
     if rules is None:
         raise ToolError(f"{target.name} has no integer rules to simulate (arithmetic: null in its profile)")
+    return _simulated(model, rules.kept if kept else rules)
+
+
+def _simulated(model: Model, rules: Rules) -> tuple[ModelFolder, Any]:
+    from picoquant.npu.simulation.simulation import NpuSimulation
+
     folder = _folder(model, SIMULATION)
     require_tried(folder)
-    return folder, NpuSimulation(folder, rules.kept if kept else rules)
+    return folder, NpuSimulation(folder, rules)
 
 
 def _integers(

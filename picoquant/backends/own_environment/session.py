@@ -24,6 +24,7 @@ _ERROR = re.compile(
     re.M,
 )
 _DIED = re.compile(r"ended with (SIG[A-Z]+)$", re.M)  # as a script says of a program that it runs
+_KILLED = "so the system ends what takes more memory than there is; end other programs first"
 _RAISED = re.compile(r"\w*(Error|Exception)")
 _NOT_TELLING = ("Traceback", "toolkit2 version")
 
@@ -80,9 +81,8 @@ class Session:
             printed = Path(self._scratch.name) / answering.PRINTED
             text = printed.read_text(encoding="utf-8", errors="replace") if printed.is_file() else ""
             text = f"{error.outcome.text}\n{text}"
-            raise ToolError(
-                f"{title} {fails} ({error.outcome.ended}{self._blamed(text)}): {reason(text)}"
-            ) from error
+            said = _KILLED if error.outcome.ended == "SIGKILL" else reason(text)
+            raise ToolError(f"{title} {fails} ({error.outcome.ended}{self._blamed(text)}): {said}") from error
         if not done:
             died = _DIED.search(said)
             how = f" ({died[1]}{self._blamed(said)})" if died else ""

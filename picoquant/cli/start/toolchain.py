@@ -18,17 +18,19 @@ def toolchain() -> None:
 
 @toolchain.command()
 @click.argument(
-    "name", type=click.Choice(["lite", "verisilicon", "rknn", "tpu_mlir", "esp_ppq"]), default="lite"
+    "name",
+    type=click.Choice(["lite", "verisilicon", "acuity", "rknn", "tpu_mlir", "esp_ppq"]),
+    default="lite",
 )
 @click.option(
     "--python",
     metavar="PATH",
-    help="This Python instead of one that is found: lite 3.10, 3.8; rknn, esp_ppq 3.10 to 3.12; tpu_mlir 3.10.",
+    help="This Python instead of one that is found: lite 3.10, 3.8; rknn, esp_ppq 3.10 to 3.12; acuity, tpu_mlir 3.10.",
 )
 @click.option(
     "--accept-licence",
     is_flag=True,
-    help="For verisilicon and rknn: accept the licence, which is shown without it.",
+    help="For verisilicon, acuity and rknn: accept the licence, which is shown without it.",
 )
 def install(name: str, python: str | None, accept_licence: bool) -> None:
     """Install a vendor's tool.
@@ -36,6 +38,7 @@ def install(name: str, python: str | None, accept_licence: bool) -> None:
     \b
     lite         Paddle Lite's opt
     verisilicon  VeriSilicon's emulator of its NPUs
+    acuity       VeriSilicon's acuity, for its own simulation
     rknn         Rockchip's rknn-toolkit2
     tpu_mlir     Sophgo's TPU-MLIR
     esp_ppq      Espressif's esp-ppq

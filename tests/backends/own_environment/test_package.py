@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from picoquant.backends.acuity.package import PACKAGE as ACUITY
 from picoquant.backends.base import Machine
 from picoquant.backends.esp_ppq.package import PACKAGE as ESP_PPQ
 from picoquant.backends.homes import tool_homes
@@ -22,7 +23,7 @@ from picoquant.backends.tpu_mlir.package import PACKAGE as TPU_MLIR
 from picoquant.errors import ToolError
 from picoquant.utils.subprocesses import Outcome
 
-PACKAGES = (RKNN, TPU_MLIR, ESP_PPQ)
+PACKAGES = (RKNN, TPU_MLIR, ESP_PPQ, ACUITY)
 
 
 @pytest.fixture(params=PACKAGES, ids=lambda one: one.name)

@@ -86,7 +86,7 @@ def refresh(names: tuple[str, ...], opt: str | None) -> None:
 @click.option(
     "--emulator",
     is_flag=True,
-    help="On VeriSilicon's emulator, too: cycles, and how many values are the simulation's.",
+    help="On VeriSilicon's emulator, too: how many values of each operator are the simulation's.",
 )
 @click.pass_context
 def check(

@@ -72,8 +72,8 @@ def check_target(
         save_dir: where files are written, in the folder `check`.
         picture: path of the picture; None: among those files.
         opt: path of Paddle Lite's opt; None: it is looked for.
-        emulator: run it on VeriSilicon's emulator of the target, too: cycles in place of the estimated latency, and
-            each operator beside the simulation.
+        emulator: run it on VeriSilicon's emulator of the target, too: each operator beside the simulation. Cycles,
+            which need no image, are in place of the estimated latency wherever that emulator is installed.
 
     Raises: `UserError` for a picture where the tool says nothing to draw, `ToolError` saying what to do when the tool
         is absent or refuses the model.
@@ -84,19 +84,26 @@ def check_target(
     by_rknn = "rknn" in target.backends
     if target.ethos_u is None and not by_rknn:
         result = check_model(model, target, find_opt(opt))
-        cycles = None
-        if emulated is not None:
-            rows, cycles = emulated
+        rows, cycles = emulated or (None, None)
+        estimated = ""
+        if cycles is None and _cycles_can_be_had(target):
+            try:
+                cycles = cycles_of(NpuSimulation(model, target.integer_rules), model, target)
+            except (ToolError, UserError) as error:
+                estimated = f"no cycles of VeriSilicon's emulator, so the latency is an estimate: {error}"
+        if cycles is not None:
             known = {finding.operator for finding in result.findings if finding.rule == "shader"}
             measured = [finding for finding in cycles.findings() if finding.operator not in known]
             result = replace(result, findings=(*result.findings, *measured), cycles=cycles)
         written = write_files(result, save_dir, picture)
         text, values = text_report(result), result.to_json()
         if cycles is not None:
+            text = "\n".join([text, "", cycles.to_text()])
+        if rows is not None:
             values["emulator"] = [asdict(row) for row in rows]
-            text = "\n".join([text, "", cycles.to_text(), "", _AGREEMENT, agreement_table(rows)])
-        elif _cycles_can_be_had(target):
-            text += "\n\nVeriSilicon's emulator is installed: --emulator says cycles in place of the estimated latency"
+            text = "\n".join([text, "", _AGREEMENT, agreement_table(rows)])
+        if estimated:
+            text = "\n".join([text, "", estimated])
         return Checked(text, values, bool(result.rules_broken), written)
     if picture:
         raise UserError(
@@ -184,11 +191,25 @@ def on_emulator(model: ModelFolder, target: Target) -> tuple[list[Agreement], Cy
     chip = verisilicon.chip_of(target, tool)
     simulation = NpuSimulation(model, target.integer_rules)
     image = generated_image(simulation)
-    cycles = replace(measure_cycles(simulation, tool, chip), model=sha256(model.params))
-    if not cycles.per_channel:
-        cycles = replace(cycles, time=time_of(cycles.total, chip, target.latency_ms))
+    cycles = cycles_of(simulation, model, target)
     apart = NpuSimulation(model, target.integer_rules.kept)  # in which every tensor is looked at
     return compare_with_emulator(apart, image, tool, chip), cycles
+
+
+def cycles_of(simulation: NpuSimulation, model: ModelFolder, target: Target) -> Cycles:
+    """The cycles of an image on a target's NPU, which the emulator's driver says without running one.
+
+    Args:
+        simulation: of the model by the target's rules.
+
+    Raises: `ToolError` when the emulator is not installed, has no such NPU, or its driver refuses the network.
+    """
+    tool = verisilicon.find(Machine())
+    chip = verisilicon.chip_of(target, tool)
+    cycles = replace(measure_cycles(simulation, tool, chip), model=sha256(model.params))
+    return (
+        cycles if cycles.per_channel else replace(cycles, time=time_of(cycles.total, chip, target.latency_ms))
+    )
 
 
 def write_files(result: CheckResult, save_dir: str, picture: str | None = None) -> list[Path]:

@@ -76,11 +76,25 @@ def test_without_the_emulator_it_is_refused(model, tmp_path, opt):
         check.check_target(model, TARGET, str(tmp_path), opt=str(opt.path))
 
 
-@pytest.mark.parametrize(("target", "hinted"), [("a311d", True), ("s905d3", False), ("rv1126", False)])
-def test_an_installed_emulator_of_the_chip_is_hinted_at(small, opt, tmp_path, monkeypatch, target, hinted):
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """An emulator that knows the A311D's chip by name and can compile nothing."""
     library = tmp_path / "home" / SDK / "lib" / "libEmulator.so"
     library.parent.mkdir(parents=True)
     library.write_bytes(b"\0VIPNANOQI_PID0X88\0")
     monkeypatch.setattr(check.verisilicon, "find", lambda machine: Emulator("6.57.1", tmp_path / "home"))
+
+
+@pytest.mark.parametrize(("target", "asked"), [("a311d", True), ("s905d3", False), ("rv1126", False)])
+def test_an_installed_emulator_that_fails_leaves_the_estimate(small, opt, tmp_path, installed, target, asked):
     found = check.check_target(small, load_target(target), str(tmp_path), opt=str(opt.path))
-    assert ("--emulator says cycles in place of the estimated latency" in found.text) == hinted
+    assert ("no cycles of VeriSilicon's emulator, so the latency is an estimate: " in found.text) == asked
+    assert "cycles" not in found.values or not found.values["cycles"]
+
+
+def test_an_installed_emulator_says_cycles_without_being_asked(opt, tmp_path, installed, monkeypatch):
+    monkeypatch.setattr(check, "cycles_of", lambda simulation, model, target: CYCLES)
+    symmetric = quantised_with_zero_points(tmp_path / "symmetric", symmetric=True)
+    found = check.check_target(symmetric, TARGET, str(tmp_path), opt=str(opt.path))
+    assert found.values["cycles"]["total"] == 700 and "emulator" not in found.values
+    assert "so the latency is an estimate" not in found.text

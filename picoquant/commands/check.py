@@ -13,6 +13,7 @@ from picoquant.backends.paddle_lite.toolchain import find_opt
 from picoquant.backends.rknn import toolchain as rknn
 from picoquant.backends.source import Source
 from picoquant.backends.verisilicon import toolchain as verisilicon
+from picoquant.backends.verisilicon.toolchain import Emulator
 from picoquant.errors import ToolError, UserError
 from picoquant.npu.check import CheckResult, check_model
 from picoquant.npu.emulated.agreement import (
@@ -86,9 +87,10 @@ def check_target(
         result = check_model(model, target, find_opt(opt))
         rows, cycles = emulated or (None, None)
         estimated = ""
-        if cycles is None and _cycles_can_be_had(target):
+        tool = _emulator_of(target) if cycles is None else None
+        if tool is not None:
             try:
-                cycles = cycles_of(NpuSimulation(model, target.integer_rules), model, target)
+                cycles = cycles_of(NpuSimulation(model, target.integer_rules), model, target, tool)
             except (ToolError, UserError) as error:
                 estimated = f"no cycles of VeriSilicon's emulator, so the latency is an estimate: {error}"
         if cycles is not None:
@@ -122,14 +124,15 @@ def check_target(
     return Checked(made.to_text(), made.to_json(), bool(made.rules_broken), [path])
 
 
-def _cycles_can_be_had(target: Target) -> bool:
-    """Whether an emulator is installed that has the target's NPU."""
+def _emulator_of(target: Target) -> Emulator | None:
+    """The installed emulator that has the target's NPU, if there is one."""
     if target.verisilicon is None:
-        return False
+        return None
     try:
-        return target.verisilicon.chip in verisilicon.known_chips(verisilicon.find(Machine()))
+        tool = verisilicon.find(Machine())
+        return tool if target.verisilicon.chip in verisilicon.known_chips(tool) else None
     except ToolError:
-        return False
+        return None
 
 
 def _compiled_alone(
@@ -191,20 +194,19 @@ def on_emulator(model: ModelFolder, target: Target) -> tuple[list[Agreement], Cy
     chip = verisilicon.chip_of(target, tool)
     simulation = NpuSimulation(model, target.integer_rules)
     image = generated_image(simulation)
-    cycles = cycles_of(simulation, model, target)
+    cycles = cycles_of(simulation, model, target, tool)
     apart = NpuSimulation(model, target.integer_rules.kept)  # in which every tensor is looked at
     return compare_with_emulator(apart, image, tool, chip), cycles
 
 
-def cycles_of(simulation: NpuSimulation, model: ModelFolder, target: Target) -> Cycles:
+def cycles_of(simulation: NpuSimulation, model: ModelFolder, target: Target, tool: Emulator) -> Cycles:
     """The cycles of an image on a target's NPU, which the emulator's driver says without running one.
 
     Args:
         simulation: of the model by the target's rules.
 
-    Raises: `ToolError` when the emulator is not installed, has no such NPU, or its driver refuses the network.
+    Raises: `ToolError` when the emulator has no such NPU, or its driver refuses the network.
     """
-    tool = verisilicon.find(Machine())
     chip = verisilicon.chip_of(target, tool)
     cycles = replace(measure_cycles(simulation, tool, chip), model=sha256(model.params))
     return (

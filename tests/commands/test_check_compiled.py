@@ -93,7 +93,7 @@ def test_an_installed_emulator_that_fails_leaves_the_estimate(small, opt, tmp_pa
 
 
 def test_an_installed_emulator_says_cycles_without_being_asked(opt, tmp_path, installed, monkeypatch):
-    monkeypatch.setattr(check, "cycles_of", lambda simulation, model, target: CYCLES)
+    monkeypatch.setattr(check, "cycles_of", lambda simulation, model, target, tool: CYCLES)
     symmetric = quantised_with_zero_points(tmp_path / "symmetric", symmetric=True)
     found = check.check_target(symmetric, TARGET, str(tmp_path), opt=str(opt.path))
     assert found.values["cycles"]["total"] == 700 and "emulator" not in found.values

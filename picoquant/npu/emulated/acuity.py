@@ -16,7 +16,7 @@ from picoquant.backends.acuity.simulator import Session
 from picoquant.backends.own_environment.package import OwnTool
 from picoquant.errors import ToolError
 from picoquant.npu.emulated.describe import form_of
-from picoquant.npu.emulated.differences import Difference
+from picoquant.npu.emulated.differences import Difference, said_of
 from picoquant.npu.simulation.arithmetic import dequantise
 from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.targets.integer_rules import Arithmetic, MultiplierRule, Rules
@@ -64,11 +64,7 @@ class AcuityNetwork:
     @property
     def remark(self) -> str:
         """What is known after the images: differing values."""
-        values = sum(one.values for one in self.differences.values())
-        differing = sum(one.differing for one in self.differences.values())
-        largest = max((one.largest for one in self.differences.values()), default=0)
-        said = f"{differing:,} of {values:,} values differ from picoquant's simulation with a multiplier of 31 bits"
-        return said + (f", by up to {largest} level{'s' * (largest > 1)}" if differing else "")
+        return said_of(self.differences, "picoquant's simulation with a multiplier of 31 bits")
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Run a batch, image by image; returns the outputs, float32, in the order of `outputs`.

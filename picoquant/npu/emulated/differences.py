@@ -36,6 +36,15 @@ class Difference:
         self.largest = max(self.largest, int(off.max(initial=0)))
 
 
+def said_of(differences: Mapping[str, Difference], simulation: str) -> str:
+    """One line on all tensors together: how many values differ from those of the `simulation`, and by how much."""
+    values = sum(one.values for one in differences.values())
+    differing = sum(one.differing for one in differences.values())
+    largest = max((one.largest for one in differences.values()), default=0)
+    said = f"{differing:,} of {values:,} values differ from {simulation}"
+    return said + (f", by up to {largest} level{'s' * (largest > 1)}" if differing else "")
+
+
 def write_differences(differences: Mapping[str, Difference], path: Path) -> None:
     """Write a CSV file: a line for each tensor, in the network's order."""
     lines = [f"{name},{one.values},{one.differing},{one.largest}" for name, one in differences.items()]

@@ -22,7 +22,7 @@ from picoquant.backends.verisilicon.emulator import PROCESS_MB, Emulation, Emula
 from picoquant.backends.verisilicon.toolchain import Emulator
 from picoquant.errors import ToolError
 from picoquant.npu.emulated.describe import describe_network, ends, form_of
-from picoquant.npu.emulated.differences import Difference
+from picoquant.npu.emulated.differences import Difference, said_of
 from picoquant.npu.simulation.arithmetic import dequantise, quantise
 from picoquant.npu.simulation.simulation import NpuSimulation
 from picoquant.storage.files import whole_file
@@ -87,11 +87,7 @@ class EmulatedNetwork:
     @property
     def remark(self) -> str:
         """What is known after the images: differing values, and crashes."""
-        values = sum(one.values for one in self.differences.values())
-        differing = sum(one.differing for one in self.differences.values())
-        largest = max((one.largest for one in self.differences.values()), default=0)
-        said = f"{differing:,} of {values:,} values differ from the simulation"
-        said += f", by up to {largest} level{'s' * (largest > 1)}" if differing else ""
+        said = said_of(self.differences, "the simulation")
         if self.crashed:
             numbers = ", ".join(map(str, self.crashed))
             said += f"; the emulator ended on images {numbers}, which count as empty"

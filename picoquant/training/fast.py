@@ -72,6 +72,11 @@ def tuned_cpu() -> Iterator[None]:
         paddle.set_flags(before)
 
 
+def operators_run_in_caller() -> bool:
+    """Whether operators of graphs run one at a time, in the thread that runs the graph, as within `tuned_cpu`."""
+    return bool(paddle.get_flags(_SERIAL)[_SERIAL])
+
+
 @cache
 def openmp() -> Any | None:
     """The OpenMP library that Paddle has loaded, where it is found."""

@@ -17,6 +17,7 @@ from paddle.base import core
 from picoquant.paddle_program.graph import Graph
 from picoquant.quantization.engine.feeds import cuts
 from picoquant.quantization.engine.network import FakeQuantNetwork
+from picoquant.quantization.engine.tracing import channels_last
 from picoquant.quantization.engine.tracing.gradients import Rounding
 from picoquant.training.fast import traced
 from picoquant.utils.paddle_version.differences import paddle_3
@@ -31,7 +32,7 @@ _TRACEABLE = {
     "unsqueeze2", "scale", "softmax", "channel_shuffle", "shuffle_channel",
 }  # fmt: skip
 Stores = Sequence[MutableMapping[str, Any]]
-_Key = tuple[tuple[str, ...], bool]  # outputs, and whether ranges and statistics follow
+_Key = tuple[tuple[str, ...], bool, bool]  # outputs, whether ranges and statistics follow, and maps channels last
 
 
 def traceable(graph: Graph) -> bool:
@@ -57,14 +58,18 @@ class TracedForward:
         images = [feed[name] for name in self._network.graph.inputs]
         tensors = [store[name] for store, name in _floats(self._stores)]
         if self._graph is None or self.traces(outputs, following):
-            self._graph, self._key = None, (tuple(outputs), following)
+            self._graph, self._key = None, _key(outputs, following)
             core.clear_executor_cache()  # what oneDNN keeps for the graph before
             self._graph = self._trace(self._key, images, tensors)
-        return self._graph(images, tensors)
+        try:
+            return self._graph(images, tensors)
+        finally:
+            if channels_last.available():
+                channels_last.plain_again()
 
     def traces(self, outputs: Sequence[str], following: bool) -> bool:
         """Whether a call makes a graph, which also what follows it, the gradients, then runs for the first time."""
-        return self._key != (tuple(outputs), following)
+        return self._key != _key(outputs, following)
 
     def _trace(self, key: _Key, images: list[Any], tensors: list[Any]) -> Callable[..., list[Any]]:
         sizes = [[None, *image.shape[1:]] for image in images], [one.shape for one in tensors]
@@ -75,6 +80,10 @@ class TracedForward:
             first = graph([image[few] for image in images], [_copy(one) for one in tensors])
             sum(one.sum() for one in first).backward()
         return graph
+
+
+def _key(outputs: Sequence[str], following: bool) -> _Key:
+    return tuple(outputs), following, channels_last.available()
 
 
 def _copy(tensor: Any) -> Any:
@@ -89,7 +98,7 @@ class _Forward(nn.Layer):
     def __init__(self, network: FakeQuantNetwork, stores: Stores, key: _Key) -> None:
         super().__init__()
         self._parts = (network, stores)  # in a tuple: the network's parameters are not this layer's
-        self._outputs, self._following = key
+        self._outputs, self._following, _ = key
 
     def run(self, images: list[Any], tensors: list[Any]) -> list[Any]:
         network, stores = self._parts

@@ -11,7 +11,7 @@ from typing import Any
 
 _ROLE, _CALLS = "op_role", "op_callstack"
 _CHANNELS = 0  # axis of a filter
-NCHW, ONEDNN = 2, 5  # of `DataLayout` in Paddle's `common/layout.h`
+NHWC, NCHW, ONEDNN = 1, 2, 5  # of `DataLayout` in Paddle's `common/layout.h`
 
 
 class Inserter:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+from picoquant.quantization.engine.tracing import channels_last
 from picoquant.quantization.engine.tracing.blocks import NCHW, ONEDNN, insert, readers_of, remove
 from picoquant.quantization.engine.tracing.kernels import ACTIVATION
 from picoquant.utils.paddle_version.differences import paddle_3
@@ -56,7 +57,10 @@ def _share_convolutions_copies(block: Any, start: int) -> int:
     names, before = _Names(block, "convolved"), len(block.ops)
     for op in [one for one in block.ops[:start] if one.type in _CONVOLUTIONS]:
         name = names(_geometry(block, op), op.output("Output")[0])
-        _hand_over(block, op, "Input")
+        if channels_last.available():
+            channels_last.hand_over_channels_last(block, op, "Input")
+        else:
+            _hand_over(block, op, "Input")
         _take_back(block, op, "Output", name)
     return len(block.ops) - before
 

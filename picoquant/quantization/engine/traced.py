@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import paddle
@@ -32,7 +34,24 @@ _TRACEABLE = {
     "unsqueeze2", "scale", "softmax", "channel_shuffle", "shuffle_channel",
 }  # fmt: skip
 Stores = Sequence[MutableMapping[str, Any]]
-_Key = tuple[tuple[str, ...], bool, bool]  # outputs, whether ranges and statistics follow, and maps channels last
+_PARTS = 4  # of images, at most, see `gradients_in_parts`; more saved no memory at 8 images
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What a graph is made for.
+
+    Attributes:
+        outputs: names of the tensors that it gives.
+        following: whether ranges and statistics follow the batch.
+        channels_last: whether maps are handed over so.
+        parts: what its numbers of images can be divided by.
+    """
+
+    outputs: tuple[str, ...]
+    following: bool
+    channels_last: bool
+    parts: int
 
 
 def traceable(graph: Graph) -> bool:
@@ -57,33 +76,41 @@ class TracedForward:
         """See `FakeQuantNetwork.forward`."""
         images = [feed[name] for name in self._network.graph.inputs]
         tensors = [store[name] for store, name in _floats(self._stores)]
-        if self._graph is None or self.traces(outputs, following):
-            self._graph, self._key = None, _key(outputs, following)
+        key = self._key_of(outputs, following, len(images[0]))
+        if self._graph is None or self._key != key:
+            self._graph, self._key = None, key
             core.clear_executor_cache()  # what oneDNN keeps for the graph before
-            self._graph = self._trace(self._key, images, tensors)
+            self._graph = self._trace(key, images, tensors)
         try:
             return self._graph(images, tensors)
         finally:
-            if channels_last.available():
+            if key.channels_last:
                 channels_last.plain_again()
 
-    def traces(self, outputs: Sequence[str], following: bool) -> bool:
-        """Whether a call makes a graph, which also what follows it, the gradients, then runs for the first time."""
-        return self._key != _key(outputs, following)
+    def traces(self, outputs: Sequence[str], following: bool, images: int) -> bool:
+        """Whether a call makes a graph, which also what follows it, the gradients, then runs for the first time.
+
+        Args:
+            outputs, following: of the call.
+            images: their number in it.
+        """
+        return self._key != self._key_of(outputs, following, images)
+
+    def _key_of(self, outputs: Sequence[str], following: bool, images: int) -> _Key:
+        parts = gcd(
+            _PARTS if self._key is None else self._key.parts, images
+        )  # of all calls, so that few graphs are made
+        return _Key(tuple(outputs), following, channels_last.available(), parts)
 
     def _trace(self, key: _Key, images: list[Any], tensors: list[Any]) -> Callable[..., list[Any]]:
         sizes = [[None, *image.shape[1:]] for image in images], [one.shape for one in tensors]
         forward = _Forward(self._network, self._stores, key)
-        graph = traced(forward.run, (images, tensors), sizes, Rounding())
+        graph = traced(forward.run, (images, tensors), sizes, Rounding(key.parts))
         if paddle_3():  # which frees nothing before the end of the first run
             few = next(cuts(self._network.graph, len(images[0]), 1))
             first = graph([image[few] for image in images], [_copy(one) for one in tensors])
             sum(one.sum() for one in first).backward()
         return graph
-
-
-def _key(outputs: Sequence[str], following: bool) -> _Key:
-    return tuple(outputs), following, channels_last.available()
 
 
 def _copy(tensor: Any) -> Any:
@@ -98,7 +125,7 @@ class _Forward(nn.Layer):
     def __init__(self, network: FakeQuantNetwork, stores: Stores, key: _Key) -> None:
         super().__init__()
         self._parts = (network, stores)  # in a tuple: the network's parameters are not this layer's
-        self._outputs, self._following, _ = key
+        self._outputs, self._following = key.outputs, key.following
 
     def run(self, images: list[Any], tensors: list[Any]) -> list[Any]:
         network, stores = self._parts

@@ -82,7 +82,7 @@ class TrainingStep:
         Returns: the loss, and of each flag whether it is set in any process.
         """
         inputs = {name: feed[name] for name in self.student.graph.inputs}
-        with self._memory(not frozen):
+        with self._memory(not frozen, len(next(iter(inputs.values())))):
             expected = self._teacher(inputs)
             loss = self._backward(inputs, expected, frozen)
         found = list(flags)
@@ -110,9 +110,11 @@ class TrainingStep:
         self.student.scale_gradients()
         return total
 
-    def _memory(self, following: bool) -> AbstractContextManager[None]:
+    def _memory(self, following: bool, images: int) -> AbstractContextManager[None]:
         names = self._objective.student_names
-        first = isinstance(self._forward, TracedForward) and self._forward.traces(names, following)
+        traced = self._forward if isinstance(self._forward, TracedForward) else None
+        sizes = (len(range(images)[cut]) for cut, _ in self._parts(images))
+        first = traced is not None and any(traced.traces(names, following, size) for size in sizes)
         return memory_that_stays() if first else nullcontext()
 
     def _parts(self, images: int) -> Iterable[tuple[slice, float]]:

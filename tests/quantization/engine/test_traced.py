@@ -116,3 +116,19 @@ def test_a_graph_serves_any_number_of_images(small_model):
 def test_what_looks_at_values_or_shapes_is_not_traced(op_type, expected):
     operators = [Operator("a", op_type, (("X", "image"),), (("Out", "a"),), {})]
     assert traceable(SimpleNamespace(operators=operators)) is expected
+
+
+def test_numbers_of_images_that_cannot_be_divided_alike_make_another_graph_once(monkeypatch):
+    made = []
+
+    def trace(self, key, images, tensors):
+        made.append(key.parts)
+        return lambda images, tensors: []
+
+    monkeypatch.setattr(TracedForward, "_trace", trace)
+    network = SimpleNamespace(graph=SimpleNamespace(inputs=["image"]), stored={})
+    forward = TracedForward(network, [])
+    for images, traced in ((8, True), (4, False), (6, True), (8, False), (3, True), (8, False), (4, False)):
+        assert forward.traces(["scores"], True, images) == traced
+        forward({"image": np.zeros((images, 1))}, ["scores"], True)
+    assert made == [4, 2, 1]

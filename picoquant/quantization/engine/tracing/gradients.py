@@ -7,6 +7,7 @@ from typing import Any
 from picoquant.quantization.engine.tracing.blocks import forget_calls, insert
 from picoquant.quantization.engine.tracing.kernels import ACTIVATION, CLIPPED
 from picoquant.quantization.engine.tracing.memory import hold_less
+from picoquant.quantization.engine.tracing.parts import gradients_in_parts
 from picoquant.quantization.engine.tracing.pointwise import products
 from picoquant.quantization.engine.tracing.running_statistics import gradients_without_maps
 from picoquant.training.fast import Rewrite
@@ -20,7 +21,14 @@ class Rounding(Rewrite):
 
     What is rounded is kept for the gradient of the ReLU that made it, or for that of clipping; the rounded values, a
     third of what a step holds, need not be kept as well.
+
+    Args:
+        parts: of images that gradients of large feature maps are computed from, see `gradients_in_parts`.
     """
+
+    def __init__(self, parts: int = 1) -> None:
+        super().__init__()
+        self._parts = parts
 
     def before_append_backward(self, program: Any) -> Any:
         program = super().before_append_backward(program)
@@ -43,6 +51,7 @@ class Rounding(Rewrite):
                 _clip_gradient(block, op, clipped[0])
         start = products(block, start)
         program, start = super().after_append_backward(program, start)
+        gradients_in_parts(block, start, self._parts)
         start = hold_less(block, start)
         forget_calls(block.ops)
         return program, start

@@ -138,13 +138,16 @@ def unchanged(folder, following=False):
         return Run(steps(folder, following))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    found = tmp_path_factory.mktemp("repeated")
+def export_repeated(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(small_net, "Small", Repeated)
-        small_net.export_small(found)
-    return found
+        small_net.export_small(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return export_repeated(tmp_path_factory.mktemp("repeated"))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Graphs that keep fewer copies for oneDNN compute the same numbers: maps handed over channels last, images in parts."""
+"""Graphs of which oneDNN keeps fewer copies compute the same: maps handed over channels last, images in parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from picoquant.training.fast import tuned_cpu
 from picoquant.training.graphs.layouts import channels_last_available
 from picoquant.utils.paddle_version.differences import paddle_3
 from tests.quantization.engine.tracing import test_changes
-from tests.quantization.engine.tracing.test_changes import assert_same, folder  # noqa: F401
+from tests.quantization.engine.tracing.test_changes import assert_same, export_repeated
 
 IMAGES = np.random.RandomState(2).rand(6, 3, 32, 32).astype("float32")
 _CONVOLUTIONS = ("conv2d_grad", "depthwise_conv2d_grad")
@@ -23,6 +23,11 @@ needs_channels_last = pytest.mark.skipif(
     reason="oneDNN's convolutions are not channels last on this CPU, or with this Paddle",
 )
 needs_parts = pytest.mark.skipif(paddle_3(), reason="gradients are not divided with Paddle 3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return export_repeated(tmp_path_factory.mktemp("repeated"))
 
 
 def run(folder, *images):
@@ -45,7 +50,7 @@ def run(folder, *images):
 
 
 @needs_channels_last
-def test_maps_handed_over_channels_last_give_the_same_numbers(folder, monkeypatch):  # noqa: F811
+def test_maps_handed_over_channels_last_give_the_same_numbers(folder, monkeypatch):
     (found,), (ops,) = run(folder, 3)
     handed = [op for op in ops if op.type == "transfer_layout" and op.attr("src_layout") == NHWC]
     assert len(handed) == 9  # as many convolutions there are: stem, two in each block, two heads
@@ -79,7 +84,7 @@ def test_it_is_found_out_where_paddle_would_go_on_converting_to_channels_last(mo
 
 @needs_parts
 @pytest.mark.parametrize(("images", "in_parts"), [(4, 4), (6, 2), (3, 1)])
-def test_gradients_of_large_maps_are_computed_from_parts_of_the_images(folder, monkeypatch, images, in_parts):  # noqa: F811
+def test_gradients_of_large_maps_are_computed_from_parts_of_the_images(folder, monkeypatch, images, in_parts):
     (found,), (ops,) = run(folder, images)
     monkeypatch.setattr(gradients, "gradients_in_parts", lambda block, start, parts: None)
     (expected,), (whole,) = run(folder, images)

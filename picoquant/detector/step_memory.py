@@ -14,9 +14,9 @@ from picoquant.utils.device import free_memory, rank_and_world
 LOG = logging.getLogger("picoquant")
 
 # Bytes of a step for each value that a layer of the network returns. With LCNet oneDNN computes all of it
-# (`training/onednn`): 5.1 to 8.8 were measured, in bfloat16 2.9 to 5.5, with XS at 320 px (4, 16, 32 images), S-LCNet (8)
-# and S-NPU (8, 16) at 416 px, 80 classes. Others are Paddle's: 22 to 28, with XS and S-LCNet before they were oneDNN's,
-# and S-ESNet at 416 px.
+# (`training/onednn`): 5.1 to 8.8 were measured, in bfloat16 2.9 to 5.5, with XS at 320 px (4, 16, 32 images), S-LCNet
+# (8) and S-NPU (8, 16) at 416 px, 80 classes. Others are Paddle's: 22 to 28, with XS and S-LCNet before they were
+# oneDNN's, and S-ESNet at 416 px.
 _BYTES_A_VALUE, _OF_ONEDNN, _IN_BFLOAT16 = 25, 9, 6
 _SIDE = 64  # input pixels at which the values are counted; feature maps grow with the input's area
 

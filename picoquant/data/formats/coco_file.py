@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from picoquant.data.formats.large.outlines import without_outlines
+from picoquant.data.formats.large.parts import LISTS
 from picoquant.data.formats.repair import no_annotations
 from picoquant.errors import DataError, reason_of
 
@@ -51,17 +53,14 @@ def read_annotations(path: Path, section: str) -> dict[str, Any]:
     return content
 
 
-_OUTLINE = re.compile(rb'"segmentation"\s*:\s*\[[^"{}]*\]')
-
-
 def _parse(path: Path) -> Any:
     """The content of a JSON file. Lists of outlines are cut out of the text first, which halves the time.
 
     Where the rest is no JSON (an outline holds something else than numbers, or the file is damaged), all of it is
     parsed, so that an error names a place in the file.
     """
-    short = _OUTLINE.sub(b'"segmentation":0', path.read_bytes())
-    keys = Counter(match.group(1) for match in _LISTS.finditer(short))
+    short = without_outlines(path.read_bytes())
+    keys = Counter(match.group(1) for match in LISTS.finditer(short))
     if max(keys.values(), default=0) > 1:
         _require_one_of_each(short, path)
     try:
@@ -73,9 +72,6 @@ def _parse(path: Path) -> Any:
         if type(entry) is dict:
             entry.pop("segmentation", None)
     return content
-
-
-_LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 
 
 def _require_one_of_each(data: bytes, path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from picoquant.data.dataset import Dataset, PackedRecords, Record
-from picoquant.data.formats import coco
+from picoquant.data.formats import coco, coco_entries
 from picoquant.data.formats.load import load_dataset
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
@@ -67,15 +67,16 @@ def as_lists(dataset):
 def test_looked_at_all_at_once_or_one_by_one_is_the_same(read, training, monkeypatch):
     document = content()
     at_once = as_lists(read(document, training))
-    monkeypatch.setattr(coco, "plain_objects", lambda *given: None)
-    monkeypatch.setattr(coco, "are_plain_images", lambda *given: False)
+    monkeypatch.setattr(coco, "read_in_parts", lambda *given: None)
+    monkeypatch.setattr(coco_entries, "images_of", lambda *given: None)
+    monkeypatch.setattr(coco_entries, "boxes_and_areas", lambda *given: None)
     assert as_lists(read(document, training)) == at_once
     assert len(at_once[0]) > 5 and any(any(crowds) for *_, crowds in at_once[0])
 
 
 def test_one_by_one_is_for_files_with_something_unusual(read, monkeypatch):
-    looked, find = [], coco._find
-    monkeypatch.setattr(coco, "_find", lambda *given: looked.append(1) or find(*given))
+    looked, find = [], coco_entries._find
+    monkeypatch.setattr(coco_entries, "_find", lambda *given: looked.append(1) or find(*given))
     document = content()
     plain = as_lists(read(document))
     assert looked == []

@@ -22,6 +22,7 @@ from picoquant.data.formats.ids import IdTable
 from picoquant.data.formats.large.columns import Objects
 from picoquant.data.formats.large.helpers import Helpers
 from picoquant.data.formats.large.parts import PlainFile, read_in_parts
+from picoquant.data.formats.large.rows import every
 from picoquant.data.formats.repair import (
     SMALLEST_SIDE,
     Tally,
@@ -187,7 +188,7 @@ def _objects(
     tell_written_twice(settings.section, objects.image, classes, boxes, name)
     compare_sizes(files.paths, files.annotated, files.sizes, owner, boxes, settings, name)
     annotations = Annotations(objects.image, classes, boxes, area, objects.crowd, objects.ignored)
-    sides = (boxes[:, 2:] > SMALLEST_SIDE).all(axis=1)
+    sides = every(boxes[:, 2:] > SMALLEST_SIDE)
     tell_areas_of_none(sides & (area <= 0), raw, settings.annotation_file)
     solid = sides & (area > 0)
     tally.add("dropped", ~objects.ignored & ~solid, name)

@@ -13,6 +13,7 @@ import numpy as np
 from picoquant.data.class_names import plain_name
 from picoquant.data.dataset import Dataset, PackedRecords, Record
 from picoquant.data.formats.files import FoundFiles, find_files, tell_renamed
+from picoquant.data.formats.large.rows import every, largest
 from picoquant.data.seeds import ORDER, generator
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
@@ -60,8 +61,8 @@ def clip(
     How many were clipped and dropped is added to `tally`, with the first of each.
     """
     clipped = np.clip(boxes, 0, limits)
-    solid = (clipped[:, 2:] - clipped[:, :2] > SMALLEST_SIDE).all(axis=1)
-    moved = np.abs(clipped - boxes).max(axis=1) > _WORTH_COUNTING
+    solid = every(clipped[:, 2:] - clipped[:, :2] > SMALLEST_SIDE)
+    moved = largest(np.abs(clipped - boxes)) > _WORTH_COUNTING
     tally.add("dropped", ~solid, name)
     tally.add("clipped", moved & solid, name)
     return clipped, solid
@@ -102,11 +103,18 @@ def tell_written_twice(
     section: str, image: np.ndarray, classes: np.ndarray, boxes: np.ndarray, name: Callable[[int], str]
 ) -> None:
     """Say how many boxes [M, 4] stand in the annotations more than once: same image [M], class [M] and numbers."""
-    columns = np.column_stack([image, classes, boxes]).astype(np.float64)
+    columns = [np.ascontiguousarray(column, np.float64) for column in (image, classes, *boxes.T)]
+    keys = np.zeros(len(boxes), np.uint64)
     with np.errstate(over="ignore"):
-        keys = (columns.view(np.uint64) * np.array(_ODD, np.uint64)).sum(axis=1, dtype=np.uint64)
-    order = np.argsort(keys, kind="stable")
-    same = (columns[order[1:]] == columns[order[:-1]]).all(axis=1)
+        for column, odd in zip(columns, _ODD):
+            keys += column.view(np.uint64) * np.uint64(odd)
+    ordered = np.sort(keys)
+    shared = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(shared):  # and so no two are the same
+        return
+    rows = np.flatnonzero(np.isin(keys, shared))
+    order = rows[np.argsort(keys[rows], kind="stable")]
+    same = np.logical_and.reduce([column[order[1:]] == column[order[:-1]] for column in columns])
     if same.any():
         LOG.warning(
             "%s: %d of %d boxes are written more than once, such as %s: each counts, in training and in evaluation; "
@@ -139,7 +147,7 @@ def find_images(
 
 def _tell_repeated(images: FoundFiles, section: str) -> None:
     """Say how many images are listed more than once."""
-    if not images.missing and len({os.path.basename(path) for path in images.paths}) == len(images.paths):
+    if not images.missing and len({path.rpartition(os.sep)[2] for path in images.paths}) == len(images.paths):
         return  # whatever their folders
     paths = [os.path.normpath(path) for place, path in enumerate(images.paths) if place not in images.missing]
     counts = Counter(paths)

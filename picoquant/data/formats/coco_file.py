@@ -12,8 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from picoquant.data.formats.large.outlines import without_outlines
-from picoquant.data.formats.large.parts import LISTS
+from picoquant.data.formats.large.parts import LISTS, text_without_outlines
 from picoquant.data.formats.repair import no_annotations
 from picoquant.errors import DataError, reason_of
 
@@ -62,12 +61,14 @@ def _parse(path: Path) -> Any:
     Where the rest is no JSON (an outline holds something else than numbers, or the file is damaged), all of it is
     parsed, so that an error names a place in the file.
     """
-    short = without_outlines(path.read_bytes())
+    short = text_without_outlines(path)
     keys = Counter(match.group(1) for match in LISTS.finditer(short))
     if max(keys.values(), default=0) > 1:
         _require_one_of_each(short, path)
     try:
-        content = json.loads(short.decode("utf-8-sig"))
+        text = short.decode("utf-8-sig")
+        del short  # as large
+        content = json.loads(text)
     except (ValueError, RecursionError):
         return json.loads(path.read_bytes().decode("utf-8-sig"), object_hook=_without_outline)
     entries = content.get("annotations") if isinstance(content, dict) else None

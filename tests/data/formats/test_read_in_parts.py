@@ -187,6 +187,17 @@ def test_cutting_outlines_out_changes_nothing_else(text):
     assert without(before) == without(after)
 
 
+def test_a_text_without_outlines_is_the_same_whatever_the_parts(tmp_path, monkeypatch):
+    document = content() | {"info": {"text": 60 * '{"a": 1} ,\t{"b": "}, {"}'}}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    whole = without_outlines(path.read_bytes())
+    assert len(whole) < len(path.read_bytes()) - 500
+    for size in (90, 333, 1500):
+        monkeypatch.setattr(parts, "_PART", size)
+        assert parts.text_without_outlines(path) == whole
+
+
 def test_outlines_of_something_else_are_no_json_when_they_are_cut():
     """So the whole file is read as it is."""
     with pytest.raises(ValueError):

@@ -7,7 +7,8 @@ image; images are links to a few JPEGs. picoquant is `picoquant train` from the 
 step: imports, settings, hashes of the files for run.json, reading and checking every annotation and the header of every
 image, the network, the readers. PaddleDetection is its trainer's own start, from the import to the first batch of its
 loader; it looks at no image and checks less. Each start is in a process of its own, the two take turns, and medians are
-printed, with CPU seconds and the largest memory. PaddleDetection is measured where `import ppdet` works.
+printed, with CPU seconds (those of the processes that help to read the annotations among them) and the largest memory
+of the process itself. PaddleDetection is measured where `import ppdet` works.
 """
 
 from __future__ import annotations
@@ -173,6 +174,9 @@ def start(options: argparse.Namespace) -> None:
     import cProfile
     import pstats
 
+    sys.dont_write_bytecode = (
+        False  # modules are compiled in the first start, as those of an installed package are
+    )
     begin = start_paddledetection if options.only == "PaddleDetection" else start_picoquant
     profile = cProfile.Profile()
     out = os.dup(1)

@@ -205,6 +205,13 @@ class Dataset:
         return sum(len(record.boxes) for record in self.records)
 
     @property
+    def paths(self) -> Sequence[str]:
+        """Files of the images, in the order of the records."""
+        if isinstance(self.records, PackedRecords):
+            return self.records.paths
+        return [record.path for record in self.records]
+
+    @property
     def image_ids(self) -> list[int]:
         """Image ids in the order of the records."""
         if isinstance(self.records, PackedRecords):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -294,8 +294,10 @@ def unlabelled(folder: str, labels: Sequence[str]) -> Dataset:
 
 def warn_of_overlap(calibration: Dataset, held_out: Dataset) -> None:
     """Say so when images that are evaluated on are calibrated or trained on, too."""
-    evaluated = {os.path.realpath(record.path) for record in held_out.records}
-    both = [record.path for record in calibration.records if os.path.realpath(record.path) in evaluated]
+    evaluated = set(_real_paths(held_out.paths))
+    both = [
+        path for path, real in zip(calibration.paths, _real_paths(calibration.paths)) if real in evaluated
+    ]
     if both:
         LOG.warning(
             "quantize: %d of the %d images of Calibration are evaluated on too (%s …): the INT8 model's mAP says "
@@ -304,6 +306,17 @@ def warn_of_overlap(calibration: Dataset, held_out: Dataset) -> None:
             len(calibration),
             os.path.basename(both[0]),
         )
+
+
+def _real_paths(paths: Iterable[str]) -> Iterator[str]:
+    """`os.path.realpath` of files, with each folder looked at once."""
+    folders: dict[str, str] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.join(folders[folder], name)
+        yield os.path.realpath(real) if os.path.islink(real) else real
 
 
 def first(dataset: Dataset, count: int | None) -> Dataset:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def load_coco(settings: DatasetSettings, training: bool, problems: list[DataErro
     return dataset
 
 
-File = PlainFile | dict[str, Any]  # where something may be unusual in it, with the lists as they are
+File = Union[PlainFile, dict[str, Any]]  # where something may be unusual in it, with the lists as they are
 
 
 def _categories(file: File, settings: DatasetSettings) -> tuple[tuple[str, ...], IdTable]:

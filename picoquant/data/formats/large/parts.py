@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union
 
 import numpy as np
 
@@ -33,7 +33,7 @@ _MARK = "\0part"  # key of what stands for a part
 _MARK_TEXT = rb"\u0000part"
 
 Columns = TypeVar("Columns", Images, Objects)
-Part = Images | Objects | bytes | None
+Part = Union[Images, Objects, bytes, None]
 
 
 @dataclass(frozen=True)

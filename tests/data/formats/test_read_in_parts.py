@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -239,3 +240,30 @@ def test_a_process_is_started_for_much_work_only(monkeypatch):
         assert three.share(list, range(100), 1.0) == list(range(100))
     assert [worker.started for worker in three._workers] == [None, None]
     assert sorted(map(len, asked)) == [25, 25]  # 0.25 s of a second's work, as each starts for 0.25 s
+
+
+def test_neither_text_nor_entries_are_all_in_memory(tmp_path, monkeypatch):
+    """Columns of 20,000 objects take 2 MB; text and entries were some 40."""
+    monkeypatch.setattr(parts, "_PART", 1 << 17)
+    entry = {
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [1, 2, 3, 4],
+        "area": 5.5,
+        "segmentation": [[1.25] * 150],
+    }
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}],
+        "annotations": [{"id": number, **entry} for number in range(20000)],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(document))
+    del document
+    tracemalloc.start()
+    try:
+        found = parts.read_in_parts(path, Alone())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found.objects.ids) == 20000 and path.stat().st_size > 20e6 and peak < 6e6

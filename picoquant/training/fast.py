@@ -10,6 +10,7 @@ every operator, because the system has to clear it before the next use.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import sys
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,7 @@ _MAP_AXES = 4
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4  # of glibc's malloc.h
 _TOP_PAD = 64 << 20
 _LARGE, _MANY = 256 << 10, 1 << 16  # bytes of a piece of memory with pages of its own; pieces
+_OWN_OF_A_PROGRAM = ("_train_program_id", "_infer_program_id")  # of Paddle's `PartialProgramLayer`
 _SERIAL = "FLAGS_new_executor_serial_run"
 
 
@@ -201,8 +203,34 @@ def traced(
     rewrite = rewrite or Rewrite()
     rewrite.returned = tuple(value.name for value in program._outputs.tolist() if hasattr(value, "name"))
     program.set_hooker(rewrite)
-    # Called by itself: what finds a graph that suits the arguments again takes as long as a small convolution.
-    return lambda *arguments: program([list(arguments)])
+    return TracedGraph(program)
+
+
+class TracedGraph:
+    """What a method was traced to, called with its arguments; by one thread at a time.
+
+    Args:
+        program: Paddle's layer. Called by itself: what finds a graph that suits the arguments again takes as long as a
+            small convolution.
+    """
+
+    def __init__(self, program: Any) -> None:
+        self._program = program
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._program([list(arguments)])
+
+    def twin(self) -> TracedGraph:
+        """The same graph with memory of its own, which may run in another thread at the same time; needs a first run.
+
+        It is not traced again, and shares what was made of the trace.
+        """
+        assert self._program.forward_program  # what is shared is made by now
+        other = copy.copy(self._program)
+        for name in _OWN_OF_A_PROGRAM:
+            other.__dict__.pop(name, None)  # made anew from the layer's identity
+        other._legacy_scope_cache = {}
+        return TracedGraph(other)
 
 
 class _AsWritten(nn.Layer):

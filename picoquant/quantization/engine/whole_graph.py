@@ -22,7 +22,7 @@ from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.graph import FEED, FETCH, Graph
 from picoquant.paddle_program.layers import BATCH_NORM
 from picoquant.quantization.engine.feeds import images_at_once
-from picoquant.quantization.engine.openmp import use_one_thread
+from picoquant.quantization.engine.openmp import use_threads
 from picoquant.quantization.engine.traced import traceable
 from picoquant.training.fast import Rewrite, fast_convolutions_available
 from picoquant.utils.device import available_cpus
@@ -143,7 +143,7 @@ def run_each(
 
     def one(feed: Feed, known: K) -> T:
         if not hasattr(own, "run"):
-            use_one_thread()
+            use_threads(1)
             with opening, _static_mode():  # Paddle prepares a copy of the program before the first run
                 own.run = graph.runner()
                 found = own.run(feed)

@@ -1,4 +1,4 @@
-"""What this machine can do with files at most: parsing JSON, opening, reading, writing, packing. Measured."""
+"""What this machine can do with files at most: parsing JSON, opening, reading, writing. Measured."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import json
 import os
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from machine import least_seconds
 _PARSERS = (("json", "loads"), ("orjson", "loads"), ("ujson", "loads"), ("msgspec.json", "decode"))
 _OBJECTS, _CORNERS = 2000, 44  # of the JSON that is parsed; numbers of an outline, as in COCO's
 _FILES, _HEADER = 200, 4096  # that are opened; bytes read of each
-_PACKED, _LEVEL = 4 << 20, 6  # bytes that each thread packs; zlib's level, that of packages
 _WRITTEN = 32 << 20
 
 
@@ -33,7 +30,6 @@ class FileRates:
         json: bytes of annotations that the fastest parser here makes objects of, in one thread, times `threads`.
         parser: its name.
         opened: files opened and the first 4 kB of them read, in one thread, times `threads`; from the page cache.
-        packed: bytes of weights deflated, each thread its own.
         written, read: bytes of a file, through the page cache, in one thread.
     """
 
@@ -41,7 +37,6 @@ class FileRates:
     json: float
     parser: str
     opened: float
-    packed: float
     written: float
     read: float
 
@@ -57,7 +52,7 @@ def measured_files(threads: int) -> FileRates:
         folder = Path(name)
         opened = open_rate(folder)
         written, read = copy_rates(folder / "large")
-    return FileRates(threads, rate * threads, parser, opened * threads, pack_rate(threads), written, read)
+    return FileRates(threads, rate * threads, parser, opened * threads, written, read)
 
 
 def json_rate() -> tuple[float, str]:
@@ -98,15 +93,6 @@ def open_rate(folder: Path) -> float:
             os.close(file)
 
     return _FILES / least_seconds(read)
-
-
-def pack_rate(threads: int) -> float:
-    """Bytes a second of deflating weights as float32 that 8 bits hold, on all threads."""
-    levels = np.clip(np.random.default_rng(0).normal(0, 40, _PACKED // 4), -127, 127).round()
-    data = (levels * np.float32(0.0123)).astype("float32").tobytes()
-    with ThreadPoolExecutor(threads) as pool:
-        seconds = least_seconds(lambda: list(pool.map(zlib.compress, [data] * threads, [_LEVEL] * threads)))
-    return len(data) * threads / seconds
 
 
 def copy_rates(path: Path) -> tuple[float, float]:

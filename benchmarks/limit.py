@@ -40,8 +40,8 @@ Whole pieces of work (benchmarks/speed/bounds.py puts them together):
   evaluations in INT8 and one in FP32; the package's files. Loose: Python and Paddle are not loaded in no time, nothing
   is traced or compiled, and export and the tools of a package (opt, paddle2onnx) count as nothing.
 - *Packages*: the models read once, all files of all packages written, and all of them packed by zlib at the level of
-  packages, on all threads. Loose: converting and checking models count as nothing; close but for that, as far as files
-  are packed as fast as what is measured (weights as float32 that 8 bits hold).
+  packages, on all threads; how long that takes depends on what they hold, so these very files are packed once more and
+  timed. Loose: converting and checking models count as nothing, and what is in several packages is packed for each.
 - *Start* of a large data set: its annotations parsed and each image opened and 4 kB of it read, on all threads, by the
   fastest parser of JSON that is installed. Loose: nothing is checked, hashed or decoded, and no network is built. Not
   quite the least, as a reader may leave out what it does not need (outlines) without making objects of it.
@@ -151,7 +151,6 @@ def about(machine: Machine, files: FileRates, network: Network) -> Iterable[str]
     yield f"JSON {files.json / 1e6:22.1f} MB/s by {files.parser}"
     yield f"files opened {files.opened / 1e3:14.1f} thousand/s"
     yield f"files written {files.written / 1e9:13.1f} GB/s, read {files.read / 1e9:.1f} GB/s"
-    yield f"files packed {files.packed / 1e6:14.1f} MB/s"
     macs = sum(layer.macs for layer in network.layers)
     yield f"network: {len(network.layers)} convolutions, {macs / 1e6:.0f} M multiply-accumulates"
 

@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from stage_speed import bytes_of_packages  # noqa: E402  a script's neighbour
+from stage_speed import work_of_packages  # noqa: E402  a script's neighbour
 
 from picoquant.errors import ToolError  # noqa: E402
 from picoquant.packaging.forms import forms_of, tools_of  # noqa: E402
@@ -113,8 +113,8 @@ def _medians(taken: list[list[float]]) -> dict[str, float]:
 
 def stage(
     run: Path, targets: tuple[str, ...]
-) -> tuple[float, float, dict[str, dict[str, bytes]], dict[str, int]]:
-    """The stage for these targets in a copy of the run: seconds, CPU seconds, hashes of the packages' files, bytes."""
+) -> tuple[float, float, dict[str, dict[str, bytes]], dict[str, float]]:
+    """The stage for these targets in a copy of the run: seconds, CPU seconds, hashes of the packages' files, their work."""
     from picoquant.stages.order import run_recipe
     from picoquant.utils.device import cpu_seconds
 
@@ -129,7 +129,7 @@ def stage(
             path.parent.name: json.loads(path.read_text(encoding="utf-8"))
             for path in (copy / "package").glob("*/manifest.json")
         }
-        counted = bytes_of_packages(copy)
+        counted = work_of_packages(copy)
     return wall, cpu, {name: _hashes(manifest) for name, manifest in manifests.items()}, counted
 
 

@@ -66,8 +66,9 @@ def _run(bounds: Bounds, said: Said) -> float:
 
 def _files(bounds: Bounds, said: Said) -> float:
     """Reading the models, writing the files of packages, and packing them."""
-    rates = (("read", "read"), ("written", "written"), ("written", "packed"))
-    return sum(said[f"bytes_{what}"] / bounds[f"files, {rate}"] for what, rate in rates)
+    return said["packing"] + sum(
+        said[f"bytes_{what}"] / bounds[f"files, {what}"] for what in ("read", "written")
+    )
 
 
 ptq, run, packages = known(_ptq), known(_run), known(_files)

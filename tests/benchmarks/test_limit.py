@@ -70,7 +70,7 @@ def test_rates_of_files(monkeypatch):
     found = measured_files(2)
     assert found.threads == 2 and found.parser in ("json", "orjson", "ujson", "msgspec.json")
     assert 1e7 < found.json < 1e10 and 1e3 < found.opened < 1e7
-    assert 1e6 < found.packed < 1e9 < 10 * found.written and found.read > 1e8
+    assert found.written > 1e7 and found.read > 1e7
 
 
 def test_the_parts_of_a_picture_are_the_bounds():

@@ -114,7 +114,7 @@ def _medians(taken: list[list[float]]) -> dict[str, float]:
 def stage(
     run: Path, targets: tuple[str, ...]
 ) -> tuple[float, float, dict[str, dict[str, bytes]], dict[str, float]]:
-    """The stage for these targets in a copy of the run: seconds, CPU seconds, hashes of the packages' files, their work."""
+    """The stage for these targets in a copy of the run: seconds, CPU seconds, hashes of the files made, their work."""
     from picoquant.stages.order import run_recipe
     from picoquant.utils.device import cpu_seconds
 

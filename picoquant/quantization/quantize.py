@@ -102,6 +102,7 @@ def quantize(
         import paddle
 
         from picoquant.quantization.context import QuantizationContext
+        from picoquant.quantization.engine.arenas import use_one_arena
         from picoquant.quantization.engine.convolution import Convolutions
         from picoquant.quantization.evaluation import ModelMetric
         from picoquant.quantization.processes import Processes
@@ -122,6 +123,7 @@ def quantize(
     def count_pieces(path: Path) -> Mapping[str, int]:
         return pieces(ModelFolder.open(path, config=folder.config)) if pieces else {}
 
+    use_one_arena()
     try:
         processes = Processes()
         _copy_models(folder, settings.distillation, paths)

@@ -225,7 +225,7 @@ class TracedGraph:
 
         It is not traced again, and shares what was made of the trace.
         """
-        assert self._program.forward_program  # what is shared is made by now
+        _ = self._program.forward_program  # made now, with the backward one, where it is not there: both share it
         other = copy.copy(self._program)
         for name in _OWN_OF_A_PROGRAM:
             other.__dict__.pop(name, None)  # made anew from the layer's identity

@@ -19,7 +19,7 @@ from paddle.base.framework import _dygraph_guard, _dygraph_tracer
 
 from picoquant.quantization.engine.openmp import use_threads
 from picoquant.quantization.engine.traced import TracedForward
-from picoquant.training.fast import TracedGraph
+from picoquant.training.graphs.traced_graph import TracedGraph
 from picoquant.utils.device import available_cpus
 
 _IMAGES = 4  # of a part. S-NPU at 320 px: a batch of 8 takes 0.66 s of CPU, 0.74 in parts of 4, 0.86 of 2, 1.25 of 1

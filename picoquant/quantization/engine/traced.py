@@ -18,7 +18,8 @@ from picoquant.paddle_program.graph import Graph
 from picoquant.quantization.engine.feeds import cuts
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.engine.tracing.gradients import Rounding
-from picoquant.training.fast import TracedGraph, traced
+from picoquant.training.fast import traced
+from picoquant.training.graphs.traced_graph import TracedGraph
 from picoquant.utils.paddle_version.differences import paddle_3
 
 # What else `engine/operators.py` knows looks at values or shapes while it runs, which a graph does not have when it is

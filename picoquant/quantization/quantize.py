@@ -21,6 +21,7 @@ from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.program import copy_program
 from picoquant.quantization.calibration_images import CalibrationImages
+from picoquant.quantization.engine.arenas import use_one_arena
 from picoquant.quantization.engine.session import dygraph_session, quiet
 from picoquant.quantization.paths import QuantizationPaths
 from picoquant.quantization.score import Score
@@ -102,7 +103,6 @@ def quantize(
         import paddle
 
         from picoquant.quantization.context import QuantizationContext
-        from picoquant.quantization.engine.arenas import use_one_arena
         from picoquant.quantization.engine.convolution import Convolutions
         from picoquant.quantization.evaluation import ModelMetric
         from picoquant.quantization.processes import Processes

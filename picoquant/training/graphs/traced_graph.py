@@ -1,4 +1,4 @@
-"""A traced graph, called by itself: what finds one that suits the arguments again takes as long as a small convolution."""
+"""A traced graph by itself: what finds one that suits the arguments again takes as long as a small convolution."""
 
 from __future__ import annotations
 

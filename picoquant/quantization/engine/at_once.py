@@ -29,11 +29,17 @@ Loss = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
 _Found = tuple[float, list[Any]]  # a part's loss, and the gradients of what is trained
 
 
-def images_of_a_part(images: int) -> int:
-    """Of a batch of so many images, at most; the parts are an even number where there are several, of like size."""
-    if images <= _IMAGES:
+def images_of_a_part(images: int, fitting: int) -> int:
+    """Of a batch of so many images, at most; the parts are an even number where there are several, of like size.
+
+    Args:
+        images: of the batch.
+        fitting: how many memory is meant for, all parts together.
+    """
+    if images <= min(_IMAGES, fitting):
         return images
-    count = 2 * -(-images // (2 * _IMAGES))
+    most = max(1, min(_IMAGES, fitting // 2))
+    count = 2 * -(-images // (2 * most))
     return -(-images // count)
 
 
@@ -59,10 +65,11 @@ class AtOnce:
         forward: of the student, in which nothing depends on which images are run together.
         names: of the tensors that the loss takes.
         loss: of a part.
+        fitting: how many images memory is meant for.
     """
 
-    def __init__(self, forward: TracedForward, names: Sequence[str], loss: Loss) -> None:
-        self._forward, self._names, self._loss = forward, names, loss
+    def __init__(self, forward: TracedForward, names: Sequence[str], loss: Loss, fitting: int) -> None:
+        self._forward, self._names, self._loss, self._fitting = forward, names, loss, fitting
         self._workers: list[_Worker] = []
 
     def __call__(self, parts: Sequence[Part], following: bool) -> float:
@@ -73,7 +80,7 @@ class AtOnce:
             following: see `FakeQuantNetwork.forward`.
         """
         graph = self._forward.graph(_tensors(parts[0].feed), self._names, following)
-        workers, stored = self._open(len(parts)), self._forward.tensors()
+        workers, stored = self._open(parts), self._forward.tensors()
         with (
             paddle.utils.unique_name.guard()
         ):  # Paddle's layers change the names' generator while they are called
@@ -90,9 +97,10 @@ class AtOnce:
                         tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
         return sum(loss for loss, _ in found)
 
-    def _open(self, parts: int) -> list[_Worker]:
-        """As many threads as there are processors for, which divide these among them."""
-        count = min(parts, available_cpus())
+    def _open(self, parts: Sequence[Part]) -> list[_Worker]:
+        """As many threads as there are processors and memory for; they divide the processors among them."""
+        images = len(next(iter(parts[0].feed.values())))
+        count = min(len(parts), available_cpus(), max(1, self._fitting // images))
         if len(self._workers) != count:
             opening = threading.Lock()
             self._workers = [_Worker(available_cpus() // count, opening) for _ in range(count)]

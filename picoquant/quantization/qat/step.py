@@ -62,8 +62,8 @@ class TrainingStep:
         self._weights, self._ranges = student.network.trained(), student.learned_ranges
         self._masks = _masks(student)
         self._forward = _forward_of(student, strategy)
-        self._at_once = _at_once(self._forward, objective)
         self._fitting = images_at_once(student.graph)
+        self._at_once = _at_once(self._forward, objective, self._fitting)
         self._make_optimisers()
 
     def _make_optimisers(self) -> None:
@@ -135,7 +135,7 @@ class TrainingStep:
         graph = self.student.graph
         if not self._objective.of_images:
             return ((slice(None), 1.0),)
-        most = self._fitting if self._at_once is None else min(self._fitting, images_of_a_part(images))
+        most = self._fitting if self._at_once is None else images_of_a_part(images, self._fitting)
         found = cuts(graph, images, most)
         return ((cut, (cut.stop - cut.start) / images) for cut in found)
 
@@ -212,13 +212,13 @@ def _forward_of(student: Student, strategy: RangeStrategy) -> Callable[..., list
     return student.network
 
 
-def _at_once(forward: Callable[..., list[Any]], objective: Objective) -> AtOnce | None:
+def _at_once(forward: Callable[..., list[Any]], objective: Objective, fitting: int) -> AtOnce | None:
     """What runs parts of a batch at once; None where nothing can be run so."""
     if (
         not (objective.of_images and isinstance(forward, TracedForward)) or paddle_3()
     ):  # not tried with Paddle 3
         return None
-    return AtOnce(forward, objective.student_names, objective)
+    return AtOnce(forward, objective.student_names, objective, fitting)
 
 
 def _masks(student: Student) -> list[tuple[Any, Any]]:

@@ -50,7 +50,7 @@ def gradients(student):
 def on(student, processors, some, monkeypatch, times=2):
     """Loss and gradients of the last of some calls, on so many processors."""
     monkeypatch.setattr(at_once, "available_cpus", lambda: processors)
-    run = AtOnce(forward_of(student), student.graph.outputs, loss)
+    run = AtOnce(forward_of(student), student.graph.outputs, loss, 99)
     for _ in range(times):
         found = run(some, False), gradients(student)
     assert len(run._workers) == min(processors, len(some))
@@ -77,7 +77,7 @@ def test_the_sum_of_parts_is_the_whole(student, monkeypatch):
 
 def test_what_is_there_is_added_to_and_changed_weights_are_read(student, monkeypatch):
     monkeypatch.setattr(at_once, "available_cpus", lambda: 2)
-    run = AtOnce(forward_of(student), student.graph.outputs, loss)
+    run = AtOnce(forward_of(student), student.graph.outputs, loss, 99)
     run(parts(4), False)
     once = {one.name: one.grad.numpy() for one in student.network.trained() if one.grad is not None}
     run(parts(4), False)
@@ -109,12 +109,22 @@ def test_what_fails_in_a_part_is_raised(student, monkeypatch):
         raise ZeroDivisionError("of a part")
 
     with pytest.raises(ZeroDivisionError, match="of a part"):
-        AtOnce(forward_of(student), student.graph.outputs, broken)(parts(4), False)
+        AtOnce(forward_of(student), student.graph.outputs, broken, 99)(parts(4), False)
+
+
+@pytest.mark.parametrize(("fitting", "expected"), [(1, 1), (3, 1), (4, 2), (7, 3), (8, 4), (99, 4)])
+def test_no_more_at_once_than_memory_is_meant_for(student, monkeypatch, fitting, expected):
+    monkeypatch.setattr(at_once, "available_cpus", lambda: 9)
+    run = AtOnce(forward_of(student), student.graph.outputs, loss, fitting)
+    assert len(run._open(parts(2))) == expected
 
 
 @pytest.mark.parametrize(
-    ("images", "expected"),
-    [(1, 1), (4, 4), (5, 3), (6, 3), (8, 4), (9, 3), (12, 3), (16, 4), (32, 4), (33, 4)],
-)
-def test_parts_are_of_like_size_and_an_even_number(images, expected):
-    assert images_of_a_part(images) == expected
+    ("images", "fitting", "expected"),
+    [
+        *((images, 99, whole) for images, whole in ((1, 1), (4, 4), (5, 3), (6, 3), (8, 4), (9, 3), (12, 3), (32, 4))),
+        (8, 8, 4), (8, 7, 2), (8, 5, 2), (8, 3, 1), (8, 1, 1), (4, 4, 4), (4, 3, 1), (2, 2, 2), (2, 1, 1), (33, 99, 4),
+    ],
+)  # fmt: skip
+def test_parts_are_of_like_size_and_an_even_number(images, fitting, expected):
+    assert images_of_a_part(images, fitting) == expected

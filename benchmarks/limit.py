@@ -212,12 +212,11 @@ def calibration_bound(machine: Machine, network: Network, images: int) -> float:
 def workloads(options: argparse.Namespace, machine: Machine, network: Network) -> Iterable[Row]:
     """Rows: the steps, then the models of a run."""
     batch = options.training_batch
-    taken = training_step(options) if options.measure else None
-    for precision in ("fp32", "bf16"):
+    for precision, contender in (("fp32", "picoquant"), ("bf16", "picoquant, bfloat16")):
         if precision not in machine.macs:
             continue
         title = f"training step, {precision.upper()}, batch {batch}"
-        seconds = taken if precision == "fp32" else None
+        seconds = training_step(options, contender) if options.measure else None
         fused, operators = training_bounds(machine, network, precision, batch)
         yield Row(title, fused, batch, seconds)
         yield Row(f"{title}{SEPARATE}", operators, batch, seconds)
@@ -242,10 +241,10 @@ def workloads(options: argparse.Namespace, machine: Machine, network: Network) -
             yield Row(f"evaluation, {precision}", bound, images, seconds)
 
 
-def training_step(options: argparse.Namespace) -> float:
-    """Seconds of picoquant's training step."""
+def training_step(options: argparse.Namespace, contender: str) -> float:
+    """Seconds of picoquant's training step, in floats or in bfloat16."""
     sizes = ("--size", options.size, "--batch", options.training_batch, "--config", options.config)
-    return _apart("train_speed.py", "picoquant", *sizes)["wall"]
+    return _apart("train_speed.py", contender, *sizes)["wall"]
 
 
 def qat_step(options: argparse.Namespace) -> float:

@@ -75,6 +75,14 @@ def all_works(options: argparse.Namespace) -> dict[str, Work]:
                  bound=bounds.named("training step, FP32, batch 16")),),
             {NOW: (*training, "picoquant"), PEER: (*training, "PaddleDetection")}, "PaddleDetection",
         ),
+        "training_bf16": Work(
+            (Row("training_bf16", "training step, bfloat16, S-NPU 416, batch 16",
+                 bound=bound_of("training step, BF16, batch 16")),
+             Row("training_bf16_floats", "the same beside the bound of 32-bit floats",
+                 bound=bound_of("training step, FP32, batch 16"))),
+            {NOW: (*training, "picoquant, bfloat16"), PEER: (*training, "PaddleDetection")}, "PaddleDetection",
+            earlier=False,
+        ),
         "qat": Work(
             (
                 Row("qat_step", "QAT step with a teacher, S-NPU 416, batch 8", "step",

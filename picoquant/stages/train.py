@@ -185,7 +185,8 @@ def _train_with(context: Context, keep: Path, pruned: Pruned, reader: TrainReade
                 plan.published_rate,
             )
         if context.device == "cpu":
-            warn_of_memory(model, largest_input(plan.train_reader, plan.input_size), reader.batch_size)
+            size = largest_input(plan.train_reader, plan.input_size)
+            warn_of_memory(model, size, reader.batch_size, settings.amp)
         return train(model, reader, settings, keep, score, scalars, masks)
 
 

@@ -130,9 +130,11 @@ class FastLayers:
         rewrite: Callable[[], Rewrite] | None = None,
         precision: Kind = Kind.F32,
     ) -> None:
+        parts = [(model.backbone, "forward"), (model.neck, "forward"), (model.head, "predicted")]
+        whole = [] if rewrite else [(model, "predicted"), (model, "pyramid")]
         self._parts = [
-            (layer, name, _Traced(layer, name, rewrite, precision, self.off))
-            for layer, name in ((model, "predicted"), (model, "pyramid"), (model.head, "predicted"))
+            *((layer, name, _Whole(layer, name, precision, self.off)) for layer, name in whole),
+            *((layer, name, _Traced(layer, name, rewrite, precision, self.off)) for layer, name in parts),
         ]
         self._kept = KeptMemory()
 
@@ -164,7 +166,14 @@ class FastLayers:
 
 
 class _Traced:
-    """A method of a layer, traced once for images of any size and number."""
+    """A method of a layer, traced once for images of any size and number.
+
+    Args:
+        layer, name: whose method it is, and its name.
+        rewrite: as of `FastLayers`.
+        precision: of what oneDNN computes without Paddle.
+        untraced: within it no method is replaced; what is traced must not be what was traced before.
+    """
 
     def __init__(
         self,
@@ -191,12 +200,36 @@ class _Traced:
         try:
             return engine_of(program, self._layer, self._precision)
         except UnsupportedError as error:
-            name = type(self._layer).__name__
-            if self._precision is not Kind.F32:
-                LOG.warning("train: %s is computed in 32-bit floats: it has %s", name, error)
-            else:
-                LOG.debug("train: %s is computed by Paddle: it has %s", name, error)
+            self._say(error)
         return _rewritten(program, written, ChannelsLast() if channels_last_available() else Rewrite())
+
+    def _say(self, error: UnsupportedError) -> None:
+        name = type(self._layer).__name__
+        if self._precision is not Kind.F32:
+            LOG.warning("train: %s is computed in 32-bit floats: it has %s", name, error)
+        else:
+            LOG.debug("train: %s is computed by Paddle: it has %s", name, error)
+
+
+class _Whole(_Traced):
+    """A method that calls those of several parts: where oneDNN does not know all of it, it does so."""
+
+    def __init__(
+        self,
+        layer: nn.Layer,
+        name: str,
+        precision: Kind,
+        untraced: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        super().__init__(layer, name, None, precision, untraced)
+
+    def _trace(self, maps: Any) -> Callable[..., Any]:
+        try:
+            return engine_of(
+                program_of(self._method, (maps,), [_any_size(maps)])[0], self._layer, self._precision
+            )
+        except UnsupportedError:
+            return self._method
 
 
 def traced(

@@ -9,6 +9,7 @@ import pytest
 from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant
 
+from picoquant import build_detector
 from picoquant.detector.layers import channel_shuffle
 from picoquant.training.fast import (
     ChannelsLast,
@@ -263,3 +264,37 @@ def test_a_shuffle_of_channels_in_a_graph_for_any_size(size):
     np.testing.assert_array_equal(found.numpy(), 2 * values[:, [0, 3, 1, 4, 2, 5]])
     (found * paddle.arange(6, dtype="float32").reshape([1, 6, 1, 1])).sum().backward()
     np.testing.assert_array_equal(first.grad.numpy()[0, :, 0, 0], [0, 4, 8, 2, 6, 10])
+
+
+@pytest.mark.parametrize("config, ways", [
+    ("picodet_s_416_coco_npu.yml", "as it is trained"),
+    ("legacy_model/picodet_s_320_coco.yml", "as it is trained"),
+    ("legacy_model/picodet_s_320_coco.yml", "graphs"),
+    ("legacy_2021_08/picodet_m_mbv3_320_coco.yml", "as it is trained"),
+    ("legacy_2021_08/picodet_m_shufflenetv2_320_coco.yml", "as it is trained"),
+])  # fmt: skip
+def test_a_step_of_every_backbone_is_near_dygraph(root, config, ways):
+    """ESNet's ended the process once: gradients of concatenations were said to be in a layout of oneDNN's."""
+    models = []
+    for _ in range(2):
+        paddle.seed(0)
+        models.append(build_detector(root / "configs" / config, 3))
+    slow, fast = models
+    fast.train(), slow.train()
+    layers = FastLayers(fast, ChannelsLast if ways == "graphs" else None)
+    inputs = (paddle.rand([3, 3, 96, 96]), paddle.to_tensor([[[8.0, 8.0, 70.0, 60.0]]] * 3))
+    inputs += (paddle.zeros([3, 1, 1], "int32"), paddle.ones([3, 1, 1]), 0)
+    with tuned_cpu():
+        expected = slow.loss(*inputs)["loss"]
+        expected.backward()
+        with layers.on():
+            found = fast.loss(*inputs)["loss"]
+        found.backward()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-3)
+    norms = []
+    for left, right in zip(slow.parameters(), fast.parameters()):
+        assert (left.grad is None) == (right.grad is None)
+        if left.grad is not None:
+            difference = np.linalg.norm(left.grad.numpy() - right.grad.numpy())
+            norms.append(difference / (np.linalg.norm(left.grad.numpy()) + 1e-9))
+    assert np.median(norms) < 0.15, max(norms)  # rounding decides whether relu6 passes a gradient

@@ -77,9 +77,9 @@ def all_works(options: argparse.Namespace) -> dict[str, Work]:
         ),
         "training_bf16": Work(
             (Row("training_bf16", "training step, bfloat16, S-NPU 416, batch 16",
-                 bound=bound_of("training step, BF16, batch 16")),
+                 bound=bounds.named("training step, BF16, batch 16")),
              Row("training_bf16_floats", "the same beside the bound of 32-bit floats",
-                 bound=bound_of("training step, FP32, batch 16"))),
+                 bound=bounds.named("training step, FP32, batch 16"))),
             {NOW: (*training, "picoquant, bfloat16"), PEER: (*training, "PaddleDetection")}, "PaddleDetection",
             earlier=False,
         ),

@@ -33,6 +33,7 @@ from picoquant.training.graphs.layouts import (
 )
 from picoquant.training.graphs.one_output import sum_of_depthwise
 from picoquant.training.graphs.openmp import openmp
+from picoquant.training.graphs.traced_graph import TracedGraph
 from picoquant.training.onednn.engine import engine_of
 from picoquant.training.onednn.graph import UnsupportedError
 from picoquant.training.onednn.library import Kind
@@ -233,7 +234,7 @@ class _Whole(_Traced):
 
 def traced(
     method: MethodType, inputs: Sequence[Any], sizes: Sequence[Any], rewrite: Rewrite | None = None
-) -> Callable[..., Any]:
+) -> TracedGraph:
     """A method of a layer as a static graph that runs, with its gradients, on oneDNN's convolutions.
 
     Args:
@@ -257,15 +258,10 @@ def program_of(method: MethodType, inputs: Sequence[Any], sizes: Sequence[Any]) 
     return program, written
 
 
-def _rewritten(program: Any, written: Any, rewrite: Rewrite) -> Callable[..., Any]:
+def _rewritten(program: Any, written: Any, rewrite: Rewrite) -> TracedGraph:
     rewrite.returned = tuple(value.name for value in program._outputs.tolist() if hasattr(value, "name"))
     program.set_hooker(rewrite)
-
-    def call(*arguments: Any, kept: Any = written) -> Any:
-        # Called by itself: what finds a graph that suits the arguments again takes as long as a small convolution.
-        return program([list(arguments)])
-
-    return call
+    return TracedGraph(program, written)
 
 
 class _AsWritten(nn.Layer):

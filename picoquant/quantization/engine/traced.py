@@ -6,7 +6,7 @@ leaving its 122 graphs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from picoquant.quantization.engine.feeds import cuts
 from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.engine.tracing.gradients import Rounding
 from picoquant.training.fast import traced
+from picoquant.training.graphs.traced_graph import TracedGraph
 from picoquant.utils.paddle_version.differences import paddle_3
 
 # What else `engine/operators.py` knows looks at values or shapes while it runs, which a graph does not have when it is
@@ -50,23 +51,33 @@ class TracedForward:
     def __init__(self, network: FakeQuantNetwork, stores: Stores) -> None:
         self._network, self._stores = network, (network.stored, *stores)
         self._key: _Key | None = None
-        self._graph: Callable[..., list[Any]] | None = None
+        self._graph: TracedGraph | None = None
 
     def __call__(self, feed: Mapping[str, Any], outputs: Sequence[str], following: bool) -> list[Any]:
         """See `FakeQuantNetwork.forward`."""
-        images = [feed[name] for name in self._network.graph.inputs]
-        tensors = [store[name] for store, name in _floats(self._stores)]
+        return self.graph(feed, outputs, following)(self.images(feed), self.tensors())
+
+    def images(self, feed: Mapping[str, Any]) -> list[Any]:
+        """What the graph takes first: the network's inputs."""
+        return [feed[name] for name in self._network.graph.inputs]
+
+    def tensors(self) -> list[Any]:
+        """What the graph takes then: everything stored that is float, weights that are trained among them."""
+        return [store[name] for store, name in _floats(self._stores)]
+
+    def graph(self, feed: Mapping[str, Any], outputs: Sequence[str], following: bool) -> TracedGraph:
+        """What a call runs, made where it is not there."""
         if self._graph is None or self.traces(outputs, following):
             self._graph, self._key = None, (tuple(outputs), following)
             core.clear_executor_cache()  # what oneDNN keeps for the graph before
-            self._graph = self._trace(self._key, images, tensors)
-        return self._graph(images, tensors)
+            self._graph = self._trace(self._key, self.images(feed), self.tensors())
+        return self._graph
 
     def traces(self, outputs: Sequence[str], following: bool) -> bool:
         """Whether a call makes a graph, which also what follows it, the gradients, then runs for the first time."""
         return self._key != (tuple(outputs), following)
 
-    def _trace(self, key: _Key, images: list[Any], tensors: list[Any]) -> Callable[..., list[Any]]:
+    def _trace(self, key: _Key, images: list[Any], tensors: list[Any]) -> TracedGraph:
         sizes = [[None, *image.shape[1:]] for image in images], [one.shape for one in tensors]
         forward = _Forward(self._network, self._stores, key)
         graph = traced(forward.run, (images, tensors), sizes, Rounding())

@@ -18,6 +18,7 @@ import onnx
 from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, join_hard_swish, split_hard_swish
 from picoquant.backends.onnx.graph import Graph, Node
 from picoquant.backends.onnx.inserter import replace_input, round_tensor, store_constant, store_integers
+from picoquant.backends.onnx.ort.blocks import blocks_as_channels
 from picoquant.backends.onnx.ort.channels import fill_channels
 from picoquant.backends.onnx.ort.ends import drop_unreached_clips
 from picoquant.backends.onnx.ort.gates import clip_gates, gates_of_bytes
@@ -68,6 +69,7 @@ def make_onnx(network: Int8Network, exact: bool = False, kernels: bool = True) -
     clip_gates(graph, gates)
     unshuffle(graph)
     split_hard_swish(graph)  # what is left of them is in float
+    blocks_as_channels(graph, fill=kernels)
     if kernels:
         drop_unreached_clips(graph)
         widen_thin_convolutions(graph, graph.shapes)

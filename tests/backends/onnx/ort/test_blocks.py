@@ -1,0 +1,95 @@
+"""Convolutions to one channel on blocks of results, against the graph as it was: every bit the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from picoquant.backends.onnx.graph import Graph, attribute
+from picoquant.backends.onnx.ort.blocks import blocks_as_channels
+from tests.backends.onnx.ort.test_layout import conv_of, quantised_conv, same
+from tests.backends.onnx.test_activations import model
+
+
+def branch(random, channels, height, width, kernel=5, swish=False, end="cells"):
+    """PicoDet's alignment: a large convolution to one channel, an activation, a 1x1 convolution, the cells in a row."""
+    half = kernel // 2
+    nodes, constants = quantised_conv(random, 1, channels, (kernel, kernel), pads=[half] * 4)
+    nodes.pop()
+    step = np.float32([4 / (300 * kernel * channels**0.5)])  # results of some 4, of at most 12.7
+    constants |= {
+        "ws": step, "bs": step / 10,
+        "w2": np.int8([[[[-93]]]]), "ws2": np.float32([0.01]), "b2": np.int32([2345]), "bs2": np.float32([0.001]),
+        "s2": np.float32(0.11), "z2": np.uint8(101), "zg": np.uint8(98), "sg": np.float32(0.1 / 6),
+        "low": np.uint8(98), "high": np.uint8(158), "z": np.uint8(128), "shape": np.array([1, height * width, 1]),
+    }  # fmt: skip
+    nodes.append(("DequantizeLinear", ["cq", "s", "z"], ["cd"]))
+    if swish:  # gates of bytes, as ort/gates.py writes them
+        nodes += [
+            ("Clip", ["cq", "low", "high"], ["gq"]), ("DequantizeLinear", ["gq", "sg", "zg"], ["gd"]),
+            ("Mul", ["cd", "gd"], ["h"]),
+            ("QuantizeLinear", ["h", "s", "zg"], ["hq"]), ("DequantizeLinear", ["hq", "s", "zg"], ["hd"]),
+        ]  # fmt: skip
+    nodes += [
+        ("DequantizeLinear", ["w2", "ws2"], ["wd2"], {"axis": 0}),
+        ("DequantizeLinear", ["b2", "bs2"], ["bd2"], {"axis": 0}),
+        ("Conv", ["hd" if swish else "cd", "wd2", "bd2"], ["e"]),
+        ("QuantizeLinear", ["e", "s2", "z2"], ["eq"]),
+        ("DequantizeLinear", ["eq", "s2", "z2"], ["y" if end == "result" else "ed"]),
+    ]
+    if end == "cells":
+        nodes += [("Transpose", ["ed"], ["t"], {"perm": [0, 2, 3, 1]}), ("Reshape", ["t", "shape"], ["y"])]
+    if end == "twice":
+        nodes.append(("Concat", ["ed", "ed"], ["y"], {"axis": 1}))
+    return model(nodes, constants, [1, channels, height, width], 13)
+
+
+@pytest.mark.parametrize("fill", [False, True])
+@pytest.mark.parametrize(
+    "height, width, block",
+    [
+        (52, 52, (4, 4)),
+        (26, 26, (13, 1)),
+        (13, 13, (13, 1)),
+        (8, 20, (4, 4)),
+        (9, 15, (3, 5)),
+        (19, 16, (1, 16)),
+    ],
+)
+def test_blocks(height, width, block, fill, tmp_path):
+    random = np.random.default_rng(height)
+    channels = 96 if height * width < 400 else 16
+    x = random.normal(0, 4, (1, channels, height, width)).astype(np.float32)
+    made = branch(random, channels, height, width)
+    graph = same(made, lambda graph: blocks_as_channels(graph, fill), x, tmp_path)
+    conv, count = conv_of(graph), block[0] * block[1]
+    assert graph.constants["w"].shape == (16 if fill else count, channels, 4 + block[0], 4 + block[1])
+    assert tuple(attribute(conv, "strides", [])) == block and attribute(conv, "pads", []) == [2, 2, 2, 2]
+    assert graph.constants["w2"].shape == (count, 16 if fill else count, 1, 1)
+    assert graph.shapes["e"] == [1, count, height // block[0], width // block[1]]
+    kinds = [node.op_type for node in graph.nodes]
+    assert kinds.count("Transpose") == 2 and kinds.count("Reshape") == 2  # the cells' own Transpose is gone
+
+
+@pytest.mark.parametrize("kernel, end", [(5, "cells"), (3, "twice"), (7, "cells")])
+def test_hard_swishes_between(kernel, end, tmp_path):
+    random = np.random.default_rng(2)
+    x = random.normal(0, 4, (1, 64, 24, 24)).astype(np.float32)
+    made = branch(random, 64, 24, 24, kernel, swish=True, end=end)
+    graph = same(made, lambda graph: blocks_as_channels(graph, True), x, tmp_path)
+    assert graph.constants["w"].shape[0] == 16 and graph.shapes["h"] == [1, 16, 6, 6]
+
+
+def test_where_it_stays():
+    """Results of the network, small ones, sizes with no blocks, other windows, two places that take it."""
+    random = np.random.default_rng(3)
+    assert blocks_as_channels(Graph(branch(random, 96, 13, 13, end="result"))) == []
+    assert blocks_as_channels(Graph(branch(random, 8, 8, 8))) == []
+    assert blocks_as_channels(Graph(branch(random, 96, 17, 19))) == []
+    graph = Graph(branch(random, 96, 13, 13))
+    conv = conv_of(graph)
+    next(item for item in conv.attribute if item.name == "pads").ints[0] = 1
+    assert blocks_as_channels(graph) == []
+    graph = Graph(branch(random, 96, 13, 13))
+    graph.nodes[-1].input[0], graph.nodes[-2].output[0] = "cd", "unused"
+    assert blocks_as_channels(graph) == []

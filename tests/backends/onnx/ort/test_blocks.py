@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from picoquant.backends.onnx.batch import with_batch
+from picoquant.backends.onnx.files import write_onnx
 from picoquant.backends.onnx.graph import Graph, attribute
 from picoquant.backends.onnx.ort.blocks import blocks_as_channels
+from picoquant.backends.onnx.parity import run_onnx
+from picoquant.utils.batching import DYNAMIC
 from tests.backends.onnx.ort.test_layout import conv_of, quantised_conv, same
 from tests.backends.onnx.test_activations import model
 
@@ -93,3 +97,18 @@ def test_where_it_stays():
     graph = Graph(branch(random, 96, 13, 13))
     graph.nodes[-1].input[0], graph.nodes[-2].output[0] = "cd", "unused"
     assert blocks_as_channels(graph) == []
+
+
+@pytest.mark.parametrize("batch", [3, DYNAMIC])
+def test_several_images(batch, tmp_path):
+    random = np.random.default_rng(4)
+    x = random.normal(0, 4, (3, 96, 13, 13)).astype(np.float32)
+    graph = Graph(branch(random, 96, 13, 13))
+    assert len(blocks_as_channels(graph, True)) == 1
+    made = graph.finish()
+    for size in (1, 169, 1):
+        made.graph.output[0].type.tensor_type.shape.dim.add().dim_value = size
+    write_onnx(made, tmp_path / "single.onnx")
+    write_onnx(with_batch(made, batch), tmp_path / "batch.onnx")
+    alone = [run_onnx(tmp_path / "single.onnx", {"x": one[None]})[0] for one in x]
+    np.testing.assert_array_equal(run_onnx(tmp_path / "batch.onnx", {"x": x})[0], np.concatenate(alone))

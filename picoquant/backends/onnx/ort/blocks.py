@@ -77,7 +77,7 @@ def blocks_as_channels(graph: Graph, fill: bool = False) -> list[str]:
 def _block(graph: Graph, conv: Node) -> tuple[int, int] | None:
     """Height and width of the blocks; None where that is not worth it or another kind of convolution."""
     levels, shape = stored_levels(graph, conv), graph.shapes.get(conv.output[0], [])
-    if levels is None or levels.ndim != 4 or levels.shape[0] != 1 or len(conv.input) < 3:
+    if levels is None or levels.dtype != np.int8 or levels.ndim != 4 or levels.shape[0] != 1 or len(conv.input) < 3:
         return None
     _, channels, *kernel = levels.shape
     plain = (

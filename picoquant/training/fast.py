@@ -11,11 +11,10 @@ every operator, because the system has to clear it before the next use.
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
 from types import MethodType
 from typing import Any, Callable
 
@@ -33,12 +32,18 @@ from picoquant.training.graphs.layouts import (
     keep_channels_last,
 )
 from picoquant.training.graphs.one_output import sum_of_depthwise
+from picoquant.training.graphs.openmp import openmp
+from picoquant.training.onednn.engine import engine_of
+from picoquant.training.onednn.graph import UnsupportedError
+from picoquant.training.onednn.library import Kind
 from picoquant.utils.device import available_cpus
 from picoquant.utils.paddle_version.differences import (
     clip_passes_gradients_at_its_bounds,
     onednn_attribute,
 )
 from picoquant.utils.paddle_version.tracing import older_programs
+
+LOG = logging.getLogger("picoquant")
 
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 _MAP_AXES = 4
@@ -70,17 +75,6 @@ def tuned_cpu() -> Iterator[None]:
         yield
     finally:
         paddle.set_flags(before)
-
-
-@cache
-def openmp() -> Any | None:
-    """The OpenMP library that Paddle has loaded, where it is found."""
-    if sys.platform != "linux":
-        return None
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        if line.endswith("libiomp5.so"):
-            return ctypes.CDLL(line.split(maxsplit=5)[5])
-    return None
 
 
 def _no_spinning() -> None:
@@ -124,13 +118,20 @@ class FastLayers:
 
     Args:
         model: a `PicoDet`.
-        rewrite: makes what changes a graph; None: `ChannelsLast` where this CPU has it, else `Rewrite`.
+        rewrite: makes what changes a graph; None: oneDNN computes without Paddle what it knows all operators of
+            (`onednn`), and the graphs of the rest are `ChannelsLast` where this CPU has it, else `Rewrite`.
+        precision: number format of the feature maps that oneDNN computes without Paddle.
     """
 
-    def __init__(self, model: nn.Layer, rewrite: Callable[[], Rewrite] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Layer,
+        rewrite: Callable[[], Rewrite] | None = None,
+        precision: Kind = Kind.F32,
+    ) -> None:
         self._parts = [
-            (layer, name, _Traced(layer, name, rewrite))
-            for layer, name in ((model.backbone, "forward"), (model.neck, "forward"), (model.head, "raw"))
+            (layer, name, _Traced(layer, name, rewrite, precision, self.off))
+            for layer, name in ((model, "predicted"), (model, "pyramid"), (model.head, "predicted"))
         ]
         self._kept = KeptMemory()
 
@@ -164,21 +165,37 @@ class FastLayers:
 class _Traced:
     """A method of a layer, traced once for images of any size and number."""
 
-    def __init__(self, layer: nn.Layer, name: str, rewrite: Callable[[], Rewrite] | None) -> None:
+    def __init__(
+        self,
+        layer: nn.Layer,
+        name: str,
+        rewrite: Callable[[], Rewrite] | None,
+        precision: Kind,
+        untraced: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self._layer, self._method, self._rewrite = layer, getattr(layer, name), rewrite
+        self._precision, self._untraced = precision, untraced
         self._static: Callable[..., Any] | None = None
 
     def __call__(self, maps: Any) -> Any:
         if self._static is None:
-            self._static = self._trace(maps)
+            with self._untraced():
+                self._static = self._trace(maps)
         return self._static(maps)
 
     def _trace(self, maps: Any) -> Callable[..., Any]:
         if self._rewrite is not None:
-            rewrite = self._rewrite()
-        else:
-            rewrite = ChannelsLast() if channels_last_available() else Rewrite()
-        return traced(self._method, (maps,), [_any_size(maps)], rewrite)
+            return traced(self._method, (maps,), [_any_size(maps)], self._rewrite())
+        program, written = program_of(self._method, (maps,), [_any_size(maps)])
+        try:
+            return engine_of(program, self._layer, self._precision)
+        except UnsupportedError as error:
+            name = type(self._layer).__name__
+            if self._precision is not Kind.F32:
+                LOG.warning("train: %s is computed in 32-bit floats: it has %s", name, error)
+            else:
+                LOG.debug("train: %s is computed by Paddle: it has %s", name, error)
+        return _rewritten(program, written, ChannelsLast() if channels_last_available() else Rewrite())
 
 
 def traced(
@@ -192,17 +209,30 @@ def traced(
         sizes: for each input its shape, None where that varies; or an input specification. Lists of them for lists.
         rewrite: changes the graph; None: as all graphs are changed.
     """
+    program, written = program_of(method, inputs, sizes)
+    return _rewritten(program, written, rewrite or Rewrite())
+
+
+def program_of(method: MethodType, inputs: Sequence[Any], sizes: Sequence[Any]) -> tuple[Any, Any]:
+    """A method of a layer as Paddle's program of it, and what must be kept with it; arguments as of `traced`."""
     clip_passes_gradients_at_its_bounds()  # tried now: within the graph that is traced it could not be
     specs = _specifications(inputs, sizes)
-    written = _AsWritten(method)  # kept until it is traced: Paddle 3 holds it by a weak reference
+    written = _AsWritten(method)  # Paddle 3 holds it by a weak reference
     static = paddle.jit.to_static(written.run, input_spec=[specs], full_graph=True)
     with older_programs():
         _, program = static.get_concrete_program(list(inputs), is_train=True)
-    rewrite = rewrite or Rewrite()
+    return program, written
+
+
+def _rewritten(program: Any, written: Any, rewrite: Rewrite) -> Callable[..., Any]:
     rewrite.returned = tuple(value.name for value in program._outputs.tolist() if hasattr(value, "name"))
     program.set_hooker(rewrite)
-    # Called by itself: what finds a graph that suits the arguments again takes as long as a small convolution.
-    return lambda *arguments: program([list(arguments)])
+
+    def call(*arguments: Any, kept: Any = written) -> Any:
+        # Called by itself: what finds a graph that suits the arguments again takes as long as a small convolution.
+        return program([list(arguments)])
+
+    return call
 
 
 class _AsWritten(nn.Layer):

@@ -170,7 +170,9 @@ GROWTH = {
 def speed_rows(tmp_path, name, document):
     (tmp_path / f"speed_{name}.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     results = load_results(tmp_path)
-    return {name: table.rows(results) for name, table in TABLES.items() if name.startswith(("speed", "onnx_k"))}
+    return {
+        name: table.rows(results) for name, table in TABLES.items() if name.startswith(("speed", "onnx_k"))
+    }
 
 
 def test_a_figure_of_speed_makes_a_row(tmp_path):

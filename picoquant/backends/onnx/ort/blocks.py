@@ -77,7 +77,13 @@ def blocks_as_channels(graph: Graph, fill: bool = False) -> list[str]:
 def _block(graph: Graph, conv: Node) -> tuple[int, int] | None:
     """Height and width of the blocks; None where that is not worth it or another kind of convolution."""
     levels, shape = stored_levels(graph, conv), graph.shapes.get(conv.output[0], [])
-    if levels is None or levels.dtype != np.int8 or levels.ndim != 4 or levels.shape[0] != 1 or len(conv.input) < 3:
+    if (
+        levels is None
+        or levels.dtype != np.int8
+        or levels.ndim != 4
+        or levels.shape[0] != 1
+        or len(conv.input) < 3
+    ):
         return None
     _, channels, *kernel = levels.shape
     plain = (
@@ -98,10 +104,10 @@ def _block(graph: Graph, conv: Node) -> tuple[int, int] | None:
         return None
     sizes = [
         (h, w)
-        for h in range(1, _CHANNELS + 1)
-        for w in range(1, _CHANNELS // h + 1)
-        if height % h == 0 and width % w == 0
-    ]
+        for h in range(1, kernel[0])
+        for w in range(1, kernel[1])
+        if height % h == 0 and width % w == 0 and h * w <= _CHANNELS
+    ]  # larger ones, as 13 x 1, would be stored with many more zeros for little more speed
     best = min(sizes, key=lambda size: (_products(size, kernel), size[1]))  # rows of results stay long
     return best if _products(best, kernel) < _products((1, 1), kernel) / 2 else None
 

@@ -311,8 +311,34 @@ def profiles(options: argparse.Namespace) -> None:
         subprocess.run(command, check=True)
 
 
-# What makes pictures, and no rows by turns.
-_DRAWN = {"growth": growth, "profiles": profiles}
+def kernels(options: argparse.Namespace) -> None:
+    """benchmarks/int8_kernels.py: where an image's time goes in ONNX Runtime, and what INT8 can gain there."""
+    prepare("runs", options)
+    runs = [
+        word
+        for name in ("s_npu", "xs", "s", "s_esnet")
+        for word in ("--run", str(options.work / "runs" / name))
+    ]
+    busy = busy_share(BUSY_SECONDS)
+    said = run(("int8_kernels.py", *runs, "--rounds", str(options.turns), "--json"))
+    busy = max(busy, said["busy"], busy_share(BUSY_SECONDS))
+    about = {
+        "machine": machine(),
+        "versions": versions(),
+        "date": str(datetime.date.today()),
+        "commit": commit(),
+    }
+    again = {
+        "networks": said["networks"],
+        "busy": busy,
+        "command": "python -m benchmarks.speed --only kernels",
+    }
+    print(json.dumps(said["networks"], indent=1), flush=True)
+    _record("kernels", {**again, **about}, busy, options)
+
+
+# What makes pictures or a table of its own, and no rows by turns.
+_DRAWN = {"growth": growth, "profiles": profiles, "kernels": kernels}
 
 
 def tell(found: Sequence[Speed], options: argparse.Namespace) -> None:

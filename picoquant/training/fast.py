@@ -1,10 +1,10 @@
-"""Faster training on CPU: the network's layers run as static graphs whose convolutions are oneDNN's.
+"""Faster training on CPU: detectors are computed by oneDNN, directly or as static graphs whose convolutions are oneDNN's.
 
-paddle 2.6 has no way to choose oneDNN's kernels in dygraph. In a static graph the attribute
-`use_mkldnn` of an operator, which its gradient inherits, does. So backbone, neck and the head's
-convolutions are traced by `paddle.jit.to_static`; loss and assignment stay in dygraph. Three more causes
-of slowness are removed: relu6's gradient kernel, which takes longer than the convolutions; the weight
-gradients for which oneDNN has no fast kernel (`depthwise`); and the return of memory to the system after
+What oneDNN's primitives can compute without Paddle they do (`onednn`). For the rest: paddle 2.6 has no way to choose
+oneDNN's kernels in dygraph. In a static graph the attribute `use_mkldnn` of an operator, which its gradient inherits,
+does. So backbone, neck and the head's convolutions are traced by `paddle.jit.to_static`; loss and assignment stay in
+dygraph. Three more causes of slowness are removed: relu6's gradient kernel, which takes longer than the convolutions;
+the weight gradients for which oneDNN has no fast kernel (`depthwise`); and the return of memory to the system after
 every operator, because the system has to clear it before the next use.
 """
 
@@ -34,6 +34,7 @@ from picoquant.training.graphs.layouts import (
 from picoquant.training.graphs.one_output import sum_of_depthwise
 from picoquant.training.graphs.openmp import openmp
 from picoquant.training.graphs.traced_graph import TracedGraph
+from picoquant.training.graphs.tracing import any_size, program_of
 from picoquant.training.onednn.engine import engine_of
 from picoquant.training.onednn.graph import UnsupportedError
 from picoquant.training.onednn.library import Kind
@@ -42,7 +43,6 @@ from picoquant.utils.paddle_version.differences import (
     clip_passes_gradients_at_its_bounds,
     onednn_attribute,
 )
-from picoquant.utils.paddle_version.tracing import older_programs
 
 LOG = logging.getLogger("picoquant")
 
@@ -195,8 +195,8 @@ class _Traced:
 
     def _trace(self, maps: Any) -> Callable[..., Any]:
         if self._rewrite is not None:
-            return traced(self._method, (maps,), [_any_size(maps)], self._rewrite())
-        program, written = program_of(self._method, (maps,), [_any_size(maps)])
+            return traced(self._method, (maps,), [any_size(maps)], self._rewrite())
+        program, written = program_of(self._method, (maps,), [any_size(maps)])
         try:
             return engine_of(program, self._layer, self._precision)
         except UnsupportedError as error:
@@ -226,7 +226,7 @@ class _Whole(_Traced):
     def _trace(self, maps: Any) -> Callable[..., Any]:
         try:
             return engine_of(
-                program_of(self._method, (maps,), [_any_size(maps)])[0], self._layer, self._precision
+                program_of(self._method, (maps,), [any_size(maps)])[0], self._layer, self._precision
             )
         except UnsupportedError:
             return self._method
@@ -238,68 +238,17 @@ def traced(
     """A method of a layer as a static graph that runs, with its gradients, on oneDNN's convolutions.
 
     Args:
-        method: takes and returns tensors.
-        inputs: of a first call. Those that stop gradients must do so in every call.
-        sizes: for each input its shape, None where that varies; or an input specification. Lists of them for lists.
+        method, inputs, sizes: as of `program_of`.
         rewrite: changes the graph; None: as all graphs are changed.
     """
     program, written = program_of(method, inputs, sizes)
     return _rewritten(program, written, rewrite or Rewrite())
 
 
-def program_of(method: MethodType, inputs: Sequence[Any], sizes: Sequence[Any]) -> tuple[Any, Any]:
-    """A method of a layer as Paddle's program of it, and what must be kept with it; arguments as of `traced`."""
-    clip_passes_gradients_at_its_bounds()  # tried now: within the graph that is traced it could not be
-    specs = _specifications(inputs, sizes)
-    written = _AsWritten(method)  # Paddle 3 holds it by a weak reference
-    static = paddle.jit.to_static(written.run, input_spec=[specs], full_graph=True)
-    with older_programs():
-        _, program = static.get_concrete_program(list(inputs), is_train=True)
-    return program, written
-
-
 def _rewritten(program: Any, written: Any, rewrite: Rewrite) -> TracedGraph:
     rewrite.returned = tuple(value.name for value in program._outputs.tolist() if hasattr(value, "name"))
     program.set_hooker(rewrite)
     return TracedGraph(program, written)
-
-
-class _AsWritten(nn.Layer):
-    """A method, run as it is written while it is traced.
-
-    What depends on the values of tensors is not looked for in its source, nor in what it calls: that took most of the
-    time of tracing.
-    """
-
-    def __init__(self, method: MethodType) -> None:
-        super().__init__()
-        self._layer = method.__self__  # the graph's parameters are looked for in this layer
-        self._method = (method,)
-
-    def run(self, inputs: Sequence[Any]) -> Any:
-        return self._run(inputs)
-
-    @paddle.jit.not_to_static
-    def _run(self, inputs: Sequence[Any]) -> Any:
-        return self._method[0](*inputs)
-
-
-def _specifications(inputs: Sequence[Any], sizes: Sequence[Any]) -> list[Any]:
-    return [
-        size
-        if isinstance(size, paddle.static.InputSpec)
-        else _specifications(one, size)
-        if isinstance(one, (list, tuple))
-        else paddle.static.InputSpec(size, one.dtype, stop_gradient=one.stop_gradient)
-        for one, size in zip(inputs, sizes)
-    ]
-
-
-def _any_size(maps: Any) -> Any:
-    """Input specification with the number of channels fixed, and N, H, W not."""
-    if isinstance(maps, (list, tuple)):
-        return [_any_size(one) for one in maps]
-    return paddle.static.InputSpec([None, maps.shape[1], None, None], maps.dtype)
 
 
 class Rewrite(PartialProgramLayerHook):

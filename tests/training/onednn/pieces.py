@@ -8,7 +8,8 @@ import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant
 
-from picoquant.training.fast import _any_size, program_of, tuned_cpu
+from picoquant.training.fast import tuned_cpu
+from picoquant.training.graphs.tracing import any_size, program_of
 from picoquant.training.onednn.engine import engine_of
 from picoquant.training.onednn.library import Kind
 
@@ -160,7 +161,7 @@ def on_engine(layer: nn.Layer, precision: Kind = Kind.F32, gradient: bool = True
     image = paddle.zeros([2, channels, 8, 8])
     image.stop_gradient = not gradient
     kept = {name: value.clone() for name, value in layer.state_dict().items()}
-    program, written = program_of(layer.forward, (image,), [_any_size(image)])
+    program, written = program_of(layer.forward, (image,), [any_size(image)])
     layer.set_state_dict(kept)
     run = engine_of(program, layer, precision)
     return lambda maps, kept=written: run(maps)

@@ -11,7 +11,8 @@ import pytest
 from paddle import nn
 
 from picoquant import build_detector
-from picoquant.training.fast import FastLayers, _any_size, fast_convolutions_available, program_of
+from picoquant.training.fast import FastLayers, fast_convolutions_available
+from picoquant.training.graphs.tracing import any_size, program_of
 from picoquant.training.onednn import graph, nodes
 from picoquant.training.onednn.graph import UnsupportedError, read
 from picoquant.training.onednn.library import Algorithm, Kind
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(not fast_convolutions_available(), reason="this 
 
 def graph_of(layer: nn.Layer) -> graph.Graph:
     image = paddle.zeros([2, 16, 8, 8])
-    program, _ = program_of(layer.forward, (image,), [_any_size(image)])
+    program, _ = program_of(layer.forward, (image,), [any_size(image)])
     names, outputs = ([value.name for value in part.tolist()] for part in (program._inputs, program._outputs))
     return read(program._origin_main_program.global_block(), names, outputs)
 

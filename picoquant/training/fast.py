@@ -1,4 +1,4 @@
-"""Faster training on CPU: detectors are computed by oneDNN, directly or as static graphs whose convolutions are oneDNN's.
+"""Faster training on CPU: detectors are oneDNN's, directly or as static graphs whose convolutions are.
 
 What oneDNN's primitives can compute without Paddle they do (`onednn`). For the rest: paddle 2.6 has no way to choose
 oneDNN's kernels in dygraph. In a static graph the attribute `use_mkldnn` of an operator, which its gradient inherits,

@@ -80,7 +80,7 @@ def all_works(options: argparse.Namespace) -> dict[str, Work]:
                  bound=bounds.named("training step, BF16, batch 16")),
              Row("training_bf16_floats", "the same beside the bound of 32-bit floats",
                  bound=bounds.named("training step, FP32, batch 16"))),
-            {NOW: (*training, "picoquant, bfloat16"), PEER: (*training, "PaddleDetection")}, "PaddleDetection",
+            {NOW: (*training, "picoquant, bfloat16"), PEER: (*training, "picoquant")}, "picoquant, floats",
             earlier=False,
         ),
         "qat": Work(

@@ -26,6 +26,25 @@ inputs, gradients of weights; of the first convolution, whose input is the image
   activations computed by the batch-norm before them: the convolutions as above, and each batch-norm reads z twice and
   writes its result, and backward reads z and the gradient twice and writes the gradient of z. Concatenations, sums,
   resizing, losses and the update still count as nothing.
+
+Whole pieces of work (benchmarks/speed/bounds.py puts them together):
+
+- *Calibration* of PTQ by the shipped recipe: how many passes over an image its passes need. The float network is run
+  over all images once before equalisation (ranges of channels; which of them never change is seen in the same run) and
+  once behind it, as another network (histograms). What errors cost is measured on 32 images, before and behind: going
+  back takes a pass for the gradients of tensors, and before equalisation one more for those of weights. So 2 passes for
+  each image, and 3 more for each of 32. PTQ is that, decoding of all images that are looked at, each once, and one
+  evaluation in INT8. Loose: counting values, searching ranges, solving for scales and files count as nothing, and each
+  tensor of a pass is read again by what measures it.
+- *The README's five lines*: decoding of training and evaluation images, each once; calibration; steps of QAT; the
+  evaluations in INT8 and one in FP32; the package's files. Loose: Python and Paddle are not loaded in no time, nothing
+  is traced or compiled, and export and the tools of a package (opt, paddle2onnx) count as nothing.
+- *Packages*: the models read once, all files of all packages written, and all of them packed by zlib at the level of
+  packages, on all threads; how long that takes depends on what they hold, so these very files are packed once more and
+  timed. Loose: converting and checking models count as nothing, and what is in several packages is packed for each.
+- *Start* of a large data set: its annotations parsed and each image opened and 4 kB of it read, on all threads, by the
+  fastest parser of JSON that is installed. Loose: nothing is checked, hashed or decoded, and no network is built. Not
+  quite the least, as a reader may leave out what it does not need (outlines) without making objects of it.
 """
 
 from __future__ import annotations
@@ -42,12 +61,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from machine import BYTES, Machine, measured_machine  # noqa: E402  a script's neighbour
+from file_rates import FileRates, measured_files  # noqa: E402  scripts' neighbours
+from machine import BYTES, Machine, measured_machine  # noqa: E402
 
 TRAINING_PASSES = 3
 # Of a batch-norm by itself, forward and backward: how often tensors of its size are read or written, and how many
 # of them there are.
 NORM_PASSES = ((3, 2), (5, 3))
+# Of calibration: passes over every image, and over each of some, forward or back; as in the docstring.
+CALIBRATION_PASSES, COSTS_PASSES, COSTS_IMAGES = 2, 3, 32
 SEPARATE = ", operators"  # ends the name of the bound of one operator after another
 
 
@@ -95,14 +117,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--training-batch", type=int, default=16)
     parser.add_argument("--qat-batch", type=int, default=8)
+    parser.add_argument("--calibration", type=int, default=64, help="images that PTQ calibrates on")
     parser.add_argument("--measure", action="store_true", help="measure the workloads, too")
     parser.add_argument("--run", type=Path, help="folder of a finished run of this configuration and size")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     machine = measured_machine(options.threads)
+    files = measured_files(options.threads)
     network = network_of(options.config, options.size)
     if not options.json:
-        print("\n".join(about(machine, network)), flush=True)
+        print("\n".join(about(machine, files, network)), flush=True)
     rows = []
     for row in workloads(options, machine, network):
         rows.append(row)
@@ -113,10 +137,10 @@ def main() -> None:
             {"name": row.name, "bound": row.bound, "images": row.images, "seconds": row.seconds}
             for row in rows
         ]
-        print(json.dumps({"machine": machine.as_dict(), "workloads": found}))
+        print(json.dumps({"machine": machine.as_dict(), "files": files.as_dict(), "workloads": found}))
 
 
-def about(machine: Machine, network: Network) -> Iterable[str]:
+def about(machine: Machine, files: FileRates, network: Network) -> Iterable[str]:
     """The machine and the network, a line each."""
     yield f"{machine.threads} threads"
     for precision, rate in machine.macs.items():
@@ -124,6 +148,9 @@ def about(machine: Machine, network: Network) -> Iterable[str]:
     for size, rate in machine.copied:
         yield f"copying {size / 2**20:8.2f} MB {rate / 1e9:8.1f} GB/s read and written"
     yield f"JPEG {machine.jpegs / 1e6:22.1f} Mpixel/s"
+    yield f"JSON {files.json / 1e6:22.1f} MB/s by {files.parser}"
+    yield f"files opened {files.opened / 1e3:14.1f} thousand/s"
+    yield f"files written {files.written / 1e9:13.1f} GB/s, read {files.read / 1e9:.1f} GB/s"
     macs = sum(layer.macs for layer in network.layers)
     yield f"network: {len(network.layers)} convolutions, {macs / 1e6:.0f} M multiply-accumulates"
 
@@ -174,21 +201,30 @@ def training_bounds(machine: Machine, network: Network, precision: str, images: 
     return fused, fused + norms
 
 
+def calibration_bound(machine: Machine, network: Network, images: int) -> float:
+    """Least seconds of the passes over calibration images (see above), one at a time or all at once."""
+    one = min(
+        forward_bound(machine, network, "fp32", 1), forward_bound(machine, network, "fp32", images) / images
+    )
+    return one * (CALIBRATION_PASSES * images + COSTS_PASSES * min(COSTS_IMAGES, images))
+
+
 def workloads(options: argparse.Namespace, machine: Machine, network: Network) -> Iterable[Row]:
     """Rows: the steps, then the models of a run."""
     batch = options.training_batch
-    taken = training_step(options) if options.measure else None
-    for precision in ("fp32", "bf16"):
+    for precision, contender in (("fp32", "picoquant"), ("bf16", "picoquant, bfloat16")):
         if precision not in machine.macs:
             continue
         title = f"training step, {precision.upper()}, batch {batch}"
-        seconds = taken if precision == "fp32" else None
+        seconds = training_step(options, contender) if options.measure else None
         fused, operators = training_bounds(machine, network, precision, batch)
         yield Row(title, fused, batch, seconds)
         yield Row(f"{title}{SEPARATE}", operators, batch, seconds)
     batch = options.qat_batch
     bound = (TRAINING_PASSES + 1) * forward_bound(machine, network, "fp32", batch)
     yield Row(f"QAT step, batch {batch}", bound, batch, qat_step(options) if options.measure else None)
+    count = options.calibration
+    yield Row(f"calibration, {count} images", calibration_bound(machine, network, count), count)
     measured = models_of_run(options) if options.measure and options.run else {}
     for precision in machine.macs:
         bound = forward_bound(machine, network, precision, 1)
@@ -205,10 +241,10 @@ def workloads(options: argparse.Namespace, machine: Machine, network: Network) -
             yield Row(f"evaluation, {precision}", bound, images, seconds)
 
 
-def training_step(options: argparse.Namespace) -> float:
-    """Seconds of picoquant's training step."""
+def training_step(options: argparse.Namespace, contender: str) -> float:
+    """Seconds of picoquant's training step, in floats or in bfloat16."""
     sizes = ("--size", options.size, "--batch", options.training_batch, "--config", options.config)
-    return _apart("train_speed.py", "picoquant", *sizes)["wall"]
+    return _apart("train_speed.py", contender, *sizes)["wall"]
 
 
 def qat_step(options: argparse.Namespace) -> float:

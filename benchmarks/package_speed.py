@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from stage_speed import work_of_packages  # noqa: E402  a script's neighbour
 
 from picoquant.errors import ToolError  # noqa: E402
 from picoquant.packaging.forms import forms_of, tools_of  # noqa: E402
@@ -67,11 +69,11 @@ def measured(run: Path, targets: tuple[str, ...], turns: int) -> dict[str, Any]:
     for turn in range(turns + 1):  # the first of each loads libraries, and does not count
         sums = [0.0, 0.0]
         for name in names:
-            wall, cpu, contents = stage(run, (name,))
+            wall, cpu, contents, _ = stage(run, (name,))
             packages.update(contents)
             by_target[name].append(wall)
             sums = [sums[0] + wall, sums[1] + cpu]
-        *both, contents = stage(run, tuple(names))
+        *both, contents, _ = stage(run, tuple(names))
         if contents != packages:
             raise SystemExit("packages made together are not those made alone")
         if turn:
@@ -90,8 +92,9 @@ def once(run: Path, how: str, targets: tuple[str, ...]) -> dict[str, float]:
     logging.getLogger("picoquant").setLevel(logging.ERROR)
     names = tuple(target.name for target in load_targets(targets) if has_tools(target))
     groups = [names] if how == "together" else [(name,) for name in names]
-    taken = [stage(run, group)[:2] for group in groups]
-    return dict(zip(("wall", "cpu"), map(sum, zip(*taken))))
+    taken = [stage(run, group) for group in groups]
+    found = dict(zip(("wall", "cpu"), map(sum, zip(*(one[:2] for one in taken)))))
+    return {**found, **{name: sum(one[3][name] for one in taken) for name in taken[0][3]}}
 
 
 def has_tools(target: Target) -> bool:
@@ -108,8 +111,10 @@ def _medians(taken: list[list[float]]) -> dict[str, float]:
     return {key: statistics.median(column) for key, column in zip(("wall", "cpu"), zip(*taken))}
 
 
-def stage(run: Path, targets: tuple[str, ...]) -> tuple[float, float, dict[str, dict[str, bytes]]]:
-    """The stage for these targets in a copy of the run: seconds, CPU seconds, hashes of the packages' files."""
+def stage(
+    run: Path, targets: tuple[str, ...]
+) -> tuple[float, float, dict[str, dict[str, bytes]], dict[str, float]]:
+    """The stage for these targets in a copy of the run: seconds, CPU seconds, hashes of the files made, their work."""
     from picoquant.stages.order import run_recipe
     from picoquant.utils.device import cpu_seconds
 
@@ -124,7 +129,8 @@ def stage(run: Path, targets: tuple[str, ...]) -> tuple[float, float, dict[str, 
             path.parent.name: json.loads(path.read_text(encoding="utf-8"))
             for path in (copy / "package").glob("*/manifest.json")
         }
-    return wall, cpu, {name: _hashes(manifest) for name, manifest in manifests.items()}
+        counted = work_of_packages(copy)
+    return wall, cpu, {name: _hashes(manifest) for name, manifest in manifests.items()}, counted
 
 
 def _hashes(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,9 @@
     python benchmarks/profile_step.py --size 416 --batch 16 --out docs/images/training_step.png
 
 oneDNN prints what each of its kernels takes (`ONEDNN_VERBOSE=1`); what it does not print is the rest: Paddle's own
-operators, the losses, the update and Python. Medians of several steps, each way in a process of its own: `now`, and
-`before`, without channels last. `fused` and `operators` are the two bounds of benchmarks/limit.py, with the same rates:
-of the first the convolutions are all, of the second the batch-norms, too.
+operators, the losses, the update and Python. Medians of several steps, each way in a process of its own: `now`,
+`bfloat16`, and `before`: Paddle's graphs with oneDNN's kernels. `fused` and `operators` are the two bounds of
+benchmarks/limit.py, with the same rates: of the first the convolutions are all, of the second the batch-norms, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from limit import Network, layer_bound, network_of, training_bounds  # noqa: E402  scripts beside this one
 from machine import Machine, measured_machine  # noqa: E402
 
-WAYS = ("before", "now")
+WAYS = ("before", "now", "bfloat16")
 BEGIN, END = "step begins", "step took"
 DENSE, DEPTHWISE = "convolutions and gradients of images", "the same, depthwise"
 WEIGHTS, WEIGHTS_DEPTHWISE = "gradients of weights", "the same of depthwise ones"
@@ -68,13 +68,18 @@ def main() -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Step, with a line before and after each step."""
-    from train_speed import WARM_UP, contender, timed
+    from train_speed import BFLOAT16, WARM_UP, contender, timed
 
     from picoquant.training import fast
+    from picoquant.training.onednn.graph import UnsupportedError
 
-    if options.way == WAYS[0]:
-        fast.channels_last_available = lambda: False
-    options.only = "picoquant"
+    if options.way == "before":
+
+        def none(*arguments: object) -> None:
+            raise UnsupportedError("not asked for")
+
+        fast.engine_of = none
+    options.only = BFLOAT16 if options.way == "bfloat16" else "picoquant"
     with contender(options) as step:
         for place in range(WARM_UP + options.steps):
             if place >= WARM_UP:

@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ NETWORKS = {
     "s": "picodet_s_416_coco_lcnet.yml",
     "s_esnet": "legacy_model/picodet_s_416_coco.yml",
 }
+CALIBRATED = 64  # images of the measured PTQ
+BATCH = 8  # of the shipped reader, which training takes its steps by; it calibrates on 8 of them
+LEVEL = 6  # zlib's, that of packages
 # Trained weights of the shared material; a network without any begins with its random ones.
 TRAINED = {
     "s_npu": "picodet_s_npu_bccd.pdparams",
@@ -70,6 +75,7 @@ def whole_run(options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(scratch) / "run"
         seconds = _run(text, folder, "package")
         stages = json.loads((folder / "run.json").read_text(encoding="utf-8"))["stages"]
+        files = work_of_packages(folder)
     parts = {
         name: {
             "seconds": stages[name]["seconds"],
@@ -80,17 +86,57 @@ def whole_run(options: argparse.Namespace) -> dict[str, Any]:
         for name in ("train", "export", "quantize", "evaluate", "package")
         if "cpu_seconds" in stages.get(name, {})
     }
-    return {**seconds, "parts": parts, "mAP": stages["evaluate"]["metrics"]["int8"]["mAP"]}
+    train, held_out = (pixels_of(options.shared, part) for part in ("train", "val"))
+    training = stages["quantize"]["metrics"]
+    return {
+        **seconds, "parts": parts, "mAP": stages["evaluate"]["metrics"]["int8"]["mAP"],
+        # What the bound is of, see benchmarks/speed/bounds.py.
+        "pixels": sum(train) + sum(held_out), "calibrated": min(8 * BATCH, len(train)), "steps": training["steps"],
+        "batch": BATCH, "evaluated": len(held_out), "evaluations": len(training["evaluations"]), **files,
+    }  # fmt: skip
+
+
+def pixels_of(shared: Path, part: str) -> list[int]:
+    """Those of each image of a part of bccd."""
+    file = shared / "datasets" / "bccd" / f"instances_{part}.json"
+    return [one["width"] * one["height"] for one in json.loads(file.read_text(encoding="utf-8"))["images"]]
+
+
+def work_of_packages(run: Path) -> dict[str, float]:
+    """What a run's packages take at least.
+
+    Returns: `bytes_read` of the models that they are made of, `bytes_written` of all their files, and `packing`, the
+        seconds that nothing but packing these takes, on all threads.
+    """
+    models = [path for stage in ("export", "quantize") for path in (run / stage).glob("*") if path.is_file()]
+    packed = [path.read_bytes() for path in (run / "package").glob("*/**/*") if path.is_file()]
+    packed.sort(key=len, reverse=True)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        began = time.perf_counter()
+        list(pool.map(zlib.compress, packed, [LEVEL] * len(packed)))
+        seconds = time.perf_counter() - began
+    return {
+        "bytes_read": sum(path.stat().st_size for path in models),
+        "bytes_written": sum(map(len, packed)),
+        "packing": seconds,
+    }
 
 
 def ptq(options: argparse.Namespace) -> dict[str, Any]:
     """The stage `quantize` by PTQ, 64 images at 416: `wall` and `cpu` as run.json has them."""
-    text = recipe(options.shared.resolve(), 416, "Quantize: {method: ptq}\nCalibration: {count: 64}")
+    text = recipe(
+        options.shared.resolve(), 416, f"Quantize: {{method: ptq}}\nCalibration: {{count: {CALIBRATED}}}"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
         _run(text, folder, "quantize")
         stage = json.loads((folder / "run.json").read_text(encoding="utf-8"))["stages"]["quantize"]
-    return {"wall": stage["seconds"], "cpu": stage["cpu_seconds"], "images": 64}
+    calibrated, held_out = pixels_of(options.shared, "train")[:CALIBRATED], pixels_of(options.shared, "val")
+    pixels = sum(calibrated) + sum(held_out)
+    return {
+        "wall": stage["seconds"], "cpu": stage["cpu_seconds"], "images": CALIBRATED, "pixels": pixels,
+        "evaluated": len(held_out),
+    }  # fmt: skip
 
 
 def _run(text: str, folder: Path, until: str) -> dict[str, float]:

@@ -1,13 +1,18 @@
-"""How long a training of a large data set takes to start: picoquant beside PaddleDetection, same files.
+"""How long work on a large data set takes to start: picoquant beside PaddleDetection, same files.
 
     python benchmarks/start_speed.py --images 120000
+    python benchmarks/start_speed.py --images 120000 --what eval
 
 The annotation file is generated to be like COCO's train2017: its ids, keys, outlines and share of crowds, 7.2 boxes an
 image; images are links to a few JPEGs. picoquant is `picoquant train` from the command to the first batch of the first
 step: imports, settings, hashes of the files for run.json, reading and checking every annotation and the header of every
 image, the network, the readers. PaddleDetection is its trainer's own start, from the import to the first batch of its
 loader; it looks at no image and checks less. Each start is in a process of its own, the two take turns, and medians are
-printed, with CPU seconds and the largest memory. PaddleDetection is measured where `import ppdet` works.
+printed, with CPU seconds (those of the processes that help to read the annotations among them) and the largest memory
+of the process itself. PaddleDetection is measured where `import ppdet` works.
+
+`--what eval` is `picoquant eval` of an exported network on all these images, to their first batch, beside the same of
+PaddleDetection's trainer; `--what quantize` is `picoquant quantize`, calibrated on them, to the first batch, alone.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -34,6 +40,7 @@ BOXES, CLASSES = 7.2, 80  # boxes an image, as in train2017
 _LINKS = 30000  # names of one file, which a file system limits
 _SIZES = ((640, 480), (640, 427), (480, 640), (500, 375))  # width, height of images, pixels
 ANNOTATIONS, IMAGES, HELD_OUT = "instances.json", "images", "held_out.json"
+RUN = "run"  # folder of an exported network
 
 
 def main() -> None:
@@ -43,6 +50,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that read images")
     parser.add_argument("--folder", type=Path, help="keep the data set here, or take the one that is here")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--what", choices=("train", "eval", "quantize"), default="train", help="work to start"
+    )
     parser.add_argument("--only", choices=CONTENDERS, help="start one and print JSON; with --folder")
     parser.add_argument("--profile", action="store_true", help="print where picoquant's time goes")
     options = parser.parse_args()
@@ -53,7 +63,9 @@ def main() -> None:
         folder = options.folder or Path(scratch) / "data"
         if not (folder / ANNOTATIONS).is_file():
             write_data_set(folder, options.images)
-        rows = measured(folder, options.turns, options.workers, options.profile)
+        if options.what != "train" and not (folder / RUN).is_dir():
+            export_network(folder)
+        rows = measured(folder, options.turns, options.workers, options.profile, options.what)
     if options.json:
         print(json.dumps(rows))
         return
@@ -66,16 +78,19 @@ def main() -> None:
             )
 
 
-def measured(folder: Path, turns: int, workers: int, profile: bool = False) -> dict[str, dict[str, Any]]:
+def measured(
+    folder: Path, turns: int, workers: int, profile: bool = False, what: str = "train"
+) -> dict[str, dict[str, Any]]:
     """Of each contender the medians of its starts, `wall`, `cpu` and `megabytes`; or why it `failed`."""
-    taken: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+    contenders = CONTENDERS if what != "quantize" else CONTENDERS[1:]
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
     rows: dict[str, dict[str, Any]] = {}
     for _ in range(turns):
-        for name in CONTENDERS:
+        for name in contenders:
             if name in rows:
                 continue
             command = [sys.executable, __file__, "--only", name, "--folder", str(folder)]
-            command += ["--workers", str(workers), *(["--profile"] if profile else [])]
+            command += ["--workers", str(workers), "--what", what, *(["--profile"] if profile else [])]
             began = time.time()
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
@@ -173,6 +188,9 @@ def start(options: argparse.Namespace) -> None:
     import cProfile
     import pstats
 
+    sys.dont_write_bytecode = (
+        False  # modules are compiled in the first start, as those of an installed package are
+    )
     begin = start_paddledetection if options.only == "PaddleDetection" else start_picoquant
     profile = cProfile.Profile()
     out = os.dup(1)
@@ -194,24 +212,51 @@ def start(options: argparse.Namespace) -> None:
 
 
 def start_picoquant(options: argparse.Namespace, scratch: str) -> None:
-    """`picoquant train`, which is stopped when the first batch is there."""
+    """`picoquant train`, `eval` or `quantize`, which is stopped when the first batch is there."""
     from picoquant.cli.main import cli
-    from picoquant.data.readers.reader import TrainReader
+    from picoquant.data.readers.reader import EvalReader, TrainReader
 
-    batches = TrainReader.epoch
+    kind, name = {
+        "train": (TrainReader, "epoch"), "eval": (EvalReader, "__iter__"), "quantize": (EvalReader, "endless"),
+    }[options.what]  # fmt: skip
+    batches = getattr(kind, name)
 
-    def stopped(self: Any, *arguments: Any) -> Any:
-        next(iter(batches(self, *arguments)))
+    def stopped(self: Any, *arguments: Any, **more: Any) -> Any:
+        next(iter(batches(self, *arguments, **more)))
         raise _Stop
 
-    TrainReader.epoch = stopped
-    changes = []
-    for section, file in (("TrainDataset", ANNOTATIONS), ("EvalDataset", HELD_OUT)):
-        places = {"dataset_dir": options.folder, "image_dir": IMAGES, "anno_path": file}
+    setattr(kind, name, stopped)
+    run = Path(scratch) / RUN
+    if options.what != "train":
+        shutil.copytree(options.folder / RUN, run)
+    words = [options.what, "--config", CONFIG, "--save-dir", str(run), "--quiet"]
+    words += ["--model-dir", str(run / "export")] if options.what == "eval" else []
+    held_out = ANNOTATIONS if options.what == "eval" else HELD_OUT
+    cli([*words, *_changes(options.folder, held_out, options.workers)], standalone_mode=False)
+
+
+def _changes(folder: Path, held_out: str, workers: int) -> list[str]:
+    changes = [f"worker_num={workers}", "pretrain_weights="]
+    for section, file in (("TrainDataset", ANNOTATIONS), ("EvalDataset", held_out)):
+        places = {"dataset_dir": folder, "image_dir": IMAGES, "anno_path": file}
         changes += [f"{section}.{key}={value}" for key, value in places.items()]
-    changes += [f"worker_num={options.workers}", "pretrain_weights="]
-    words = ["train", "--config", CONFIG, "--save-dir", scratch, "--quiet"]
-    cli([*words, *(part for change in changes for part in ("--set", change))], standalone_mode=False)
+    return [part for change in changes for part in ("--set", change)]
+
+
+def export_network(folder: Path) -> None:
+    """An exported network of this many classes, as it is before training."""
+    import paddle
+
+    import picoquant
+    from picoquant.cli.main import cli
+
+    with tempfile.TemporaryDirectory() as scratch:
+        weights = f"{scratch}/begin.pdparams"
+        paddle.save(picoquant.build_detector(CONFIG, num_classes=CLASSES).state_dict(), weights)
+        words = ["export", "--config", CONFIG, "--save-dir", f"{scratch}/{RUN}", "--quiet"]
+        changes = _changes(folder, HELD_OUT, 0)
+        cli([*words, *changes, "--set", f"Global.weights={weights}"], standalone_mode=False)
+        shutil.copytree(f"{scratch}/{RUN}", folder / RUN)
 
 
 def start_paddledetection(options: argparse.Namespace, scratch: str) -> None:
@@ -223,10 +268,11 @@ def start_paddledetection(options: argparse.Namespace, scratch: str) -> None:
     paddle.set_device("cpu")
     config = load_config(str(ROOT / "configs" / CONFIG))
     config.update(num_classes=CLASSES, worker_num=options.workers, use_gpu=False, save_dir=scratch)
-    for section, file in (("TrainDataset", ANNOTATIONS), ("EvalDataset", HELD_OUT)):
+    held_out = ANNOTATIONS if options.what == "eval" else HELD_OUT
+    for section, file in (("TrainDataset", ANNOTATIONS), ("EvalDataset", held_out)):
         place = config[section]
         place.dataset_dir, place.image_dir, place.anno_path = str(options.folder), IMAGES, file
-    trainer = Trainer(config, mode="train")
+    trainer = Trainer(config, mode=options.what)
     next(iter(trainer.loader))
     raise _Stop
 

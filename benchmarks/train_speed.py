@@ -26,7 +26,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-CONTENDERS = ("PaddleDetection", "picoquant, dygraph", "picoquant")
+DYGRAPH, BFLOAT16 = "picoquant, dygraph", "picoquant, bfloat16"
+CONTENDERS = ("PaddleDetection", DYGRAPH, BFLOAT16, "picoquant")
 WARM_UP = 3  # steps in which kernels and graphs are made
 CLASSES, OBJECTS = 80, 6
 
@@ -123,9 +124,10 @@ def contender(options: argparse.Namespace) -> Iterator[Callable[[], None]]:
 
     ours = options.only != CONTENDERS[0]
     with tuned_cpu() if ours else nullcontext():
-        yield (
-            picoquant_step(options, options.only == CONTENDERS[-1]) if ours else paddledetection_step(options)
-        )
+        if ours:
+            yield picoquant_step(options, options.only != DYGRAPH, options.only == BFLOAT16)
+        else:
+            yield paddledetection_step(options)
 
 
 def timed(step: Callable[[], None]) -> tuple[float, float]:
@@ -179,13 +181,17 @@ def paddledetection_step(options: argparse.Namespace) -> Callable[[], None]:
     return stepper(model, lambda: model(inputs)["loss"])
 
 
-def picoquant_step(options: argparse.Namespace, fast: bool) -> Callable[[], None]:
-    """picoquant's, with or without its faster convolutions."""
+def picoquant_step(options: argparse.Namespace, fast: bool, bfloat16: bool = False) -> Callable[[], None]:
+    """picoquant's, with or without its faster convolutions, these with feature maps in floats or in bfloat16."""
     from picoquant import build_detector
     from picoquant.training.fast import FastLayers
+    from picoquant.training.onednn.engine import bfloat16_available
+    from picoquant.training.onednn.library import Kind
 
+    if bfloat16 and not bfloat16_available():
+        raise SystemExit("this processor does not multiply bfloat16")
     model = build_detector(ROOT / "configs" / options.config, CLASSES)
-    layers, inputs = FastLayers(model), batch(options)
+    layers, inputs = FastLayers(model, precision=Kind.BF16 if bfloat16 else Kind.F32), batch(options)
 
     def losses() -> Any:
         with layers.on() if fast else nullcontext():

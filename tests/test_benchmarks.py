@@ -25,13 +25,16 @@ def test_picoquants_side_is_measured(root, script, keys):
 
 
 @pytest.mark.slow
-def test_the_start_of_a_training_is_measured(root, tmp_path):
+def test_the_start_of_work_on_a_large_data_set_is_measured(root, tmp_path):
     sys.path.insert(0, str(root))
-    from benchmarks.start_speed import write_data_set
+    from benchmarks.start_speed import export_network, write_data_set
 
     write_data_set(tmp_path / "data", 100)
-    found = measured(root, "start_speed.py", "--only", "picoquant", "--folder", str(tmp_path / "data"))
-    assert found["cpu"] > 0 and found["megabytes"] > 0 and found["at"] > 1e9
+    export_network(tmp_path / "data")
+    for what in ("train", "eval", "quantize"):
+        words = ("--only", "picoquant", "--folder", str(tmp_path / "data"), "--what", what)
+        found = measured(root, "start_speed.py", *words)
+        assert found["cpu"] > 0 and found["megabytes"] > 0 and found["at"] > 1e9
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results.speed import PREFIX, Growth, Speed, load_speeds
+from benchmarks.results.speed import PREFIX, Growth, Kernels, Speed, load_speeds
 from picoquant.backends.verisilicon.report import UNITS
 from picoquant.errors import ConfigError
 from picoquant.yaml_files.load import load_mapping
@@ -77,7 +77,7 @@ class Result:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-def load_results(folder: Path = FOLDER) -> dict[str, Result | Speed | Growth]:
+def load_results(folder: Path = FOLDER) -> dict[str, Result | Speed | Growth | Kernels]:
     """Every result by the name of its file; those of speed have records of their own.
 
     Raises: `ConfigError` naming file and key of the first that is wrong.

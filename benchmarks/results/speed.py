@@ -94,20 +94,40 @@ class Growth:
     commit: str
 
 
+@dataclass(frozen=True)
+class Kernels:
+    """Where an image's time goes in ONNX Runtime; see benchmarks/int8_kernels.py.
+
+    Attributes:
+        name: of the file, without `speed_`.
+        networks: by network `fp32` and `int8`, seconds by kind of kernel, and `least`, of dense ones in INT8.
+        busy, machine, versions, date, commit, command: as of `Speed`.
+    """
+
+    name: str
+    networks: Mapping[str, Mapping[str, Any]]
+    busy: float
+    command: str
+    machine: str
+    versions: str
+    date: str
+    commit: str
+
+
 def exponent(one: Mapping[str, float], other: Mapping[str, float], key: str) -> float:
     """Of the power by which a figure grows with the work between two points."""
     return math.log(other[key] / one[key]) / math.log(other["work"] / one["work"])
 
 
-def load_speeds(folder: Path) -> dict[str, Speed | Growth]:
+def load_speeds(folder: Path) -> dict[str, Speed | Growth | Kernels]:
     """Every figure of speed by its name, in the order of the files.
 
     Raises: `ConfigError` naming file and key of the first that is wrong.
     """
-    found = {}
+    found: dict[str, Speed | Growth | Kernels] = {}
     for path in sorted(folder.glob(f"{PREFIX}*.yaml")):
         name = path.stem.removeprefix(PREFIX)
-        kind = Growth if name == "growth" else Speed
+        kind: type[Any] = {"growth": Growth, "kernels": Kernels}.get(name, Speed)
         values = load_mapping(path)
         known = {entry.name: entry for entry in fields(kind) if entry.name != "name"}
         for key in values:
@@ -123,7 +143,7 @@ def load_speeds(folder: Path) -> dict[str, Speed | Growth]:
     return found
 
 
-def _wrong(found: Speed | Growth) -> str:
+def _wrong(found: Speed | Growth | Kernels) -> str:
     """What is wrong with it; empty for nothing."""
     for key in ("command", "machine", "versions"):
         if not isinstance(getattr(found, key), str) or not getattr(found, key).strip():
@@ -134,6 +154,8 @@ def _wrong(found: Speed | Growth) -> str:
         return f"commit: expected its hexadecimal name in quotes, found {found.commit!r}"
     if not _number(found.busy, 0) or found.busy > MOST_BUSY:
         return f"busy: others took {found.busy!r} of the processors, at most {MOST_BUSY} is idle: measure it again"
+    if isinstance(found, Kernels):
+        return _wrong_kernels(found)
     return _wrong_growth(found) if isinstance(found, Growth) else _wrong_speed(found)
 
 
@@ -169,6 +191,21 @@ def _wrong_growth(found: Growth) -> str:
             isinstance(one, dict) and set(one) == keys and all(map(_number, one.values())) for one in points
         ):
             return f"kinds.{kind}: expected numbers above 0 for each of {', '.join(sorted(keys))}"
+    return ""
+
+
+def _wrong_kernels(found: Kernels) -> str:
+    if not isinstance(found.networks, dict) or not found.networks:
+        return "networks: expected seconds by network"
+    for name, one in found.networks.items():
+        whole = isinstance(one, dict) and set(one) == {"fp32", "int8", "least"} and _number(one["least"])
+        if not whole or not all(
+            isinstance(one[key], dict)
+            and set(one[key]) == {"dense", "depthwise", "single", "other"}
+            and all(_number(seconds, 0) for seconds in one[key].values())
+            for key in ("fp32", "int8")
+        ):
+            return f"networks.{name}: expected least, and fp32 and int8 with seconds of the four kinds"
     return ""
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Callable
 
 from benchmarks.results.record import Result
-from benchmarks.results.speed import Growth, Speed
+from benchmarks.results.speed import Growth, Kernels, Speed
 from picoquant.errors import ConfigError
 
-Results = Mapping[str, "Result | Speed | Growth"]
+Results = Mapping[str, "Result | Speed | Growth | Kernels"]
 _BLOCK = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
 
 

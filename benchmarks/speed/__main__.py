@@ -30,6 +30,7 @@ from typing import Any
 
 from benchmarks.machine import busy_share
 from benchmarks.results.speed import LEAST_TURNS, MOST_BUSY, PREFIX, UNITS, Speed
+from benchmarks.speed.bounds import SMALL, SMALL_SIZE
 from benchmarks.speed.turns import BUSY_SECONDS, ROOT, Taken, run, turns
 from benchmarks.speed.works import BEFORE, NOW, PEER, SIZE, Work, all_works
 from benchmarks.stage_speed import NETWORKS
@@ -224,13 +225,23 @@ def _speed(options: argparse.Namespace, **values: Any) -> Speed:
 
 
 def measured_bounds(options: argparse.Namespace) -> dict[str, float]:
-    """Least seconds by work, and `jpegs`, pixels decoded a second; kept in --work for the next call."""
+    """Least seconds by work, and rates; kept in --work for the next call.
+
+    `jpegs` are pixels decoded a second, `files, …` those of `FileRates`.
+    """
     kept = options.work / "bounds.json"
-    if not kept.is_file():
-        said = run(("limit.py", "--json", "--size", str(SIZE), "--threads", str(options.threads)))
-        found = {row["name"]: row["bound"] for row in said["workloads"]} | {"jpegs": said["machine"]["jpegs"]}
+    found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    if "files, json" not in found:  # kept by a version that did not measure it
+        found = {}
+        for begin, size in (("", SIZE), (SMALL, SMALL_SIZE)):
+            said = run(("limit.py", "--json", "--size", str(size), "--threads", str(options.threads)))
+            found.update({begin + row["name"]: row["bound"] for row in said["workloads"]})
+        found["jpegs"] = said["machine"]["jpegs"]
+        found.update(
+            {f"files, {name}": rate for name, rate in said["files"].items() if isinstance(rate, float)}
+        )
         write_text(kept, json.dumps(found, indent=1) + "\n")
-    return json.loads(kept.read_text(encoding="utf-8"))
+    return found
 
 
 def prepare(name: str, options: argparse.Namespace) -> None:
@@ -300,8 +311,34 @@ def profiles(options: argparse.Namespace) -> None:
         subprocess.run(command, check=True)
 
 
-# What makes pictures, and no rows by turns.
-_DRAWN = {"growth": growth, "profiles": profiles}
+def kernels(options: argparse.Namespace) -> None:
+    """benchmarks/int8_kernels.py: where an image's time goes in ONNX Runtime, and what INT8 can gain there."""
+    prepare("runs", options)
+    runs = [
+        word
+        for name in ("s_npu", "xs", "s", "s_esnet")
+        for word in ("--run", str(options.work / "runs" / name))
+    ]
+    busy = busy_share(BUSY_SECONDS)
+    said = run(("int8_kernels.py", *runs, "--rounds", str(options.turns), "--json"))
+    busy = max(busy, said["busy"], busy_share(BUSY_SECONDS))
+    about = {
+        "machine": machine(),
+        "versions": versions(),
+        "date": str(datetime.date.today()),
+        "commit": commit(),
+    }
+    again = {
+        "networks": said["networks"],
+        "busy": busy,
+        "command": "python -m benchmarks.speed --only kernels",
+    }
+    print(json.dumps(said["networks"], indent=1), flush=True)
+    _record("kernels", {**again, **about}, busy, options)
+
+
+# What makes pictures or a table of its own, and no rows by turns.
+_DRAWN = {"growth": growth, "profiles": profiles, "kernels": kernels}
 
 
 def tell(found: Sequence[Speed], options: argparse.Namespace) -> None:

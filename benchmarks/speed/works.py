@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from benchmarks.speed import bounds
 
 SIZE = 416
 NOW, PEER, BEFORE = "now", "peer", "before"
@@ -26,7 +27,7 @@ class Row:
     key: str = "wall"
     cpu: str = "cpu"
     unit: str = "s"
-    bound: Callable[[Mapping[str, float], Mapping[str, Any]], float | None] = lambda bounds, said: None
+    bound: bounds.Bound = lambda found, said: None
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,24 @@ def all_works(options: argparse.Namespace) -> dict[str, Work]:
     qat = ("quantize_setup.py", "--size", str(SIZE), "--batch", "8")
     start = ("start_speed.py", "--folder", str(work / "many_images"), "--only")
     stage = ("stage_speed.py", "--shared", str(shared))
-    bound_of = lambda name: lambda bounds, said: bounds.get(name)  # noqa: E731
     return {
         "training": Work(
             (Row("training", "training step, FP32, S-NPU 416, batch 16",
-                 bound=bound_of("training step, FP32, batch 16")),),
+                 bound=bounds.named("training step, FP32, batch 16")),),
             {NOW: (*training, "picoquant"), PEER: (*training, "PaddleDetection")}, "PaddleDetection",
+        ),
+        "training_bf16": Work(
+            (Row("training_bf16", "training step, bfloat16, S-NPU 416, batch 16",
+                 bound=bounds.named("training step, BF16, batch 16")),
+             Row("training_bf16_floats", "the same beside the bound of 32-bit floats",
+                 bound=bounds.named("training step, FP32, batch 16"))),
+            {NOW: (*training, "picoquant, bfloat16"), PEER: (*training, "picoquant")}, "picoquant, floats",
+            earlier=False,
         ),
         "qat": Work(
             (
                 Row("qat_step", "QAT step with a teacher, S-NPU 416, batch 8", "step",
-                    bound=bound_of("QAT step, batch 8")),
+                    bound=bounds.named("QAT step, batch 8")),
                 Row("qat_setup", "set-up of QAT before its first step", "setup", ""),
                 Row("qat_memory", "largest memory of QAT", "megabytes", "", "MB"),
             ),
@@ -86,7 +94,8 @@ def all_works(options: argparse.Namespace) -> dict[str, Work]:
             together=(*qat, "--limit", "1200", "--json"), names={NOW: "picoquant", PEER: "PaddleSlim"},
         ),
         "ptq": Work(
-            (Row("ptq", "PTQ, the whole stage, 64 images, S-NPU 416"),), {NOW: (*stage, "ptq")}, earlier=False,
+            (Row("ptq", "PTQ, the whole stage, 64 images, S-NPU 416", bound=bounds.ptq),), {NOW: (*stage, "ptq")},
+            earlier=False,
         ),
         "evaluation": Work(
             (Row("evaluation", "evaluation in training, 87 images of bccd, S-NPU 416"),),
@@ -97,31 +106,24 @@ def all_works(options: argparse.Namespace) -> dict[str, Work]:
         **{
             f"evaluation_{precision}": Work(
                 (Row(f"evaluation_{precision}", f"evaluation of the {precision.upper()} model, 87 images of bccd, "
-                     "S-NPU 416, with decoding and NMS", cpu="", bound=evaluation_bound(precision)),),
+                     "S-NPU 416, with decoding and NMS", cpu="", bound=bounds.evaluation(precision)),),
                 {NOW: (*stage, "evaluation", "--run", str(work / "runs" / "s_npu"), "--stage", name)}, earlier=False,
             )
             for precision, name in (("fp32", "export"), ("int8", "quantize"))
         },
-        "run": Work((Row("run", "the README's five lines, bccd"),), {NOW: (*stage, "run")}, earlier=False),
+        "run": Work(
+            (Row("run", "the README's five lines, bccd", bound=bounds.run),), {NOW: (*stage, "run")}, earlier=False,
+        ),
         "packaging": Work(
-            (Row("packaging", "packages of nine targets"),),
+            (Row("packaging", "packages of nine targets", bound=bounds.packages),),
             {NOW: ("package_speed.py", "--run", str(work / "runs" / "s_npu"), "--json", "--only", "together"),
              PEER: ("package_speed.py", "--run", str(work / "runs" / "s_npu"), "--json", "--only", "alone")},
             "picoquant, a target at a time", earlier=False,
         ),
         "start": Work(
-            (Row("start", f"start of a training of {options.images:,} images, to the first batch"),
+            (Row("start", f"start of a training of {options.images:,} images, to the first batch",
+                 bound=bounds.start(work / "many_images", options.images)),
              Row("start_memory", f"largest memory of the start, {options.images:,} images", "megabytes", "", "MB")),
             {NOW: (*start, "picoquant"), PEER: (*start, "PaddleDetection")}, "PaddleDetection", earlier=False,
         ),
     }  # fmt: skip
-
-
-def evaluation_bound(precision: str) -> Callable[[Mapping[str, float], Mapping[str, Any]], float | None]:
-    """Decoding of the images and the network, on all threads together; see limit.py."""
-
-    def bound(bounds: Mapping[str, float], said: Mapping[str, Any]) -> float | None:
-        one, rate = bounds.get(f"one image, {precision}"), bounds.get("jpegs")
-        return None if one is None or rate is None else said["pixels"] / rate + said["images"] * one
-
-    return bound

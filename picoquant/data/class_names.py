@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from picoquant.data.dataset import Dataset
+from picoquant.data.dataset import Dataset, PackedRecords, Record
 from picoquant.errors import DataError
 
 LOG = logging.getLogger("picoquant")
@@ -32,7 +32,11 @@ def in_order(dataset: Dataset, names: Sequence[str]) -> Dataset:
     for number, label in enumerate(order):
         if label is not None:
             new[label] = number
-    records = tuple(replace(record, classes=new[record.classes]) for record in dataset.records)
+    records: Sequence[Record] = dataset.records
+    if isinstance(records, PackedRecords):
+        records = replace(records, classes=new[records.classes])
+    else:
+        records = tuple(replace(record, classes=new[record.classes]) for record in records)
     annotations = dataset.annotations
     if annotations is not None:
         annotations = replace(annotations, classes=new[annotations.classes])

@@ -58,8 +58,10 @@ class PackedRecords(Sequence[Record]):
     @classmethod
     def of(cls, records: Sequence[Record]) -> Sequence[Record]:
         """The same records; themselves, where they are packed, there are none, or two have arrays of other types."""
+        if isinstance(records, cls):
+            return records
         kinds = {tuple(getattr(record, name).dtype for name in _COLUMNS) for record in records}
-        if isinstance(records, cls) or len(kinds) != 1:
+        if len(kinds) != 1:
             return records
         counts = [len(record.classes) for record in records]
         return cls(
@@ -72,6 +74,25 @@ class PackedRecords(Sequence[Record]):
             np.concatenate([[0], np.cumsum(counts)]),
             *(np.concatenate([getattr(record, name) for record in records]) for name in _COLUMNS),
         )
+
+    def at(self, places: np.ndarray) -> PackedRecords:
+        """The records at some places [K], in that order."""
+        counts = np.diff(self.starts)[places]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        objects = np.repeat(self.starts[:-1][places] - starts[:-1], counts) + np.arange(starts[-1])
+        return PackedRecords(
+            self.image_id[places],
+            tuple(self.paths[place] for place in places.tolist()),
+            self.width[places],
+            self.height[places],
+            starts,
+            *(getattr(self, name)[objects] for name in _COLUMNS),
+        )
+
+    def have(self, objects: np.ndarray) -> np.ndarray:
+        """[N] bool: whether an image has one of some objects [M] bool."""
+        counted = np.concatenate([[0], np.cumsum(objects)])
+        return counted[self.starts[1:]] > counted[self.starts[:-1]]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -88,7 +109,11 @@ class PackedRecords(Sequence[Record]):
         return self._record(range(len(self))[place])
 
     def __iter__(self) -> Iterator[Record]:
-        return map(self._record, range(len(self)))
+        starts = self.starts.tolist()
+        columns = (self.image_id.tolist(), self.paths, self.width.tolist(), self.height.tolist())
+        for *image, start, stop in zip(*columns, starts, starts[1:]):
+            mine = slice(start, stop)
+            yield Record(*image, self.boxes[mine], self.classes[mine], self.is_crowd[mine])
 
     def _record(self, number: int) -> Record:
         mine = slice(self.starts[number], self.starts[number + 1])
@@ -173,8 +198,24 @@ class Dataset:
         return len(self.class_names)
 
     @property
+    def num_boxes(self) -> int:
+        """Number of objects of the records, crowds among them."""
+        if isinstance(self.records, PackedRecords):
+            return len(self.records.boxes)
+        return sum(len(record.boxes) for record in self.records)
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Files of the images, in the order of the records."""
+        if isinstance(self.records, PackedRecords):
+            return self.records.paths
+        return [record.path for record in self.records]
+
+    @property
     def image_ids(self) -> list[int]:
         """Image ids in the order of the records."""
+        if isinstance(self.records, PackedRecords):
+            return self.records.image_id.tolist()
         return [record.image_id for record in self.records]
 
     def ground_truth(self, with_marks: bool = False) -> dict[str, Any]:

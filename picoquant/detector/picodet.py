@@ -47,7 +47,7 @@ class PicoDet(nn.Layer):
         height, width = image.shape[2:]
         if height % _MULTIPLE or width % _MULTIPLE:
             raise UserError(f"input size {height}x{width}: height and width must be multiples of {_MULTIPLE}")
-        maps = self.neck(self.backbone(image))
+        maps = self.pyramid(image)
         for level, stride in zip(maps, self.strides):
             if level.shape[2] != -(-height // stride):
                 raise UserError(
@@ -55,6 +55,14 @@ class PicoDet(nn.Layer):
                     f"of {height}; set it to the strides that backbone and neck give"
                 )
         return maps
+
+    def pyramid(self, image: Tensor) -> Sequence[Tensor]:
+        """The neck's feature maps as `features`, of images whose size is not looked at."""
+        return self.neck(self.backbone(image))
+
+    def predicted(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """What the head's loss reads, see its `predicted`, of images whose size is not looked at."""
+        return self.head.predicted(self.pyramid(image))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (N, C, L), 0 to 1, and boxes (N, L, 4), x1 y1 x2 y2 in input pixels, before NMS."""
@@ -75,6 +83,11 @@ class PicoDet(nn.Layer):
         """
         return [rows(level) for part in self.head.logits(self.features(image)) for level in part]
 
+    def level_sizes(self, image: Tensor) -> list[tuple[int, int]]:
+        """Height and width of each level's feature map, in cells."""
+        height, width = image.shape[2:]
+        return [(-(-height // stride), -(-width // stride)) for stride in self.strides]
+
     def loss(
         self,
         image: Tensor,
@@ -92,5 +105,8 @@ class PicoDet(nn.Layer):
             pad_gt_mask: (N, G, 1) float32, 1 for an object and 0 for padding.
             epoch: counted from 0; a head may select its assigner by it.
         """
-        parts = self.head.loss(self.features(image), gt_bbox, gt_class, pad_gt_mask, epoch).terms
+        predicted, sizes = self.predicted(image), self.level_sizes(image)
+        if [level.shape[1] for level in predicted[0]] != [height * width for height, width in sizes]:
+            self.features(image)  # says what does not fit
+        parts = self.head.loss(predicted, sizes, gt_bbox, gt_class, pad_gt_mask, epoch).terms
         return {**parts, "loss": paddle.add_n(list(parts.values()))}

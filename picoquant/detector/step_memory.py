@@ -8,13 +8,16 @@ from typing import Any
 import paddle
 from paddle import nn
 
+from picoquant.detector.backbones.lcnet import LCNet
 from picoquant.utils.device import free_memory, rank_and_world
 
 LOG = logging.getLogger("picoquant")
 
-# Of a step, for each value that a layer of the network returns: 22 to 28 were measured, with XS at 320 px (4, 16, 32
-# images), S-LCNet and S-ESNet at 416 px (8), 3 and 80 classes.
-_BYTES_A_VALUE = 25
+# Bytes of a step for each value that a layer of the network returns. With LCNet oneDNN computes all of it
+# (`training/onednn`): 5.1 to 8.8 were measured, in bfloat16 2.9 to 5.5, with XS at 320 px (4, 16, 32 images), S-LCNet
+# (8) and S-NPU (8, 16) at 416 px, 80 classes. Others are Paddle's: 22 to 28, with XS and S-LCNet before they were
+# oneDNN's, and S-ESNet at 416 px.
+_BYTES_A_VALUE, _OF_ONEDNN, _IN_BFLOAT16 = 25, 9, 6
 _SIDE = 64  # input pixels at which the values are counted; feature maps grow with the input's area
 
 
@@ -47,36 +50,41 @@ def values_of_one_image(model: nn.Layer, size: tuple[int, int]) -> int:
     return counted * size[0] * size[1] // _SIDE**2
 
 
-def bytes_of_one_image(model: nn.Layer, size: tuple[int, int]) -> int:
-    """Bytes of memory that a training step takes for each of its images: an estimate.
+def bytes_of_one_image(model: nn.Layer, size: tuple[int, int], bfloat16: bool = False) -> int:
+    """Bytes of memory that a training step on a CPU takes for each of its images: an estimate.
 
     Args:
         model, size: see `values_of_one_image`.
+        bfloat16: whether feature maps are in it, where they may be.
     """
-    return _BYTES_A_VALUE * max(1, values_of_one_image(model, size))
+    a_value = _BYTES_A_VALUE
+    if isinstance(model.backbone, LCNet):
+        a_value = _IN_BFLOAT16 if bfloat16 else _OF_ONEDNN
+    return a_value * max(1, values_of_one_image(model, size))
 
 
-def images_that_fit(model: nn.Layer, size: tuple[int, int], free: int) -> int:
+def images_that_fit(model: nn.Layer, size: tuple[int, int], free: int, bfloat16: bool = False) -> int:
     """How many images a step may have in so many bytes of memory.
 
     Args:
-        model, size: see `values_of_one_image`.
+        model, size, bfloat16: see `bytes_of_one_image`.
         free: bytes.
     """
-    return free // bytes_of_one_image(model, size)
+    return free // bytes_of_one_image(model, size, bfloat16)
 
 
-def warn_of_memory(model: nn.Layer, size: tuple[int, int], images: int) -> None:
+def warn_of_memory(model: nn.Layer, size: tuple[int, int], images: int, bfloat16: bool = False) -> None:
     """Say so when a step may need more memory than is free, and how many images fit.
 
     Args:
         model, size: see `values_of_one_image`; the largest size of the training's.
         images: of a step of this process; the others of its group take as much.
+        bfloat16: see `bytes_of_one_image`.
     """
     free = free_memory()
     if free is None:
         return
-    fit = images_that_fit(model, size, free // rank_and_world()[1])
+    fit = images_that_fit(model, size, free // rank_and_world()[1], bfloat16)
     if images > fit:
         fits = max(1, fit)
         LOG.warning(

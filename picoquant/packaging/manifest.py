@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from picoquant.errors import UserError
 from picoquant.storage.files import sha256
+from picoquant.targets.profiles import Target
 from picoquant.utils.batching import DYNAMIC, MAX_BATCH
 
 NAME = "manifest.json"
@@ -29,6 +30,14 @@ class Facts:
     accuracy: Mapping[str, float]
     settings: Mapping[str, Any]
     board: Mapping[str, float] = field(default_factory=dict)
+
+
+def about_target(target: Target) -> dict[str, Any]:
+    """The profile, without the long list of operators."""
+    about = asdict(target)
+    if about["paddle_lite"]:
+        del about["paddle_lite"]["operators"]
+    return about
 
 
 def files_of(folder: Path) -> dict[str, dict[str, Any]]:

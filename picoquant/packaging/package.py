@@ -7,8 +7,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from picoquant.packaging.forms import (
     tools_of,
     without_nb,
 )
-from picoquant.packaging.manifest import NAME, ONNX_BATCH, Facts, files_of
+from picoquant.packaging.manifest import NAME, ONNX_BATCH, Facts, about_target, files_of
 from picoquant.packaging.npu_check import PARTITION, check_for_package, check_of_vela
 from picoquant.packaging.prepared import Models, Prepared
 from picoquant.packaging.preprocess import description
@@ -218,30 +219,15 @@ class _Parts:
         """All parts but the manifest, whose first keys are returned."""
         model = self.models.first
         shipped = self._write_paddle(folder)
-        manifest: dict[str, Any] = {"target": _about_target(self.target), "model": self._about(shipped)}
+        manifest: dict[str, Any] = {"target": about_target(self.target), "model": self._about(shipped)}
         manifest["warnings"] = []
-        partition = ""
-        if self.forms.lite:
-            said = paddle_lite.other_version(self.target, self.opt)
-            manifest["warnings"] += [said] if said else []
-            LOG.info("package %s: checking what runs where", self.target.name)
-            checked = check_for_package(shipped, self.target, self.opt)
-            manifest["check"] = checked.values
-            manifest["warnings"] += checked.warnings
-            partition = PARTITION if checked.partition else ""
-            if partition:
-                write_text(folder / partition, checked.partition)
-            self._write_nb(folder, checked.partition)
-        compiled: dict[str, Any] = {}
-        if self.compiler is not None and self.target.verisilicon is not None and self.models.int8:
-            compiled = manifest["compiled"] = compile_into(
-                folder, self.models.int8, self.target, self.compiler
-            )
-            if self.target.on_npu and not self.forms.lite and "file" not in compiled:
-                raise ToolError(compiled["left_out"])  # there is no `.nb` either
+        with ThreadPoolExecutor(1) as pool:  # beside opt, a process of its own
+            onnx_files = pool.submit(self._write_onnx, folder, shipped) if self.network is not None else None
+            partition = self._write_lite(folder, shipped, manifest)
+            compiled = self._write_compiled(folder, manifest)
         onnx: dict[str, dict[str, Any]] = {}
-        if self.network is not None:
-            onnx, manifest["onnx_against_paddle"] = self._write_onnx(folder, shipped)
+        if onnx_files is not None:
+            onnx, manifest["onnx_against_paddle"] = onnx_files.result()
             manifest["qdq"] = {"numbers": self.qdq} if PLAIN_ONNX in onnx else {"left_out": _WITH_BOXES}
         if self.batch != 1:
             manifest[ONNX_BATCH] = onnx
@@ -282,6 +268,30 @@ class _Parts:
         text = readme(self.target, self.forms, int8, partition, has_rknn, nb, self.batch, qdq, compiled)
         write_text(folder / "README.md", text)
         return manifest
+
+    def _write_lite(self, folder: Path, shipped: ModelFolder, manifest: dict[str, Any]) -> str:
+        """What Paddle Lite runs, and where; the name of the partition file, empty where none helps."""
+        if not self.forms.lite:
+            return ""
+        said = paddle_lite.other_version(self.target, self.opt)
+        manifest["warnings"] += [said] if said else []
+        LOG.info("package %s: checking what runs where", self.target.name)
+        checked = check_for_package(shipped, self.target, self.opt)
+        manifest["check"] = checked.values
+        manifest["warnings"] += checked.warnings
+        if checked.partition:
+            write_text(folder / PARTITION, checked.partition)
+        self._write_nb(folder, checked.partition)
+        return PARTITION if checked.partition else ""
+
+    def _write_compiled(self, folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+        """The network as VeriSilicon's tool compiles it; what the manifest says of it, empty without."""
+        if self.compiler is None or self.target.verisilicon is None or not self.models.int8:
+            return {}
+        compiled = manifest["compiled"] = compile_into(folder, self.models.int8, self.target, self.compiler)
+        if self.target.on_npu and not self.forms.lite and "file" not in compiled:
+            raise ToolError(compiled["left_out"])  # there is no `.nb` either
+        return compiled
 
     def _description(self, model: ModelFolder) -> dict[str, Any]:
         facts = self.prepared.facts(model.model)
@@ -388,11 +398,3 @@ class _Parts:
             counts[name] = int((found.scores >= tolerance.min_score).sum())
         height, width = self.sample.image.shape[:2]
         return {"source": self.sample.source, "size": [height, width], "expected": counts}
-
-
-def _about_target(target: Target) -> dict[str, Any]:
-    """The profile, without the long list of operators."""
-    about = asdict(target)
-    if about["paddle_lite"]:
-        del about["paddle_lite"]["operators"]
-    return about

@@ -21,6 +21,7 @@ from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.model_folder import MODEL, PARAMS, ModelFolder
 from picoquant.paddle_program.program import copy_program
 from picoquant.quantization.calibration_images import CalibrationImages
+from picoquant.quantization.engine.arenas import use_one_arena
 from picoquant.quantization.engine.session import dygraph_session, quiet
 from picoquant.quantization.paths import QuantizationPaths
 from picoquant.quantization.score import Score
@@ -122,6 +123,7 @@ def quantize(
     def count_pieces(path: Path) -> Mapping[str, int]:
         return pieces(ModelFolder.open(path, config=folder.config)) if pieces else {}
 
+    use_one_arena()
     try:
         processes = Processes()
         _copy_models(folder, settings.distillation, paths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from picoquant.data.class_names import compare, in_training_order, match
 from picoquant.data.dataset import Dataset
-from picoquant.data.formats.coco_file import peek_categories
+from picoquant.data.formats.coco_file import KeyPlaces, peek_categories
 from picoquant.data.formats.load import class_names, files_of, load_dataset, load_folder
 from picoquant.data.formats.synthetic import SyntheticSet, write_synthetic
 from picoquant.data.inspection.faults import errors
@@ -156,18 +156,32 @@ def _say_once(context: Context, said: str) -> None:
 
 def identity(context: Context, section: str) -> dict[str, Any]:
     """What a data set is, for a fingerprint: its annotations' hash, its images' names and sizes."""
+    return identities(context, section)[0]
+
+
+def identities(context: Context, *sections: str) -> list[dict[str, Any]]:
+    """`identity` of several data sets at a time; a folder that several have their images in is listed once."""
+    folders: dict[Path, str] = {}
+    return [_identity(context, section, folders) for section in sections]
+
+
+def _identity(context: Context, section: str, folders: dict[Path, str]) -> dict[str, Any]:
     settings = settings_of(context, section)
     described: dict[str, Any] = {"format": settings.format, "sample_num": settings.sample_num}
     if settings.box_format is not None:
         described["box_format"] = settings.box_format
     with ThreadPoolExecutor(1) as beside:  # hashing lets others compute
         if settings.annotation_file.is_file():
-            digest = beside.submit(_once, context, sha256, settings.annotation_file)
+            digest = beside.submit(_digest_of, context, settings.annotation_file)
         if settings.format == "coco":
-            described.update(_root_left_out(context, settings.annotation_file))
-            described["images"] = _names_and_sizes(settings.image_folder)
+            folder = settings.image_folder
+            if folder not in folders:
+                folders[folder] = _names_and_sizes(folder)
+            described["images"] = folders[folder]
         if settings.annotation_file.is_file():
             described["annotations"] = digest.result()
+    if settings.format == "coco":
+        described.update(_root_left_out(context, settings.annotation_file))
     if settings.format == "coco":
         return described
     if settings.classes is not None:
@@ -195,16 +209,28 @@ def _once(context: Context, look: Callable[[Path], T], path: Path) -> T:
     return context.loaded[key]
 
 
+def _digest_of(context: Context, path: Path) -> str:
+    return _once(context, _digest_and_keys, path)[0]
+
+
+def _digest_and_keys(path: Path) -> tuple[str, list[int]]:
+    """A file's hash, and where in it its categories may be, read once for both."""
+    keys = KeyPlaces()
+    return sha256(path, keys.see), keys.places
+
+
 def categories_of(context: Context, path: Path) -> list[tuple[Any, str]]:
     """Ids and names of the classes of a COCO file, in its order; empty where that is not sure."""
-    every = _once(context, _every_category, path)
+    every = _every_category(context, path)
     if not every or every[0][0] != 0:  # a category above all others has the id 0
         return every
     return _once(context, _classes_alone, path)
 
 
-def _every_category(path: Path) -> list[tuple[Any, str]]:
-    return (peek_categories(path, with_root=True) or []) if path.is_file() else []
+def _every_category(context: Context, path: Path) -> list[tuple[Any, str]]:
+    if not path.is_file():
+        return []
+    return peek_categories(path, with_root=True, places=_once(context, _digest_and_keys, path)[1]) or []
 
 
 def _classes_alone(path: Path) -> list[tuple[Any, str]]:
@@ -214,9 +240,7 @@ def _classes_alone(path: Path) -> list[tuple[Any, str]]:
 def _root_left_out(context: Context, path: Path) -> dict[str, Any]:
     """The classes, where a category above all others is none of them: it once was."""
     classes = categories_of(context, path)
-    return (
-        {} if classes == _once(context, _every_category, path) else {"classes": [name for _, name in classes]}
-    )
+    return {} if classes == _every_category(context, path) else {"classes": [name for _, name in classes]}
 
 
 def _names_and_sizes(folder: Path) -> str:
@@ -270,8 +294,10 @@ def unlabelled(folder: str, labels: Sequence[str]) -> Dataset:
 
 def warn_of_overlap(calibration: Dataset, held_out: Dataset) -> None:
     """Say so when images that are evaluated on are calibrated or trained on, too."""
-    evaluated = {os.path.realpath(record.path) for record in held_out.records}
-    both = [record.path for record in calibration.records if os.path.realpath(record.path) in evaluated]
+    evaluated = set(_real_paths(held_out.paths))
+    both = [
+        path for path, real in zip(calibration.paths, _real_paths(calibration.paths)) if real in evaluated
+    ]
     if both:
         LOG.warning(
             "quantize: %d of the %d images of Calibration are evaluated on too (%s …): the INT8 model's mAP says "
@@ -280,6 +306,17 @@ def warn_of_overlap(calibration: Dataset, held_out: Dataset) -> None:
             len(calibration),
             os.path.basename(both[0]),
         )
+
+
+def _real_paths(paths: Iterable[str]) -> Iterator[str]:
+    """`os.path.realpath` of files, with each folder looked at once."""
+    folders: dict[str, str] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.join(folders[folder], name)
+        yield os.path.realpath(real) if os.path.islink(real) else real
 
 
 def first(dataset: Dataset, count: int | None) -> Dataset:

@@ -45,6 +45,7 @@ LOG = logging.getLogger("picoquant")
 def _inputs(context: Context) -> dict[str, Any]:
     folder = fp32_model(context, compare=False)
     sections, ranges = context.plan.quantization, folder.path / RANGES_FILE
+    images, held_out = datasets.identities(context, datasets.calibration_section(context), "EvalDataset")
     return {
         **({"ranges of the weights": sha256(ranges)} if ranges.is_file() else {}),
         "model": sha256(folder.model),
@@ -55,8 +56,8 @@ def _inputs(context: Context) -> dict[str, Any]:
         "training": asdict(sections.train),
         "own": asdict(sections.own),
         "calibration": datasets.calibration_identity(context),
-        "images": datasets.identity(context, datasets.calibration_section(context)),
-        "evaluated on": datasets.identity(context, "EvalDataset"),
+        "images": images,
+        "evaluated on": held_out,
         "seed": context.plan.common.seed,
     }
 

@@ -50,14 +50,15 @@ def _not_needed(context: Context) -> str | None:
 def _inputs(context: Context) -> dict[str, Any]:
     plan = context.plan
     check_precision(plan.training.amp, context.device)
+    images, held_out = datasets.identities(context, "TrainDataset", "EvalDataset")
     return {
         "detector": asdict(plan.detector),
         "schedule": _schedule(plan.training),
         "reader": repr(plan.train_reader),
         "evaluation": repr(plan.eval_reader),
         "pretrain_weights": plan.pretrain_weights,
-        "images": datasets.identity(context, "TrainDataset"),
-        "evaluated on": datasets.identity(context, "EvalDataset"),
+        "images": images,
+        "evaluated on": held_out,
         **({"metric": "VOC"} if plan.voc else {}),
         **plan.train_reader.by_epoch,
         **_pruning(plan),
@@ -185,7 +186,8 @@ def _train_with(context: Context, keep: Path, pruned: Pruned, reader: TrainReade
                 plan.published_rate,
             )
         if context.device == "cpu":
-            warn_of_memory(model, largest_input(plan.train_reader, plan.input_size), reader.batch_size)
+            size = largest_input(plan.train_reader, plan.input_size)
+            warn_of_memory(model, size, reader.batch_size, settings.amp)
         return train(model, reader, settings, keep, score, scalars, masks)
 
 

@@ -8,22 +8,27 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from picoquant.errors import UserError
 
-_CHUNK = 1 << 20
+_CHUNK = 8 << 20
 
 
-def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, read in 1 MiB pieces."""
+def sha256(path: Path, watch: Callable[[bytearray, int], None] = lambda part, count: None) -> str:
+    """Hex SHA-256 of a file's bytes, read once in pieces of up to 8 MiB.
+
+    `watch` sees each piece, too: the memory that it is in, and how many bytes of that it has.
+    """
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
+    with open(path, "rb", buffering=0) as stream:
+        part = bytearray(max(1, min(_CHUNK, os.fstat(stream.fileno()).st_size)))
+        while count := stream.readinto(part):
+            digest.update(memoryview(part)[:count])
+            watch(part, count)
     return digest.hexdigest()
 
 

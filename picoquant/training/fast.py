@@ -1,21 +1,20 @@
-"""Faster training on CPU: the network's layers run as static graphs whose convolutions are oneDNN's.
+"""Faster training on CPU: detectors are oneDNN's, directly or as static graphs whose convolutions are.
 
-paddle 2.6 has no way to choose oneDNN's kernels in dygraph. In a static graph the attribute
-`use_mkldnn` of an operator, which its gradient inherits, does. So backbone, neck and the head's
-convolutions are traced by `paddle.jit.to_static`; loss and assignment stay in dygraph. Three more causes
-of slowness are removed: relu6's gradient kernel, which takes longer than the convolutions; the weight
-gradients for which oneDNN has no fast kernel (`depthwise`); and the return of memory to the system after
+What oneDNN's primitives can compute without Paddle they do (`onednn`). For the rest: paddle 2.6 has no way to choose
+oneDNN's kernels in dygraph. In a static graph the attribute `use_mkldnn` of an operator, which its gradient inherits,
+does. So backbone, neck and the head's convolutions are traced by `paddle.jit.to_static`; loss and assignment stay in
+dygraph. Three more causes of slowness are removed: relu6's gradient kernel, which takes longer than the convolutions;
+the weight gradients for which oneDNN has no fast kernel (`depthwise`); and the return of memory to the system after
 every operator, because the system has to clear it before the next use.
 """
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
 from types import MethodType
 from typing import Any, Callable
 
@@ -33,12 +32,19 @@ from picoquant.training.graphs.layouts import (
     keep_channels_last,
 )
 from picoquant.training.graphs.one_output import sum_of_depthwise
+from picoquant.training.graphs.openmp import openmp
+from picoquant.training.graphs.traced_graph import TracedGraph
+from picoquant.training.graphs.tracing import any_size, program_of
+from picoquant.training.onednn.engine import engine_of
+from picoquant.training.onednn.graph import UnsupportedError
+from picoquant.training.onednn.library import Kind
 from picoquant.utils.device import available_cpus
 from picoquant.utils.paddle_version.differences import (
     clip_passes_gradients_at_its_bounds,
     onednn_attribute,
 )
-from picoquant.utils.paddle_version.tracing import older_programs
+
+LOG = logging.getLogger("picoquant")
 
 _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 _MAP_AXES = 4
@@ -75,17 +81,6 @@ def tuned_cpu() -> Iterator[None]:
 def operators_run_in_caller() -> bool:
     """Whether operators of graphs run one at a time, in the thread that runs the graph, as within `tuned_cpu`."""
     return bool(paddle.get_flags(_SERIAL)[_SERIAL])
-
-
-@cache
-def openmp() -> Any | None:
-    """The OpenMP library that Paddle has loaded, where it is found."""
-    if sys.platform != "linux":
-        return None
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        if line.endswith("libiomp5.so"):
-            return ctypes.CDLL(line.split(maxsplit=5)[5])
-    return None
 
 
 def _no_spinning() -> None:
@@ -129,13 +124,22 @@ class FastLayers:
 
     Args:
         model: a `PicoDet`.
-        rewrite: makes what changes a graph; None: `ChannelsLast` where this CPU has it, else `Rewrite`.
+        rewrite: makes what changes a graph; None: oneDNN computes without Paddle what it knows all operators of
+            (`onednn`), and the graphs of the rest are `ChannelsLast` where this CPU has it, else `Rewrite`.
+        precision: number format of the feature maps that oneDNN computes without Paddle.
     """
 
-    def __init__(self, model: nn.Layer, rewrite: Callable[[], Rewrite] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Layer,
+        rewrite: Callable[[], Rewrite] | None = None,
+        precision: Kind = Kind.F32,
+    ) -> None:
+        parts = [(model.backbone, "forward"), (model.neck, "forward"), (model.head, "predicted")]
+        whole = [] if rewrite else [(model, "predicted"), (model, "pyramid")]
         self._parts = [
-            (layer, name, _Traced(layer, name, rewrite))
-            for layer, name in ((model.backbone, "forward"), (model.neck, "forward"), (model.head, "raw"))
+            *((layer, name, _Whole(layer, name, precision, self.off)) for layer, name in whole),
+            *((layer, name, _Traced(layer, name, rewrite, precision, self.off)) for layer, name in parts),
         ]
         self._kept = KeptMemory()
 
@@ -167,85 +171,89 @@ class FastLayers:
 
 
 class _Traced:
-    """A method of a layer, traced once for images of any size and number."""
+    """A method of a layer, traced once for images of any size and number.
 
-    def __init__(self, layer: nn.Layer, name: str, rewrite: Callable[[], Rewrite] | None) -> None:
+    Args:
+        layer, name: whose method it is, and its name.
+        rewrite: as of `FastLayers`.
+        precision: of what oneDNN computes without Paddle.
+        untraced: within it no method is replaced; what is traced must not be what was traced before.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Layer,
+        name: str,
+        rewrite: Callable[[], Rewrite] | None,
+        precision: Kind,
+        untraced: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self._layer, self._method, self._rewrite = layer, getattr(layer, name), rewrite
+        self._precision, self._untraced = precision, untraced
         self._static: Callable[..., Any] | None = None
 
     def __call__(self, maps: Any) -> Any:
         if self._static is None:
-            self._static = self._trace(maps)
+            with self._untraced():
+                self._static = self._trace(maps)
         return self._static(maps)
 
     def _trace(self, maps: Any) -> Callable[..., Any]:
         if self._rewrite is not None:
-            rewrite = self._rewrite()
+            return traced(self._method, (maps,), [any_size(maps)], self._rewrite())
+        program, written = program_of(self._method, (maps,), [any_size(maps)])
+        try:
+            return engine_of(program, self._layer, self._precision)
+        except UnsupportedError as error:
+            self._say(error)
+        return _rewritten(program, written, ChannelsLast() if channels_last_available() else Rewrite())
+
+    def _say(self, error: UnsupportedError) -> None:
+        name = type(self._layer).__name__
+        if self._precision is not Kind.F32:
+            LOG.warning("train: %s is computed in 32-bit floats: it has %s", name, error)
         else:
-            rewrite = ChannelsLast() if channels_last_available() else Rewrite()
-        return traced(self._method, (maps,), [_any_size(maps)], rewrite)
+            LOG.debug("train: %s is computed by Paddle: it has %s", name, error)
+
+
+class _Whole(_Traced):
+    """A method that calls those of several parts: where oneDNN does not know all of it, it does so."""
+
+    def __init__(
+        self,
+        layer: nn.Layer,
+        name: str,
+        precision: Kind,
+        untraced: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        super().__init__(layer, name, None, precision, untraced)
+
+    def _trace(self, maps: Any) -> Callable[..., Any]:
+        try:
+            return engine_of(
+                program_of(self._method, (maps,), [any_size(maps)])[0], self._layer, self._precision
+            )
+        except UnsupportedError:
+            return self._method
 
 
 def traced(
     method: MethodType, inputs: Sequence[Any], sizes: Sequence[Any], rewrite: Rewrite | None = None
-) -> Callable[..., Any]:
+) -> TracedGraph:
     """A method of a layer as a static graph that runs, with its gradients, on oneDNN's convolutions.
 
     Args:
-        method: takes and returns tensors.
-        inputs: of a first call. Those that stop gradients must do so in every call.
-        sizes: for each input its shape, None where that varies; or an input specification. Lists of them for lists.
+        method, inputs, sizes: as of `program_of`.
         rewrite: changes the graph; None: as all graphs are changed.
     """
-    clip_passes_gradients_at_its_bounds()  # tried now: within the graph that is traced it could not be
-    specs = _specifications(inputs, sizes)
-    written = _AsWritten(method)  # kept until it is traced: Paddle 3 holds it by a weak reference
-    static = paddle.jit.to_static(written.run, input_spec=[specs], full_graph=True)
-    with older_programs():
-        _, program = static.get_concrete_program(list(inputs), is_train=True)
-    rewrite = rewrite or Rewrite()
+    program, written = program_of(method, inputs, sizes)
+    return _rewritten(program, written, rewrite or Rewrite())
+
+
+def _rewritten(program: Any, written: Any, rewrite: Rewrite) -> TracedGraph:
     rewrite.returned = tuple(value.name for value in program._outputs.tolist() if hasattr(value, "name"))
     program.set_hooker(rewrite)
-    # Called by itself: what finds a graph that suits the arguments again takes as long as a small convolution.
-    return lambda *arguments: program([list(arguments)])
-
-
-class _AsWritten(nn.Layer):
-    """A method, run as it is written while it is traced.
-
-    What depends on the values of tensors is not looked for in its source, nor in what it calls: that took most of the
-    time of tracing.
-    """
-
-    def __init__(self, method: MethodType) -> None:
-        super().__init__()
-        self._layer = method.__self__  # the graph's parameters are looked for in this layer
-        self._method = (method,)
-
-    def run(self, inputs: Sequence[Any]) -> Any:
-        return self._run(inputs)
-
-    @paddle.jit.not_to_static
-    def _run(self, inputs: Sequence[Any]) -> Any:
-        return self._method[0](*inputs)
-
-
-def _specifications(inputs: Sequence[Any], sizes: Sequence[Any]) -> list[Any]:
-    return [
-        size
-        if isinstance(size, paddle.static.InputSpec)
-        else _specifications(one, size)
-        if isinstance(one, (list, tuple))
-        else paddle.static.InputSpec(size, one.dtype, stop_gradient=one.stop_gradient)
-        for one, size in zip(inputs, sizes)
-    ]
-
-
-def _any_size(maps: Any) -> Any:
-    """Input specification with the number of channels fixed, and N, H, W not."""
-    if isinstance(maps, (list, tuple)):
-        return [_any_size(one) for one in maps]
-    return paddle.static.InputSpec([None, maps.shape[1], None, None], maps.dtype)
+    return TracedGraph(program, written)
 
 
 class Rewrite(PartialProgramLayerHook):

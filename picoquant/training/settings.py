@@ -299,7 +299,7 @@ class TrainSettings:
         freeze_backbone: `Train.freeze_backbone`: do not train the backbone, nor update its batch norm.
         freeze_batch_norm: `Train.freeze_batch_norm`: batch norm uses its stored statistics and is not
             trained.
-        amp: `Train.amp`: automatic mixed precision, on a GPU only.
+        amp: `Train.amp`: mixed precision: float16 on a GPU, bfloat16 by oneDNN on a CPU that multiplies it.
         early_stop: `Train.early_stop`: training ends after this many evaluations in a row without a better one; None:
             never for that reason.
         save_best: `Train.save_best`: the number of an evaluation, of COCO's twelve or VOC's, that says which is better.
@@ -351,16 +351,20 @@ class TrainSettings:
 
 
 def check_precision(amp: bool, device: str) -> None:
-    """Reject mixed precision on a CPU, where paddle has no float16 kernels.
+    """Reject mixed precision where nothing computes in it: on CPUs without products of bfloat16.
 
     Args:
         amp: `Train.amp`.
         device: `cpu`, `gpu` or `gpu:0`.
 
-    Raises: `ConfigError` for mixed precision on another device than a GPU.
+    Raises: `ConfigError`.
     """
-    if amp and not device.startswith("gpu"):
+    if not amp or device.startswith("gpu"):
+        return
+    from picoquant.training.onednn.engine import bfloat16_available
+
+    if not bfloat16_available():
         raise ConfigError(
-            f"Train.amp: mixed precision needs a GPU and --device is {device}; set Train.amp=false, or use "
-            "--device gpu"
+            f"Train.amp: mixed precision needs a GPU, or a CPU that multiplies bfloat16 (AVX512-BF16), and --device is "
+            f"{device}; set Train.amp=false, or use --device gpu"
         )

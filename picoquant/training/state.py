@@ -89,7 +89,7 @@ class TrainState:
     ) -> None:
         self.model, self.position, self.masks = model, Position(), masks
         self.optimizer = make_optimizer(model, settings.optimizer, settings.learning_rate.base_lr)
-        self.precision = Precision(settings.amp)
+        self.precision = Precision(settings.amp and paddle.get_device() != "cpu")
         self.trained = [value for value in model.parameters() if value.trainable]
         self.ema = Ema(model, settings.ema) if settings.ema else None
         shapes = {name: list(value.shape) for name, value in model.state_dict().items()}

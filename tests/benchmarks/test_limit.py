@@ -11,7 +11,16 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parents[2] / "benchmarks")
 )  # scripts find their neighbours so
 
-from limit import Layer, Network, forward_bound, network_of, training_bounds  # noqa: E402
+import machine  # noqa: E402
+from file_rates import measured_files  # noqa: E402
+from limit import (  # noqa: E402
+    Layer,
+    Network,
+    calibration_bound,
+    forward_bound,
+    network_of,
+    training_bounds,
+)
 from machine import Machine  # noqa: E402
 from profile_step import (  # noqa: E402
     ACTIVATIONS,
@@ -48,6 +57,20 @@ def test_larger_tensors_are_of_slower_memory():
     assert fused == pytest.approx(2 * 4e-6 + 3 * 4000 / 2e9)
     # 800 bytes: the forward's two tensors are within 2,000 bytes, the backward's three are not.
     assert operators - fused == pytest.approx(3 * 800 / 4e9 + 5 * 800 / 2e9)
+
+
+def test_calibration_is_two_passes_of_each_image_and_three_of_some():
+    # An image alone takes 2.5 us, see above; more of them at once no less.
+    assert calibration_bound(MACHINE, NETWORK, 8) == pytest.approx(2.5e-6 * (2 * 8 + 3 * 8))
+    assert calibration_bound(MACHINE, NETWORK, 64) == pytest.approx(2.5e-6 * (2 * 64 + 3 * 32))
+
+
+def test_rates_of_files(monkeypatch):
+    monkeypatch.setattr(machine, "_SECONDS", 0.01)
+    found = measured_files(2)
+    assert found.threads == 2 and found.parser in ("json", "orjson", "ujson", "msgspec.json")
+    assert 1e7 < found.json < 1e10 and 1e3 < found.opened < 1e7
+    assert found.written > 1e7 and found.read > 1e7
 
 
 def test_the_parts_of_a_picture_are_the_bounds():

@@ -170,7 +170,9 @@ GROWTH = {
 def speed_rows(tmp_path, name, document):
     (tmp_path / f"speed_{name}.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     results = load_results(tmp_path)
-    return {name: table.rows(results) for name, table in TABLES.items() if name.startswith("speed")}
+    return {
+        name: table.rows(results) for name, table in TABLES.items() if name.startswith(("speed", "onnx_k"))
+    }
 
 
 def test_a_figure_of_speed_makes_a_row(tmp_path):
@@ -231,3 +233,38 @@ def test_a_wrong_figure_of_speed_is_refused_in_one_line(tmp_path, values, text):
 def test_growth_needs_two_points(tmp_path):
     with pytest.raises(ConfigError, match="kinds.images: expected at least two points"):
         speed_rows(tmp_path, "growth", {**GROWTH, "kinds": {"images": GROWTH["kinds"]["images"][:1]}})
+
+
+KERNELS = {
+    **{key: value for key, value in GROWTH.items() if key != "kinds"},
+    "networks": {
+        "s_npu": {
+            "fp32": {"dense": 0.008, "depthwise": 0.002, "single": 0.0001, "other": 0.0009},
+            "int8": {"dense": 0.003, "depthwise": 0.0025, "single": 0.0002, "other": 0.0003},
+            "least": 0.0015,
+        }
+    },
+}
+
+
+def test_kernels_and_what_int8_gains_at_most(tmp_path):
+    rows = speed_rows(tmp_path, "kernels", KERNELS)["onnx_kernels"]
+    assert rows == [
+        [
+            "S-NPU",
+            "11.00, 6.00",
+            "8.00, 3.00",
+            "2.00, 2.50",
+            "0.10, 0.20",
+            "0.90, 0.30",
+            "1.50",
+            "1.83",
+            "2.44",
+        ]
+    ]  # 11 / (6 - 3 + 1.5)
+
+
+def test_kernels_need_all_kinds(tmp_path):
+    wrong = {"s_npu": {**KERNELS["networks"]["s_npu"], "int8": {"dense": 0.003}}}
+    with pytest.raises(ConfigError, match="networks.s_npu: expected least, and fp32 and int8"):
+        speed_rows(tmp_path, "kernels", {**KERNELS, "networks": wrong})

@@ -116,7 +116,7 @@ def test_a_moment_counts_from_the_command(script):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--only", "trainnig"], "--only trainnig: there is training, qat"),
+        (["--only", "trainnig"], "--only trainnig: there is training, training_bf16, qat"),
         (["--record", "--turns", "3"], "at least 5"),
     ],
 )

@@ -107,6 +107,22 @@ def test_images_that_are_evaluated_on_are_warned_of(caplog):
     assert not caplog.text
 
 
+def test_the_real_path_of_a_link_to_an_image_or_to_its_folder(tmp_path):
+    import os
+
+    from picoquant.stages.datasets import _real_paths
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(b"")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "2.png").symlink_to("b/1.png")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    names = ("a/1.png", "b/1.png", "2.png", "gone.png", "none.png", "a/../b/1.png", "./b/../2.png")
+    paths = [os.path.join(tmp_path, name) for name in names] + ["x/y.png", "y.png"]
+    assert list(_real_paths(paths)) == list(map(os.path.realpath, paths))
+    assert len(set(_real_paths(paths[:3]))) == 1
+
+
 def one_after_the_other(dataset, order, count):
     """What balanced choice is, by looking through all images that are left each time."""
     objects = np.array(

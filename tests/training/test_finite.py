@@ -46,8 +46,8 @@ def test_a_layer_whose_result_overflows_is_named(model, fast):
         return
     layers = FastLayers(model)
     with layers.on():
-        model.raw(images)
+        model.predicted(images)
         with layers.off():
             assert first_not_finite(model, images) == f"the result of layer {names[5]}"
-        assert "forward" in vars(model.backbone)  # traced again
-    assert "forward" not in vars(model.backbone)
+        assert "predicted" in vars(model)  # traced again
+    assert "predicted" not in vars(model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.results.speed import UNITS, Growth, Speed, exponent
+from benchmarks.results.speed import UNITS, Growth, Kernels, Speed, exponent
 from benchmarks.results.table import Results, Table
 
 # The order of the rows; what is not named here comes after, by name.
@@ -71,9 +71,11 @@ def _conditions(results: Results) -> list[Sequence[str]]:
     """Where and when, each once."""
     found: dict[tuple[str, ...], list[str]] = {}
     for one in results.values():
-        if isinstance(one, (Speed, Growth)):
+        if isinstance(one, (Speed, Growth, Kernels)):
             found.setdefault((one.machine, one.versions, one.date, one.commit[:7]), []).append(one.name)
-    busy = max((one.busy for one in results.values() if isinstance(one, (Speed, Growth))), default=0.0)
+    busy = max(
+        (one.busy for one in results.values() if isinstance(one, (Speed, Growth, Kernels))), default=0.0
+    )
     rows = [[", ".join(names), *where, f"at most {busy:.0%}"] for where, names in found.items()]
     return rows or [[_NONE, *[""] * 5]]
 

@@ -18,11 +18,12 @@ import onnx
 from picoquant.backends.onnx.activations import drop_clips, hard_sigmoids, join_hard_swish, split_hard_swish
 from picoquant.backends.onnx.graph import Graph, Node
 from picoquant.backends.onnx.inserter import replace_input, round_tensor, store_constant, store_integers
+from picoquant.backends.onnx.ort.blocks import blocks_as_channels
 from picoquant.backends.onnx.ort.channels import fill_channels
 from picoquant.backends.onnx.ort.ends import drop_unreached_clips
 from picoquant.backends.onnx.ort.gates import clip_gates, gates_of_bytes
 from picoquant.backends.onnx.ort.kernels import cells_last, pad_input_channels, widen_thin_convolutions
-from picoquant.backends.onnx.ort.layout import double_by_copying, stem_in_columns
+from picoquant.backends.onnx.ort.layout import double_by_copying, gates_in_columns, stem_in_columns
 from picoquant.backends.onnx.ort.shuffles import unshuffle
 from picoquant.backends.onnx.paddle2onnx import paddle_to_onnx
 from picoquant.backends.onnx.quant_params import UInt8Params, moves, uint8_params
@@ -68,10 +69,12 @@ def make_onnx(network: Int8Network, exact: bool = False, kernels: bool = True) -
     clip_gates(graph, gates)
     unshuffle(graph)
     split_hard_swish(graph)  # what is left of them is in float
+    blocks_as_channels(graph, fill=kernels)
     if kernels:
         drop_unreached_clips(graph)
         widen_thin_convolutions(graph, graph.shapes)
         fill_channels(graph)
+        gates_in_columns(graph)
         stem_in_columns(graph)
         pad_input_channels(graph)
         double_by_copying(graph)

@@ -10,12 +10,15 @@ from typing import Any
 from picoquant.backends.base import Exported, Found
 from picoquant.backends.onnx.export import write_onnx_form
 from picoquant.backends.onnx.files import write_onnx
-from picoquant.backends.onnx.qdq import make_onnx
+from picoquant.backends.onnx.graph import Graph
+from picoquant.backends.onnx.qdq import checked, make_onnx
 from picoquant.backends.openvino.errors import reason
 from picoquant.backends.openvino.hard_swish import make_whole_onnx
+from picoquant.backends.openvino.kernels import drop_idle_rounding, gates_apart
 from picoquant.backends.openvino.quiet import import_openvino
 from picoquant.backends.source import Source
 from picoquant.errors import ToolError
+from picoquant.int8.network import Int8Network
 from picoquant.targets.profiles import Target
 
 
@@ -32,9 +35,7 @@ def export(source: Source, out: Path, tool: Found, target: Target | None = None)
     with tempfile.TemporaryDirectory(prefix="picoquant-openvino-") as scratch:
         form = Path(scratch) / "model.onnx"
         if source.quantised:
-            whole = any(op.op_type == "hard_swish" for op in source.network.graph.operators)
-            made = make_whole_onnx(source.network) if whole else make_onnx(source.network, kernels=False)
-            write_onnx(made, form)
+            write_onnx(_int8_form(source.network), form)
         else:
             write_onnx_form(source, form)
         try:
@@ -44,6 +45,16 @@ def export(source: Source, out: Path, tool: Found, target: Target | None = None)
         except Exception as error:  # OpenVINO's are RuntimeErrors and others
             raise ToolError(f"OpenVINO does not take {source.folder.model}: {reason(error)}") from error
     return Exported(paths, source.facts.inputs, source.facts.outputs, source)
+
+
+def _int8_form(network: Int8Network) -> Any:
+    """The ONNX model of which OpenVINO's converter makes the IR."""
+    if any(op.op_type == "hard_swish" for op in network.graph.operators):
+        return make_whole_onnx(network)
+    graph = Graph(make_onnx(network, kernels=False))
+    gates_apart(graph)
+    drop_idle_rounding(graph)
+    return checked(graph)
 
 
 def _name_by_place(model: Any) -> None:

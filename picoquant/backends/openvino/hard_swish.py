@@ -8,6 +8,7 @@ import numpy as np
 
 from picoquant.backends.onnx.graph import Graph, attribute, make_node
 from picoquant.backends.onnx.qdq import make_onnx
+from picoquant.backends.openvino.kernels import drop_idle_rounding, gates_apart
 from picoquant.errors import ToolError
 from picoquant.int8.network import Int8Network
 from picoquant.int8.passes.hard_swish import join_hard_swishes
@@ -54,6 +55,11 @@ def make_whole_onnx(network: Int8Network) -> Any:
         graph.insert_after(
             node, make_node("Mul", [node.output[0], f"{name}.behind"], [result], f"{result}.scaled")
         )
+    gates_apart(graph)
+    if (
+        not factors
+    ):  # with them results lie on the middle between two levels, which OpenVINO then rounds otherwise
+        drop_idle_rounding(graph)
     model = graph.finish()
     model.opset_import[0].version = max(model.opset_import[0].version, _OPSET)
     return model

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from picoquant.backends.base import Exported, Found, Machine
+from picoquant.backends.paddle.threads import threads_kept
 from picoquant.detector.modes import evaluation_mode
 from picoquant.errors import ToolError, WeightsError
 from picoquant.paddle_program.finite import require_finite_params
@@ -68,8 +69,6 @@ class PaddlePredictor:
         return in_batches(self._run, feed, self._fixed_batch)
 
     def _run(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        from picoquant.backends.paddle.threads import threads_kept
-
         given = {name: np.ascontiguousarray(feed[name], np.float32) for name in self.input_names}
         try:
             for name, value in given.items():
@@ -135,8 +134,6 @@ def _load(
     config: Any, folder: ModelFolder, facts: ProgramFacts, device: str, threads: int, onednn: bool
 ) -> Any:
     from paddle import inference
-
-    from picoquant.backends.paddle.threads import threads_kept
 
     config.disable_glog_info()
     config.switch_ir_optim(True)

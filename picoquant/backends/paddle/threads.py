@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from picoquant.training.fast import openmp
+from picoquant.training.graphs.openmp import openmp
 
 
 @contextmanager

@@ -5,17 +5,17 @@ N images, M boxes in all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from picoquant.data.dataset import Dataset, Record, Repairs
+from picoquant.data.dataset import Dataset, Repairs
 from picoquant.data.formats.boxes import RawBoxes, pixel_boxes
 from picoquant.data.formats.files import FoundFiles
-from picoquant.data.formats.repair import Tally, choose, clip, report, tell_written_twice
+from picoquant.data.formats.repair import Tally, choose, clip, packed, report, tell_written_twice
 from picoquant.data.formats.sizes import compare_sizes, file_sizes, measured_sizes
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
@@ -107,7 +107,7 @@ def assemble(
 
     Raises: `DataError` as `pixel_boxes`, `compare_sizes`, `measured_sizes` and `choose` do.
     """
-    tally, records, empty = Tally(), [], []
+    tally = Tally()
     if annotated is not None and annotated.all():
         sizes, faults = file_sizes(images.paths, annotated)
     else:
@@ -125,11 +125,16 @@ def assemble(
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     corners = np.round(corners, 3).astype(np.float32)  # as of COCO
     corners, solid = clip(corners, np.tile(sizes.astype(np.float32), 2)[owner], tally, name)
-    for place, record in enumerate(_records(images.paths, sizes, objects, corners[solid], solid)):
-        if place not in images.missing:
-            (empty if record.is_crowd.all() else records).append(record)  # true without objects, too
-    chosen, left_out = choose(settings, records, empty, training, problems)
-    crowds = sum(bool(len(record.boxes)) for record in empty) if left_out == len(empty) else 0
+    records = packed(
+        range(1, len(images.paths) + 1),
+        images.paths,
+        sizes,
+        owner[solid],
+        corners[solid],
+        objects.classes[solid],
+        objects.crowd[solid],
+    )
+    chosen, left_out, crowds = choose(settings, records, images.missing, training, problems)
     missing = tuple(sorted(images.paths[place] for place in images.missing))
     dataset = Dataset(
         records=chosen,
@@ -142,22 +147,3 @@ def assemble(
     )
     report(dataset, tally, refused=bool(problems))
     return dataset
-
-
-def _records(
-    paths: Sequence[str], sizes: np.ndarray, objects: Objects, corners: np.ndarray, solid: np.ndarray
-) -> Iterator[Record]:
-    """The record of each image; `corners` are of those boxes that are `solid`, [M] bool."""
-    owner, classes, crowd = objects.owner[solid], objects.classes[solid], objects.crowd[solid]
-    starts = np.searchsorted(owner, np.arange(len(paths) + 1)).tolist()
-    for place, (width, height) in enumerate(sizes.tolist()):
-        mine = slice(starts[place], starts[place + 1])
-        yield Record(
-            image_id=place + 1,
-            path=paths[place],
-            width=int(width),
-            height=int(height),
-            boxes=corners[mine],
-            classes=classes[mine],
-            is_crowd=crowd[mine],
-        )

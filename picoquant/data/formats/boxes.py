@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from picoquant.data.formats.large.rows import every, largest, some
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 
@@ -62,6 +64,11 @@ class RawBoxes:
     usual: str
     name: Callable[[int], str]
 
+    @cached_property
+    def corners(self) -> np.ndarray:
+        """[M, 4] x1 y1 x2 y2 in pixels, of the numbers as they are usually meant."""
+        return _as_corners(self, self.usual)
+
     def example(self, chosen: np.ndarray) -> str:
         """The first of some boxes [M] bool, with its numbers."""
         place = int(np.flatnonzero(chosen)[0])
@@ -90,7 +97,7 @@ def pixel_boxes(raw: RawBoxes, settings: DatasetSettings) -> tuple[np.ndarray, n
         boxes[:, 2:] -= boxes[:, :2]
     elif how.startswith("cxcywh"):
         boxes[:, :2] -= boxes[:, 2:] / 2
-    turned = (boxes[:, 2:] < 0).any(axis=1)
+    turned = some(boxes[:, 2:] < 0)
     if turned.any():
         boxes[:, :2] += np.minimum(boxes[:, 2:], 0)
         boxes[:, 2:] = np.abs(boxes[:, 2:])
@@ -124,7 +131,7 @@ def _warn(settings: DatasetSettings, said: str) -> None:
 
 
 def _require_normalised(raw: RawBoxes, settings: DatasetSettings) -> None:
-    large = (np.abs(raw.numbers) > 2).any(axis=1)
+    large = some(np.abs(raw.numbers) > 2)
     if large.any():
         raise DataError(
             f"{settings.annotation_file}: {large.sum()} of {len(large)} boxes have numbers that are no parts of an "
@@ -166,7 +173,7 @@ def _as_corners(raw: RawBoxes, how: str) -> np.ndarray:
 def _ask_whether_pixels(raw: RawBoxes, settings: DatasetSettings) -> None:
     pixels = raw.numbers * np.tile(raw.sizes, 2)
     pixels[:, 2:] = np.abs(pixels[:, 2:])
-    outside = ((pixels < -_ROUNDING) | (pixels > np.tile(raw.sizes, 2) + _ROUNDING)).any(axis=1)
+    outside = some((pixels < -_ROUNDING) | (pixels > np.tile(raw.sizes, 2) + _ROUNDING))
     if not outside.any():
         return
     said = (
@@ -181,9 +188,9 @@ def _ask_whether_pixels(raw: RawBoxes, settings: DatasetSettings) -> None:
 
 
 def _ask_whether_normalised(raw: RawBoxes, settings: DatasetSettings) -> None:
-    corners = _as_corners(raw, raw.usual)
+    corners = raw.corners
     sides = np.abs(corners[:, 2:] - corners[:, :2])
-    small = (sides <= 1).all(axis=1) & (sides > 0).all(axis=1)
+    small = every(sides <= 1) & every(sides > 0)
     if not small.any():
         return
     said = (
@@ -191,7 +198,7 @@ def _ask_whether_normalised(raw: RawBoxes, settings: DatasetSettings) -> None:
         "parts of the image?"
     )
     if 2 * small.sum() > len(small):
-        inside = (raw.numbers[small, :2] + raw.numbers[small, 2:] <= 1.001).all(axis=1)
+        inside = every(raw.numbers[small, :2] + raw.numbers[small, 2:] <= 1.001)
         as_sides = raw.usual == "xywh" and inside.mean() >= _NEARLY_ALL
         other = "xywh_normalised" if as_sides else "xyxy_normalised"
         raise _question(raw, settings, said, other)
@@ -224,10 +231,10 @@ def _ask_whether_the_other(raw: RawBoxes, settings: DatasetSettings) -> None:
 
 def _inside(raw: RawBoxes, how: str) -> np.ndarray:
     """[M] bool: boxes that, read as `how`, have sides above 0 and lie in their image but for rounding."""
-    corners = _as_corners(raw, how)
-    solid = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    corners = raw.corners if how == raw.usual else _as_corners(raw, how)
+    solid = every(corners[:, 2:] > corners[:, :2])
     inside = (corners[:, :2] >= -_ROUNDING) & (corners[:, 2:] <= raw.bounds + _ROUNDING)
-    return solid & inside.all(axis=1)
+    return solid & every(inside)
 
 
 def _area_of_corners(raw: RawBoxes) -> np.ndarray:
@@ -239,8 +246,8 @@ def _area_of_corners(raw: RawBoxes) -> np.ndarray:
 
 
 def _ask_whether_negative(raw: RawBoxes, settings: DatasetSettings) -> None:
-    corners = _as_corners(raw, raw.usual)
-    negative = (corners[:, 2:] < corners[:, :2]).any(axis=1)
+    corners = raw.corners
+    negative = some(corners[:, 2:] < corners[:, :2])
     if 2 * negative.sum() > len(negative):
         other = "xyxy" if raw.usual == "xywh" else "xywh"
         said = (
@@ -252,8 +259,8 @@ def _ask_whether_negative(raw: RawBoxes, settings: DatasetSettings) -> None:
 
 def _ask_whether_in_a_corner(raw: RawBoxes, settings: DatasetSettings) -> None:
     """Boxes of smaller images, or in percent: all lie in the upper left."""
-    corners = _as_corners(raw, raw.usual)
-    ends = (np.maximum(corners[:, :2], corners[:, 2:]) / raw.sizes).max(axis=1)
+    corners = raw.corners
+    ends = largest(np.maximum(corners[:, :2], corners[:, 2:]) / raw.sizes)
     if len(ends) < _ENOUGH or ends.max() > _CORNER or len(np.unique(corners, axis=0)) < _ENOUGH:
         return
     farthest = ends == ends.max()
@@ -267,11 +274,11 @@ def _ask_whether_in_a_corner(raw: RawBoxes, settings: DatasetSettings) -> None:
 
 
 def _ask_whether_of_other_images(raw: RawBoxes, settings: DatasetSettings) -> None:
-    corners = _as_corners(raw, raw.usual)
+    corners = raw.corners
     start, end = np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])
     far = np.maximum(_FAR * raw.bounds, _ROUNDING)
-    outside = ((start < -far) | (end > raw.bounds + far)).any(axis=1)
-    lost = ((end <= 0) | (start >= raw.bounds)).any(axis=1) & outside
+    outside = some((start < -far) | (end > raw.bounds + far))
+    lost = some((end <= 0) | (start >= raw.bounds)) & outside
     if not (outside.sum() >= _SOME and 2 * outside.sum() > len(outside)) and not (
         lost.sum() >= _SOME and lost.mean() >= _LOST
     ):

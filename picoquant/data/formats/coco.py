@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 
-from picoquant.data.dataset import Annotations, Dataset, Record, Repairs
+from picoquant.data.dataset import Annotations, Dataset, PackedRecords, Repairs
 from picoquant.data.formats.boxes import RawBoxes, pixel_boxes, tell_areas_of_none
-from picoquant.data.formats.coco_columns import FARTHEST, are_plain_images, plain_objects
+from picoquant.data.formats.coco_entries import check_id, check_images, entry_of, objects_one_by_one
 from picoquant.data.formats.coco_file import read_annotations, root_category
-from picoquant.data.formats.ids import AmbiguousIdError, IdTable, is_id, kind_of, mark_of
+from picoquant.data.formats.ids import IdTable
+from picoquant.data.formats.large.columns import Objects
+from picoquant.data.formats.large.helpers import Helpers
+from picoquant.data.formats.large.parts import PlainFile, read_in_parts
+from picoquant.data.formats.large.rows import every
 from picoquant.data.formats.repair import (
     SMALLEST_SIDE,
     Tally,
     choose,
     clip,
     find_images,
+    packed,
     report,
     tell_crowds,
     tell_written_twice,
@@ -48,23 +53,24 @@ def load_coco(settings: DatasetSettings, training: bool, problems: list[DataErro
     Raises: `DataError` naming the file and what to do; see `load_dataset` for `problems`.
     """
     path = settings.annotation_file
-    content = read_annotations(path, settings.section)
-    names, categories = _categories(content, settings)
-    images, image_ids = _images(content, path)
-    found = find_images(settings, [image["file_name"] for image in images], training, problems)
     tally = Tally()
-    files = _files(found.paths, images, image_ids)
-    name, annotations, trained = _objects(content, files, categories, settings, tally)
+    with Helpers() as helpers:
+        file = read_in_parts(path, helpers) or read_annotations(path, settings.section)
+        names, categories = _categories(file, settings)
+        images = _images(file, path)
+        found = find_images(settings, images.names, training, problems)
+        own_sizes, faults = file_sizes(found.paths, images.sizes, helpers)
+    files = _Files(images.numbers, found.paths, images.sizes, own_sizes, faults)
+    if isinstance(file, PlainFile):
+        objects = file.objects
+    else:
+        objects = objects_one_by_one(file["annotations"], images.ids, categories, path, tally)
+    name, annotations, trained = _objects(objects, files, categories, settings, tally)
     tell_crowds(settings.section, annotations.is_crowd, name, "crowds (iscrowd)")
-    records, empty = [], []
-    for place, record in enumerate(_records(files, annotations, trained, tally, name)):
-        if place in found.missing:
-            continue
-        (empty if record.is_crowd.all() else records).append(record)  # true without objects, too
-    chosen, left_out = choose(settings, records, empty, training, problems)
-    crowds = sum(bool(len(record.boxes)) for record in empty) if left_out == len(empty) else 0
-    missing = tuple(sorted({images[place]["file_name"] for place in found.missing}))
-    repairs = Repairs(tally.count["clipped"], tally.count["dropped"], left_out, crowds, missing, files.faults)
+    records = _records(files, annotations, trained, tally, name)
+    chosen, left_out, crowds = choose(settings, records, found.missing, training, problems)
+    missing = tuple(sorted({images.names[place] for place in found.missing}))
+    repairs = Repairs(tally.count["clipped"], tally.count["dropped"], left_out, crowds, missing, faults)
     dataset = Dataset(
         records=chosen,
         class_names=names,
@@ -73,28 +79,21 @@ def load_coco(settings: DatasetSettings, training: bool, problems: list[DataErro
         annotation_file=path,
         repairs=repairs,
         annotations=None if training else annotations,
-        own_image_ids=image_ids.own,
+        own_image_ids=images.ids.own,
         own_category_ids=categories.own,
     )
     report(dataset, tally, refused=bool(problems))
     return dataset
 
 
-def _entry(entry: Any, kind: str, keys: tuple[str, ...], path: Path) -> dict[str, Any]:
-    """`entry` when it is a mapping with `keys`."""
-    if not isinstance(entry, dict):
-        raise DataError(f"annotation file {path} is no COCO: {kind} holds {str(entry)[:40]!r}")
-    for key in keys:
-        if key not in entry:
-            name = entry.get("file_name", entry.get("id"))
-            raise DataError(f"annotation file {path} is no COCO: {kind} entry {name} has no {key}")
-    return entry
+File = Union[PlainFile, dict[str, Any]]  # where something may be unusual in it, with the lists as they are
 
 
-def _categories(content: dict[str, Any], settings: DatasetSettings) -> tuple[tuple[str, ...], IdTable]:
+def _categories(file: File, settings: DatasetSettings) -> tuple[tuple[str, ...], IdTable]:
     """Names and ids, in the order of the file (as PaddleDetection's `getCatIds()` gives them)."""
     path = settings.annotation_file
-    entries = [_entry(item, "categories", ("id", "name"), path) for item in content["categories"]]
+    listed = file.categories if isinstance(file, PlainFile) else file["categories"]
+    entries = [entry_of(item, "categories", ("id", "name"), path) for item in listed]
     if not entries:
         raise DataError(f"annotation file {path} lists no categories; give each class an id and name")
     seen = set()
@@ -104,14 +103,12 @@ def _categories(content: dict[str, Any], settings: DatasetSettings) -> tuple[tup
                 f"annotation file {path}: category {entry['id']} has the name {entry['name']!r}; give each class "
                 "its own"
             )
-        _check_id(entry["id"], f"category {str(entry['name'])!r}", path)
+        check_id(entry["id"], f"category {str(entry['name'])!r}", path)
         if (type(entry["id"]), entry["id"]) in seen:
             raise DataError(f"annotation file {path} gives one category id to several categories")
         seen.add((type(entry["id"]), entry["id"]))
     root = root_category(entries)
-    if root is not None and not any(
-        isinstance(item, dict) and item.get("category_id") == root["id"] for item in content["annotations"]
-    ):
+    if root is not None and not _is_used(file, root["id"]):
         LOG.info(
             "%s: category %s (%s) has no boxes and stands above all others: left out, as no class",
             settings.section,
@@ -122,244 +119,97 @@ def _categories(content: dict[str, Any], settings: DatasetSettings) -> tuple[tup
     return tuple(str(entry["name"]) for entry in entries), IdTable.of([entry["id"] for entry in entries])
 
 
-def _images(content: dict[str, Any], path: Path) -> tuple[list[dict[str, Any]], IdTable]:
-    """Entries of images in the order of their numbers, and their ids."""
-    keys = ("id", "file_name", "width", "height")
-    entries = [_entry(item, "images", keys, path) for item in content["images"]]
-    if not entries:
-        raise DataError(f"annotation file {path} lists no images")
-    seen = set()
-    for entry in () if are_plain_images(entries) else entries:
-        name = entry["file_name"]
-        if not isinstance(name, str) or "\0" in name:
-            raise DataError(f"annotation file {path}: image {entry['id']} has file_name {name!r}")
-        _check_id(entry["id"], f"image {name}", path)
-        if (type(entry["id"]), entry["id"]) in seen:
-            raise DataError(f"annotation file {path}: image {name} has an id that is not its own")
-        seen.add((type(entry["id"]), entry["id"]))
-        sides = (entry["width"], entry["height"])
-        if not all(_is_number(side) and side > 0 for side in sides):
-            raise DataError(
-                f"annotation file {path}: image {name} has width and height {sides}; write both as numbers, in pixels"
-            )
-    ids = IdTable.of([entry["id"] for entry in entries])
-    order = sorted(range(len(entries)), key=ids.numbers.__getitem__)
-    entries = [entries[place] for place in order]
-    return entries, replace(ids, numbers=tuple(ids.numbers[place] for place in order))
+def _is_used(file: File, category: int) -> bool:
+    """Whether an annotation is of a category."""
+    if isinstance(file, PlainFile):
+        return bool((file.objects.category == category).any())
+    entries = file["annotations"]
+    return any(isinstance(item, dict) and item.get("category_id") == category for item in entries)
 
 
-def _check_id(value: Any, whose: str, path: Path) -> None:
-    if not is_id(value):
-        raise DataError(
-            f"annotation file {path}: {whose} has the id {value!r} ({kind_of(value)}); give it a whole number or a text"
-        )
+@dataclass(frozen=True)
+class _Images:
+    """The images in the order of their numbers [N]: ids, names of files, sizes [N, 2] as annotated."""
+
+    ids: IdTable
+    numbers: np.ndarray
+    names: list[str]
+    sizes: np.ndarray
+
+
+def _images(file: File, path: Path) -> _Images:
+    if isinstance(file, PlainFile):
+        ids, names, sizes = file.images.ids.tolist(), file.images.names, file.images.sizes
+    else:
+        entries = [
+            entry_of(item, "images", ("id", "file_name", "width", "height"), path) for item in file["images"]
+        ]
+        if not entries:
+            raise DataError(f"annotation file {path} lists no images")
+        check_images(entries, path)
+        ids, names = [entry["id"] for entry in entries], [entry["file_name"] for entry in entries]
+        sizes = np.array([(entry["width"], entry["height"]) for entry in entries], np.float64)
+    order = np.argsort(IdTable.of(ids).numbers, kind="stable")
+    table = IdTable.of([ids[place] for place in order.tolist()])
+    return _Images(table, np.array(table.numbers), [names[place] for place in order.tolist()], sizes[order])
 
 
 @dataclass(frozen=True)
 class _Files:
-    """The images: ids and paths, sizes [N, 2] (width, height) as annotated and as the files are, damaged files."""
+    """The images: numbers [N], paths, sizes [N, 2] (width, height) as annotated and as the files are, damaged files."""
 
-    ids: IdTable
+    numbers: np.ndarray
     paths: list[str]
     annotated: np.ndarray
     sizes: np.ndarray
     faults: dict[str, str]
 
 
-def _files(paths: list[str], images: list[dict[str, Any]], ids: IdTable) -> _Files:
-    annotated = np.array([(image["width"], image["height"]) for image in images], np.float64)
-    return _Files(ids, paths, annotated, *file_sizes(paths, annotated))
-
-
 def _objects(
-    content: dict[str, Any], files: _Files, categories: IdTable, settings: DatasetSettings, tally: Tally
+    objects: Objects, files: _Files, categories: IdTable, settings: DatasetSettings, tally: Tally
 ) -> tuple[Callable[[int], str], Annotations, np.ndarray]:
     """What the file annotates on its images, and [M] bool: which of it has area and no mark `ignore`.
 
     Before these what messages call an annotation, by its place.
     """
-    path = settings.annotation_file
-    strays, without = [], []
-    plain = plain_objects(content["annotations"], files.ids, categories)
-    found: list[tuple[int, int, bool, bool]] = []
-    entries = [] if plain is None else content["annotations"]
-    for entry in content["annotations"] if plain is None else ():
-        if not (type(entry) is dict and "image_id" in entry and "category_id" in entry):
-            _entry(entry, "annotations", ("image_id", "category_id"), path)
-        category = _find(categories, "category_id", entry, path)
-        if category is None:
-            known = ", ".join(repr(categories.own.get(number, number)) for number in categories.numbers[:10])
-            raise DataError(
-                f"{path}: {_name(entry)} has category_id {entry['category_id']!r} "
-                f"({kind_of(entry['category_id'])}), which is not among the categories "
-                f"({known}{', ...' if len(categories.numbers) > 10 else ''}); correct either"
-            )
-        image = _find(files.ids, "image_id", entry, path)
-        if image is None:
-            strays.append(entry)
-        elif not entry.get("bbox"):
-            without.append(entry)
-        else:
-            crowd, ignored = entry.get("iscrowd"), entry.get("ignore")
-            if crowd or ignored:  # hardly ever
-                crowd, ignored = (_flag(entry, key, path) for key in ("iscrowd", "ignore"))
-            found.append((image, category, bool(crowd), not ignored))
-            entries.append(entry)
-    if strays:
-        _tell_strays(strays, len(content["annotations"]), files.ids, {image for image, *_ in found}, path)
-    flat = np.array([not _flag(entry, "ignore", path) for entry in without], bool)
-    tally.add("dropped", flat, lambda place: _name(without[place]))
-    columns = np.array(found, np.int64).reshape(-1, 4).T if plain is None else plain
-    image, category, crowd, counted = columns
-    label = {number: place for place, number in enumerate(categories.numbers)}
-    classes = np.array([label[number] for number in category.tolist()], np.int32)
-    numbers, stated = _numbers(entries, path)
-
-    owner = np.searchsorted(files.ids.numbers, image)
+    numbers = np.array(categories.numbers, np.int64)
+    order = np.argsort(numbers)
+    classes = order[np.searchsorted(numbers[order], objects.category)].astype(np.int32)
+    owner = np.searchsorted(files.numbers, objects.image)
 
     def name(place: int) -> str:
-        number = entries[place].get("id")
+        number = objects.ids[place]
         called = "an annotation" if number is None else f"annotation {number}"
         return f"{called} of image {os.path.basename(files.paths[owner[place]])}"
 
     bounds = np.maximum(files.annotated, files.sizes)
-    raw = RawBoxes(numbers, files.sizes[owner], bounds[owner], stated, "xywh", name)
+    raw = RawBoxes(objects.numbers, files.sizes[owner], bounds[owner], objects.area, "xywh", name)
     boxes, area = pixel_boxes(raw, settings)
-    tell_written_twice(settings.section, image, classes, boxes, name)
+    tell_written_twice(settings.section, objects.image, classes, boxes, name)
     compare_sizes(files.paths, files.annotated, files.sizes, owner, boxes, settings, name)
-    annotations = Annotations(image, classes, boxes, area, crowd.astype(bool), ~counted.astype(bool))
-    sides = (boxes[:, 2:] > SMALLEST_SIDE).all(axis=1)
-    tell_areas_of_none(sides & (area <= 0), raw, path)
+    annotations = Annotations(objects.image, classes, boxes, area, objects.crowd, objects.ignored)
+    sides = every(boxes[:, 2:] > SMALLEST_SIDE)
+    tell_areas_of_none(sides & (area <= 0), raw, settings.annotation_file)
     solid = sides & (area > 0)
-    tally.add("dropped", counted.astype(bool) & ~solid, name)
-    return name, annotations, counted.astype(bool) & solid
-
-
-def _find(table: IdTable, key: str, entry: dict[str, Any], path: Path) -> int | None:
-    """What an annotation's id of image or category means, None for nothing.
-
-    Raises: `DataError` for one that several entries are meant by.
-    """
-    if type(entry[key]) is int and entry[key] in table.whole:  # nearly always, and large files have a million
-        return table.whole[entry[key]]
-    try:
-        return table.find(entry[key])
-    except AmbiguousIdError:
-        raise DataError(
-            f"{path}: {_name(entry)} has {key} {entry[key]!r} ({kind_of(entry[key])}), which several entries may "
-            "mean; write the ids of one kind, whole numbers or texts, everywhere"
-        ) from None
-
-
-def _flag(entry: dict[str, Any], key: str, path: Path) -> bool:
-    """Raises: `DataError` for what is no mark."""
-    found = mark_of(entry.get(key))
-    if found is None:
-        raise DataError(f"{path}: {_name(entry)} has {key} {entry[key]!r}; it must be 0 or 1")
-    return found
-
-
-def _tell_strays(
-    strays: list[dict[str, Any]], total: int, images: IdTable, annotated: set[int], path: Path
-) -> None:
-    """Say which annotations belong to no image.
-
-    Args:
-        strays: those.
-        total: of all annotations.
-        images: ids of the images listed.
-        annotated: numbers of the images that have an annotation.
-
-    Raises: `DataError` when none at all does, and where image_id seems to count from another number than the images.
-    """
-    first = strays[0]
-    said = (
-        f"{path}: {len(strays)} annotations are of images it does not list, the first is {_name(first)} "
-        f"({kind_of(first['image_id'])})"
-    )
-    theirs = {repr(entry["image_id"]) for entry in strays}
-    ends = (images.numbers[0], images.numbers[-1])
-    in_a_row = ends[1] - ends[0] == len(images.numbers) - 1
-    for step, left in ((1, ends[0]), (-1, ends[1])):
-        if in_a_row and theirs == {repr(ends[0] + ends[1] - left + step)} and left not in annotated:
-            raise DataError(
-                f"{said}, and image {left} has none: image_id seems to count from {ends[0] + step}, the images from "
-                f"{ends[0]}; correct either, or take these annotations out"
-            )
-    if len(strays) < total:
-        LOG.warning("%s", said)
-        return
-    listed = images.own.get(images.numbers[0], images.numbers[0])
-    raise DataError(
-        f"{said}; its images have ids such as {listed!r} ({kind_of(listed)}), write image_id as there"
-    )
-
-
-def _numbers(entries: list[dict[str, Any]], path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """[M, 4] float64, the numbers of `bbox`, and [M] `area`, nan where none is given."""
-    boxes = [entry["bbox"] for entry in entries]
-    areas = [entry.get("area") for entry in entries]
-    quick = _as_numbers(boxes, (4,)), _as_numbers([0 if area is None else area for area in areas], ())
-    if quick[0] is not None and quick[1] is not None:
-        absent = np.array([area is None for area in areas], bool)
-        return quick[0], np.where(absent, np.nan, quick[1])
-    for entry in entries:
-        box, area = entry["bbox"], entry.get("area")
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-            raise DataError(f"{path}: {_name(entry)} has bbox {box}; it must be [x, y, width, height]")
-        if area is not None and not _is_number(area):
-            raise DataError(f"{path}: {_name(entry)} has area {area}; it must be a number")
-    return np.array(boxes, np.float64).reshape(-1, 4), np.array(areas, np.float64)  # None becomes nan
-
-
-def _as_numbers(values: list[Any], shape: tuple[int, ...]) -> np.ndarray | None:
-    """The values as float64 [M, *shape]; None where one of them may be none that `_is_number` takes."""
-    try:
-        made = np.array(values)
-    except ValueError:  # lists of different lengths
-        return None
-    if made.dtype.kind not in "iuf" or made.shape[1:] != shape or not (np.abs(made) < FARTHEST).all():
-        return None
-    return made.astype(np.float64)
-
-
-def _is_number(value: Any) -> bool:
-    """Finite, and no farther out than float32 reaches."""
-    return isinstance(value, (int, float)) and -FARTHEST < value < FARTHEST
-
-
-def _name(entry: dict[str, Any]) -> str:
-    return f"annotation {entry.get('id')} of image {entry['image_id']}"
+    tally.add("dropped", ~objects.ignored & ~solid, name)
+    return name, annotations, ~objects.ignored & solid
 
 
 def _records(
     files: _Files, annotations: Annotations, trained: np.ndarray, tally: Tally, name: Callable[[int], str]
-) -> Iterator[Record]:
+) -> PackedRecords:
     """The record of each image; how many boxes are clipped and dropped goes to `tally`.
 
-    Coordinates are rounded to 0.001 pixel, as PaddleDetection does. Boxes of all images are clipped at once and
-    cut apart after: large data sets load in a third of the time.
+    Coordinates are rounded to 0.001 pixel, as PaddleDetection does.
     """
-    numbers = files.ids.numbers
     order = np.flatnonzero(trained)
     order = order[np.argsort(annotations.image_id[order], kind="stable")]
-    image = np.searchsorted(numbers, annotations.image_id[order])
+    image = np.searchsorted(files.numbers, annotations.image_id[order])
     boxes = annotations.boxes[order]
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     corners = np.round(corners, 3).astype(np.float32)
     limits = np.tile(files.sizes.astype(np.float32), 2)[image]
     corners, solid = clip(corners, limits, tally, lambda place: name(int(order[place])))
-    image, corners, chosen = image[solid], corners[solid], order[solid]
+    chosen = order[solid]
     labels, crowd = annotations.classes[chosen], annotations.is_crowd[chosen]
-    starts = np.searchsorted(image, np.arange(len(numbers) + 1)).tolist()
-    for place, (width, height) in enumerate(files.sizes.tolist()):
-        mine = slice(starts[place], starts[place + 1])
-        yield Record(
-            image_id=numbers[place],
-            path=files.paths[place],
-            width=int(width),
-            height=int(height),
-            boxes=corners[mine],
-            classes=labels[mine],
-            is_crowd=crowd[mine],
-        )
+    return packed(files.numbers, files.paths, files.sizes, image[solid], corners[solid], labels, crowd)

@@ -7,14 +7,18 @@ import mmap
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from picoquant.data.formats.large.parts import LISTS, text_without_outlines
 from picoquant.data.formats.repair import no_annotations
 from picoquant.errors import DataError, reason_of
 
+_KEY = b'"categories"'
 _CATEGORIES = re.compile(rb'"categories"\s*:\s*(?=\[)')
+_READ = 1 << 20  # bytes at a time
 _PART = 1 << 16  # bytes in which the categories are looked for first
 
 
@@ -51,21 +55,20 @@ def read_annotations(path: Path, section: str) -> dict[str, Any]:
     return content
 
 
-_OUTLINE = re.compile(rb'"segmentation"\s*:\s*\[[^"{}]*\]')
-
-
 def _parse(path: Path) -> Any:
     """The content of a JSON file. Lists of outlines are cut out of the text first, which halves the time.
 
     Where the rest is no JSON (an outline holds something else than numbers, or the file is damaged), all of it is
     parsed, so that an error names a place in the file.
     """
-    short = _OUTLINE.sub(b'"segmentation":0', path.read_bytes())
-    keys = Counter(match.group(1) for match in _LISTS.finditer(short))
+    short = text_without_outlines(path)
+    keys = Counter(match.group(1) for match in LISTS.finditer(short))
     if max(keys.values(), default=0) > 1:
         _require_one_of_each(short, path)
     try:
-        content = json.loads(short.decode("utf-8-sig"))
+        text = short.decode("utf-8-sig")
+        del short  # as large
+        content = json.loads(text)
     except (ValueError, RecursionError):
         return json.loads(path.read_bytes().decode("utf-8-sig"), object_hook=_without_outline)
     entries = content.get("annotations") if isinstance(content, dict) else None
@@ -73,9 +76,6 @@ def _parse(path: Path) -> Any:
         if type(entry) is dict:
             entry.pop("segmentation", None)
     return content
-
-
-_LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 
 
 def _require_one_of_each(data: bytes, path: Path) -> None:
@@ -93,38 +93,79 @@ def _require_one_of_each(data: bytes, path: Path) -> None:
         json.loads(data.decode("utf-8-sig"), object_pairs_hook=once)
 
 
-def peek_categories(path: Path, with_root: bool = False) -> list[tuple[Any, str]] | None:
+class KeyPlaces:
+    """Where the key `categories` may stand in a file that is read from its first byte, a part after the other."""
+
+    def __init__(self) -> None:
+        self.places: list[int] = []
+        self._read = 0
+        self._end = b""
+
+    def see(self, part: bytearray, count: int) -> None:
+        """The next `count` bytes, which `part` begins with."""
+        across = self._end + part[: min(len(_KEY) - 1, count)]
+        for text, stop, first in (
+            (across, len(across), self._read - len(self._end)),
+            (part, count, self._read),
+        ):
+            place = text.find(_KEY, 0, stop)
+            while place >= 0:
+                self.places.append(first + place)
+                place = text.find(_KEY, place + 1, stop)
+        self._end = (self._end + part[max(0, count - len(_KEY) + 1) : count])[1 - len(_KEY) :]
+        self._read += count
+
+
+def peek_categories(
+    path: Path, with_root: bool = False, places: Sequence[int] | None = None
+) -> list[tuple[Any, str]] | None:
     """Ids and names of a COCO file's categories, in its order, without parsing the rest (448 MB of train2017).
 
     Args:
         path: the file.
         with_root: with a category that stands above all others and has no boxes, which is no class.
+        places: what `KeyPlaces` found in the file, where it was read before; None: it is read here.
 
     Returns: None when there is not exactly one list of categories with ids and names.
     """
-    with open(path, "rb") as stream:
-        if not stream.seek(0, os.SEEK_END):
-            return None
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            starts = [match.end() for match in _CATEGORIES.finditer(data)]
-            if len(starts) != 1:
-                return None
-            size = _PART
-            while True:
-                text = data[starts[0] : starts[0] + size].decode("utf-8", errors="ignore")
-                try:
-                    listed = json.JSONDecoder().raw_decode(text)[0]
-                    break
-                except ValueError:
-                    if starts[0] + size >= len(data):
-                        return None
-                    size *= 8
-            if not listed or not all(isinstance(e, dict) and {"id", "name"} <= e.keys() for e in listed):
-                return None
-            root = None if with_root else root_category(listed)
-            if root is not None and not re.search(rb'"category_id"\s*:\s*0(?:\.0*)?\s*[,}\r\n]', data):
+    if places is None:
+        seen = KeyPlaces()
+        with open(path, "rb", buffering=0) as stream:
+            part = bytearray(_READ)
+            while count := stream.readinto(part):
+                seen.see(part, count)
+        places = seen.places
+    listed = _categories_at(path, places)
+    if not listed or not all(isinstance(e, dict) and {"id", "name"} <= e.keys() for e in listed):
+        return None
+    root = None if with_root else root_category(listed)
+    if root is not None:
+        with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if not re.search(rb'"category_id"\s*:\s*0(?:\.0*)?\s*[,}\r\n]', data):
                 listed.remove(root)
     return [(entry["id"], str(entry["name"])) for entry in listed]
+
+
+def _categories_at(path: Path, places: Sequence[int]) -> list[Any] | None:
+    """The list of categories at one of some places of a file; None where there is none, or there are several."""
+    with open(path, "rb") as stream:
+        starts = []
+        for place in places:
+            stream.seek(place)
+            if match := _CATEGORIES.match(stream.read(_PART)):
+                starts.append(place + match.end())
+        if len(starts) != 1:
+            return None
+        size = _PART
+        while True:
+            stream.seek(starts[0])
+            data = stream.read(size)
+            try:
+                return json.JSONDecoder().raw_decode(data.decode("utf-8", errors="ignore"))[0]
+            except ValueError:
+                if len(data) < size:
+                    return None
+                size *= 8
 
 
 def root_category(entries: list[dict[str, Any]]) -> dict[str, Any] | None:

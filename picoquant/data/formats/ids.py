@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 _WHOLE = re.compile(r"\s*([+-]?\d{1,18})(?:\.0*)?\s*")
@@ -30,22 +31,28 @@ class IdTable:
     numbers: tuple[int, ...]
     own: dict[int, Any]
     whole: dict[int, int]
-    _exact: dict[tuple[type, Any], int]
-    _alike: dict[Any, tuple[int, ...]]
+    _ids: Sequence[Any] = field(repr=False)
 
     @classmethod
     def of(cls, ids: Sequence[Any]) -> IdTable:
         """Number the entries with these ids, which `is_id` takes and of which no two are the same."""
-        plain = [_plain(value) for value in ids]
+        plain = ids if set(map(type, ids)) == {int} else [_plain(value) for value in ids]
         numeric = all(isinstance(value, int) and -_LIMIT <= value < _LIMIT for value in plain)
         numbers = tuple(plain if numeric and len(set(plain)) == len(plain) else range(1, len(plain) + 1))
-        alike: dict[Any, tuple[int, ...]] = {}
-        for number, value in zip(numbers, plain):
-            alike[value] = (*alike.get(value, ()), number)
-        exact = {(type(value), value): number for number, value in zip(numbers, ids)}
         own = {n: value for n, value in zip(numbers, ids) if type(value) is not int or value != n}
         whole = {value: number for number, value in zip(numbers, ids) if type(value) is int}
-        return cls(numbers, own, whole, exact, alike)
+        return cls(numbers, own, whole, ids)
+
+    @cached_property
+    def _exact(self) -> dict[tuple[type, Any], int]:
+        return {(type(value), value): number for number, value in zip(self.numbers, self._ids)}
+
+    @cached_property
+    def _alike(self) -> dict[Any, tuple[int, ...]]:
+        alike: dict[Any, tuple[int, ...]] = {}
+        for number, value in zip(self.numbers, map(_plain, self._ids)):
+            alike[value] = (*alike.get(value, ()), number)
+        return alike
 
     def find(self, value: Any) -> int | None:
         """The number of the entry that an id means: the same id, or the only one that is alike (7, 7.0, "7").

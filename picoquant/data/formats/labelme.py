@@ -19,8 +19,8 @@ import numpy as np
 from picoquant.data.dataset import Dataset
 from picoquant.data.formats.assemble import assemble, objects_of
 from picoquant.data.formats.files import Listing, files_below, read_label_list
+from picoquant.data.formats.large.headers import in_threads
 from picoquant.data.formats.repair import LOG, find_images, require_own_images, tell_unannotated
-from picoquant.data.formats.sizes import in_threads
 from picoquant.data.images import SUFFIXES
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError, reason_of

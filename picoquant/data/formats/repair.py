@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from picoquant.data.class_names import plain_name
-from picoquant.data.dataset import Dataset, Record
+from picoquant.data.dataset import Dataset, PackedRecords, Record
 from picoquant.data.formats.files import FoundFiles, find_files, tell_renamed
+from picoquant.data.formats.large.rows import every, largest
 from picoquant.data.seeds import ORDER, generator
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
@@ -60,8 +61,8 @@ def clip(
     How many were clipped and dropped is added to `tally`, with the first of each.
     """
     clipped = np.clip(boxes, 0, limits)
-    solid = (clipped[:, 2:] - clipped[:, :2] > SMALLEST_SIDE).all(axis=1)
-    moved = np.abs(clipped - boxes).max(axis=1) > _WORTH_COUNTING
+    solid = every(clipped[:, 2:] - clipped[:, :2] > SMALLEST_SIDE)
+    moved = largest(np.abs(clipped - boxes)) > _WORTH_COUNTING
     tally.add("dropped", ~solid, name)
     tally.add("clipped", moved & solid, name)
     return clipped, solid
@@ -102,11 +103,18 @@ def tell_written_twice(
     section: str, image: np.ndarray, classes: np.ndarray, boxes: np.ndarray, name: Callable[[int], str]
 ) -> None:
     """Say how many boxes [M, 4] stand in the annotations more than once: same image [M], class [M] and numbers."""
-    columns = np.column_stack([image, classes, boxes]).astype(np.float64)
+    columns = [np.ascontiguousarray(column, np.float64) for column in (image, classes, *boxes.T)]
+    keys = np.zeros(len(boxes), np.uint64)
     with np.errstate(over="ignore"):
-        keys = (columns.view(np.uint64) * np.array(_ODD, np.uint64)).sum(axis=1, dtype=np.uint64)
-    order = np.argsort(keys, kind="stable")
-    same = (columns[order[1:]] == columns[order[:-1]]).all(axis=1)
+        for column, odd in zip(columns, _ODD):
+            keys += column.view(np.uint64) * np.uint64(odd)
+    ordered = np.sort(keys)
+    shared = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(shared):  # and so no two are the same
+        return
+    rows = np.flatnonzero(np.isin(keys, shared))
+    order = rows[np.argsort(keys[rows], kind="stable")]
+    same = np.logical_and.reduce([column[order[1:]] == column[order[:-1]] for column in columns])
     if same.any():
         LOG.warning(
             "%s: %d of %d boxes are written more than once, such as %s: each counts, in training and in evaluation; "
@@ -139,7 +147,7 @@ def find_images(
 
 def _tell_repeated(images: FoundFiles, section: str) -> None:
     """Say how many images are listed more than once."""
-    if not images.missing and len({os.path.basename(path) for path in images.paths}) == len(images.paths):
+    if not images.missing and len({path.rpartition(os.sep)[2] for path in images.paths}) == len(images.paths):
         return  # whatever their folders
     paths = [os.path.normpath(path) for place, path in enumerate(images.paths) if place not in images.missing]
     counts = Counter(paths)
@@ -205,49 +213,85 @@ def too_many(bad: int, total: int) -> bool:
     return bad * 100 >= max(total, 1)
 
 
+def packed(
+    ids: Sequence[int],
+    paths: Sequence[str],
+    sizes: np.ndarray,
+    owner: np.ndarray,
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    is_crowd: np.ndarray,
+) -> PackedRecords:
+    """The records of N images of these ids, paths and sizes [N, 2], and of their M objects.
+
+    Args:
+        ids, paths, sizes: of the images.
+        owner: [M] the image of each object, ascending; boxes, classes, is_crowd: as a record has them.
+    """
+    width, height = sizes.astype(np.int64).T
+    starts = np.searchsorted(owner, np.arange(len(paths) + 1))
+    return PackedRecords(
+        np.array(ids, np.int64), tuple(paths), width, height, starts, boxes, classes, is_crowd
+    )
+
+
 def choose(
     settings: DatasetSettings,
-    records: list[Record],
-    empty: list[Record],
+    records: PackedRecords,
+    missing: Collection[int],
     training: bool,
     problems: list[DataError] | None = None,
-) -> tuple[tuple[Record, ...], int]:
+) -> tuple[Sequence[Record], int, int]:
     """The records to use, in the order of their ids, and how many without objects are left out.
+
+    Args:
+        settings: of the data set.
+        records: of all images, in the order of their ids.
+        missing: places of those that are not there.
+        training: whether they are trained on.
+        problems: see `load_dataset`.
+
+    Returns: the records; how many without objects are left out; and how many of these hold crowds, 0 where some
+        without objects are kept.
 
     Raises: `DataError` when no image has an object; with a list of `problems` it is added to that, unless they
         explain it.
     """
-    if not records and not problems:
+    there = np.ones(len(records), bool)
+    there[list(missing)] = False
+    with_objects = records.have(~records.is_crowd)
+    full, empty = np.flatnonzero(there & with_objects), np.flatnonzero(there & ~with_objects)
+    if not len(full) and not problems:
         refuse(
             f"no image of {settings.annotation_file} has an object; {settings.section}.anno_path "
             "must name annotations with boxes",
             problems,
         )
     allowed = settings.allow_empty if settings.allow_empty is not None else not training
-    kept = list(empty) if allowed else []
+    kept = empty if allowed else empty[:0]
     ratio = settings.empty_ratio
     if training and 0 <= ratio < 1:
-        most = min(int(len(records) * ratio / (1 - ratio)), len(kept))
-        order = generator(0, ORDER).permutation(len(kept))[:most]
-        kept = [kept[place] for place in order]
-    if len(kept) < len(empty):
-        _tell_empty(settings, empty, len(empty) - len(kept), allowed)
-    chosen = sorted(records + kept, key=lambda record: record.image_id)
+        most = min(int(len(full) * ratio / (1 - ratio)), len(kept))
+        kept = kept[generator(0, ORDER).permutation(len(kept))[:most]]
+    left_out = len(empty) - len(kept)
+    crowds = 0 if len(kept) else int(records.have(records.is_crowd)[empty].sum())
+    if left_out:
+        _tell_empty(settings, left_out, len(kept), crowds, allowed)
+    chosen = np.sort(np.concatenate([full, kept]))
     if settings.sample_num > 0:
         chosen = chosen[: settings.sample_num]
-    return tuple(chosen), len(empty) - len(kept)
+    return records if len(chosen) == len(records) else records.at(chosen), left_out, crowds
 
 
-def _tell_empty(settings: DatasetSettings, empty: list[Record], count: int, allowed: bool) -> None:
+def _tell_empty(settings: DatasetSettings, left_out: int, kept: int, crowds: int, allowed: bool) -> None:
     """Log how many images without objects are left out, and which setting would keep them."""
     section = settings.section
-    crowds = sum(bool(len(record.boxes)) for record in empty) if count == len(empty) else 0
     LOG.info(
         "%s: %d images without objects left out%s (%s)",
         section,
-        count,
+        left_out,
         f", {crowds} of them with crowds alone" if crowds else "",
-        f"{section}.empty_ratio={settings.empty_ratio:g} keeps {len(empty) - count}"
+        f"{section}.empty_ratio={settings.empty_ratio:g} keeps {kept}"
         if allowed
         else f"{section}.allow_empty=true keeps them",
     )
@@ -270,8 +314,9 @@ def _tell_names_alike(dataset: Dataset) -> None:
 def report(dataset: Dataset, tally: Tally, refused: bool = False) -> None:
     """Log what was loaded and what was repaired; nothing of missing images where a problem says that already."""
     repairs, section = dataset.repairs, dataset.section
-    boxes = sum(len(record.boxes) for record in dataset.records)
-    LOG.info("%s: %d images, %d boxes, %d classes", section, len(dataset), boxes, dataset.num_classes)
+    LOG.info(
+        "%s: %d images, %d boxes, %d classes", section, len(dataset), dataset.num_boxes, dataset.num_classes
+    )
     _tell_names_alike(dataset)
     if repairs.clipped_boxes:
         first = tally.example("clipped")

@@ -5,49 +5,41 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 
 from picoquant.data.formats.files import FoundFiles
+from picoquant.data.formats.large.headers import SIZES_A_SECOND, header_sizes
+from picoquant.data.formats.large.helpers import Helpers
 from picoquant.data.formats.repair import refuse, too_many
-from picoquant.data.images import UnreadableImageError, header_fault, image_size, read_image
+from picoquant.data.images import UnreadableImageError, header_fault, read_image
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 
 LOG = logging.getLogger("picoquant")
 
-_READERS = 8  # threads; on a network disk each waits most of the time
-_PART = 512  # images that a thread reads at a time
 _ROUNDING = 1.0  # pixels
 _RESIZED, _SAME_RATIO = (
     0.05,
     0.02,
 )  # parts by which the sides of a resized image differ, at least, and their ratio
 
-T = TypeVar("T")
 
-
-def file_sizes(paths: Sequence[str], annotated: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
+def file_sizes(
+    paths: Sequence[str], annotated: np.ndarray, helpers: Helpers | None = None
+) -> tuple[np.ndarray, dict[str, str]]:
     """Width and height of image files [N, 2] float64, as their headers say; as annotated [N, 2] where they do not.
 
     A file that is not there keeps its annotated size.
 
     Returns: the sizes; and path -> what `header_fault` says of the files that are damaged, as a sentence.
     """
-    found = in_threads(image_size, paths)
+    share = None if helpers is None else helpers.share
+    found = share(header_sizes, paths, len(paths) / SIZES_A_SECOND) if share else header_sizes(paths)
     sizes = [own or stated for own, stated in zip(found, annotated.tolist())]
     unknown = [path for path, own in zip(paths, found) if own is None and os.path.exists(path)]
     faults = {path: f"image {path} {fault}" for path in unknown if (fault := header_fault(path))}
     return np.array(sizes, np.float64).reshape(-1, 2), faults
-
-
-def in_threads(read: Callable[[str], T], paths: Sequence[str]) -> list[T]:
-    """What `read` makes of each of many small files, several at a time."""
-    parts = [paths[start : start + _PART] for start in range(0, len(paths), _PART)]
-    with ThreadPoolExecutor(_READERS) as pool:
-        return [result for part in pool.map(lambda part: list(map(read, part)), parts) for result in part]
 
 
 def measured_sizes(
@@ -65,7 +57,7 @@ def measured_sizes(
 
     Raises: `DataError` naming the first that cannot be read.
     """
-    sizes = in_threads(image_size, images.paths)
+    sizes = header_sizes(images.paths)
     errors: dict[int, str] = {}
     for place, size in enumerate(sizes):
         if size is None and place not in images.missing:

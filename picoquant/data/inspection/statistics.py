@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from picoquant.data.dataset import Dataset
+from picoquant.data.dataset import Dataset, PackedRecords
 
 _PARTS = 5  # boxes are counted below 1, 2, 4, 8 and 16 strides
 _ALIKE = 0.01  # image pixels that the sides of two boxes may differ by when they are one box written twice
@@ -68,12 +68,18 @@ class Objects:
     def of(cls, dataset: Dataset, network: NetworkInput) -> Objects:
         """Those of a data set's records."""
         records = dataset.records
-        image = np.repeat(np.arange(len(records)), [len(record.boxes) for record in records])
-        crowd = np.concatenate([np.zeros(0, bool), *(record.is_crowd for record in records)])
-        boxes = np.concatenate([np.zeros((0, 4)), *(record.boxes for record in records)])
-        classes = np.concatenate([np.zeros(0, np.int64), *(record.classes for record in records)])
+        if isinstance(records, PackedRecords):
+            counts, crowd = np.diff(records.starts), records.is_crowd
+            boxes, classes = records.boxes.astype(np.float64), records.classes.astype(np.int64)
+            sizes = np.stack([records.width, records.height], axis=1).astype(np.float64)
+        else:
+            counts = np.array([len(record.boxes) for record in records], np.int64)
+            crowd = np.concatenate([np.zeros(0, bool), *(record.is_crowd for record in records)])
+            boxes = np.concatenate([np.zeros((0, 4)), *(record.boxes for record in records)])
+            classes = np.concatenate([np.zeros(0, np.int64), *(record.classes for record in records)])
+            sizes = np.array([(record.width, record.height) for record in records], np.float64).reshape(-1, 2)
+        image = np.repeat(np.arange(len(records)), counts)
         image, boxes, classes = image[~crowd], boxes[~crowd], classes[~crowd]
-        sizes = np.array([(record.width, record.height) for record in records], np.float64).reshape(-1, 2)
         return cls(image, classes, boxes, network.sides(boxes, sizes[image]))
 
 
@@ -114,7 +120,7 @@ def statistics(dataset: Dataset, network: NetworkInput) -> Statistics:
     small, repeated = network.too_small(found.sides), _repeated(found)
     limits = [network.stride << part for part in range(_PARTS)]
     counts = np.bincount(np.searchsorted(limits, longer, side="right"), minlength=_PARTS + 1).tolist()
-    total = sum(len(record.boxes) for record in dataset.records)
+    total = dataset.num_boxes
     three = np.quantile(longer, [0, 0.5, 1]).round(1).tolist() if len(longer) else [None] * 3
     return Statistics(
         len(dataset),

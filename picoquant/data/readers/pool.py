@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 
 from picoquant import errors
@@ -40,6 +41,7 @@ class WorkerPool:
         self._maker, self._count = maker, workers
         self._links: list[socket.socket] = []
         self._processes: list[subprocess.Popen] = []
+        self._post: ThreadPoolExecutor | None = None  # sends, in order
         self._run = 0  # of the newest `batches` call
         self._busy = False  # whether workers have tasks of that call
         self._finalizer: weakref.finalize | None = None
@@ -58,9 +60,8 @@ class WorkerPool:
     def begin(self, tasks: Iterable[Task]) -> Iterator[Batch]:
         """As `batches`, with workers that start at once, and the first task's batch made whenever it is asked for.
 
-        The other tasks wait, so that the caller's own work meanwhile is not held up by as many processes.
-
-        Raises: `PicoquantError` when a worker died.
+        The other tasks wait, so that the caller's own work meanwhile is not held up by as many processes. Nor is it
+        held up until the workers have taken what they work with: that is sent in a thread.
         """
         self._run += 1
         run, tasks = self._run, iter(tasks)
@@ -101,7 +102,9 @@ class WorkerPool:
         """End the workers. A later `batches` starts new ones."""
         if self._finalizer is not None:
             self._finalizer()
-        self._finalizer, self._links, self._processes = None, [], []
+        if self._post is not None:
+            self._post.shutdown(wait=False, cancel_futures=True)
+        self._finalizer, self._links, self._processes, self._post = None, [], [], None
         self._busy = False
 
     def _start(self) -> None:
@@ -124,13 +127,10 @@ class WorkerPool:
                 )
             )
             theirs.close()
-        self._links, self._processes = links, processes
+        self._links, self._processes, self._post = links, processes, ThreadPoolExecutor(1)
         message = pickle.dumps((self._maker, []), protocol=pickle.HIGHEST_PROTOCOL)
-        for which, link in enumerate(links):
-            try:
-                transport.send_bytes(link, message)
-            except ConnectionError as error:
-                raise self._died(which) from error
+        for link in links:
+            self._post.submit(transport.send_bytes, link, message)
 
     def _hand_out(self, tasks: Iterator[Task], turns: Iterator[int], waiting: deque) -> None:
         """Give the next task, if any, to the worker whose turn it is."""
@@ -138,10 +138,8 @@ class WorkerPool:
         if task is None:
             return
         which = next(turns)
-        try:
-            transport.send(self._links[which], task)
-        except ConnectionError as error:
-            raise self._died(which) from error
+        assert self._post is not None  # as workers run
+        self._post.submit(transport.send, self._links[which], task)  # if it is not taken, `_take` finds out
         waiting.append(which)
 
     def _take(self, which: int) -> Batch:

@@ -76,8 +76,11 @@ def assign_atss(
 
 def _nearest(anchors: Tensor, counts: Sequence[int], gt_bbox: Tensor, topk: int) -> tuple[Tensor, Tensor]:
     """Mask (N, G, L) and indices (N, G, K) of the nearest points, `topk` of every level."""
-    shift = centres(gt_bbox).unsqueeze(2) - centres(anchors)
-    distances = shift.norm(p=2, axis=-1)
+    across, down = (
+        one.unsqueeze(-1) - other
+        for one, other in zip(centres(gt_bbox).unbind(-1), centres(anchors).unbind(-1))
+    )
+    distances = (across * across + down * down).sqrt()
     masks, indices, start = [], [], 0
     for level in paddle.split(distances, list(counts), axis=-1):
         mask, index = top_candidates(level, topk, largest=False)

@@ -14,7 +14,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from picoquant.detector.anchors import Grid
+from picoquant.detector.anchors import Grid, make_grid
 from picoquant.detector.assigners.matching import HardAssignment
 from picoquant.detector.heads.outputs import (
     BoxLoss,
@@ -24,7 +24,6 @@ from picoquant.detector.heads.outputs import (
     add_unused_scales,
     box_losses,
     decode,
-    grid_of,
     level_means,
     normaliser,
     positives_of,
@@ -130,17 +129,30 @@ class PicoHead(nn.Layer):
         classes, distances = self.levels(maps)
         return [rows(F.sigmoid(logits)) for logits in classes], [rows(x) for x in distances]
 
+    def predicted(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """What the loss reads: as `raw`, with the class logits in place of the scores."""
+        classes, distances = ([rows(level) for level in part] for part in self.levels(maps))
+        return classes, distances
+
     def loss(
         self,
-        maps: Sequence[Tensor],
+        predicted: tuple[Sequence[Tensor], Sequence[Tensor]],
+        sizes: Sequence[tuple[int, int]],
         gt_bbox: Tensor,
         gt_class: Tensor,
         pad_gt_mask: Tensor,
         epoch: int,
     ) -> HeadLoss:
-        """The loss with the points that it was counted at; arguments as in `PicoDet.loss`. `epoch` is not used."""
-        grid = grid_of(maps, self.strides, self.cell_offset)
-        class_levels, logit_levels = ([rows(x) for x in parts] for parts in self.levels(maps))
+        """The loss with the points that it was counted at.
+
+        Args:
+            predicted: the result of `predicted`.
+            sizes: height and width of each level, in cells.
+            gt_bbox, gt_class, pad_gt_mask: as in `PicoDet.loss`.
+            epoch: not used.
+        """
+        grid = make_grid(sizes, self.strides, self.cell_offset)
+        class_levels, logit_levels = predicted
         classes = paddle.concat(class_levels, axis=1).astype("float32")
         predictions = predictions_of(logit_levels, grid, self.distribution_project)
         scores = F.sigmoid(classes.detach())

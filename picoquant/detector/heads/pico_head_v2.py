@@ -13,6 +13,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from picoquant.detector.anchors import make_grid
 from picoquant.detector.assigners.matching import Assignment
 from picoquant.detector.heads.outputs import (
     BoxLoss,
@@ -22,7 +23,6 @@ from picoquant.detector.heads.outputs import (
     add_unused_scales,
     box_losses,
     decode,
-    grid_of,
     normaliser,
     positives_of,
     prediction_layer,
@@ -143,17 +143,28 @@ class PicoHeadV2(nn.Layer):
         scores, logits = self.levels(maps)
         return [rows(score) for score in scores], [rows(logit) for logit in logits]
 
+    def predicted(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """What the loss reads: `raw`."""
+        return self.raw(maps)
+
     def loss(
         self,
-        maps: Sequence[Tensor],
+        predicted: tuple[Sequence[Tensor], Sequence[Tensor]],
+        sizes: Sequence[tuple[int, int]],
         gt_bbox: Tensor,
         gt_class: Tensor,
         pad_gt_mask: Tensor,
         epoch: int,
     ) -> HeadLoss:
-        """The loss with the points that it was counted at; arguments as in `PicoDet.loss`."""
-        grid = grid_of(maps, self.strides, self.cell_offset)
-        score_levels, logit_levels = self.raw(maps)
+        """The loss with the points that it was counted at.
+
+        Args:
+            predicted: the result of `predicted`.
+            sizes: height and width of each level, in cells.
+            gt_bbox, gt_class, pad_gt_mask, epoch: as in `PicoDet.loss`.
+        """
+        grid = make_grid(sizes, self.strides, self.cell_offset)
+        score_levels, logit_levels = predicted
         scores = paddle.concat(score_levels, axis=1).astype("float32")
         predictions = predictions_of(logit_levels, grid, self.distribution_project)
         truth = (gt_bbox, gt_class, pad_gt_mask)

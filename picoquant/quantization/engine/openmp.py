@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from pathlib import Path
-
-_MAPS = Path("/proc/self/maps")
+from picoquant.training.graphs.openmp import openmp
 
 
-def use_one_thread() -> None:
-    """Let what the calling thread runs from now on, in Paddle, run in it alone; without Intel's OpenMP, do nothing."""
-    if sys.platform != "linux":
-        return
-    for line in _MAPS.read_text().splitlines():
-        if line.endswith("libiomp5.so"):
-            ctypes.CDLL(line.split(maxsplit=5)[5]).omp_set_num_threads(1)
-            return
+def use_threads(count: int) -> None:
+    """Let what the calling thread runs from now on, in Paddle, run in so many; without Intel's OpenMP, do nothing."""
+    library = openmp()
+    if library is not None:
+        library.omp_set_num_threads(count)

@@ -6,7 +6,7 @@ leaving its 122 graphs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import gcd
@@ -22,6 +22,7 @@ from picoquant.quantization.engine.network import FakeQuantNetwork
 from picoquant.quantization.engine.tracing import channels_last
 from picoquant.quantization.engine.tracing.gradients import Rounding
 from picoquant.training.fast import traced
+from picoquant.training.graphs.traced_graph import TracedGraph
 from picoquant.utils.paddle_version.differences import paddle_3
 
 # What else `engine/operators.py` knows looks at values or shapes while it runs, which a graph does not have when it is
@@ -70,42 +71,56 @@ class TracedForward:
     def __init__(self, network: FakeQuantNetwork, stores: Stores) -> None:
         self._network, self._stores = network, (network.stored, *stores)
         self._key: _Key | None = None
-        self._graph: Callable[..., list[Any]] | None = None
+        self._graph: TracedGraph | None = None
 
     def __call__(self, feed: Mapping[str, Any], outputs: Sequence[str], following: bool) -> list[Any]:
         """See `FakeQuantNetwork.forward`."""
-        images = [feed[name] for name in self._network.graph.inputs]
-        tensors = [store[name] for store, name in _floats(self._stores)]
-        key = self._key_of(outputs, following, len(images[0]))
+        return self.graph(feed, outputs, following)(self.images(feed), self.tensors())
+
+    def images(self, feed: Mapping[str, Any]) -> list[Any]:
+        """What the graph takes first: the network's inputs."""
+        return [feed[name] for name in self._network.graph.inputs]
+
+    def tensors(self) -> list[Any]:
+        """What the graph takes then: everything stored that is float, weights that are trained among them."""
+        return [store[name] for store, name in _floats(self._stores)]
+
+    def graph(
+        self, feed: Mapping[str, Any], outputs: Sequence[str], following: bool, sizes: Sequence[int] = ()
+    ) -> TracedGraph:
+        """What a call runs, made where it is not there.
+
+        Args:
+            feed, outputs, following: of the call.
+            sizes: numbers of images that it is to take; none: that of `feed`.
+        """
+        key = self._key_of(outputs, following, sizes or [len(self.images(feed)[0])])
         if self._graph is None or self._key != key:
             self._graph, self._key = None, key
             core.clear_executor_cache()  # what oneDNN keeps for the graph before
-            self._graph = self._trace(key, images, tensors)
-        try:
-            return self._graph(images, tensors)
-        finally:
-            if key.channels_last:
-                channels_last.plain_again()
+            self._graph = self._trace(key, self.images(feed), self.tensors())
+        return self._graph
 
-    def traces(self, outputs: Sequence[str], following: bool, images: int) -> bool:
+    def traces(self, outputs: Sequence[str], following: bool, sizes: Sequence[int]) -> bool:
         """Whether a call makes a graph, which also what follows it, the gradients, then runs for the first time.
 
         Args:
-            outputs, following: of the call.
-            images: their number in it.
+            outputs, following, sizes: see `graph`.
         """
-        return self._key != self._key_of(outputs, following, images)
+        return self._key != self._key_of(outputs, following, sizes)
 
-    def _key_of(self, outputs: Sequence[str], following: bool, images: int) -> _Key:
-        parts = gcd(
-            _PARTS if self._key is None else self._key.parts, images
-        )  # of all calls, so that few graphs are made
-        return _Key(tuple(outputs), following, channels_last.available(), parts)
+    def _key_of(self, outputs: Sequence[str], following: bool, sizes: Sequence[int]) -> _Key:
+        before = _PARTS if self._key is None else self._key.parts  # with all calls in it, few graphs are made
+        return _Key(
+            tuple(outputs), following, channels_last.available(), 1 if paddle_3() else gcd(before, *sizes)
+        )
 
-    def _trace(self, key: _Key, images: list[Any], tensors: list[Any]) -> Callable[..., list[Any]]:
+    def _trace(self, key: _Key, images: list[Any], tensors: list[Any]) -> TracedGraph:
         sizes = [[None, *image.shape[1:]] for image in images], [one.shape for one in tensors]
         forward = _Forward(self._network, self._stores, key)
         graph = traced(forward.run, (images, tensors), sizes, Rounding(key.parts))
+        if key.channels_last:
+            graph = graph.followed_by(channels_last.plain_again)
         if paddle_3():  # which frees nothing before the end of the first run
             few = next(cuts(self._network.graph, len(images[0]), 1))
             first = graph([image[few] for image in images], [_copy(one) for one in tensors])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -22,7 +22,8 @@ from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.graph import FEED, FETCH, Graph
 from picoquant.paddle_program.layers import BATCH_NORM
 from picoquant.quantization.engine.feeds import images_at_once
-from picoquant.quantization.engine.openmp import use_one_thread
+from picoquant.quantization.engine.openmp import use_threads
+from picoquant.quantization.engine.prepared import Feed, PreparedGraph
 from picoquant.quantization.engine.traced import traceable
 from picoquant.training.fast import Rewrite, fast_convolutions_available
 from picoquant.utils.device import available_cpus
@@ -35,7 +36,6 @@ _COPIES = 2  # what is given is copied: values and gradients of about every thir
 _WORKERS = 4  # each has a graph of its own, which takes half a second to prepare
 
 T, K = TypeVar("T"), TypeVar("K")
-Feed = Mapping[str, np.ndarray]
 Runner = Callable[[Feed], list[np.ndarray]]
 # Gives a scalar of some tensors; its second argument makes the signs of a tensor, of its shape.
 Scalar = Callable[[Sequence[Any], Callable[[Any], Any]], Any]
@@ -83,24 +83,27 @@ class WholeGraph:
         clip_passes_gradients_at_its_bounds()  # tried now: in a static graph it could not be
         self.signs: dict[str, tuple[int, ...]] = {}
         self.gradients: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
-        self._values = model.values
         self.at_once = _at_once(model.graph())
         with _static_mode(), paddle.utils.unique_name.guard("scalar@"):  # beside the names of the program
-            self._program = _program_of(model, {*names, *read}, weights)
-            block, rewrite = self._program.global_block(), Rewrite()
-            rewrite.before_append_backward(self._program)
-            self._fetched = list(names)
+            program = _program_of(model, {*names, *read}, weights)
+            block, rewrite = program.global_block(), Rewrite()
+            rewrite.before_append_backward(program)
+            fetched = list(names)
             if scalar is not None:
                 _note_shapes(block)
                 start = len(block.ops)
-                with paddle.static.program_guard(self._program):
+                with paddle.static.program_guard(program):
                     total = scalar([block.var(name) for name in read], self._sign)
                     wanted = [block.var(name) for name in (*names, *weights)]
                     found = dict(zip((*names, *weights), paddle.static.gradients([total], wanted)))
-                rewrite.after_append_backward(self._program, start)
+                rewrite.after_append_backward(program, start)
                 known = [tuple(name for name in some if found[name] is not None) for some in (names, weights)]
                 self.gradients = known[0], known[1]
-                self._fetched += [found[name].name for some in known for name in some]
+                fetched += [found[name].name for some in known for name in some]
+            stored = {variable.name for variable in block.vars.values() if variable.persistable}
+            fed = [name for name in (*model.inputs, *self.signs) if block.has_var(name)]
+            self._graph = PreparedGraph(program, fed, fetched)
+        self._values = {name: value for name, value in model.values.items() if name in stored}
 
     def _sign(self, tensor: Any) -> Any:
         name = f"signs@{len(self.signs)}"
@@ -112,16 +115,10 @@ class WholeGraph:
 
         A feed holds images and signs; the arrays are not to be written to.
         """
-        scope, executor = paddle.static.Scope(), paddle.static.Executor(paddle.CPUPlace())
-        for variable in self._program.global_block().vars.values():
-            if variable.persistable and variable.name in self._values:
-                scope.var(variable.name).get_tensor().set(self._values[variable.name], paddle.CPUPlace())
+        found = self._graph.runner(self._values)
 
         def run(feed: Feed) -> list[np.ndarray]:
-            found = executor.run(
-                self._program, feed=dict(feed), fetch_list=self._fetched, scope=scope, return_numpy=False
-            )
-            return [np.from_dlpack(_Fetched(one)) for one in found]
+            return [np.from_dlpack(_Fetched(one)) for one in found(feed)]
 
         return run
 
@@ -143,7 +140,7 @@ def run_each(
 
     def one(feed: Feed, known: K) -> T:
         if not hasattr(own, "run"):
-            use_one_thread()
+            use_threads(1)
             with opening, _static_mode():  # Paddle prepares a copy of the program before the first run
                 own.run = graph.runner()
                 found = own.run(feed)

@@ -53,10 +53,11 @@ class LevelOptimizer:
                 continue
             first, second, level = self._first[one.name], self._second[one.name], self._levels[one.name]
             gradient = one.grad * level
-            first.set_value(_FIRST * first + (1 - _FIRST) * gradient)
-            second.set_value(_SECOND * second + (1 - _SECOND) * (gradient**2).mean().reshape([1]))
+            # `set_value` does the same, and takes a tenth of a millisecond to look at its arguments.
+            first.copy_(_FIRST * first + (1 - _FIRST) * gradient, False)
+            second.copy_(_SECOND * second + (1 - _SECOND) * (gradient**2).mean().reshape([1]), False)
             size = paddle.sqrt(second / (1 - _SECOND**count)) + _EPSILON
-            one.set_value(one - self._rate * level * (first / (1 - _FIRST**count)) / size)
+            one.copy_(one - self._rate * level * (first / (1 - _FIRST**count)) / size, False)
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and number of steps."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from picoquant.quantization.engine.at_once import AtOnce, Part, images_of_a_part
 from picoquant.quantization.engine.feeds import cuts, images_at_once
 from picoquant.quantization.engine.traced import TracedForward, traceable
 from picoquant.quantization.processes import Processes
@@ -25,6 +26,7 @@ from picoquant.quantization.qat.objective import Objective
 from picoquant.quantization.qat.student import State, Student
 from picoquant.quantization.qat.teacher import Teacher
 from picoquant.training.fast import memory_that_stays
+from picoquant.utils.paddle_version.differences import paddle_3
 
 LOG = logging.getLogger("picoquant")
 
@@ -60,6 +62,8 @@ class TrainingStep:
         self._weights, self._ranges = student.network.trained(), student.learned_ranges
         self._masks = _masks(student)
         self._forward = _forward_of(student, strategy)
+        self._fitting = images_at_once(student.graph)
+        self._at_once = _at_once(self._forward, objective, self._fitting)
         self._make_optimisers()
 
     def _make_optimisers(self) -> None:
@@ -96,36 +100,45 @@ class TrainingStep:
         self, inputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], frozen: bool
     ) -> float:
         """Compute the gradients; the loss is returned."""
-        names = self._objective.student_names
-        total, images = 0.0, len(next(iter(inputs.values())))
-        for cut, share in self._parts(images):
-            feed, teacher = (
-                {name: paddle.to_tensor(value[cut]) for name, value in one.items()}
-                for one in (inputs, expected)
-            )
-            found = dict(zip(names, self._forward(feed, names, not frozen)))
-            loss = self._objective(teacher, found) * share
-            loss.backward()
-            total += loss.item()
+        parts = [
+            Part(*({name: value[cut] for name, value in one.items()} for one in (inputs, expected)), share)
+            for cut, share in self._parts(len(next(iter(inputs.values()))))
+        ]
+        if self._at_once is not None and len(parts) > 1:
+            total = self._at_once(parts, not frozen)
+        else:
+            total = sum(self._of_part(part, frozen) for part in parts)
         self.student.scale_gradients()
         return total
+
+    def _of_part(self, part: Part, frozen: bool) -> float:
+        names = self._objective.student_names
+        feed, teacher = (
+            {name: paddle.to_tensor(value) for name, value in one.items()}
+            for one in (part.feed, part.expected)
+        )
+        found = dict(zip(names, self._forward(feed, names, not frozen)))
+        loss = self._objective(teacher, found) * part.share
+        loss.backward()
+        return loss.item()
 
     def _memory(self, following: bool, images: int) -> AbstractContextManager[None]:
         names = self._objective.student_names
         traced = self._forward if isinstance(self._forward, TracedForward) else None
-        sizes = (len(range(images)[cut]) for cut, _ in self._parts(images))
-        first = traced is not None and any(traced.traces(names, following, size) for size in sizes)
+        sizes = [len(range(images)[cut]) for cut, _ in self._parts(images)]
+        first = traced is not None and traced.traces(names, following, sizes)
         return memory_that_stays() if first else nullcontext()
 
     def _parts(self, images: int) -> Iterable[tuple[slice, float]]:
-        """The parts of a batch that are run one after the other, and their share of it; gradients are added up.
+        """The parts of a batch that are run by themselves, and their share of it; gradients are added up.
 
         Where the objective is not one of images, all goes at once: what it compares may have the images elsewhere.
         """
         graph = self.student.graph
         if not self._objective.of_images:
             return ((slice(None), 1.0),)
-        found = cuts(graph, images, images_at_once(graph))
+        most = self._fitting if self._at_once is None else images_of_a_part(images, self._fitting)
+        found = cuts(graph, images, most)
         return ((cut, (cut.stop - cut.start) / images) for cut in found)
 
     def _update(self, frozen: bool) -> None:
@@ -199,6 +212,15 @@ def _forward_of(student: Student, strategy: RangeStrategy) -> Callable[..., list
     if student.network.onednn and strategy.traceable and traceable(student.graph):
         return TracedForward(student.network, [found.stored for found in student.ranges.values()])
     return student.network
+
+
+def _at_once(forward: Callable[..., list[Any]], objective: Objective, fitting: int) -> AtOnce | None:
+    """What runs parts of a batch at once; None where nothing can be run so."""
+    if (
+        not (objective.of_images and isinstance(forward, TracedForward)) or paddle_3()
+    ):  # not tried with Paddle 3
+        return None
+    return AtOnce(forward, objective.student_names, objective, fitting)
 
 
 def _masks(student: Student) -> list[tuple[Any, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Callable, NamedTuple
 
 import paddle
@@ -70,10 +71,12 @@ class Student(PicoDet):
         self, image: Tensor, gt_bbox: Tensor, gt_class: Tensor, pad_gt_mask: Tensor, epoch: int
     ) -> dict[str, Tensor]:
         """The terms of the loss, those of the teacher (`loss_fgd`, `loss_ld`, `loss_kd`) among them, and their sum."""
-        maps = self.features(image)
-        own = self.head.loss(maps, gt_bbox, gt_class, pad_gt_mask, epoch)
+        what = self._settings
+        maps: Sequence[Tensor] = self.features(image) if what.fgd else ()
+        predicted = self.head.predicted(maps) if what.fgd else self.predicted(image)
+        own = self.head.loss(predicted, self.level_sizes(image), gt_bbox, gt_class, pad_gt_mask, epoch)
         taught = self._teacher[0](image)
-        terms, what = dict(own.terms), self._settings
+        terms = dict(own.terms)
         if what.fgd:
             height, width = image.shape[2:]
             parts = gt_bbox

@@ -80,6 +80,7 @@ def gradients_channels_last(block: Any, start: int) -> None:
         start: index of the first gradient operator in it.
     """
     _gradients_by_forward_convolutions(block, start)
+    _split_gradients_of_concatenations(block, start)
     known: set[str] = set()
     index = 0
     while index < len(block.ops):
@@ -197,6 +198,32 @@ def _gradients_by_forward_convolutions(block: Any, start: int) -> None:
             operator.desc.set_output("Input@GRAD", [])
         else:
             block._remove_op(index + 2)
+
+
+def _split_gradients_of_concatenations(block: Any, start: int) -> None:
+    """Compute Paddle's gradients of concatenations of channels by splits.
+
+    The gradient operator takes shapes and the name of the layout from what was concatenated, whose memory it does not
+    read: of oneDNN's maps the gradients would be said to be in oneDNN's layout, and are in Paddle's.
+    """
+    for index in reversed(range(start, len(block.ops))):
+        operator = block.ops[index]
+        if operator.type != "concat_grad" or _is_onednns(operator) or operator.attr("axis") != 1:
+            continue
+        parts, gradients = operator.input("X"), operator.output("X@GRAD")
+        sections = [int(block.var(name).shape[1]) for name in parts]
+        if len(gradients) != len(parts) or min(sections) < 1:
+            continue
+        named = [
+            name if block.has_var(name) else f"{parts[place]}@unused" for place, name in enumerate(gradients)
+        ]
+        for name, part in zip(named, parts):
+            if not block.has_var(name):
+                block.create_var(name=name, shape=block.var(part).shape, dtype=block.var(part).dtype)
+        attributes = {"axis": 1, "sections": sections, "num": 0, "op_role": operator.attr("op_role")}
+        given = operator.input("Out@GRAD")
+        block._remove_op(index)
+        block._insert_op(index, type="split", inputs={"X": given}, outputs={"Out": named}, attrs=attributes)
 
 
 def _pass_on(block: Any, index: int) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 
 import pytest
 
 from picoquant.data.formats.coco import load_coco
-from picoquant.data.formats.coco_file import peek_categories
+from picoquant.data.formats.coco_file import KeyPlaces, peek_categories
 from picoquant.data.formats.folder import LOOKED_FOR, recognise, settings_for
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
@@ -75,6 +76,17 @@ def test_one_coco_file(tmp_path):
     assert settings_for(tmp_path, "EvalDataset").image_dir == "images"
     with pytest.raises(DataError, match=r"COCO \(result.json\) without a part train, only all; name images"):
         settings_for(tmp_path, "TrainDataset")
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 13, 14, 15, 40, 1000])
+def test_the_key_of_the_categories_is_found_whatever_the_parts_read(size):
+    text = b'"categories"{"images": [], "categories" : [{"id": 1}], ""categories"categories"categories"'
+    places, part = KeyPlaces(), bytearray(size)
+    for start in range(0, len(text), size):
+        some = text[start : start + size]
+        part[: len(some)] = some
+        places.see(part, len(some))
+    assert places.places == [match.start() for match in re.finditer(b'(?="categories")', text)]
 
 
 def test_coco_files_of_which_one_must_be_named(tmp_path):

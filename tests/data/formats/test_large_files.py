@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from picoquant.data.class_names import in_order
 from picoquant.data.dataset import Dataset, PackedRecords, Record
-from picoquant.data.formats import coco
+from picoquant.data.formats import coco, coco_entries
 from picoquant.data.formats.load import load_dataset
+from picoquant.data.inspection.statistics import NetworkInput, statistics
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
 
@@ -67,15 +70,16 @@ def as_lists(dataset):
 def test_looked_at_all_at_once_or_one_by_one_is_the_same(read, training, monkeypatch):
     document = content()
     at_once = as_lists(read(document, training))
-    monkeypatch.setattr(coco, "plain_objects", lambda *given: None)
-    monkeypatch.setattr(coco, "are_plain_images", lambda *given: False)
+    monkeypatch.setattr(coco, "read_in_parts", lambda *given: None)
+    monkeypatch.setattr(coco_entries, "images_of", lambda *given: None)
+    monkeypatch.setattr(coco_entries, "boxes_and_areas", lambda *given: None)
     assert as_lists(read(document, training)) == at_once
     assert len(at_once[0]) > 5 and any(any(crowds) for *_, crowds in at_once[0])
 
 
 def test_one_by_one_is_for_files_with_something_unusual(read, monkeypatch):
-    looked, find = [], coco._find
-    monkeypatch.setattr(coco, "_find", lambda *given: looked.append(1) or find(*given))
+    looked, find = [], coco_entries._find
+    monkeypatch.setattr(coco_entries, "_find", lambda *given: looked.append(1) or find(*given))
     document = content()
     plain = as_lists(read(document))
     assert looked == []
@@ -121,6 +125,26 @@ def test_records_go_to_other_processes_as_a_few_arrays(read):
         sent.records[len(dataset)]
     assert as_lists(pickle.loads(pickle.dumps(sent))) == as_lists(dataset)
     assert len(pickle.loads(pickle.dumps(Dataset((), (), ()))).records) == 0
+
+
+def test_arrays_of_records_and_records_alone_say_the_same(read):
+    """Records come as arrays; from elsewhere each may be by itself."""
+    network = NetworkInput(64, 64, False, 8)
+    dataset = read(content())
+    alone = replace(dataset, records=tuple(dataset.records))
+    assert isinstance(dataset.records, PackedRecords)
+    assert as_lists(dataset) == as_lists(alone)
+    assert list(dataset.paths) == alone.paths and dataset.image_ids == alone.image_ids
+    assert dataset.num_boxes == alone.num_boxes > 10
+    assert statistics(dataset, network) == statistics(alone, network)
+    for names in (dataset.class_names[::-1], (dataset.class_names[2], "another")):
+        assert as_lists(in_order(dataset, names)) == as_lists(in_order(alone, names))
+    places = np.array([4, 0, 2])
+    assert as_lists(replace(dataset, records=dataset.records.at(places))) == as_lists(
+        replace(alone, records=tuple(alone.records[place] for place in places))
+    )
+    crowds = [bool(record.is_crowd.any()) for record in alone.records]
+    assert dataset.records.have(dataset.records.is_crowd).tolist() == crowds and 0 < sum(crowds) < len(crowds)
 
 
 def test_what_is_sent_grows_with_the_objects_and_little_with_the_images():

@@ -99,6 +99,22 @@ def test_killed_worker_is_noticed(dataset, started):
         assert len(list(reader.epoch(0))) == 14  # a new round starts new workers
 
 
+def test_worker_killed_before_it_has_its_data_set_is_noticed(dataset, started):
+    """What it works with is sent while the caller goes on."""
+    maker = BatchMaker(dataset, train_settings(batch_size=1), 0, targets=True, strict=False)
+    maker.ballast = bytes(8 << 20)  # more than a socket holds
+    pool = WorkerPool(maker, 2)
+    tasks = [Task(0, step, (step,), (step,)) for step in range(6)]
+    batches = pool.begin(tasks)
+    for worker in started():
+        os.kill(worker, signal.SIGKILL)
+    with pytest.raises(PicoquantError, match="a data worker was killed by signal 9"):
+        list(batches)
+    found = [batch.arrays["image_id"].tolist() for batch in pool.batches(tasks)]
+    assert found == [[dataset.records[step].image_id] for step in range(6)]
+    pool.close()
+
+
 class FailingMaker(BatchMaker):
     """Fails in the worker in a way that is none of ours."""
 

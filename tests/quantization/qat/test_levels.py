@@ -17,6 +17,7 @@ from picoquant.int8.quant_params import QuantParams
 from picoquant.paddle_program.batch_norm_folding import fold_folder
 from picoquant.paddle_program.editing.program_model import ProgramModel
 from picoquant.paddle_program.model_folder import ModelFolder
+from picoquant.quantization.engine import at_once
 from picoquant.quantization.engine.convolution import Convolutions
 from picoquant.quantization.engine.parameters import named_parameter
 from picoquant.quantization.qat.learned_ranges.fixed import Fixed
@@ -192,6 +193,32 @@ def test_a_batch_in_parts_trains_as_the_whole(small_model, tmp_path, monkeypatch
     assert weights["whole"]
     for key, value in weights["whole"].items():  # a weight on a boundary may be one level off
         assert (weights["parts"][key] != value).mean() < 0.01
+
+
+def test_the_integers_are_the_same_however_many_processors_there_are(small_model, tmp_path, monkeypatch):
+    """A batch of six is two parts, at once or one after the other."""
+
+    def six(start):
+        return ({name: np.repeat(value, 3, 0) for name, value in feed.items()} for feed in batches(start))
+
+    (tmp_path / "teacher").mkdir()
+    export_small(tmp_path / "teacher", seed=4)
+    wanted = replace(
+        settings(4, {}, {"teacher_model_dir": str(tmp_path / "teacher")}),
+        quantization=QuantizationSettings(training="levels", level_rate=2.0),
+    )
+    used = []
+    threads_for = at_once.AtOnce._open
+    monkeypatch.setattr(
+        at_once.AtOnce, "_open", lambda *a: used.append(len(threads_for(*a))) or threads_for(*a)
+    )
+    files = []
+    for processors in (1, 2):
+        monkeypatch.setattr(at_once, "available_cpus", lambda count=processors: count)
+        out = tmp_path / str(processors)
+        quantize(small_model, out, tmp_path / f"work {processors}", six, wanted, config=CONFIG)
+        files.append([(out / name).read_bytes() for name in ("int8_network.npz", "qat.csv")])
+    assert files[0] == files[1] and set(used) == {1, 2}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from paddle.base import core
 
 from picoquant import build_detector
-from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
+from picoquant.training.fast import FastLayers, Rewrite, fast_convolutions_available, tuned_cpu
 from picoquant.training.graphs.kept_memory import KeptMemory
 
 SIZES = (64, 96, 64)
@@ -76,7 +76,7 @@ def test_what_is_computed_stays_the_same(root):
         paddle.seed(0)
         model = build_detector(root / "configs/picodet_s_416_coco_npu.yml", 3)
         model.train()
-        layers = FastLayers(model)
+        layers = FastLayers(model, Rewrite)
         layers._kept = KeptMemory(lambda: 0 if clear else None, given_back)
         optimizer = paddle.optimizer.Momentum(0.01, parameters=model.parameters())
         random, found = np.random.RandomState(0), []
@@ -104,18 +104,18 @@ import sys
 import numpy as np
 import picoquant, paddle
 from picoquant import build_detector
-from picoquant.training.fast import FastLayers, tuned_cpu
+from picoquant.training.fast import ChannelsLast, FastLayers, tuned_cpu
 from picoquant.training.graphs.kept_memory import KeptMemory
 
 model = build_detector(sys.argv[1], 3)
-layers = FastLayers(model)
+layers = FastLayers(model, ChannelsLast)
 layers._kept = KeptMemory(lambda: 0 if sys.argv[2] == "short" else None)
 with tuned_cpu():
     for side in (320, 288, 256, 352, 224):
         image = paddle.rand([4, 3, side, side])
         layers.before_step(image.shape)
         with layers.on():
-            loss = sum(one.sum() for one in model.head.raw(model.neck(model.backbone(image)))[0])
+            loss = sum(one.sum() for one in model.predicted(image)[0])
         loss.backward()
         model.clear_gradients()
 print([int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")][0])

@@ -14,12 +14,15 @@ from onnx import helper
 from picoquant.backends.onnx.graph import Graph, Node, attribute, make_node
 
 _LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]  # channels
+_MOST_CHANNELS = 128  # of a gate, which more make no faster
+_MANY_PIXELS = 2**13  # below, the gate itself takes no longer than the two views
 
 
 def stem_in_columns(graph: Graph, columns: int = 4) -> list[str]:
     """Let the convolution of stride 2 that takes the image see four of its columns as one of 12 channels.
 
-    12 is a multiple of 4, which the fast kernel needs, and the image's 3 are not.
+    12 is a multiple of 4, which the fast kernel needs, and the image's 3 are not. The columns of a plane stay next to
+    each other, so that four bytes are moved at a time.
 
     Args:
         graph: with quantised tensors and weights.
@@ -33,45 +36,89 @@ def stem_in_columns(graph: Graph, columns: int = 4) -> list[str]:
         if weight is None or weight.shape[1] != 3 or weight.shape[0] < 16 or weight.shape[3] != 3:
             continue
         if list(attribute(node, "strides", [1, 1])) == [2, 2] and fits_columns(graph, node, columns):
-            columns_as_channels(graph, node, columns)
+            maker = graph.producer(graph.producer(node.input[0]).input[0])
+            columns_as_channels(graph, node, columns, planes=maker.input[0] in graph.inputs)
             done.append(node.name)
+    return done
+
+
+def gates_in_columns(graph: Graph) -> list[str]:
+    """Let depthwise convolutions at one position, the gates of written-out hard-swishes, see columns as channels.
+
+    They have an address for each pixel, too, and compute up to 64 channels at a time.
+
+    Args:
+        graph: with quantised tensors and weights; channels are a multiple of 16.
+
+    Returns: names of the convolutions that were rewritten.
+    """
+    done = []
+    for node in [node for node in graph.nodes if node.op_type == "Conv"]:
+        shape, levels = graph.shapes.get(node.output[0], []), stored_levels(graph, node)
+        groups = attribute(node, "group", 1)
+        if levels is None or len(shape) != 4 or levels.shape != (groups, 1, 1, 1) or groups == 1:
+            continue
+        fitting = [n for n in (2, 4, 8) if shape[3] % n == 0 and groups * n <= _MOST_CHANNELS]
+        if not fitting or shape[2] * shape[3] < _MANY_PIXELS or set(attribute(node, "strides", [1])) != {1}:
+            continue
+        if any(attribute(node, "pads", [0])) or not _alone_between_roundings(graph, node, shape):
+            continue
+        columns = fitting[-1]
+        for maker in (graph.producer(name) for name in node.input[1:3]):
+            for name in maker.input:
+                value = graph.constants[name]
+                graph.constants[name] = (
+                    np.tile(value, (columns, *[1] * (value.ndim - 1))) if value.ndim else value
+                )
+        kept = [item for item in node.attribute if item.name != "group"]
+        node.attribute = [*kept, helper.make_attribute("group", groups * columns)]
+        seen = [1, shape[2], shape[3] // columns, groups * columns]
+        _between_views(graph, node, seen, [1, shape[2], shape[3], groups])
+        done.append(node.name)
     return done
 
 
 def fits_columns(graph: Graph, node: Node, columns: int) -> bool:
     """Whether `columns_as_channels` can be done to a convolution."""
     back, levels = graph.producer(node.input[0]), stored_levels(graph, node)
-    users = graph.users(node.output[0])
-    if back is None or back.op_type != "DequantizeLinear" or levels is None or len(node.input) < 3:
+    out_shape = graph.shapes.get(node.output[0], [])
+    if levels is None or len(out_shape) != 4 or not _alone_between_roundings(graph, node):
         return False
-    shape, out_shape = _shape_before(graph, back.input[0]), graph.shapes.get(node.output[0], [])
+    shape = _shape_before(graph, back.input[0])
+    if shape[0] != 1 or levels.shape[1] != shape[1]:
+        return False
+    plain = attribute(node, "group", 1) == 1 and set(attribute(node, "dilations", [1, 1])) == {1}
+    stride = attribute(node, "strides", [1, 1])[1]
+    return plain and columns % stride == 0 and shape[3] % columns == 0 and out_shape[3] * stride == shape[3]
+
+
+def _alone_between_roundings(graph: Graph, node: Node, shape: list[int] | None = None) -> bool:
+    """Whether a convolution takes and gives tensors of bytes, and alone has its weight and its bias.
+
+    Args:
+        shape: that its input must have; None: any of four sizes.
+    """
+    back, users = graph.producer(node.input[0]), graph.users(node.output[0])
+    if back is None or back.op_type != "DequantizeLinear" or len(node.input) < 3:
+        return False
     if len(users) != 1 or users[0].op_type != "QuantizeLinear" or node.output[0] in graph.outputs:
-        return False
-    if len(shape) != 4 or len(out_shape) != 4 or shape[0] != 1 or levels.shape[1] != shape[1]:
         return False
     stored = [graph.producer(name) for name in node.input[1:3]]
     alone = all(maker is not None and len(graph.users(maker.output[0])) == 1 for maker in stored)
-    plain = attribute(node, "group", 1) == 1 and set(attribute(node, "dilations", [1, 1])) == {1}
-    stride = attribute(node, "strides", [1, 1])[1]
-    return (
-        alone
-        and plain
-        and columns % stride == 0
-        and shape[3] % columns == 0
-        and out_shape[3] * stride == shape[3]
-    )
+    taken = _shape_before(graph, back.input[0])
+    return alone and len(taken) == 4 and (shape is None or taken == shape)
 
 
-def columns_as_channels(graph: Graph, node: Node, columns: int) -> None:
+def columns_as_channels(graph: Graph, node: Node, columns: int, planes: bool = False) -> None:
     """Rewrite a quantised convolution on `columns` columns at a time, its results' columns alike.
 
     Args:
         graph: with quantised tensors and weights.
         node: a convolution of which `fits_columns` holds.
         columns: of its input.
+        planes: the input has its channels first in memory, too: each channel's columns follow each other then.
     """
     back, levels = graph.producer(node.input[0]), stored_levels(graph, node)
-    (quantise,) = graph.users(node.output[0])
     _, _, height, width = _shape_before(graph, back.input[0])
     out, channels = levels.shape[:2]
     out_shape = graph.shapes[node.output[0]]
@@ -79,6 +126,9 @@ def columns_as_channels(graph: Graph, node: Node, columns: int) -> None:
     stored = [graph.producer(name) for name in node.input[1:3]]
     together = columns // strides[1]
     wide, first = _wide_kernel(levels, columns, strides[1], pads[1])
+    if planes:
+        apart = wide.reshape(len(wide), columns, channels, *wide.shape[2:])
+        wide = np.ascontiguousarray(apart.swapaxes(1, 2)).reshape(wide.shape)
     graph.constants[stored[0].input[0]] = wide
     for maker in stored:
         for name in maker.input:
@@ -96,8 +146,29 @@ def columns_as_channels(graph: Graph, node: Node, columns: int) -> None:
             helper.make_attribute("pads", [pads[0], -first, pads[2], last]),
         ]
     )
-    name = node.name
-    view = _view(graph, f"{name}.columns", back.input[0], [1, height, width // columns, columns * channels])
+    seen = [1, height, width // columns, columns * channels]
+    _between_views(graph, node, seen, [1, *out_shape[2:], out], columns if planes else 0)
+
+
+def _between_views(graph: Graph, node: Node, taken: list[int], given: list[int], planes: int = 0) -> None:
+    """Let a convolution take its input in another shape, and bring its result into the one that follows.
+
+    Args:
+        graph: changed in place.
+        node: of which `_alone_between_roundings` holds.
+        taken, given: `[1, height, width, channels]`.
+        planes: columns that are one, of an input with its channels first in memory; 0: it has them last.
+    """
+    back, (quantise,), name = graph.producer(node.input[0]), graph.users(node.output[0]), node.name
+    view = _view(graph, f"{name}.columns", back.input[0], taken)
+    if planes:
+        graph.constants[f"{name}.columns.planes"] = np.array(
+            [1, taken[3] // planes, taken[1] * taken[2], planes]
+        )
+        view[:1] = [
+            _node("Reshape", [back.input[0], f"{name}.columns.planes"], f"{name}.columns.apart"),
+            _node("Transpose", [f"{name}.columns.apart"], f"{name}.columns.last", perm=[0, 2, 1, 3]),
+        ]
     new = make_node(
         "DequantizeLinear", [view[-1].output[0], *back.input[1:]], [f"{name}.columns"], f"{name}.columns"
     )
@@ -107,8 +178,7 @@ def columns_as_channels(graph: Graph, node: Node, columns: int) -> None:
         graph.remove(back)
     result = quantise.output[0]
     quantise.output[0] = quantise.name = f"{result}.columns"
-    seen = [1, out_shape[2], out_shape[3], out]
-    for place in reversed(_view(graph, f"{result}.pixels", f"{result}.columns", seen, result)):
+    for place in reversed(_view(graph, f"{result}.pixels", f"{result}.columns", given, result)):
         graph.insert_after(quantise, place)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from picoquant.data.formats.sizes import in_threads
+from picoquant.data.formats.large.headers import in_threads
 from picoquant.errors import DataError, reason_of
 
 _LEAST_POLYGON = 7  # columns: a class and three points

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from picoquant.backends.onnx.files import write_onnx
-from picoquant.backends.onnx.graph import Graph
+from picoquant.backends.onnx.graph import Graph, attribute
 from picoquant.backends.onnx.ort.kernels import widen_thin_convolutions
 from picoquant.backends.onnx.ort.layout import (
     columns_as_channels,
     double_by_copying,
     fits_columns,
+    gates_in_columns,
     stem_in_columns,
 )
 from picoquant.backends.onnx.parity import run_onnx
@@ -74,6 +75,47 @@ def test_columns_as_channels(kernel, attributes, columns, tmp_path):
 
     graph = same(made, edit, x, tmp_path)
     assert graph.constants["w"].shape[1] == 3 * columns
+
+
+def test_an_image_keeps_the_columns_of_a_plane_together(tmp_path):
+    random = np.random.default_rng(4)
+    x = random.normal(0, 1, (1, 3, 10, 16)).astype(np.float32)
+    nodes, constants = quantised_conv(random, 16, 3, (3, 3), strides=[2, 2], pads=[1, 1, 1, 1])
+    graph = same(model(nodes, constants, list(x.shape), 13), stem_in_columns, x, tmp_path)
+    (perm,) = {
+        tuple(attribute(node, "perm", [])) for node in graph.nodes if node.output[0].endswith("columns.last")
+    }
+    assert (
+        perm == (0, 2, 1, 3) and constants["w"].shape == (16, 3, 3, 3) and graph.constants["w"].shape[1] == 12
+    )
+    place = list(
+        graph.constants["w"][0, :, 1, 1]
+    )  # the first of two columns takes the image's columns 0 and 1
+    assert place == [n for plane in constants["w"][0, :, 1] for n in (plane[1], plane[2], 0, 0)]
+
+
+@pytest.mark.parametrize("channels, width, columns", [(16, 128, 8), (48, 126, 2), (32, 92, 4)])
+def test_gates_in_columns(channels, width, columns, tmp_path):
+    random = np.random.default_rng(5)
+    x = random.normal(0, 1, (1, channels, 100, width)).astype(np.float32)
+    nodes, constants = quantised_conv(random, channels, 1, (1, 1), group=channels)
+    constants["ws"] *= np.float32(0.3)
+    graph = same(model(nodes, constants, list(x.shape), 13), gates_in_columns, x, tmp_path)
+    assert attribute(conv_of(graph), "group", 1) == len(graph.constants["w"]) == columns * channels
+
+
+def test_gates_that_stay():
+    """Of few pixels, an odd width, with a stride; and what is no gate."""
+    random = np.random.default_rng(6)
+    for shape, kernel, attributes in (
+        ([1, 16, 50, 128], (1, 1), {}),
+        ([1, 16, 100, 127], (1, 1), {}),
+        ([1, 80, 100, 128], (1, 1), {}),
+        ([1, 16, 200, 128], (1, 1), {"strides": [2, 2]}),
+        ([1, 16, 100, 128], (3, 3), {"pads": [1, 1, 1, 1]}),
+    ):
+        nodes, constants = quantised_conv(random, shape[1], 1, kernel, group=shape[1], **attributes)
+        assert gates_in_columns(Graph(model(nodes, constants, shape, 13))) == []
 
 
 def test_where_it_does_not_fit():

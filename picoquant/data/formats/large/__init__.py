@@ -1,0 +1,1 @@
+"""Large data sets: read in parts, as columns, by several processes."""

@@ -1,0 +1,1 @@
+"""Training steps computed by oneDNN's primitives directly, without a framework between them."""

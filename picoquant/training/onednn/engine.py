@@ -1,0 +1,48 @@
+"""A method of a layer, as Paddle has traced it, on oneDNN's primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import paddle
+from paddle import nn
+
+from picoquant.training.onednn.graph import UnsupportedError, read
+from picoquant.training.onednn.library import AVX2, AVX512, BF16_DOT, Kind, Tag, library
+from picoquant.training.onednn.part import Part
+
+
+def engine_of(program: Any, layer: nn.Layer, precision: Kind) -> Callable[[Any], Any]:
+    """What computes the program, and its gradients, in its place.
+
+    Args:
+        program: Paddle's program of a method with one argument, a map or a list of maps.
+        layer: has the parameters.
+        precision: of the feature maps.
+
+    Raises: `UnsupportedError` where something of the program is not known, or oneDNN is not there.
+    """
+    found = library()
+    if found is None:
+        raise UnsupportedError("no oneDNN of version 3")
+    if not found.has(AVX2):
+        raise UnsupportedError("a processor without AVX2")
+    block = program._origin_main_program.global_block()
+    names = [value.name for value in program._inputs.tolist()]
+    outputs = [value.name for value in program._outputs.tolist()]
+    parameters = {one.name: one for one in (*layer.parameters(), *layer.buffers())}
+    tag = Tag.BLOCKS_OF_16 if found.has(AVX512) else Tag.BLOCKS_OF_8
+    part = Part(found, read(block, names, outputs), parameters, precision, tag)
+
+    def call(maps: Any) -> Any:
+        inputs = list(maps) if isinstance(maps, (list, tuple)) else [maps]
+        return program._restore_out(part(inputs))
+
+    return call
+
+
+def bfloat16_available() -> bool:
+    """Whether this processor multiplies bfloat16, and oneDNN is there for it."""
+    found = library()
+    return found is not None and paddle.get_device() == "cpu" and found.has(BF16_DOT)

@@ -1,0 +1,285 @@
+"""Everything between convolutions on a tape: batch-norm, functions of each value, sums, concatenations, sizes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from picoquant.training.onednn.convolution import convolution
+from picoquant.training.onednn.library import (
+    FIXED_STATISTICS,
+    SCALE_AND_SHIFT,
+    Algorithm,
+    Arg,
+    Propagation,
+    integers,
+)
+from picoquant.training.onednn.lowering import Lowering, Statistics
+from picoquant.training.onednn.nodes import (
+    Add,
+    BatchNorm,
+    Concat,
+    Convolution,
+    Enlarge,
+    Function,
+    Gate,
+    Mean,
+    Rows,
+    Slice,
+    Total,
+    Weighted,
+)
+from picoquant.training.onednn.products import gate, total, weighted
+from picoquant.training.onednn.tape import View, one_thread
+
+_ONE_BLOCK = (
+    16  # threads that share a block of channels wait for each other: worth it for so many times as many bytes
+)
+
+
+def batch_norm(lowering: Lowering, node: BatchNorm) -> None:
+    """Write a batch-norm."""
+    tape, library = lowering.tape, lowering.library
+    source = lowering.as_kind(lowering.maps[node.x], lowering.kind_of_result(node))
+    result = tape.new(source.layout)
+    layout = lowering.whole_blocks(source.layout)  # of part of a block the kernels take twice as long
+    vector = lowering.plain((layout.shape[1],))
+    scale, shift = (lowering.vector(name, vector) for name in (node.scale, node.shift))
+    flags = SCALE_AND_SHIFT | (FIXED_STATISTICS if node.fixed else 0)
+    if node.fixed:
+        mean, variance = (lowering.vector(name, vector) for name in (node.mean, node.variance))
+    else:
+        mean, variance = tape.new(vector), tape.new(vector)
+        lowering.statistics.append(Statistics(mean, variance, node))
+
+    def descriptor() -> int:
+        return library.made("batch_normalization_forward_primitive_desc", library.engine, Propagation.FORWARD,
+                            layout.address, layout.address, node.epsilon, flags, library.attributes)  # fmt: skip
+
+    kept = {Arg.SRC: View(layout, source.buffer), Arg.MEAN: mean, Arg.VARIANCE: variance, Arg.SCALE: scale}
+    size = layout.bytes // (_ONE_BLOCK if lowering.padded(1) == layout.shape[1] else 1)
+    with one_thread(size):
+        tape.add(descriptor(), {**kept, Arg.SHIFT: shift, Arg.DST: View(layout, result.buffer)})
+    lowering.maps[node.out] = result
+
+    def backward() -> None:
+        gradient = lowering.take(node.out)
+        if gradient is None:
+            return
+        target = gradient.view if gradient.ours else tape.new(source.layout)
+        gradients = {
+            Arg.DIFF_DST: View(layout, gradient.view.buffer),
+            Arg.DIFF_SRC: View(layout, target.buffer),
+            Arg.DIFF_SCALE: lowering.vector_gradient(node.scale, vector),
+            Arg.DIFF_SHIFT: lowering.vector_gradient(node.shift, vector),
+        }
+        with one_thread(size):
+            hint = descriptor()
+            made = library.made("batch_normalization_backward_primitive_desc", library.engine,
+                                Propagation.BACKWARD, layout.address, layout.address, layout.address,
+                                node.epsilon, flags, hint, library.attributes)  # fmt: skip
+            library.destroy("primitive_desc", hint)
+            tape.add(made, {**kept, **gradients})
+        lowering.give(node.x, target)
+
+    lowering.backward.append(backward)
+
+
+def function(lowering: Lowering, node: Function) -> None:
+    """Write a function of each value by itself."""
+    tape, library = lowering.tape, lowering.library
+    source = lowering.maps[node.x]
+    result = source if _may_replace(lowering, node) else tape.new(source.layout)
+    layout = lowering.whole_blocks(source.layout) if node.keeps_zero else source.layout
+
+    def descriptor() -> int:
+        return library.made("eltwise_forward_primitive_desc", library.engine, Propagation.FORWARD, node.algorithm,
+                            layout.address, layout.address, node.alpha, node.beta, library.attributes)  # fmt: skip
+
+    tape.add(descriptor(), {Arg.SRC: View(layout, source.buffer), Arg.DST: View(layout, result.buffer)})
+    lowering.maps[node.out] = result
+
+    def backward() -> None:
+        gradient = lowering.take(node.out)
+        if gradient is None:
+            return
+        hint = descriptor()
+        made = library.made("eltwise_backward_primitive_desc", library.engine, node.algorithm, layout.address,
+                            layout.address, layout.address, node.alpha, node.beta, hint,
+                            library.attributes)  # fmt: skip
+        library.destroy("primitive_desc", hint)
+        target = gradient.view if gradient.ours else tape.new(source.layout)
+        found = {Arg.DIFF_DST: gradient.view, Arg.DIFF_SRC: target}
+        found[Arg.DST if node.from_result else Arg.SRC] = result if node.from_result else source
+        tape.add(made, {what: View(layout, view.buffer) for what, view in found.items()})
+        lowering.give(node.x, target)
+
+    lowering.backward.append(backward)
+
+
+def _may_replace(lowering: Lowering, node: Function) -> bool:
+    """Whether the result may take the place of what is read: nothing else reads that, not even a gradient."""
+    graph = lowering.graph
+    maker = next((one for one in graph.nodes if one.out == node.x), None)
+    alone = len(graph.readers(node.x)) == 1 and node.x not in graph.outputs
+    return node.from_result and alone and isinstance(maker, (BatchNorm, Convolution))
+
+
+def add(lowering: Lowering, node: Add) -> None:
+    """Write the sum of two maps."""
+    parts = [lowering.maps[node.x], lowering.maps[node.y]]
+    kind = max(part.layout.kind for part in parts)
+    parts = [lowering.as_kind(part, kind) for part in parts]
+    result = lowering.tape.new(parts[0].layout)
+    lowering.sum(parts, result)
+    lowering.maps[node.out] = result
+
+    def backward() -> None:
+        gradient = lowering.take(node.out)
+        if gradient is not None:
+            lowering.give(node.x, gradient.view, ours=False)
+            lowering.give(node.y, gradient.view, ours=False)
+
+    lowering.backward.append(backward)
+
+
+def concat(lowering: Lowering, node: Concat) -> None:
+    """Write maps one after another along the channels."""
+    tape = lowering.tape
+    parts = [lowering.maps[name] for name in node.parts]
+    count, _, height, width = parts[0].layout.shape
+    channels = [part.layout.shape[1] for part in parts]
+    kind = max(part.layout.kind for part in parts)
+    result = tape.new(lowering.map_layout((count, sum(channels), height, width), kind))
+    lowering.join(parts, result)
+    lowering.maps[node.out] = result
+
+    def backward() -> None:
+        gradient = lowering.take(node.out)
+        if gradient is None:
+            return
+        for name, part, piece in zip(node.parts, parts, lowering.divide(gradient.view, channels)):
+            if lowering.wants(name):
+                target = tape.new(part.layout)
+                tape.reorder(piece, target)
+                lowering.give(name, target)
+
+    lowering.backward.append(backward)
+
+
+def channels_of(lowering: Lowering, node: Slice) -> None:
+    """Write some of a map's channels."""
+    tape = lowering.tape
+    source = lowering.maps[node.x]
+    count, channels, height, width = source.layout.shape
+    kind = source.layout.kind
+    result = tape.new(lowering.map_layout((count, node.count, height, width), kind))
+    counts = (node.first, node.count, channels - node.first - node.count)
+    tape.reorder(lowering.divide(source, counts)[1 if node.first else 0], result)
+    lowering.maps[node.out] = result
+
+    def backward() -> None:
+        gradient = lowering.take(node.out)
+        if gradient is None:
+            return
+        target = tape.new(source.layout)
+        before, behind = (
+            [lowering.constant(lowering.map_layout((count, rest, height, width), kind), 0.0)] if rest else []
+            for rest in counts[::2]
+        )
+        lowering.join([*before, gradient.view, *behind], target)
+        lowering.give(node.x, target)
+
+    lowering.backward.append(backward)
+
+
+def enlarge(lowering: Lowering, node: Enlarge) -> None:
+    """Write every value several times."""
+    source = lowering.maps[node.x]
+    count, channels, height, width = source.layout.shape
+    shape = (count, channels, height * node.factor, width * node.factor)
+    factors = (ctypes.c_float * 2)(node.factor, node.factor)
+    _resized(lowering, node, shape, "resampling", Algorithm.NEAREST, (factors,), ())
+
+
+def mean(lowering: Lowering, node: Mean) -> None:
+    """Write the mean of each channel."""
+    count, channels, height, width = lowering.maps[node.x].layout.shape
+    window, none = integers((height, width)), integers((0, 0))
+    _resized(
+        lowering, node, (count, channels, 1, 1), "pooling", Algorithm.MEAN, (), (window, window, *[none] * 3)
+    )
+
+
+def _resized(
+    lowering: Lowering,
+    node: Enlarge | Mean,
+    shape: tuple[int, ...],
+    kind: str,
+    algorithm: Algorithm,
+    before: tuple[Any, ...],
+    behind: tuple[Any, ...],
+) -> None:
+    """Write what reads a map and returns one of another size.
+
+    Args:
+        lowering, node: what is written.
+        shape: of the result.
+        kind, algorithm: of the primitive.
+        before, behind: its arguments before and behind the layouts.
+    """
+    tape, library = lowering.tape, lowering.library
+    source = lowering.maps[node.x]
+    layout = lowering.map_layout(shape, source.layout.kind)
+    result = tape.new(layout)
+
+    def descriptor() -> int:
+        return library.made(f"{kind}_forward_primitive_desc", library.engine, Propagation.FORWARD, algorithm,
+                            *before, source.layout.address, layout.address, *behind,
+                            library.attributes)  # fmt: skip
+
+    tape.add(descriptor(), {Arg.SRC: source, Arg.DST: result})
+    lowering.maps[node.out] = result
+
+    def backward() -> None:
+        gradient = lowering.take(node.out)
+        if gradient is None:
+            return
+        hint = descriptor()
+        made = library.made(f"{kind}_backward_primitive_desc", library.engine, algorithm, *before,
+                            source.layout.address, layout.address, *behind, hint, library.attributes)  # fmt: skip
+        library.destroy("primitive_desc", hint)
+        target = tape.new(source.layout)
+        tape.add(made, {Arg.DIFF_DST: gradient.view, Arg.DIFF_SRC: target})
+        lowering.give(node.x, target)
+
+    lowering.backward.append(backward)
+
+
+def rows(lowering: Lowering, node: Rows) -> None:
+    """Nothing to write: only where it leaves the tape is a map in rows."""
+    lowering.maps[node.out] = lowering.maps[node.x]
+
+    def backward() -> None:
+        gradient = lowering.take(node.out)
+        if gradient is not None:
+            lowering.give(node.x, gradient.view, gradient.ours)
+
+    lowering.backward.append(backward)
+
+
+NODES: Mapping[type, Callable[[Lowering, Any], None]] = {
+    Convolution: convolution,
+    BatchNorm: batch_norm,
+    Function: function,
+    Gate: gate,
+    Weighted: weighted,
+    Add: add,
+    Total: total,
+    Concat: concat,
+    Slice: channels_of,
+    Enlarge: enlarge,
+    Mean: mean,
+    Rows: rows,
+}

@@ -22,12 +22,13 @@ _RATES = {16: 0.1, 8: 0.06, 4: 0.03}  # images of a batch -> base_lr; 16: recipe
 _RATE_OF_IMAGE = 0.0075  # of smaller batches
 _STEPS = 20  # of an epoch, at least, for a larger batch to be chosen
 
-# docs/training.md, "Speed of training": a step of 8 images at 416 px on 2 idle cores; reading images is not in it.
-_SPEED, _AT, _CPUS = 5.24, 416, 2
+# Images a second of `picoquant train` with S-NPU at 320 px in batches of 8, BCCD, reading included, on 2 cores of an
+# AMD EPYC with AVX-512.
+_SPEED, _AT, _CPUS = 21.0, 320, 2
 
-# What a training process takes beside its images. Largest resident size of `picoquant train` at 320 px: 3.3 GB in
-# batches of 4 images, 5.6 GB in batches of 8 (an x86-64 machine with 2 cores).
-_BYTES_OF_PROCESS = 1.0e9
+# What a training process takes beside its images. Largest resident size of `picoquant train` at 320 px: 1.2 GB in
+# batches of 4 images, 1.9 GB in batches of 8 (the same).
+_BYTES_OF_PROCESS = 0.5e9
 _PART = 0.6  # of the free memory that is planned for: reading processes and evaluation take some, too
 
 

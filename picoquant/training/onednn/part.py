@@ -6,6 +6,7 @@ Paddle keeps the parameters, the update, and the losses; what lies between the i
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -96,7 +97,20 @@ class Part:
         with awake(_AWAKE):
             tape.tape.forward_pass(base)
         self._follow(tape, base)
+        if not self._finite(tape):
+            for one in outputs:
+                _array(_address(one), one.size)[:] = np.nan
         return outputs, self._turn
+
+    def _finite(self, tape: Lowering) -> bool:
+        """Whether all parameters and statistics are finite numbers.
+
+        oneDNN's activations turn what is no number into 0 or 6: a network that has diverged would have outputs like
+        any other.
+        """
+        statistics = [name for one in tape.statistics for name in (one.node.mean, one.node.variance)]
+        stored = (self._parameters[name] for name in (*tape.values, *tape.copied_in, *statistics))
+        return all(math.isfinite(_array(_address(one), one.size).sum(dtype=np.float64)) for one in stored)
 
     def _follow(self, tape: Lowering, base: int) -> None:
         """Let running statistics follow those of the batch, as Paddle's batch-norm does."""

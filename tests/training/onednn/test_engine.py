@@ -99,6 +99,21 @@ def test_gradients_of_an_earlier_step_are_refused():
         first[0].sum().backward()
 
 
+@pytest.mark.parametrize("broken", ["norm.weight", "deep.weight", "an overflow"])
+def test_what_is_no_number_reaches_the_outputs(broken):
+    """oneDNN's relu6 makes 0 or 6 of it."""
+    layer = made(Depthwise)
+    run = on_engine(layer)
+    if broken == "an overflow":
+        layer.first.weight.set_value(paddle.full_like(layer.first.weight, 3e38))
+    else:
+        values = dict(layer.named_parameters())[broken]
+        changed = values.numpy()
+        changed.flat[3] = np.nan
+        values.set_value(changed)
+    assert np.isnan(run(paddle.to_tensor(image(SIZES[0]))).numpy()).all()
+
+
 def test_what_is_frozen_stays_and_has_no_gradient():
     layer, other = made(Depthwise), made(Depthwise)
     for one in (layer, other):

@@ -164,7 +164,8 @@ def evaluation(options: argparse.Namespace) -> dict[str, Any]:
 def prepare(options: argparse.Namespace) -> dict[str, Any]:
     """A run of each network up to INT8 for ONNX Runtime, by PTQ on 8 images; made where it is not there.
 
-    One more of S-NPU is for packages. S-NPU is bccd's and is evaluated, too; XS and S with ESNet are COCO's; S with LCNet begins with random weights.
+    One more of S-NPU is for packages. S-NPU is bccd's and is evaluated, too; XS and S with ESNet are COCO's; S with
+    LCNet begins with random weights.
     """
     from picoquant import build_detector
     from picoquant.weight_files.files import write_weights

@@ -34,6 +34,7 @@ NETWORKS = {
 CALIBRATED = 64  # images of the measured PTQ
 BATCH = 8  # of the shipped reader, which training takes its steps by; it calibrates on 8 of them
 LEVEL = 6  # zlib's, that of packages
+PACKAGED = "s_npu_packaged"  # a run whose model files of all targets can hold: without zero points
 # Trained weights of the shared material; a network without any begins with its random ones.
 TRAINED = {
     "s_npu": "picodet_s_npu_bccd.pdparams",
@@ -163,14 +164,17 @@ def evaluation(options: argparse.Namespace) -> dict[str, Any]:
 def prepare(options: argparse.Namespace) -> dict[str, Any]:
     """A run of each network up to INT8 for ONNX Runtime, by PTQ on 8 images; made where it is not there.
 
-    S-NPU is bccd's and is evaluated, too; XS and S with ESNet are COCO's; S with LCNet begins with random weights.
+    One more of S-NPU is for packages. S-NPU is bccd's and is evaluated, too; XS and S with ESNet are COCO's; S with
+    LCNet begins with random weights.
     """
     from picoquant import build_detector
     from picoquant.weight_files.files import write_weights
 
     shared = options.shared.resolve()
-    for name, config in NETWORKS.items():
-        folder = options.out / name
+    runs = {name: (name, config, "generic_onnx") for name, config in NETWORKS.items()}
+    runs[PACKAGED] = ("s_npu", NETWORKS["s_npu"], "rv1126")
+    for run, (name, config, target) in runs.items():
+        folder = options.out / run
         if (folder / "quantize").is_dir():
             continue
         options.out.mkdir(parents=True, exist_ok=True)
@@ -194,10 +198,10 @@ TrainDataset: {{{train}, anno_path: {files[0]}}}
 EvalDataset: {{{val}, anno_path: {files[1]}}}
 Quantize: {{method: ptq}}
 Calibration: {{count: 8}}
-Package: {{target: generic_onnx}}
+Package: {{target: {target}}}
 """
         _run(text, folder, "quantize")
-    return {name: str(options.out / name) for name in NETWORKS}
+    return {run: str(options.out / run) for run in runs}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.speed import bounds
+from benchmarks.stage_speed import PACKAGED
 
 SIZE = 416
 NOW, PEER, BEFORE = "now", "peer", "before"
@@ -116,8 +117,8 @@ def all_works(options: argparse.Namespace) -> dict[str, Work]:
         ),
         "packaging": Work(
             (Row("packaging", "packages of nine targets", bound=bounds.packages),),
-            {NOW: ("package_speed.py", "--run", str(work / "runs" / "s_npu"), "--json", "--only", "together"),
-             PEER: ("package_speed.py", "--run", str(work / "runs" / "s_npu"), "--json", "--only", "alone")},
+            {NOW: ("package_speed.py", "--run", str(work / "runs" / PACKAGED), "--json", "--only", "together"),
+             PEER: ("package_speed.py", "--run", str(work / "runs" / PACKAGED), "--json", "--only", "alone")},
             "picoquant, a target at a time", earlier=False,
         ),
         "start": Work(

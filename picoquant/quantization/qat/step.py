@@ -26,10 +26,12 @@ from picoquant.quantization.qat.objective import Objective
 from picoquant.quantization.qat.student import State, Student
 from picoquant.quantization.qat.teacher import Teacher
 from picoquant.training.fast import memory_that_stays
+from picoquant.training.graphs.openmp import awake
 from picoquant.utils.paddle_version.differences import paddle_3
 
 LOG = logging.getLogger("picoquant")
 
+_AWAKE = 1  # milliseconds that threads wait for the next operator before they sleep
 _OWN = "ranges@"  # before the names of the state of the ranges' own optimiser
 
 
@@ -86,7 +88,7 @@ class TrainingStep:
         Returns: the loss, and of each flag whether it is set in any process.
         """
         inputs = {name: feed[name] for name in self.student.graph.inputs}
-        with self._memory(not frozen, len(next(iter(inputs.values())))):
+        with self._memory(not frozen, len(next(iter(inputs.values())))), awake(_AWAKE):
             expected = self._teacher(inputs)
             loss = self._backward(inputs, expected, frozen)
         found = list(flags)

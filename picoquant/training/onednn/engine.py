@@ -10,6 +10,7 @@ from paddle import nn
 
 from picoquant.training.onednn.graph import UnsupportedError, read
 from picoquant.training.onednn.library import AVX2, AVX512, BF16_DOT, Kind, Tag, library
+from picoquant.training.onednn.nodes import stored
 from picoquant.training.onednn.part import Part
 
 
@@ -32,8 +33,12 @@ def engine_of(program: Any, layer: nn.Layer, precision: Kind) -> Callable[[Any],
     names = [value.name for value in program._inputs.tolist()]
     outputs = [value.name for value in program._outputs.tolist()]
     parameters = {one.name: one for one in (*layer.parameters(), *layer.buffers())}
+    graph = read(block, names, outputs)
+    for name in (name for node in graph.nodes for name in stored(node)):
+        if name not in parameters:
+            raise UnsupportedError(f"{name}, which is computed from parameters")
     tag = Tag.BLOCKS_OF_16 if found.has(AVX512) else Tag.BLOCKS_OF_8
-    part = Part(found, read(block, names, outputs), parameters, precision, tag)
+    part = Part(found, graph, parameters, precision, tag)
 
     def call(maps: Any) -> Any:
         inputs = list(maps) if isinstance(maps, (list, tuple)) else [maps]

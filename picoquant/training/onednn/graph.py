@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from picoquant.training.onednn.nodes import (
     Slice,
     Total,
     Weighted,
+    parameters,
     reads,
 )
 
@@ -75,6 +77,9 @@ def read(block: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
     for name in outputs:
         if name not in known:
             raise UnsupportedError(f"the output {name}")
+    for name, count in Counter(name for node in nodes for name in parameters(node)).items():
+        if count > 1:
+            raise UnsupportedError(f"{name}, which several operators read")
     return found
 
 

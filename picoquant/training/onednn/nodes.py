@@ -162,3 +162,9 @@ def parameters(node: Node) -> tuple[str, ...]:
     if isinstance(node, Convolution):
         return (node.weight, node.bias) if node.bias else (node.weight,)
     return (node.scale, node.shift) if isinstance(node, BatchNorm) else ()
+
+
+def stored(node: Node) -> tuple[str, ...]:
+    """Names of the parameters and statistics that a node reads."""
+    statistics = (node.mean, node.variance) if isinstance(node, BatchNorm) else ()
+    return (*parameters(node), *statistics)

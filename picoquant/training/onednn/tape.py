@@ -17,9 +17,8 @@ import numpy as np
 from picoquant.training.graphs.openmp import openmp
 from picoquant.training.onednn.library import Arg, Kind, Library, OneDnnError, Query, Tag, integers
 
-_SMALL = 256 << 10  # bytes
+_SMALL = 256 << 10  # bytes, below which a second thread does not pay
 _ALIGNED = 64  # bytes, a cache line
-_BYTES = {Kind.BF16: 2, Kind.F32: 4}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from picoquant.training.graphs.tracing import any_size, program_of
 from picoquant.training.onednn import graph, nodes
 from picoquant.training.onednn.graph import UnsupportedError, read
 from picoquant.training.onednn.library import Algorithm, Kind
-from tests.training.onednn.pieces import Squeeze, ToOneChannel, Weighted, made
+from tests.training.onednn.pieces import Squeeze, ToOneChannel, Weighted, made, on_engine
 
 pytestmark = pytest.mark.skipif(not fast_convolutions_available(), reason="this paddle has no oneDNN")
 
@@ -58,8 +58,13 @@ class Unknown(nn.Layer):
         super().__init__()
         self.what = what
         self.convolution = nn.Conv2D(16, 16, 3, padding=2, dilation=2)
+        self.plain = nn.Conv2D(16, 16, 1)
 
     def forward(self, x):
+        if self.what == "twice":
+            return self.plain(self.plain(x))
+        if self.what == "made":
+            return nn.functional.conv2d(x, self.plain.weight * 2.0)
         if self.what == "tanh":
             return paddle.tanh(x)
         if self.what == "maps":
@@ -71,13 +76,15 @@ class Unknown(nn.Layer):
 
 @pytest.mark.parametrize("what, said", [
     ("tanh", "the operator tanh"),
+    ("twice", "which several operators read"),
+    ("made", "which is computed from parameters"),
     ("maps", "a product of two maps"),
     ("turned", "a transposition"),
     ("dilated", "a convolution with dilation or uneven padding"),
 ])  # fmt: skip
 def test_what_is_not_known_is_named(what, said):
     with pytest.raises(UnsupportedError, match=said):
-        graph_of(Unknown(what))
+        on_engine(Unknown(what))
 
 
 @pytest.mark.parametrize("config", ["picodet_s_416_coco_npu.yml", "picodet_xs_320_coco_lcnet.yml"])

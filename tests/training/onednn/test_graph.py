@@ -77,7 +77,7 @@ class Unknown(nn.Layer):
 @pytest.mark.parametrize("what, said", [
     ("tanh", "the operator tanh"),
     ("twice", "which several operators read"),
-    ("made", "which is computed from parameters"),
+    ("made", "which is not computed from the images"),
     ("maps", "a product of two maps"),
     ("turned", "a transposition"),
     ("dilated", "a convolution with dilation or uneven padding"),

@@ -271,13 +271,21 @@ def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, len(found), figsize=(4 * len(found), 6), squeeze=False)
-    for column, (kind, rows) in enumerate(found.items()):
-        for row, (key, unit) in enumerate((("seconds", "s"), ("megabytes", "MB"))):
-            axis = axes[row][column]
-            axis.plot([one["value"] for one in rows], [one[key] for one in rows], marker="o")
-            axis.set(xscale="log", yscale="log", xlabel=kind, ylabel=unit)
-            axis.grid(True, which="both", alpha=0.3)
+    pyplot.rcParams["svg.fonttype"] = "none"  # letters are text, not outlines
+    columns = min(4, len(found))
+    figure, axes = pyplot.subplots(-(-len(found) // columns), columns, figsize=(14, 6), squeeze=False)
+    for axis in axes.flat[len(found) :]:
+        axis.set_axis_off()
+    for axis, (kind, rows) in zip(axes.flat, found.items()):
+        for side, key, unit, colour in (
+            (axis, "seconds", "s", "tab:blue"),
+            (axis.twinx(), "megabytes", "MB", "tab:orange"),
+        ):
+            side.plot([one["value"] for one in rows], [one[key] for one in rows], marker="o", color=colour)
+            side.set(xscale="log", yscale="log")
+            side.set_ylabel(unit, color=colour)
+        axis.set_xlabel(kind)
+        axis.grid(True, alpha=0.3)
     figure.tight_layout()
     figure.savefig(path)
 

@@ -10,9 +10,7 @@ every operator, because the system has to clear it before the next use.
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import MethodType
@@ -31,6 +29,7 @@ from picoquant.training.graphs.layouts import (
     gradients_channels_last,
     keep_channels_last,
 )
+from picoquant.training.graphs.malloc import set_malloc, trim
 from picoquant.training.graphs.one_output import sum_of_depthwise
 from picoquant.training.graphs.openmp import openmp
 from picoquant.training.graphs.traced_graph import TracedGraph
@@ -92,14 +91,7 @@ def _no_spinning() -> None:
 
 def _keep_memory() -> None:
     """Set glibc's malloc to keep freed memory in the process; without glibc, do nothing."""
-    _set_malloc((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD))
-
-
-def _set_malloc(*options: tuple[int, int]) -> None:
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for key, value in options:
-            mallopt(key, value)
+    set_malloc((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD))
 
 
 @contextmanager
@@ -109,14 +101,12 @@ def memory_that_stays() -> Iterator[None]:
     For the first run of a graph: what it makes and keeps would lie between what comes and goes with each run, and keep
     apart what could be one piece. Behind the block the system gets back what is free.
     """
-    _set_malloc((_M_MMAP_THRESHOLD, _LARGE), (_M_MMAP_MAX, _MANY))
+    set_malloc((_M_MMAP_THRESHOLD, _LARGE), (_M_MMAP_MAX, _MANY))
     try:
         yield
     finally:
-        _set_malloc((_M_MMAP_MAX, 0))
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-        if trim is not None:
-            trim(0)
+        set_malloc((_M_MMAP_MAX, 0))
+        trim()
 
 
 class FastLayers:

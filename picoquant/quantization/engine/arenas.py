@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
+from picoquant.training.graphs.malloc import set_malloc
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 
@@ -13,6 +12,4 @@ def use_one_arena() -> None:
 
     Two threads that each run a graph held some 150 MB more with an arena each, and were no faster.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 1)
+    set_malloc((_M_ARENA_MAX, 1))

@@ -19,7 +19,6 @@ from picoquant.training.graphs.layouts import onednn_library
 _VERSION = 3
 _CPU, _IN_ORDER, _OWN_SCRATCH = 1, 1, 1
 _NAME_OF_IMPLEMENTATION = 8  # dnnl_query_impl_info_str
-_UNIMPLEMENTED = 3
 
 
 class Kind(IntEnum):
@@ -33,10 +32,6 @@ class Tag(IntEnum):
     """Memory layouts; letters are axes from the outermost to the innermost."""
 
     ANY = 1
-    A = 2
-    AB = 3
-    ABCD = 5
-    ABCDE = 6
     ACDB = 22
     BLOCKS_OF_16 = 78  # aBcd16b
     BLOCKS_OF_8 = 102
@@ -68,11 +63,8 @@ class Query(IntEnum):
     """Which memory descriptor of a primitive is asked for."""
 
     SRC = 129
-    DIFF_SRC = 130
     WEIGHTS = 131
     DIFF_WEIGHTS = 132
-    DST = 133
-    DIFF_DST = 134
     SCRATCH = 136
 
 
@@ -88,10 +80,8 @@ class Algorithm(IntEnum):
     HARD_SIGMOID = 40
     HARD_SWISH = 52
     MUL = 131057
-    ADD = 131056
     MEAN = 767  # of a window, padding counted; there is none
     NEAREST = 196592
-    SUM = 196596  # along axes
 
 
 class Propagation(IntEnum):
@@ -99,7 +89,6 @@ class Propagation(IntEnum):
 
     FORWARD = 64
     BACKWARD = 128
-    BACKWARD_DATA = 160
 
 
 SCALE_AND_SHIFT, FIXED_STATISTICS = 2 | 4, 1
@@ -178,16 +167,6 @@ _SIGNATURES: Mapping[str, Sequence[Any]] = {
     "pooling_backward_primitive_desc_create": (POINTER(c_void_p), c_void_p, c_int, *[c_void_p] * 9),
     "resampling_forward_primitive_desc_create": (POINTER(c_void_p), c_void_p, c_int, c_int, *[c_void_p] * 4),
     "resampling_backward_primitive_desc_create": (POINTER(c_void_p), c_void_p, c_int, *[c_void_p] * 5),
-    "reduction_primitive_desc_create": (
-        POINTER(c_void_p),
-        c_void_p,
-        c_int,
-        c_void_p,
-        c_void_p,
-        c_float,
-        c_float,
-        c_void_p,
-    ),
 }
 _DESTROYED = ("memory_desc", "memory", "primitive_desc", "primitive")
 

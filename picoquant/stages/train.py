@@ -13,6 +13,7 @@ from picoquant.data.class_names import same_classes
 from picoquant.data.dataset import Dataset
 from picoquant.data.input_size import largest_input, sizes_text, training_sizes
 from picoquant.data.preparation import tell_other_shapes
+from picoquant.detector.settings.heads import PicoHeadV2
 from picoquant.postprocess.decoder import Decoder
 from picoquant.pruning.in_training import Pruned
 from picoquant.stages import datasets
@@ -199,7 +200,10 @@ def _from_an_epoch_on(plan: Plan) -> dict[str, int]:
         if plan.train_reader.working(0) == key.removesuffix("_epoch").capitalize()
     }
     found = {f"TrainReader.{key}": epoch for key, epoch in found.items()}
-    return {**found, "static_assigner_epoch": plan.detector.head.static_assigner_epoch}
+    head = plan.detector.head
+    if isinstance(head, PicoHeadV2):  # the older head has one assigner
+        found["static_assigner_epoch"] = head.static_assigner_epoch
+    return found
 
 
 STAGE = Stage(

@@ -7,7 +7,8 @@ their images a second over twice those of one. Contenders take turns, run by run
 
 - picoquant: gradients averaged by one operation
 - joint batch norm: the same with `norm_type: sync_bn`, statistics of all images
-- paddle.DataParallel: Paddle's own, on the same network and the same graphs
+- paddle.DataParallel: Paddle's own, on the same network as Paddle's graphs; it reduces gradients as they come, one by
+  one, and those of oneDNN's tape (`training/onednn`) come all at once, at which it crashes
 
 A step is forward, losses, backward, averaging and update; reading images is not in it. The median of the runs' medians
 is printed, by wall clock and by CPU seconds of all processes, with the machine.
@@ -122,7 +123,7 @@ def stepper(options: argparse.Namespace) -> Callable[[], None]:
     import paddle
 
     from picoquant import build_detector
-    from picoquant.training.fast import FastLayers, fast_convolutions_available
+    from picoquant.training.fast import ChannelsLast, FastLayers, fast_convolutions_available
     from picoquant.training.joint_batch_norm.layer import synchronised
     from picoquant.training.joint_batch_norm.rewrite import JointRewrite
     from picoquant.utils.process_group import Group
@@ -132,7 +133,9 @@ def stepper(options: argparse.Namespace) -> Callable[[], None]:
     joint = options.only == "joint batch norm" and group.world > 1
     if joint:
         model = synchronised(model, group)
-    layers = FastLayers(model, partial(JointRewrite, group) if joint else None)
+    theirs = options.only == "paddle.DataParallel"
+    graphs = ChannelsLast if theirs else partial(JointRewrite, group) if joint else None
+    layers = FastLayers(model, graphs)
     inputs = batch(options)
     model.train()
 
@@ -144,7 +147,6 @@ def stepper(options: argparse.Namespace) -> Callable[[], None]:
         def forward(self, **inputs: Any) -> Any:
             return self.model.loss(**inputs, epoch=0)["loss"]
 
-    theirs = options.only == "paddle.DataParallel"
     losses = paddle.DataParallel(Losses(), find_unused_parameters=True) if theirs else Losses()
     parameters = [value for value in model.parameters() if value.trainable]
     optimizer = paddle.optimizer.Momentum(0.01, parameters=parameters, weight_decay=4e-5)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,68 +64,82 @@ def joint_batch_norms(lowering: Lowering, nodes: Sequence[BatchNorm], group: Pro
 
     Raises: `ConfigError` where a channel has a single value.
     """
-    tape = lowering.tape
     norms = [Norm(lowering, node) for node in nodes]
-    counts = [values_a_channel(norm.layout.shape) for norm in norms]
+    told = [_told(norm) for norm in norms]
     for norm in norms:
         norm.forward(fixed=False)
-
-    def join_statistics(*arrays: np.ndarray) -> None:
-        parts = _divided(arrays, norms)
-        own = [Own(mean, variance, count) for (mean, variance), count in zip(parts, counts)]
-        for (mean, variance), joint in zip(parts, joint_statistics(group, own)):
-            mean[:], variance[:] = joint
-
-    tape.add_call(join_statistics, [view for norm in norms for view in (norm.mean, norm.variance)])
+    views = [view for norm in norms for view in (norm.mean, norm.variance)]
+    lowering.tape.add_call(partial(_join_statistics, group, told), views)
     for norm in norms:
         norm.forward(fixed=True)
 
     def backward() -> None:
         found = ((norm, lowering.take(norm.node.out)) for norm in norms)
-        _backward(lowering, [(norm, gradient) for norm, gradient in found if gradient is not None], group)
+        given = [(norm, gradient) for norm, gradient in found if gradient is not None]
+        if given:
+            _backward(lowering, given, group)
 
     lowering.backward.append(backward)
 
 
 def _backward(lowering: Lowering, given: Sequence[tuple[Norm, Gradient]], group: Processes) -> None:
-    if not given:
-        return
     views: list[View] = []
     passed: list[tuple[Norm, View, View, View]] = []
     for norm, gradient in given:
         target, of_scale, of_shift = norm.backward(gradient, fixed=True)
-        slope, level = norm.new_vector(), norm.new_vector()
+        slope, level = norm.zeros(), norm.zeros()
         passed.append((norm, target, slope, level))
-        views += [slope, level, of_scale, of_shift, norm.scale, norm.mean, norm.variance]
-    norms = [norm for norm, _ in given]
-
-    def join_gradients(*arrays: np.ndarray) -> None:
-        for place in (0, 1):
-            for one in arrays[place :: len(arrays) // len(norms)]:
-                one.fill(0)  # the channels that fill the last block
-        parts = _divided(arrays, norms)
-        sums = [
-            Sides(of_scale, of_shift, values_a_channel(norm.layout.shape))
-            for norm, (_, _, of_scale, of_shift, *_) in zip(norms, parts)
-        ]
-        means = joint_gradients(group, sums)
-        for norm, (slope, level, _, _, scale, mean, variance), lost in zip(norms, parts, means):
-            inverse = 1 / np.sqrt(variance.astype(np.float64) + norm.node.epsilon)
-            tilt = -scale * inverse**2 * lost.along
-            slope[:], level[:] = tilt, -scale * inverse * lost.level - tilt * mean
-
-    lowering.tape.add_call(join_gradients, views)
+        views += [of_scale, of_shift, norm.scale, norm.mean, norm.variance, slope, level]
+    lowering.tape.add_call(partial(_join_gradients, group, [_told(norm) for norm, _ in given]), views)
     for norm, target, slope, level in passed:
         _add_linear(lowering, norm, target, slope, level)
         lowering.give(norm.node.x, target)
 
 
-def _divided(arrays: Sequence[np.ndarray], norms: Sequence[Norm]) -> list[list[np.ndarray]]:
+class _Told(NamedTuple):
+    """Of a batch-norm: how many channels it has, how many values each has here, and what is added to the variance."""
+
+    channels: int
+    count: int
+    epsilon: float
+
+
+def _told(norm: Norm) -> _Told:
+    return _Told(norm.source.layout.shape[1], values_a_channel(norm.layout.shape), norm.node.epsilon)
+
+
+def _join_statistics(group: Processes, told: Sequence[_Told], *arrays: np.ndarray) -> None:
+    """Replace means and variances of this process by those of all; `arrays`: both of each batch-norm."""
+    parts = _divided(arrays, told)
+    own = [Own(mean, variance, one.count) for one, (mean, variance) in zip(told, parts)]
+    for (mean, variance), joint in zip(parts, joint_statistics(group, own)):
+        mean[:], variance[:] = joint
+
+
+def _join_gradients(group: Processes, told: Sequence[_Told], *arrays: np.ndarray) -> None:
+    """Find what is to be added to the gradients of the sources.
+
+    Args:
+        group: all processes.
+        told: of each batch-norm.
+        arrays: of each gradients of scale and shift, scale, mean and variance, and where slope and level go.
+    """
+    parts = _divided(arrays, told)
+    sums = [Sides(of_scale, of_shift, one.count) for one, (of_scale, of_shift, *_) in zip(told, parts)]
+    for one, lost, (_, _, scale, mean, variance, slope, level) in zip(
+        told, joint_gradients(group, sums), parts
+    ):
+        inverse = 1 / np.sqrt(variance.astype(np.float64) + one.epsilon)
+        tilt = -scale * inverse**2 * lost.along
+        slope[:], level[:] = tilt, -scale * inverse * lost.level - tilt * mean
+
+
+def _divided(arrays: Sequence[np.ndarray], told: Sequence[_Told]) -> list[list[np.ndarray]]:
     """The arrays of each batch-norm, as many for each, without the channels that fill the last block."""
-    each = len(arrays) // len(norms)
+    each = len(arrays) // len(told)
     return [
-        [one[: norm.source.layout.shape[1]] for one in arrays[place * each : (place + 1) * each]]
-        for place, norm in enumerate(norms)
+        [array[: one.channels] for array in arrays[place * each : (place + 1) * each]]
+        for place, one in enumerate(told)
     ]
 
 

@@ -46,9 +46,9 @@ class Norm:
             lowering.statistics.append(Statistics(self.mean, self.variance, node))
         self.bytes = self.layout.bytes // (_ONE_BLOCK if lowering.padded(1) == self.channels else 1)
 
-    def new_vector(self) -> View:
-        """A tensor `[channels]`."""
-        return self._lowering.tape.new(self._vector)
+    def zeros(self) -> View:
+        """A tensor `[channels]` that has a place of its own, where zeros are."""
+        return self._lowering.constant(self._vector, 0.0)
 
     def forward(self, fixed: bool) -> None:
         """Normalise by the statistics (`fixed`), or by the batch's, which become them."""

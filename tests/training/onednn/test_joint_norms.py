@@ -5,6 +5,7 @@ With real ones: tests/training/joint_batch_norm.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 
 import numpy as np
@@ -16,10 +17,12 @@ from picoquant import build_detector
 from picoquant.errors import ConfigError
 from picoquant.training.fast import FastLayers, fast_convolutions_available
 from picoquant.training.graphs.tracing import any_size, program_of
+from picoquant.training.onednn import joint_norms
 from picoquant.training.onednn.engine import engine_of
 from picoquant.training.onednn.joint_norms import told_together
-from picoquant.training.onednn.library import AVX2, Kind, library
+from picoquant.training.onednn.library import AVX2, AVX512, Kind, library
 from picoquant.training.onednn.nodes import BatchNorm, reads
+from picoquant.training.onednn.tape import Arena
 from tests.training.onednn.pieces import PIECES, Depthwise, made, on_engine, results
 from tests.training.onednn.test_graph import graph_of
 
@@ -44,10 +47,25 @@ def image(shape) -> np.ndarray:
     return np.random.RandomState(sum(shape)).randn(*shape).astype("float32")
 
 
+def _no_numbers(at_least):
+    def filled(arena, size):
+        before = arena._memory
+        address = at_least(arena, size)
+        if arena._memory is not before:
+            arena._memory.fill(255)
+        return address
+
+    return filled
+
+
 @pytest.mark.parametrize("wide", [16, 24])
 @pytest.mark.parametrize("piece", PIECES, ids=lambda piece: piece.__name__)
-def test_with_another_process_that_has_the_same_images_it_is_as_without(piece, wide):
-    """Of every node, and of numbers of channels that do and do not fill blocks, of several sizes in turns."""
+def test_with_another_process_that_has_the_same_images_it_is_as_without(piece, wide, monkeypatch):
+    """Of every node, and of numbers of channels that do and do not fill blocks, of several sizes in turns.
+
+    What memory holds before, here what is no number, must not matter.
+    """
+    monkeypatch.setattr(Arena, "at_least", _no_numbers(Arena.at_least))
     layer, other = made(piece, wide), made(piece, wide)
     joint, alone = on_engine(layer, group=Processes()), on_engine(other)
     for shape in ((3, 16, 12, 10), (2, 16, 8, 14), (3, 16, 12, 10)):
@@ -57,11 +75,23 @@ def test_with_another_process_that_has_the_same_images_it_is_as_without(piece, w
             np.testing.assert_allclose(found[name], expected, atol=2e-4 * scale, err_msg=f"{name} {shape}")
 
 
-def test_channels_that_fill_blocks_are_not_told():
+def test_channels_that_fill_blocks_are_not_told_and_stay_zeros(monkeypatch):
     """They are others in a process with other instructions."""
-    layer, group = made(Depthwise, 24), Processes()
-    results(on_engine(layer, group=group), layer, image((2, 16, 8, 8)))
+    layer, group, added = made(Depthwise, 24), Processes(), []
+    as_it_is = joint_norms._add_linear
+
+    def add_linear(lowering, norm, target, *vectors):
+        added.extend(vectors)
+        as_it_is(lowering, norm, target, *vectors)
+
+    monkeypatch.setattr(joint_norms, "_add_linear", add_linear)
+    results(on_engine(layer, group=group), layer, image((2, 16, 10, 10)))
     assert group.sizes == 4 * [2 * 24 + 1]
+    whole = 32 if library().has(AVX512) else 24
+    assert [vector.layout.shape for vector in added] == 4 * [(whole,)]
+    for vector in added:
+        values = np.ctypeslib.as_array((ctypes.c_float * whole).from_address(vector.buffer.outside))
+        assert values[:24].all() and not values[24:].any()
 
 
 def test_fixed_statistics_are_not_told():

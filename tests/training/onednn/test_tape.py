@@ -7,7 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from picoquant.training.onednn.tape import Arena, Buffer, _offsets
+from picoquant.training.onednn.library import Kind, library
+from picoquant.training.onednn.tape import Arena, Buffer, Tape, _offsets
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -44,3 +45,31 @@ def test_an_arena_is_aligned_and_grows():
     assert arena.at_least(500) == first
     assert arena.at_least(100_000) % 64 == 0
     assert arena._memory.nbytes >= 100_000 and arena._memory.dtype == np.uint8
+
+
+@pytest.mark.skipif(library() is None, reason="no oneDNN of version 3 here")
+def test_a_call_between_primitives_reads_and_changes_tensors():
+    """What it reads has no other's place until then."""
+    tape = Tape(library())
+    layout = tape.layout((4,), Kind.F32, [1])
+    given, result = np.arange(4, dtype=np.float32), np.zeros(4, np.float32)
+    outside, target = (tape.outside(layout, one.ctypes.data) for one in (given, result))
+    first, second = tape.new(layout), tape.new(layout)
+    tape.reorder(outside, first)
+    tape.reorder(outside, second)
+
+    def double(values):
+        values *= 2
+
+    tape.add_call(double, [first])
+    tape.reorder(first, target)
+    third = tape.new(layout)
+    tape.reorder(outside, third)
+    seen = []
+    tape.add_call(lambda *values: seen.extend(one.tolist() for one in values), [first, second, third])
+    tape.end_of_forward()
+    tape.plan()
+    arena = Arena()
+    tape.forward_pass(arena.at_least(tape.bytes))
+    assert result.tolist() == [0, 2, 4, 6]
+    assert seen == [[0, 2, 4, 6], [0, 1, 2, 3], [0, 1, 2, 3]]

@@ -1,4 +1,4 @@
-"""The layer: in dygraph it computes as one process with all images would; a graph that is traced of it is rewritten."""
+"""The layer: in dygraph it computes as one process with all images would; what is traced of it is made to do so."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class JointBatchNorm2D(nn.BatchNorm2D):
     """Batch norm over the images of all processes, with the parameters and statistics of another.
 
     In evaluation, and where no gradients are wanted, it is an ordinary batch norm. While it is traced it is one, too:
-    `rewrite.JointRewrite` changes the graph.
+    `training.fast.FastLayers`, told of the group, has the graph computed with messages in it.
 
     Args:
         like: whose parameters and statistics it takes.

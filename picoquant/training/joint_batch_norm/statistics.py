@@ -37,12 +37,12 @@ class Own(NamedTuple):
 
     Attributes:
         mean, variance: `[C]`, of its values, not corrected for their number.
-        count: how many values each channel has here; the processes' may differ.
+        number: how many values each channel has here; the processes' may differ.
     """
 
     mean: np.ndarray
     variance: np.ndarray
-    count: int
+    number: int
 
 
 class Sides(NamedTuple):
@@ -53,12 +53,12 @@ class Sides(NamedTuple):
     Attributes:
         along: `[C]`, of the gradient times the normalised value, which is the scale's gradient.
         level: `[C]`, of the gradient, which is the shift's.
-        count: how many values each channel has.
+        number: how many values each channel has.
     """
 
     along: np.ndarray
     level: np.ndarray
-    count: int
+    number: int
 
 
 def joint_statistics(group: Processes, norms: Sequence[Own]) -> list[Joint]:
@@ -71,7 +71,7 @@ def joint_statistics(group: Processes, norms: Sequence[Own]) -> list[Joint]:
         group: all processes.
         norms: this process's.
     """
-    told = group.rows(_message([part.mean, part.variance, [part.count]] for part in norms))
+    told = group.rows(_message([part.mean, part.variance, [part.number]] for part in norms))
     found, begin = [], 0
     for part in norms:
         size = len(part.mean)
@@ -91,7 +91,7 @@ def joint_gradients(group: Processes, norms: Sequence[Sides]) -> list[Sides]:
         group: all processes.
         norms: this process's sums, of some batch norms.
     """
-    total = group.rows(_message([part.along, part.level, [part.count]] for part in norms)).sum(0)
+    total = group.rows(_message([part.along, part.level, [part.number]] for part in norms)).sum(0)
     found, begin = [], 0
     for part in norms:
         size = len(part.along)
@@ -106,7 +106,7 @@ def _message(norms: Iterable[Sequence[Any]]) -> np.ndarray:
     return np.concatenate([one for norm in norms for one in norm], dtype=np.float64)
 
 
-def values_a_channel(shape: Sequence[int]) -> int:
+def values_a_channel(shape: Sequence[int] | np.ndarray) -> int:
     """Of a tensor `[N, C, H, W]`.
 
     Raises: `ConfigError` for a single one, of which Paddle's kernel finds no statistics.

@@ -100,7 +100,7 @@ class _Told(NamedTuple):
     """Of a batch-norm: how many channels it has, how many values each has here, and what is added to the variance."""
 
     channels: int
-    count: int
+    number: int
     epsilon: float
 
 
@@ -111,7 +111,7 @@ def _told(norm: Norm) -> _Told:
 def _join_statistics(group: Processes, told: Sequence[_Told], *arrays: np.ndarray) -> None:
     """Replace means and variances of this process by those of all; `arrays`: both of each batch-norm."""
     parts = _divided(arrays, told)
-    own = [Own(mean, variance, one.count) for one, (mean, variance) in zip(told, parts)]
+    own = [Own(mean, variance, one.number) for one, (mean, variance) in zip(told, parts)]
     for (mean, variance), joint in zip(parts, joint_statistics(group, own)):
         mean[:], variance[:] = joint
 
@@ -125,7 +125,7 @@ def _join_gradients(group: Processes, told: Sequence[_Told], *arrays: np.ndarray
         arrays: of each gradients of scale and shift, scale, mean and variance, and where slope and level go.
     """
     parts = _divided(arrays, told)
-    sums = [Sides(of_scale, of_shift, one.count) for one, (of_scale, of_shift, *_) in zip(told, parts)]
+    sums = [Sides(of_scale, of_shift, one.number) for one, (of_scale, of_shift, *_) in zip(told, parts)]
     for one, lost, (_, _, scale, mean, variance, slope, level) in zip(
         told, joint_gradients(group, sums), parts
     ):

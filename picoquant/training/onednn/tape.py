@@ -242,7 +242,8 @@ class Tape:
 
     def _array(self, view: View) -> np.ndarray:
         address = self.address_of(view, int(self._base or 0))
-        return np.frombuffer((ctypes.c_float * view.layout.shape[0]).from_address(address), np.float32)
+        memory = (ctypes.c_float * view.layout.shape[0]).from_address(address)
+        return np.frombuffer(memoryview(memory), np.float32)
 
     def _memory(self, view: View) -> int:
         key = (view.layout.address, id(view.buffer))

@@ -1,9 +1,8 @@
 """Paired bootstrap of two models: confidence interval of their mAP's difference, and images that lost most.
 
-`T` IoU thresholds, `D` detections of a class over all images, `N` images. Detections are matched once, by
-pycocotools; a resampling only weights the matches of an image by how often the image was drawn (bootstrap
-over images: Efron, 1979;
-paired: both models are evaluated on the same draws).
+`T` IoU thresholds, `D` detections of a class over all images, `H` of them that overlap an object, `N` images.
+Detections are matched once; a resampling only weights the matches of an image by how often the image was drawn
+(bootstrap over images: Efron, 1979; paired: both models are evaluated on the same draws).
 """
 
 from __future__ import annotations
@@ -14,7 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.evaluation.coco_metrics import counted_in_any_size
+from picoquant.evaluation.counting.curves import RECALLS, by_score
+from picoquant.evaluation.counting.images import match_images, objects_in_images
+from picoquant.evaluation.counting.matching import AREAS, IOUS, Matched, bit
+from picoquant.evaluation.counting.objects import Objects
+from picoquant.evaluation.results import Results
 
 DRAWS, SEED = 1000, 0
 
@@ -144,54 +147,49 @@ class _Class:
     """The detections of a class over all images, best score first.
 
     Attributes:
-        image: `[D]`, index of the detection's image.
-        hit, miss: `[T, D]` bool, true and false positives.
-        objects: `[N]`, number of objects in each image.
+        image: `[D]`, index of the detection's image; inside: `[D]` int8, 1 if its area is one that COCO counts.
+        held: `[H]`, ascending, places of those that overlap an object; where hit and changes are 0, there is no other.
+        hit: `[T, H]` bool, true positives.
+        changes: `[T, H]` int8, -1 for one that does not count though `inside`, 1 for the reverse.
+        objects: indices of images with objects, ascending, and how many each has.
     """
 
     image: np.ndarray
+    inside: np.ndarray
+    held: np.ndarray
     hit: np.ndarray
-    miss: np.ndarray
-    objects: np.ndarray
+    changes: np.ndarray
+    objects: tuple[np.ndarray, np.ndarray]
 
 
 def _matches(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], ids: list[int]
 ) -> list[_Class]:
-    found = []
-    for evaluation in counted_in_any_size(ground_truth, results, ids):
-        params, matches = evaluation.params, evaluation.evalImgs
-        places, count = np.searchsorted(ids, params.imgIds).tolist(), len(params.imgIds)
-        for start in range(0, len(matches), max(count, 1)):
-            of_class = dict(zip(places, matches[start : start + count]))
-            found.append(_one_class(of_class, len(ids), len(params.iouThrs)))
-    return found
+    """Each class by ascending category id; `ids` ascending."""
+    categories = sorted({entry["id"] for entry in ground_truth["categories"]})
+    objects = Objects.of(ground_truth.get("annotations", []))
+    found, _ = match_images(objects, Results.of(results), ids, categories, AREAS[:1])
+    there = objects_in_images(objects, ids, categories)
+    classes = []
+    for start, stop, rows in by_score(found, len(categories)):
+        bounds = np.searchsorted(found.label[rows], np.arange(start, stop + 1)).tolist()
+        for number, low, high in zip(range(start, stop), bounds, bounds[1:]):
+            classes.append(_one_class(found, rows[low:high], there[number]))
+    return classes
 
 
-def _one_class(images: Mapping[int, Mapping[str, Any] | None], total: int, thresholds: int) -> _Class:
-    """A class of its matches by place of the image, ascending, of so many images."""
-    objects = np.zeros(total, np.int64)
-    number, scores, hit, miss = [], [], [], []
-    for index, image in images.items():
-        if image is None:
-            continue
-        objects[index] = np.count_nonzero(np.asarray(image["gtIgnore"]) == 0)
-        counted = ~np.asarray(image["dtIgnore"], bool)
-        matched = np.asarray(image["dtMatches"]) != 0
-        scores.append(np.asarray(image["dtScores"], float))
-        number.append(np.full(len(scores[-1]), index))
-        hit.append((matched & counted).reshape(thresholds, -1))
-        miss.append((~matched & counted).reshape(thresholds, -1))
-    if not scores:
-        nothing = np.zeros((thresholds, 0), bool)
-        return _Class(np.zeros(0, np.int64), nothing, nothing, objects)
-    order = np.argsort(-np.concatenate(scores), kind="mergesort")  # as pycocotools sorts
-    return _Class(
-        np.concatenate(number)[order],
-        np.concatenate(hit, axis=1)[:, order],
-        np.concatenate(miss, axis=1)[:, order],
-        objects,
+def _one_class(found: Matched, rows: np.ndarray, objects: tuple[np.ndarray, np.ndarray]) -> _Class:
+    """The class whose detections are at `rows`, best score first."""
+    places = np.minimum(np.searchsorted(found.held, rows), max(len(found.held) - 1, 0))
+    is_held = found.held[places] == rows if len(found.held) else np.zeros(len(rows), bool)
+    held, inside = np.flatnonzero(is_held), found.inside[0, rows]
+    some = places[held]
+    hit, passed = (
+        np.array([bit(bits[:, some], number) for number in range(len(IOUS))])
+        for bits in (found.hit, found.passed)
     )
+    changes = (hit & ~inside[held]).astype(np.int8) - (passed & inside[held])
+    return _Class(found.image[rows], inside.astype(np.int8), held, hit, changes, objects)
 
 
 def _mean_ap(classes: Sequence[_Class], weights: np.ndarray) -> float:
@@ -200,55 +198,68 @@ def _mean_ap(classes: Sequence[_Class], weights: np.ndarray) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-_RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's
-
-
 def _ap(one: _Class, weights: np.ndarray) -> float | None:
     """AP of a class, the mean over all IoU thresholds; None without objects."""
-    total = int(one.objects @ weights)
+    images, counts = one.objects
+    total = int(counts @ weights[images])
     if total == 0:
         return None
     weight = weights[one.image]
-    drawn = weight > 0
-    weight = weight[drawn]
-    hits = np.cumsum(one.hit[:, drawn] * weight, axis=1)
-    misses = np.cumsum(one.miss[:, drawn] * weight, axis=1)
-    precision = hits / (hits + misses + np.spacing(1))
-    # Precision at a recall is the highest one at that or any higher recall, as in pycocotools.
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    precision = np.concatenate([precision, np.zeros((len(precision), 1))], axis=1)
-    indices = [np.searchsorted(row / total, _RECALLS, side="left") for row in hits]
-    return float(np.mean([row[index] for row, index in zip(precision, indices)]))
+    mine = weight[one.held]
+    counted = np.cumsum(weight * one.inside)[one.held]
+    values = np.zeros((len(one.hit), len(RECALLS)))
+    for row, hit, changes in zip(values, one.hit, one.changes):
+        drawn = np.flatnonzero(hit & (mine > 0))
+        if not len(drawn):
+            continue
+        hits = np.cumsum(mine[drawn])
+        # COCO's divisor has the small number, too.
+        precision = hits / (counted[drawn] + np.cumsum(mine * changes)[drawn] + np.spacing(1))
+        # Precision at a recall is the highest one at that or any higher recall, as in pycocotools.
+        precision = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+        row[:] = precision[np.searchsorted(hits / total, RECALLS, side="left")]
+    return float(values.mean())
 
 
-def _by_image(ground_truth: Mapping[str, Any], matched: Sequence[list[_Class]], ids: list[int]) -> tuple:
+def _by_image(
+    ground_truth: Mapping[str, Any], matched: Sequence[list[_Class]], ids: list[int]
+) -> tuple[ImageChange, ...]:
     names = {image["id"]: str(image.get("file_name", image["id"])) for image in ground_truth["images"]}
-    rows = [[_rows_by_image(one, len(ids)) for one in classes] for classes in matched]
+    classes_of: dict[int, list[int]] = {}
+    for place, one in enumerate(matched[0]):
+        images, counts = one.objects
+        for number in images[counts > 0].tolist():
+            classes_of.setdefault(number, []).append(place)
+    models = [[_ImagesOf(one) for one in classes] for classes in matched]
     changes = []
-    for number, image_id in enumerate(ids):
-        scores = [
-            _mean_ap(_of_image(classes, places, number), np.ones(1, np.int64))
-            for classes, places in zip(matched, rows)
-        ]
-        if np.isfinite(scores).all():  # an image without objects has no mAP
-            changes.append(ImageChange(image_id, names[image_id], *scores))
+    for number, places in classes_of.items():  # an image without objects has no mAP
+        alone = [[classes[place].only(number) for place in places] for classes in models]
+        scores = [_mean_ap(classes, np.ones(1, np.int64)) for classes in alone]
+        changes.append(ImageChange(ids[number], names[ids[number]], *scores))
     return tuple(sorted(changes, key=lambda image: (image.change, image.image_id)))
 
 
-def _rows_by_image(one: _Class, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Detections `[D]` sorted by their image, each image's best score first, and `[N + 1]` where an image's begin."""
-    order = np.argsort(one.image, kind="stable")
-    return order, np.searchsorted(one.image[order], np.arange(images + 1))
+class _ImagesOf:
+    """What a class has in one image after the other."""
 
+    def __init__(self, one: _Class) -> None:
+        self._class = one
+        self._rows = np.argsort(one.image, kind="stable")
+        self._held = np.argsort(one.image[one.held], kind="stable")
+        self._image, self._held_image = one.image[self._rows], one.image[one.held][self._held]
 
-def _of_image(
-    classes: Sequence[_Class], rows: Sequence[tuple[np.ndarray, np.ndarray]], number: int
-) -> list[_Class]:
-    selected = []
-    for one, (order, starts) in zip(classes, rows):
-        if one.objects[number]:
-            mine = order[starts[number] : starts[number + 1]]
-            objects = one.objects[number : number + 1]
-            nothing = np.zeros(len(mine), np.int64)
-            selected.append(_Class(nothing, one.hit[:, mine], one.miss[:, mine], objects))
-    return selected
+    def only(self, number: int) -> _Class:
+        """The class if there were no other image than that with this index."""
+        one = self._class
+        rows = self._rows[slice(*np.searchsorted(self._image, (number, number + 1)))]
+        some = self._held[slice(*np.searchsorted(self._held_image, (number, number + 1)))]
+        images, counts = one.objects
+        place = np.searchsorted(images, number)
+        return _Class(
+            np.zeros(len(rows), np.int64),
+            one.inside[rows],
+            np.searchsorted(rows, one.held[some]),
+            one.hit[:, some],
+            one.changes[:, some],
+            (np.zeros(1, np.int64), counts[place : place + 1]),
+        )

@@ -1,0 +1,125 @@
+"""Precision and recall of matched detections, as COCO accumulates them.
+
+Source: pycocotools, `COCOeval.accumulate`. Precision at a recall is the highest one at that or any higher recall, which
+is always that of a detection that finds an object: of the others their number is enough.
+
+`A` ranges of areas, `T` IoU thresholds, `R` recalls, `C` classes, `D` detections, `H` of them that overlap an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from picoquant.evaluation.counting.matching import IOUS, MAX_DETECTIONS, Matched, bit
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+MOST = (1, 10, MAX_DETECTIONS)  # detections of an image and a class
+
+_ROWS = 1 << 19  # detections that are counted at once, but one class at least
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Precision and recall of each class, -1 where it has no object.
+
+    Attributes:
+        precision: `[T, R, C, A]` with `MAX_DETECTIONS` of an image and a class.
+        recall: `[T, C, A, len(MOST)]`.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+
+
+def curves(found: Matched, objects: np.ndarray) -> Curves:
+    """The curves of detections.
+
+    Args:
+        found: the detections of all images.
+        objects: `[C, A]`, how many there are that count.
+    """
+    classes, areas = objects.shape
+    precision = np.full((len(IOUS), len(RECALLS), classes, areas), -1.0)
+    recall = np.full((len(IOUS), classes, areas, len(MOST)), -1.0)
+    is_held = np.zeros(len(found.label), bool)
+    is_held[found.held] = True
+    for start, stop, rows in by_score(found, classes):
+        at = np.flatnonzero(is_held[rows])
+        some = np.searchsorted(found.held, rows[at])
+        group, label = slice(start, stop), found.label[rows[at]].astype(np.int64) - start
+        begin = np.searchsorted(found.label[rows], np.arange(start, stop))[label]
+        rank = found.rank[rows[at]]
+        for area in range(areas):
+            there = objects[group, area]
+            needed = _needed(there)
+            inside = found.inside[area, rows]
+            total = np.concatenate([[0], np.cumsum(inside)])
+            counted, inside = total[at + 1] - total[begin], inside[at]
+            for threshold in range(len(IOUS)):
+                number = area * len(IOUS) + threshold
+                hit, passed = bit(found.hit, number)[some], bit(found.passed, number)[some]
+                changes = (hit & ~inside).astype(np.int8) - (passed & inside)
+                right, changed = _in_class(hit, label), _in_class(changes, label)
+                exact = right[hit] / (counted + changed)[hit]
+                hits = np.bincount(label[hit], minlength=stop - start)
+                precision[threshold, :, group, area] = _at_recalls(exact, hits, needed).T
+                for place, most in enumerate(MOST):
+                    hits = np.bincount(label[hit & (rank < most)], minlength=stop - start)
+                    recall[threshold, group, area, place] = hits / np.maximum(there, 1)
+            precision[:, :, group, area][:, :, there == 0] = -1.0
+            recall[:, group, area][:, there == 0] = -1.0
+    return Curves(precision, recall)
+
+
+def by_score(found: Matched, classes: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Some classes at a time, from one up to another: places of their detections, by class and falling score.
+
+    Of equal scores the earlier image comes first, and in an image what stands first.
+    """
+    order = np.argsort(found.label, kind="stable")  # by counting, as labels are small
+    ends = np.cumsum(np.bincount(found.label, minlength=classes))
+    start, begin = 0, 0
+    while start < classes:
+        stop = max(start + 1, int(np.searchsorted(ends, begin + _ROWS, side="right")))
+        rows = order[begin : ends[stop - 1]]
+        bounds = [0, *(ends[start:stop] - begin).tolist()]
+        scores = -found.scores[rows]
+        for low, high in zip(bounds, bounds[1:]):
+            rows[low:high] = rows[low:high][np.argsort(scores[low:high], kind="stable")]
+        yield start, stop, rows
+        start, begin = stop, int(ends[stop - 1])
+
+
+def _in_class(values: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Sums of `values` `[H]` up to each one, anew in each class; `label` `[H]` ascending."""
+    total = np.concatenate([[0], np.cumsum(values)])
+    return total[1:] - total[np.searchsorted(label, label)]
+
+
+def _needed(objects: np.ndarray) -> np.ndarray:
+    """`[C, R]`, the smallest number of objects found, 1 or more, whose share of `objects` is the recall at least."""
+    total = np.maximum(objects, 1)[:, None]
+    number = np.maximum(np.floor(RECALLS * total).astype(np.int64) - 1, 1)
+    for _ in range(3):
+        number += number / total < RECALLS
+    return number
+
+
+def _at_recalls(precision: np.ndarray, hits: np.ndarray, needed: np.ndarray) -> np.ndarray:
+    """The best precision at each recall or above, `[C, R]`; 0 where that is not reached.
+
+    Args:
+        precision: of each hit, by class and falling score.
+        hits: `[C]`, how many each class has.
+        needed: `[C, R]`, how many a recall takes.
+    """
+    begin = (np.cumsum(hits) - hits)[:, None]
+    places = begin + np.minimum(needed - 1, hits[:, None])
+    # From a recall's hit to the next recall's, from the last one's to the end of the class; where none is between,
+    # that hit alone.
+    best = np.maximum.reduceat(np.append(precision, 0.0), places.ravel()).reshape(places.shape)
+    best = np.where(needed <= hits[:, None], best, 0.0)
+    return np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]

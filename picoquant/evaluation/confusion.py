@@ -136,7 +136,9 @@ def match_images(
 
     Returns: the matches by image id, ascending.
     """
-    some = results.least(score) if isinstance(results, Results) else results  # the others never become mappings
+    some = (
+        results.least(score) if isinstance(results, Results) else results
+    )  # the others never become mappings
     objects, found = _by_image(ground_truth.get("annotations", [])), _by_image(some)
     return {number: match(found[number], objects[number], score, iou) for number in sorted(set(image_ids))}
 

@@ -108,7 +108,9 @@ class Results(Sequence[dict[str, Any]]):
         starts = range(0, len(self), _PART)
         with Helpers() as helpers:
             for first in range(0, len(starts), _AT_ONCE):
-                some = [_Part(self[start : start + _PART], dataset) for start in starts[first : first + _AT_ONCE]]
+                some = [
+                    _Part(self[start : start + _PART], dataset) for start in starts[first : first + _AT_ONCE]
+                ]
                 for text in helpers.share(_texts, some, sum(len(part.entries) for part in some) / _RATE):
                     yield (", " if first else "") + text
                     first = 1
@@ -146,14 +148,20 @@ class _Part:
         return {"entries": self.entries, "dataset": names}
 
 
+_ENTRY = '{"image_id": %d, "category_id": %d, "bbox": %r, "score": %r}'
+
+
 def _texts(parts: Sequence[_Part]) -> list[str]:
     """The entries of each part as JSON, without the brackets of a list."""
-    texts = []
-    for part in parts:
-        renamed = part.dataset.own_image_ids or part.dataset.own_category_ids
-        entries = part.dataset.with_own_ids(part.entries) if renamed else list(part.entries)
-        texts.append(json.dumps(entries)[1:-1])  # ten times as fast as json.dump
-    return texts
+    return [_text(part.entries, part.dataset) for part in parts]
+
+
+def _text(entries: Results, dataset: Any) -> str:
+    renamed = dataset.own_image_ids or dataset.own_category_ids
+    if renamed or not (np.isfinite(entries.boxes).all() and np.isfinite(entries.scores).all()):
+        return json.dumps(dataset.with_own_ids(entries))[1:-1]  # ten times as fast as json.dump
+    # Python's text of a finite number is JSON's; in four fifths of the time.
+    return ", ".join([_ENTRY % entry for entry in zip(*(column.tolist() for column in entries.columns))])
 
 
 class ResultsOf:

@@ -56,5 +56,9 @@ class Objects:
     def at(self, rows: np.ndarray | slice) -> Objects:
         """Some of the objects: places, a slice, or `[M]` bool."""
         return Objects(
-            self.image_id[rows], self.category_id[rows], self.boxes[rows], self.area[rows], self.is_crowd[rows]
+            self.image_id[rows],
+            self.category_id[rows],
+            self.boxes[rows],
+            self.area[rows],
+            self.is_crowd[rows],
         )

@@ -88,7 +88,7 @@ def fidelity(
 def agreement(
     expected: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], image_ids: Iterable[int]
 ) -> float | None:
-    """The value of `fidelity`, without its interval, which takes a hundred times as long; None without a detection.
+    """The value of `fidelity`, without its interval, which takes many times as long; None without a detection.
 
     Args:
         expected: `detections_as_objects` of the reference.

@@ -1,6 +1,5 @@
 """Paired bootstrap of two models: confidence interval of their mAP's difference, and images that lost most.
 
-`T` IoU thresholds, `D` detections of a class over all images, `H` of them that overlap an object, `N` images.
 Detections are matched once; a resampling only weights the matches of an image by how often the image was drawn
 (bootstrap over images: Efron, 1979; paired: both models are evaluated on the same draws).
 """
@@ -13,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.evaluation.counting.curves import RECALLS, by_score
-from picoquant.evaluation.counting.images import match_images, objects_in_images
-from picoquant.evaluation.counting.matching import AREAS, IOUS, Matched, bit
+from picoquant.evaluation.counting.images import match_images, objects_of_images
+from picoquant.evaluation.counting.matching import AREAS
 from picoquant.evaluation.counting.objects import Objects
+from picoquant.evaluation.counting.weights import Weighted
 from picoquant.evaluation.results import Results
 
 DRAWS, SEED = 1000, 0
@@ -142,124 +141,32 @@ def _resampled(
     return float(measure(np.ones(images, np.int64))), float(low), float(high)
 
 
-@dataclass(frozen=True)
-class _Class:
-    """The detections of a class over all images, best score first.
-
-    Attributes:
-        image: `[D]`, index of the detection's image; inside: `[D]` int8, 1 if its area is one that COCO counts.
-        held: `[H]`, ascending, places of those that overlap an object; where hit and changes are 0, there is no other.
-        hit: `[T, H]` bool, true positives.
-        changes: `[T, H]` int8, -1 for one that does not count though `inside`, 1 for the reverse.
-        objects: indices of images with objects, ascending, and how many each has.
-    """
-
-    image: np.ndarray
-    inside: np.ndarray
-    held: np.ndarray
-    hit: np.ndarray
-    changes: np.ndarray
-    objects: tuple[np.ndarray, np.ndarray]
-
-
 def _matches(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], ids: list[int]
-) -> list[_Class]:
-    """Each class by ascending category id; `ids` ascending."""
+) -> Weighted:
+    """The matches of all classes; `ids` ascending."""
     categories = sorted({entry["id"] for entry in ground_truth["categories"]})
     objects = Objects.of(ground_truth.get("annotations", []))
     found, _ = match_images(objects, Results.of(results), ids, categories, AREAS[:1])
-    there = objects_in_images(objects, ids, categories)
-    classes = []
-    for start, stop, rows in by_score(found, len(categories)):
-        bounds = np.searchsorted(found.label[rows], np.arange(start, stop + 1)).tolist()
-        for number, low, high in zip(range(start, stop), bounds, bounds[1:]):
-            classes.append(_one_class(found, rows[low:high], there[number]))
-    return classes
+    return Weighted(found, objects_of_images(objects, ids, categories))
 
 
-def _one_class(found: Matched, rows: np.ndarray, objects: tuple[np.ndarray, np.ndarray]) -> _Class:
-    """The class whose detections are at `rows`, best score first."""
-    places = np.minimum(np.searchsorted(found.held, rows), max(len(found.held) - 1, 0))
-    is_held = found.held[places] == rows if len(found.held) else np.zeros(len(rows), bool)
-    held, inside = np.flatnonzero(is_held), found.inside[0, rows]
-    some = places[held]
-    hit, passed = (
-        np.array([bit(bits[:, some], number) for number in range(len(IOUS))])
-        for bits in (found.hit, found.passed)
-    )
-    changes = (hit & ~inside[held]).astype(np.int8) - (passed & inside[held])
-    return _Class(found.image[rows], inside.astype(np.int8), held, hit, changes, objects)
-
-
-def _mean_ap(classes: Sequence[_Class], weights: np.ndarray) -> float:
+def _mean_ap(found: Weighted, weights: np.ndarray) -> float:
     """mAP if image `n` occurs `weights[n]` times; NaN without objects."""
-    values = [value for value in (_ap(one, weights) for one in classes) if value is not None]
-    return float(np.mean(values)) if values else float("nan")
-
-
-def _ap(one: _Class, weights: np.ndarray) -> float | None:
-    """AP of a class, the mean over all IoU thresholds; None without objects."""
-    images, counts = one.objects
-    total = int(counts @ weights[images])
-    if total == 0:
-        return None
-    weight = weights[one.image]
-    mine = weight[one.held]
-    counted = np.cumsum(weight * one.inside)[one.held]
-    values = np.zeros((len(one.hit), len(RECALLS)))
-    for row, hit, changes in zip(values, one.hit, one.changes):
-        drawn = np.flatnonzero(hit & (mine > 0))
-        if not len(drawn):
-            continue
-        hits = np.cumsum(mine[drawn])
-        # COCO's divisor has the small number, too.
-        precision = hits / (counted[drawn] + np.cumsum(mine * changes)[drawn] + np.spacing(1))
-        # Precision at a recall is the highest one at that or any higher recall, as in pycocotools.
-        precision = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-        row[:] = precision[np.searchsorted(hits / total, RECALLS, side="left")]
-    return float(values.mean())
+    values = found.aps(weights)
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _by_image(
-    ground_truth: Mapping[str, Any], matched: Sequence[list[_Class]], ids: list[int]
+    ground_truth: Mapping[str, Any], matched: Sequence[Weighted], ids: list[int]
 ) -> tuple[ImageChange, ...]:
     names = {image["id"]: str(image.get("file_name", image["id"])) for image in ground_truth["images"]}
-    classes_of: dict[int, list[int]] = {}
-    for place, one in enumerate(matched[0]):
-        images, counts = one.objects
-        for number in images[counts > 0].tolist():
-            classes_of.setdefault(number, []).append(place)
-    models = [[_ImagesOf(one) for one in classes] for classes in matched]
+    images, starts = np.unique(matched[0].objects.image, return_index=True)  # one without objects has no mAP
+    bounds = [*starts.tolist(), len(matched[0].objects.image)]
+    values = [found.aps_alone() for found in matched]
     changes = []
-    for number, places in classes_of.items():  # an image without objects has no mAP
-        alone = [[classes[place].only(number) for place in places] for classes in models]
-        scores = [_mean_ap(classes, np.ones(1, np.int64)) for classes in alone]
+    for number, start, stop in zip(images.tolist(), bounds, bounds[1:]):
+        scores = [float(one[start:stop].mean()) for one in values]
         changes.append(ImageChange(ids[number], names[ids[number]], *scores))
     return tuple(sorted(changes, key=lambda image: (image.change, image.image_id)))
-
-
-class _ImagesOf:
-    """What a class has in one image after the other."""
-
-    def __init__(self, one: _Class) -> None:
-        self._class = one
-        self._rows = np.argsort(one.image, kind="stable")
-        self._held = np.argsort(one.image[one.held], kind="stable")
-        self._image, self._held_image = one.image[self._rows], one.image[one.held][self._held]
-
-    def only(self, number: int) -> _Class:
-        """The class if there were no other image than that with this index."""
-        one = self._class
-        rows = self._rows[slice(*np.searchsorted(self._image, (number, number + 1)))]
-        some = self._held[slice(*np.searchsorted(self._held_image, (number, number + 1)))]
-        images, counts = one.objects
-        place = np.searchsorted(images, number)
-        return _Class(
-            np.zeros(len(rows), np.int64),
-            one.inside[rows],
-            np.searchsorted(rows, one.held[some]),
-            one.hit[:, some],
-            one.changes[:, some],
-            (np.zeros(1, np.int64), counts[place : place + 1]),
-        )

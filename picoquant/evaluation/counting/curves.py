@@ -44,34 +44,69 @@ def curves(found: Matched, objects: np.ndarray) -> Curves:
     classes, areas = objects.shape
     precision = np.full((len(IOUS), len(RECALLS), classes, areas), -1.0)
     recall = np.full((len(IOUS), classes, areas, len(MOST)), -1.0)
-    is_held = np.zeros(len(found.label), bool)
-    is_held[found.held] = True
     for start, stop, rows in by_score(found, classes):
-        at = np.flatnonzero(is_held[rows])
-        some = np.searchsorted(found.held, rows[at])
-        group, label = slice(start, stop), found.label[rows[at]].astype(np.int64) - start
-        begin = np.searchsorted(found.label[rows], np.arange(start, stop))[label]
-        rank = found.rank[rows[at]]
+        group = slice(start, stop)
+        some = Ranked(found, rows, found.label[rows].astype(np.int64) - start)
+        rank = found.rank[rows[some.at]]
         for area in range(areas):
             there = objects[group, area]
-            needed = _needed(there)
-            inside = found.inside[area, rows]
-            total = np.concatenate([[0], np.cumsum(inside)])
-            counted, inside = total[at + 1] - total[begin], inside[at]
+            needed, counted = needed_for(there), some.counted(area)
             for threshold in range(len(IOUS)):
-                number = area * len(IOUS) + threshold
-                hit, passed = bit(found.hit, number)[some], bit(found.passed, number)[some]
-                changes = (hit & ~inside).astype(np.int8) - (passed & inside)
-                right, changed = _in_class(hit, label), _in_class(changes, label)
+                hit, changes = some.outcome(area, threshold)
+                right, changed = some.in_class(hit), some.in_class(changes)
+                hits = np.bincount(some.label[hit], minlength=stop - start)
                 exact = right[hit] / (counted + changed)[hit]
-                hits = np.bincount(label[hit], minlength=stop - start)
-                precision[threshold, :, group, area] = _at_recalls(exact, hits, needed).T
+                precision[threshold, :, group, area] = at_recalls(exact, hits, needed).T
                 for place, most in enumerate(MOST):
-                    hits = np.bincount(label[hit & (rank < most)], minlength=stop - start)
+                    hits = np.bincount(some.label[hit & (rank < most)], minlength=stop - start)
                     recall[threshold, group, area, place] = hits / np.maximum(there, 1)
             precision[:, :, group, area][:, :, there == 0] = -1.0
             recall[:, group, area][:, there == 0] = -1.0
     return Curves(precision, recall)
+
+
+class Ranked:
+    """Detections of some classes, by class and falling score.
+
+    Attributes:
+        at: `[H]`, places among them of those that overlap an object.
+        label: `[H]`, classes of these.
+        begin: `[H]`, where the detections of the class begin.
+
+    Args:
+        found: where they come from; rows: `[D]`, their places there.
+        label: `[D]`, ascending.
+    """
+
+    def __init__(self, found: Matched, rows: np.ndarray, label: np.ndarray) -> None:
+        held = np.minimum(np.searchsorted(found.held, rows), max(len(found.held) - 1, 0))
+        is_held = found.held[held] == rows if len(found.held) else np.zeros(len(rows), bool)
+        self.at = np.flatnonzero(is_held)
+        self.label = label[self.at]
+        self.begin = np.searchsorted(label, self.label)
+        self._found, self._rows, self._held = found, rows, held[self.at]
+
+    def inside(self, area: int) -> np.ndarray:
+        """`[D]` bool, whether they are in a range of areas."""
+        return self._found.inside[area, self._rows]
+
+    def counted(self, area: int) -> np.ndarray:
+        """`[H]`, how many of `inside` there are in the class up to each of `at`."""
+        total = np.concatenate([[0], np.cumsum(self.inside(area))])
+        return total[self.at + 1] - total[self.begin]
+
+    def outcome(self, area: int, threshold: int) -> tuple[np.ndarray, np.ndarray]:
+        """`[H]` bool, whether an object is found, and `[H]` int8, -1 for what is inside and does not count, 1 for the
+        reverse."""
+        number = area * len(IOUS) + threshold
+        hit, passed = (bit(bits, number)[self._held] for bits in (self._found.hit, self._found.passed))
+        inside = self._found.inside[area, self._rows[self.at]]
+        return hit, (hit & ~inside).astype(np.int8) - (passed & inside)
+
+    def in_class(self, values: np.ndarray) -> np.ndarray:
+        """Sums of `values` `[H]` up to each one, anew in each class."""
+        total = np.concatenate([[0], np.cumsum(values)])
+        return total[1:] - total[np.searchsorted(self.label, self.label)]
 
 
 def by_score(found: Matched, classes: int) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -93,13 +128,7 @@ def by_score(found: Matched, classes: int) -> Iterator[tuple[int, int, np.ndarra
         start, begin = stop, int(ends[stop - 1])
 
 
-def _in_class(values: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Sums of `values` `[H]` up to each one, anew in each class; `label` `[H]` ascending."""
-    total = np.concatenate([[0], np.cumsum(values)])
-    return total[1:] - total[np.searchsorted(label, label)]
-
-
-def _needed(objects: np.ndarray) -> np.ndarray:
+def needed_for(objects: np.ndarray) -> np.ndarray:
     """`[C, R]`, the smallest number of objects found, 1 or more, whose share of `objects` is the recall at least."""
     total = np.maximum(objects, 1)[:, None]
     number = np.maximum(np.floor(RECALLS * total).astype(np.int64) - 1, 1)
@@ -108,7 +137,7 @@ def _needed(objects: np.ndarray) -> np.ndarray:
     return number
 
 
-def _at_recalls(precision: np.ndarray, hits: np.ndarray, needed: np.ndarray) -> np.ndarray:
+def at_recalls(precision: np.ndarray, hits: np.ndarray, needed: np.ndarray) -> np.ndarray:
     """The best precision at each recall or above, `[C, R]`; 0 where that is not reached.
 
     Args:

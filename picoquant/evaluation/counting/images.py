@@ -13,6 +13,7 @@ import numpy as np
 from picoquant.data.formats.large.helpers import Helpers
 from picoquant.evaluation.counting.matching import AREAS, Matched, Part, inside_of, matched, places_of
 from picoquant.evaluation.counting.objects import Objects
+from picoquant.evaluation.counting.weights import ObjectsOfImages
 from picoquant.evaluation.results import Results
 
 _ROWS = 1 << 16  # detections and objects of a part, of whole images
@@ -93,12 +94,10 @@ def _count(
     ).T
 
 
-def objects_in_images(
+def objects_of_images(
     objects: Objects, image_ids: Sequence[int], categories: Sequence[int]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each class the places of the images with objects, ascending, and how many of these are in each.
-
-    Crowds are none, and neither is what has an area that COCO does not count.
+) -> ObjectsOfImages:
+    """How many objects of any size each image and class has; crowds are none.
 
     Args:
         objects: of these images, and maybe others.
@@ -107,7 +106,6 @@ def objects_in_images(
     image, here = places_of(objects.image_id, np.array(image_ids, np.int64))
     label, known = places_of(objects.category_id, np.array(categories, np.int64))
     rows = np.flatnonzero(here & known & ~objects.is_crowd & inside_of(objects.area, AREAS[0]))
-    pairs, counts = np.unique(label[rows] * len(image_ids) + image[rows], return_counts=True)
-    bounds = np.searchsorted(pairs, np.arange(len(categories) + 1) * len(image_ids))
-    images = pairs % max(len(image_ids), 1)
-    return [(images[start:stop], counts[start:stop]) for start, stop in zip(bounds, bounds[1:])]
+    pairs, number = np.unique(image[rows] * len(categories) + label[rows], return_counts=True)
+    classes = max(len(categories), 1)
+    return ObjectsOfImages(pairs // classes, pairs % classes, number, len(categories))

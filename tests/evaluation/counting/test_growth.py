@@ -10,7 +10,7 @@ import pytest
 
 from picoquant.evaluation import results as results_module
 from picoquant.evaluation.coco_metrics import metrics_of
-from picoquant.evaluation.counting import images, matching
+from picoquant.evaluation.counting import images, matching, weights
 from picoquant.evaluation.counting.objects import Objects
 from picoquant.evaluation.results import Results
 
@@ -109,6 +109,22 @@ def test_memory_of_a_detection(monkeypatch):
 
 def test_the_number_of_objects_that_a_recall_takes():
     total = np.arange(1, 500)
-    for number, needed in zip(total, CURVES._needed(total)):
+    for number, needed in zip(total, CURVES.needed_for(total)):
         recalls = np.arange(1, number + 1) / number
         assert needed.tolist() == (np.searchsorted(recalls, CURVES.RECALLS) + 1).tolist()
+
+
+def test_images_one_by_one_do_not_look_at_all_classes_and_images(monkeypatch):
+    seen, ranked = [], weights.Ranked
+    monkeypatch.setattr(
+        weights, "Ranked", lambda found, rows, label: seen.append(len(rows)) or ranked(found, rows, label)
+    )
+    monkeypatch.setattr(weights, "_PAIRS", 10)
+    objects, names, found, ids = made(200, 50)
+    matches, _ = images.match_images(objects, found, ids, list(names), matching.AREAS[:1])
+    there = images.objects_of_images(objects, ids, list(names))
+    assert len(there.image) <= 200 * OBJECTS
+    weighted = weights.Weighted(matches, there)
+    assert seen == [200 * EACH]
+    assert len(weighted.aps_alone()) == len(there.image)
+    assert sum(seen[1:]) <= 200 * EACH and max(seen[1:]) <= 10 * EACH

@@ -41,6 +41,7 @@ def test_the_text_does_not_depend_on_processes(dataset, monkeypatch):
     monkeypatch.setattr(helpers, "_START", 0.0)
     monkeypatch.setattr(helpers, "available_cpus", lambda: 2)
     monkeypatch.setattr(module, "_PART", 16)
+    monkeypatch.setattr(module, "SMALL", 0.0)
     asked, ask = [], helpers.Worker.ask
 
     def noted(self, question):
@@ -50,6 +51,8 @@ def test_the_text_does_not_depend_on_processes(dataset, monkeypatch):
     monkeypatch.setattr(helpers.Worker, "ask", noted)
     assert "".join(results.json_parts(dataset)) == alone
     assert len(asked) == 1 and 0 < asked[0] < 150
+    monkeypatch.setattr(module, "SMALL", 1.0)
+    assert "".join(results.json_parts(dataset)) == alone and len(asked) == 1
 
 
 def test_collected_in_large_arrays(monkeypatch):

@@ -85,6 +85,7 @@ class Ranked:
         self.label = label[self.at]
         self.begin = np.searchsorted(label, self.label)
         self._found, self._rows, self._held = found, rows, held[self.at]
+        self._first = np.searchsorted(self.label, self.label)
 
     def inside(self, area: int) -> np.ndarray:
         """`[D]` bool, whether they are in a range of areas."""
@@ -106,7 +107,7 @@ class Ranked:
     def in_class(self, values: np.ndarray) -> np.ndarray:
         """Sums of `values` `[H]` up to each one, anew in each class."""
         total = np.concatenate([[0], np.cumsum(values)])
-        return total[1:] - total[np.searchsorted(self.label, self.label)]
+        return total[1:] - total[self._first]
 
 
 def by_score(found: Matched, classes: int) -> Iterator[tuple[int, int, np.ndarray]]:

@@ -14,7 +14,7 @@ from picoquant.data.formats.large.helpers import Helpers
 from picoquant.evaluation.counting.matching import AREAS, Matched, Part, inside_of, matched, places_of
 from picoquant.evaluation.counting.objects import Objects
 from picoquant.evaluation.counting.weights import ObjectsOfImages
-from picoquant.evaluation.results import Results
+from picoquant.evaluation.results import SMALL, Results
 
 _ROWS = 1 << 16  # detections and objects of a part, of whole images
 _AT_ONCE = 32  # parts that are shared out
@@ -41,11 +41,12 @@ def match_images(
     images, classes = np.array(sorted(set(image_ids)), np.int64), np.array(categories, np.int64)
     parts = parts_of(_by_image(objects), _by_image(results), images, classes, areas)
     found: list[Matched] = []
+    work = [(len(part.found) + len(part.objects.area)) / _RATE for part in parts]
+    few = sum(work) < SMALL
     with Helpers() as helpers:
         for start in range(0, len(parts), _AT_ONCE):
-            some = parts[start : start + _AT_ONCE]
-            work = sum(len(part.found) + len(part.objects.area) for part in some)
-            found += helpers.share(matched, some, work / _RATE)
+            some = slice(start, start + _AT_ONCE)
+            found += helpers.share(matched, parts[some], 0.0 if few else sum(work[some]))
     return Matched.joined(found), _count(objects, images, classes, areas)
 
 

@@ -1,7 +1,7 @@
 """AP over objects of any size when an image counts several times, not at all, or alone.
 
-`T` IoU thresholds, `R` recalls, `C` classes, `N` images, `D` detections, `P` pairs of an image and a class with objects.
-The small number that COCO adds to each divisor is added here, too.
+`T` IoU thresholds, `R` recalls, `C` classes, `N` images, `D` detections, `P` pairs of an image and a class
+with objects. The small number that COCO adds to each divisor is added here, too.
 """
 
 from __future__ import annotations

@@ -124,6 +124,7 @@ def test_numbers_do_not_depend_on_processes(monkeypatch):
     monkeypatch.setattr(helpers, "_START", 0.0)
     monkeypatch.setattr(helpers, "available_cpus", lambda: 2)
     monkeypatch.setattr(images, "_ROWS", 20)
+    monkeypatch.setattr(images, "SMALL", 0.0)
     shared, share = [], helpers.Helpers.share
 
     def noted(self, function, items, seconds):
@@ -132,8 +133,12 @@ def test_numbers_do_not_depend_on_processes(monkeypatch):
         return found
 
     monkeypatch.setattr(helpers.Helpers, "share", noted)
-    assert repr(coco_metrics(truth, results)) == repr(by_faster_coco_eval(truth, results)[0])
+    expected = repr(by_faster_coco_eval(truth, results)[0])
+    assert repr(coco_metrics(truth, results)) == expected
     assert shared == [[True]]
+    monkeypatch.setattr(images, "SMALL", 1.0)  # a process takes as long to start as a million detections
+    assert repr(coco_metrics(truth, results)) == expected
+    assert shared[1:] == [[False]]
 
 
 def test_an_area_that_is_null_is_that_of_the_box_and_ids_of_annotations_do_not_matter():

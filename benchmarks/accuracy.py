@@ -104,9 +104,12 @@ def run(network: Network, folder: Path, options: Any) -> None:
         f"Global.weights={shared / 'weights' / network.weights}",
         f"Global.input_size=[{network.size},{network.size}]",
         f"Quantize.method={options.method}",
-        f"TrainConfig.train_iter={options.steps}",
-        f"TrainConfig.eval_iter={options.evaluate_every}",
     ]
+    if options.method == "qat":
+        changes += [
+            f"TrainConfig.train_iter={options.steps}",
+            f"TrainConfig.eval_iter={options.evaluate_every}",
+        ]
     for section, (data, images, listed) in (("Train", network.train), ("Eval", network.val)):
         changes += [
             f"{section}Dataset.dataset_dir={shared / 'datasets' / data}",

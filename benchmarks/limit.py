@@ -114,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--config", default="picodet_s_416_coco_npu.yml", help="a shipped configuration")
     parser.add_argument("--size", type=int, default=416, help="input height and width")
+    parser.add_argument("--classes", type=int, default=80)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--training-batch", type=int, default=16)
     parser.add_argument("--qat-batch", type=int, default=8)
@@ -124,7 +125,7 @@ def main() -> None:
     options = parser.parse_args()
     machine = measured_machine(options.threads)
     files = measured_files(options.threads)
-    network = network_of(options.config, options.size)
+    network = network_of(options.config, options.size, options.classes)
     if not options.json:
         print("\n".join(about(machine, files, network)), flush=True)
     rows = []

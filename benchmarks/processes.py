@@ -118,14 +118,12 @@ def measure(options: argparse.Namespace) -> None:
 
 def stepper(options: argparse.Namespace) -> Callable[[], None]:
     """A step: losses, backward, averaging, momentum."""
-    from functools import partial
-
     import paddle
 
     from picoquant import build_detector
-    from picoquant.training.fast import ChannelsLast, FastLayers, fast_convolutions_available
+    from picoquant.training.fast import FastLayers, fast_convolutions_available
+    from picoquant.training.graphs.rewrite import ChannelsLast
     from picoquant.training.joint_batch_norm.layer import synchronised
-    from picoquant.training.joint_batch_norm.rewrite import JointRewrite
     from picoquant.utils.process_group import Group
 
     group = Group()
@@ -134,8 +132,7 @@ def stepper(options: argparse.Namespace) -> Callable[[], None]:
     if joint:
         model = synchronised(model, group)
     theirs = options.only == "paddle.DataParallel"
-    graphs = ChannelsLast if theirs else partial(JointRewrite, group) if joint else None
-    layers = FastLayers(model, graphs)
+    layers = FastLayers(model, ChannelsLast if theirs else None, group=group if joint else None)
     inputs = batch(options)
     model.train()
 

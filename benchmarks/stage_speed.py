@@ -41,6 +41,12 @@ TRAINED = {
     "xs": "picodet_xs_320_coco_lcnet.pdparams",
     "s_esnet": "picodet_s_320_coco.pdparams",
 }
+COCO, BCCD = 80, 3  # classes
+
+
+def classes_of(network: str) -> int:
+    """How many classes a network of `prepare` has."""
+    return COCO if network in TRAINED and network != "s_npu" else BCCD
 
 
 def main() -> None:
@@ -135,7 +141,7 @@ def ptq(options: argparse.Namespace) -> dict[str, Any]:
     calibrated, held_out = pixels_of(options.shared, "train")[:CALIBRATED], pixels_of(options.shared, "val")
     pixels = sum(calibrated) + sum(held_out)
     return {
-        "wall": stage["seconds"], "cpu": stage["cpu_seconds"], "images": CALIBRATED, "pixels": pixels,
+        "wall": stage["seconds"], "cpu": stage.get("cpu_seconds"), "images": CALIBRATED, "pixels": pixels,
         "evaluated": len(held_out),
     }  # fmt: skip
 
@@ -182,10 +188,10 @@ def prepare(options: argparse.Namespace) -> dict[str, Any]:
             weights = shared / "weights" / TRAINED[name]
         else:
             weights = options.out / f"{name}.pdparams"
-            write_weights(build_detector(config, num_classes=3).state_dict(), weights)
+            write_weights(build_detector(config, num_classes=classes_of(name)).state_dict(), weights)
         train = val = f"dataset_dir: {shared / 'datasets' / 'bccd'}, image_dir: JPEGImages"
         files = ("instances_train.json", "instances_val.json")
-        if name in TRAINED and name != "s_npu":
+        if classes_of(name) == COCO:
             train, val = (
                 f"dataset_dir: {shared / 'datasets' / one}, image_dir: images"
                 for one in ("coco600", "coco465")

@@ -6,9 +6,10 @@
     python -m benchmarks.speed --work output/speed --before a30e038         picoquant of a commit takes its turns, too
 
 Each turn is a process of its own, of the benchmarks beside this file: `--only picoquant`, then `--only` the peer, then
-`picoquant` of the earlier commit. Between the turns it is looked how busy others keep the processors; where they take
-more than a tenth, nothing is recorded. Peers that cannot be imported are left out, and it is said why: PaddleDetection
-needs `pip install --no-deps paddledet` (and what it asks for), PaddleSlim is in the environment of PaddlePaddle 2.6.
+`picoquant` of the earlier commit, by its own script of that name, by today's where it has none. Between the turns it is
+looked how busy others keep the processors; where they take more than a tenth, nothing is recorded. Peers that cannot be
+imported are left out, and it is said why: PaddleDetection needs `pip install --no-deps paddledet` (and what it asks
+for), PaddleSlim is in the environment of PaddlePaddle 2.6.
 Bounds are those of benchmarks/limit.py, taken once at the start. `make results` then writes the page. With `--record`
 `growth` and `profiles` draw the page's pictures, too.
 """
@@ -30,8 +31,8 @@ from typing import Any
 
 from benchmarks.machine import busy_share
 from benchmarks.results.speed import LEAST_TURNS, MOST_BUSY, PREFIX, UNITS, Speed
-from benchmarks.speed.bounds import SMALL, SMALL_SIZE
-from benchmarks.speed.turns import BUSY_SECONDS, ROOT, Taken, run, turns
+from benchmarks.speed.kept import image_bound, measured_bounds
+from benchmarks.speed.turns import BUSY_SECONDS, ROOT, Taken, check_out, earlier, run, turns
 from benchmarks.speed.works import BEFORE, NOW, PEER, SIZE, Work, all_works
 from benchmarks.stage_speed import NETWORKS
 from picoquant.storage.files import write_text
@@ -69,7 +70,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     bounds = measured_bounds(options) if set(chosen) - set(_DRAWN) else {}
     if options.before:
-        check_out(options.before, options.work / "before")
+        check_out(options.before, earlier(options.work))
     for name in chosen:
         if name in _DRAWN:
             _DRAWN[name](options)
@@ -131,20 +132,17 @@ def int8(name: str, bounds: Mapping[str, float], options: argparse.Namespace) ->
     network = name.removeprefix("int8_")
     found = []
     for threads in (1, 2):
-        said, busy = [], 0.0
+        bound = image_bound(network, threads, options)
+        said: list[dict[Any, Any]] = []
+        before: list[dict[Any, Any]] = []
+        busy = 0.0
+        arguments = ["runtime_speed.py", "--run", str(options.work / "runs" / network)]
+        arguments += ["--threads", str(threads), "--calls", "100"]
         for _ in range(options.turns):
-            busy = max(busy, busy_share(BUSY_SECONDS))
-            arguments = (
-                "--run",
-                str(options.work / "runs" / network),
-                "--threads",
-                str(threads),
-                "--calls",
-                "100",
-            )
-            said.append(
-                {(one["backend"], one["precision"]): one for one in run_list("runtime_speed.py", *arguments)}
-            )
+            for root, into in ((ROOT, said), (earlier(options.work), before)):
+                if root is ROOT or options.before:
+                    busy = max(busy, busy_share(BUSY_SECONDS))
+                    into.append(by_model(run_list(*arguments, root=root)))
         for backend, title in (("onnx", "ONNX Runtime"), ("openvino", "OpenVINO")):
             pairs = [(one.get((backend, "int8")), one.get((backend, "fp32"))) for one in said]
             if any(None in pair for pair in pairs):
@@ -154,7 +152,9 @@ def int8(name: str, bounds: Mapping[str, float], options: argparse.Namespace) ->
                 for key in ("milliseconds", "cpu_milliseconds")
                 for side in (0, 1)
             )
-            known = network == "s_npu" and threads == options.threads
+            earlier_ones = [
+                one[backend, "int8"]["milliseconds"] for one in before if (backend, "int8") in one
+            ]
             found.append(
                 _speed(
                     options,
@@ -166,9 +166,9 @@ def int8(name: str, bounds: Mapping[str, float], options: argparse.Namespace) ->
                     peer=f"{title}, FP32",
                     theirs=theirs,
                     theirs_cpu=theirs_cpu,
-                    before=None,
-                    before_commit=None,
-                    bound=bounds.get("one image, int8") if known else None,
+                    before=_seconds(earlier_ones) if earlier_ones else None,
+                    before_commit=options.before if earlier_ones else None,
+                    bound=bound,
                     turns=len(said),
                     busy=busy,
                     command=f"python -m benchmarks.speed --only {name}",
@@ -205,15 +205,20 @@ def processes(name: str, bounds: Mapping[str, float], options: argparse.Namespac
     ]  # fmt: skip
 
 
+def by_model(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """What runtime_speed.py prints, by runtime and precision."""
+    return {tuple(row["name"].rsplit("_", 1)): row for row in rows}
+
+
 def _seconds(milliseconds: Sequence[float | None]) -> float | None:
     """The median; None where a runtime does not tell."""
     return None if None in milliseconds else statistics.median(milliseconds) / 1e3
 
 
-def run_list(*arguments: str) -> list[dict[str, Any]]:
+def run_list(*arguments: str, root: Path = ROOT) -> list[dict[str, Any]]:
     """What a script prints as a list; ends the program where it fails."""
     try:
-        return run((*arguments, "--json"))
+        return run((*arguments, "--json"), root=root)
     except ChildProcessError as error:
         raise SystemExit(f"{arguments[0]}: {error}") from error
 
@@ -222,26 +227,6 @@ def _speed(options: argparse.Namespace, **values: Any) -> Speed:
     return Speed(
         **values, machine=machine(), versions=versions(), date=str(datetime.date.today()), commit=commit()
     )
-
-
-def measured_bounds(options: argparse.Namespace) -> dict[str, float]:
-    """Least seconds by work, and rates; kept in --work for the next call.
-
-    `jpegs` are pixels decoded a second, `files, …` those of `FileRates`.
-    """
-    kept = options.work / "bounds.json"
-    found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    if "files, json" not in found:  # kept by a version that did not measure it
-        found = {}
-        for begin, size in (("", SIZE), (SMALL, SMALL_SIZE)):
-            said = run(("limit.py", "--json", "--size", str(size), "--threads", str(options.threads)))
-            found.update({begin + row["name"]: row["bound"] for row in said["workloads"]})
-        found["jpegs"] = said["machine"]["jpegs"]
-        found.update(
-            {f"files, {name}": rate for name, rate in said["files"].items() if isinstance(rate, float)}
-        )
-        write_text(kept, json.dumps(found, indent=1) + "\n")
-    return found
 
 
 def prepare(name: str, options: argparse.Namespace) -> None:
@@ -262,15 +247,6 @@ def prepare(name: str, options: argparse.Namespace) -> None:
         from benchmarks.start_speed import write_data_set
 
         write_data_set(folder, options.images)
-
-
-def check_out(commit_name: str, folder: Path) -> None:
-    """A work tree of a commit, taken anew where it is of another."""
-    if not folder.is_dir():
-        subprocess.run(
-            ["git", "worktree", "add", "--detach", "-q", str(folder), commit_name], check=True, cwd=ROOT
-        )
-    subprocess.run(["git", "checkout", "-q", "--detach", commit_name], check=True, cwd=folder)
 
 
 def growth(options: argparse.Namespace) -> None:

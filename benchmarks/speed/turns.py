@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -35,6 +36,25 @@ class Taken:
         return statistics.median(found) if key and found else None
 
 
+def earlier(work: Path) -> Path:
+    """Where the earlier commit is checked out."""
+    return work / "before"
+
+
+def check_out(commit: str, folder: Path) -> None:
+    """A work tree of a commit, with those of today's benchmarks that it has not, which then measure its picoquant."""
+    if not folder.is_dir():
+        subprocess.run(
+            ["git", "worktree", "add", "--detach", "-q", str(folder), commit], check=True, cwd=ROOT
+        )
+    subprocess.run(["git", "clean", "-qfd", "benchmarks"], check=True, cwd=folder)
+    subprocess.run(["git", "checkout", "-q", "--detach", commit], check=True, cwd=folder)
+    for script in sorted((ROOT / "benchmarks").glob("*.py")):
+        there = folder / "benchmarks" / script.name
+        if not there.is_file():
+            shutil.copyfile(script, there)
+
+
 def turns(work: Work, options: argparse.Namespace) -> Taken:
     """Every side once a turn."""
     if work.together:
@@ -47,7 +67,7 @@ def turns(work: Work, options: argparse.Namespace) -> Taken:
             if side in taken.failed:
                 continue
             taken.busy = max(taken.busy, busy_share(BUSY_SECONDS))
-            root = options.work / "before" if side == BEFORE else ROOT
+            root = earlier(options.work) if side == BEFORE else ROOT
             try:
                 said = run(arguments, work.stdin, root)
                 taken.said.setdefault(side, []).append(said)
@@ -83,6 +103,8 @@ def run(arguments: Sequence[str], stdin: str = "", root: Path = ROOT) -> dict[st
     if not script.is_file():
         raise ChildProcessError(f"there is no benchmarks/{arguments[0]}")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    if root != ROOT:  # scripts of an earlier commit may find their picoquant in the environment alone
+        environment["PYTHONPATH"] = str(root)
     began = time.time()
     done = subprocess.run(
         [sys.executable, str(script), *arguments[1:]],

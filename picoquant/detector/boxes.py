@@ -61,11 +61,11 @@ def points_inside(points: Tensor, boxes: Tensor, eps: float = 1e-9) -> Tensor:
     """Which points lie strictly inside which boxes.
 
     Args:
-        points: (L, 2).
-        boxes: (N, G, 4).
+        points: (L, 2), or each box's own, (..., G, L, 2).
+        boxes: (..., G, 4).
         eps: a point is inside where it is farther than this from every side.
 
-    Returns: (N, G, L) bool.
+    Returns: (..., G, L) bool.
     """
     left, top, right, bottom = (side.unsqueeze(-1) for side in boxes.unbind(-1))
     x, y = points.unbind(-1)

@@ -16,37 +16,27 @@ from contextlib import AbstractContextManager, contextmanager
 from types import MethodType
 from typing import Any, Callable
 
+import numpy as np
 import paddle
 from paddle import nn
 from paddle.base import core
-from paddle.jit.dy2static.partial_program import PartialProgramLayerHook
-from paddle.static import Program
 
-from picoquant.training.graphs.depthwise import split_weight_gradients
 from picoquant.training.graphs.kept_memory import KeptMemory
-from picoquant.training.graphs.layouts import (
-    channels_last_available,
-    gradients_channels_last,
-    keep_channels_last,
-)
+from picoquant.training.graphs.layouts import channels_last_available
 from picoquant.training.graphs.malloc import set_malloc, trim
-from picoquant.training.graphs.one_output import sum_of_depthwise
 from picoquant.training.graphs.openmp import openmp
+from picoquant.training.graphs.rewrite import ChannelsLast, Rewrite
 from picoquant.training.graphs.traced_graph import TracedGraph
 from picoquant.training.graphs.tracing import any_size, program_of
+from picoquant.training.joint_batch_norm.rewrite import JointRewrite
+from picoquant.training.joint_batch_norm.statistics import Processes
 from picoquant.training.onednn.engine import engine_of
 from picoquant.training.onednn.graph import UnsupportedError
 from picoquant.training.onednn.library import Kind
 from picoquant.utils.device import available_cpus
-from picoquant.utils.paddle_version.differences import (
-    clip_passes_gradients_at_its_bounds,
-    onednn_attribute,
-)
 
 LOG = logging.getLogger("picoquant")
 
-_CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
-_MAP_AXES = 4
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4  # of glibc's malloc.h
 _TOP_PAD = 64 << 20
 _LARGE, _MANY = 256 << 10, 1 << 16  # bytes of a piece of memory with pages of its own; pieces
@@ -115,8 +105,10 @@ class FastLayers:
     Args:
         model: a `PicoDet`.
         rewrite: makes what changes a graph; None: oneDNN computes without Paddle what it knows all operators of
-            (`onednn`), and the graphs of the rest are `ChannelsLast` where this CPU has it, else `Rewrite`.
+            (`onednn`), and the graphs of the rest are `JointRewrite` with a group, `ChannelsLast` where this CPU has
+            it, else `Rewrite`.
         precision: number format of the feature maps that oneDNN computes without Paddle.
+        group: all processes, where batch norms are over the images of all; None: over those of this process.
     """
 
     def __init__(
@@ -124,12 +116,16 @@ class FastLayers:
         model: nn.Layer,
         rewrite: Callable[[], Rewrite] | None = None,
         precision: Kind = Kind.F32,
+        group: Processes | None = None,
     ) -> None:
         parts = [(model.backbone, "forward"), (model.neck, "forward"), (model.head, "predicted")]
         whole = [] if rewrite else [(model, "predicted"), (model, "pyramid")]
         self._parts = [
-            *((layer, name, _Whole(layer, name, precision, self.off)) for layer, name in whole),
-            *((layer, name, _Traced(layer, name, rewrite, precision, self.off)) for layer, name in parts),
+            *((layer, name, _Whole(layer, name, None, precision, group, self.off)) for layer, name in whole),
+            *(
+                (layer, name, _Traced(layer, name, rewrite, precision, group, self.off))
+                for layer, name in parts
+            ),
         ]
         self._kept = KeptMemory()
 
@@ -165,7 +161,7 @@ class _Traced:
 
     Args:
         layer, name: whose method it is, and its name.
-        rewrite: as of `FastLayers`.
+        rewrite, group: as of `FastLayers`.
         precision: of what oneDNN computes without Paddle.
         untraced: within it no method is replaced; what is traced must not be what was traced before.
     """
@@ -176,10 +172,11 @@ class _Traced:
         name: str,
         rewrite: Callable[[], Rewrite] | None,
         precision: Kind,
+        group: Processes | None,
         untraced: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._layer, self._method, self._rewrite = layer, getattr(layer, name), rewrite
-        self._precision, self._untraced = precision, untraced
+        self._precision, self._group, self._untraced = precision, group, untraced
         self._static: Callable[..., Any] | None = None
 
     def __call__(self, maps: Any) -> Any:
@@ -193,10 +190,26 @@ class _Traced:
             return traced(self._method, (maps,), [any_size(maps)], self._rewrite())
         program, written = program_of(self._method, (maps,), [any_size(maps)])
         try:
-            return engine_of(program, self._layer, self._precision)
+            return self._engine(program)
         except UnsupportedError as error:
             self._say(error)
+        if self._group is not None:
+            return _rewritten(program, written, JointRewrite(self._group))
         return _rewritten(program, written, ChannelsLast() if channels_last_available() else Rewrite())
+
+    def _engine(self, program: Any) -> Callable[[Any], Any]:
+        """The engine of a program. Raises: `UnsupportedError` in all processes of the group where it has to in one."""
+        found, reason = None, UnsupportedError("no engine in another process")
+        try:
+            found = engine_of(program, self._layer, self._precision, self._group)
+        except UnsupportedError as error:
+            reason = error
+        # Otherwise they would not send the same messages: the engine tells of several batch norms in one.
+        if self._group is not None and self._group.rows(np.array([found is None], float)).any():
+            found = None
+        if found is None:
+            raise reason
+        return found
 
     def _say(self, error: UnsupportedError) -> None:
         name = type(self._layer).__name__
@@ -209,20 +222,9 @@ class _Traced:
 class _Whole(_Traced):
     """A method that calls those of several parts: where oneDNN does not know all of it, it does so."""
 
-    def __init__(
-        self,
-        layer: nn.Layer,
-        name: str,
-        precision: Kind,
-        untraced: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        super().__init__(layer, name, None, precision, untraced)
-
     def _trace(self, maps: Any) -> Callable[..., Any]:
         try:
-            return engine_of(
-                program_of(self._method, (maps,), [any_size(maps)])[0], self._layer, self._precision
-            )
+            return self._engine(program_of(self._method, (maps,), [any_size(maps)])[0])
         except UnsupportedError:
             return self._method
 
@@ -244,105 +246,3 @@ def _rewritten(program: Any, written: Any, rewrite: Rewrite) -> TracedGraph:
     rewrite.returned = tuple(value.name for value in program._outputs.tolist() if hasattr(value, "name"))
     program.set_hooker(rewrite)
     return TracedGraph(program, written)
-
-
-class Rewrite(PartialProgramLayerHook):
-    """Changes a program before and after its gradients are appended.
-
-    Attributes:
-        returned: names of the variables that the program returns, set before it is changed.
-    """
-
-    returned: tuple[str, ...] = ()
-
-    def before_append_backward(self, program: Program) -> Program:
-        _add_biases_along_channels(program.global_block())
-        for operator in program.global_block().ops:
-            if operator.type in _CONVOLUTIONS:
-                operator._set_attr(onednn_attribute(), True)
-        return program
-
-    def after_append_backward(self, program: Program, start: int) -> tuple[Program, int]:
-        block = program.global_block()
-        for operator in block.ops[start:]:
-            if (
-                operator.type == "relu6_grad"
-                and not operator.attr(onednn_attribute())
-                and not clip_passes_gradients_at_its_bounds()
-            ):
-                _cheaper_relu6_grad(operator)
-            elif operator.type == "elementwise_add_grad" and operator.attr("axis") == 1:
-                # Only its shape is read; what was convolved need not be kept for it.
-                operator.desc.set_input("X", operator.input("Out@GRAD"))
-        split_weight_gradients(block, start)
-        self._choose_layouts(block, start)
-        _convert_results_to_plain_layout(block, start)
-        return program, start
-
-    def _choose_layouts(self, block: Any, start: int) -> None:
-        """Change the memory layouts of gradients; here as oneDNN chooses them."""
-
-
-class ChannelsLast(Rewrite):
-    """And keeps the feature maps in one layout of oneDNN's, see `layouts`."""
-
-    def before_append_backward(self, program: Program) -> Program:
-        sum_of_depthwise(program.global_block())
-        super().before_append_backward(program)
-        keep_channels_last(program.global_block(), self.returned)
-        return program
-
-    def _choose_layouts(self, block: Any, start: int) -> None:
-        gradients_channels_last(block, start)
-
-
-def _add_biases_along_channels(block: Any) -> None:
-    """Add the biases `[C]` of convolutions along axis 1, and not reshaped to `[1, C, 1, 1]`: three times as fast.
-
-    Paddle's functions reshape them, and the kernel for sums of that shape goes from value to value, gradients included.
-    """
-    reshaped = {op.output("Out")[0]: op for op in block.ops if op.type == "reshape2"}
-    convolved = {name for op in block.ops if op.type in _CONVOLUTIONS for name in op.output("Output")}
-    for operator in list(block.ops):
-        if operator.type != "elementwise_add" or operator.input("X")[0] not in convolved:
-            continue
-        made = reshaped.get(operator.input("Y")[0])
-        if made is not None and len(block.var(made.input("X")[0]).shape) == 1:
-            operator._rename_input(operator.input("Y")[0], made.input("X")[0])
-            operator._set_attr("axis", 1)
-            block._remove_op(block.ops.index(made))
-
-
-def _convert_results_to_plain_layout(block: Any, start: int) -> None:
-    """Convert the gradients that the program returns from oneDNN's memory layout to the plain one.
-
-    Between operators paddle converts them itself, but not those that a program returns.
-    """
-    read = {name for operator in block.ops for name in operator.input_arg_names}
-    for operator in block.ops[start:]:
-        if not operator.has_attr(onednn_attribute()) or not operator.attr(onednn_attribute()):
-            continue
-        shapes = operator.output("XShape") if "XShape" in operator.output_names else []  # hold no values
-        for name in operator.output_arg_names:
-            if name in read or name in shapes or not block.has_var(name):
-                continue
-            value = block.var(name)
-            if len(value.shape) < _MAP_AXES:
-                continue  # has one layout
-            raw = block.create_var(name=f"{name}@onednn", shape=value.shape, dtype=value.dtype)
-            operator._rename_output(name, raw.name)
-            attributes = {"scale": 1.0, "op_role": operator.attr("op_role")}
-            block.append_op(type="scale", inputs={"X": raw}, outputs={"Out": value}, attrs=attributes)
-
-
-def _cheaper_relu6_grad(operator: Any) -> None:
-    """Turn relu6_grad(y, dy) into clip_grad(y, dy): dy where 0 < y < 6, the same numbers.
-
-    From Paddle 3 on clip_grad is dy where y is 0 or 6, too, and relu6_grad no longer slow.
-    """
-    description = operator.desc
-    description.set_type("clip_grad")
-    description.set_input("X", description.input("Out"))
-    description.set_input("Out", [])
-    operator._set_attr("min", 0.0)
-    operator._set_attr("max", 6.0)

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Protocol
 
@@ -23,7 +22,6 @@ from picoquant.training.fast import FastLayers, fast_convolutions_available, tun
 from picoquant.training.finite import DivergedError, first_not_finite
 from picoquant.training.freezing import freeze, train_mode
 from picoquant.training.joint_batch_norm.layer import synchronised
-from picoquant.training.joint_batch_norm.rewrite import JointRewrite
 from picoquant.training.onednn.library import Kind
 from picoquant.training.optimizer import optimizer_step
 from picoquant.training.result import BEST, EVALUATIONS, LAST, METRICS, TrainResult
@@ -142,12 +140,11 @@ class _Training:
         self._line.update(position.step)
         if self._settings.fast_convolutions and fast_convolutions_available():
             joint = self._settings.sync_bn and self._group.world > 1
-            if joint and self._settings.amp:
-                LOG.warning(
-                    "train: computed in 32-bit floats: norm_type is sync_bn, and there are several processes"
-                )
-            rewrite = partial(JointRewrite, self._group) if joint else None
-            self._layers = FastLayers(self._model, rewrite, Kind.BF16 if self._settings.amp else Kind.F32)
+            self._layers = FastLayers(
+                self._model,
+                precision=Kind.BF16 if self._settings.amp else Kind.F32,
+                group=self._group if joint else None,
+            )
         with ExitStack() as stack:
             stack.callback(self._line.close)
             if self._scalar_settings and self._group.is_rank_0:

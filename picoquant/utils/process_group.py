@@ -89,6 +89,15 @@ class Group:
         dist.all_reduce(total)
         return total.numpy()
 
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """The float64 arrays `[n]` of all processes, `[world, n]`, in less time than their sum."""
+        if self.world == 1:
+            return values[None]
+        own = paddle.to_tensor(np.asarray(values, "float64"))
+        found = paddle.empty([self.world, len(values)], "float64")
+        dist.stream.all_gather(found, own)
+        return found.numpy()
+
     @paddle.no_grad()
     def average_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Replace each gradient by its mean over all processes, with a single all-reduce.

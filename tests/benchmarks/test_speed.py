@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.results.speed import load_speeds
 from benchmarks.speed.__main__ import speeds, tell
-from benchmarks.speed.turns import ROOT, Taken, run, turns
+from benchmarks.speed.turns import ROOT, Taken, check_out, run, turns
 from benchmarks.speed.works import NOW, PEER, Row, Work, all_works
 
 
@@ -142,3 +142,37 @@ def test_the_generated_data_set_is_a_data_set(tmp_path):
             document["annotations"][0]
         )
         assert not dataset.repairs.unreadable and not dataset.repairs.missing
+
+
+def test_an_earlier_commit_has_its_own_scripts_and_todays_that_it_has_not(tmp_path, monkeypatch):
+    root, before = tmp_path / "root", tmp_path / "work" / "before"
+
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words]
+        return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+
+    (root / "benchmarks").mkdir(parents=True)
+    git("init", "-q")
+    commits = []
+    for files in ({"one": "one of then"}, {"one": "one of now", "two": "two of now"}):
+        for name, text in files.items():
+            (root / "benchmarks" / f"{name}.py").write_text(text)
+        git("add", "-A")
+        git("commit", "-qm", "a commit")
+        commits.append(git("rev-parse", "HEAD"))
+    monkeypatch.setattr("benchmarks.speed.turns.ROOT", root)
+    before.parent.mkdir()
+    for commit, one in ((commits[0], "one of then"), (commits[1], "one of now"), (commits[0], "one of then")):
+        check_out(commit, before)
+        assert (before / "benchmarks" / "one.py").read_text() == one
+        assert (before / "benchmarks" / "two.py").read_text() == "two of now"
+
+
+def test_an_earlier_side_imports_its_own_package(script, tmp_path):
+    there = tmp_path / "there"
+    (there / "benchmarks").mkdir(parents=True)
+    (there / "ours.py").write_text("WHERE = 'there'")
+    (there / "benchmarks" / "one.py").write_text(
+        "import json, ours; print(json.dumps({'where': ours.WHERE}))"
+    )
+    assert run(("one.py",), root=there) == {"where": "there"}

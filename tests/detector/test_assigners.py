@@ -11,8 +11,9 @@ import pytest
 
 from picoquant.detector.anchors import make_grid
 from picoquant.detector.assigners.atss import assign_atss
-from picoquant.detector.assigners.matching import one_object_a_point, top_candidates
+from picoquant.detector.assigners.matching import owners, top_candidates
 from picoquant.detector.assigners.task_aligned import assign_task_aligned
+from tests.detector import dense_assigners
 
 GRID = make_grid([(4, 4)], [8], 0.5)
 POINTS = paddle.to_tensor(GRID.points)
@@ -30,7 +31,12 @@ def truth(boxes: list, classes: list, mask: list):
 
 
 def atss(objects, topk=4, predicted=CELLS, **options):
-    return assign_atss(CELLS, [16], predicted.unsqueeze(0), *objects, CLASSES, topk=topk, **options)
+    return assign_atss(CELLS, [16], at(predicted), *objects, CLASSES, topk=topk, **options)
+
+
+def at(boxes):
+    """What gives some of all boxes (..., 4)."""
+    return lambda numbers: paddle.gather(boxes.reshape([-1, 4]), numbers)
 
 
 def test_grid_points_and_strides():
@@ -92,22 +98,28 @@ def test_atss_force_gives_every_object_a_point():
 
 
 def test_point_of_two_objects_goes_to_the_greater_overlap():
-    match = paddle.to_tensor([[[1.0, 1, 0], [1, 0, 0]]])
-    overlaps = paddle.to_tensor([[[0.2, 0.3, 0.1], [0.4, 0.9, 0.8]]])
-    # Point 0 is claimed twice: object 1 overlaps more. Point 1 keeps its only claim.
-    assert one_object_a_point(match, overlaps).numpy().tolist() == [[[0, 1, 0], [1, 0, 0]]]
+    # Two images of 3 points. Point 0 of the second is claimed by objects 0 and 1, and 1 overlaps more; point 1 keeps
+    # its only claim, by object 0, though 1 overlaps more. Point 2 of the first is claimed twice, and object 2, which
+    # does not claim it, overlaps most.
+    points, places = paddle.to_tensor([2, 3, 4, 3, 2]), paddle.to_tensor([0, 0, 0, 1, 1])
+    overlaps = {2: [0.1, 0.3, 0.9], 3: [0.2, 0.4, 0.1], 4: [0.3, 0.9, 0.1]}
+
+    def of_all(numbers):
+        return paddle.to_tensor([overlaps[number] for number in numbers.tolist()])
+
+    assert owners(points, places, 6, of_all).tolist() == [-1, -1, 2, 1, 0, -1]
+    assert owners(points, places, 6, of_all, claimants_only=True).tolist() == [-1, -1, 1, 1, 0, -1]
 
 
 def test_top_candidates_are_clamped():
-    mask, indices = top_candidates(paddle.to_tensor([[[3.0, 1.0, 2.0]]]), 9, largest=False)
-    assert mask.numpy().tolist() == [[[1, 1, 1]]]
-    assert indices.shape == [1, 1, 3]
+    indices = top_candidates(paddle.to_tensor([[3.0, 1.0, 2.0]]), 9, largest=False)
+    assert indices.tolist() == [[1, 2, 0]]
 
 
 def aligned(objects, scores, boxes, topk=13):
     scores = paddle.to_tensor(scores, dtype="float32").unsqueeze(0)
-    boxes = paddle.to_tensor(boxes, dtype="float32").unsqueeze(0)
-    return assign_task_aligned(POINTS, scores, boxes, *objects, topk=topk)
+    boxes = paddle.to_tensor(boxes, dtype="float32")
+    return assign_task_aligned(POINTS, scores, at(boxes), *objects, topk=topk)
 
 
 def test_task_aligned_prefers_score_times_overlap():
@@ -139,3 +151,76 @@ def test_task_aligned_without_objects_is_all_background():
     )
     assert (padded.labels.numpy() == CLASSES).all()
     assert float(padded.quality.sum()) == 0
+
+
+def test_task_aligned_without_any_measure_is_all_background():
+    # No prediction overlaps the object: of 4 points inside it none is better than one outside.
+    found = aligned(truth([[8, 8, 24, 24]], [0], [1]), np.full((16, CLASSES), 0.5), np.zeros((16, 4)), topk=1)
+    assert (found.labels.numpy() == CLASSES).sum() >= 15
+    assert float(found.quality.sum()) == 0
+
+
+def crowd(seed: int, objects: int):
+    """Three images of 160 pixels with up to so many objects, many in one another: grid, scores, boxes, truth."""
+    random = np.random.RandomState(seed)
+    grid = make_grid([(20, 20), (10, 10), (5, 5), (3, 3)], [8, 16, 32, 64], 0.5)
+    corner = random.rand(3, objects, 2) * 100 * (0.2 if seed % 2 else 1)
+    gt_bbox = np.concatenate([corner, corner + 3 + random.rand(3, objects, 2) * 60], axis=-1)
+    mask = (np.arange(objects) < random.randint(0, objects + 1, (3, 1)))[..., None]
+    scores = random.rand(3, len(grid.points), CLASSES) ** 3
+    sides = random.rand(3, len(grid.points), 4) * random.choice([4, 20, 80], (3, len(grid.points), 1))
+    boxes = np.concatenate([grid.points - sides[..., :2], grid.points + sides[..., 2:]], axis=-1)
+    gt_class = random.randint(0, CLASSES, (3, objects, 1)).astype("int32")
+    return grid, scores.astype("float32"), boxes.astype("float32"), ((gt_bbox * mask).astype("float32"), gt_class,
+            mask.astype("float32"))  # fmt: skip
+
+
+def equal(found, expected, gt_bbox) -> int:
+    """The number of points of objects, once all is as expected."""
+    labels, objects, quality = expected
+    assert np.array_equal(found.labels.numpy(), labels)
+    image, point = np.nonzero(objects >= 0)
+    assert np.array_equal(found.boxes.numpy()[image, point], gt_bbox[image, objects[image, point]])
+    np.testing.assert_allclose(found.quality.numpy(), quality, rtol=2e-5, atol=1e-6)
+    return len(image)
+
+
+OPTIONS = {
+    "plain": {},
+    "inclusive": {"sm_use": True, "inclusive": True},
+    "forced": {"topk": 3, "force_gt_matching": True},
+}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_atss_is_that_of_all_pairs(options, seed):
+    grid, _, boxes, (gt_bbox, gt_class, mask) = crowd(seed, [3, 8, 25][seed % 3])
+    anchors = grid.boxes(5.0)
+    found = assign_atss(
+        paddle.to_tensor(anchors), grid.counts, at(paddle.to_tensor(boxes)), paddle.to_tensor(gt_bbox),
+        paddle.to_tensor(gt_class), paddle.to_tensor(mask), CLASSES, **options,
+    )  # fmt: skip
+
+    def one(image, real):
+        return dense_assigners.atss(anchors, grid.counts, boxes[image], gt_bbox[image, real], **options)
+
+    expected = dense_assigners.every_image(one, gt_class, mask, CLASSES, len(anchors))
+    assert equal(found, expected, gt_bbox)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("options", [{}, {"topk": 3, "alpha": 2.0, "beta": 4.0}], ids=["published", "other"])
+def test_task_aligned_is_that_of_all_pairs(options, seed):
+    grid, scores, boxes, (gt_bbox, gt_class, mask) = crowd(seed, [3, 8, 25][seed % 3])
+    found = assign_task_aligned(
+        paddle.to_tensor(grid.points), paddle.to_tensor(scores), at(paddle.to_tensor(boxes)),
+        paddle.to_tensor(gt_bbox), paddle.to_tensor(gt_class), paddle.to_tensor(mask), **options,
+    )  # fmt: skip
+
+    def one(image, real):
+        own = gt_bbox[image, real], gt_class[image, real, 0]
+        return dense_assigners.task_aligned(grid.points, scores[image], boxes[image], *own, **options)
+
+    expected = dense_assigners.every_image(one, gt_class, mask, CLASSES, len(grid.points))
+    assert equal(found, expected, gt_bbox)

@@ -12,12 +12,12 @@ from paddle.nn.initializer import Constant
 from picoquant import build_detector
 from picoquant.detector.layers import channel_shuffle
 from picoquant.training.fast import (
-    ChannelsLast,
     FastLayers,
     fast_convolutions_available,
     traced,
     tuned_cpu,
 )
+from picoquant.training.graphs.rewrite import ChannelsLast
 from picoquant.utils.paddle_version.differences import onednn_attribute
 from tests.training import tiny
 from tests.training.test_loop import detector, same_end

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import paddle
-import paddle.nn.functional as F
 from paddle import Tensor
 
 from picoquant.detector.anchors import Grid
 from picoquant.detector.assigners.matching import (
     Assignment,
+    BoxesAt,
     HardAssignment,
+    Objects,
     background,
-    one_object_a_point,
+    objects_of,
+    owners,
     targets,
     top_candidates,
 )
@@ -29,7 +31,7 @@ from picoquant.detector.boxes import centres, pairwise_iou, points_inside
 def assign_atss(
     anchors: Tensor,
     counts: Sequence[int],
-    predicted_boxes: Tensor,
+    boxes_at: BoxesAt,
     gt_bbox: Tensor,
     gt_class: Tensor,
     pad_gt_mask: Tensor,
@@ -44,7 +46,7 @@ def assign_atss(
     Args:
         anchors: (L, 4) squares around the points, input pixels.
         counts: number of points of each level.
-        predicted_boxes: (N, L, 4), input pixels.
+        boxes_at: the predicted boxes of some points.
         gt_bbox: (N, G, 4), input pixels; gt_class: (N, G, 1); pad_gt_mask: (N, G, 1), 1 for an
             object and 0 for padding. G may be 0.
         topk: number of candidates per object and level.
@@ -55,46 +57,64 @@ def assign_atss(
             the standard deviation divides by n, not n - 1, and a point is inside where it is farther than
             0.01 pixels from every side.
     """
-    images, objects = gt_bbox.shape[:2]
-    if objects == 0:
-        return background(images, anchors.shape[0], num_classes)
-    overlaps = pairwise_iou(gt_bbox, anchors, eps=1e-10)
-    candidates, indices = _nearest(anchors, counts, gt_bbox, topk)
-    candidates = candidates * pad_gt_mask
-    among = paddle.take_along_axis(overlaps * candidates, indices, axis=-1)
-    deviation = among.std(axis=-1, keepdim=True, unbiased=not inclusive)
-    threshold = among.mean(axis=-1, keepdim=True) + deviation
-    enough = overlaps * candidates >= threshold if inclusive else overlaps * candidates > threshold
-    inside = points_inside(centres(anchors), gt_bbox, eps=0.01 if inclusive else 1e-9)
-    match = candidates * (enough & inside).astype(candidates.dtype)
-    match = one_object_a_point(match, overlaps * match if sm_use else overlaps)
+    images, points = gt_bbox.shape[0], anchors.shape[0]
+    objects = objects_of(gt_bbox, pad_gt_mask)
+    if objects is None:
+        return background(images, points, num_classes)
+    near = _nearest(anchors, counts, objects.boxes, topk)
+    squares = paddle.gather(anchors, near.flatten()).reshape([*near.shape, 4])
+    overlaps = pairwise_iou(objects.boxes.unsqueeze(1), squares, eps=1e-10).squeeze(1)
+    deviation = overlaps.std(axis=-1, keepdim=True, unbiased=not inclusive)
+    threshold = overlaps.mean(axis=-1, keepdim=True) + deviation
+    enough = overlaps >= threshold if inclusive else overlaps > threshold
+    inside = points_inside(centres(squares), objects.boxes, eps=0.01 if inclusive else 1e-9)
+    chosen = paddle.nonzero(enough & inside)
+    owner = paddle.full([images * points], -1, "int64")
+
+    def of_all(numbers: Tensor) -> Tensor:
+        own = paddle.gather(anchors, numbers % points).unsqueeze(1)
+        return pairwise_iou(paddle.gather(gt_bbox, numbers // points), own, eps=1e-10).squeeze(-1)
+
+    if chosen.shape[0]:
+        which = chosen[:, 0]
+        numbers = paddle.gather(objects.image, which) * points + paddle.gather_nd(near, chosen)
+        places = paddle.gather(objects.place, which)
+        owner = owners(numbers, places, images * points, of_all, sm_use)
     if force_gt_matching:
-        match = _force(match, overlaps, pad_gt_mask)
-    quality = (pairwise_iou(gt_bbox, predicted_boxes) * match).max(axis=-2)
-    return targets(match, gt_bbox, gt_class, quality, num_classes)
+        owner = _force(owner, anchors, objects)
+    quality = paddle.zeros([images * points])
+    owned = paddle.nonzero(owner >= 0).flatten()
+    if owned.shape[0]:
+        pairs = paddle.stack([owned // points, paddle.gather(owner, owned)], axis=-1)
+        own = paddle.gather_nd(gt_bbox, pairs).unsqueeze(1)
+        reached = pairwise_iou(own, boxes_at(owned).unsqueeze(1)).flatten()
+        quality = paddle.scatter(quality, owned, reached)
+    return targets(owner, gt_bbox, gt_class, quality, num_classes)
 
 
-def _nearest(anchors: Tensor, counts: Sequence[int], gt_bbox: Tensor, topk: int) -> tuple[Tensor, Tensor]:
-    """Mask (N, G, L) and indices (N, G, K) of the nearest points, `topk` of every level."""
+def _nearest(anchors: Tensor, counts: Sequence[int], boxes: Tensor, topk: int) -> Tensor:
+    """The nearest points of every object, `topk` of each level, (R, K)."""
     across, down = (
         one.unsqueeze(-1) - other
-        for one, other in zip(centres(gt_bbox).unbind(-1), centres(anchors).unbind(-1))
+        for one, other in zip(centres(boxes).unbind(-1), centres(anchors).unbind(-1))
     )
     distances = (across * across + down * down).sqrt()
-    masks, indices, start = [], [], 0
+    found, start = [], 0
     for level in paddle.split(distances, list(counts), axis=-1):
-        mask, index = top_candidates(level, topk, largest=False)
-        masks.append(mask)
-        indices.append(index + start)
+        found.append(top_candidates(level, topk, largest=False) + start)
         start += level.shape[-1]
-    return paddle.concat(masks, axis=-1), paddle.concat(indices, axis=-1)
+    return paddle.concat(found, axis=-1)
 
 
-def _force(match: Tensor, overlaps: Tensor, pad_gt_mask: Tensor) -> Tensor:
+def _force(owner: Tensor, anchors: Tensor, objects: Objects) -> Tensor:
     """Assign to each object its point of the greatest IoU, unless that is the best of several objects."""
-    best = F.one_hot(overlaps.argmax(axis=-1), match.shape[-1]) * pad_gt_mask
-    alone = (best.sum(axis=-2, keepdim=True) == 1).expand_as(match)
-    return paddle.where(alone, best, match)
+    points = anchors.shape[0]
+    best = pairwise_iou(objects.boxes, anchors, eps=1e-10).argmax(axis=-1) + objects.image * points
+    wanted = paddle.bincount(best, minlength=owner.shape[0])
+    alone = paddle.nonzero(paddle.gather(wanted, best) == 1).flatten()
+    if alone.shape[0] == 0:
+        return owner
+    return paddle.scatter(owner, paddle.gather(best, alone), paddle.gather(objects.place, alone))
 
 
 def assign_atss_hard(
@@ -119,7 +139,7 @@ def assign_atss_hard(
     found = assign_atss(
         paddle.to_tensor(grid.boxes(grid_cell_scale)),
         grid.counts,
-        boxes,
+        lambda numbers: paddle.gather(boxes.reshape([-1, 4]), numbers),
         gt_bbox,
         gt_class,
         pad_gt_mask,

@@ -1,16 +1,19 @@
-"""Steps that the assigners share: selecting candidates, resolving conflicts, targets of a match.
+"""Steps that the assigners share: the objects without padding, points that several claim, targets.
 
-`N` images, `G` objects of an image (padding included), `L` anchor points, `C` classes. A match is
-(N, G, L) float32, 1 where the point is assigned to the object; at most one object per point.
+`N` images, `G` objects of an image, padding included, `R` objects of all images without it, `L` anchor points, `C`
+classes. A point of all images has the number image * L + point. Almost no point belongs to an object, so what is
+computed for pairs of both is computed for those alone that may.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import paddle
-import paddle.nn.functional as F
 from paddle import Tensor
+
+BoxesAt = Callable[[Tensor], Tensor]  # numbers of points (M,) -> their predicted boxes (M, 4), input pixels
 
 
 class Assignment(NamedTuple):
@@ -41,6 +44,30 @@ class HardAssignment(NamedTuple):
     positives: float
 
 
+class Objects(NamedTuple):
+    """The objects of all images, without padding.
+
+    Attributes:
+        image, place: (R,) int64; which of the N images, which of its G objects.
+        boxes: (R, 4), input pixels.
+    """
+
+    image: Tensor
+    place: Tensor
+    boxes: Tensor
+
+
+def objects_of(gt_bbox: Tensor, pad_gt_mask: Tensor) -> Objects | None:
+    """The objects of (N, G, 4) that the mask (N, G, 1) is above 0 for; None if there are none."""
+    if gt_bbox.shape[1] == 0:
+        return None
+    real = paddle.nonzero(pad_gt_mask.squeeze(-1) > 0)
+    if real.shape[0] == 0:
+        return None
+    image, place = real.unbind(-1)
+    return Objects(image, place, paddle.gather_nd(gt_bbox, real))
+
+
 def background(images: int, points: int, num_classes: int) -> Assignment:
     """The assignment of images without any object."""
     return Assignment(
@@ -50,52 +77,66 @@ def background(images: int, points: int, num_classes: int) -> Assignment:
     )
 
 
-def top_candidates(values: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor]:
-    """The k best points of every object; all points where there are fewer than k.
+def top_candidates(values: Tensor, k: int, largest: bool) -> Tensor:
+    """The k best points of every object, (R, min(k, L)).
 
     Args:
-        values: (N, G, L).
+        values: (R, L).
         largest: whether the best values are the largest or the smallest.
-
-    Returns: mask (N, G, L) float32 and indices (N, G, min(k, L)).
     """
-    points = values.shape[-1]
-    _, indices = paddle.topk(values, min(k, points), axis=-1, largest=largest)
-    return F.one_hot(indices, points).sum(axis=-2), indices
+    return paddle.topk(values, min(k, values.shape[-1]), axis=-1, largest=largest)[1]
 
 
-def one_object_a_point(match: Tensor, overlaps: Tensor) -> Tensor:
-    """Keep, for each point assigned to several objects, only the object of the greatest overlap.
+def owners(
+    points: Tensor,
+    places: Tensor,
+    count: int,
+    overlaps: Callable[[Tensor], Tensor],
+    claimants_only: bool = False,
+) -> Tensor:
+    """The object of each point: of those that claim it the one of the greatest overlap.
 
-    The overlaps of all objects are compared, as in PaddleDetection, so that object may be one to which the
-    point was not assigned.
+    The overlaps of all objects of the image are compared, as in PaddleDetection, so that object may be one that does
+    not claim the point.
 
     Args:
-        match, overlaps: (N, G, L).
+        points: (M,), numbers of points that are claimed; M >= 1.
+        places: (M,), which of its image's objects claims the point.
+        count: N * L.
+        overlaps: numbers of points (P,) -> their overlaps with all objects of their images, (P, G).
+        claimants_only: compare the overlaps of those objects alone that claim the point.
 
-    Returns: (N, G, L).
+    Returns: (N * L,) int64, which of its image's objects a point belongs to; -1 for none.
     """
-    best = F.one_hot(overlaps.argmax(axis=-2), match.shape[1]).transpose([0, 2, 1])
-    claims = match.sum(axis=-2, keepdim=True)
-    return paddle.where((claims > 1).expand_as(match), best, match)
+    owner = paddle.scatter(paddle.full([count], -1, "int64"), points, places)
+    claims = paddle.bincount(points, minlength=count)
+    contested = paddle.nonzero(claims > 1).flatten()
+    if contested.shape[0] == 0:
+        return owner
+    found = overlaps(contested)
+    if claimants_only:
+        mine = paddle.nonzero(paddle.gather(claims, points) > 1).flatten()
+        row = paddle.searchsorted(contested, paddle.gather(points, mine))
+        where = paddle.stack([row, paddle.gather(places, mine)], axis=-1)
+        found = found * paddle.scatter_nd(where, paddle.ones([where.shape[0]]), found.shape)
+    return paddle.scatter(owner, contested, found.argmax(axis=-1))
 
 
 def targets(
-    match: Tensor, gt_bbox: Tensor, gt_class: Tensor, quality: Tensor, num_classes: int
+    owner: Tensor, gt_bbox: Tensor, gt_class: Tensor, quality: Tensor, num_classes: int
 ) -> Assignment:
-    """The targets of every point, from a match.
+    """The targets of every point, from its object.
 
     Args:
-        match: (N, G, L), G >= 1.
-        gt_bbox: (N, G, 4), input pixels.
+        owner: (N * L,), as `owners` returns it.
+        gt_bbox: (N, G, 4), input pixels; G >= 1.
         gt_class: (N, G, 1) integer.
-        quality: (N, L), the target score of the object's class.
+        quality: (N * L,), the target score of the object's class; 0 without one.
     """
-    images, objects, _ = match.shape
-    index = match.argmax(axis=-2)  # (N, L), the object of each point; 0 for background
-    flat = (index + paddle.arange(images).unsqueeze(-1) * objects).flatten()
-    labels = paddle.gather(gt_class.flatten().astype("int64"), flat).reshape(index.shape)
-    found = match.sum(axis=-2) > 0
-    labels = paddle.where(found, labels, paddle.full_like(labels, num_classes))
-    boxes = paddle.gather(gt_bbox.reshape([-1, 4]), flat).reshape([*index.shape, 4])
-    return Assignment(labels, boxes, quality * found.astype(quality.dtype))
+    images, objects = gt_bbox.shape[:2]
+    owner = owner.reshape([images, -1])
+    flat = (owner.clip(min=0) + paddle.arange(images).unsqueeze(-1) * objects).flatten()
+    labels = paddle.gather(gt_class.flatten().astype("int64"), flat).reshape(owner.shape)
+    labels = paddle.where(owner < 0, paddle.full_like(labels, num_classes), labels)
+    boxes = paddle.gather(gt_bbox.reshape([-1, 4]), flat).reshape([*owner.shape, 4])
+    return Assignment(labels, boxes, quality.reshape(owner.shape))

@@ -134,33 +134,51 @@ def normaliser(total: Tensor) -> Tensor:
 
 
 class Predictions(NamedTuple):
-    """A head's predictions for all points, in strides.
+    """A head's predictions for all points.
+
+    Boxes are decoded for the points that they are asked for, most of which belong to no object.
 
     Attributes:
         logits: (N, L, 4 * (R + 1)), of the distances.
-        boxes: (N, L, 4); points: (L, 2); strides: (L, 1), input pixels.
+        points: (L, 2), in strides; strides: (L, 1), input pixels.
+        integral: turns logits into distances.
     """
 
     logits: Tensor
-    boxes: Tensor
     points: Tensor
     strides: Tensor
+    integral: Integral
+
+    @paddle.no_grad()
+    def boxes_at(self, numbers: Tensor) -> Tensor:
+        """The boxes of some of the N * L points, (M,) -> (M, 4) input pixels, without gradient."""
+        place = numbers % self.points.shape[0]
+        logits = rows_at(self.logits, numbers)
+        return self.decoded(logits, paddle.gather(self.points, place)) * paddle.gather(self.strides, place)
 
     @property
     def pixel_boxes(self) -> Tensor:
         """(N, L, 4) input pixels, without gradient."""
-        return self.boxes.detach() * self.strides
+        with paddle.no_grad():
+            return self.decoded(self.logits, self.points) * self.strides
+
+    def decoded(self, logits: Tensor, points: Tensor) -> Tensor:
+        """Boxes (..., 4), in strides, of logits (..., 4 * (R + 1)) at points that broadcast with (..., 2)."""
+        distances = self.integral(logits).reshape([*logits.shape[:-1], 4])
+        # The results of `distances_to_boxes`, whose split is slow in training.
+        sides = paddle.to_tensor([-1.0, -1.0, 1.0, 1.0])
+        return distances * sides + paddle.concat([points, points], axis=-1)
 
 
 def predictions_of(levels: Sequence[Tensor], grid: Grid, integral: Integral) -> Predictions:
     """Predictions from distance logits (N, H * W, 4 * (R + 1)), one tensor per level."""
     logits = paddle.concat(levels, axis=1).astype("float32")
-    distances = integral(logits).reshape([logits.shape[0], -1, 4])
-    points = paddle.to_tensor(grid.cell_points)
-    # The results of `distances_to_boxes`, whose split is slow in training.
-    sides = paddle.to_tensor([-1.0, -1.0, 1.0, 1.0])
-    boxes = distances * sides + paddle.concat([points, points], axis=-1)
-    return Predictions(logits, boxes, points, paddle.to_tensor(grid.strides))
+    return Predictions(logits, paddle.to_tensor(grid.cell_points), paddle.to_tensor(grid.strides), integral)
+
+
+def rows_at(values: Tensor, numbers: Tensor) -> Tensor:
+    """Rows (M, K) of (N, L, K)."""
+    return paddle.gather(values.reshape([-1, values.shape[-1]]), numbers)
 
 
 class Positives(NamedTuple):
@@ -197,19 +215,17 @@ def positives_of(
     if index.shape[0] == 0:
         return None
 
-    def rows_of(values: Tensor) -> Tensor:
-        return paddle.gather(values.reshape([-1, values.shape[-1]]), index)
-
-    points = predictions.points.unsqueeze(0).expand([labels.shape[0], -1, -1])
-    strides = predictions.strides.unsqueeze(0).expand([labels.shape[0], -1, -1])
+    place = index % predictions.points.shape[0]
+    logits, points = rows_at(predictions.logits, index), paddle.gather(predictions.points, place)
+    strides = paddle.gather(predictions.strides, place)
     return Positives(
         index=index,
-        logits=rows_of(predictions.logits),
-        boxes=rows_of(predictions.boxes),
-        points=rows_of(points),
-        targets=rows_of(targets / predictions.strides),
+        logits=logits,
+        boxes=predictions.decoded(logits, points),
+        points=points,
+        targets=rows_at(targets, index) / strides,
         weights=paddle.gather(weights.flatten(), index),
-        strides=rows_of(strides).flatten(),
+        strides=strides.flatten(),
     )
 
 

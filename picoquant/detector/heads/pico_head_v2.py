@@ -171,11 +171,11 @@ class PicoHeadV2(nn.Layer):
         if epoch < self._static_assigner_epoch:
             anchors = paddle.to_tensor(grid.boxes(self._grid_cell_scale))
             assigned = self._static_assigner(
-                anchors, grid.counts, predictions.pixel_boxes, *truth, self.num_classes
+                anchors, grid.counts, predictions.boxes_at, *truth, self.num_classes
             )
         else:
             points = paddle.to_tensor(grid.points)
-            assigned = self._assigner(points, scores.detach(), predictions.pixel_boxes, *truth)
+            assigned = self._assigner(points, scores.detach(), predictions.boxes_at, *truth)
         positives = positives_of(
             predictions, assigned.labels, assigned.boxes, assigned.quality, self.num_classes
         )

@@ -9,7 +9,13 @@ import paddle
 from paddle import Tensor, nn
 from paddle.autograd import PyLayer
 
-from picoquant.training.joint_batch_norm.statistics import Sums, joint_gradients, joint_statistics
+from picoquant.training.joint_batch_norm.statistics import (
+    Own,
+    Processes,
+    Sides,
+    joint_gradients,
+    joint_statistics,
+)
 
 
 class JointBatchNorm2D(nn.BatchNorm2D):
@@ -23,7 +29,7 @@ class JointBatchNorm2D(nn.BatchNorm2D):
         group: all processes.
     """
 
-    def __init__(self, like: nn.BatchNorm2D, group: Sums) -> None:
+    def __init__(self, like: nn.BatchNorm2D, group: Processes) -> None:
         super().__init__(like._num_features, like._momentum, like._epsilon)
         self.weight, self.bias = like.weight, like.bias
         self._mean, self._variance = like._mean, like._variance
@@ -49,7 +55,7 @@ class _Normalise(PyLayer):
         count = x.size // x.shape[1]
         mean = x.mean([0, 2, 3])
         variance = (x - _spread(mean)).square().mean([0, 2, 3])
-        joint = joint_statistics(layer._group, mean.numpy(), variance.numpy(), count)
+        (joint,) = joint_statistics(layer._group, [Own(mean.numpy(), variance.numpy(), count)])
         layer.follow(*joint)
         inverse = paddle.to_tensor((1 / np.sqrt(joint.variance + layer._epsilon)).astype(np.float32))
         mean = paddle.to_tensor(joint.mean.astype(np.float32))
@@ -63,8 +69,8 @@ class _Normalise(PyLayer):
         normalised, inverse, weight = context.saved_tensor()
         count = gradient.size // gradient.shape[1]
         of_scale, of_bias = (gradient * normalised).sum([0, 2, 3]), gradient.sum([0, 2, 3])
-        means = joint_gradients(context.group, of_scale.numpy(), of_bias.numpy(), count)
-        along, level = (_spread(paddle.to_tensor(value.astype(np.float32))) for value in means)
+        (means,) = joint_gradients(context.group, [Sides(of_scale.numpy(), of_bias.numpy(), count)])
+        along, level = (_spread(paddle.to_tensor(value.astype(np.float32))) for value in means[:2])
         of_x = (gradient - level - normalised * along) * _spread(weight * inverse)
         return of_x, of_scale, of_bias
 
@@ -73,7 +79,7 @@ def _spread(values: Tensor) -> Tensor:
     return values.reshape([1, -1, 1, 1])
 
 
-def synchronised(model: nn.Layer, group: Sums) -> nn.Layer:
+def synchronised(model: nn.Layer, group: Processes) -> nn.Layer:
     """The network with batch norm over the images of all processes, under the same names.
 
     On GPUs it is Paddle's; on CPU, for which paddle 2.6 has no kernel of it, this file's.

@@ -15,9 +15,15 @@ import numpy as np
 from paddle.base import core
 from paddle.static import Program
 
-from picoquant.errors import ConfigError
-from picoquant.training.fast import Rewrite
-from picoquant.training.joint_batch_norm.statistics import Sums, joint_gradients, joint_statistics
+from picoquant.training.graphs.rewrite import Rewrite
+from picoquant.training.joint_batch_norm.statistics import (
+    Own,
+    Processes,
+    Sides,
+    joint_gradients,
+    joint_statistics,
+    values_a_channel,
+)
 
 _FORWARD, _BACKWARD = 0, 1  # roles of operators
 _CHANNELS = {"axis": 1}
@@ -30,7 +36,7 @@ class JointRewrite(Rewrite):
         group: all processes.
     """
 
-    def __init__(self, group: Sums) -> None:
+    def __init__(self, group: Processes) -> None:
         self._group = group
 
     def after_append_backward(self, program: Program, start: int) -> tuple[Program, int]:
@@ -51,7 +57,7 @@ class JointRewrite(Rewrite):
         return program, start + added
 
 
-def _join_statistics(block: Any, operator: Any, group: Sums) -> int:
+def _join_statistics(block: Any, operator: Any, group: Processes) -> int:
     """Normalise by the statistics of all processes; the number of operators that were added.
 
     The operator is left to find those of this process, and its result is not used.
@@ -83,7 +89,7 @@ def _join_statistics(block: Any, operator: Any, group: Sums) -> int:
         running_variance: np.ndarray,
     ) -> tuple[np.ndarray, ...]:
         own = 1 / own_inverse**2 - epsilon
-        joint = joint_statistics(group, own_mean, own.clip(0), _values_a_channel(values))
+        (joint,) = joint_statistics(group, [Own(own_mean, own.clip(0), values_a_channel(values))])
         inverse = 1 / np.sqrt(joint.variance + epsilon)
         running = [
             momentum * old + (1 - momentum) * new
@@ -120,7 +126,7 @@ def _join_statistics(block: Any, operator: Any, group: Sums) -> int:
     return add.count
 
 
-def _join_gradients(block: Any, operator: Any, group: Sums) -> None:
+def _join_gradients(block: Any, operator: Any, group: Processes) -> None:
     """Let the gradient of the input lose what it does by way of the statistics of all processes.
 
     With their mean and variance saved, the operator computes gradients of scale and bias as they should be, and that of
@@ -141,8 +147,8 @@ def _join_gradients(block: Any, operator: Any, group: Sums) -> None:
         mean: np.ndarray,
         inverse: np.ndarray,
     ) -> tuple[np.ndarray, ...]:
-        count = _values_a_channel(values)
-        along, height = joint_gradients(group, of_scale, of_bias, count)
+        count = values_a_channel(values)
+        ((along, height, _),) = joint_gradients(group, [Sides(of_scale, of_bias, count)])
         factor = scale * inverse
         slope = factor * inverse * (of_scale / count - along)
         return slope, factor * (of_bias / count - height) - slope * mean
@@ -166,7 +172,7 @@ class _Inserter:
         group: is told of errors.
     """
 
-    def __init__(self, block: Any, at: int, role: int, group: Sums) -> None:
+    def __init__(self, block: Any, at: int, role: int, group: Processes) -> None:
         self._group = group
         self._block, self.at, self._role, self.count = block, at, role, 0
 
@@ -215,17 +221,3 @@ class _Inserter:
         number = core._append_python_callable_object_and_return_id(called)
         attributes = {"forward_callable_id": number, "backward_callable_id": -1, "backward_skip_vars": []}
         self("py_func", {"X": inputs}, {"Out": outputs}, attributes)
-
-
-def _values_a_channel(shape: np.ndarray) -> int:
-    """Of a tensor `[N, C, H, W]`.
-
-    Raises: `ConfigError` for a single one, of which Paddle's kernel finds no statistics.
-    """
-    count = int(shape[0] * shape[2] * shape[3])
-    if count == 1:
-        raise ConfigError(
-            "norm_type: sync_bn: a batch norm has a single value a channel in one process: give each process two "
-            "images or more (TrainReader.batch_size), or a larger input"
-        )
-    return count

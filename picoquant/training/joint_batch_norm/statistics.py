@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from picoquant.errors import ConfigError
 
-class Sums(Protocol):
-    """What adds arrays of all processes; `utils.process_group.Group` is one.
 
-    Attributes:
-        rank: this process's number, from 0.
-        world: number of processes.
-    """
+class Processes(Protocol):
+    """What tells the processes each other's arrays; `utils.process_group.Group` is one."""
 
-    rank: int
-    world: int
-
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        """The elementwise sum of a float64 array over all processes."""
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """The float64 arrays `[n]` of all processes, `[processes, n]`."""
 
     def fail(self, error: Exception) -> None:
         """Keep an error that cannot be raised where it occurs."""
@@ -37,38 +32,89 @@ class Joint(NamedTuple):
     variance: np.ndarray
 
 
-def joint_statistics(group: Sums, mean: np.ndarray, variance: np.ndarray, count: int) -> Joint:
-    """Mean and variance of all values from those of each process (Chan, Golub and LeVeque 1979).
+class Own(NamedTuple):
+    """What a process knows of a batch norm by itself.
 
-    Every process computes them of the same numbers in the same order, so all have the same bits.
-
-    Args:
-        group: all processes.
-        mean, variance: `[C]` of this process's values.
+    Attributes:
+        mean, variance: `[C]`, of its values, not corrected for their number.
         count: how many values each channel has here; the processes' may differ.
     """
-    told = np.zeros((group.world, 2 * len(mean) + 1))
-    told[group.rank] = [*mean, *variance, count]
-    told = group.sum(told)
-    means, variances, counts = told[:, : len(mean)], told[:, len(mean) : -1], told[:, -1:]
-    shares = counts / counts.sum()
-    joint = (shares * means).sum(0)
-    return Joint(joint, (shares * (variances + (means - joint) ** 2)).sum(0))
+
+    mean: np.ndarray
+    variance: np.ndarray
+    count: int
 
 
-def joint_gradients(
-    group: Sums, of_scale: np.ndarray, of_bias: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+class Sides(NamedTuple):
     """What the gradient of a normalised value loses by way of mean and variance.
+
+    As sums over a process's values, or as means over those of all.
+
+    Attributes:
+        along: `[C]`, of the gradient times the normalised value, which is the scale's gradient.
+        level: `[C]`, of the gradient, which is the shift's.
+        count: how many values each channel has.
+    """
+
+    along: np.ndarray
+    level: np.ndarray
+    count: int
+
+
+def joint_statistics(group: Processes, norms: Sequence[Own]) -> list[Joint]:
+    """Mean and variance of all values of some batch norms from those of each process, told in one message.
+
+    Every process computes them of the same numbers in the same order, so all have the same bits (Chan, Golub and
+    LeVeque 1979).
 
     Args:
         group: all processes.
-        of_scale: `[C]`, the sum over this process's values of the gradient times the normalised value.
-        of_bias: `[C]`, the sum of the gradient.
-        count: how many values each channel has here.
-
-    Returns: both as means over the values of all processes, `[C]` float64.
+        norms: this process's.
     """
-    total = group.sum(np.concatenate([of_scale, of_bias, [count]]).astype(np.float64))
-    size = len(of_scale)
-    return total[:size] / total[-1], total[size:-1] / total[-1]
+    told = group.rows(_message([part.mean, part.variance, [part.count]] for part in norms))
+    found, begin = [], 0
+    for part in norms:
+        size = len(part.mean)
+        means, variances = told[:, begin : begin + size], told[:, begin + size : begin + 2 * size]
+        counts = told[:, begin + 2 * size, None]
+        begin += 2 * size + 1
+        shares = counts / counts.sum()
+        mean = (shares * means).sum(0)
+        found.append(Joint(mean, (shares * (variances + (means - mean) ** 2)).sum(0)))
+    return found
+
+
+def joint_gradients(group: Processes, norms: Sequence[Sides]) -> list[Sides]:
+    """Means over the values of all processes, in float64, from each process's sums, told in one message.
+
+    Args:
+        group: all processes.
+        norms: this process's sums, of some batch norms.
+    """
+    total = group.rows(_message([part.along, part.level, [part.count]] for part in norms)).sum(0)
+    found, begin = [], 0
+    for part in norms:
+        size = len(part.along)
+        along, level = total[begin : begin + size], total[begin + size : begin + 2 * size]
+        count = total[begin + 2 * size]
+        begin += 2 * size + 1
+        found.append(Sides(along / count, level / count, int(count)))
+    return found
+
+
+def _message(norms: Iterable[Sequence[Any]]) -> np.ndarray:
+    return np.concatenate([one for norm in norms for one in norm], dtype=np.float64)
+
+
+def values_a_channel(shape: Sequence[int]) -> int:
+    """Of a tensor `[N, C, H, W]`.
+
+    Raises: `ConfigError` for a single one, of which Paddle's kernel finds no statistics.
+    """
+    count = int(shape[0] * shape[2] * shape[3])
+    if count == 1:
+        raise ConfigError(
+            "norm_type: sync_bn: a batch norm has a single value a channel in one process: give each process two "
+            "images or more (TrainReader.batch_size), or a larger input"
+        )
+    return count

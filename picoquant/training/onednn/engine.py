@@ -8,19 +8,23 @@ from typing import Any
 import paddle
 from paddle import nn
 
+from picoquant.training.joint_batch_norm.statistics import Processes
 from picoquant.training.onednn.graph import UnsupportedError, read
 from picoquant.training.onednn.library import AVX2, AVX512, BF16_DOT, Kind, Tag, library
 from picoquant.training.onednn.nodes import stored
 from picoquant.training.onednn.part import Part
 
 
-def engine_of(program: Any, layer: nn.Layer, precision: Kind) -> Callable[[Any], Any]:
+def engine_of(
+    program: Any, layer: nn.Layer, precision: Kind, group: Processes | None = None
+) -> Callable[[Any], Any]:
     """What computes the program, and its gradients, in its place.
 
     Args:
         program: Paddle's program of a method with one argument, a map or a list of maps.
         layer: has the parameters.
         precision: of the feature maps.
+        group: all processes, where batch-norms are over the images of all; all have this program.
 
     Raises: `UnsupportedError` where something of the program is not known, or oneDNN is not there.
     """
@@ -38,7 +42,7 @@ def engine_of(program: Any, layer: nn.Layer, precision: Kind) -> Callable[[Any],
         if name not in parameters:
             raise UnsupportedError(f"{name}, which is computed from parameters")
     tag = Tag.BLOCKS_OF_16 if found.has(AVX512) else Tag.BLOCKS_OF_8
-    part = Part(found, graph, parameters, precision, tag)
+    part = Part(found, graph, parameters, precision, tag, group)
 
     def call(maps: Any) -> Any:
         inputs = list(maps) if isinstance(maps, (list, tuple)) else [maps]

@@ -57,6 +57,7 @@ class Arg(IntEnum):
     DIFF_SCALE = 255
     DIFF_SHIFT = 256
     SEVERAL = 1024
+    OF_SECOND_AFTERWARDS = 2 * 32768 | 2  # what the second operation behind a primitive reads
 
 
 class Query(IntEnum):
@@ -79,6 +80,7 @@ class Algorithm(IntEnum):
     LINEAR = 38
     HARD_SIGMOID = 40
     HARD_SWISH = 52
+    ADD = 131056
     MUL = 131057
     MEAN = 767  # of a window, padding counted; there is none
     NEAREST = 196592
@@ -101,6 +103,10 @@ _SIGNATURES: Mapping[str, Sequence[Any]] = {
     "stream_create": (POINTER(c_void_p), c_void_p, c_uint),
     "primitive_attr_create": (POINTER(c_void_p),),
     "primitive_attr_set_scratchpad_mode": (c_void_p, c_int),
+    "primitive_attr_set_post_ops": (c_void_p, c_void_p),
+    "post_ops_create": (POINTER(c_void_p),),
+    "post_ops_append_sum": (c_void_p, c_float, c_int, c_int),
+    "post_ops_append_binary": (c_void_p, c_int, c_void_p),
     "memory_desc_create_with_tag": (POINTER(c_void_p), c_int, c_void_p, c_int, c_int),
     "memory_desc_create_with_strides": (POINTER(c_void_p), c_int, c_void_p, c_int, c_void_p),
     "memory_desc_create_submemory": (POINTER(c_void_p), c_void_p, c_void_p, c_void_p),
@@ -168,7 +174,7 @@ _SIGNATURES: Mapping[str, Sequence[Any]] = {
     "resampling_forward_primitive_desc_create": (POINTER(c_void_p), c_void_p, c_int, c_int, *[c_void_p] * 4),
     "resampling_backward_primitive_desc_create": (POINTER(c_void_p), c_void_p, c_int, *[c_void_p] * 5),
 }
-_DESTROYED = ("memory_desc", "memory", "primitive_desc", "primitive")
+_DESTROYED = ("memory_desc", "memory", "primitive_desc", "primitive", "primitive_attr", "post_ops")
 
 
 class OneDnnError(PicoquantError):
@@ -197,8 +203,7 @@ class Library:
         self._instructions = int(shared.dnnl_get_effective_cpu_isa())
         self.engine = self.made("engine", _CPU, 0)
         self.stream = self.made("stream", self.engine, _IN_ORDER)
-        self.attributes = self.made("primitive_attr")
-        self.call("primitive_attr_set_scratchpad_mode", self.attributes, _OWN_SCRATCH)
+        self.attributes = self._attributes()
 
     def _add(self, shared: ctypes.CDLL, name: str, types: Sequence[Any]) -> None:
         function = getattr(shared, f"dnnl_{name}")
@@ -220,6 +225,23 @@ class Library:
     def has(self, instructions: int) -> bool:
         """Whether the processor, as far as oneDNN may use it, has an instruction set."""
         return self._instructions & instructions == instructions
+
+    def added_to_result(self, also: int) -> int:
+        """Attributes of a primitive that adds to what is in its result's memory, and something else of a descriptor.
+
+        The caller destroys them (`primitive_attr`).
+        """
+        found, operations = self._attributes(), self.made("post_ops")
+        self.call("post_ops_append_sum", operations, 1.0, 0, 0)
+        self.call("post_ops_append_binary", operations, Algorithm.ADD, also)
+        self.call("primitive_attr_set_post_ops", found, operations)
+        self.destroy("post_ops", operations)
+        return found
+
+    def _attributes(self) -> int:
+        found = self.made("primitive_attr")
+        self.call("primitive_attr_set_scratchpad_mode", found, _OWN_SCRATCH)
+        return found
 
     @property
     def execute(self) -> Any:

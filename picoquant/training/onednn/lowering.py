@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,6 @@ from picoquant.training.onednn.nodes import (
     BatchNorm,
     Convolution,
     Function,
-    Node,
     Rows,
     Total,
     reads,
@@ -113,12 +114,25 @@ class Lowering:
         self._constants: list[np.ndarray] = []
         self.rows = {node.out for node in graph.nodes if isinstance(node, Rows)}
 
-    def write(self, nodes: Mapping[type, Callable[[Lowering, Node], None]]) -> None:
-        """Write the whole tape; `nodes` writes each type of node."""
+    def write(
+        self,
+        nodes: Mapping[type, Callable[[Lowering, Any], None]],
+        together: Callable[[Lowering, Sequence[BatchNorm]], None],
+    ) -> None:
+        """Write the whole tape.
+
+        Args:
+            nodes: what writes each type of node.
+            together: what writes the batch-norms of one message.
+        """
         for name in self.graph.inputs:
             self._input(name)
-        for node in self.graph.nodes:
-            nodes[type(node)](self, node)
+        for message, stretch in groupby(self.graph.nodes, lambda node: getattr(node, "message", None)):
+            if message is None:
+                for node in stretch:
+                    nodes[type(node)](self, node)
+            else:
+                together(self, [node for node in stretch if isinstance(node, BatchNorm)])
         for name in self.graph.outputs:
             self._output(name)
         self.tape.end_of_forward()

@@ -1,4 +1,4 @@
-"""Everything between convolutions on a tape: batch-norm, functions of each value, sums, concatenations, sizes."""
+"""Everything between convolutions on a tape: functions of each value, sums, concatenations, sizes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from picoquant.training.onednn.convolution import convolution
-from picoquant.training.onednn.library import (
-    FIXED_STATISTICS,
-    SCALE_AND_SHIFT,
-    Algorithm,
-    Arg,
-    Propagation,
-    integers,
-)
-from picoquant.training.onednn.lowering import Lowering, Statistics
+from picoquant.training.onednn.library import Algorithm, Arg, Propagation, integers
+from picoquant.training.onednn.lowering import Lowering
 from picoquant.training.onednn.nodes import (
     Add,
     BatchNorm,
@@ -30,60 +23,9 @@ from picoquant.training.onednn.nodes import (
     Total,
     Weighted,
 )
+from picoquant.training.onednn.norms import batch_norm
 from picoquant.training.onednn.products import gate, total, weighted
-from picoquant.training.onednn.tape import View, one_thread
-
-_ONE_BLOCK = (
-    16  # threads that share a block of channels wait for each other: worth it for so many times as many bytes
-)
-
-
-def batch_norm(lowering: Lowering, node: BatchNorm) -> None:
-    """Write a batch-norm."""
-    tape, library = lowering.tape, lowering.library
-    source = lowering.as_kind(lowering.maps[node.x], lowering.kind_of_result(node))
-    result = tape.new(source.layout)
-    layout = lowering.whole_blocks(source.layout)  # of part of a block the kernels take twice as long
-    vector = lowering.plain((layout.shape[1],))
-    scale, shift = (lowering.vector(name, vector) for name in (node.scale, node.shift))
-    flags = SCALE_AND_SHIFT | (FIXED_STATISTICS if node.fixed else 0)
-    if node.fixed:
-        mean, variance = (lowering.vector(name, vector) for name in (node.mean, node.variance))
-    else:
-        mean, variance = tape.new(vector), tape.new(vector)
-        lowering.statistics.append(Statistics(mean, variance, node))
-
-    def descriptor() -> int:
-        return library.made("batch_normalization_forward_primitive_desc", library.engine, Propagation.FORWARD,
-                            layout.address, layout.address, node.epsilon, flags, library.attributes)  # fmt: skip
-
-    kept = {Arg.SRC: View(layout, source.buffer), Arg.MEAN: mean, Arg.VARIANCE: variance, Arg.SCALE: scale}
-    size = layout.bytes // (_ONE_BLOCK if lowering.padded(1) == layout.shape[1] else 1)
-    with one_thread(size):
-        tape.add(descriptor(), {**kept, Arg.SHIFT: shift, Arg.DST: View(layout, result.buffer)})
-    lowering.maps[node.out] = result
-
-    def backward() -> None:
-        gradient = lowering.take(node.out)
-        if gradient is None:
-            return
-        target = gradient.view if gradient.ours else tape.new(source.layout)
-        gradients = {
-            Arg.DIFF_DST: View(layout, gradient.view.buffer),
-            Arg.DIFF_SRC: View(layout, target.buffer),
-            Arg.DIFF_SCALE: lowering.vector_gradient(node.scale, vector),
-            Arg.DIFF_SHIFT: lowering.vector_gradient(node.shift, vector),
-        }
-        with one_thread(size):
-            hint = descriptor()
-            made = library.made("batch_normalization_backward_primitive_desc", library.engine,
-                                Propagation.BACKWARD, layout.address, layout.address, layout.address,
-                                node.epsilon, flags, hint, library.attributes)  # fmt: skip
-            library.destroy("primitive_desc", hint)
-            tape.add(made, {**kept, **gradients})
-        lowering.give(node.x, target)
-
-    lowering.backward.append(backward)
+from picoquant.training.onednn.tape import View
 
 
 def function(lowering: Lowering, node: Function) -> None:

@@ -24,7 +24,11 @@ class Convolution:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """Normalises each channel over the batch, which running statistics follow, or (`fixed`) by these."""
+    """Normalises each channel over the batch, which running statistics follow, or (`fixed`) by these.
+
+    Attributes:
+        message: where the batch is that of several processes: number of the message in which it is told of.
+    """
 
     x: str
     out: str
@@ -35,6 +39,7 @@ class BatchNorm:
     momentum: float
     epsilon: float
     fixed: bool
+    message: int | None = None
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,13 @@ from paddle.autograd import PyLayer
 
 from picoquant.errors import PicoquantError
 from picoquant.training.graphs.openmp import awake
+from picoquant.training.joint_batch_norm.statistics import Processes
 from picoquant.training.onednn.graph import Graph
+from picoquant.training.onednn.joint_norms import joint_batch_norms, told_together
 from picoquant.training.onednn.library import Kind, Library, Tag
 from picoquant.training.onednn.lowering import Lowering
 from picoquant.training.onednn.maps import NODES
+from picoquant.training.onednn.nodes import BatchNorm
 from picoquant.training.onednn.tape import Arena
 
 _AWAKE = 1  # milliseconds that threads wait for the next primitive before they sleep
@@ -34,6 +37,7 @@ class Part:
         parameters: Paddle's tensors, by the graph's names.
         precision: of the feature maps.
         block: their layout.
+        group: all processes, where batch-norms are over the images of all.
     """
 
     def __init__(
@@ -43,8 +47,10 @@ class Part:
         parameters: Mapping[str, Any],
         precision: Kind,
         block: Tag,
+        group: Processes | None = None,
     ) -> None:
-        self._library, self.graph, self._parameters = library, graph, parameters
+        self._library, self._parameters, self._group = library, parameters, group
+        self.graph = graph if group is None else told_together(graph)
         self._precision, self._block = precision, block
         self._tapes: dict[tuple[Any, ...], Lowering] = {}
         self._arena = Arena()
@@ -74,9 +80,13 @@ class Part:
             found = Lowering(
                 self._library, self.graph, shapes, wanted, sizes, set(trained), self._precision, self._block
             )
-            found.write(NODES)
+            found.write(NODES, self._together)
             self._tapes[key] = found
         return found
+
+    def _together(self, lowering: Lowering, nodes: Sequence[BatchNorm]) -> None:
+        assert self._group is not None
+        joint_batch_norms(lowering, nodes, self._group)
 
     def forward(self, tape: Lowering, inputs: Sequence[Any]) -> tuple[list[Any], int]:
         """The outputs, and the turn that `backward` names."""

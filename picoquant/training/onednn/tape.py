@@ -1,13 +1,13 @@
 """A list of primitives that is written once for a shape of images, and run with every batch of it.
 
-What the primitives read and write has its place in one piece of memory: two things have the same place where one is
-no longer read when the other is first written.
+Between them may be calls of Python functions. What they read and write has its place in one piece of memory: two things
+have the same place where one is no longer read when the other is first written.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,9 +67,10 @@ class View:
 
 @dataclass
 class _Step:
-    primitive: int
+    primitive: int  # 0: a call of the function
     arguments: list[tuple[int, View]]
     call: tuple[int, Any] | None = None  # number and array of arguments, once addresses are known
+    function: Callable[..., None] | None = None
 
 
 @dataclass
@@ -139,12 +140,19 @@ class Tape:
         if scratch.bytes:
             given.append((int(Arg.SCRATCH), self.new(scratch)))
         self.library.destroy("primitive_desc", primitive)
+        self._append(_Step(made, given))
+
+    def add_call(self, function: Callable[..., None], views: Iterable[View]) -> None:
+        """Append the call of a function with tensors `[C]` in 32-bit floats as arrays, which it may change."""
+        self._append(_Step(0, [(0, view) for view in views], function=function))
+
+    def _append(self, step: _Step) -> None:
         place = len(self._steps)
-        for _, view in given:
+        for _, view in step.arguments:
             buffer = view.buffer
             buffer.first = place if buffer.first is None else buffer.first
             buffer.last = place
-        self._steps.append(_Step(made, given))
+        self._steps.append(step)
 
     def reorder(self, source: View, target: View) -> None:
         """Copy a tensor into another of its shape, converting layout and number format."""
@@ -179,7 +187,7 @@ class Tape:
             self.bytes = max(self.bytes, offset + buffer.bytes)
 
     def run(self, base: int, first: int, end: int) -> None:
-        """Run primitives `first` to `end - 1`. Raises: `OneDnnError`.
+        """Run primitives `first` to `end - 1`. Raises: `OneDnnError`, and what a called function raises.
 
         Args:
             base: address of `bytes` bytes of memory, the same for a forward pass and its backward pass.
@@ -188,6 +196,9 @@ class Tape:
         self._place(base)
         execute, stream = self.library.execute, self.library.stream
         for step in self._steps[first:end]:
+            if step.function is not None:
+                step.function(*(self._array(view) for _, view in step.arguments))
+                continue
             count, arguments = step.call or self._prepared(step)
             status = execute(step.primitive, stream, count, arguments)
             if status:
@@ -229,6 +240,10 @@ class Tape:
         step.call = (len(step.arguments), array)
         return step.call
 
+    def _array(self, view: View) -> np.ndarray:
+        address = self.address_of(view, int(self._base or 0))
+        return np.frombuffer((ctypes.c_float * view.layout.shape[0]).from_address(address), np.float32)
+
     def _memory(self, view: View) -> int:
         key = (view.layout.address, id(view.buffer))
         found = self._memories.get(key)
@@ -244,7 +259,8 @@ class Tape:
 
     def __del__(self) -> None:
         for step in self._steps:
-            self.library.destroy("primitive", step.primitive)
+            if step.primitive:
+                self.library.destroy("primitive", step.primitive)
         for memory in self._memories.values():
             self.library.destroy("memory", memory)
         for layout in self._layouts:

@@ -11,8 +11,9 @@ import pytest
 from paddle.base import core
 
 from picoquant import build_detector
-from picoquant.training.fast import FastLayers, Rewrite, fast_convolutions_available, tuned_cpu
+from picoquant.training.fast import FastLayers, fast_convolutions_available, tuned_cpu
 from picoquant.training.graphs.kept_memory import KeptMemory
+from picoquant.training.graphs.rewrite import Rewrite
 
 SIZES = (64, 96, 64)
 
@@ -104,7 +105,8 @@ import sys
 import numpy as np
 import picoquant, paddle
 from picoquant import build_detector
-from picoquant.training.fast import ChannelsLast, FastLayers, tuned_cpu
+from picoquant.training.fast import FastLayers, tuned_cpu
+from picoquant.training.graphs.rewrite import ChannelsLast
 from picoquant.training.graphs.kept_memory import KeptMemory
 
 model = build_detector(sys.argv[1], 3)

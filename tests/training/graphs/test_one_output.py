@@ -7,7 +7,8 @@ import paddle
 import pytest
 from paddle import nn
 
-from picoquant.training.fast import ChannelsLast, fast_convolutions_available, traced
+from picoquant.training.fast import fast_convolutions_available, traced
+from picoquant.training.graphs.rewrite import ChannelsLast
 
 pytestmark = pytest.mark.skipif(not fast_convolutions_available(), reason="this paddle has no oneDNN")
 

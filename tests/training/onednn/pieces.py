@@ -156,14 +156,16 @@ def made(piece: type[Piece], wide: int = 24) -> Piece:
     return layer
 
 
-def on_engine(layer: nn.Layer, precision: Kind = Kind.F32, gradient: bool = True, channels: int = 16):
+def on_engine(
+    layer: nn.Layer, precision: Kind = Kind.F32, gradient: bool = True, channels: int = 16, group=None
+):
     """The layer's forward on the engine."""
     image = paddle.zeros([2, channels, 8, 8])
     image.stop_gradient = not gradient
     kept = {name: value.clone() for name, value in layer.state_dict().items()}
     program, written = program_of(layer.forward, (image,), [any_size(image)])
     layer.set_state_dict(kept)
-    run = engine_of(program, layer, precision)
+    run = engine_of(program, layer, precision, group)
     return lambda maps, kept=written: run(maps)
 
 

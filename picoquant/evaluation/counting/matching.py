@@ -72,15 +72,12 @@ class Matched:
     def joined(cls, parts: Sequence[Matched]) -> Matched:
         """The detections of all parts, one behind the other."""
         starts = np.cumsum([0, *(len(part.label) for part in parts)])
-        return cls(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("label", "image", "scores", "rank")
-            ),
-            np.concatenate([part.inside for part in parts], axis=1),
-            np.concatenate([part.held + start for part, start in zip(parts, starts)]),
-            *(np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("hit", "passed")),
-        )
+        columns = {
+            name: np.concatenate([getattr(part, name) for part in parts], axis=-1)
+            for name in ("label", "image", "scores", "rank", "inside", "hit", "passed")
+        }
+        held = np.concatenate([part.held + start for part, start in zip(parts, starts)])
+        return cls(**columns, held=held)
 
 
 def bit(bits: np.ndarray, number: int) -> np.ndarray:
@@ -110,7 +107,9 @@ def _matched(part: Part) -> Matched:
     first = np.searchsorted(objects_pair, pair)
     counts = np.searchsorted(objects_pair, pair, side="right") - first
     counts_here = np.array([inside_of(objects.area, one) & ~objects.is_crowd for one in part.areas])
-    held, hit, passed = [], [], []
+    held: list[np.ndarray] = []
+    hit: list[np.ndarray] = []
+    passed: list[np.ndarray] = []
     for some in _pieces(pair, counts):
         edges = _edges(some, first, counts, boxes, objects)
         if len(edges.overlap):

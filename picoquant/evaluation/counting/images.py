@@ -1,4 +1,4 @@
-"""All images of a data set, some thousand at a time, several processes where that is worth their start.
+"""All images of a data set, some hundred at a time, several processes where that is worth their start.
 
 What is in an image depends on no other, so that time and memory grow as the number of detections and objects does.
 """

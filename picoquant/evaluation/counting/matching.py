@@ -243,7 +243,7 @@ def _greedy(
         here, objects = of_edge[start:stop], number[start:stop]
         groups, many = _starts(here), len(here)
         # The last of a detection's edges that are free is the best: by IoU, and those that count before the others.
-        value = np.arange(many, dtype=np.int32) + many * counted[:, objects]
+        value = (np.arange(many) + many * counted[:, objects]).astype(np.int32)
         free = enough[:, start:stop] & ~taken[:, :, objects]
         best = np.maximum.reduceat(np.where(free, value[:, None], -1), groups, axis=2)
         hit[:, :, here[groups]] = best >= many

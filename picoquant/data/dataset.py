@@ -218,6 +218,24 @@ class Dataset:
             return self.records.image_id.tolist()
         return [record.image_id for record in self.records]
 
+    def objects(self) -> Annotations:
+        """What COCO's evaluation counts, in the records' images and maybe in others of their file.
+
+        Raises: `PicoquantError` for a COCO data set that was loaded to train on: its file's content is not kept.
+        """
+        if self.annotations is None and self.format == "coco":
+            raise PicoquantError(
+                f"{self.section} was loaded for training: it has no ground truth to evaluate on"
+            )
+        return self.annotations or annotations_of(self.records)
+
+    @property
+    def names_by_id(self) -> dict[int, str]:
+        """Class names by category id, without classes that the data set lacks."""
+        return {
+            number: name for number, name in zip(self.category_ids, self.class_names) if number is not None
+        }
+
     def ground_truth(self, with_marks: bool = False) -> dict[str, Any]:
         """The annotations of the records' images as a COCO mapping, as `pycocotools` takes them.
 
@@ -228,12 +246,9 @@ class Dataset:
         Args:
             with_marks: also the marks `ignore`, which COCO's own counting overwrites and other counters may follow.
 
-        Raises: `PicoquantError` for a COCO data set that was loaded to train on: its file's content is not kept.
+        Raises: as `objects`.
         """
-        if self.annotations is None and self.format == "coco":
-            raise PicoquantError(
-                f"{self.section} was loaded for training: it has no ground truth to evaluate on"
-            )
+        found = self.objects()
         images = [
             {
                 "id": record.image_id,
@@ -243,7 +258,6 @@ class Dataset:
             }
             for record in self.records
         ]
-        found = self.annotations or annotations_of(self.records)
         here = np.flatnonzero(np.isin(found.image_id, self.image_ids))
         columns = (found.image_id, found.classes, found.boxes, found.area, found.is_crowd, found.ignored)
         annotations = [
@@ -260,11 +274,7 @@ class Dataset:
                 zip(*(column[here].tolist() for column in columns)), start=1
             )
         ]
-        categories = [
-            {"id": number, "name": name}
-            for number, name in zip(self.category_ids, self.class_names)
-            if number is not None
-        ]
+        categories = [{"id": number, "name": name} for number, name in self.names_by_id.items()]
         return {"images": images, "annotations": annotations, "categories": categories}
 
     def with_own_ids(self, detections: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

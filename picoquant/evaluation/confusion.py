@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.evaluation.results import Results
+
 FALSE, IGNORED = -1, -2
 
 
@@ -134,7 +136,10 @@ def match_images(
 
     Returns: the matches by image id, ascending.
     """
-    objects, found = _by_image(ground_truth.get("annotations", [])), _by_image(results)
+    some = (
+        results.least(score) if isinstance(results, Results) else results
+    )  # the others never become mappings
+    objects, found = _by_image(ground_truth.get("annotations", [])), _by_image(some)
     return {number: match(found[number], objects[number], score, iou) for number in sorted(set(image_ids))}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,9 @@ import numpy as np
 from picoquant.data.images import UnreadableImageError, read_image
 from picoquant.data.readers.threads import in_threads
 from picoquant.errors import DataError, PicoquantError
-from picoquant.evaluation.coco_metrics import coco_metrics
-from picoquant.evaluation.results import Results, ResultsOf
+from picoquant.evaluation.coco_metrics import metrics_of
+from picoquant.evaluation.counting.objects import Objects
+from picoquant.evaluation.results import Results, ResultsOf, from_bytes, to_bytes
 from picoquant.evaluation.voc_metrics import voc_metrics
 from picoquant.paddle_program.infer_config import InferConfig
 from picoquant.paddle_program.network_input import select_inputs
@@ -147,10 +147,11 @@ def count(
     if group is not None:
         detections, done = _together(group, dataset, detections, done)
     seconds = time.monotonic() - began
-    truth = dataset.ground_truth()
-    metrics, per_class = coco_metrics(truth, detections, dataset.image_ids)
+    ids = dataset.image_ids
+    objects = Objects.of_classes(dataset.objects(), dataset.category_ids)
+    metrics, per_class = metrics_of(objects, dataset.names_by_id, detections, ids)
     if voc:
-        metrics |= voc_metrics(truth, detections, dataset.image_ids)
+        metrics |= voc_metrics(dataset.ground_truth(), detections, ids)
     return Evaluation(metrics, per_class, detections, done, seconds)
 
 
@@ -160,15 +161,17 @@ def _together(group: Gathers, dataset: Any, detections: Results, done: int) -> t
     Raises: `PicoquantError` when the processes do not have each image once.
     """
     group.barrier()  # one that has slower images, or fewer cores, may be long behind
-    parts = [json.loads(text) for text in group.gather(json.dumps([done, list(detections)]).encode())]
+    parts = [from_bytes(content) for content in group.gather(to_bytes(done, detections))]
     images = sum(number for number, _ in parts)
     if images != len(dataset):
         raise PicoquantError(
             f"{images} images were evaluated by all processes, and the data set has {len(dataset)}"
         )
-    place = {image: number for number, image in enumerate(dataset.image_ids)}
-    every = [one for _, part in parts for one in part]
-    return Results.of(sorted(every, key=lambda one: place[one["image_id"]])), images
+    every = Results.joined([part for _, part in parts])
+    ids = np.array(dataset.image_ids, np.int64)
+    order = np.argsort(ids)
+    places = order[np.searchsorted(ids, every.image_id, sorter=order)]
+    return every.at(np.argsort(places, kind="stable")), images
 
 
 def _found(

@@ -14,6 +14,7 @@ from typing import Any
 from picoquant.errors import DataError
 from picoquant.evaluation.coco_metrics import coco_metrics
 from picoquant.evaluation.paired import bootstrapped
+from picoquant.evaluation.results import Results
 
 SCORE = 0.3  # of the reference's detections that count
 
@@ -87,7 +88,7 @@ def fidelity(
 def agreement(
     expected: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], image_ids: Iterable[int]
 ) -> float | None:
-    """The value of `fidelity`, without its interval, which takes a hundred times as long; None without a detection.
+    """The value of `fidelity`, without its interval, which takes many times as long; None without a detection.
 
     Args:
         expected: `detections_as_objects` of the reference.
@@ -107,7 +108,8 @@ def detections_as_objects(
         detections: entries of a COCO results file.
         score: 0 to 1.
     """
-    kept = [entry for entry in detections if entry["score"] >= score]
+    some = detections.least(score) if isinstance(detections, Results) else detections
+    kept = [entry for entry in some if entry["score"] >= score]
     annotations = [
         {
             "id": number,

@@ -1,9 +1,7 @@
 """Paired bootstrap of two models: confidence interval of their mAP's difference, and images that lost most.
 
-`T` IoU thresholds, `D` detections of a class over all images, `N` images. Detections are matched once, by
-pycocotools; a resampling only weights the matches of an image by how often the image was drawn (bootstrap
-over images: Efron, 1979;
-paired: both models are evaluated on the same draws).
+Detections are matched once; a resampling only weights the matches of an image by how often the image was drawn
+(bootstrap over images: Efron, 1979; paired: both models are evaluated on the same draws).
 """
 
 from __future__ import annotations
@@ -14,7 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from picoquant.evaluation.coco_metrics import counted_in_any_size
+from picoquant.evaluation.counting.images import match_images, objects_of_images
+from picoquant.evaluation.counting.matching import AREAS
+from picoquant.evaluation.counting.objects import Objects
+from picoquant.evaluation.counting.weights import Weighted
+from picoquant.evaluation.results import Results
 
 DRAWS, SEED = 1000, 0
 
@@ -139,116 +141,32 @@ def _resampled(
     return float(measure(np.ones(images, np.int64))), float(low), float(high)
 
 
-@dataclass(frozen=True)
-class _Class:
-    """The detections of a class over all images, best score first.
-
-    Attributes:
-        image: `[D]`, index of the detection's image.
-        hit, miss: `[T, D]` bool, true and false positives.
-        objects: `[N]`, number of objects in each image.
-    """
-
-    image: np.ndarray
-    hit: np.ndarray
-    miss: np.ndarray
-    objects: np.ndarray
-
-
 def _matches(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], ids: list[int]
-) -> list[_Class]:
-    found = []
-    for evaluation in counted_in_any_size(ground_truth, results, ids):
-        params, matches = evaluation.params, evaluation.evalImgs
-        places, count = np.searchsorted(ids, params.imgIds).tolist(), len(params.imgIds)
-        for start in range(0, len(matches), max(count, 1)):
-            of_class = dict(zip(places, matches[start : start + count]))
-            found.append(_one_class(of_class, len(ids), len(params.iouThrs)))
-    return found
+) -> Weighted:
+    """The matches of all classes; `ids` ascending."""
+    categories = sorted({entry["id"] for entry in ground_truth["categories"]})
+    objects = Objects.of(ground_truth.get("annotations", []))
+    found, _ = match_images(objects, Results.of(results), ids, categories, AREAS[:1])
+    return Weighted(found, objects_of_images(objects, ids, categories))
 
 
-def _one_class(images: Mapping[int, Mapping[str, Any] | None], total: int, thresholds: int) -> _Class:
-    """A class of its matches by place of the image, ascending, of so many images."""
-    objects = np.zeros(total, np.int64)
-    number, scores, hit, miss = [], [], [], []
-    for index, image in images.items():
-        if image is None:
-            continue
-        objects[index] = np.count_nonzero(np.asarray(image["gtIgnore"]) == 0)
-        counted = ~np.asarray(image["dtIgnore"], bool)
-        matched = np.asarray(image["dtMatches"]) != 0
-        scores.append(np.asarray(image["dtScores"], float))
-        number.append(np.full(len(scores[-1]), index))
-        hit.append((matched & counted).reshape(thresholds, -1))
-        miss.append((~matched & counted).reshape(thresholds, -1))
-    if not scores:
-        nothing = np.zeros((thresholds, 0), bool)
-        return _Class(np.zeros(0, np.int64), nothing, nothing, objects)
-    order = np.argsort(-np.concatenate(scores), kind="mergesort")  # as pycocotools sorts
-    return _Class(
-        np.concatenate(number)[order],
-        np.concatenate(hit, axis=1)[:, order],
-        np.concatenate(miss, axis=1)[:, order],
-        objects,
-    )
-
-
-def _mean_ap(classes: Sequence[_Class], weights: np.ndarray) -> float:
+def _mean_ap(found: Weighted, weights: np.ndarray) -> float:
     """mAP if image `n` occurs `weights[n]` times; NaN without objects."""
-    values = [value for value in (_ap(one, weights) for one in classes) if value is not None]
-    return float(np.mean(values)) if values else float("nan")
+    values = found.aps(weights)
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
-_RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's
-
-
-def _ap(one: _Class, weights: np.ndarray) -> float | None:
-    """AP of a class, the mean over all IoU thresholds; None without objects."""
-    total = int(one.objects @ weights)
-    if total == 0:
-        return None
-    weight = weights[one.image]
-    drawn = weight > 0
-    weight = weight[drawn]
-    hits = np.cumsum(one.hit[:, drawn] * weight, axis=1)
-    misses = np.cumsum(one.miss[:, drawn] * weight, axis=1)
-    precision = hits / (hits + misses + np.spacing(1))
-    # Precision at a recall is the highest one at that or any higher recall, as in pycocotools.
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    precision = np.concatenate([precision, np.zeros((len(precision), 1))], axis=1)
-    indices = [np.searchsorted(row / total, _RECALLS, side="left") for row in hits]
-    return float(np.mean([row[index] for row, index in zip(precision, indices)]))
-
-
-def _by_image(ground_truth: Mapping[str, Any], matched: Sequence[list[_Class]], ids: list[int]) -> tuple:
+def _by_image(
+    ground_truth: Mapping[str, Any], matched: Sequence[Weighted], ids: list[int]
+) -> tuple[ImageChange, ...]:
     names = {image["id"]: str(image.get("file_name", image["id"])) for image in ground_truth["images"]}
-    rows = [[_rows_by_image(one, len(ids)) for one in classes] for classes in matched]
+    images, starts = np.unique(matched[0].objects.image, return_index=True)  # one without objects has no mAP
+    bounds = [*starts.tolist(), len(matched[0].objects.image)]
+    values = [found.aps_alone() for found in matched]
     changes = []
-    for number, image_id in enumerate(ids):
-        scores = [
-            _mean_ap(_of_image(classes, places, number), np.ones(1, np.int64))
-            for classes, places in zip(matched, rows)
-        ]
-        if np.isfinite(scores).all():  # an image without objects has no mAP
-            changes.append(ImageChange(image_id, names[image_id], *scores))
+    for number, start, stop in zip(images.tolist(), bounds, bounds[1:]):
+        scores = [float(one[start:stop].mean()) for one in values]
+        changes.append(ImageChange(ids[number], names[ids[number]], *scores))
     return tuple(sorted(changes, key=lambda image: (image.change, image.image_id)))
-
-
-def _rows_by_image(one: _Class, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Detections `[D]` sorted by their image, each image's best score first, and `[N + 1]` where an image's begin."""
-    order = np.argsort(one.image, kind="stable")
-    return order, np.searchsorted(one.image[order], np.arange(images + 1))
-
-
-def _of_image(
-    classes: Sequence[_Class], rows: Sequence[tuple[np.ndarray, np.ndarray]], number: int
-) -> list[_Class]:
-    selected = []
-    for one, (order, starts) in zip(classes, rows):
-        if one.objects[number]:
-            mine = order[starts[number] : starts[number + 1]]
-            objects = one.objects[number : number + 1]
-            nothing = np.zeros(len(mine), np.int64)
-            selected.append(_Class(nothing, one.hit[:, mine], one.miss[:, mine], objects))
-    return selected

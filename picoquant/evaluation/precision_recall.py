@@ -1,18 +1,21 @@
-"""Precision at each recall for each class, as pycocotools accumulates it.
+"""Precision at each recall for each class, as COCO accumulates it.
 
 `T` IoU thresholds (0.5 to 0.95 in steps of 0.05), `R` recalls (0 to 1 in steps of 0.01), `C` classes.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from picoquant.evaluation.coco_metrics import counted_in_any_size
+from picoquant.evaluation.counting.curves import RECALLS, curves
+from picoquant.evaluation.counting.images import match_images
+from picoquant.evaluation.counting.matching import AREAS, IOUS
+from picoquant.evaluation.counting.objects import Objects
+from picoquant.evaluation.results import Results
 
 
 @dataclass(frozen=True)
@@ -65,23 +68,15 @@ def precision_recall(
         results: entries of a COCO results file; may be empty.
         image_ids: images to evaluate.
     """
-    ids = sorted(set(image_ids))
-    names: list[str] = []
-    numbers: list[int] = []
-    parts = []
-    for evaluation in counted_in_any_size(ground_truth, results, ids):
-        truth, params = evaluation.cocoGt, evaluation.params
-        parts.append(evaluation.eval["precision"][:, :, :, 0, 0])
-        objects = Counter(
-            entry["category_id"] for entry in truth.dataset["annotations"] if not entry["iscrowd"]
-        )
-        names += [str(truth.cats[category]["name"]) for category in params.catIds]
-        numbers += [objects[category] for category in params.catIds]
-    precision = np.concatenate(parts, axis=2)
+    names = {entry["id"]: str(entry["name"]) for entry in ground_truth["categories"]}
+    numbers = sorted(names)
+    objects = Objects.of(ground_truth.get("annotations", []))
+    found, counts = match_images(objects, Results.of(results), image_ids, numbers, AREAS[:1])
+    precision = curves(found, counts).precision[:, :, :, 0]
     return PrecisionRecall(
-        tuple(names),
-        tuple(numbers),
-        np.asarray(params.iouThrs),
-        np.asarray(params.recThrs),
+        tuple(names[number] for number in numbers),
+        tuple(counts[:, 0].tolist()),
+        IOUS,
+        RECALLS,
         np.where(precision < 0, np.nan, precision),
     )

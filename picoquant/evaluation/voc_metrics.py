@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from picoquant.evaluation.results import Results
+
 VOC_METRICS = ("VOC_11point", "VOC_integral")
 _FOUND = 0.5  # an IoU above this
 
@@ -30,8 +32,16 @@ def voc_metrics(
     """
     images = set(image_ids)
     objects = _by_class(ground_truth.get("annotations", []), images)
-    found = _by_class(results, images)
-    precise = [_average_precision(objects[label], found.get(label, [])) for label in sorted(objects)]
+    found = Results.of(results)
+    found = found.at(np.isin(found.image_id, np.array(sorted(images), np.int64)))
+    order = np.lexsort((-found.scores, found.category_id))
+    places = [
+        np.searchsorted(found.category_id, (label, label + 1), sorter=order) for label in sorted(objects)
+    ]
+    precise = [
+        _average_precision(objects[label], found.at(order[slice(*place)]))
+        for label, place in zip(sorted(objects), places)
+    ]
     counted = [values for values in precise if values is not None]
     if not counted:
         return dict.fromkeys(VOC_METRICS, -1.0)
@@ -56,10 +66,8 @@ def _by_class(entries: Iterable[Mapping[str, Any]], images: set[int]) -> dict[An
     return found
 
 
-def _average_precision(
-    objects: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
-) -> tuple[float, float] | None:
-    """Of one class, by 11 points and by area; None where it has no object that counts."""
+def _average_precision(objects: Sequence[Mapping[str, Any]], found: Results) -> tuple[float, float] | None:
+    """Of one class, by 11 points and by area; None where it has no object that counts. `found` by falling score."""
     there: dict[int, list[Mapping[str, Any]]] = {}
     for entry in objects:
         there.setdefault(entry["image_id"], []).append(entry)
@@ -72,9 +80,8 @@ def _average_precision(
         return None
     taken = {image: np.zeros(len(entries), bool) for image, entries in there.items()}
     right: list[bool] = []
-    by_score = sorted(found, key=lambda entry: -entry["score"])
-    for entry, box in zip(by_score, _corners(by_score)):
-        image = entry["image_id"]
+    corners = np.concatenate([found.boxes[:, :2], found.boxes[:, :2] + found.boxes[:, 2:]], axis=1)
+    for image, box in zip(found.image_id.tolist(), corners):
         overlaps = _overlaps(box, boxes[image]) if image in boxes else np.zeros(0)
         nearest = int(np.argmax(overlaps)) if len(overlaps) else -1
         if nearest < 0 or overlaps[nearest] <= _FOUND:

@@ -14,7 +14,7 @@ OF_A_PACKAGE = (
 )  # fmt: skip
 OF_A_RUN = (
     "paddlepaddle", "paddlepaddle-gpu", "paddleslim", "paddle2onnx", "onnx", "onnxruntime", "pycocotools",
-    "faster-coco-eval", "numpy", "opencv-python",
+    "numpy", "opencv-python",
 )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def test_right_is_what_pycocotools_counts(seed):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    from picoquant.evaluation.coco_metrics import as_annotations, completed, indexed
+    from tests.evaluation.libraries import as_annotations, completed, indexed
 
     random = np.random.default_rng(seed)
 

@@ -1,0 +1,1 @@
+"""COCO's counting of boxes over columns: what is found, by greedy matching, and precision and recall of it."""

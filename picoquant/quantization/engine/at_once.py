@@ -18,6 +18,7 @@ import paddle
 from paddle.base.framework import _dygraph_guard, _dygraph_tracer
 
 from picoquant.quantization.engine.openmp import use_threads
+from picoquant.quantization.engine.primitives.forward import OnPrimitives, PrimitiveForward
 from picoquant.quantization.engine.traced import TracedForward
 from picoquant.training.graphs.traced_graph import TracedGraph
 from picoquant.utils.device import available_cpus
@@ -68,7 +69,9 @@ class AtOnce:
         fitting: how many images memory is meant for.
     """
 
-    def __init__(self, forward: TracedForward, names: Sequence[str], loss: Loss, fitting: int) -> None:
+    def __init__(
+        self, forward: TracedForward | PrimitiveForward, names: Sequence[str], loss: Loss, fitting: int
+    ) -> None:
         self._forward, self._names, self._loss, self._fitting = forward, names, loss, fitting
         self._workers: list[_Worker] = []
 
@@ -107,7 +110,7 @@ class AtOnce:
             self._workers = [_Worker(available_cpus() // count, opening) for _ in range(count)]
         return self._workers
 
-    def _of_part(self, graph: TracedGraph, part: Part, tensors: list[Any]) -> _Found:
+    def _of_part(self, graph: TracedGraph | OnPrimitives, part: Part, tensors: list[Any]) -> _Found:
         found = graph(self._forward.images(_tensors(part.feed)), tensors)
         loss = self._loss(_tensors(part.expected), dict(zip(self._names, found))) * part.share
         loss.backward()
@@ -125,14 +128,20 @@ class _Worker:
     def __init__(self, threads: int, opening: threading.Lock) -> None:
         self._pool = ThreadPoolExecutor(1, "part", use_threads, (threads,))
         self._opening = opening
-        self._made: tuple[TracedGraph, TracedGraph] | None = None  # a graph and its twin
+        self._made: tuple[Any, Any] | None = None  # a graph and its twin
 
-    def start(self, graph: TracedGraph, work: Callable[..., _Found], *arguments: Any) -> Future[_Found]:
+    def start(
+        self, graph: TracedGraph | OnPrimitives, work: Callable[..., _Found], *arguments: Any
+    ) -> Future[_Found]:
         """Call `work` with a graph that is this thread's, and arguments."""
         return self._pool.submit(self._run, _dygraph_tracer(), graph, work, arguments)
 
     def _run(
-        self, tracer: Any, graph: TracedGraph, work: Callable[..., _Found], arguments: tuple[Any, ...]
+        self,
+        tracer: Any,
+        graph: TracedGraph | OnPrimitives,
+        work: Callable[..., _Found],
+        arguments: tuple[Any, ...],
     ) -> _Found:
         with _dygraph_guard(tracer):  # a new thread is in Paddle's static mode
             if self._made is not None and self._made[0] is graph:

@@ -93,6 +93,25 @@ class FakeQuantNetwork(nn.Layer):
         """Whether its convolutions are oneDNN's."""
         return self._convolutions.onednn
 
+    @property
+    def held(self) -> Mapping[str, ActivationQuantiser]:
+        """What rounds each tensor that is held rounded, by name."""
+        return self._held
+
+    @property
+    def read_rounded(self) -> set[str]:
+        """Names of the tensors that are rounded where they are read, and not held so."""
+        return {one.activation for one in self._quantised.values()} - self._held.keys()
+
+    def rounded_weights(self) -> dict[str, int]:
+        """The axis of each weight that is rounded, by name; -1: one range for all of it."""
+        found = {one.weight: one.axis for one in self._quantised.values()}
+        return {name: axis for name, axis in found.items() if name in self.stored}
+
+    def rounded_weight(self, weight: Any, axis: int) -> Any:
+        """A weight as operators read it; gradients pass."""
+        return fake_quantise_weight(weight, axis, self._weight_bits)
+
     def trained(self) -> list[Any]:
         """The parameters that training changes."""
         return [one for one in self.stored.values() if not one.stop_gradient]
@@ -179,7 +198,7 @@ class FakeQuantNetwork(nn.Layer):
         if name in self.stored:
             value = self.stored[name]
             if operator is not None and name == operator.weight:
-                return fake_quantise_weight(value, operator.axis, self._weight_bits)
+                return self.rounded_weight(value, operator.axis)
             return value
         if operator is None or name != operator.activation or name in self._held:
             return tensors[name]

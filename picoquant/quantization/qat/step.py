@@ -17,9 +17,11 @@ import paddle
 
 from picoquant.quantization.engine.at_once import AtOnce, Part, images_of_a_part
 from picoquant.quantization.engine.feeds import cuts, images_at_once
+from picoquant.quantization.engine.primitives.forward import PrimitiveForward
 from picoquant.quantization.engine.traced import TracedForward, traceable
 from picoquant.quantization.processes import Processes
 from picoquant.quantization.ptq.zeros import kept_zeros
+from picoquant.quantization.qat.learned_ranges.fixed import Fixed
 from picoquant.quantization.qat.learned_ranges.strategy import RangeStrategy
 from picoquant.quantization.qat.learning_rate import LearningRate
 from picoquant.quantization.qat.objective import Objective
@@ -27,6 +29,7 @@ from picoquant.quantization.qat.student import State, Student
 from picoquant.quantization.qat.teacher import Teacher
 from picoquant.training.fast import memory_that_stays
 from picoquant.training.graphs.openmp import awake
+from picoquant.training.onednn.graph import UnsupportedError
 from picoquant.utils.paddle_version.differences import paddle_3
 
 LOG = logging.getLogger("picoquant")
@@ -63,7 +66,7 @@ class TrainingStep:
         self._strategy, self._processes = strategy, processes
         self._weights, self._ranges = student.network.trained(), student.learned_ranges
         self._masks = _masks(student)
-        self._forward = _forward_of(student, strategy)
+        self._forward = _forward_of(student, strategy, objective.student_names)
         self._fitting = images_at_once(student.graph)
         self._at_once = _at_once(self._forward, objective, self._fitting)
         self._make_optimisers()
@@ -209,8 +212,13 @@ class TrainingStep:
                 optimizer.set_state_dict({name: paddle.to_tensor(value) for name, value in values.items()})
 
 
-def _forward_of(student: Student, strategy: RangeStrategy) -> Callable[..., list[Any]]:
-    """The student's forward, as one graph where all of it can be."""
+def _forward_of(student: Student, strategy: RangeStrategy, names: Sequence[str]) -> Callable[..., list[Any]]:
+    """The student's forward: on oneDNN's primitives, or as one graph of Paddle's, where all of it can be."""
+    if student.network.onednn and isinstance(strategy, Fixed):
+        try:
+            return PrimitiveForward(student.network, student.ranges, names)
+        except UnsupportedError as error:
+            LOG.debug("quantize: training runs on Paddle's operators: the network has %s", error)
     if student.network.onednn and strategy.traceable and traceable(student.graph):
         return TracedForward(student.network, [found.stored for found in student.ranges.values()])
     return student.network
@@ -219,7 +227,7 @@ def _forward_of(student: Student, strategy: RangeStrategy) -> Callable[..., list
 def _at_once(forward: Callable[..., list[Any]], objective: Objective, fitting: int) -> AtOnce | None:
     """What runs parts of a batch at once; None where nothing can be run so."""
     if (
-        not (objective.of_images and isinstance(forward, TracedForward)) or paddle_3()
+        not (objective.of_images and isinstance(forward, (PrimitiveForward, TracedForward))) or paddle_3()
     ):  # not tried with Paddle 3
         return None
     return AtOnce(forward, objective.student_names, objective, fitting)

@@ -154,7 +154,7 @@ def convolution(lowering: Lowering, node: Convolution) -> None:
         if node.weight not in lowering.trained and node.bias not in lowering.trained:
             pass
         elif depthwise and window[1] == _SIZE and node.paddings[1] == _SIZE // 2:
-            _in_two_parts(kernel, lowering, node, source, given, target)
+            _in_two_parts(kernel, lowering, node, source, given, target, bias)
         else:
             kernel.gradient_of_weights(source, given, target, bias)
         if lowering.wants(node.x):
@@ -169,7 +169,13 @@ def convolution(lowering: Lowering, node: Convolution) -> None:
 
 
 def _in_two_parts(
-    kernel: Kernel, lowering: Lowering, node: Convolution, source: View, given: View, target: View
+    kernel: Kernel,
+    lowering: Lowering,
+    node: Convolution,
+    source: View,
+    given: View,
+    target: View,
+    bias: View | None,
 ) -> None:
     """The weights' gradient of a depthwise convolution of five columns, in two parts of three.
 
@@ -179,7 +185,7 @@ def _in_two_parts(
     """
     tape, zeros = lowering.tape, _SIZE // 2
     count, channels, height, width = kernel.source
-    found = []
+    found: list[View] = []
     for begin, empty in ((zeros, 0), (0, width)):
         wide = tape.new(lowering.map_layout((count, channels, height, width + zeros), source.layout.kind))
         nothing = lowering.constant(
@@ -189,10 +195,11 @@ def _in_two_parts(
             column = tape.part(wide.layout, 3, place, part.layout.shape[3])
             tape.reorder(part, View(column, wide.buffer))
         part_weights = (*kernel.weights[:-1], _PART)
+        of_bias = None if found else bias  # once
         part_kernel = Kernel(lowering, wide.layout.shape, part_weights, kernel.result, node.strides,
-                             (node.paddings[0], 0))  # fmt: skip
+                             (node.paddings[0], 0), of_bias is not None)  # fmt: skip
         found.append(tape.new(lowering.plain(part_weights)))
-        part_kernel.gradient_of_weights(wide, given, found[-1])
+        part_kernel.gradient_of_weights(wide, given, found[-1], of_bias)
     axis, rest = len(kernel.weights) - 1, _SIZE - _PART
     first, last = found
     tape.reorder(first, View(tape.part(target.layout, axis, 0, _PART), target.buffer))

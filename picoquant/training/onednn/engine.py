@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import paddle
 from paddle import nn
 
 from picoquant.training.joint_batch_norm.statistics import Processes
-from picoquant.training.onednn.graph import UnsupportedError, read
+from picoquant.training.onednn.graph import Graph, UnsupportedError, read
 from picoquant.training.onednn.library import AVX2, AVX512, BF16_DOT, Kind, Tag, library
 from picoquant.training.onednn.nodes import stored
 from picoquant.training.onednn.part import Part
@@ -28,27 +28,40 @@ def engine_of(
 
     Raises: `UnsupportedError` where something of the program is not known, or oneDNN is not there.
     """
-    found = library()
-    if found is None:
-        raise UnsupportedError("no oneDNN of version 3")
-    if not found.has(AVX2):
-        raise UnsupportedError("a processor without AVX2")
     block = program._origin_main_program.global_block()
     names = [value.name for value in program._inputs.tolist()]
     outputs = [value.name for value in program._outputs.tolist()]
     parameters = {one.name: one for one in (*layer.parameters(), *layer.buffers())}
-    graph = read(block, names, outputs)
-    for name in (name for node in graph.nodes for name in stored(node)):
-        if name not in parameters:
-            raise UnsupportedError(f"{name}, which is computed from parameters")
-    tag = Tag.BLOCKS_OF_16 if found.has(AVX512) else Tag.BLOCKS_OF_8
-    part = Part(found, graph, parameters, precision, tag, group)
+    part = part_of(read(block, names, outputs), parameters, precision, group)
 
     def call(maps: Any) -> Any:
         inputs = list(maps) if isinstance(maps, (list, tuple)) else [maps]
         return program._restore_out(part(inputs))
 
     return call
+
+
+def part_of(
+    graph: Graph,
+    parameters: Mapping[str, Any],
+    precision: Kind = Kind.F32,
+    group: Processes | None = None,
+    read: Mapping[str, Any] | None = None,
+) -> Part:
+    """What computes a graph; for the arguments see `Part`.
+
+    Raises: `UnsupportedError` where it reads anything but parameters, or oneDNN is not there.
+    """
+    found = library()
+    if found is None:
+        raise UnsupportedError("no oneDNN of version 3")
+    if not found.has(AVX2):
+        raise UnsupportedError("a processor without AVX2")
+    for name in (name for node in graph.nodes for name in stored(node)):
+        if name not in parameters:
+            raise UnsupportedError(f"{name}, which is computed from parameters")
+    tag = Tag.BLOCKS_OF_16 if found.has(AVX512) else Tag.BLOCKS_OF_8
+    return Part(found, graph, parameters, precision, tag, group, read)
 
 
 def bfloat16_available() -> bool:

@@ -18,6 +18,7 @@ from picoquant.training.onednn.nodes import (
     Gate,
     Mean,
     Node,
+    Product,
     Rows,
     Slice,
     Total,
@@ -161,10 +162,12 @@ class _Reader:
 
     def _bias(self, add: Any) -> str | None:
         """The parameter `[C]` that is added, or None."""
-        maker = self._makers.get(add.input("Y")[0])
-        if maker is None or maker.type != "reshape2":
+        name = add.input("Y")[0]
+        maker = self._makers.get(name)
+        if maker is not None and maker.type == "reshape2":
+            name = maker.input("X")[0]
+        elif add.attr("axis") != 1:
             return None
-        name = maker.input("X")[0]
         return str(name) if name not in self._makers and len(self._block.var(name).shape) == 1 else None
 
     def _add(self, operator: Any) -> list[Add]:
@@ -176,13 +179,16 @@ class _Reader:
             raise UnsupportedError("a sum of tensors of different shapes")
         return [Add(x, out, y)]
 
-    def _product(self, operator: Any) -> Gate | Weighted:
+    def _product(self, operator: Any) -> Gate | Weighted | Product:
         x, y, out = operator.input("X")[0], operator.input("Y")[0], operator.output("Out")[0]
         one, other = self._shape(x), self._shape(y)
         if len(one) == len(other) == _AXES and one[1] == other[1] and other[2:] == (1, 1):
             return Gate(x, out, y)
-        if len(one) == len(other) == _AXES and other[1] == 1 and other[2:] == one[2:] == (-1, -1):
-            return Weighted(x, out, y)
+        if len(one) == len(other) == _AXES and one[2:] == other[2:]:
+            if one[1] == other[1]:
+                return Product(x, out, y)
+            if other[1] == 1:
+                return Weighted(x, out, y)
         raise UnsupportedError("a product of two maps")
 
     def _shape(self, name: str) -> tuple[int, ...]:
@@ -202,7 +208,10 @@ class _Reader:
         if maker is None or maker.type != "reshape2" or list(operator.attr("axis")) != [0, 2, 1]:
             raise UnsupportedError("a transposition")
         name = maker.input("X")[0]
-        if list(maker.attr("shape")) != [0, self._shape(name)[1], -1]:
+        if len(self._shape(name)) != _AXES:
+            raise UnsupportedError("a change of shape")
+        _, channels, height, width = self._shape(name)
+        if list(maker.attr("shape")) not in ([0, channels, -1], [0, channels, height * width]):
             raise UnsupportedError("a change of shape")
         return Rows(name, operator.output("Out")[0])
 
@@ -254,7 +263,7 @@ def _function(operator: Any) -> Function:
 
 
 def _enlarge(operator: Any) -> Enlarge:
-    factors = list(operator.attr("scale"))
+    factors = list(operator.attr("scale") or ())
     if (
         len(factors) != 2
         or factors[0] != factors[1]

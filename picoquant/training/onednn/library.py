@@ -79,6 +79,9 @@ class Algorithm(IntEnum):
     SQRT_DST = 259
     LINEAR = 38
     HARD_SIGMOID = 40
+    CLIP = 46
+    CLIP_INSIDE = 47  # its gradient is 0 at both ends, too
+    ROUND = 50  # halves to even
     HARD_SWISH = 52
     ADD = 131056
     MUL = 131057
@@ -107,6 +110,7 @@ _SIGNATURES: Mapping[str, Sequence[Any]] = {
     "post_ops_create": (POINTER(c_void_p),),
     "post_ops_append_sum": (c_void_p, c_float, c_int, c_int),
     "post_ops_append_binary": (c_void_p, c_int, c_void_p),
+    "post_ops_append_eltwise": (c_void_p, c_int, c_float, c_float),
     "memory_desc_create_with_tag": (POINTER(c_void_p), c_int, c_void_p, c_int, c_int),
     "memory_desc_create_with_strides": (POINTER(c_void_p), c_int, c_void_p, c_int, c_void_p),
     "memory_desc_create_submemory": (POINTER(c_void_p), c_void_p, c_void_p, c_void_p),
@@ -234,6 +238,18 @@ class Library:
         found, operations = self._attributes(), self.made("post_ops")
         self.call("post_ops_append_sum", operations, 1.0, 0, 0)
         self.call("post_ops_append_binary", operations, Algorithm.ADD, also)
+        self.call("primitive_attr_set_post_ops", found, operations)
+        self.destroy("post_ops", operations)
+        return found
+
+    def followed_by(self, functions: Sequence[tuple[Algorithm, float, float]]) -> int:
+        """Attributes of a primitive whose result goes through functions of each value, with two numbers each.
+
+        The caller destroys them (`primitive_attr`).
+        """
+        found, operations = self._attributes(), self.made("post_ops")
+        for algorithm, alpha, beta in functions:
+            self.call("post_ops_append_eltwise", operations, algorithm, alpha, beta)
         self.call("primitive_attr_set_post_ops", found, operations)
         self.destroy("post_ops", operations)
         return found

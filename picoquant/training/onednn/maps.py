@@ -18,13 +18,16 @@ from picoquant.training.onednn.nodes import (
     Function,
     Gate,
     Mean,
+    Product,
+    Round,
     Rows,
     Slice,
     Total,
     Weighted,
 )
 from picoquant.training.onednn.norms import batch_norm
-from picoquant.training.onednn.products import gate, total, weighted
+from picoquant.training.onednn.products import gate, product, total, weighted
+from picoquant.training.onednn.rounding import rounding
 from picoquant.training.onednn.tape import View
 
 
@@ -217,6 +220,8 @@ NODES: Mapping[type, Callable[[Lowering, Any], None]] = {
     Function: function,
     Gate: gate,
     Weighted: weighted,
+    Product: product,
+    Round: rounding,
     Add: add,
     Total: total,
     Concat: concat,

@@ -87,6 +87,26 @@ class Weighted:
 
 
 @dataclass(frozen=True)
+class Product:
+    """The product of two maps of one shape, value by value."""
+
+    x: str
+    out: str
+    y: str
+
+
+@dataclass(frozen=True)
+class Round:
+    """Values limited to `low` to `high`, 0 among them, as whole numbers of steps; gradients pass between the ends."""
+
+    x: str
+    out: str
+    low: float
+    high: float
+    step: float
+
+
+@dataclass(frozen=True)
 class Add:
     """The sum of two maps of one shape."""
 
@@ -146,7 +166,9 @@ class Rows:
     out: str
 
 
-Node = Union[Convolution, BatchNorm, Function, Gate, Weighted, Add, Total, Concat, Slice, Enlarge, Mean, Rows]
+Node = Union[
+    Convolution, BatchNorm, Function, Gate, Weighted, Product, Round, Add, Total, Concat, Slice, Enlarge, Mean, Rows
+]  # fmt: skip
 
 
 def reads(node: Node) -> tuple[str, ...]:
@@ -157,7 +179,7 @@ def reads(node: Node) -> tuple[str, ...]:
         return (node.x, node.gate)
     if isinstance(node, Weighted):
         return (node.x, node.weight)
-    if isinstance(node, Add):
+    if isinstance(node, (Add, Product)):
         return (node.x, node.y)
     return (node.x,)
 

@@ -38,6 +38,8 @@ class Part:
         precision: of the feature maps.
         block: their layout.
         group: all processes, where batch-norms are over the images of all.
+        read: what is computed with in the place of parameters of these names, whose gradients are those of it; may
+            change from call to call.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class Part:
         precision: Kind,
         block: Tag,
         group: Processes | None = None,
+        read: Mapping[str, Any] | None = None,
     ) -> None:
         self._library, self._parameters, self._group = library, parameters, group
+        self._read = {} if read is None else read
         self.graph = graph if group is None else told_together(graph)
         self._precision, self._block = precision, block
         self._tapes: dict[tuple[Any, ...], Lowering] = {}
@@ -93,14 +97,14 @@ class Part:
         for name, one in zip(self.graph.inputs, inputs):
             tape.tape.move(tape.inputs[name], _address(one))
         for name, view in tape.values.items():
-            tape.tape.move(view, _address(self._parameters[name]))
+            tape.tape.move(view, _address(self._value(name)))
         outputs = []
         for name in self.graph.outputs:
             view = tape.outputs[name]
             outputs.append(paddle.empty(_shape_of(tape, name), "float32"))
             tape.tape.move(view, _address(outputs[-1]))
         for name, array in tape.copied_in.items():
-            stored = self._parameters[name]
+            stored = self._value(name)
             array[: stored.size] = _array(_address(stored), stored.size)
         base = self._arena.at_least(tape.tape.bytes)
         self._turn += 1
@@ -112,6 +116,9 @@ class Part:
                 _array(_address(one), one.size)[:] = np.nan
         return outputs, self._turn
 
+    def _value(self, name: str) -> Any:
+        return self._read[name] if name in self._read else self._parameters[name]
+
     def _finite(self, tape: Lowering) -> bool:
         """Whether all parameters and statistics are finite numbers.
 
@@ -119,7 +126,7 @@ class Part:
         any other.
         """
         statistics = [name for one in tape.statistics for name in (one.node.mean, one.node.variance)]
-        stored = (self._parameters[name] for name in (*tape.values, *tape.copied_in, *statistics))
+        stored = (self._value(name) for name in (*tape.values, *tape.copied_in, *statistics))
         return all(math.isfinite(_array(_address(one), one.size).sum(dtype=np.float64)) for one in stored)
 
     def _follow(self, tape: Lowering, base: int) -> None:

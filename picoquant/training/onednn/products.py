@@ -5,7 +5,7 @@ from __future__ import annotations
 from picoquant.training.onednn.convolution import Kernel
 from picoquant.training.onednn.library import Algorithm, Arg, Kind
 from picoquant.training.onednn.lowering import Lowering
-from picoquant.training.onednn.nodes import Gate, Total, Weighted
+from picoquant.training.onednn.nodes import Gate, Product, Total, Weighted
 from picoquant.training.onednn.tape import View
 
 
@@ -81,6 +81,28 @@ def weighted(lowering: Lowering, node: Weighted) -> None:
         for_source = tape.new(source.layout)
         _multiply(lowering, given, repeated, for_source)
         lowering.give(node.x, for_source)
+
+    lowering.backward.append(backward)
+
+
+def product(lowering: Lowering, node: Product) -> None:
+    """Write the product of two maps, in 32-bit floats."""
+    tape = lowering.tape
+    one, other = (lowering.as_kind(lowering.maps[name], Kind.F32) for name in (node.x, node.y))
+    result = tape.new(one.layout)
+    _multiply(lowering, one, other, result)
+    lowering.maps[node.out] = result
+
+    def backward() -> None:
+        gradient = lowering.take(node.out)
+        if gradient is None:
+            return
+        given = lowering.as_kind(gradient.view, Kind.F32)
+        for name, factor in ((node.x, other), (node.y, one)):
+            if lowering.wants(name):
+                found = tape.new(one.layout)
+                _multiply(lowering, given, factor, found)
+                lowering.give(name, found)
 
     lowering.backward.append(backward)
 

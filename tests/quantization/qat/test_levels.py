@@ -27,6 +27,7 @@ from picoquant.quantization.qat.ranges import initialise_ranges
 from picoquant.quantization.qat.student import open_student
 from picoquant.quantization.quantize import quantize
 from picoquant.quantization.settings import QuantizationSettings
+from picoquant.utils.paddle_version.differences import paddle_3
 from tests.networks.small_net import CONFIG, batches, export_small, settings
 
 
@@ -218,7 +219,8 @@ def test_the_integers_are_the_same_however_many_processors_there_are(small_model
         out = tmp_path / str(processors)
         quantize(small_model, out, tmp_path / f"work {processors}", six, wanted, config=CONFIG)
         files.append([(out / name).read_bytes() for name in ("int8_network.npz", "qat.csv")])
-    assert files[0] == files[1] and set(used) == {1, 2}
+    # On Paddle 3 parts run one after the other anyway.
+    assert files[0] == files[1] and set(used) == (set() if paddle_3() else {1, 2})
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,15 @@ class Depthwise(Piece):
         return F.relu6(self.after(self.deep(x)))
 
 
+class DepthwiseWithBias(Depthwise):
+    def build(self, wide):
+        super().build(wide)
+        self.deep = nn.Conv2D(wide, wide, self.kernel, self.stride, self.kernel // 2, groups=wide)
+
+    def last(self, x):
+        return self.deep(x)
+
+
 class DepthwiseOfThree(Depthwise):
     kernel = 3
 
@@ -109,6 +118,16 @@ class Squeeze(Piece):
         return x * gate
 
 
+class Gated(Piece):
+    """A map times one of its shape, as of a hard-swish that is written out."""
+
+    def build(self, wide):
+        self.deep = nn.Conv2D(wide, wide, 1, groups=wide)
+
+    def last(self, x):
+        return x * F.hardsigmoid(self.deep(x))
+
+
 class Weighted(Piece):
     """The scores of a head with an alignment map."""
 
@@ -144,8 +163,8 @@ class Rows(Piece):
         return self.out(x).reshape([0, 12, -1]).transpose([0, 2, 1])
 
 
-PIECES = (Depthwise, DepthwiseOfThree, DepthwiseThatHalves, DepthwiseOfThreeThatHalves, Dense, Groups, ToOneChannel,
-          HardSwish, Functions, Squeeze, Weighted, Joined, Parts, Rows)  # fmt: skip
+PIECES = (Depthwise, DepthwiseWithBias, DepthwiseOfThree, DepthwiseThatHalves, DepthwiseOfThreeThatHalves, Dense,
+          Groups, ToOneChannel, HardSwish, Functions, Squeeze, Gated, Weighted, Joined, Parts, Rows)  # fmt: skip
 
 
 def made(piece: type[Piece], wide: int = 24) -> Piece:

@@ -16,7 +16,7 @@ from picoquant.training.graphs.tracing import any_size, program_of
 from picoquant.training.onednn import graph, nodes
 from picoquant.training.onednn.graph import UnsupportedError, read
 from picoquant.training.onednn.library import Algorithm, Kind
-from tests.training.onednn.pieces import Squeeze, ToOneChannel, Weighted, made, on_engine
+from tests.training.onednn.pieces import Gated, Squeeze, ToOneChannel, Weighted, made, on_engine
 
 pytestmark = pytest.mark.skipif(not fast_convolutions_available(), reason="this paddle has no oneDNN")
 
@@ -51,6 +51,7 @@ def test_a_convolution_to_one_channel_is_a_depthwise_one_and_a_sum():
 def test_products_are_told_apart_by_their_shapes():
     assert kinds(graph_of(made(Weighted)))["Weighted"] == 1
     assert kinds(graph_of(made(Squeeze)))["Gate"] == 1
+    assert kinds(graph_of(made(Gated)))["Product"] == 1
 
 
 class Unknown(nn.Layer):
@@ -58,7 +59,7 @@ class Unknown(nn.Layer):
         super().__init__()
         self.what = what
         self.convolution = nn.Conv2D(16, 16, 3, padding=2, dilation=2)
-        self.plain = nn.Conv2D(16, 16, 1)
+        self.plain, self.one = nn.Conv2D(16, 16, 1), nn.Conv2D(16, 1, 1)
 
     def forward(self, x):
         if self.what == "twice":
@@ -68,7 +69,7 @@ class Unknown(nn.Layer):
         if self.what == "tanh":
             return paddle.tanh(x)
         if self.what == "maps":
-            return x * nn.functional.relu(x)
+            return x * nn.functional.adaptive_avg_pool2d(self.one(x), 1)
         if self.what == "turned":
             return x.transpose([0, 2, 3, 1])
         return self.convolution(x)

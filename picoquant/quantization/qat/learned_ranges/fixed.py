@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import paddle
 from paddle.autograd import PyLayer
@@ -16,6 +16,15 @@ from picoquant.quantization.engine.tracing.kernels import (
 )
 from picoquant.quantization.qat.learned_ranges.strategy import ActivationRange
 from picoquant.utils.paddle_version.differences import clip_passes_gradients_at_its_bounds
+
+
+class Levels(NamedTuple):
+    """Values that a tensor is rounded to: the whole numbers of steps from `low` to `high`, 0 among them."""
+
+    low: float
+    high: float
+    step: float
+
 
 _NEXT = 2.0**-21  # of a float32: a few of its last bit
 
@@ -64,6 +73,11 @@ class FixedRange:
         """See `ActivationRange`."""
         self.stored[self._name].set_value(paddle.full([1], absmax))
 
+    def levels(self) -> Levels:
+        """What it rounds to."""
+        absmax = self.stored[self._name].item()
+        return Levels(-absmax, absmax, absmax / (2 ** (self._bits - 1) - 1))
+
 
 class FixedRangeWithZeroPoint(FixedRange):
     """One activation's range; its quantised values are not as many above 0 as below.
@@ -79,6 +93,7 @@ class FixedRangeWithZeroPoint(FixedRange):
     def __init__(self, name: str, bits: int, zero_point: int) -> None:
         super().__init__(name, bits)
         half = 2 ** (bits - 1)
+        self._integers = (-half - zero_point, half - 1 - zero_point)
         self._ends = [(end - zero_point) / (half - 1) for end in (-half, half - 1)]
         if clip_passes_gradients_at_its_bounds():  # rounded, values next to the ends are the ends
             self._ends = [
@@ -91,6 +106,12 @@ class FixedRangeWithZeroPoint(FixedRange):
         stored = self.stored[self._name]
         low, high = (stored * end for end in self._ends)
         return fake_quantise(paddle.clip(value, low, high), stored * self._top, self._bits + 1)
+
+    def levels(self) -> Levels:
+        """See `FixedRange`."""
+        step = super().levels().step
+        low, high = self._integers
+        return Levels(low * step, high * step, step)
 
 
 class _Rounded(PyLayer):

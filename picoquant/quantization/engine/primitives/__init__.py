@@ -1,0 +1,1 @@
+"""Training of rounded networks on oneDNN's primitives, without Paddle's operators (`training.onednn`)."""

@@ -8,15 +8,15 @@ from typing import Any
 import paddle
 from paddle import nn
 
-from picoquant.detector.backbones.lcnet import LCNet
+from picoquant.detector.backbones.resnet import ResNet
 from picoquant.utils.device import free_memory, rank_and_world
 
 LOG = logging.getLogger("picoquant")
 
-# Bytes of a step for each value that a layer of the network returns. With LCNet oneDNN computes all of it
-# (`training/onednn`): 5.1 to 8.8 were measured, in bfloat16 2.9 to 5.5, with XS at 320 px (4, 16, 32 images), S-LCNet
-# (8) and S-NPU (8, 16) at 416 px, 80 classes. Others are Paddle's: 22 to 28, with XS and S-LCNet before they were
-# oneDNN's, and S-ESNet at 416 px.
+# Bytes of a step for each value that a layer of the network returns, where oneDNN computes all of it (`training/onednn`):
+# 5.1 to 8.8 were measured, in bfloat16 2.9 to 5.5, with XS at 320 px (4, 16, 32 images), S-LCNet (8), S-NPU (8, 16),
+# S-ESNet, MobileNetV3 and ShuffleNetV2 (4, 12) at 416 px, 80 classes. With ResNet a step is Paddle's: 22 to 28, measured
+# with XS, S-LCNet and S-ESNet before they were oneDNN's.
 _BYTES_A_VALUE, _OF_ONEDNN, _IN_BFLOAT16 = 25, 9, 6
 _SIDE = 64  # input pixels at which the values are counted; feature maps grow with the input's area
 
@@ -57,9 +57,9 @@ def bytes_of_one_image(model: nn.Layer, size: tuple[int, int], bfloat16: bool = 
         model, size: see `values_of_one_image`.
         bfloat16: whether feature maps are in it, where they may be.
     """
-    a_value = _BYTES_A_VALUE
-    if isinstance(model.backbone, LCNet):
-        a_value = _IN_BFLOAT16 if bfloat16 else _OF_ONEDNN
+    a_value = _IN_BFLOAT16 if bfloat16 else _OF_ONEDNN
+    if isinstance(model.backbone, ResNet):
+        a_value = _BYTES_A_VALUE
     return a_value * max(1, values_of_one_image(model, size))
 
 

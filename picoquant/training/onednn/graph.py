@@ -16,10 +16,12 @@ from picoquant.training.onednn.nodes import (
     Enlarge,
     Function,
     Gate,
+    Largest,
     Mean,
     Node,
     Product,
     Rows,
+    Shuffle,
     Slice,
     Total,
     Weighted,
@@ -31,6 +33,7 @@ _CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 # Functions of one value: how oneDNN computes them, and the attributes that are its two numbers.
 _FUNCTIONS = {
     "relu": Algorithm.RELU_DST,
+    "leaky_relu": Algorithm.RELU_DST,
     "relu6": Algorithm.CLIP_DST,
     "sigmoid": Algorithm.LOGISTIC_DST,
     "sqrt": Algorithm.SQRT_DST,
@@ -116,10 +119,14 @@ class _Reader:
             return [_enlarge(operator)]
         if kind == "pool2d" and _is_mean(operator):
             return [Mean(operator.input("X")[0], operator.output("Out")[0])]
-        if kind == "reshape2" and self._is_part(operator):
-            return []
+        if kind in ("shape", "fill_constant") or (kind == "slice" and self._is_of_a_shape(operator)):
+            return []  # sizes that are known when a tape is written; what reads them otherwise is not known
+        if kind == "pool2d" and _is_largest(operator):
+            return [_largest(operator)]
+        if kind == "reshape2":
+            return [] if self._is_part(operator) else [self._shuffle(operator)]
         if kind == "transpose2":
-            return [self._rows(operator)]
+            return [] if self._is_of_shuffle(operator) else [self._rows(operator)]
         raise UnsupportedError(f"the operator {kind}")
 
     def _slices(self, split: Any) -> list[Slice]:
@@ -203,6 +210,34 @@ class _Reader:
             reader.type == "elementwise_add" and self._bias(reader) is not None
         )
 
+    def _is_of_a_shape(self, operator: Any) -> bool:
+        maker = self._makers.get(operator.input("Input")[0])
+        return maker is not None and maker.type == "shape"
+
+    def _is_of_shuffle(self, transpose: Any) -> bool:
+        reader = self._only_reader(transpose.output("Out")[0])
+        turned = list(transpose.attr("axis")) == [0, 2, 1, 3, 4]
+        return turned and reader is not None and reader.type == "reshape2"
+
+    def _shuffle(self, operator: Any) -> Shuffle:
+        """Of the last of three operators: groups apart, turned, and together again."""
+        turn = self._makers.get(operator.input("X")[0])
+        apart = (
+            self._makers.get(turn.input("X")[0]) if turn is not None and turn.type == "transpose2" else None
+        )
+        if turn is None or apart is None or apart.type != "reshape2" or not self._is_of_shuffle(turn):
+            raise UnsupportedError("the operator reshape2")
+        name, out = apart.input("X")[0], operator.output("Out")[0]
+        groups, shape = self._shape(apart.output("Out")[0])[1], self._shape(name)
+        if (
+            len(shape) != _AXES
+            or self._shape(out)[1] != shape[1]
+            or len(self._shape(out)) != _AXES
+            or groups < 1
+        ):
+            raise UnsupportedError("a change of shape")
+        return Shuffle(name, out, groups)
+
     def _rows(self, operator: Any) -> Rows:
         maker = self._makers.get(operator.input("X")[0])
         if maker is None or maker.type != "reshape2" or list(operator.attr("axis")) != [0, 2, 1]:
@@ -249,6 +284,10 @@ def _function(operator: Any) -> Function:
     kind, numbers = operator.type, (0.0, 0.0)
     if kind == "relu6":
         numbers = (0.0, 6.0)
+    elif kind == "leaky_relu":
+        if operator.attr("alpha") < 0:
+            raise UnsupportedError("a leaky ReLU that turns signs")
+        numbers = (operator.attr("alpha"), 0.0)
     elif kind == "hard_sigmoid":
         numbers = (operator.attr("slope"), operator.attr("offset"))
     elif kind == "hard_swish":
@@ -272,6 +311,23 @@ def _enlarge(operator: Any) -> Enlarge:
     ):
         raise UnsupportedError("a resizing by other than a whole factor")
     return Enlarge(operator.input("X")[0], operator.output("Out")[0], int(factors[0]))
+
+
+def _is_largest(operator: Any) -> bool:
+    plain = operator.attr("padding_algorithm") == "EXPLICIT" and len(operator.attr("paddings")) == 2
+    return bool(
+        operator.attr("pooling_type") == "max"
+        and plain
+        and not operator.attr("global_pooling")
+        and not operator.attr("adaptive")
+        and not operator.attr("ceil_mode")
+        and operator.attr("data_format") in ("NCHW", "AnyLayout")
+    )
+
+
+def _largest(operator: Any) -> Largest:
+    sizes = (tuple(operator.attr(name)) for name in ("ksize", "strides", "paddings"))
+    return Largest(operator.input("X")[0], operator.output("Out")[0], *sizes)
 
 
 def _is_mean(operator: Any) -> bool:

@@ -49,6 +49,7 @@ class Arg(IntEnum):
     VARIANCE = 50
     SCALE = 51
     SHIFT = 52
+    WORKSPACE = 64
     SCRATCH = 80
     DIFF_SRC = 129
     DIFF_DST = 145
@@ -66,6 +67,7 @@ class Query(IntEnum):
     SRC = 129
     WEIGHTS = 131
     DIFF_WEIGHTS = 132
+    WORKSPACE = 135
     SCRATCH = 136
 
 
@@ -85,6 +87,7 @@ class Algorithm(IntEnum):
     HARD_SWISH = 52
     ADD = 131056
     MUL = 131057
+    LARGEST = 511  # of a window
     MEAN = 767  # of a window, padding counted; there is none
     NEAREST = 196592
 
@@ -175,6 +178,26 @@ _SIGNATURES: Mapping[str, Sequence[Any]] = {
     "sum_primitive_desc_create": (POINTER(c_void_p), c_void_p, c_void_p, c_int, *[c_void_p] * 3),
     "pooling_forward_primitive_desc_create": (POINTER(c_void_p), c_void_p, c_int, c_int, *[c_void_p] * 8),
     "pooling_backward_primitive_desc_create": (POINTER(c_void_p), c_void_p, c_int, *[c_void_p] * 9),
+    "shuffle_forward_primitive_desc_create": (
+        POINTER(c_void_p),
+        c_void_p,
+        c_int,
+        c_void_p,
+        c_void_p,
+        c_int,
+        c_int64,
+        c_void_p,
+    ),
+    "shuffle_backward_primitive_desc_create": (
+        POINTER(c_void_p),
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_int,
+        c_int64,
+        c_void_p,
+        c_void_p,
+    ),
     "resampling_forward_primitive_desc_create": (POINTER(c_void_p), c_void_p, c_int, c_int, *[c_void_p] * 4),
     "resampling_backward_primitive_desc_create": (POINTER(c_void_p), c_void_p, c_int, *[c_void_p] * 5),
 }

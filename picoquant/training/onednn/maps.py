@@ -9,6 +9,7 @@ from typing import Any
 from picoquant.training.onednn.convolution import convolution
 from picoquant.training.onednn.library import Algorithm, Arg, Propagation, integers
 from picoquant.training.onednn.lowering import Lowering
+from picoquant.training.onednn.moved import largest, shuffle
 from picoquant.training.onednn.nodes import (
     Add,
     BatchNorm,
@@ -17,10 +18,12 @@ from picoquant.training.onednn.nodes import (
     Enlarge,
     Function,
     Gate,
+    Largest,
     Mean,
     Product,
     Round,
     Rows,
+    Shuffle,
     Slice,
     Total,
     Weighted,
@@ -228,5 +231,7 @@ NODES: Mapping[type, Callable[[Lowering, Any], None]] = {
     Slice: channels_of,
     Enlarge: enlarge,
     Mean: mean,
+    Largest: largest,
+    Shuffle: shuffle,
     Rows: rows,
 }

@@ -159,6 +159,26 @@ class Mean:
 
 
 @dataclass(frozen=True)
+class Largest:
+    """The largest value of each window; what is padded counts as nothing."""
+
+    x: str
+    out: str
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    paddings: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """Channels of `groups` groups in turns: the first of each, then the second of each, and so on."""
+
+    x: str
+    out: str
+    groups: int
+
+
+@dataclass(frozen=True)
 class Rows:
     """`[N, C, H, W]` as `[N, H * W, C]`."""
 
@@ -167,7 +187,8 @@ class Rows:
 
 
 Node = Union[
-    Convolution, BatchNorm, Function, Gate, Weighted, Product, Round, Add, Total, Concat, Slice, Enlarge, Mean, Rows
+    Convolution, BatchNorm, Function, Gate, Weighted, Product, Round, Add, Total, Concat, Slice, Enlarge, Mean, Largest,
+    Shuffle, Rows,
 ]  # fmt: skip
 
 

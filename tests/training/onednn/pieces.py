@@ -8,6 +8,7 @@ import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant
 
+from picoquant.detector.layers import channel_shuffle
 from picoquant.training.fast import tuned_cpu
 from picoquant.training.graphs.tracing import any_size, program_of
 from picoquant.training.onednn.engine import engine_of
@@ -104,7 +105,7 @@ class Functions(Piece):
 
     def last(self, x):
         out = self.out(x)
-        return [F.relu(out), F.hardsigmoid(out), (F.sigmoid(out) * 1.0 + 1e-9).sqrt()]
+        return [F.relu(out), F.leaky_relu(out, 0.1), F.hardsigmoid(out), (F.sigmoid(out) * 1.0 + 1e-9).sqrt()]
 
 
 class Squeeze(Piece):
@@ -155,6 +156,23 @@ class Parts(Piece):
         return other, one
 
 
+class LargestOf(Piece):
+    def last(self, x):
+        return F.max_pool2d(x, 3, 2, 1)
+
+
+class Shuffled(Piece):
+    """As behind the blocks of ShuffleNet."""
+
+    def last(self, x):
+        return channel_shuffle(x, 4)
+
+
+class ShuffledInHalves(Piece):
+    def last(self, x):
+        return channel_shuffle(x, 2)
+
+
 class Rows(Piece):
     def build(self, wide):
         self.out = nn.Conv2D(wide, 12, 1)
@@ -164,7 +182,8 @@ class Rows(Piece):
 
 
 PIECES = (Depthwise, DepthwiseWithBias, DepthwiseOfThree, DepthwiseThatHalves, DepthwiseOfThreeThatHalves, Dense,
-          Groups, ToOneChannel, HardSwish, Functions, Squeeze, Gated, Weighted, Joined, Parts, Rows)  # fmt: skip
+          Groups, ToOneChannel, HardSwish, Functions, Squeeze, Gated, Weighted, Joined, Parts,
+          LargestOf, Shuffled, ShuffledInHalves, Rows)  # fmt: skip
 
 
 def made(piece: type[Piece], wide: int = 24) -> Piece:

@@ -14,7 +14,16 @@ import pytest
 from picoquant.training.fast import fast_convolutions_available
 from picoquant.training.onednn.engine import bfloat16_available
 from picoquant.training.onednn.library import AVX2, AVX512, Kind, library
-from tests.training.onednn.pieces import PIECES, Depthwise, Joined, Squeeze, made, on_engine, results
+from tests.training.onednn.pieces import (
+    PIECES,
+    Depthwise,
+    Joined,
+    LargestOf,
+    Squeeze,
+    made,
+    on_engine,
+    results,
+)
 
 pytestmark = pytest.mark.skipif(
     not fast_convolutions_available() or library() is None or not library().has(AVX2),
@@ -50,8 +59,8 @@ def test_in_bfloat16_it_is_near(piece, wide):
     for shape in SIZES[:2]:
         found = results(run, layer, image(shape))
         for name, expected in results(other, other, image(shape)).items():
-            if name.startswith("gradient") and expected.ndim == 1:
-                continue  # sums over whole maps of what mostly cancels out
+            if name.startswith("gradient") and (expected.ndim == 1 or piece is LargestOf):
+                continue  # sums over whole maps of what mostly cancels out; another of two like values is the largest
             error = np.sqrt(np.square(found[name] - expected).mean() / (np.square(expected).mean() + 1e-12))
             assert error < (0.12 if "gradient" in name else 0.02), f"{name} {shape}"
             assert found[name].dtype == np.float32

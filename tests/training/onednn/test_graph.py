@@ -88,8 +88,14 @@ def test_what_is_not_known_is_named(what, said):
         on_engine(Unknown(what))
 
 
-@pytest.mark.parametrize("config", ["picodet_s_416_coco_npu.yml", "picodet_xs_320_coco_lcnet.yml"])
-def test_of_current_detectors_all_is_known(root, config, caplog):
+@pytest.mark.parametrize("config", [
+    "picodet_s_416_coco_npu.yml",
+    "picodet_xs_320_coco_lcnet.yml",
+    "legacy_model/picodet_s_320_coco.yml",
+    "legacy_model/more_config/picodet_mobilenetv3_large_1x_416_coco.yml",
+    "legacy_model/more_config/picodet_shufflenetv2_1x_416_coco.yml",
+])  # fmt: skip
+def test_of_these_detectors_all_is_known(root, config, caplog):
     caplog.set_level(logging.DEBUG, "picoquant")
     model = build_detector(root / "configs" / config, 3)
     with FastLayers(model).on():

@@ -61,7 +61,7 @@ def rounded(graph: Graph, levels: Mapping[str, Levels]) -> Graph:
 
 def _limits(node: Node) -> tuple[float, float] | None:
     """The ends of a function that does nothing but limit a value."""
-    if isinstance(node, Function) and node.algorithm is Algorithm.RELU_DST:
+    if isinstance(node, Function) and node.algorithm is Algorithm.RELU_DST and not node.alpha:
         return 0.0, math.inf
     if isinstance(node, Function) and node.algorithm is Algorithm.CLIP_DST:
         return node.alpha, node.beta

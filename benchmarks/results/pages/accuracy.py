@@ -40,8 +40,8 @@ _ZERO_POINTS = (
 
 
 _TRAINED = (
-    "coco465_xs_qat", "coco465_xs_qat_zero_points", "coco465_xs_qat_per_tensor", "coco465_s_qat", "coco465_s_qat_per_tensor", "bccd_s_npu_qat_levels",
-    "bccd_s_npu_qat_levels_per_tensor",
+    "coco465_xs_qat", "coco465_xs_qat_zero_points", "coco465_xs_qat_per_tensor", "coco465_s_qat",
+    "coco465_s_qat_per_tensor", "bccd_s_npu_qat_levels", "bccd_s_npu_qat_levels_per_tensor",
 )  # fmt: skip
 
 

@@ -14,9 +14,9 @@ from picoquant.utils.device import free_memory, rank_and_world
 LOG = logging.getLogger("picoquant")
 
 # Bytes of a step for each value that a layer of the network returns, where oneDNN computes all of it
-# (`training/onednn`): 5.1 to 8.8 were measured, in bfloat16 2.9 to 5.5, with XS at 320 px (4, 16, 32 images), S-LCNet
-# (8), S-NPU (8, 16), S-ESNet, MobileNetV3 and ShuffleNetV2 (4, 12) at 416 px, 80 classes. With ResNet a step is
-# Paddle's: 22 to 28, measured with XS, S-LCNet and S-ESNet before they were oneDNN's.
+# (`training/onednn`): 5.1 to 8.8 were measured with XS at 320 px (4, 16, 32 images), S-LCNet (8), S-NPU (8, 16),
+# S-ESNet, MobileNetV3 and ShuffleNetV2 (4, 12) at 416 px, 80 classes, in bfloat16 2.9 to 5.5 with the first three.
+# With ResNet a step is Paddle's: 22 to 28, measured with XS, S-LCNet and S-ESNet before they were oneDNN's.
 _BYTES_A_VALUE, _OF_ONEDNN, _IN_BFLOAT16 = 25, 9, 6
 _SIDE = 64  # input pixels at which the values are counted; feature maps grow with the input's area
 

@@ -1,15 +1,14 @@
-"""Everything between convolutions on a tape: functions of each value, sums, concatenations, sizes."""
+"""What lies between convolutions on a tape: functions of each value, sums, concatenations, parts."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from picoquant.training.onednn.convolution import convolution
-from picoquant.training.onednn.library import Algorithm, Arg, Propagation, integers
+from picoquant.training.onednn.library import Arg, Propagation
 from picoquant.training.onednn.lowering import Lowering
-from picoquant.training.onednn.moved import largest, shuffle
+from picoquant.training.onednn.moved import enlarge, largest, mean, shuffle
 from picoquant.training.onednn.nodes import (
     Add,
     BatchNorm,
@@ -137,69 +136,6 @@ def channels_of(lowering: Lowering, node: Slice) -> None:
             for rest in counts[::2]
         )
         lowering.join([*before, gradient.view, *behind], target)
-        lowering.give(node.x, target)
-
-    lowering.backward.append(backward)
-
-
-def enlarge(lowering: Lowering, node: Enlarge) -> None:
-    """Write every value several times."""
-    source = lowering.maps[node.x]
-    count, channels, height, width = source.layout.shape
-    shape = (count, channels, height * node.factor, width * node.factor)
-    factors = (ctypes.c_float * 2)(node.factor, node.factor)
-    _resized(lowering, node, shape, "resampling", Algorithm.NEAREST, (factors,), ())
-
-
-def mean(lowering: Lowering, node: Mean) -> None:
-    """Write the mean of each channel."""
-    count, channels, height, width = lowering.maps[node.x].layout.shape
-    window, none = integers((height, width)), integers((0, 0))
-    _resized(
-        lowering, node, (count, channels, 1, 1), "pooling", Algorithm.MEAN, (), (window, window, *[none] * 3)
-    )
-
-
-def _resized(
-    lowering: Lowering,
-    node: Enlarge | Mean,
-    shape: tuple[int, ...],
-    kind: str,
-    algorithm: Algorithm,
-    before: tuple[Any, ...],
-    behind: tuple[Any, ...],
-) -> None:
-    """Write what reads a map and returns one of another size.
-
-    Args:
-        lowering, node: what is written.
-        shape: of the result.
-        kind, algorithm: of the primitive.
-        before, behind: its arguments before and behind the layouts.
-    """
-    tape, library = lowering.tape, lowering.library
-    source = lowering.maps[node.x]
-    layout = lowering.map_layout(shape, source.layout.kind)
-    result = tape.new(layout)
-
-    def descriptor() -> int:
-        return library.made(f"{kind}_forward_primitive_desc", library.engine, Propagation.FORWARD, algorithm,
-                            *before, source.layout.address, layout.address, *behind,
-                            library.attributes)  # fmt: skip
-
-    tape.add(descriptor(), {Arg.SRC: source, Arg.DST: result})
-    lowering.maps[node.out] = result
-
-    def backward() -> None:
-        gradient = lowering.take(node.out)
-        if gradient is None:
-            return
-        hint = descriptor()
-        made = library.made(f"{kind}_backward_primitive_desc", library.engine, algorithm, *before,
-                            source.layout.address, layout.address, *behind, hint, library.attributes)  # fmt: skip
-        library.destroy("primitive_desc", hint)
-        target = tape.new(source.layout)
-        tape.add(made, {Arg.DIFF_DST: gradient.view, Arg.DIFF_SRC: target})
         lowering.give(node.x, target)
 
     lowering.backward.append(backward)

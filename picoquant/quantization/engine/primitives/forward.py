@@ -45,7 +45,6 @@ class PrimitiveForward:
             raise UnsupportedError(f"{name}, which is rounded where it is read")
         read_names = {name for node in self._graph.nodes for name in stored(node)}
         self._names = [name for name in network.stored if name in read_names]
-        self._made: tuple[Any, OnPrimitives] | None = None
         self._made = self._levels(), self._make()
 
     def __call__(self, feed: Mapping[str, Any], outputs: Sequence[str], following: bool) -> list[Any]:
@@ -70,7 +69,7 @@ class PrimitiveForward:
         if tuple(outputs) != self._outputs:
             raise ValueError(f"made for {self._outputs}, asked for {tuple(outputs)}")
         levels = self._levels()
-        if self._made is None or self._made[0] != levels:
+        if self._made[0] != levels:
             self._made = levels, self._make()
         return self._made[1]
 

@@ -14,8 +14,8 @@ from typing import Any, overload
 import numpy as np
 
 from picoquant.data.dataset import Dataset
-from picoquant.data.formats.large.helpers import Helpers
 from picoquant.postprocess import Detections
+from picoquant.utils.helpers.helpers import Helpers
 
 _PART = 1 << 15  # entries made at a time
 _AT_ONCE = 16  # parts that are shared out

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from picoquant.data.dataset import Dataset
-from picoquant.data.formats.large import helpers
 from picoquant.evaluation import results as module
 from picoquant.evaluation.results import Results, ResultsOf, from_bytes, to_bytes
 from picoquant.postprocess import Detections
+from picoquant.utils.helpers import helpers
 
 NAMED = Dataset((), (), (), own_image_ids={3: "three", 5: 5.5}, own_category_ids={1: "one"})
 

@@ -20,7 +20,6 @@ from picoquant.data.formats.coco_entries import check_id, check_images, entry_of
 from picoquant.data.formats.coco_file import read_annotations, root_category
 from picoquant.data.formats.ids import IdTable
 from picoquant.data.formats.large.columns import Objects
-from picoquant.data.formats.large.helpers import Helpers
 from picoquant.data.formats.large.parts import PlainFile, read_in_parts
 from picoquant.data.formats.large.rows import every
 from picoquant.data.formats.repair import (
@@ -37,6 +36,7 @@ from picoquant.data.formats.repair import (
 from picoquant.data.formats.sizes import compare_sizes, file_sizes
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
+from picoquant.utils.helpers.helpers import Helpers
 
 LOG = logging.getLogger("picoquant")
 

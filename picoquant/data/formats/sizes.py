@@ -10,11 +10,11 @@ import numpy as np
 
 from picoquant.data.formats.files import FoundFiles
 from picoquant.data.formats.large.headers import SIZES_A_SECOND, header_sizes
-from picoquant.data.formats.large.helpers import Helpers
 from picoquant.data.formats.repair import refuse, too_many
 from picoquant.data.images import UnreadableImageError, header_fault, read_image
 from picoquant.data.settings import DatasetSettings
 from picoquant.errors import DataError
+from picoquant.utils.helpers.helpers import Helpers
 
 LOG = logging.getLogger("picoquant")
 

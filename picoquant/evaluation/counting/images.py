@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from picoquant.data.formats.large.helpers import Helpers
 from picoquant.evaluation.counting.matching import AREAS, Matched, Part, inside_of, matched, places_of
 from picoquant.evaluation.counting.objects import Objects
 from picoquant.evaluation.counting.weights import ObjectsOfImages
 from picoquant.evaluation.results import SMALL, Results
+from picoquant.utils.helpers.helpers import Helpers
 
 _ROWS = 1 << 16  # detections and objects of a part, of whole images
 _AT_ONCE = 32  # parts that are shared out

@@ -8,9 +8,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from picoquant.data.formats.large import columns, helpers, parts
+from picoquant.data.formats.large import columns, parts
 from picoquant.data.formats.large.headers import header_sizes
 from picoquant.data.formats.large.outlines import without_outlines
+from picoquant.utils.helpers import helpers
 from picoquant.utils.subprocesses import Outcome
 from picoquant.utils.worker import WorkerEnded
 

@@ -7,12 +7,12 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from picoquant.data.formats.large import helpers
 from picoquant.evaluation.coco_metrics import coco_metrics
 from picoquant.evaluation.counting import images, matching
 from picoquant.evaluation.counting.images import match_images
 from picoquant.evaluation.counting.objects import Objects
 from picoquant.evaluation.results import Results
+from picoquant.utils.helpers import helpers
 from tests.evaluation.libraries import by_faster_coco_eval
 
 CURVES = import_module("picoquant.evaluation.counting.curves")  # its function has its name

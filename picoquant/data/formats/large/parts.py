@@ -21,8 +21,8 @@ from typing import Any, TypeVar, Union
 import numpy as np
 
 from picoquant.data.formats.large.columns import Images, Objects, images_of, objects_of
-from picoquant.data.formats.large.helpers import Helpers
 from picoquant.data.formats.large.outlines import without_outlines
+from picoquant.utils.helpers.helpers import Helpers
 
 LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 _BETWEEN = re.compile(rb"\}\s*(,)\s*\{")

@@ -9,5 +9,5 @@ from typing import Any
 
 def answerer() -> Callable[[Any], Any]:
     """See `utils.serve`."""
-    gc.disable()  # as `collector_off`
+    gc.disable()  # as `data/collector.py` does
     return lambda question: question[0](*question[1:])

@@ -1,4 +1,4 @@
-"""Processes that do a share of what a large data set needs, as Python computes on one processor only."""
+"""Further processes of this machine, to which the items of a piece of work are shared out."""
 
 from __future__ import annotations
 

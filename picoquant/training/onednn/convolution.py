@@ -179,29 +179,30 @@ def _in_two_parts(
 ) -> None:
     """The weights' gradient of a depthwise convolution of five columns, in two parts of three.
 
-    oneDNN has a fast kernel for at most three columns, with a padding of at most one. The first three are those of the
-    source with two columns of zeros before it, the last three those of the source with zeros behind it; the middle one
-    is in both.
+    oneDNN has a fast kernel for at most three columns, with a padding of at most one. The last three are those of the
+    source with two columns of zeros behind each row, the first three those of the source with two before it: the same
+    memory, read from two zeros before its beginning on. The middle column is in both.
     """
-    tape, zeros = lowering.tape, _SIZE // 2
+    tape, zeros, kind = lowering.tape, _SIZE // 2, source.layout.kind
     count, channels, height, width = kernel.source
+    layout = lowering.map_layout((count, channels, height, width + zeros), kind)
+    before = lowering.map_layout((1, lowering.padded(1), 1, zeros), kind)
+    wide = tape.new(layout, before.bytes)
+    nothing = lowering.constant(lowering.map_layout((count, channels, height, zeros), kind), 0.0)
+    for begin, part in ((0, source), (width, nothing)):
+        columns = tape.part(layout, 3, begin, part.layout.shape[3])
+        tape.reorder(part, View(columns, wide.buffer, wide.behind))
+    first = View(layout, wide.buffer)
+    tape.reorder(lowering.constant(before, 0.0), View(before, wide.buffer))
     found: list[View] = []
-    for begin, empty in ((zeros, 0), (0, width)):
-        wide = tape.new(lowering.map_layout((count, channels, height, width + zeros), source.layout.kind))
-        nothing = lowering.constant(
-            lowering.map_layout((count, channels, height, zeros), source.layout.kind), 0.0
-        )
-        for place, part in ((begin, source), (empty, nothing)):
-            column = tape.part(wide.layout, 3, place, part.layout.shape[3])
-            tape.reorder(part, View(column, wide.buffer))
+    for part in (first, wide):
         part_weights = (*kernel.weights[:-1], _PART)
         of_bias = None if found else bias  # once
-        part_kernel = Kernel(lowering, wide.layout.shape, part_weights, kernel.result, node.strides,
+        part_kernel = Kernel(lowering, layout.shape, part_weights, kernel.result, node.strides,
                              (node.paddings[0], 0), of_bias is not None)  # fmt: skip
         found.append(tape.new(lowering.plain(part_weights)))
-        part_kernel.gradient_of_weights(wide, given, found[-1], of_bias)
+        part_kernel.gradient_of_weights(part, given, found[-1], of_bias)
     axis, rest = len(kernel.weights) - 1, _SIZE - _PART
-    first, last = found
-    tape.reorder(first, View(tape.part(target.layout, axis, 0, _PART), target.buffer))
-    last = View(tape.part(last.layout, axis, _PART - rest, rest), last.buffer)
+    tape.reorder(found[0], View(tape.part(target.layout, axis, 0, _PART), target.buffer))
+    last = View(tape.part(found[1].layout, axis, _PART - rest, rest), found[1].buffer)
     tape.reorder(last, View(tape.part(target.layout, axis, _PART, rest), target.buffer))

@@ -59,10 +59,11 @@ class Buffer:
 
 @dataclass(frozen=True)
 class View:
-    """A tensor: a layout in a buffer."""
+    """A tensor: a layout in a buffer, which begins so many bytes behind the buffer's start."""
 
     layout: Layout
     buffer: Buffer
+    behind: int = 0
 
 
 @dataclass
@@ -87,8 +88,8 @@ class Tape:
     _steps: list[_Step] = field(default_factory=list)
     _layouts: list[Layout] = field(default_factory=list)
     _buffers: list[Buffer] = field(default_factory=list)
-    _memories: dict[tuple[int, int], int] = field(default_factory=dict)  # of a layout and a buffer
-    _placed: list[tuple[int, Buffer]] = field(default_factory=list)
+    _memories: dict[tuple[int, int, int], int] = field(default_factory=dict)  # of what makes a view
+    _placed: list[tuple[int, View]] = field(default_factory=list)
     _elsewhere: dict[int, list[int]] = field(default_factory=dict)  # memories of a buffer that lies elsewhere
     _base: int | None = None
     bytes: int = 0
@@ -122,11 +123,11 @@ class Tape:
         self._layouts.append(found)
         return found
 
-    def new(self, layout: Layout) -> View:
-        """A tensor in the tape's memory."""
-        buffer = Buffer(layout.bytes)
+    def new(self, layout: Layout, behind: int = 0) -> View:
+        """A tensor in the tape's memory, with so many bytes of its buffer before it."""
+        buffer = Buffer(layout.bytes + behind)
         self._buffers.append(buffer)
-        return View(layout, buffer)
+        return View(layout, buffer, behind)
 
     def outside(self, layout: Layout, address: int | None = None) -> View:
         """A tensor that lies elsewhere."""
@@ -224,14 +225,14 @@ class Tape:
     def address_of(self, view: View, base: int) -> int:
         """Where a tensor begins."""
         buffer = view.buffer
-        return int(buffer.outside or 0) if buffer.is_outside else base + int(buffer.offset or 0)
+        return int(buffer.outside or 0) if buffer.is_outside else base + int(buffer.offset or 0) + view.behind
 
     def _place(self, base: int) -> None:
         if base == self._base:
             return
         self._base = base
-        for memory, buffer in self._placed:
-            self.library.call("memory_set_data_handle", memory, base + int(buffer.offset or 0))
+        for memory, view in self._placed:
+            self.library.call("memory_set_data_handle", memory, self.address_of(view, base))
 
     def _prepared(self, step: _Step) -> tuple[int, Any]:
         array = (_Argument * len(step.arguments))()
@@ -246,7 +247,7 @@ class Tape:
         return np.frombuffer(memoryview(memory), np.float32)
 
     def _memory(self, view: View) -> int:
-        key = (view.layout.address, id(view.buffer))
+        key = (view.layout.address, id(view.buffer), view.behind)
         found = self._memories.get(key)
         if found is None:
             address = self.address_of(view, int(self._base or 0))
@@ -255,7 +256,7 @@ class Tape:
             if view.buffer.is_outside:
                 self._elsewhere.setdefault(id(view.buffer), []).append(found)
             else:
-                self._placed.append((found, view.buffer))
+                self._placed.append((found, view))
         return found
 
     def __del__(self) -> None:

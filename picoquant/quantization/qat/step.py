@@ -92,8 +92,7 @@ class TrainingStep:
         """
         inputs = {name: feed[name] for name in self.student.graph.inputs}
         with self._memory(not frozen, len(next(iter(inputs.values())))), awake(_AWAKE):
-            expected = self._teacher(inputs)
-            loss = self._backward(inputs, expected, frozen)
+            loss = self._backward(inputs, frozen)
         found = list(flags)
         if self._processes.world > 1:
             loss, found = self._share(loss, flags, following=not frozen)
@@ -101,14 +100,12 @@ class TrainingStep:
         self.rate.step()
         return loss, found
 
-    def _backward(
-        self, inputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], frozen: bool
-    ) -> float:
+    def _backward(self, inputs: Mapping[str, np.ndarray], frozen: bool) -> float:
         """Compute the gradients; the loss is returned."""
-        parts = [
-            Part(*({name: value[cut] for name, value in one.items()} for one in (inputs, expected)), share)
-            for cut, share in self._parts(len(next(iter(inputs.values()))))
-        ]
+        parts = []
+        for cut, share in self._parts(len(next(iter(inputs.values())))):
+            feed = {name: value[cut] for name, value in inputs.items()}
+            parts.append(Part(feed, self._teacher(feed), share))
         if self._at_once is not None and len(parts) > 1:
             total = self._at_once(parts, not frozen)
         else:

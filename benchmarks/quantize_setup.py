@@ -3,9 +3,11 @@
     python benchmarks/quantize_setup.py --size 416 --batch 8
 
 A step is measured in seconds on the clock and of CPU, memory as the largest resident size of the process. The last
-line is PaddleSlim's figures over picoquant's; with `--json` it is the figures of every turn, which benchmarks/speed
-reads. Each contender runs in a process of its own; one of them works at a time: they are set up one after the other,
-run step 0, and then take turns of some steps. Medians are printed.
+lines are PaddleSlim's figures over picoquant's; with `--json` the last is the figures of every turn, which
+benchmarks/speed reads. Each contender runs in a process of its own; one of them works at a time: they are set up one
+after the other, run step 0, and then take turns of some steps. Medians are printed. `picoquant` trains as PaddleSlim
+does, by the sections' loss and optimiser (`Quantize.training: configured`), `picoquant, levels` as the shipped recipe
+does, from ranges that are all alike here: what a step takes does not depend on them.
 
 Set-up is everything from an exported model on disk to the first step (the import of PaddleSlim included);
 picoquant's calibration of ranges is left out of it, as PaddleSlim has none. Step 0 builds kernels, in picoquant also
@@ -36,7 +38,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-CONTENDERS = ("PaddleSlim", "picoquant")
+PADDLESLIM, PICOQUANT, LEVELS = CONTENDERS = ("PaddleSlim", "picoquant", "picoquant, levels")
+RANGE = 4.0  # of every tensor, for `LEVELS`
 NAMES = {"model_filename": "model.pdmodel", "params_filename": "model.pdiparams"}
 
 
@@ -67,7 +70,7 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Measure both in turns, and print."""
+    """Measure all in turns, and print."""
     from benchmarks.machine import busy_share
 
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -87,13 +90,14 @@ def compare(options: argparse.Namespace) -> None:
                         results[name] = said
                         continue
                     turns[name].append({**results[name], **said})
-    for turn in turns["picoquant"][1:]:  # each has a set-up of its own
+    for turn in turns[PICOQUANT][1:]:  # each has a set-up of its own
         turn["setup"] = set_up(options)
     for name in CONTENDERS:
         if "failed" not in results[name]:
             results[name] = {key: middle(turns[name], key) for key in turns[name][0]}
         print(line(name, results[name]), flush=True)
-    print(ratios(*(results[name] for name in CONTENDERS)))
+    for name in (PICOQUANT, LEVELS):
+        print(f"PaddleSlim / {name}: {ratios(results[PADDLESLIM], results[name])}")
     if options.json:
         failed = {name: found["failed"] for name, found in results.items() if "failed" in found}
         print(json.dumps({**turns, "failed": failed, "busy": busy}))
@@ -108,16 +112,16 @@ def middle(turns: list[dict[str, Any]], key: str) -> float:
 def line(name: str, found: dict[str, Any]) -> str:
     """The figures of one contender."""
     if "failed" in found:
-        return f"{name:12} {found['failed']}"
+        return f"{name:17} {found['failed']}"
     return (
-        f"{name:12} set-up {found['setup']:7.1f} s, step 0 {found['first']:5.1f} s  loss {found['loss']:.6g}  "
+        f"{name:17} set-up {found['setup']:7.1f} s, step 0 {found['first']:5.1f} s  loss {found['loss']:.6g}  "
         f"{found['step']:6.2f} s a step, {found['cpu']:6.2f} s of CPU  at most {found['megabytes']:.0f} MB"
     )
 
 
 def set_up(options: argparse.Namespace) -> float:
     """Seconds of another set-up of picoquant."""
-    with Contender("picoquant", options) as contender:
+    with Contender(PICOQUANT, options) as contender:
         return float(contender.answer()["setup"])
 
 
@@ -186,10 +190,10 @@ def ratios(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     if "failed" in ours or ("failed" in theirs and "seconds" not in theirs):
         return "no ratio: one of them was not measured"
     if "failed" in theirs:
-        return f"PaddleSlim / picoquant: set-up more than {theirs['seconds'] / ours['setup']:.1f}"
+        return f"set-up more than {theirs['seconds'] / ours['setup']:.1f}"
     names = {"setup": "set-up", "step": "step", "cpu": "CPU of a step", "megabytes": "largest memory"}
     parts = [f"{title} {theirs[key] / ours[key]:.2f}" for key, title in names.items() if ours[key]]
-    return f"PaddleSlim / picoquant: {', '.join(parts)}"
+    return ", ".join(parts)
 
 
 def export_script(options: argparse.Namespace) -> str:
@@ -233,7 +237,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "student"
         shutil.copytree(options.model, model)
-        begin = paddleslim if options.only == "PaddleSlim" else ours
+        begin = {PADDLESLIM: paddleslim, PICOQUANT: configured, LEVELS: by_levels}[options.only]
         began = time.perf_counter()
         return begin(model, Path(folder), sections, image, partial(timed_steps, options, began))
 
@@ -268,37 +272,85 @@ def largest_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def ours(model: Path, folder: Path, sections: tuple, image: Any, measured: Callable[..., dict]) -> dict:
-    """picoquant's set-up, and its steps with the teacher's part."""
-    from picoquant.paddle_program.infer_config import read_infer_config
+def configured(model: Path, folder: Path, sections: tuple, image: Any, measured: Callable[..., dict]) -> dict:
+    """picoquant's set-up, and its steps with the teacher's part, by the sections' loss and optimiser."""
     from picoquant.quantization.engine.session import dygraph_session, quiet
 
     with quiet():
-        from picoquant.int8.operators import quantizable_operators
-        from picoquant.paddle_program.editing.program_model import ProgramModel
-        from picoquant.quantization.engine.convolution import Convolutions
-        from picoquant.quantization.processes import Processes
-        from picoquant.quantization.qat.learned_ranges.choose import range_strategy
         from picoquant.quantization.qat.learning_rate import LearningRate
         from picoquant.quantization.qat.objective import ConfiguredObjective
         from picoquant.quantization.qat.optimisers import make_optimizer, make_schedule
-        from picoquant.quantization.qat.step import TrainingStep
-        from picoquant.quantization.qat.student import open_student
-        from picoquant.quantization.qat.teacher import Teacher
+    from picoquant.training.fast import tuned_cpu
+
+    distillation, _, train = sections
+    with tuned_cpu(), dygraph_session(), quiet():
+        student, strategy = opened(model, sections, "configured")
+        objective = ConfiguredObjective(student, distillation)
+        rate = LearningRate(make_schedule(train))
+        parts = student, strategy, objective, partial(make_optimizer, train), rate
+        return measured(stepping(model, folder, image, *parts))
+
+
+def by_levels(model: Path, folder: Path, sections: tuple, image: Any, measured: Callable[..., dict]) -> dict:
+    """The same for `Quantize.training: levels`, whose student has its batch-norms folded."""
+    import shutil
+
+    from picoquant.quantization.engine.session import dygraph_session, quiet
+
+    with quiet():
+        from picoquant.paddle_program.batch_norm_folding import fold_folder
+        from picoquant.paddle_program.infer_config import read_infer_config
+        from picoquant.quantization.ptq.detection_error import DetectionError
+        from picoquant.quantization.qat.learning_rate import LearningRate, warm_cosine
+        from picoquant.quantization.qat.level_optimizer import LevelOptimizer, levels_of
+        from picoquant.quantization.qat.objective import DetectionObjective
+        from picoquant.quantization.qat.ranges import initialise_ranges
         from picoquant.quantization.settings import QuantizationSettings
     from picoquant.training.fast import tuned_cpu
 
-    distillation, quant, train = sections
     with tuned_cpu(), dygraph_session(), quiet():
-        strategy = range_strategy(QuantizationSettings(), quant)
-        operators = quantizable_operators(ProgramModel.load(model), quant)
-        student = open_student(model, operators, quant, strategy, Convolutions(onednn=True))
-        objective = ConfiguredObjective(student, distillation)
-        config = read_infer_config(model)
-        teacher = Teacher(model, objective.teacher_names, folder / "distilled", config)
-        optimizer, rate = partial(make_optimizer, train), LearningRate(make_schedule(train))
-        run = TrainingStep(student, teacher, objective, optimizer, strategy, rate, Processes())
-        return measured(lambda: run({"image": image}, False, ())[0])
+        shutil.copytree(model, folder / "folded")
+        fold_folder(folder / "folded")
+        student, strategy = opened(folder / "folded", sections, "levels")
+        ranges = dict.fromkeys(student.ranges, RANGE)
+        initialise_ranges(student, ranges)
+        objective = DetectionObjective(
+            DetectionError(student.network, read_infer_config(model), of_scores=True)
+        )
+        optimizer = partial(LevelOptimizer, levels=levels_of(student, ranges))
+        rate = LearningRate(warm_cosine(QuantizationSettings().level_rate, sections[-1].train_iter))
+        return measured(stepping(model, folder, image, student, strategy, objective, optimizer, rate))
+
+
+def opened(model: Path, sections: tuple, training: str) -> tuple[Any, Any]:
+    """picoquant's student, and the strategy of its ranges."""
+    from picoquant.int8.operators import quantizable_operators
+    from picoquant.paddle_program.editing.program_model import ProgramModel
+    from picoquant.quantization.engine.convolution import Convolutions
+    from picoquant.quantization.qat.learned_ranges.choose import range_strategy
+    from picoquant.quantization.qat.student import open_student
+    from picoquant.quantization.settings import QuantizationSettings
+
+    quant = sections[1]
+    strategy = range_strategy(QuantizationSettings(training=training), quant)
+    operators = quantizable_operators(ProgramModel.load(model), quant)
+    onednn, by_levels = Convolutions(onednn=True), training == "levels"
+    return open_student(model, operators, quant, strategy, onednn, all_held=by_levels), strategy
+
+
+def stepping(
+    model: Path, folder: Path, image: Any, student: Any, strategy: Any, objective: Any, *rest: Any
+) -> Callable[[], float]:
+    """picoquant's step on these images, the teacher's part included; it returns the loss."""
+    from picoquant.paddle_program.infer_config import read_infer_config
+    from picoquant.quantization.processes import Processes
+    from picoquant.quantization.qat.step import TrainingStep
+    from picoquant.quantization.qat.teacher import Teacher
+
+    teacher = Teacher(model, objective.teacher_names, folder / "distilled", read_infer_config(model))
+    optimizer, rate = rest
+    run = TrainingStep(student, teacher, objective, optimizer, strategy, rate, Processes())
+    return lambda: run({"image": image}, False, ())[0]
 
 
 def paddleslim(model: Path, folder: Path, sections: tuple, image: Any, measured: Callable[..., dict]) -> dict:

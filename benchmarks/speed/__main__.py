@@ -90,11 +90,12 @@ def speeds(work: Work, taken: Taken, bounds: Mapping[str, float], options: argpa
     """The rows of a work."""
     found = []
     for row in work.rows:
-        now = taken.median(NOW, row.key)
+        now = taken.median(row.side, row.key)
         if now is None:
             continue
-        theirs, before = taken.median(PEER, row.key), taken.median(BEFORE, row.key)
-        last = taken.said[NOW][-1]
+        theirs = taken.median(PEER, row.key)
+        before = taken.median(BEFORE, row.key) if row.side == NOW else None  # which went the way of `NOW`
+        last = taken.said[row.side][-1]
         found.append(
             _speed(
                 options,
@@ -102,17 +103,17 @@ def speeds(work: Work, taken: Taken, bounds: Mapping[str, float], options: argpa
                 title=row.title,
                 unit=row.unit,
                 now=now,
-                now_cpu=taken.median(NOW, row.cpu),
+                now_cpu=taken.median(row.side, row.cpu),
                 peer=None if theirs is None else work.peer,
                 theirs=theirs,
                 theirs_cpu=taken.median(PEER, row.cpu),
                 before=before,
                 before_commit=None if before is None else options.before,
                 bound=row.bound(bounds, last),
-                turns=len(taken.said[NOW]),
+                turns=len(taken.said[row.side]),
                 busy=taken.busy,
                 command=f"python -m benchmarks.speed --only {row.name.split('_')[0]}",
-                parts=_parts(taken.said[NOW]),
+                parts=_parts(taken.said[row.side]),
             )  # fmt: skip
         )
     return found

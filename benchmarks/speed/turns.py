@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def turns(work: Work, options: argparse.Namespace) -> Taken:
 
 
 def together(work: Work, options: argparse.Namespace) -> Taken:
-    """What a script that takes the turns itself says of its sides; without the side of an earlier commit."""
+    """What a script that takes the turns itself says of its sides, and behind them that of an earlier commit."""
     taken = Taken(busy=busy_share(BUSY_SECONDS))
     try:
         said = run((*work.together, "--turns", str(options.turns)), root=ROOT)
@@ -91,6 +91,12 @@ def together(work: Work, options: argparse.Namespace) -> Taken:
             print(f"{work.together[0]}, {side}: not measured: {taken.failed[side]}", flush=True)
         else:
             taken.said[side] = said[name]
+    if options.before and work.earlier:
+        alone = replace(work, sides={BEFORE: work.sides[NOW]}, together=(), earlier=False)
+        found = turns(alone, options)
+        taken = Taken(
+            {**taken.said, **found.said}, {**taken.failed, **found.failed}, max(taken.busy, found.busy)
+        )
     return taken
 
 

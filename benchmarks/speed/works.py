@@ -11,6 +11,7 @@ from benchmarks.stage_speed import PACKAGED
 
 SIZE = 416
 NOW, PEER, BEFORE = "now", "peer", "before"
+LEVELS = "levels"  # another way of ours than the peer's, measured with both
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Row:
         name, title, unit: as of `Speed`.
         key, cpu: where it stands in what a script prints; `cpu` empty without.
         bound: takes the bounds and what our side printed, returns the least; None: no bound.
+        side: whose figure it is.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Row:
     cpu: str = "cpu"
     unit: str = "s"
     bound: bounds.Bound = lambda found, said: None
+    side: str = NOW
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,13 @@ def all_works(options: argparse.Namespace) -> dict[str, Work]:
                     bound=bounds.named("QAT step, batch 8")),
                 Row("qat_setup", "set-up of QAT before its first step", "setup", ""),
                 Row("qat_memory", "largest memory of QAT", "megabytes", "", "MB"),
+                Row("qat_levels", "QAT step by levels, as the shipped recipe's, S-NPU 416, batch 8", "step",
+                    bound=bounds.named("QAT step, batch 8"), side=LEVELS),
+                Row("qat_levels_memory", "largest memory of QAT by levels", "megabytes", "", "MB", side=LEVELS),
             ),
             {NOW: (*qat, "--only", "picoquant"), PEER: (*qat, "--only", "PaddleSlim")}, "PaddleSlim",
-            together=(*qat, "--limit", "1200", "--json"), names={NOW: "picoquant", PEER: "PaddleSlim"},
+            together=(*qat, "--limit", "1200", "--json"),
+            names={NOW: "picoquant", PEER: "PaddleSlim", LEVELS: "picoquant, levels"},
         ),
         "ptq": Work(
             (Row("ptq", "PTQ, the whole stage, 64 images, S-NPU 416", bound=bounds.ptq),), {NOW: (*stage, "ptq")},

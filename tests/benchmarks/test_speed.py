@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.results.speed import load_speeds
 from benchmarks.speed.__main__ import speeds, tell
-from benchmarks.speed.turns import ROOT, Taken, check_out, run, turns
-from benchmarks.speed.works import NOW, PEER, Row, Work, all_works
+from benchmarks.speed.turns import ROOT, Taken, check_out, earlier, run, turns
+from benchmarks.speed.works import LEVELS, NOW, PEER, Row, Work, all_works
 
 
 @pytest.fixture
@@ -86,6 +86,23 @@ def test_sides_that_a_script_measures_together(script, options, capsys):
     assert "both.py, peer: not measured: no answer after 3 s" in capsys.readouterr().out
     (script / "benchmarks" / "both.py").write_text("import sys\nsys.exit('it broke')")
     assert turns(work, options).failed == {NOW: "it broke", PEER: "it broke"}
+
+
+def test_another_side_of_ours_and_an_earlier_commit_behind_those_measured_together(script, options, tmp_path):
+    told = "import json\nprint(json.dumps({'ours': [{'wall': 3.0}], 'theirs': [{'wall': 8.0}], 'way': [{'wall': 2.0}],"
+    (script / "benchmarks" / "both.py").write_text(f"{told} 'failed': {{}}, 'busy': 0.01}}))")
+    there = earlier(tmp_path) / "benchmarks"
+    there.mkdir(parents=True)
+    (there / "both.py").write_text("import json\nprint(json.dumps({'wall': 6.0}))")
+    options.before, options.work = "a30e038", tmp_path
+    names = {NOW: "ours", PEER: "theirs", LEVELS: "way"}
+    rows = (Row("one", "a work"), Row("two", "it another way", side=LEVELS))
+    work = Work(rows, {NOW: ("both.py", "--only")}, "nobody", together=("both.py",), names=names)
+    found = speeds(work, turns(work, options), {}, options)
+    assert [(one.name, one.now, one.theirs, one.before) for one in found] == [
+        ("one", 3.0, 8.0, 6.0),
+        ("two", 2.0, 8.0, None),
+    ]
 
 
 def test_what_is_recorded_can_be_read_again(options, tmp_path, monkeypatch):

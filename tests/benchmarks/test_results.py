@@ -160,6 +160,7 @@ GROWTH = {
     "kinds": {
         "images": [
             {"value": 100, "seconds": 0.5, "megabytes": 200.0, "work": 100},
+            {"value": 1000, "seconds": 1.0, "megabytes": 200.0, "work": 1000},
             {"value": 10000, "seconds": 5.0, "megabytes": 300.0, "work": 10000},
         ]
     },
@@ -203,7 +204,14 @@ def test_the_stages_of_a_run_and_the_rest(tmp_path):
 def test_growth_is_the_power_between_two_points(tmp_path):
     rows = speed_rows(tmp_path, "growth", GROWTH)["speed_growth"]
     assert [row[1:] for row in rows] == [
-        ["100 to 10,000", "0.5 to 5 s", "0.50", "200 to 300 MB", "10,592 bytes"]  # 100 MB for 9,900 more
+        [
+            "100 to 10,000",
+            "0.5 to 5 s",
+            "0.50",
+            "0.70",
+            "200 to 300 MB",
+            "10,592 bytes",
+        ]  # 100 MB for 9,900 more
     ]
 
 

@@ -83,7 +83,7 @@ def _conditions(results: Results) -> list[Sequence[str]]:
 def _growth(results: Results) -> list[Sequence[str]]:
     one = results.get("speed_growth")
     if not isinstance(one, Growth):
-        return [[_NONE, *[""] * 5]]
+        return [[_NONE, *[""] * 6]]
     rows = []
     for kind, points in one.kinds.items():
         first, last = points[0], points[-1]
@@ -93,7 +93,8 @@ def _growth(results: Results) -> list[Sequence[str]]:
                 _TITLES.get(kind, kind),
                 f"{first['value']:,.0f} to {last['value']:,.0f}",
                 f"{_digits(first['seconds'])} to {_digits(last['seconds'])} s",
-                f"{exponent(points[-2], last, 'seconds'):.2f}" if more else "the same work",
+                f"{exponent(first, last, 'seconds'):.2f}" if more else "the same work",
+                f"{exponent(points[-2], last, 'seconds'):.2f}" if more else "",
                 f"{_digits(first['megabytes'])} to {_digits(last['megabytes'])} MB",
                 f"{(last['megabytes'] - first['megabytes']) * 2**20 / more:,.0f} bytes" if more else "",
             ]
@@ -119,7 +120,9 @@ TABLES = {
     ),
     "speed_stages": Table(_PAGE, ("stage", "time", "processors not computing"), _stages, ()),
     "speed_growth": Table(
-        _PAGE, ("what grows", "from, to", "time", "grows as work to the", "largest memory", "a unit of work"),
+        _PAGE,
+        ("what grows", "from, to", "time", "grows as work to the", "from the last point but one", "largest memory",
+         "a unit of work"),
         _growth, (), _growth_picture,
     ),
     "speed_conditions": Table(

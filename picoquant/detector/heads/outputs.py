@@ -170,9 +170,15 @@ class Predictions(NamedTuple):
         return distances * sides + paddle.concat([points, points], axis=-1)
 
 
+def of_all_levels(levels: Sequence[Tensor]) -> Tensor:
+    """(N, L, K) in 32-bit floats, of (N, H * W, K), one tensor per level."""
+    found = paddle.concat(levels, axis=1)
+    return found if found.dtype == paddle.float32 else found.astype("float32")  # which always copies
+
+
 def predictions_of(levels: Sequence[Tensor], grid: Grid, integral: Integral) -> Predictions:
     """Predictions from distance logits (N, H * W, 4 * (R + 1)), one tensor per level."""
-    logits = paddle.concat(levels, axis=1).astype("float32")
+    logits = of_all_levels(levels)
     return Predictions(logits, paddle.to_tensor(grid.cell_points), paddle.to_tensor(grid.strides), integral)
 
 

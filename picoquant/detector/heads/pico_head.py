@@ -26,6 +26,7 @@ from picoquant.detector.heads.outputs import (
     decode,
     level_means,
     normaliser,
+    of_all_levels,
     positives_of,
     prediction_layer,
     predictions_of,
@@ -153,7 +154,7 @@ class PicoHead(nn.Layer):
         """
         grid = make_grid(sizes, self.strides, self.cell_offset)
         class_levels, logit_levels = predicted
-        classes = paddle.concat(class_levels, axis=1).astype("float32")
+        classes = of_all_levels(class_levels)
         predictions = predictions_of(logit_levels, grid, self.distribution_project)
         scores = F.sigmoid(classes.detach())
         assigned = self._assigner(grid, scores, predictions.pixel_boxes, gt_bbox, gt_class, pad_gt_mask)

@@ -24,6 +24,7 @@ from picoquant.detector.heads.outputs import (
     box_losses,
     decode,
     normaliser,
+    of_all_levels,
     positives_of,
     prediction_layer,
     predictions_of,
@@ -165,7 +166,7 @@ class PicoHeadV2(nn.Layer):
         """
         grid = make_grid(sizes, self.strides, self.cell_offset)
         score_levels, logit_levels = predicted
-        scores = paddle.concat(score_levels, axis=1).astype("float32")
+        scores = of_all_levels(score_levels)
         predictions = predictions_of(logit_levels, grid, self.distribution_project)
         truth = (gt_bbox, gt_class, pad_gt_mask)
         if epoch < self._static_assigner_epoch:

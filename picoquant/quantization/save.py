@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from picoquant.int8.build import Int8Source, build_network, folded
+from picoquant.int8.coarse_weights import coarse_weights
 from picoquant.int8.completeness import check_int8_model, require_whole
 from picoquant.int8.files import save_network
 from picoquant.int8.paddle.writer import write_lite_model, write_onnx_model
@@ -42,6 +43,15 @@ def write_model(source: Int8Source, out: Path, config: InferConfig) -> None:
     """
     LOG.info("quantize: writing the INT8 model to %s", out)
     network = build_network(source)
+    for one in coarse_weights(network):
+        LOG.warning(
+            "quantize: %s: channel %d takes nearly all of the weight's one scale, half of the others have at most %d "
+            "of 127 levels: expect a low mAP; channel_wise_abs_max in QuantAware.weight_quantize_type gives each a "
+            "scale of its own, for targets that take it",
+            one.name,
+            one.channel,
+            one.levels,
+        )
     write_lite_model(network, out)
     save_network(folded(network), ModelFolder.open(out, config=config))
     write_qat_graph(source, out / QAT_GRAPH)

@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from picoquant.backends.acuity import toolchain as acuity
+from picoquant.backends.base import Machine
 from picoquant.backends.paddle_lite.install import own_environments
 from picoquant.backends.paddle_lite.toolchain import find_opt
+from picoquant.backends.verisilicon import toolchain as verisilicon
 from picoquant.cli.main import cli
 from picoquant.cli.tree import commands
 from picoquant.errors import ToolError
@@ -119,7 +123,9 @@ def made(recipes):
     if has_opt():
         done = picoquant("package", "--save-dir", "output/", cwd=home)
         assert done.returncode == 0, done.stderr
-    shutil.copytree(data / "val", home / "images")
+    shutil.copytree(data, home / "cells")
+    for name in ("images", "photos", "aerial"):
+        shutil.copytree(data / "val", home / name)
     shutil.copy(home / "output/train/best.pdparams", home / "best.pdparams")
     return home
 
@@ -144,6 +150,7 @@ def test_an_example_does_what_it_says(text, made, tmp_path, root, request):
 
 def run_example(text, made, tmp_path, root, request):
     words = shlex.split(text)[1:]
+    skip_without(words)
     environment = {}
     if text.removeprefix("picoquant ").startswith(NEEDS_OPT):
         environment["PICOQUANT_LITE_OPT"] = str(request.getfixturevalue("opt").path)
@@ -163,9 +170,22 @@ def run_example(text, made, tmp_path, root, request):
     done = picoquant(*words, cwd=home, PYTHONPATH=str(package), **environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout or done.stderr
-    elsewhere = {"--backend", "--target", "--weights", "--ladder"} & set(words)
+    others = {"--backend", "--target", "--weights", "--ladder", "--slice", "--acuity", "--fidelity"}
+    elsewhere = others & set(words)
     if words[0] in STAGES and not elsewhere:
         assert any((home / "output" / STAGES[words[0]]).iterdir())
+
+
+def skip_without(words):
+    """Skip what needs a vendor's tool or a camera that is not here."""
+    for word, toolchain in (("--acuity", acuity), ("--emulator", verisilicon)):
+        if word in words:
+            try:
+                toolchain.find(Machine())
+            except ToolError as error:
+                pytest.skip(str(error))
+    if words[:2] == ["predict", "0"] and not Path("/dev/video0").exists():
+        pytest.skip("there is no camera: no /dev/video0")
 
 
 def write_onnx(home):

@@ -69,4 +69,7 @@ def _refused(arguments, path, run):
     common = ["--save-dir", "."] + (
         [] if arguments[0] == "predict" else ["-c", "quickstart", *with_sets(SMALL)]
     )
-    return refusal(picoquant(*(text.format(path) for text in arguments), *common, cwd=run))
+    command, *rest = (text.format(path) for text in arguments)
+    return refusal(
+        picoquant(command, *common, *rest, cwd=run)
+    )  # of a key that is given twice the last one holds

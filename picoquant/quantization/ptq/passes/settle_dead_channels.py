@@ -30,6 +30,7 @@ _TIMES = (
     2.0  # a bit of the live weights' range; what takes less of it is left, and works if its input wakes up
 )
 _GAP = 0.25  # how far from an activation's flat end its inputs stay, as part of how far apart they are
+_HOPELESS = 16.0  # times the live weights' range: with the scale of such a weight they would have three bits and a sign
 
 # Where an activation is flat: its results below the first and above the second number never change.
 _FLAT: Mapping[str, Callable[[Mapping[str, Any]], tuple[float, float]]] = {
@@ -54,6 +55,7 @@ class _Candidate:
         reach: largest absolute weight of each input channel, `[I]`.
         bias: name of the stored bias behind it; None without one.
         bordered: whether it pads its input with zeros, which another constant is not.
+        shared: whether weights of several inputs have one scale.
     """
 
     operator: QuantizableOperator
@@ -62,6 +64,7 @@ class _Candidate:
     reach: np.ndarray
     bias: str | None
     bordered: bool
+    shared: bool
 
 
 @dataclass
@@ -86,7 +89,9 @@ def settle_dead_channels(state: PtqState) -> PtqState:
 
     An input is taken for constant when it is one number on all calibration images, that number is a flat end of the
     activation before it, and what the activation reads stays clear of the end. FP32 outputs do not change on such
-    images. Only weights that are more than twice those of all other inputs are taken out.
+    images. Only weights that are more than twice those of all other inputs are taken out. Where they would leave the
+    others next to nothing of a common scale, to be constant is enough: an input that wakes up on some image costs less
+    than all others on each.
 
     Must come after folding, which makes the large weights, and before whatever looks at weights.
 
@@ -94,7 +99,12 @@ def settle_dead_channels(state: PtqState) -> PtqState:
     """
     graph = state.model.graph()
     operators = quantizable_operators(state.model, state.quant)
-    found = [one for operator in operators if (one := _candidate(graph, state.model, operator)) is not None]
+    of_tensor = state.quant.weight_quantize_type == "abs_max"
+    found = [
+        one
+        for operator in operators
+        if (one := _candidate(graph, state.model, operator, of_tensor)) is not None
+    ]
     dead = _dead(state, found) if found else []
     for one, large, value in dead:
         _settle(state.model, one, large, value)
@@ -108,7 +118,9 @@ def settle_dead_channels(state: PtqState) -> PtqState:
     return replace(state, settled=channels)
 
 
-def _candidate(graph: Graph, model: ProgramModel, operator: QuantizableOperator) -> _Candidate | None:
+def _candidate(
+    graph: Graph, model: ProgramModel, operator: QuantizableOperator, of_tensor: bool
+) -> _Candidate | None:
     """A convolution whose range may be set by the weights of a constant input; None for every other."""
     if operator.op_type not in CONVOLUTIONS or operator.activation in graph.inputs:
         return None
@@ -125,7 +137,8 @@ def _candidate(graph: Graph, model: ProgramModel, operator: QuantizableOperator)
     if bias is not None and len(graph.users(bias)) > 1:
         bias = None
     padded = any(conv.attributes.get("paddings") or ()) or conv.attributes.get("padding_algorithm") == "SAME"
-    return _Candidate(operator, activation, groups, reach, bias, padded and max(weight.shape[2:]) > 1)
+    bordered = padded and max(weight.shape[2:]) > 1
+    return _Candidate(operator, activation, groups, reach, bias, bordered, groups == 1 or of_tensor)
 
 
 def _reach(weight: np.ndarray, groups: int) -> np.ndarray | None:
@@ -158,12 +171,18 @@ def _large(one: _Candidate, seen: Mapping[str, _Seen]) -> np.ndarray:
     result, before = seen[one.operator.activation], seen[one.activation.input("X0")]
     low, high = _FLAT[one.activation.op_type](one.activation.attributes)
     gap = np.maximum(low - before.high, before.low - high)
-    constant = (result.low == result.high) & (gap > 0) & (gap >= _GAP * (before.high - before.low))
+    constant = (result.low == result.high) & (gap > 0)
     if one.bias is None or one.bordered:
         constant &= result.low == 0
-    if constant.all():
-        return np.zeros_like(constant)
-    return constant & (one.reach > _TIMES * one.reach[~constant].max())
+    found = _beyond(one.reach, constant & (gap >= _GAP * (before.high - before.low)), _TIMES)
+    return found | _beyond(one.reach, constant, _HOPELESS) if one.shared else found
+
+
+def _beyond(reach: np.ndarray, constant: np.ndarray, times: float) -> np.ndarray:
+    """Which constant inputs have weights so many times as large as those of all that are not; `[I]`."""
+    return (
+        constant & (reach > times * reach[~constant].max()) if not constant.all() else np.zeros_like(constant)
+    )
 
 
 def _settle(model: ProgramModel, one: _Candidate, large: np.ndarray, value: np.ndarray) -> None:

@@ -41,13 +41,14 @@ def settled(tmp_path, values_of):
     """`settled(*Channels' arguments)`: the state, its second weight before and after, outputs before and after."""
     model = tmp_path / "exported"
 
-    def run(*arguments, **own):
+    def run(*arguments, weight_scales="channel_wise_abs_max", **own):
         with paddle.utils.unique_name.guard():
             network = Channels(*arguments, **own)
             network.eval()
             spec = [paddle.static.InputSpec([-1, 1, 8, 8], "float32", "image")]
             write_layer(network, spec, model)
-        state = load_state(context_of(model, tmp_path, lambda: iter(FEEDS[:2])))
+        quant = {"weight_quantize_type": weight_scales}
+        state = load_state(context_of(model, tmp_path, lambda: iter(FEEDS[:2]), quant))
         state = run_passes((fold_batch_norm,), state)
         convs = [op for op in state.model.graph().operators if "conv2d" in op.op_type]
         name = convs[-1].input("Filter0")
@@ -108,6 +109,25 @@ def test_hard_swish_is_off_below_minus_three(settled):
     state, _, weight, outputs, after = settled(hard_swish, [1, 1, 1, 1], [0, -5, 0, 0], [1, 800, 2, 1])
     assert state.settled == 1 and (weight[1] == 0).all()
     np.testing.assert_array_equal(after[3], outputs[3])
+
+
+@pytest.mark.parametrize(
+    ("scales", "dense", "weight", "settled_channels"),
+    [
+        ("abs_max", False, 800, 1),
+        ("abs_max", False, 30, 0),  # 15 times the others': it takes no more bits than they keep
+        ("channel_wise_abs_max", False, 800, 0),  # has a scale of its own
+        ("channel_wise_abs_max", True, 800, 1),  # has not: a scale is of a result's weights
+    ],
+)
+def test_a_channel_that_is_hardly_off_is_taken_out_where_the_others_would_be_lost(
+    settled, scales, dense, weight, settled_channels
+):
+    """It is off by 0.01 where it varies by 1."""
+    arguments = (relu6, [1, 1, 1, 1], [0, -1.01, 0, 0], [1, weight, 2, 1])
+    state, _, after, *_ = settled(*arguments, dense=dense, size=1 if dense else 3, weight_scales=scales)
+    assert state.settled == settled_channels
+    assert (np.abs(after).max() > 10) == (not settled_channels)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,8 @@ def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
     images, held_out = datasets.load(context, "TrainDataset"), datasets.load(context, "EvalDataset")
     same_classes(images, held_out)
     tell_other_shapes(plan.train_reader, plan.eval_reader)
-    if idle := plan.train_reader.idle:
+    shard = rank_and_world()
+    if (idle := plan.train_reader.idle) and shard[0] == 0:  # the others have the same settings
         LOG.warning(
             "TrainReader: %s: works in no epoch, for of Mixup, Cutmix and Mosaic the first works that is on, until its "
             "epoch (0: always, -1: never)",
@@ -134,7 +135,6 @@ def _train(context: Context, keep: Path, pruned: Pruned) -> Any:
         LOG.info(
             "train: images of %s (TrainReader), evaluated at %s (height x width)", sizes_text(sizes), shown
         )
-    shard = rank_and_world()
     with TrainReader(images, plan.train_reader, plan.common.seed, plan.workers, shard=shard) as reader:
         if not (keep / CHECKPOINTS).exists():
             reader.begin()  # makes the first batches while Paddle is imported and the network built
@@ -176,13 +176,14 @@ def _train_with(context: Context, keep: Path, pruned: Pruned, reader: TrainReade
         settings = plan.training
         updates = -(-reader.steps_per_epoch // settings.accumulate_steps)
         masks = pruned.masks(network, settings.epochs, updates, weights)
-        tell_where_it_ends(
-            settings.learning_rate, settings.epochs, reader.steps_per_epoch, _from_an_epoch_on(plan)
-        )
+        rank, world = rank_and_world()
+        if rank == 0:
+            tell_where_it_ends(
+                settings.learning_rate, settings.epochs, reader.steps_per_epoch, _from_an_epoch_on(plan)
+            )
         if settings.reference_batch is None:
-            images_a_step = reader.batch_size * rank_and_world()[1]
             hint_at_reference(
-                images_a_step * settings.accumulate_steps,
+                reader.batch_size * world * settings.accumulate_steps,
                 settings.learning_rate.base_lr,
                 plan.published_rate,
             )

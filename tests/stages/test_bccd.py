@@ -1,4 +1,4 @@
-"""The README's example on real data: microscope images and PaddleDetection's own trained weights.
+"""The README's five lines on real data: microscope images and PaddleDetection's own trained weights.
 
 python -m pytest -m slow tests/stages/test_bccd.py
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 
 import pytest
 
@@ -17,13 +16,19 @@ from tests.command_line import picoquant
 @pytest.mark.slow
 def test_the_readmes_example_keeps_its_accuracy(root, shared, tmp_path, opt):
     readme = (root / "README.md").read_text(encoding="utf-8")
-    command = re.search(
-        r"^picoquant run --config picodet_s_qat_dis\.yaml(?:.*\\\n)*.*$", readme, re.M
-    ).group()
-    words = shlex.split(command.replace("\\\n", " "))[1:]
-    words[words.index("--save-dir") + 1] = str(tmp_path)
-    words = [word.replace("../shared", str(shared)) for word in words]
-    done = picoquant(*words, "--opt", opt.path, timeout=3000)
+    recipe = re.search(r"^```yaml\n(_BASE_.*?)^```$", readme, re.M | re.S).group(1)
+    weights = shared / "weights/picodet_s_npu_bccd.pdparams"
+    for written, here in (
+        ("best_model.pdparams", weights),
+        ("dataset_dir: cells", f"dataset_dir: {shared}/datasets/bccd"),
+    ):
+        assert written in recipe
+        recipe = recipe.replace(written, str(here))
+    (tmp_path / "cells.yaml").write_text(recipe)
+    assert "picoquant run --config cells.yaml --save-dir output/cells" in readme
+    done = picoquant(
+        "run", "--config", "cells.yaml", "--save-dir", tmp_path, "--opt", opt.path, cwd=tmp_path, timeout=3000
+    )
     assert done.returncode == 0, done.stderr
     stages = json.loads((tmp_path / "run.json").read_text())["stages"]
     fp32, int8 = (stages["evaluate"]["metrics"][name]["mAP"] for name in ("fp32", "int8"))

@@ -119,8 +119,9 @@ def test_qat_holds_nothing_more_after_the_second_epoch(tmp_path):
     assert len(epochs) >= 5, "too slow a machine: give it more PICOQUANT_QAT_MINUTES"
     for later in peaks[2:]:
         assert later.memory <= 1.05 * peaks[1].memory
-        assert later.of_children <= 1.05 * peaks[1].of_children
-    for later in least[2:-1]:  # a leak raises the least; the last epoch may be but a moment
+    for later in least[2:-1]:  # a leak raises the least; a process or a handle may be there for a moment
+        assert later.of_children <= 1.05 * least[1].of_children
+        assert later.processes <= least[1].processes
         assert later.handles <= least[1].handles
         assert later.threads <= least[1].threads
         assert later.processes <= least[1].processes

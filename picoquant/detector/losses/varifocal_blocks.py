@@ -11,9 +11,7 @@ import numpy as np
 
 LOG_FLOOR = -100.0  # where paddle's cross-entropy clips logarithms
 EPS = 1e-12  # lower bound of the divisor in its gradient
-_BLOCK = (
-    1 << 16
-)  # values; five such arrays are 1.3 MB. Smaller ones cost more in calls than they save in memory
+_BLOCK = 1 << 16  # values; five such arrays are 1.3 MB. In smaller ones calls cost more than memory
 
 
 def negatives(scores: np.ndarray, gradient: np.ndarray, alpha: float) -> float:

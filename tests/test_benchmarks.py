@@ -11,12 +11,16 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("script", "keys"),
-    [("quantize_setup.py", {"setup", "step", "cpu", "megabytes"}), ("train_speed.py", {"wall", "cpu"})],
+    ("script", "side", "keys"),
+    [
+        ("quantize_setup.py", "picoquant", {"setup", "step", "cpu", "megabytes"}),
+        ("quantize_setup.py", "picoquant, levels", {"setup", "step", "cpu", "megabytes"}),
+        ("train_speed.py", "picoquant", {"wall", "cpu"}),
+    ],
 )
-def test_picoquants_side_is_measured(root, script, keys):
+def test_picoquants_side_is_measured(root, script, side, keys):
     sizes = ["--size", "64", "--batch", "2", "--steps", "1"]
-    command = [sys.executable, root / "benchmarks" / script, "--only", "picoquant", *sizes]
+    command = [sys.executable, root / "benchmarks" / script, "--only", side, *sizes]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

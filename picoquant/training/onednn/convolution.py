@@ -88,23 +88,19 @@ class Kernel:
     def _for_weights(self, source: Layout, given: Layout) -> int:
         library = self._library
         hint = self.forward(source, source.kind, given)
-        made = library.made(
-            "convolution_backward_weights_primitive_desc", library.engine, Algorithm.CONVOLUTION, source.address,
-            self._any(Kind.F32).address, self._bias, given.address, *self._geometry, hint, library.attributes,
+        return library.backward(
+            "convolution_backward_weights", hint, Algorithm.CONVOLUTION, source.address,
+            self._any(Kind.F32).address, self._bias, given.address, *self._geometry,
         )  # fmt: skip
-        library.destroy("primitive_desc", hint)
-        return made
 
     def gradient_of_source(self, given: View, stored: View, target: View) -> None:
         """Write the gradient of what was convolved, in the number format of the result's, `given`."""
         library, kind = self._library, given.layout.kind
         hint = self.forward(target.layout, kind, given.layout)
-        made = library.made(
-            "convolution_backward_data_primitive_desc", library.engine, Algorithm.CONVOLUTION,
-            target.layout.address, self._any(kind).address, given.layout.address, *self._geometry, hint,
-            library.attributes,
+        made = library.backward(
+            "convolution_backward_data", hint, Algorithm.CONVOLUTION, target.layout.address,
+            self._any(kind).address, given.layout.address, *self._geometry,
         )  # fmt: skip
-        library.destroy("primitive_desc", hint)
         while self._depthwise and library.implementation(made).startswith(
             "brg"
         ):  # its kernels are for dense ones

@@ -249,6 +249,18 @@ class Library:
         self.call(kind if kind in self._functions else f"{kind}_create", byref(found), *arguments)
         return int(found.value or 0)
 
+    def backward(self, kind: str, hint: int, *arguments: Any) -> int:
+        """The descriptor of a backward primitive, with the default attributes.
+
+        Args:
+            kind: of the primitive, for example `pooling_backward`.
+            hint: the descriptor of its forward primitive, which is freed.
+            arguments: what comes before the hint.
+        """
+        found = self.made(f"{kind}_primitive_desc", self.engine, *arguments, hint, self.attributes)
+        self.destroy("primitive_desc", hint)
+        return found
+
     def has(self, instructions: int) -> bool:
         """Whether the processor, as far as oneDNN may use it, has an instruction set."""
         return self._instructions & instructions == instructions

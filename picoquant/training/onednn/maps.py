@@ -51,11 +51,10 @@ def function(lowering: Lowering, node: Function) -> None:
         gradient = lowering.take(node.out)
         if gradient is None:
             return
-        hint = descriptor()
-        made = library.made("eltwise_backward_primitive_desc", library.engine, node.algorithm, layout.address,
-                            layout.address, layout.address, node.alpha, node.beta, hint,
-                            library.attributes)  # fmt: skip
-        library.destroy("primitive_desc", hint)
+        layouts = [layout.address] * 3
+        made = library.backward(
+            "eltwise_backward", descriptor(), node.algorithm, *layouts, node.alpha, node.beta
+        )
         target = gradient.view if gradient.ours else tape.new(source.layout)
         found = {Arg.DIFF_DST: gradient.view, Arg.DIFF_SRC: target}
         found[Arg.DST if node.from_result else Arg.SRC] = result if node.from_result else source

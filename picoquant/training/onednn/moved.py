@@ -93,10 +93,7 @@ def _moved(
         gradient = lowering.take(node.out)
         if gradient is None:
             return
-        hint = descriptor()
-        made = library.made(f"{kind}_backward_primitive_desc", library.engine, *arguments, hint,
-                            library.attributes)  # fmt: skip
-        library.destroy("primitive_desc", hint)
+        made = library.backward(f"{kind}_backward", descriptor(), *arguments)
         target = tape.new(source.layout)
         tape.add(made, {Arg.DIFF_DST: gradient.view, Arg.DIFF_SRC: target, **kept})
         lowering.give(node.x, target)

@@ -76,11 +76,9 @@ class Norm:
             Arg.DIFF_SHIFT: shift,
         }
         with one_thread(self.bytes):
-            hint = self._descriptor(fixed)
-            made = library.made("batch_normalization_backward_primitive_desc", library.engine,
-                                Propagation.BACKWARD, layout.address, layout.address, layout.address,
-                                self.node.epsilon, _flags(fixed), hint, library.attributes)  # fmt: skip
-            library.destroy("primitive_desc", hint)
+            layouts = [layout.address] * 3
+            made = library.backward("batch_normalization_backward", self._descriptor(fixed), Propagation.BACKWARD,
+                                    *layouts, self.node.epsilon, _flags(fixed))  # fmt: skip
             lowering.tape.add(made, {**self._kept(), **gradients})
         return target, scale, shift
 

@@ -39,10 +39,10 @@ def rounding(lowering: Lowering, node: Round) -> None:
         hint = library.made("eltwise_forward_primitive_desc", library.engine, Propagation.FORWARD,
                             Algorithm.CLIP_INSIDE, layout.address, layout.address, node.low, node.high,
                             library.attributes)  # fmt: skip
-        made = library.made("eltwise_backward_primitive_desc", library.engine, Algorithm.CLIP_INSIDE,
-                            layout.address, layout.address, layout.address, node.low, node.high, hint,
-                            library.attributes)  # fmt: skip
-        library.destroy("primitive_desc", hint)
+        layouts = [layout.address] * 3
+        made = library.backward(
+            "eltwise_backward", hint, Algorithm.CLIP_INSIDE, *layouts, node.low, node.high
+        )
         target = gradient.view if gradient.ours else tape.new(source.layout)
         views = {Arg.SRC: source, Arg.DIFF_DST: gradient.view, Arg.DIFF_SRC: target}
         tape.add(made, {what: View(layout, view.buffer) for what, view in views.items()})

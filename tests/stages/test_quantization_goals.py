@@ -22,6 +22,7 @@ class Known:
         settings: of the run, besides data and weights.
         goals: least INT8 mAP by method.
         steps: of QAT; evaluated half-way, too.
+        rollbacks: how often a step may be taken back.
     """
 
     weights: str
@@ -29,6 +30,7 @@ class Known:
     settings: tuple[str, ...]
     goals: dict[str, float]
     steps: int = 60
+    rollbacks: int = 0
 
 
 CELLS = Known(
@@ -64,7 +66,10 @@ XS = Known(
     steps=300,
 )
 XS_ZERO_POINTS = replace(
-    XS, settings=(*XS.settings, "QuantAware.symmetric_activations=false"), goals={"qat": 0.243, "ptq": 0.241}
+    XS,
+    settings=(*XS.settings, "QuantAware.symmetric_activations=false"),
+    goals={"qat": 0.243, "ptq": 0.241},
+    rollbacks=1,
 )
 
 KNOWN = {"cells": CELLS, "coco": COCO, "esnet": ESNET, "xs": XS, "xs, zero points": XS_ZERO_POINTS}
@@ -104,7 +109,7 @@ def test_int8_keeps_the_accuracy(shared, tmp_path, known, method):
     assert metrics["mAP"] >= known.goals[method]
     assert metrics["every_tensor_mAP"] >= known.goals[method]
     if method == "qat":
-        assert "rollbacks" not in metrics
+        assert metrics.get("rollbacks", 0) <= known.rollbacks
         start, *_, end = (one[1] for one in metrics["evaluations"])
         assert end > start - 0.005  # of so few images such a figure moves by half of that
 

@@ -117,8 +117,9 @@ def test_qat_holds_nothing_more_after_the_second_epoch(tmp_path):
     for number, (most, few) in enumerate(zip(peaks, least), 1):
         print(number, *(f"{f.name} {getattr(few, f.name)}-{getattr(most, f.name)}" for f in fields(Sample)))
     assert len(epochs) >= 5, "too slow a machine: give it more PICOQUANT_QAT_MINUTES"
-    for later in peaks[2:]:
-        assert later.memory <= 1.05 * peaks[1].memory
+    memory = [one.memory for one in peaks[1:]]
+    middle = len(memory) // 2  # a moment's peak is seen in some epochs and missed in others
+    assert max(memory[middle:]) <= 1.02 * max(memory[:middle])
     for later in least[2:-1]:  # a leak raises the least; a process or a handle may be there for a moment
         assert later.of_children <= 1.05 * least[1].of_children
         assert later.processes <= least[1].processes

@@ -109,7 +109,7 @@ def test_int8_keeps_the_accuracy(shared, tmp_path, known, method):
     assert metrics["mAP"] >= known.goals[method]
     assert metrics["every_tensor_mAP"] >= known.goals[method]
     if method == "qat":
-        assert metrics.get("rollbacks", 0) <= known.rollbacks
+        assert len(metrics.get("rollbacks", [])) <= known.rollbacks
         start, *_, end = (one[1] for one in metrics["evaluations"])
         assert end > start - 0.005  # of so few images such a figure moves by half of that
 
